@@ -1,0 +1,3 @@
+"""Kohn-Sham theory without labels."""
+
+__version__ = "0.1.0"

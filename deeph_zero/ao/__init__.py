@@ -1,0 +1,1 @@
+"""Atomic-orbital bookkeeping: shells, order conventions, matrix blocks and their irreps."""

@@ -1,0 +1,1 @@
+"""Differentiable Kohn-Sham theory in torch: pure functions of tensors, no PySCF."""

@@ -1,0 +1,120 @@
+"""What the Kohn-Sham layer needs from outside: integrals, AO values and functionals, as protocols.
+
+``integrals/`` implements them with PySCF; tests implement them with plain tensors. Nothing here
+or below this folder imports PySCF. All tensors are float64 on one device.
+"""
+
+import dataclasses
+from typing import Literal, Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deeph_zero.types import AOMatrix, Features, GridScalar
+
+XCKind = Literal["HF", "LDA", "GGA", "MGGA"]
+"""PySCF's ``xc_type``; "HF" means no density functional at all (no grid needed)."""
+
+NVAR: dict[str, int] = {"HF": 0, "LDA": 1, "GGA": 4, "MGGA": 5}
+"""Rows of :data:`~deeph_zero.types.Features` per kind."""
+
+
+class Functional(Protocol):
+    """A semilocal exchange-correlation functional, evaluated pointwise.
+
+    The argument is PySCF's ``rho`` array: [nvar, ngrids] for the total density of a closed shell,
+    [2, nvar, ngrids] for (alpha, beta). f is the energy per volume, Eh / bohr^3, so that
+    E_xc = sum(weights * f). Derivatives are with respect to the rows of the argument (the gradient
+    components themselves, not sigma). Where the density is at or below libxc's own thresholds every
+    result is zero, never NaN.
+    """
+
+    kind: XCKind
+
+    def gradient(self, rho: Features) -> tuple[GridScalar, Features]:
+        """f and its first derivative, same shape as ``rho``."""
+        ...
+
+    def second(self, rho: Features, d1: Features) -> Features:
+        """Second derivative contracted with the direction ``d1`` (linear in it)."""
+        ...
+
+    def third(self, rho: Features, d1: Features, d2: Features) -> Features:
+        """Third derivative contracted with two directions (symmetric, bilinear)."""
+        ...
+
+
+class TwoElectron(Protocol):
+    """Two-electron integrals of one operator (1/r12, or a range-separated piece of it)."""
+
+    def coulomb(self, dm: AOMatrix) -> AOMatrix:
+        """J[dm], linear, any symmetric ``dm`` with any leading axes."""
+        ...
+
+    def exchange(self, dm: AOMatrix) -> AOMatrix:
+        """K[dm], linear, any symmetric ``dm`` with any leading axes."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class AOBlock:
+    """AO values on one block of grid points.
+
+    Attributes:
+        ao: [ncomp, npoints, nloc]; ncomp = 1 (LDA) or 4 (value, d/dx, d/dy, d/dz).
+        index: AO indices of the nloc columns, or None when all nao are present.
+        weights: Quadrature weights, [npoints].
+    """
+
+    ao: Float[Tensor, "ncomp npoints nloc"]
+    index: Int[Tensor, " nloc"] | None
+    weights: Float[Tensor, " npoints"]
+
+
+class Grid(Protocol):
+    """AO values in blocks that fit a stated memory limit; blocks are kept or recomputed."""
+
+    nao: int
+    ngrids: int
+    n_blocks: int
+
+    def block(self, k: int) -> AOBlock:
+        """Block ``k``, 0 <= k < n_blocks."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KSData:
+    """Everything the Kohn-Sham layer knows of one molecule, basis, grid and functional.
+
+    Attributes:
+        ovlp: Overlap S, [nao, nao].
+        hcore: T + V (+ ECP), [nao, nao], Eh.
+        dipole: <m| r |n> about the nuclear-charge centre, [3, nao, nao], bohr.
+        nuclear_dipole: sum_A Z_A (R_A - centre), [3]; zero unless ghost atoms or ECPs shift it.
+        e_nuc: Nuclear repulsion, Eh.
+        nelec: (n_alpha, n_beta).
+        unrestricted: UKS when true; matrices then carry the spin axis.
+        coulomb: Operator of J.
+        exchange: ((coefficient, operator), ...) with c_x K = sum coefficient * K_operator
+            (empty for a pure functional; two entries for range separation).
+        functional: Semilocal part, or None.
+        grid: AO values, or None when there is no semilocal part.
+        dm_guess: Superposition of atomic densities rescaled to the electron number; [nao, nao] or
+            [2, nao, nao].
+        lindep_threshold: Eigenvectors of S below it are dropped (PySCF's rule).
+    """
+
+    ovlp: Float[Tensor, "nao nao"]
+    hcore: Float[Tensor, "nao nao"]
+    dipole: Float[Tensor, "3 nao nao"]
+    nuclear_dipole: Float[Tensor, " 3"]
+    e_nuc: float
+    nelec: tuple[int, int]
+    unrestricted: bool
+    coulomb: TwoElectron
+    exchange: tuple[tuple[float, TwoElectron], ...]
+    functional: Functional | None
+    grid: Grid | None
+    dm_guess: AOMatrix
+    lindep_threshold: float

@@ -1,0 +1,1 @@
+"""Exchange-correlation functionals in torch."""

@@ -1,0 +1,32 @@
+"""One molecule as numbers: atomic numbers, coordinates, charge, spin, and where it came from."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Molecule:
+    """A checked molecular structure. No behaviour: reading is in ``structures.py``.
+
+    Attributes:
+        numbers: Atomic numbers, shape [natm].
+        coords: Cartesian coordinates in bohr, shape [natm, 3].
+        charge: Total charge.
+        spin: 2S = number of unpaired electrons (PySCF's ``Mole.spin``).
+        file: Path the structure was read from, for messages and summaries ("" if none).
+        frame: Index of the frame in that file, from 0.
+    """
+
+    numbers: Int[np.ndarray, " natm"]
+    coords: Float[np.ndarray, "natm 3"]
+    charge: int = 0
+    spin: int = 0
+    file: str = ""
+    frame: int = 0
+
+    @property
+    def natm(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)

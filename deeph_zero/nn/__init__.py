@@ -1,0 +1,1 @@
+"""The O(3)-equivariant Fock network."""

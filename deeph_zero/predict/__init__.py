@@ -1,0 +1,1 @@
+"""Predictions: certificate, refinement, files."""

@@ -1,0 +1,1 @@
+"""Label-free training: losses, teacher, loop, checkpoints."""

@@ -1,0 +1,29 @@
+"""Array types and the axis names used in every signature.
+
+Axis names: ``nao`` atomic orbitals, ``nmo`` molecular orbitals (< nao where linear dependence was
+removed), ``naux`` auxiliary functions, ``nao_pair`` = nao(nao+1)/2 packed pairs (lower triangle,
+row by row, as ``numpy.tril_indices``), ``ngrids`` quadrature points, ``natm`` atoms, ``nvar``
+density variables (1 LDA, 4 GGA, 5 meta-GGA), ``*spin`` absent (closed shell) or one leading axis
+of length 2 (alpha, beta).
+"""
+
+from typing import TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+AOMatrix: TypeAlias = Float[Tensor, "*spin nao nao"]
+"""Density (``dm``), Fock, overlap, ...: nao x nao, optionally with the spin axis in front."""
+
+PackedFit: TypeAlias = Float[Tensor, "naux nao_pair"]
+"""Fitted three-centre tensor B, packed lower triangle: (mn|ls) ~ sum_L B[L,mn] B[L,ls], Eh^1/2."""
+
+Features: TypeAlias = Float[Tensor, "*spin nvar ngrids"]
+"""Density variables on the grid: rho; d rho/dx, dy, dz; tau = 1/2 sum |grad psi|^2 (a.u.)."""
+
+GridScalar: TypeAlias = Float[Tensor, " ngrids"]
+Orbitals: TypeAlias = Float[Tensor, "*spin nao nmo"]
+OrbitalEnergies: TypeAlias = Float[Tensor, "*spin nmo"]
+Scalar: TypeAlias = Float[Tensor, ""]
+Coordinates: TypeAlias = Float[Tensor, "natm 3"]
+Numbers: TypeAlias = Int[Tensor, " natm"]
