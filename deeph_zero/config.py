@@ -1,0 +1,272 @@
+"""The settings of every command: names, defaults, allowed ranges, and one-line errors."""
+
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import annotated_types
+import pydantic
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from deeph_zero.errors import InputError
+
+Loss = Literal["auto", "energy", "self-consistency", "fixed-point"]
+"""Label-free losses of ``fit``; "auto" leaves the choice to the engine."""
+
+_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*([smhd]))+", re.IGNORECASE)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd])", re.IGNORECASE)
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number or from text such as "90", "45s", "10m", "1h", "1h30m", "2d".
+
+    Args:
+        value: A number of seconds, or text.
+
+    Returns:
+        Seconds, positive and finite.
+
+    Raises:
+        ValueError: If it is not a positive time.
+    """
+    text = str(value).strip()
+    if not isinstance(value, bool) and _DURATION.fullmatch(text):
+        seconds = sum(float(n) * _UNIT_SECONDS[u.lower()] for n, u in _DURATION_PART.findall(text))
+    else:
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(text)
+        except ValueError:
+            seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError("expected a positive time such as 90 (seconds), 10m or 1h")
+    return seconds
+
+
+def _name(value: object) -> object:
+    """Names arrive from shells and files: strip blanks, refuse what cannot be a name."""
+    if isinstance(value, str):
+        value = value.strip()
+        if not value or not value.isprintable():
+            raise ValueError("expected a name")
+    return value
+
+
+Name = Annotated[str, pydantic.BeforeValidator(_name)]
+Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
+
+
+class Settings(pydantic.BaseModel):
+    """Base of all settings: frozen, no unknown names, no NaN."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain (possibly nested) values.
+
+        Args:
+            values: Setting names and values; a section is a nested mapping.
+
+        Returns:
+            The validated settings.
+
+        Raises:
+            InputError: One line naming the command-line option, what was expected and what came.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InputError(_one_line(cls, first)) from None
+
+
+class MethodConfig(Settings):
+    """What is solved: the discretised Kohn-Sham problem."""
+
+    basis: Name = Field("def2-svp", description="Orbital basis set, a name PySCF knows.")
+    xc: Name = Field("pbe", description="Exchange-correlation functional, a name PySCF knows.")
+    auxbasis: Name | None = Field(
+        None, description="Fitting basis; none means PySCF's choice for this basis and functional."
+    )
+    density_fit: bool = Field(True, description="Density fitting (four-centre integrals if off).")
+    grid_level: int = Field(3, ge=0, le=9, description="PySCF grid level, 0 (coarse) to 9.")
+    charge: int = Field(
+        0, ge=-100, le=100, description="Total charge of frames that do not state their own."
+    )
+    spin: int = Field(
+        0, ge=0, le=100, description="2S = unpaired electrons of frames that do not state theirs."
+    )
+    unrestricted: bool = Field(False, description="Unrestricted Kohn-Sham even when spin is 0.")
+    break_symmetry: bool = Field(
+        False, description="Start from a perturbed guess that breaks spin and spatial symmetry."
+    )
+
+
+class RuntimeConfig(Settings):
+    """How it is run: device, threads, seed, time."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        "auto", description="auto, cpu, cuda or cuda:INDEX.", examples=["auto, cpu, cuda or cuda:1"]
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads for torch, PySCF and workers together."
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of every random number.")
+    max_time: Duration | None = Field(
+        None,
+        description="Wall time for the whole command, seconds (or 10m, 1h).",
+        examples=["a positive time such as 90 (seconds), 10m or 1h"],
+    )
+    verbose: int = Field(0, ge=-1, le=9, description="-1 quiet, 0 normal, 1 or more detailed.")
+    started: float | None = Field(
+        None, exclude=True, description="time.monotonic() when the command began (max_time)."
+    )
+
+
+class FitConfig(Settings):
+    """Label-free training."""
+
+    method: MethodConfig = MethodConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    loss: Loss = Field("auto", description="Label-free loss.")
+    epochs: int | None = Field(None, ge=1, description="Passes over the structures, at most.")
+    steps: int | None = Field(None, ge=1, description="Optimiser steps, at most.")
+    conv_tol_grad: float = Field(
+        1e-5, gt=0, le=1, description="Stop when every orbital gradient (rms, Eh) is below this."
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="Peak learning rate; none means the engine's choice."
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="Structures per step; none means the engine's choice."
+    )
+    init: str | None = Field(None, description="Model (run folder or file) to start from.")
+    skip_bad: bool = Field(False, description="Leave bad frames out instead of stopping.")
+    samples: int = Field(
+        0, ge=0, le=1_000_000, description="Extra geometries displaced at random per structure."
+    )
+    displace: float = Field(
+        0.05, gt=0, le=1, description="Standard deviation of each displaced coordinate, angstrom."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(
+                "--epochs and --steps exclude each other; "
+                f"got --epochs {self.epochs} and --steps {self.steps}; give one of them"
+            )
+        return self
+
+
+class PredictConfig(Settings):
+    """Prediction with a trained model; charge and spin are defaults as in :class:`MethodConfig`."""
+
+    runtime: RuntimeConfig = RuntimeConfig()
+    refine: float | None = Field(
+        None, gt=0, le=1, description="Finish with SCF to this orbital gradient (conv_tol_grad)."
+    )
+    certificate: bool = Field(True, description="One Fock build: energy, gradient, error estimate.")
+    coupled: bool = Field(True, description="Coupled error estimate (one response build more).")
+    charge: int = Field(0, ge=-100, le=100, description="Charge of frames that state none.")
+    spin: int = Field(0, ge=0, le=100, description="2S of frames that state none.")
+
+
+class LabelConfig(Settings):
+    """Converged reference data from this package's own SCF."""
+
+    method: MethodConfig = MethodConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    conv_tol: float = Field(1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
+    conv_tol_grad: float | None = Field(
+        None, gt=0, le=1, description="Orbital gradient to stop at; none means sqrt(conv_tol)."
+    )
+    max_cycle: int = Field(100, ge=1, le=10_000, description="SCF iterations at most.")
+    skip_bad: bool = Field(False, description="Do not count bad frames as a failure.")
+
+
+def option_name(setting: str) -> str:
+    """The command-line option that sets ``setting``."""
+    names = {"conv_tol_grad": "tol", "verbose": "v"}
+    name = names.get(setting, setting).replace("_", "-")
+    return f"-{name}" if len(name) == 1 else f"--{name}"
+
+
+def _field(model: type[pydantic.BaseModel], path: list[str]) -> FieldInfo | None:
+    """The field at a dotted path, or None when the path names none."""
+    info = model.model_fields.get(path[0]) if path else None
+    if info is None or len(path) == 1:
+        return info
+    inner = info.annotation
+    if isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
+        return _field(inner, path[1:])
+    return None
+
+
+def _bounds(info: FieldInfo) -> str:
+    """Allowed range of a number, in words ("" when there is none)."""
+    low = high = None
+    above = False
+    for item in info.metadata:
+        if isinstance(item, annotated_types.Ge):
+            low = item.ge
+        elif isinstance(item, annotated_types.Gt):
+            low, above = item.gt, True
+        elif isinstance(item, annotated_types.Le):
+            high = item.le
+    start = f"above {low}" if above else f"from {low}"
+    if low is not None and high is not None:
+        return f" {start} to {high}" if not above else f" {start} and at most {high}"
+    return f" {start} up" if low is not None and not above else (f" {start}" if above else "")
+
+
+def _expected(info: FieldInfo) -> str:
+    """What a setting accepts, in words."""
+    if info.examples:
+        return str(info.examples[0])
+    kind: Any = info.annotation
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind = next(a for a in typing.get_args(kind) if a is not type(None))
+    if typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    if kind is str:
+        return "a name"
+    return _TYPE_NAMES.get(kind, "a section of settings") + _bounds(info)
+
+
+def _one_line(model: type[pydantic.BaseModel], error: Any) -> str:  # noqa: ANN401
+    """Turn one pydantic error into our sentence."""
+    path = [str(part) for part in error["loc"]]
+    if not path:
+        return str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        section = _field(model, path[:-1])
+        inner = section.annotation if section else model
+        known = list(inner.model_fields) if isinstance(inner, type) else []  # pyright: ignore
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        return f"unknown setting {'.'.join(path)!r}; {cure}"
+    info = _field(model, path)
+    while info is None and path:
+        path = path[:-1]
+        info = _field(model, path)
+    expected = _expected(info) if info else "a valid value"
+    value = error.get("input")
+    near = difflib.get_close_matches(value, re.split(r",? ", expected), 1) if _text(value) else []
+    hint = f"; did you mean {near[0]}?" if near and expected.startswith("one of") else ""
+    return f"{option_name(path[-1])}: expected {expected}, got {value!r}{hint}"
+
+
+def _text(value: object) -> typing.TypeGuard[str]:
+    return isinstance(value, str)

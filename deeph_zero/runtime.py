@@ -1,0 +1,204 @@
+"""One place for device, threads, seeds, the time limit and Ctrl-C."""
+
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import numpy as np
+import torch
+
+from deeph_zero.config import RuntimeConfig
+from deeph_zero.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadline:
+    """The moment at which a run has to be finished.
+
+    Attributes:
+        at: ``time.monotonic()`` value, or None for no limit.
+    """
+
+    at: float | None = None
+
+    @classmethod
+    def after(cls, max_time: float | None, started: float | None = None) -> "Deadline":
+        """A deadline ``max_time`` seconds after ``started`` (default: now); None for no limit."""
+        if max_time is None:
+            return cls(None)
+        return cls((time.monotonic() if started is None else started) + max_time)
+
+    def remaining(self) -> float:
+        """Seconds left, never negative; infinity without a limit."""
+        return float("inf") if self.at is None else max(0.0, self.at - time.monotonic())
+
+    def expired(self) -> bool:
+        """Whether the time is up."""
+        return self.remaining() <= 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """The resolved settings of a run.
+
+    Attributes:
+        device: Where tensors live.
+        threads: CPU threads of torch, OpenMP (PySCF) and workers together.
+        seed: Seed that was set.
+        deadline: When to stop.
+    """
+
+    device: torch.device
+    threads: int
+    seed: int
+    deadline: Deadline
+
+
+def setup(config: RuntimeConfig) -> Runtime:
+    """Apply the settings to this process; calling it again with the same settings changes nothing.
+
+    Args:
+        config: Device, threads, seed, time limit.
+
+    Returns:
+        What was resolved.
+
+    Raises:
+        InputError: If the device does not exist here.
+    """
+    device = resolve_device(config.device)
+    threads = set_threads(config.threads)
+    seed_everything(config.seed)
+    return Runtime(device, threads, config.seed, Deadline.after(config.max_time, config.started))
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for "auto", "cpu", "cuda" or "cuda:INDEX".
+
+    Args:
+        name: As on the command line.
+
+    Returns:
+        A device that exists.
+
+    Raises:
+        InputError: If it does not exist on this machine.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device: expected auto, cpu, cuda or cuda:1, got {name!r}") from None
+    if not count:
+        raise InputError(
+            f"--device {name}: cuda was asked for, but torch sees no CUDA device; use --device cpu"
+        )
+    if (device.index or 0) >= count:
+        raise InputError(
+            f"--device {name}: torch sees {count} CUDA device(s); use cuda:0 to cuda:{count - 1}"
+        )
+    return device
+
+
+def default_threads() -> int:
+    """``OMP_NUM_THREADS`` when it is set, else the CPU cores this process may use."""
+    with contextlib.suppress(ValueError):
+        asked = int(os.environ.get("OMP_NUM_THREADS", ""))
+        if asked >= 1:
+            return asked
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def set_threads(threads: int | None) -> int:
+    """Set the one thread count of torch, OpenMP (PySCF) and later worker processes.
+
+    Args:
+        threads: How many; None means :func:`default_threads`.
+
+    Returns:
+        How many were set.
+    """
+    from pyscf import lib
+
+    count = default_threads() if threads is None else threads
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)  # inherited by worker processes
+    torch.set_num_threads(count)
+    lib.num_threads(count)
+    return count
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (libraries we call use the global state)
+    torch.manual_seed(seed)
+
+
+class Interrupt:
+    """Remembers the first Ctrl-C so that a step can finish; see :func:`interruptible`."""
+
+    def __init__(self) -> None:
+        """Nothing was asked yet."""
+        self.requested = False
+
+    def check(self) -> None:
+        """Act on a remembered Ctrl-C, at a point where everything is saved.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C was pressed.
+        """
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Signal handler: the first Ctrl-C is remembered, the second one acts at once.
+
+        Args:
+            signum: Signal number.
+            frame: Interrupted frame.
+
+        Raises:
+            KeyboardInterrupt: On the second Ctrl-C.
+        """
+        del signum, frame
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Hold back the first Ctrl-C inside the block; the caller asks ``interrupt.check()``.
+
+    The previous handler is put back at the end, and a Ctrl-C that nobody asked about is raised
+    then. Outside the main thread Python delivers no signals and the block changes nothing.
+
+    Yields:
+        The flag to look at between steps.
+
+    Raises:
+        KeyboardInterrupt: At the end of the block, if Ctrl-C was pressed in it.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    previous = signal.signal(signal.SIGINT, interrupt.handle)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    interrupt.check()
