@@ -92,22 +92,36 @@ class Settings(pydantic.BaseModel):
 class MethodConfig(Settings):
     """What is solved: the discretised Kohn-Sham problem."""
 
-    basis: Name = Field("def2-svp", description="Orbital basis set, a name PySCF knows.")
-    xc: Name = Field("pbe", description="Exchange-correlation functional, a name PySCF knows.")
-    auxbasis: Name | None = Field(
-        None, description="Fitting basis; none means PySCF's choice for this basis and functional."
+    basis: Name = Field(default="def2-svp", description="Orbital basis set, a name PySCF knows.")
+    xc: Name = Field(
+        default="pbe", description="Exchange-correlation functional, a name PySCF knows."
     )
-    density_fit: bool = Field(True, description="Density fitting (four-centre integrals if off).")
-    grid_level: int = Field(3, ge=0, le=9, description="PySCF grid level, 0 (coarse) to 9.")
+    auxbasis: Name | None = Field(
+        default=None,
+        description="Fitting basis; none means PySCF's choice for this basis and functional.",
+    )
+    density_fit: bool = Field(
+        default=True, description="Density fitting (four-centre integrals if off)."
+    )
+    grid_level: int = Field(default=3, ge=0, le=9, description="PySCF grid level, 0 (coarse) to 9.")
     charge: int = Field(
-        0, ge=-100, le=100, description="Total charge of frames that do not state their own."
+        default=0,
+        ge=-100,
+        le=100,
+        description="Total charge of frames that do not state their own.",
     )
     spin: int = Field(
-        0, ge=0, le=100, description="2S = unpaired electrons of frames that do not state theirs."
+        default=0,
+        ge=0,
+        le=100,
+        description="2S = unpaired electrons of frames that do not state theirs.",
     )
-    unrestricted: bool = Field(False, description="Unrestricted Kohn-Sham even when spin is 0.")
+    unrestricted: bool = Field(
+        default=False, description="Unrestricted Kohn-Sham even when spin is 0."
+    )
     break_symmetry: bool = Field(
-        False, description="Start from a perturbed guess that breaks spin and spatial symmetry."
+        default=False,
+        description="Start from a perturbed guess that breaks spin and spatial symmetry.",
     )
 
 
@@ -115,20 +129,29 @@ class RuntimeConfig(Settings):
     """How it is run: device, threads, seed, time."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
-        "auto", description="auto, cpu, cuda or cuda:INDEX.", examples=["auto, cpu, cuda or cuda:1"]
+        default="auto",
+        description="auto, cpu, cuda or cuda:INDEX.",
+        examples=["auto, cpu, cuda or cuda:1"],
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads for torch, PySCF and workers together."
+        default=None,
+        ge=1,
+        le=1024,
+        description="CPU threads for torch, PySCF and workers together.",
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of every random number.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of every random number.")
     max_time: Duration | None = Field(
-        None,
+        default=None,
         description="Wall time for the whole command, seconds (or 10m, 1h).",
         examples=["a positive time such as 90 (seconds), 10m or 1h"],
     )
-    verbose: int = Field(0, ge=-1, le=9, description="-1 quiet, 0 normal, 1 or more detailed.")
+    verbose: int = Field(
+        default=0, ge=-1, le=9, description="-1 quiet, 0 normal, 1 or more detailed."
+    )
     started: float | None = Field(
-        None, exclude=True, description="time.monotonic() when the command began (max_time)."
+        default=None,
+        exclude=True,
+        description="time.monotonic() when the command began (max_time).",
     )
 
 
@@ -137,25 +160,36 @@ class FitConfig(Settings):
 
     method: MethodConfig = MethodConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-    loss: Loss = Field("auto", description="Label-free loss.")
-    epochs: int | None = Field(None, ge=1, description="Passes over the structures, at most.")
-    steps: int | None = Field(None, ge=1, description="Optimiser steps, at most.")
+    loss: Loss = Field(default="auto", description="Label-free loss.")
+    epochs: int | None = Field(
+        default=None, ge=1, description="Passes over the structures, at most."
+    )
+    steps: int | None = Field(default=None, ge=1, description="Optimiser steps, at most.")
     conv_tol_grad: float = Field(
-        1e-5, gt=0, le=1, description="Stop when every orbital gradient (rms, Eh) is below this."
+        default=1e-5,
+        gt=0,
+        le=1,
+        description="Stop when every orbital gradient (rms, Eh) is below this.",
     )
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Peak learning rate; none means the engine's choice."
+        default=None, gt=0, le=1, description="Peak learning rate; none means the engine's choice."
     )
     batch_size: int | None = Field(
-        None, ge=1, description="Structures per step; none means the engine's choice."
+        default=None, ge=1, description="Structures per step; none means the engine's choice."
     )
-    init: str | None = Field(None, description="Model (run folder or file) to start from.")
-    skip_bad: bool = Field(False, description="Leave bad frames out instead of stopping.")
+    init: str | None = Field(default=None, description="Model (run folder or file) to start from.")
+    skip_bad: bool = Field(default=False, description="Leave bad frames out instead of stopping.")
     samples: int = Field(
-        0, ge=0, le=1_000_000, description="Extra geometries displaced at random per structure."
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Extra geometries displaced at random per structure.",
     )
     displace: float = Field(
-        0.05, gt=0, le=1, description="Standard deviation of each displaced coordinate, angstrom."
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Standard deviation of each displaced coordinate, angstrom.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -173,12 +207,19 @@ class PredictConfig(Settings):
 
     runtime: RuntimeConfig = RuntimeConfig()
     refine: float | None = Field(
-        None, gt=0, le=1, description="Finish with SCF to this orbital gradient (conv_tol_grad)."
+        default=None,
+        gt=0,
+        le=1,
+        description="Finish with SCF to this orbital gradient (conv_tol_grad).",
     )
-    certificate: bool = Field(True, description="One Fock build: energy, gradient, error estimate.")
-    coupled: bool = Field(True, description="Coupled error estimate (one response build more).")
-    charge: int = Field(0, ge=-100, le=100, description="Charge of frames that state none.")
-    spin: int = Field(0, ge=0, le=100, description="2S of frames that state none.")
+    certificate: bool = Field(
+        default=True, description="One Fock build: energy, gradient, error estimate."
+    )
+    coupled: bool = Field(
+        default=True, description="Coupled error estimate (one response build more)."
+    )
+    charge: int = Field(default=0, ge=-100, le=100, description="Charge of frames that state none.")
+    spin: int = Field(default=0, ge=0, le=100, description="2S of frames that state none.")
 
 
 class LabelConfig(Settings):
@@ -186,12 +227,15 @@ class LabelConfig(Settings):
 
     method: MethodConfig = MethodConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-    conv_tol: float = Field(1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
+    conv_tol: float = Field(default=1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
     conv_tol_grad: float | None = Field(
-        None, gt=0, le=1, description="Orbital gradient to stop at; none means sqrt(conv_tol)."
+        default=None,
+        gt=0,
+        le=1,
+        description="Orbital gradient to stop at; none means sqrt(conv_tol).",
     )
-    max_cycle: int = Field(100, ge=1, le=10_000, description="SCF iterations at most.")
-    skip_bad: bool = Field(False, description="Do not count bad frames as a failure.")
+    max_cycle: int = Field(default=100, ge=1, le=10_000, description="SCF iterations at most.")
+    skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
 
 
 def option_name(setting: str) -> str:
