@@ -1,0 +1,84 @@
+"""``dz.KohnSham``: the Kohn-Sham layer of a PySCF molecule or mean-field object."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.occupation import DEGENERACY_TOL
+
+if TYPE_CHECKING:
+    from deeph_zero.integrals.system import KSInfo
+    from deeph_zero.ks.protocol import KSData
+
+
+class KohnSham(KohnShamLayer):
+    """Differentiable Kohn-Sham theory of one molecule; see :class:`KohnShamLayer`.
+
+    Example:
+        >>> ks = dz.KohnSham.from_pyscf(mol, xc="pbe")
+        >>> result = ks.scf()
+        >>> energy, fock = ks(ks.density(result.fock))
+    """
+
+    def __init__(self, data: "KSData", info: "KSInfo", **settings: Any) -> None:
+        """Bind integrals and their description; use :meth:`from_pyscf`.
+
+        Args:
+            data: Integrals, grid and functional.
+            info: What they were made with.
+            **settings: Keywords of :class:`KohnShamLayer`.
+        """
+        super().__init__(data, **settings)
+        self.info = info
+
+    @classmethod
+    def from_pyscf(
+        cls,
+        mol_or_mf: Any,
+        *,
+        xc: str = "pbe",
+        density_fit: bool = True,
+        auxbasis: str | None = None,
+        grid_level: int = 3,
+        unrestricted: bool | None = None,
+        device: str = "cpu",
+        break_symmetry: bool = False,
+        **limits: Any,
+    ) -> Self:
+        """Integrals, grid and functional from PySCF.
+
+        Args:
+            mol_or_mf: A built ``gto.Mole``, or an RKS, UKS, RHF or UHF object, which then decides
+                functional, fitting, grid and spin treatment.
+            xc: Functional, any string PySCF parses.
+            density_fit: Fit the two-electron integrals; False uses exact four-centre ones.
+            auxbasis: Fitting basis; None is what PySCF picks for this basis and functional.
+            grid_level: PySCF's, 0 to 9.
+            unrestricted: UKS; None means "if the molecule has unpaired electrons".
+            device: Where the tensors live.
+            break_symmetry: Perturb the starting density so that spatial and spin symmetry may
+                break, and keep integer occupations under degeneracy.
+            **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
+                integrals), ``engine`` ("auto", "torch" or "libxc").
+
+        Returns:
+            The layer; ``info`` tells what was resolved.
+
+        Raises:
+            InputError: If the functional, basis or object is not supported.
+            ComputationError: If the integrals do not fit in memory.
+        """
+        from deeph_zero.integrals.system import ks_data  # noqa: PLC0415 - PySCF is heavy
+
+        data, info = ks_data(
+            mol_or_mf,
+            xc=xc,
+            density_fit=density_fit,
+            auxbasis=auxbasis,
+            grid_level=grid_level,
+            unrestricted=unrestricted,
+            device=device,
+            break_symmetry=break_symmetry,
+            **limits,
+        )
+        tol = 0.0 if break_symmetry else DEGENERACY_TOL
+        return cls(data, info, degeneracy_tol=tol)

@@ -1,0 +1,172 @@
+"""One Fock build: energy and Fock matrix of a density matrix, and the linear response of the Fock.
+
+E[P] = tr(hP) + ½ tr(J[P]P) - ½ Σ_σ tr((c_x K)[P_σ] P_σ) + E_xc + E_nn for spin orbitals; a closed
+shell has P_σ = P/2, hence the factors ¼ and ½ below. F is the derivative of E.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ks.grid_maps import density_features, potential_matrix
+from deeph_zero.ks.protocol import AOBlock, Functional, KSData
+from deeph_zero.types import AOMatrix
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FockBuild:
+    """Energy parts (Eh), Fock matrix and electron count of one density matrix.
+
+    Attributes:
+        e_core: tr(h P).
+        e_coul: Classical repulsion ½ tr(J P).
+        e_exx: Exact-exchange energy (with its coefficient), zero for pure functionals.
+        e_xc: Semilocal exchange-correlation energy on the grid.
+        e_nuc: Nuclear repulsion.
+        fock: dE/dP, Eh; spin axis as in the density.
+        n_electrons: Density integrated on the grid (tr(PS) without a grid).
+    """
+
+    e_core: Tensor
+    e_coul: Tensor
+    e_exx: Tensor
+    e_xc: Tensor
+    e_nuc: float
+    fock: AOMatrix
+    n_electrons: Tensor
+
+    @property
+    def energy(self) -> Tensor:
+        """Total energy, Eh."""
+        return self.e_core + self.e_coul + self.e_exx + self.e_xc + self.e_nuc
+
+
+def _contract(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum()
+
+
+def _total(matrix: AOMatrix) -> Tensor:
+    return matrix.sum(0) if matrix.ndim == 3 else matrix
+
+
+def _restrict(matrix: AOMatrix, block: AOBlock) -> Tensor:
+    if block.index is None:
+        return matrix
+    return matrix[..., block.index.unsqueeze(1), block.index]
+
+
+def _scatter_add_(matrix: AOMatrix, local: Tensor, block: AOBlock) -> None:
+    if block.index is None:
+        matrix += local
+    else:
+        matrix[..., block.index.unsqueeze(1), block.index] += local
+
+
+def exchange_matrix(data: KSData, dm: AOMatrix) -> AOMatrix:
+    """-(c_x K)[P_σ]: the exact-exchange part of F, ½ of it for a closed-shell total density."""
+    scale = -1.0 if dm.ndim == 3 else -0.5
+    return scale * sum(coef * op.exchange(dm) for coef, op in data.exchange)  # pyright: ignore
+
+
+def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
+    """Energy and Fock matrix at a symmetric density matrix.
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: Density matrix with occupations, [nao, nao] or [2, nao, nao].
+
+    Returns:
+        Energies and F = dE/dP, exact to rounding.
+    """
+    total = _total(dm)
+    vj = data.coulomb.coulomb(total)
+    fock = (data.hcore + vj).expand_as(dm).clone()
+    zero = dm.new_zeros(())
+    e_exx = zero
+    if data.exchange:
+        vk = exchange_matrix(data, dm)
+        e_exx = 0.5 * _contract(vk, dm)
+        fock += vk
+    e_xc, n_electrons = zero, _contract(total, data.ovlp)
+    if data.functional is not None and data.grid is not None:
+        e_xc, n_electrons = _add_semilocal_(fock, data, data.functional, dm)
+    return FockBuild(
+        e_core=_contract(data.hcore, total),
+        e_coul=0.5 * _contract(vj, total),
+        e_exx=e_exx,
+        e_xc=e_xc,
+        e_nuc=data.e_nuc,
+        fock=fock,
+        n_electrons=n_electrons,
+    )
+
+
+def _add_semilocal_(
+    fock: AOMatrix, data: KSData, functional: Functional, dm: AOMatrix
+) -> tuple[Tensor, Tensor]:
+    """Add v_xc to ``fock``; return E_xc and the integrated electron number."""
+    grid, kind = data.grid, functional.kind
+    assert grid is not None
+    e_xc = dm.new_zeros(())
+    count = dm.new_zeros(())
+    for k in range(grid.n_blocks):
+        block = grid.block(k)
+        rho = density_features(block, _restrict(dm, block), kind)
+        density, potential = functional.gradient(rho)
+        e_xc = e_xc + block.weights @ density
+        count = count + (rho[..., 0, :] @ block.weights).sum()
+        _scatter_add_(fock, potential_matrix(block, potential * block.weights, kind), block)
+    return e_xc, count
+
+
+def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
+    """Derivative of F along a symmetric direction G: J[G] - c_x K[G] + f_xc · rho[G].
+
+    Linear and self-adjoint in G. For a closed shell G is a change of the total density.
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: Density matrix at which F is differentiated.
+        direction: G, same shape as ``dm``.
+
+    Returns:
+        dF, same shape, Eh.
+    """
+    out = data.coulomb.coulomb(_total(direction)).expand_as(dm).clone()
+    if data.exchange:
+        out += exchange_matrix(data, direction)
+    functional, grid = data.functional, data.grid
+    if functional is not None and grid is not None:
+        for k in range(grid.n_blocks):
+            block = grid.block(k)
+            rho = density_features(block, _restrict(dm, block), functional.kind)
+            change = density_features(block, _restrict(direction, block), functional.kind)
+            second = functional.second(rho, change) * block.weights
+            _scatter_add_(out, potential_matrix(block, second, functional.kind), block)
+    return out
+
+
+def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> AOMatrix:
+    """Second derivative of F along two directions (semilocal part only; J and K are linear).
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: Density matrix at which F is differentiated.
+        d1: First direction.
+        d2: Second direction.
+
+    Returns:
+        d²F, same shape as ``dm``, symmetric in (d1, d2).
+    """
+    out = torch.zeros_like(dm)
+    functional, grid = data.functional, data.grid
+    if functional is not None and grid is not None:
+        for k in range(grid.n_blocks):
+            block = grid.block(k)
+            rho, c1, c2 = (
+                density_features(block, _restrict(x, block), functional.kind) for x in (dm, d1, d2)
+            )
+            third = functional.third(rho, c1, c2) * block.weights
+            _scatter_add_(out, potential_matrix(block, third, functional.kind), block)
+    return out

@@ -1,0 +1,139 @@
+"""J and K of one two-electron operator, from fitted three-centre or exact four-centre integrals."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deeph_zero.types import AOMatrix, PackedFit
+
+DEFAULT_MEMORY_MB = 1000.0
+
+
+def pair_index(nao: int, device: torch.device) -> Int[Tensor, "nao nao"]:
+    """Position of the element (m, n) in a packed lower triangle, symmetric in m and n."""
+    m = torch.arange(nao, device=device)
+    high = torch.maximum(m.unsqueeze(1), m.unsqueeze(0))
+    low = torch.minimum(m.unsqueeze(1), m.unsqueeze(0))
+    return high * (high + 1) // 2 + low
+
+
+def pack_density(dm: AOMatrix) -> Float[Tensor, "*spin nao_pair"]:
+    """Lower triangle of a symmetric matrix, off-diagonal elements doubled."""
+    rows, cols = torch.tril_indices(dm.shape[-1], dm.shape[-1], device=dm.device)
+    return dm[..., rows, cols] * torch.where(rows == cols, 1.0, 2.0).to(dm.dtype)
+
+
+class FittedTensor:
+    """Density-fitted operator: (mn|ls) ~ Σ_L B[L,mn] B[L,ls].
+
+    J = Σ_L B_L (Σ_ls B_L,ls P_ls); K = Σ_L B_L P B_L, with P = Σ_i s_i v_i v_iᵀ so that K costs
+    naux nao² rank(P). Only the packed tensor is always held; its unpacked form is made once if it
+    fits ``memory_mb`` and block by block otherwise.
+
+    References:
+        F. Weigend, Phys. Chem. Chem. Phys. 4, 4285 (2002), eqs. 2-9.
+    """
+
+    def __init__(self, cderi: PackedFit, nao: int, memory_mb: float = DEFAULT_MEMORY_MB) -> None:
+        """Wrap the packed tensor.
+
+        Args:
+            cderi: B, packed lower triangle.
+            nao: Number of atomic orbitals.
+            memory_mb: Upper limit for temporary unpacked integrals.
+        """
+        self.cderi = cderi
+        self.nao = nao
+        self._index = pair_index(nao, cderi.device)
+        row_mb = 8 * nao * nao / 1e6
+        # Two arrays of the block's size live at once: the unpacked block and its half transform.
+        self._block = max(1, min(cderi.shape[0], int(memory_mb / (2 * row_mb))))
+        self._full: Tensor | None = None
+
+    def coulomb(self, dm: AOMatrix) -> AOMatrix:
+        """J[dm], Eh; linear, any leading axes."""
+        lead = dm.shape[:-2]
+        packed = pack_density(dm).reshape(-1, self.cderi.shape[1])
+        vj = (packed @ self.cderi.mT) @ self.cderi
+        return vj.reshape(*lead, -1)[..., self._index]
+
+    def exchange(self, dm: AOMatrix) -> AOMatrix:
+        """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
+        lead = dm.shape[:-2]
+        flat = dm.reshape(-1, self.nao, self.nao)
+        return torch.stack([self._exchange_one(one) for one in flat]).reshape(*lead, *dm.shape[-2:])
+
+    def _exchange_one(self, dm: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao nao"]:
+        values, vectors = torch.linalg.eigh(dm)
+        keep = values.abs() > 1e-15 * values.abs().max().clamp_min(1e-300)
+        values, vectors = values[keep], vectors[:, keep]
+        if len(values) == 0:
+            return torch.zeros_like(dm)
+        scaled = vectors * values.abs().sqrt()
+        sign = values.sign()
+        vk = torch.zeros_like(dm)
+        for block in self._unpacked():
+            half = (block.reshape(-1, self.nao) @ scaled).reshape(-1, self.nao, len(values))
+            half = half.transpose(0, 1)  # [nao, block, rank]
+            vk += (half * sign).reshape(self.nao, -1) @ half.reshape(self.nao, -1).mT
+        return vk
+
+    def _unpacked(self) -> "list[Tensor] | _Blocks":
+        if self._block >= self.cderi.shape[0]:
+            if self._full is None:
+                self._full = self.cderi[:, self._index]
+            return [self._full]
+        return _Blocks(self.cderi, self._index, self._block)
+
+
+class _Blocks:
+    """Iterates over unpacked blocks of the fitted tensor without keeping them."""
+
+    def __init__(self, cderi: Tensor, index: Tensor, block: int) -> None:
+        self._cderi, self._index, self._block = cderi, index, block
+
+    def __iter__(self):  # noqa: ANN204
+        for start in range(0, self._cderi.shape[0], self._block):
+            yield self._cderi[start : start + self._block][:, self._index]
+
+
+class FourCentre:
+    """Exact operator from packed four-centre integrals (mn|ls), both pairs packed.
+
+    J_mn = Σ_ls (mn|ls) P_ls and K_mn = Σ_ls (ml|ns) P_ls.
+    """
+
+    def __init__(
+        self,
+        eri: Float[Tensor, "nao_pair nao_pair"],
+        nao: int,
+        memory_mb: float = DEFAULT_MEMORY_MB,
+    ) -> None:
+        """Wrap the packed integrals.
+
+        Args:
+            eri: (mn|ls), [nao_pair, nao_pair], Eh.
+            nao: Number of atomic orbitals.
+            memory_mb: Upper limit for temporary unpacked integrals.
+        """
+        self.eri = eri
+        self.nao = nao
+        self._index = pair_index(nao, eri.device)
+        self._rows = max(1, min(nao, int(memory_mb * 1e6 / (8 * nao**3))))
+
+    def coulomb(self, dm: AOMatrix) -> AOMatrix:
+        """J[dm], Eh; linear, any leading axes."""
+        lead = dm.shape[:-2]
+        packed = pack_density(dm).reshape(-1, self.eri.shape[0])
+        return (packed @ self.eri).reshape(*lead, -1)[..., self._index]
+
+    def exchange(self, dm: AOMatrix) -> AOMatrix:
+        """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
+        lead = dm.shape[:-2]
+        flat = dm.reshape(-1, self.nao, self.nao)
+        vk = torch.zeros_like(flat)
+        for start in range(0, self.nao, self._rows):
+            rows = self._index[start : start + self._rows]  # [m, l]
+            eri = self.eri[rows][..., self._index]  # [m, l, n, s]
+            vk[:, start : start + self._rows] = torch.einsum("mlns,xls->xmn", eri, flat)
+        return vk.reshape(*lead, *dm.shape[-2:])

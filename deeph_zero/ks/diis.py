@@ -1,0 +1,70 @@
+"""Pulay's direct inversion in the iterative subspace, over remembered Fock builds."""
+
+import torch
+from torch import Tensor
+
+from deeph_zero.types import AOMatrix
+
+
+class DIIS:
+    """Extrapolates Fock matrices from their commutators.
+
+    References:
+        P. Pulay, J. Comput. Chem. 3, 556 (1982), eqs. 4-6.
+    """
+
+    def __init__(self, space: int = 8) -> None:
+        """Start with an empty history.
+
+        Args:
+            space: Number of builds remembered; the oldest is dropped.
+        """
+        self.space = space
+        self.focks: list[Tensor] = []
+        self.errors: list[Tensor] = []
+
+    def __len__(self) -> int:
+        """Number of builds remembered."""
+        return len(self.focks)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.focks.clear()
+        self.errors.clear()
+
+    def add(self, fock: AOMatrix, error: Tensor) -> None:
+        """Remember one build and its commutator (any shape; only inner products are used)."""
+        self.focks.append(fock)
+        self.errors.append(error.reshape(-1))
+        if len(self.focks) > self.space:
+            self.focks.pop(0)
+            self.errors.pop(0)
+
+    def extrapolate(self) -> AOMatrix:
+        """Σ_k c_k F_k with Σ c_k = 1 that minimises ‖Σ c_k e_k‖.
+
+        The normal equations are scaled by the smallest residual and solved in the eigenbasis,
+        small eigenvalues dropped, so that parallel residuals cannot blow the coefficients up.
+
+        Returns:
+            The extrapolated Fock matrix; the single one while only one is remembered.
+        """
+        n = len(self.focks)
+        if n == 1:
+            return self.focks[0]
+        errors = torch.stack(self.errors)
+        gram = errors @ errors.mT
+        scale = gram.diagonal().clamp_min(1e-300).sqrt()
+        # Columns are scaled by their own norm: late residuals are many orders below early ones.
+        lagrange = gram.new_zeros(n + 1, n + 1)
+        lagrange[:n, :n] = gram / (scale.unsqueeze(0) * scale.unsqueeze(1))
+        smallest = scale.min()
+        lagrange[:n, n] = lagrange[n, :n] = smallest / scale
+        rhs = gram.new_zeros(n + 1)
+        rhs[n] = 1.0
+        values, vectors = torch.linalg.eigh(lagrange)
+        keep = values.abs() > 1e-12
+        solution = vectors[:, keep] @ ((vectors[:, keep].mT @ rhs) / values[keep])
+        coefficients = solution[:n] * (smallest / scale)
+        coefficients = coefficients / coefficients.sum()
+        return torch.einsum("k,k...->...", coefficients, torch.stack(self.focks))

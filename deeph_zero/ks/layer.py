@@ -1,0 +1,239 @@
+"""The Kohn-Sham layer: density, energy, Fock matrix and response of one molecule, differentiable."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from deeph_zero.ks import build, properties
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.certificate import Certificate, certify
+from deeph_zero.ks.density import GAP_FLOOR, density_matrix
+from deeph_zero.ks.eigen import symmetric_eigen
+from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
+from deeph_zero.ks.orthogonalise import orthogonaliser
+from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.scf import SCFResult, SCFSettings, solve_scf
+from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
+from deeph_zero.types import Orbitals as OrbitalMatrix
+
+
+@dataclasses.dataclass(frozen=True)
+class Orbitals:
+    """Eigenstates of a Fock matrix.
+
+    Attributes:
+        mo_energy: Ascending, Eh, [nmo] or [2, nmo].
+        mo_coeff: Columns are orbitals, [nao, nmo] or [2, nao, nmo].
+        mo_occ: Occupations, 2 per pair for a closed shell, 1 per spin orbital otherwise.
+        degenerate: A frontier level is degenerate and was filled evenly.
+    """
+
+    mo_energy: OrbitalEnergies
+    mo_coeff: OrbitalMatrix
+    mo_occ: OrbitalEnergies
+    degenerate: bool
+
+
+class _Build(Function):
+    """(E, F) of a density matrix; the backward pass of F is one response build."""
+
+    @staticmethod
+    def forward(ctx: Any, dm: AOMatrix, layer: "KohnShamLayer") -> tuple[Tensor, Tensor]:
+        result = layer.build(dm)
+        ctx.layer = layer
+        ctx.set_materialize_grads(False)  # noqa: FBT003
+        ctx.save_for_backward(dm, result.fock)
+        return result.energy, result.fock
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
+        grad_energy, grad_fock = grads
+        # fock is an output: autograd reconnects it to the graph, so dE differentiates again.
+        dm, fock = ctx.saved_tensors
+        total = None
+        if grad_energy is not None:
+            total = grad_energy * fock
+        if grad_fock is not None:
+            sym = 0.5 * (grad_fock + grad_fock.mT)
+            along = _Response.apply(dm, sym, ctx.layer)
+            total = along if total is None else total + along
+        return total, None
+
+
+class _Response(Function):
+    """dF along a direction; self-adjoint, so its own backward is the same map."""
+
+    @staticmethod
+    def forward(ctx: Any, dm: AOMatrix, direction: AOMatrix, layer: "KohnShamLayer") -> Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(dm, direction)
+        return layer.response(dm, direction)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        dm, direction = ctx.saved_tensors
+        sym = 0.5 * (grads[0] + grads[0].mT)
+        layer: KohnShamLayer = ctx.layer
+        grad_dm = grad_direction = None
+        if ctx.needs_input_grad[0]:
+            grad_dm = build.second_response(layer.data, dm, direction, sym)
+        if ctx.needs_input_grad[1]:
+            grad_direction = layer.response(dm, sym)
+        return grad_dm, grad_direction, None
+
+
+class KohnShamLayer:
+    """Kohn-Sham theory of one molecule as differentiable functions of matrices.
+
+    Every matrix is float64, [nao, nao] for a closed shell (total density) and [2, nao, nao] for
+    (alpha, beta). Non-symmetric input is symmetrised.
+    """
+
+    def __init__(
+        self,
+        data: KSData,
+        *,
+        degeneracy_tol: float = DEGENERACY_TOL,
+        gap_floor: float = GAP_FLOOR,
+    ) -> None:
+        """Bind the layer to one molecule.
+
+        Args:
+            data: Integrals, grid and functional.
+            degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly by
+                :meth:`density`; 0 keeps integer occupations.
+            gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
+        """
+        self.data = data
+        self.degeneracy_tol = degeneracy_tol
+        self.gap_floor = gap_floor
+        self.fock_builds = 0
+        self.x = orthogonaliser(data.ovlp, data.lindep_threshold)
+
+    @property
+    def unrestricted(self) -> bool:
+        """Whether matrices carry a spin axis."""
+        return self.data.unrestricted
+
+    @property
+    def nelec(self) -> tuple[int, int]:
+        """(n_alpha, n_beta)."""
+        return self.data.nelec
+
+    @property
+    def nao(self) -> int:
+        """Number of atomic orbitals."""
+        return self.data.ovlp.shape[0]
+
+    @property
+    def nmo(self) -> int:
+        """Number of orbitals after linear dependence was removed."""
+        return self.x.shape[1]
+
+    def __call__(self, dm: AOMatrix) -> tuple[Scalar, AOMatrix]:
+        """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
+
+        Args:
+            dm: Density matrix, occupations included.
+
+        Returns:
+            E (Eh) and F = dE/dP. dE/dP needs no further build; the backward pass of F is one
+            response build (f_xc, J and K of the cotangent).
+        """
+        dm = 0.5 * (dm + dm.mT)
+        return _Build.apply(dm, self)  # pyright: ignore
+
+    def build(self, dm: AOMatrix) -> FockBuild:
+        """Energy parts and Fock matrix, without autograd. Counts as one Fock build."""
+        self.fock_builds += 1
+        with torch.no_grad():
+            return build.fock_build(self.data, dm)
+
+    def response(self, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
+        """dF along a symmetric ``direction``, without autograd. Counts as one Fock build."""
+        self.fock_builds += 1
+        with torch.no_grad():
+            return build.response(self.data, dm, direction)
+
+    def orbitals(self, fock: AOMatrix, degeneracy_tol: float | None = None) -> Orbitals:
+        """Orbitals and occupations of a Fock matrix (F C = S C e), without autograd.
+
+        Args:
+            fock: Symmetric Fock matrix, Eh.
+            degeneracy_tol: Overrides the layer's.
+
+        Returns:
+            Orbital energies, coefficients, occupations and whether the frontier is degenerate.
+
+        Raises:
+            ComputationError: If ``fock`` is not finite.
+        """
+        tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
+        with torch.no_grad():
+            energy, vectors = symmetric_eigen(self.x.mT @ fock @ self.x)
+            occ, degenerate = occupations(energy, self.nelec, tol)
+            return Orbitals(energy, self.x @ vectors, occ, degenerate)
+
+    def density(self, fock: AOMatrix) -> AOMatrix:
+        """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.
+
+        Args:
+            fock: Fock matrix, Eh.
+
+        Returns:
+            P with tr(P S) = number of electrons.
+
+        Raises:
+            ComputationError: If ``fock`` is not finite.
+        """
+        orthogonal = self.x.mT @ (0.5 * (fock + fock.mT)) @ self.x
+        with torch.no_grad():
+            energy, vectors = symmetric_eigen(orthogonal)
+            occ, _ = occupations(energy, self.nelec, self.degeneracy_tol)
+        p = density_matrix(orthogonal, energy, vectors, occ, self.gap_floor)
+        return self.x @ p @ self.x.mT
+
+    def commutator(self, fock: AOMatrix, dm: AOMatrix) -> AOMatrix:
+        """Xᵀ (F P S - S P F) X, [.., nmo, nmo]: the orbital gradient in an orthonormal basis."""
+        fps = fock @ dm @ self.data.ovlp
+        return self.x.mT @ (fps - fps.mT) @ self.x
+
+    def scf(self, dm0: AOMatrix | None = None, **settings: Any) -> SCFResult:
+        """Self-consistent field from ``dm0`` (the atomic-density guess by default).
+
+        Args:
+            dm0: Starting density matrix.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.SCFSettings`.
+
+        Returns:
+            The last iterate and whether it converged; non-convergence is not an exception.
+        """
+        start = self.data.dm_guess if dm0 is None else dm0
+        return solve_scf(self, start, SCFSettings(**settings))
+
+    def certificate(
+        self,
+        dm: AOMatrix,
+        fock: AOMatrix,
+        energy: float | Tensor,
+        *,
+        coupled: bool = True,
+    ) -> Certificate:
+        """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
+        return certify(self, dm, fock, float(energy), coupled=coupled)
+
+    def dipole(self, dm: AOMatrix) -> Tensor:
+        """Dipole moment about the nuclear-charge centre, debye, [3]."""
+        return properties.dipole(self.data, dm)
+
+    def spin_square(self, dm: AOMatrix) -> float:
+        """⟨S²⟩ of the Kohn-Sham determinant."""
+        return properties.spin_square(self.data, dm)
+
+    def n_electrons(self, dm: AOMatrix) -> float:
+        """Electrons, the density integrated on the grid (tr(PS) without one)."""
+        return properties.n_electrons(self.data, dm)

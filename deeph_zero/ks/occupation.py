@@ -1,0 +1,64 @@
+"""Occupation numbers: aufbau, with a degenerate frontier level filled evenly."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+DEGENERACY_TOL = 1e-4
+"""Frontier levels closer than this (Eh) share their electrons; a grid splits exact ones by 1e-5."""
+
+
+def aufbau(
+    mo_energy: Float[Tensor, " nmo"], nocc: int, degeneracy_tol: float
+) -> tuple[Float[Tensor, " nmo"], bool]:
+    """Occupations in [0, 1] of one spin channel, lowest levels first.
+
+    When the highest occupied and lowest empty level are closer than ``degeneracy_tol`` the whole
+    level is filled evenly, which keeps the density invariant under the symmetry that makes it
+    degenerate. With ``degeneracy_tol`` = 0 occupations are integers, as PySCF's.
+
+    Args:
+        mo_energy: Ascending orbital energies, Eh.
+        nocc: Number of electrons of this spin (pairs, for a closed shell).
+        degeneracy_tol: Eh; see above.
+
+    Returns:
+        Occupations, and whether the frontier level was found degenerate.
+    """
+    occ = torch.zeros_like(mo_energy)
+    occ[:nocc] = 1.0
+    nmo = mo_energy.shape[0]
+    if not 0 < nocc < nmo or degeneracy_tol <= 0:
+        return occ, False
+    gaps = (mo_energy[1:] - mo_energy[:-1]).tolist()
+    if gaps[nocc - 1] >= degeneracy_tol:
+        return occ, False
+    first, last = nocc - 1, nocc
+    while first > 0 and gaps[first - 1] < degeneracy_tol:
+        first -= 1
+    while last < nmo - 1 and gaps[last] < degeneracy_tol:
+        last += 1
+    occ[first : last + 1] = (nocc - first) / (last - first + 1)
+    return occ, True
+
+
+def occupations(
+    mo_energy: Float[Tensor, "*spin nmo"],
+    nelec: tuple[int, int],
+    degeneracy_tol: float,
+) -> tuple[Float[Tensor, "*spin nmo"], bool]:
+    """Occupations with PySCF's normalisation: 2 per pair for a closed shell, 1 per spin orbital.
+
+    Args:
+        mo_energy: [nmo] for a closed shell, [2, nmo] for (alpha, beta).
+        nelec: (n_alpha, n_beta).
+        degeneracy_tol: See :func:`aufbau`.
+
+    Returns:
+        Occupations, same shape, and whether a frontier level is degenerate.
+    """
+    if mo_energy.ndim == 1:
+        occ, degenerate = aufbau(mo_energy, nelec[0], degeneracy_tol)
+        return 2.0 * occ, degenerate
+    pairs = [aufbau(e, n, degeneracy_tol) for e, n in zip(mo_energy, nelec, strict=True)]
+    return torch.stack([occ for occ, _ in pairs]), any(flag for _, flag in pairs)

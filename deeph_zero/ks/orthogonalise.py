@@ -1,0 +1,28 @@
+"""Orthonormal basis from a possibly near-singular overlap matrix."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def orthogonaliser(ovlp: Float[Tensor, "nao nao"], threshold: float) -> Float[Tensor, "nao nmo"]:
+    """Matrix X with Xᵀ S X = 1, linearly dependent combinations dropped.
+
+    Symmetric (Löwdin) orthogonalisation S^(-1/2) where every eigenvalue of S is at or above
+    ``threshold``; canonical orthogonalisation, with nmo < nao columns, otherwise.
+
+    Args:
+        ovlp: Overlap S.
+        threshold: Eigenvectors of S with a smaller eigenvalue are dropped; 0 keeps all.
+
+    Returns:
+        X, [nao, nmo].
+
+    References:
+        P.-O. Löwdin, J. Chem. Phys. 18, 365 (1950), eq. 4; Adv. Quantum Chem. 5, 185 (1970).
+    """
+    values, vectors = torch.linalg.eigh(ovlp)
+    keep = values > max(threshold, 0.0)
+    if bool(keep.all()):
+        return (vectors * values.rsqrt()) @ vectors.mT
+    return vectors[:, keep] * values[keep].rsqrt()

@@ -1,0 +1,49 @@
+"""Properties of a density matrix: dipole moment, ⟨S²⟩, electron count."""
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ks.grid_maps import density_features
+from deeph_zero.ks.protocol import KSData
+from deeph_zero.types import AOMatrix
+from deeph_zero.units import DEBYE_PER_AU
+
+
+def _total(dm: AOMatrix) -> Tensor:
+    return dm.sum(0) if dm.ndim == 3 else dm
+
+
+def dipole(data: KSData, dm: AOMatrix) -> Tensor:
+    """Dipole moment about the nuclear-charge centre, debye, [3].
+
+    mu = Σ_A Z_A (R_A - centre) - tr(P (r - centre)).
+    """
+    electronic = torch.einsum("xmn,mn->x", data.dipole, _total(dm))
+    return (data.nuclear_dipole - electronic) * DEBYE_PER_AU
+
+
+def spin_square(data: KSData, dm: AOMatrix) -> float:
+    """⟨S²⟩ = ((n_a - n_b)/2)² + (n_a + n_b)/2 - tr(P_a S P_b S); zero for a closed shell.
+
+    References:
+        A. Szabo and N. S. Ostlund, Modern Quantum Chemistry (1989), eq. 2.271.
+    """
+    if dm.ndim == 2:
+        return 0.0
+    n_a, n_b = data.nelec
+    ps = dm @ data.ovlp
+    mixed = float((ps[0] * ps[1].mT).sum())
+    return 0.25 * (n_a - n_b) ** 2 + 0.5 * (n_a + n_b) - mixed
+
+
+def n_electrons(data: KSData, dm: AOMatrix) -> float:
+    """Density integrated on the grid; tr(PS) where there is no grid."""
+    total = _total(dm)
+    if data.grid is None:
+        return float((total * data.ovlp).sum())
+    count = 0.0
+    for k in range(data.grid.n_blocks):
+        block = data.grid.block(k)
+        local = total if block.index is None else total[block.index.unsqueeze(1), block.index]
+        count += float(density_features(block, local, "LDA")[0] @ block.weights)
+    return count
