@@ -1,0 +1,348 @@
+"""Everything the Kohn-Sham layer needs of one molecule, from a PySCF Mole or mean-field object."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from pyscf import df, dft, gto, scf
+from pyscf.df.df_jk import _DFHF
+from pyscf.dft import gen_grid
+from pyscf.dft.numint import NumInt
+
+from deeph_zero.errors import InputError
+from deeph_zero.integrals import grids as ao_grids
+from deeph_zero.integrals.guess import density_guess
+from deeph_zero.integrals.mole import (
+    AuxiliaryBasis,
+    BasisInput,
+    auxbasis_label,
+    auxiliary_basis,
+)
+from deeph_zero.integrals.one_electron import lindep_threshold, one_electron
+from deeph_zero.integrals.two_electron import (
+    TwoElectronPart,
+    exchange_terms,
+    two_electron_operators,
+)
+from deeph_zero.ks.coulomb import FittedTensor
+from deeph_zero.ks.protocol import KSData, XCKind
+
+# ruff: noqa: SLF001  PySCF keeps _built, _numint private
+
+_GRID_CHOICES = {"radi_method", "becke_scheme", "prune", "radii_adjust", "atomic_radii"}
+"""Settings that live on PySCF's class until a user changes them."""
+
+_SUPPORTED = (dft.rks.RKS, dft.uks.UKS, scf.hf.RHF, scf.rhf.RHF, scf.uhf.UHF)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KSInfo:
+    """What was computed, resolved to names and numbers; recorded beside every result.
+
+    Attributes:
+        xc: Functional as given.
+        kind: "HF", "LDA", "GGA" or "MGGA".
+        xc_components: [libxc name, coefficient] of every semilocal part.
+        hyb: Short-range (or global) fraction of exact exchange.
+        alpha: Long-range fraction.
+        omega: Range-separation parameter, 1/bohr; 0 without.
+        basis: Basis set name, or "custom".
+        auxbasis: Resolved name of the fitting set; None without fitting.
+        density_fit: Whether J (and K) are fitted.
+        grid_level: PySCF's level; None for a custom grid or none at all.
+        ngrids: Quadrature points of non-zero weight.
+        nao: Atomic orbitals.
+        naux: Fitting functions; 0 without fitting.
+        cart: Cartesian functions.
+        charge: Total charge.
+        spin: 2S.
+        memory_bytes: Two-electron tensors plus the most that kept AO values take.
+    """
+
+    xc: str
+    kind: XCKind
+    xc_components: list[list[str | float]]
+    hyb: float
+    alpha: float
+    omega: float
+    basis: str
+    auxbasis: str | None
+    density_fit: bool
+    grid_level: int | None
+    ngrids: int
+    nao: int
+    naux: int
+    cart: bool
+    charge: int
+    spin: int
+    memory_bytes: int
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Settings:
+    """One calculation, from keywords or read off a mean-field object."""
+
+    mol: gto.Mole
+    xc: str
+    unrestricted: bool
+    fit_coulomb: bool
+    fit_exchange: bool
+    auxbasis: BasisInput = None
+    grids: gen_grid.Grids | None = None
+    grid_level: int | None = None
+    with_df: df.DF | None = None
+    ovlp: np.ndarray | None = None
+    hcore: np.ndarray | None = None
+
+
+def ks_data(
+    mol_or_mf: object,
+    *,
+    xc: str = "pbe",
+    density_fit: bool = True,
+    auxbasis: BasisInput = None,
+    grid_level: int = 3,
+    unrestricted: bool | None = None,
+    device: torch.device | str = "cpu",
+    ao_memory_mb: float = ao_grids.AO_MEMORY_MB,
+    max_memory_mb: float | None = None,
+    engine: str = "auto",
+    break_symmetry: bool = False,
+) -> tuple[KSData, KSInfo]:
+    """Integrals, grid, functional and starting density of one molecule.
+
+    A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, with or without
+    ``density_fit``) decides xc, fitting and its basis, grid and spin treatment; the keywords for
+    these are then ignored.
+
+    Args:
+        mol_or_mf: Built PySCF molecule or mean-field object.
+        xc: Functional, PySCF's syntax.
+        density_fit: Fitted (default) or exact two-electron integrals.
+        auxbasis: Fitting set; None: PySCF's choice for this basis and functional.
+        grid_level: PySCF's grid level, 0 to 9.
+        unrestricted: None: unrestricted if and only if ``mol.spin`` is not 0.
+        device: Where every tensor goes.
+        ao_memory_mb: Memory for kept AO values on the grid, MB.
+        max_memory_mb: Limit for all two-electron tensors together; None: 80 % of what is free.
+        engine: Functional engine, see ``integrals.libxc.make_functional``.
+        break_symmetry: Break spin and spatial symmetry of the starting density (unrestricted).
+
+    Returns:
+        The layer's data, float64 on ``device``, and its description.
+
+    Raises:
+        InputError: Unsupported object, functional, fitting set or spin.
+        ComputationError: The two-electron tensors do not fit the memory.
+    """
+    from deeph_zero.integrals.libxc import describe, make_functional
+
+    if isinstance(mol_or_mf, gto.Mole):
+        settings = _from_mole(
+            mol_or_mf,
+            xc=xc,
+            density_fit=density_fit,
+            auxbasis=auxbasis,
+            grid_level=grid_level,
+            unrestricted=unrestricted,
+        )
+    else:
+        settings = _from_mean_field(mol_or_mf)
+    mol = settings.mol
+    if not settings.unrestricted and mol.spin != 0:
+        msg = (
+            f"expected spin 0 for a restricted calculation, got spin {mol.spin}; "
+            "use --unrestricted (unrestricted=True)"
+        )
+        raise InputError(msg)
+    spec = describe(settings.xc)
+    functional = make_functional(spec, unrestricted=settings.unrestricted, engine=engine)
+    grid = None
+    if functional is not None:
+        grid = _grid(settings, spec.kind, device, ao_memory_mb)
+    aux = _auxiliary(settings) if settings.fit_coulomb else None
+    two = two_electron_operators(
+        mol,
+        exchange_terms(spec),
+        aux,
+        fit_exchange=settings.fit_exchange,
+        max_memory_mb=max_memory_mb,
+        device=device,
+        with_df=settings.with_df,
+    )
+    one = one_electron(mol, ovlp=settings.ovlp, hcore=settings.hcore, device=device)
+    guess = density_guess(
+        mol, unrestricted=settings.unrestricted, break_symmetry=break_symmetry
+    ).to(device)
+    data = KSData(
+        ovlp=one.ovlp,
+        hcore=one.hcore,
+        dipole=one.dipole,
+        nuclear_dipole=one.nuclear_dipole,
+        e_nuc=one.e_nuc,
+        nelec=(int(mol.nelec[0]), int(mol.nelec[1])),
+        unrestricted=settings.unrestricted,
+        coulomb=two.coulomb,
+        exchange=two.exchange,
+        functional=functional,
+        grid=grid,
+        dm_guess=guess,
+        lindep_threshold=lindep_threshold(),
+    )
+    return data, _info(settings, spec, grid, two, aux)
+
+
+def _from_mole(
+    mol: gto.Mole,
+    *,
+    xc: str,
+    density_fit: bool,
+    auxbasis: BasisInput,
+    grid_level: int,
+    unrestricted: bool | None,
+) -> _Settings:
+    if not mol._built:
+        raise InputError("expected a built molecule, got an unbuilt gto.Mole; call mol.build()")
+    if not 0 <= grid_level <= 9:
+        raise InputError(f"expected --grid-level 0 to 9, got {grid_level}; 3 is the default")
+    return _Settings(
+        mol=mol,
+        xc=xc,
+        unrestricted=mol.spin != 0 if unrestricted is None else unrestricted,
+        fit_coulomb=density_fit,
+        fit_exchange=density_fit,
+        auxbasis=auxbasis,
+        grid_level=grid_level,
+    )
+
+
+def _from_mean_field(mf: Any) -> _Settings:  # noqa: ANN401  PySCF mixins have no type
+    _check_supported(mf)
+    kohn_sham = isinstance(mf, dft.rks.KohnShamDFT)
+    with_df = getattr(mf, "with_df", None)
+    return _Settings(
+        mol=mf.mol,
+        xc=mf.xc if kohn_sham else "hf",
+        unrestricted=isinstance(mf, scf.uhf.UHF),
+        fit_coulomb=bool(with_df),
+        fit_exchange=bool(with_df) and not mf.only_dfj,
+        with_df=with_df or None,
+        grids=mf.grids if kohn_sham else None,
+        ovlp=mf.get_ovlp(),
+        hcore=mf.get_hcore(),
+    )
+
+
+def _check_supported(mf: Any) -> None:  # noqa: ANN401
+    """Refuse objects whose energy would differ from the one this package computes."""
+    plain = mf.undo_df() if isinstance(mf, _DFHF) else mf
+    if type(plain) not in _SUPPORTED:
+        bases = {c.__name__ for c in type(plain).__mro__}
+        hint = next((h for name, h in _HINTS.items() if name in bases), "use a plain RKS or UKS")
+        msg = (
+            f"expected a gto.Mole or a PySCF RKS, UKS, RHF or UHF object, got "
+            f"{type(mf).__name__}; {hint}"
+        )
+        raise InputError(msg)
+    if not isinstance(mf, dft.rks.KohnShamDFT):
+        return
+    extra = None
+    if mf.do_nlc():
+        extra = f"non-local correlation (xc {mf.xc!r}, nlc {mf.nlc!r}); set mf.nlc = 0"
+    elif mf.do_disp():
+        extra = f"a dispersion correction (disp {mf.disp!r}, xc {mf.xc!r}); add it afterwards"
+    elif type(mf._numint) is not NumInt or "eval_xc" in vars(mf._numint):
+        extra = "a custom functional (define_xc_); use a libxc name"
+    elif mf._numint.omega is not None:
+        extra = f"its own omega {mf._numint.omega:g}; name the functional with that omega in xc"
+    elif mf.small_rho_cutoff > 1e-20 and mf.grids.coords is None:
+        extra = f"small_rho_cutoff {mf.small_rho_cutoff:g}; set it to 0"
+    if extra:
+        raise InputError(f"expected a plain Kohn-Sham object, got one with {extra}")
+
+
+_HINTS = {
+    "_Solvation": "solvent models are not supported",
+    "_SFX2C1E_SCF": "relativistic Hamiltonians are not supported",
+    "X2C": "relativistic Hamiltonians are not supported",
+    "ROHF": "restricted open shells are not supported, use UKS",
+    "GHF": "generalised spin is not supported, use UKS",
+    "_SymAdaptedHF": "build the molecule with symmetry=False",
+    "SymAdaptedRHF": "build the molecule with symmetry=False",
+    "SymAdaptedUHF": "build the molecule with symmetry=False",
+    "QMMM": "external charges are not supported",
+}
+
+
+def _grid(
+    settings: _Settings, kind: XCKind, device: torch.device | str, ao_memory_mb: float
+) -> ao_grids.AOGrid:
+    """The mean-field object's own grid, built if it is not yet, or a new one."""
+    grids = settings.grids
+    if grids is None:
+        grids = ao_grids.build_grid(settings.mol, settings.grid_level or 0)
+    elif grids.coords is None:
+        grids.build()
+    deriv = 0 if kind == "LDA" else 1
+    return ao_grids.AOGrid(
+        settings.mol, grids, deriv=deriv, device=device, ao_memory_mb=ao_memory_mb
+    )
+
+
+def _auxiliary(settings: _Settings) -> AuxiliaryBasis:
+    with_df = settings.with_df
+    if with_df is None or with_df.auxbasis is None:
+        # a DF object without a basis resolves it for exact exchange, whatever the functional
+        xc = settings.xc if with_df is None else "hf"
+        return auxiliary_basis(settings.mol, xc, settings.auxbasis)
+    if with_df.auxmol is not None:
+        return AuxiliaryBasis(auxbasis_label(settings.mol, with_df.auxbasis), with_df.auxmol)
+    return auxiliary_basis(settings.mol, settings.xc, with_df.auxbasis)
+
+
+def _info(
+    settings: _Settings,
+    spec: Any,  # noqa: ANN401
+    grid: ao_grids.AOGrid | None,
+    two: TwoElectronPart,
+    aux: AuxiliaryBasis | None,
+) -> KSInfo:
+    mol = settings.mol
+    naux = two.coulomb.cderi.shape[0] if isinstance(two.coulomb, FittedTensor) else 0
+    return KSInfo(
+        xc=settings.xc,
+        kind=spec.kind,
+        xc_components=[[name, float(factor)] for name, factor in spec.components],
+        hyb=float(spec.hyb),
+        alpha=float(spec.alpha),
+        omega=float(spec.omega),
+        basis=_basis_name(mol),
+        auxbasis=aux.name if aux else None,
+        density_fit=aux is not None,
+        grid_level=None if grid is None else _grid_level(settings),
+        ngrids=grid.ngrids if grid else 0,
+        nao=int(mol.nao_nr()),
+        naux=int(naux),
+        cart=bool(mol.cart),
+        charge=int(mol.charge),
+        spin=int(mol.spin),
+        memory_bytes=two.memory_bytes + (grid.memory_bytes if grid else 0),
+    )
+
+
+def _basis_name(mol: gto.Mole) -> str:
+    """The one name all atoms share, else "custom"."""
+    given = set(map(str, mol.basis.values())) if isinstance(mol.basis, dict) else {str(mol.basis)}
+    name = next(iter(given)) if len(given) == 1 else "custom"
+    return name if isinstance(mol.basis, str | dict) and "[" not in name else "custom"
+
+
+def _grid_level(settings: _Settings) -> int | None:
+    """PySCF's level when the grid is otherwise PySCF's default, None for anything custom."""
+    grids = settings.grids
+    if grids is None:
+        return settings.grid_level
+    if grids.atom_grid or set(vars(grids)) & _GRID_CHOICES:
+        return None
+    return int(grids.level)

@@ -1,0 +1,272 @@
+"""Two-electron integrals from PySCF: fitted or exact, one operator at a time, within a limit.
+
+The size of a tensor is known, and checked, before it is allocated.
+"""
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from pyscf import df, gto
+from pyscf.df import incore
+
+from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.mole import AuxiliaryBasis
+from deeph_zero.ks.coulomb import FittedTensor, FourCentre
+from deeph_zero.ks.protocol import TwoElectron
+
+_log = logging.getLogger("deeph_zero")
+
+FIT_BUFFER_MB = 1000.0
+"""Working memory of the fitting itself, on top of the tensor."""
+
+SHARE_OF_AVAILABLE = 0.8
+
+
+_CURE = "use a smaller --basis or --auxbasis, a larger memory limit or a bigger machine"
+
+
+class RangeSeparation(Protocol):
+    """The part of ``integrals.libxc.XCSpec`` that decides exact exchange."""
+
+    @property
+    def hyb(self) -> float:
+        """Short-range (or global) fraction."""
+        ...
+
+    @property
+    def alpha(self) -> float:
+        """Long-range fraction."""
+        ...
+
+    @property
+    def omega(self) -> float:
+        """Range-separation parameter, 1/bohr."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoElectronPart:
+    """Operators of one molecule.
+
+    Attributes:
+        coulomb: Operator of J.
+        exchange: ((coefficient, operator), ...) of c_x K.
+        memory_bytes: Size of their tensors.
+    """
+
+    coulomb: TwoElectron
+    exchange: tuple[tuple[float, TwoElectron], ...]
+    memory_bytes: int
+
+
+def available_memory_mb() -> float:
+    """Memory this process may still take, MB: the kernel's estimate, or less in a container."""
+    try:
+        rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = float(rows["MemAvailable"].split()[0]) / 1e3
+    except (OSError, KeyError, ValueError):  # macOS: half of the physical memory
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2e6
+    try:
+        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = float(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return max(min(free, (limit - used) / 1e6), 0.0)
+
+
+def fitted_tensor_bytes(mol: gto.Mole, auxmol: gto.Mole) -> int:
+    """Bytes of one packed fitted tensor; an upper bound where a singular metric loses functions."""
+    return int(auxmol.nao_nr()) * _nao_pair(mol) * 8
+
+
+def four_centre_bytes(mol: gto.Mole) -> int:
+    """Bytes of the exact packed tensor (nao_pair squared)."""
+    return _nao_pair(mol) ** 2 * 8
+
+
+def fitted_tensor(
+    mol: gto.Mole,
+    auxmol: gto.Mole,
+    *,
+    omega: float = 0.0,
+    max_memory_mb: float | None = None,
+    device: torch.device | str = "cpu",
+    with_df: df.DF | None = None,
+) -> FittedTensor:
+    """Fitted tensor B with (mn|ls) ~ sum_L B[L,mn] B[L,ls] of one operator, by PySCF.
+
+    ``omega`` follows PySCF: 0 is 1/r12, positive erf(omega r12)/r12 (long range), negative
+    erfc(|omega| r12)/r12 (short range). The metric is decomposed by PySCF
+    (``df.incore.cholesky_eri``): Cholesky, or eigenvectors above 1e-7 where it is singular, as
+    the long-range one can be; naux is then smaller than the auxiliary basis.
+
+    Args:
+        mol: Built molecule.
+        auxmol: Fitting functions.
+        omega: Range-separation parameter, 1/bohr.
+        max_memory_mb: Limit for the tensor; None: 80 % of the available memory.
+        device: Where the tensor goes.
+        with_df: A user's DF object whose finished tensor is taken over when it has one.
+
+    Returns:
+        J and K of this operator.
+
+    Raises:
+        ComputationError: The tensor does not fit the limit.
+
+    Cost:
+        Peak memory: the tensor, its auxiliary metric and at most ``FIT_BUFFER_MB`` of buffers.
+    """
+    nbytes = fitted_tensor_bytes(mol, auxmol)
+    shape = f"{auxmol.nao_nr()} fitting functions x {_nao_pair(mol)} orbital pairs"
+    _check_memory(nbytes, "the fitted two-electron tensor", shape, _CURE, max_memory_mb)
+    if omega == 0 and with_df is not None and with_df._cderi is not None:  # noqa: SLF001
+        cderi = np.concatenate(list(with_df.loop()))
+    else:
+        cderi = _cholesky_eri(mol, auxmol, omega, nbytes)
+    if cderi.shape[0] < auxmol.nao_nr():
+        _log.debug("metric is singular: %d of %d functions kept", len(cderi), auxmol.nao_nr())
+    packed = torch.from_numpy(np.ascontiguousarray(cderi)).to(device)
+    return FittedTensor(packed, int(mol.nao_nr()))
+
+
+def four_centre(
+    mol: gto.Mole,
+    *,
+    omega: float = 0.0,
+    max_memory_mb: float | None = None,
+    device: torch.device | str = "cpu",
+) -> FourCentre:
+    """Exact integrals (mn|ls) of one operator, packed to pairs on both sides.
+
+    Args:
+        mol: Built molecule.
+        omega: As in :func:`fitted_tensor`.
+        max_memory_mb: Limit for the tensor; None: 80 % of the available memory.
+        device: Where the tensor goes.
+
+    Returns:
+        J and K of this operator.
+
+    Raises:
+        ComputationError: The tensor does not fit the limit.
+    """
+    shape = f"{_nao_pair(mol)} x {_nao_pair(mol)} orbital pairs"
+    cure = "use density fitting, a smaller --basis or a larger memory limit"
+    nbytes = four_centre_bytes(mol)
+    _check_memory(nbytes, "the exact two-electron tensor", shape, cure, max_memory_mb)
+    with mol.with_range_coulomb(omega):
+        eri = mol.intor("int2e", aosym="s4")
+    packed = torch.from_numpy(eri.reshape(_nao_pair(mol), _nao_pair(mol))).to(device)
+    return FourCentre(packed, int(mol.nao_nr()))
+
+
+def two_electron_operators(
+    mol: gto.Mole,
+    terms: tuple[tuple[float, float], ...],
+    aux: AuxiliaryBasis | None,
+    *,
+    fit_exchange: bool = True,
+    max_memory_mb: float | None = None,
+    device: torch.device | str = "cpu",
+    with_df: df.DF | None = None,
+) -> TwoElectronPart:
+    """J's operator and those of c_x K, their total size checked before the first is made.
+
+    Args:
+        mol: Built molecule.
+        terms: ((coefficient, omega), ...) from :func:`exchange_terms`.
+        aux: Fitting set of J; None: exact integrals throughout.
+        fit_exchange: False: K from exact integrals although J is fitted (PySCF's ``only_dfj``).
+        max_memory_mb: Limit for all tensors together; None: 80 % of the available memory.
+        device: Where the tensors go.
+        with_df: A user's DF object whose finished tensor is taken over when it has one.
+
+    Returns:
+        Operators and their size. An operator that both J and K need exists once.
+
+    Raises:
+        ComputationError: The tensors do not fit the limit.
+    """
+    fit_exchange = fit_exchange and aux is not None
+    wanted = dict.fromkeys([(0.0, aux is not None), *((w, fit_exchange) for _, w in terms)])
+    nbytes = sum(_operator_bytes(mol, aux if fit else None) for _, fit in wanted)
+    n_fit = sum(fit for _, fit in wanted)
+    shape = f"{n_fit} fitted and {len(wanted) - n_fit} exact, nao {mol.nao_nr()}"
+    _check_memory(nbytes, "the two-electron tensors", shape, _CURE, max_memory_mb)
+    made: dict[tuple[float, bool], TwoElectron] = {}
+    for omega, fit in wanted:
+        limits: dict[str, Any] = {"omega": omega, "max_memory_mb": max_memory_mb, "device": device}
+        if fit and aux is not None:
+            made[omega, fit] = fitted_tensor(mol, aux.mole, with_df=with_df, **limits)
+        else:
+            made[omega, fit] = four_centre(mol, **limits)
+    return TwoElectronPart(
+        coulomb=made[0.0, aux is not None],
+        exchange=tuple((c, made[w, fit_exchange]) for c, w in terms),
+        memory_bytes=nbytes,
+    )
+
+
+def exchange_terms(spec: RangeSeparation) -> tuple[tuple[float, float], ...]:
+    """((coefficient, omega), ...) of c_x K, with the branches of PySCF's ``rks.get_veff``.
+
+    Args:
+        spec: Functional: hyb (short-range fraction, or the fraction of a global hybrid), alpha
+            (long-range fraction), omega.
+
+    Returns:
+        Empty for a pure functional, two entries for a genuinely range-separated one. omega has
+        PySCF's sign: 0 full, negative short-range, positive long-range operator.
+
+    References:
+        ``pyscf.dft.rks.get_veff``, PySCF 2.14.
+    """
+    hyb, alpha, omega = float(spec.hyb), float(spec.alpha), abs(float(spec.omega))
+    if hyb == 0 and (alpha == 0 or omega == 0):
+        return ()
+    if omega == 0:
+        return ((hyb, 0.0),)
+    if alpha == 0:  # no long-range exchange: erfc operator only
+        return ((hyb, -omega),)
+    if hyb == 0:  # no short-range exchange: erf operator only
+        return ((alpha, omega),)
+    if alpha == hyb:
+        return ((hyb, 0.0),)
+    return ((hyb, 0.0), (alpha - hyb, omega))
+
+
+def _cholesky_eri(mol: gto.Mole, auxmol: gto.Mole, omega: float, nbytes: int) -> np.ndarray:
+    """PySCF's in-core tensor for one operator; its buffers are bounded by ``FIT_BUFFER_MB``."""
+    budget_mb = nbytes / 1e6 + auxmol.nao_nr() ** 2 * 8 / 1e6 + FIT_BUFFER_MB
+    if omega == 0:
+        return incore.cholesky_eri(mol, auxmol=auxmol, max_memory=budget_mb, verbose=0)
+    ranged = df.DF(mol, auxmol.basis)
+    ranged.auxmol = auxmol
+    with ranged.range_coulomb(omega):
+        return incore.cholesky_eri(mol, auxmol=auxmol, max_memory=budget_mb, verbose=0)
+
+
+def _operator_bytes(mol: gto.Mole, aux: AuxiliaryBasis | None) -> int:
+    return four_centre_bytes(mol) if aux is None else fitted_tensor_bytes(mol, aux.mole)
+
+
+def _check_memory(nbytes: int, what: str, shape: str, cure: str, limit_mb: float | None) -> None:
+    if limit_mb is None:
+        limit_mb = SHARE_OF_AVAILABLE * available_memory_mb()
+    if nbytes / 1e6 > limit_mb:
+        msg = (
+            f"expected {what} within {limit_mb:.0f} MB, it takes {nbytes / 1e6:.0f} MB "
+            f"({shape}); {cure}"
+        )
+        raise ComputationError(msg)
+
+
+def _nao_pair(mol: gto.Mole) -> int:
+    nao = int(mol.nao_nr())
+    return nao * (nao + 1) // 2
