@@ -1,0 +1,267 @@
+"""Nested state (dicts, lists, tensors) as one safetensors file and one JSON file, crash-safe.
+
+The pair is written so that a process killed at any moment leaves a readable, consistent pair: both
+files are written completely under ``.new`` names, then renamed, tensors first; the JSON holds the
+SHA-256 of the tensors it belongs to. Between the two renames the tensors are new, the JSON is old
+and ``.json.new`` still waits: :func:`read_pair` recognises that by the checksum and takes the
+waiting one. Nothing here unpickles, so that reading a file can never run code.
+"""
+
+import collections
+import hashlib
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from deeph_zero.errors import ComputationError, InputError
+
+
+def encode_state(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:  # noqa: ANN401
+    """Split a nested state into something JSON can hold and the tensors it refers to.
+
+    Dictionaries with keys of any kind, lists, tuples, sets, counters, deques, numpy arrays and
+    scalars, infinities, ``torch.dtype`` and bytes all come back from :func:`decode_state` as what
+    they were.
+
+    Args:
+        tree: The state, as ``state_dict()`` methods return it.
+
+    Returns:
+        The JSON document and the tensors by name (on the CPU, contiguous, sharing no memory).
+
+    Raises:
+        TypeError: If something in it could only be stored by pickling; the message has its path.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    return _encode(tree, "", tensors), tensors
+
+
+def _encode(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401
+    if node is None or isinstance(node, bool | str) or type(node) is int:
+        return node
+    if type(node) is float:
+        return node if math.isfinite(node) else {"$float": repr(node)}
+    if isinstance(node, torch.Tensor):
+        name = path or "/"
+        # a clone: safetensors refuses views that share memory, and saving must not see later steps
+        tensors[name] = node.detach().to("cpu", copy=True).contiguous()
+        return {"$tensor": name}
+    special = _encode_special(node, path, tensors)
+    if special is not None:
+        return special
+    return _encode_container(node, lambda item, key: _encode(item, f"{path}/{key}", tensors), path)
+
+
+def _encode_special(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401
+    if isinstance(node, np.ndarray | np.generic):
+        inner = _encode(torch.from_numpy(np.array(node)), path, tensors)
+        return {"$scalar" if isinstance(node, np.generic) else "$array": inner}
+    if isinstance(node, torch.dtype):
+        return {"$dtype": str(node).removeprefix("torch.")}
+    if isinstance(node, bytes):
+        return {"$bytes": node.hex()}
+    return None
+
+
+def _encode_container(node: Any, encode: Callable[[Any, Any], Any], path: str) -> Any:  # noqa: ANN401
+    if isinstance(node, dict):
+        if type(node) is not collections.Counter and all(
+            type(key) is str and not key.startswith("$") for key in node
+        ):
+            return {key: encode(value, key) for key, value in node.items()}
+        tag = "$counter" if type(node) is collections.Counter else "$items"
+        pairs = enumerate(node.items())
+        return {tag: [[encode(k, f"{n}k"), encode(v, f"{n}v")] for n, (k, v) in pairs]}
+    items: list[Any] | None = None
+    if isinstance(node, list | tuple | set | frozenset | collections.deque):
+        items = [encode(item, n) for n, item in enumerate(node)]
+    if items is None:
+        raise TypeError(
+            f"state must hold tensors, numbers, text and containers of them, got "
+            f"{type(node).__name__} at {path or '/'}; store what it is made of instead"
+        )
+    if isinstance(node, list):
+        return items
+    if isinstance(node, collections.deque):
+        return {"$deque": [items, node.maxlen]}
+    return {"$tuple" if isinstance(node, tuple) else "$set": items}
+
+
+def decode_state(document: Any, tensors: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401
+    """Put together again what :func:`encode_state` took apart."""
+    if isinstance(document, list):
+        return [decode_state(item, tensors) for item in document]
+    if not isinstance(document, dict):
+        return document
+    if len(document) == 1:
+        ((tag, value),) = document.items()
+        if tag in _DECODERS:
+            return _DECODERS[tag](value, tensors)
+    return {key: decode_state(value, tensors) for key, value in document.items()}
+
+
+_DECODERS: dict[str, Callable[[Any, dict[str, torch.Tensor]], Any]] = {
+    "$float": lambda value, _: float(value),
+    "$tensor": lambda name, tensors: tensors[name],
+    "$array": lambda inner, tensors: decode_state(inner, tensors).numpy(),
+    "$scalar": lambda inner, tensors: decode_state(inner, tensors).numpy()[()],
+    "$dtype": lambda name, _: getattr(torch, name),
+    "$bytes": lambda value, _: bytes.fromhex(value),
+    "$tuple": lambda items, tensors: tuple(decode_state(items, tensors)),
+    "$set": lambda items, tensors: set(decode_state(items, tensors)),
+    "$deque": lambda pair, tensors: collections.deque(decode_state(pair[0], tensors), pair[1]),
+    "$items": lambda items, tensors: dict(decode_state(items, tensors)),
+    "$counter": lambda items, tensors: collections.Counter(dict(decode_state(items, tensors))),
+}
+
+
+def write_pair(
+    folder: pathlib.Path, stem: str, tensors: dict[str, torch.Tensor], document: dict[str, Any]
+) -> None:
+    """Write ``stem.safetensors`` and ``stem.json`` so that no crash can leave a mixed pair.
+
+    Args:
+        folder: Where; made if it is not there.
+        stem: File name without suffix.
+        tensors: CPU tensors by name.
+        document: Anything JSON holds; its key ``sha256`` is set here.
+
+    Raises:
+        ComputationError: If the disk refuses (full, read-only); the previous pair is untouched.
+    """
+    blob = safetensors.torch.save(tensors)
+    document = {**document, "sha256": hashlib.sha256(blob).hexdigest()}
+    text = json.dumps(document, indent=1, allow_nan=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [folder / f"{stem}.safetensors", folder / f"{stem}.json"]
+        _settle(folder, stem)
+        for name, content in zip(names, (blob, text.encode()), strict=True):
+            _write_synced(name.with_name(name.name + ".new"), content)
+        for name in names:
+            name.with_name(name.name + ".new").replace(name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ComputationError(
+            f"cannot write {folder / stem}.safetensors ({reason}); free some space or choose "
+            "another output folder"
+        ) from error
+
+
+def _write_synced(path: pathlib.Path, content: bytes) -> None:
+    try:
+        with path.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())  # else a power cut can keep the rename and lose the content
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _settle(folder: pathlib.Path, stem: str) -> None:
+    """Finish a write that was killed between its two renames, so that ``.new`` can be reused."""
+    waiting = folder / f"{stem}.json.new"
+    tensors = folder / f"{stem}.safetensors"
+    if not (waiting.exists() and tensors.exists()):
+        return
+    expected = _sha256_in(waiting)
+    if expected is not None and hashlib.sha256(tensors.read_bytes()).hexdigest() == expected:
+        waiting.replace(folder / f"{stem}.json")
+
+
+def _sha256_in(path: pathlib.Path) -> str | None:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document.get("sha256") if isinstance(document, dict) else None
+
+
+def read_pair(
+    folder: pathlib.Path,
+    stem: str,
+    *,
+    what: str,
+    check: Callable[[dict[str, Any]], None] | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a pair written by :func:`write_pair`; runs no code from it.
+
+    Args:
+        folder: Where it is.
+        stem: File name without suffix.
+        what: What it should be, for messages, e.g. "model".
+        check: Called with the document before the tensors are looked at; may raise.
+
+    Returns:
+        Tensors by name, and the document.
+
+    Raises:
+        InputError: If a file is missing, damaged, or the two do not belong together.
+    """
+    tensor_path, json_path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
+    # a run in progress replaces its pair now and then: look again before complaining
+    for pause in (0.0, 0.02, 0.2):
+        time.sleep(pause)
+        blob = _read_bytes(tensor_path, what)
+        digest = hashlib.sha256(blob).hexdigest()
+        waiting = json_path.with_name(json_path.name + ".new")
+        source = waiting if _sha256_in(waiting) == digest else json_path
+        document = _document(source, what)
+        if document.get("sha256") == digest:
+            break
+    if check is not None:
+        check(document)
+    tensors = _tensors(blob, tensor_path, what)
+    if document.get("sha256") != digest:
+        raise InputError(
+            f"expected {tensor_path.name} and {json_path.name} of one {what}, got two in {folder} "
+            "that do not belong together (SHA-256 differs); copy both again from one run"
+        )
+    return tensors, document
+
+
+def _read_bytes(path: pathlib.Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"expected a deeph-zero {what} in {path.parent}, but {path.name} cannot be read "
+            f"({error.strerror}); give the folder of a finished run or its {path.name}"
+        ) from error
+
+
+def _tensors(blob: bytes, path: pathlib.Path, what: str) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load(blob)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise InputError(
+            f"expected a deeph-zero {what}, got {path}, which is truncated or not a safetensors "
+            f"file ({len(blob)} bytes); copy it again or train it again"
+        ) from error
+
+
+def _document(path: pathlib.Path, what: str) -> dict[str, Any]:
+    content = _read_bytes(path, what)
+    try:
+        document = json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"expected a deeph-zero {what}, got {path}, which is not valid JSON; copy it again "
+            "together with its .safetensors"
+        ) from error
+    if not isinstance(document, dict):
+        raise InputError(
+            f"expected a deeph-zero {what}, got {path}, which holds a {type(document).__name__}; "
+            "copy it again together with its .safetensors"
+        )
+    return document
