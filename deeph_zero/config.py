@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, TypeVar
 
 import annotated_types
 import pydantic
@@ -62,6 +62,9 @@ Name = Annotated[str, pydantic.BeforeValidator(_name)]
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
 
 
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
 class Settings(pydantic.BaseModel):
     """Base of all settings: frozen, no unknown names, no NaN."""
 
@@ -70,7 +73,7 @@ class Settings(pydantic.BaseModel):
     )
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Self:
+    def parse(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
         """Build from plain (possibly nested) values.
 
         Args:
@@ -193,7 +196,7 @@ class FitConfig(Settings):
     )
 
     @pydantic.model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _one_length(self) -> "FitConfig":
         if self.epochs is not None and self.steps is not None:
             raise ValueError(
                 "--epochs and --steps exclude each other; "

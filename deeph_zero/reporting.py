@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -27,7 +27,7 @@ _PLAIN_WIDTH = 160
 class Task(Protocol):
     """One piece of progress; use it in a ``with`` block."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Task":
         """Start showing it."""
         ...
 
@@ -63,7 +63,7 @@ class Reporter(Protocol):
 class _SilentTask:
     """Progress that nobody sees."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_SilentTask":
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -110,7 +110,7 @@ class _BarTask:
         )
         self._id: TaskID = self._progress.add_task(description, total=total, note="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_BarTask":
         self._progress.start()
         return self
 
@@ -136,7 +136,7 @@ class _LineTask:
         self._note = ""
         self._start = self._last = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_LineTask":
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -1,0 +1,249 @@
+"""Output files: whole or not at all, and never over something else."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from deeph_zero import files
+from deeph_zero.errors import ComputationError, InputError
+
+ARRAYS = {
+    "numbers": np.array([1, 1]),
+    "positions": np.arange(6.0).reshape(2, 3),
+    "overlap": np.eye(4),
+    "fock": np.full((2, 4, 4), 0.25),
+    "fock_rebuilt": None,
+}
+FULL = r"No space left on device.*free some space"
+ATTRIBUTES = {"energy": -1.5, "charge": 0, "spin": 2, "xc": "pbe", "basis": "def2-svp"}
+
+
+def names(path: Path) -> list[str]:
+    return sorted(p.name for p in path.iterdir())
+
+
+def raiser(error: BaseException):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    return fail
+
+
+def test_groups_datasets_and_attributes(tmp_path):
+    out = tmp_path / "out.h5"
+    with files.PredictionWriter(out) as writer:
+        assert not out.exists()
+        assert [writer.write(ARRAYS, ATTRIBUTES), writer.write(ARRAYS, {"energy": None})] == [
+            "0000", "0001",
+        ]  # fmt: skip
+    with h5py.File(out) as h5:
+        assert list(h5) == ["0000", "0001"]
+        assert set(h5["0000"]) == set(ARRAYS) - {"fock_rebuilt"}
+        np.testing.assert_array_equal(h5["0000/fock"][:], ARRAYS["fock"])
+        assert dict(h5["0000"].attrs) == ATTRIBUTES | {"ao_order": "pyscf"}
+        assert dict(h5["0001"].attrs) == {"ao_order": "pyscf"}
+    assert names(tmp_path) == ["out.h5"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failing_block_leaves_the_old_file(tmp_path, error):
+    out = tmp_path / "out.h5"
+    out.write_bytes(b"old")
+    with pytest.raises(error), files.PredictionWriter(out) as writer:  # noqa: PT012  (the block itself must fail)
+        assert writer.write(ARRAYS, ATTRIBUTES) == "0000"
+        raise error
+    assert names(tmp_path) == ["out.h5"]
+    assert out.read_bytes() == b"old"
+
+
+def test_unknown_dataset_is_refused(tmp_path):
+    writer = files.PredictionWriter(tmp_path / "o.h5")
+    with writer, pytest.raises(ValueError, match="'fok'"):
+        writer.write({"fok": np.eye(2)}, {})
+    with pytest.raises(ValueError, match="with block"):
+        writer.write(ARRAYS, {})
+
+
+def test_writer_in_a_missing_folder(tmp_path):
+    with pytest.raises(ComputationError, match=r"cannot write .*o\.h5 \(No such file"):
+        files.PredictionWriter(tmp_path / "no" / "o.h5").__enter__()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence(tmp_path):
+    out = tmp_path / "summary.json"
+    full = tmp_path / f".{out.name}.{os.getpid()}.tmp"
+    full.symlink_to("/dev/full")
+    with pytest.raises(ComputationError, match=FULL):
+        files.write_json(out, {"a": 1})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Can't decrement id ref count (file write failed: errno = 28, error message)"),
+    ],
+)
+def test_hdf5_on_a_full_disk_is_one_sentence(tmp_path, monkeypatch, error):
+    out = tmp_path / "out.h5"
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", raiser(error))
+    with (
+        pytest.raises(ComputationError, match=FULL) as info,
+        files.PredictionWriter(out) as writer,
+    ):
+        writer.write(ARRAYS, ATTRIBUTES)
+    assert len(str(info.value).splitlines()) == 1
+    assert names(tmp_path) == []
+
+
+def test_json_is_standard_json(tmp_path):
+    data = {
+        "nan": float("nan"),
+        "array": np.array([1.0, np.inf]),
+        "int": np.int64(3),
+        "bool": np.bool_(True),
+        "path": Path("a"),
+        "tuple": (1, None),
+    }
+    files.write_json(tmp_path / "a.json", data)
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "nan": None, "array": [1.0, None], "int": 3, "bool": True, "path": "a", "tuple": [1, None],
+    }  # fmt: skip
+
+
+def test_failing_json_keeps_the_old_one(tmp_path):
+    files.write_json(tmp_path / "a.json", [1])
+    with pytest.raises(TypeError):
+        files.write_json(tmp_path / "a.json", {"a": object()})
+    assert json.loads((tmp_path / "a.json").read_text()) == [1]
+    assert names(tmp_path) == ["a.json"]
+
+
+def make_run(path: Path) -> Path:
+    (path / "checkpoints" / "last.ckpt").mkdir(parents=True)
+    for name in ("model.json", "summary.json", "notes.txt"):
+        (path / name).write_text("x")
+    return path
+
+
+def refusals(tmp_path: Path) -> dict:
+    run = make_run(tmp_path / "run")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("x")
+    (tmp_path / "empty").mkdir()
+    h5 = tmp_path / "o.h5"
+    h5.write_bytes(b"x")
+    (tmp_path / "p.json").write_text("{}")
+    (tmp_path / "d.h5").mkdir()
+    return {
+        "taken": ((run, "run"), {}, "exists and is not empty; use --resume or --overwrite"),
+        "both": ((run, "run"), {"resume": True, "overwrite": True}, "exclude each other"),
+        "is a file": ((h5, "run"), {}, "expected a run folder, this is a file"),
+        "resume nothing": ((tmp_path / "no", "run"), {"resume": True}, "there is none"),
+        "resume empty": ((tmp_path / "empty", "run"), {"resume": True}, "there is none"),
+        "resume foreign": ((foreign, "run"), {"resume": True}, "this folder holds none"),
+        "overwrite foreign": ((foreign, "run"), {"overwrite": True}, "only runs are replaced"),
+        "below a file": ((h5 / "run", "run"), {}, "is a file, not a folder"),
+        "file taken": ((h5, "file"), {}, "use --overwrite or another"),
+        "summary taken": ((tmp_path / "p.h5", "file"), {}, "p.json exists"),
+        "file is folder": ((tmp_path / "d.h5", "file"), {"overwrite": True}, "this is a folder"),
+        "suffix": ((tmp_path / "o.txt", "file"), {}, "ending in .h5"),
+        "input": ((h5, "file"), {"overwrite": True, "inputs": [h5]}, "is an input"),
+        "below": ((h5 / "a.h5", "file"), {}, "is a file, not a folder"),
+        "long": ((tmp_path / ("n" * 300), "run"), {}, "name too long"),
+    }
+
+
+CASES = [
+    "taken", "both", "is a file", "resume nothing", "resume empty", "resume foreign",
+    "overwrite foreign", "below a file", "file taken", "summary taken", "file is folder", "suffix",
+    "input", "below", "long",
+]  # fmt: skip
+
+
+def tree(path: Path) -> list[str]:
+    return sorted(str(p) for p in path.rglob("*"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused_outputs_change_nothing(tmp_path, case):
+    cases = refusals(tmp_path)
+    assert set(cases) == set(CASES)
+    (path, kind), options, word = cases[case]
+    before = tree(tmp_path)
+    with (
+        pytest.raises(InputError, match=f"(?i){word}") as info,
+        files.claim_output(path, kind=kind, **options),
+    ):
+        raise AssertionError("claimed")
+    assert len(str(info.value).splitlines()) == 1
+    assert tree(tmp_path) == before
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    """Root may write anywhere, so the system's answer is simulated."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="no permission to write in"):
+        files.check_output(tmp_path / "run", kind="run")
+
+
+def test_read_only_file_system(tmp_path, monkeypatch):
+    error = OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(Path, "mkdir", raiser(error))
+    claim = files.claim_output(tmp_path / "run", kind="run")
+    with pytest.raises(InputError, match="Read-only file system"):
+        claim.__enter__()
+
+
+def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
+    run = make_run(tmp_path / "run")
+    with files.claim_output(run, kind="run", overwrite=True) as path:
+        assert path == run
+        assert names(run) == [".lock", "notes.txt"]
+    assert names(run) == ["notes.txt"]
+
+
+def test_resume_keeps_everything(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = tree(run)
+    with files.claim_output(run, kind="run", resume=True):
+        pass
+    assert tree(run) == before
+
+
+def test_one_command_per_run(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with (run / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        claim = files.claim_output(run, kind="run")
+        with pytest.raises(InputError, match="in use by another deeph-zero"):
+            claim.__enter__()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_folders_made_for_nothing_go_away(tmp_path, keep):
+    run = tmp_path / "a" / "b" / "run"
+    with contextlib.suppress(InputError), files.claim_output(run, kind="run"):
+        if keep:
+            (run / "model.json").write_text("x")
+        raise InputError("found out late")
+    assert (tmp_path / "a").exists() is keep
+
+
+def test_relative_names_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with files.claim_output(Path("run"), kind="run"):
+        assert (tmp_path / "run").is_dir()
+    files.check_output(Path("o.h5"), kind="file")
