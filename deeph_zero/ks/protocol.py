@@ -5,7 +5,7 @@ or below this folder imports PySCF. All tensors are float64 on one device.
 """
 
 import dataclasses
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,6 +19,7 @@ NVAR: dict[str, int] = {"HF": 0, "LDA": 1, "GGA": 4, "MGGA": 5}
 """Rows of :data:`~deeph_zero.types.Features` per kind."""
 
 
+@runtime_checkable
 class Functional(Protocol):
     """A semilocal exchange-correlation functional, evaluated pointwise.
 
@@ -44,6 +45,7 @@ class Functional(Protocol):
         ...
 
 
+@runtime_checkable
 class TwoElectron(Protocol):
     """Two-electron integrals of one operator (1/r12, or a range-separated piece of it)."""
 
@@ -71,6 +73,7 @@ class AOBlock:
     weights: Float[Tensor, " npoints"]
 
 
+@runtime_checkable
 class Grid(Protocol):
     """AO values in blocks that fit a stated memory limit; blocks are kept or recomputed."""
 
