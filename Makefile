@@ -18,10 +18,13 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
 env: $(STAMP)  ## the virtual environment .venv (make env PYTHON=python3.12 picks the interpreter)
+	@:
 
 $(STAMP): constraints.txt pyproject.toml setup.py
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo \
 	  "make env: no '$(PYTHON)' found; give an interpreter, for example make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c '' >/dev/null 2>&1 || { echo \
+	  "make env: '$(PYTHON)' does not run; give an interpreter that does, for example make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo \
 	  "make env: Python 3.11, 3.12 or 3.13 expected, '$(PYTHON)' is $$($(PYTHON) -V 2>&1); try make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo \

@@ -14,7 +14,7 @@ import numpy as np
 
 DISPLACEMENT = 0.015
 """Standard deviation of the push on each coordinate, angstrom."""
-FRAME_DISPLACEMENT = 0.05
+FRAME_DISPLACEMENT = 0.03
 """The same for the frames of the multi-frame file, angstrom."""
 N_FRAMES = 20
 
