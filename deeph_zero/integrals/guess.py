@@ -1,6 +1,7 @@
 """Superposition of atomic densities, rescaled to the right number of electrons."""
 
 import logging
+import warnings
 
 import numpy as np
 import scipy.linalg
@@ -11,6 +12,8 @@ from deeph_zero.integrals.one_electron import as_tensor
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
+
+_RECIPES = (("minao", hf.init_guess_by_minao), ("atom", hf.init_guess_by_atom))
 
 SYMMETRY_BREAKING = 0.25
 """Relative change of AO amplitudes between alpha and beta."""
@@ -30,9 +33,11 @@ def atomic_density(mol: gto.Mole) -> tuple[np.ndarray, str]:
     Returns:
         Density matrix [nao, nao], not rescaled; "minao", "atom" or "hcore".
     """
-    for name, recipe in (("minao", hf.init_guess_by_minao), ("atom", hf.init_guess_by_atom)):
+    for name, recipe in _RECIPES:
         try:
-            dm = np.asarray(recipe(mol))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the atom guess calls a deprecated PySCF function
+                dm = np.asarray(recipe(mol))
         except (
             AssertionError,
             KeyError,

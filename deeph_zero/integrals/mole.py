@@ -4,13 +4,16 @@ Everything a user can get wrong about a structure or a basis set is found here, 
 integral is computed.
 """
 
+import contextlib
 import dataclasses
 import difflib
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Int
 from pyscf import df, dft, gto
 from pyscf.data import elements
 from pyscf.gto.basis import ALIAS, _format_basis_name
@@ -31,7 +34,7 @@ BasisInput: TypeAlias = str | dict | list | tuple | None
 """What PySCF takes as a basis: a name, a dictionary per element, parsed functions."""
 
 # Families whose pseudopotential PySCF stores under another name than the basis set.
-_ECP_NAMES = (("bfd", "bfd"), ("ccecphe", "ccecphe"), ("ccecpreg", "ccecpreg"))
+_ECP_FAMILY = re.compile(r"bfd|ccecp(he|reg|28|36)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +80,7 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
     nuclear = sum(int(z) - core[int(z)] for z in molecule.numbers)
     _check_electrons(nuclear, molecule, where)
     symbols = [elements.ELEMENTS[int(z)] for z in molecule.numbers]
-    ecp = {elements.ELEMENTS[z]: _ecp_name(basis) for z, n in core.items() if n > 0}
+    ecp = {elements.ELEMENTS[z]: _ecp_name(basis) for z in core if _pseudopotential(basis, z)}
     mol = gto.Mole()
     mol.build(
         dump_input=False,
@@ -94,7 +97,9 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
     return mol
 
 
-def valid_basis(basis: str, numbers: Iterable[int], *, where: str = "") -> None:
+def valid_basis(
+    basis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], *, where: str = ""
+) -> None:
     """Check that PySCF knows a basis set and that it covers the elements.
 
     Args:
@@ -108,7 +113,9 @@ def valid_basis(basis: str, numbers: Iterable[int], *, where: str = "") -> None:
     _check_known(basis, numbers, "--basis", where)
 
 
-def valid_auxbasis(auxbasis: str, numbers: Iterable[int], *, where: str = "") -> None:
+def valid_auxbasis(
+    auxbasis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], *, where: str = ""
+) -> None:
     """The same check for a density-fitting set; "autoaux" (generated) is always possible.
 
     Args:
@@ -125,14 +132,7 @@ def valid_auxbasis(auxbasis: str, numbers: Iterable[int], *, where: str = "") ->
 
 def nelec_core(basis: str, z: int) -> int:
     """Electrons of element ``z`` that the basis set's pseudopotential replaces (0 without one)."""
-    name = _ecp_name(basis)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "basis-set-exchange is not installed"
-            data = gto.basis.load_ecp(name, elements.ELEMENTS[z])
-    except (BasisNotFoundError, RuntimeError, KeyError, OSError, IndexError, ValueError):
-        # a file or Pople name holds no ECP section; the basis itself was checked before
-        return 0
+    data = _pseudopotential(basis, z)
     return int(data[0]) if data else 0
 
 
@@ -176,9 +176,11 @@ def auxiliary_basis(mol: gto.Mole, xc: str, auxbasis: BasisInput = None) -> Auxi
     elif auxbasis is None:
         auxbasis = dft.UKS(mol, xc=xc).density_fit().with_df.auxbasis
         if isinstance(auxbasis, str) and not all(_covers(auxbasis, z) for z in set(numbers)):
-            auxbasis = df.make_auxbasis(mol, xc=xc)
+            with _quiet():
+                auxbasis = df.make_auxbasis(mol, xc=xc)
     if auxbasis is None:
-        auxbasis = df.make_auxbasis(mol)  # what make_auxmol(mol, None) does, but we see the names
+        with _quiet():  # what make_auxmol(mol, None) does, but we see the names
+            auxbasis = df.make_auxbasis(mol)
     return AuxiliaryBasis(auxbasis_label(mol, auxbasis), df.make_auxmol(mol, auxbasis))
 
 
@@ -209,23 +211,42 @@ def _composition(mol: gto.Mole, functions: BasisInput) -> str:
     return f"even-tempered({content})"
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence PySCF's advice to install basis-set-exchange when a set lacks an element."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _pseudopotential(basis: str, z: int) -> list:
+    """PySCF's ECP data, empty without; some replace no electron at all (ccECP hydrogen)."""
+    try:
+        with _quiet():
+            return gto.basis.load_ecp(_ecp_name(basis), elements.ELEMENTS[z])
+    except (BasisNotFoundError, RuntimeError, KeyError, OSError, IndexError, ValueError):
+        # a file or Pople name holds no ECP section; the basis itself was checked before
+        return []
+
+
 def _ecp_name(basis: str) -> str:
     """Name under which PySCF keeps the pseudopotentials of this basis set."""
-    plain = _format_basis_name(basis)
-    return next((ecp for prefix, ecp in _ECP_NAMES if plain.startswith(prefix)), basis)
+    family = _ECP_FAMILY.match(_format_basis_name(basis))
+    return family.group() if family else basis
 
 
 def _covers(basis: str, z: int) -> bool:
     """Whether PySCF can load this basis set for element ``z``."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             return bool(gto.basis.load(basis, elements.ELEMENTS[z]))
     except (BasisNotFoundError, KeyError, OSError, IndexError, ValueError, AttributeError):
         return False
 
 
-def _check_known(basis: str, numbers: Iterable[int], option: str, where: str) -> None:
+def _check_known(
+    basis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], option: str, where: str
+) -> None:
     plain = _format_basis_name(basis)
     if plain.startswith("gth"):
         msg = (

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ SHARE_OF_AVAILABLE = 0.8
 _CURE = "use a smaller --basis or --auxbasis, a larger memory limit or a bigger machine"
 
 
+@runtime_checkable
 class RangeSeparation(Protocol):
     """The part of ``integrals.libxc.XCSpec`` that decides exact exchange."""
 
