@@ -91,6 +91,21 @@ def test_no_file_says(what: str):
     assert found == []
 
 
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("host of a package registry", "pip install --index-url https://pypi.org/simple"),
+        ("path of one machine", 'read("/home/me/water.xyz")'),
+        ("unfinished text", "# TODO: explain"),
+        ("how the text was made", "the previous session left this"),
+    ],
+)
+def test_the_forbidden_words_are_found(what: str, line: str):
+    assert re.search(FORBIDDEN[what], line)
+    innocent = 'scope="session"; a reducing agent; see docs/homework/x and ./work/water.xyz'
+    assert not re.search(FORBIDDEN[what], innocent)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
 def test_links_in_documents_lead_somewhere(path: Path):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())

@@ -24,8 +24,8 @@ EXAMPLES = sorted(ROOT.glob("examples/*.xyz"))
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
-    """The wheel, built from a copy so that the checkout stays clean."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the wheel is built from, so that the checkout stays clean."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "THIRD_PARTY_LICENSES"):
         shutil.copy(ROOT / name, source)
@@ -33,6 +33,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
         shutil.copytree(
             ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
         )
+    return source
+
+
+@pytest.fixture(scope="session")
+def wheel(source: Path) -> zipfile.Path:
+    """The wheel, built without network and without isolation."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
     command += ["--no-build-isolation", "--wheel-dir", "out", "."]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
@@ -45,14 +51,16 @@ def wheel_names(wheel: zipfile.Path) -> set[str]:
     return {name for name in wheel.root.namelist() if not name.endswith("/")}
 
 
-def test_wheel_holds_every_module(wheel: zipfile.Path):
-    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "deeph_zero").rglob("*.py")}
+def test_wheel_holds_every_module(wheel: zipfile.Path, source: Path):
+    modules = {str(p.relative_to(source)) for p in (source / "deeph_zero").rglob("*.py")}
     assert modules <= wheel_names(wheel)
     assert {"deeph_zero/ks/xc/__init__.py", "deeph_zero/py.typed"} <= wheel_names(wheel)
 
 
-def test_wheel_holds_the_basis_data_and_nothing_importable_called_basis(wheel: zipfile.Path):
-    shipped = {f"deeph_zero/basis/{p.name}" for p in (ROOT / "basis").iterdir() if p.is_file()}
+def test_wheel_holds_basis_data_and_nothing_importable_called_basis(
+    wheel: zipfile.Path, source: Path
+):
+    shipped = {f"deeph_zero/basis/{p.name}" for p in (source / "basis").iterdir() if p.is_file()}
     assert shipped <= wheel_names(wheel)
     top = {name.split("/")[0] for name in wheel_names(wheel)}
     assert {name for name in top if not name.endswith(".dist-info")} == {"deeph_zero"}
