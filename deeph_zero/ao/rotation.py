@@ -1,0 +1,49 @@
+"""Wigner D matrices in float64.
+
+e3nn builds its own from float32 generators, which limits them to 1e-7. Here they come from the
+polynomial spherical harmonics instead: Y(R r) = D(R) Y(r) at enough fixed points r, solved by least
+squares once per l.
+"""
+
+import functools
+import math
+
+import torch
+from e3nn import o3
+from jaxtyping import Float
+from torch import Tensor
+
+
+def spherical_harmonics(l: int, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch m"]:
+    """Real harmonics of degree l of unit vectors in network axes, norm 1, m = -l..l."""
+    return o3.spherical_harmonics(l, points, normalize=False, normalization="norm")
+
+
+@functools.cache
+def _sample_points(l: int) -> tuple[Tensor, Tensor]:
+    """Points on a spiral over the sphere, and the pseudo-inverse of the harmonics there."""
+    n = 8 * l + 8
+    k = torch.arange(n, dtype=torch.float64)
+    height = 1 - (2 * k + 1) / n
+    radius = (1 - height**2).sqrt()
+    angle = k * math.pi * (3 - math.sqrt(5))
+    points = torch.stack([radius * angle.cos(), height, radius * angle.sin()], -1)
+    return points, torch.linalg.pinv(spherical_harmonics(l, points))
+
+
+def wigner_d(l: int, rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch m m"]:
+    """Matrices of rotations or reflections on the real harmonics of degree l.
+
+    Args:
+        l: Angular momentum.
+        rotation: Orthogonal matrices in network axes, float64. Improper ones are allowed: the
+            result then belongs to the natural parity (-1)^l.
+
+    Returns:
+        D with Y(R r) = D Y(r) in e3nn's order m = -l..l, orthogonal to 1e-14.
+    """
+    if l == 0:
+        return torch.ones(*rotation.shape[:-2], 1, 1, dtype=rotation.dtype, device=rotation.device)
+    points, inverse = (t.to(rotation.device) for t in _sample_points(l))
+    rotated = spherical_harmonics(l, points @ rotation.mT)
+    return (inverse @ rotated).mT

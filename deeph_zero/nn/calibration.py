@@ -1,0 +1,208 @@
+"""Input and output scales: buffers set from examples before training, saved with the weights.
+
+Matrices span five orders of magnitude (1s-1s Fock elements against far-pair overlaps). Every input
+and output channel is divided by its root mean square per element, or per ordered element pair, so
+that the trainable part sees numbers of order one. A scale is shared by the components of an irrep
+and therefore keeps the symmetry.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deeph_zero.ao.blocks import irrep_basis
+from deeph_zero.errors import InputError
+from deeph_zero.nn.frames import frame_basis
+from deeph_zero.nn.inputs import N_MATRICES, NetworkInputs
+from deeph_zero.nn.spec import NetworkSpec
+
+_FLOOR = 1e-2
+"""Smallest output scale as a fraction of the mean one."""
+
+
+class Scales(torch.nn.Module):
+    """The buffers, and how they are applied."""
+
+    node_shift: Tensor
+    node_scale: Tensor
+    pair_scale: Tensor
+    node_out: Tensor
+    pair_out: Tensor
+    lookup: Tensor
+    node_instance: Tensor
+    pair_instance: Tensor
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        """Unit scales."""
+        super().__init__()
+        self.elements = spec.elements
+        n, full = len(spec.elements), spec.layout.dim**2
+        self.irreps, self.frame = irrep_basis(spec.layout), frame_basis(spec.layout)
+        lookup = torch.full((max(spec.elements) + 1,), -1, dtype=torch.long)
+        lookup[list(spec.elements)] = torch.arange(n)
+        self.register_buffer("lookup", lookup, persistent=False)
+        node, pair = _instances(self.irreps.keys), _frame_instances(self.frame.widths)
+        self.register_buffer("node_instance", node, persistent=False)
+        self.register_buffer("pair_instance", pair, persistent=False)
+        self.register_buffer("node_shift", torch.zeros(n, N_MATRICES, full))
+        self.register_buffer("node_scale", torch.ones(n, N_MATRICES, full))
+        self.register_buffer("pair_scale", torch.ones(n, n, N_MATRICES, full))
+        self.register_buffer("node_out", torch.ones(n, full))
+        self.register_buffer("pair_out", torch.ones(n, n, full))
+
+    def species(self, numbers: Int[Tensor, " nnode"]) -> Int[Tensor, " nnode"]:
+        """Position of each atomic number among the elements.
+
+        Raises:
+            InputError: If one is unknown.
+        """
+        known = torch.isin(numbers, torch.tensor(self.elements, device=numbers.device))
+        if not bool(known.all()):
+            got = int(numbers[~known][0])
+            msg = (
+                f"expected one of the elements {list(self.elements)}, got {got}; "
+                "use a model trained with this element"
+            )
+            raise InputError(msg)
+        return self.lookup[numbers]
+
+    def node_inputs(self, raw: Tensor, species: Tensor) -> Tensor:
+        """Diagonal input blocks, shifted (invariants only) and scaled."""
+        nmat = raw.shape[1]
+        return (raw - self.node_shift[species, :nmat]) / self.node_scale[species, :nmat]
+
+    def pair_inputs(self, raw: Tensor, species: Tensor, edge_index: Tensor) -> Tensor:
+        """Off-diagonal input blocks, scaled."""
+        i, j = edge_index
+        return raw / self.pair_scale[species[i], species[j], : raw.shape[1]]
+
+    def calibrate(self, inputs: Sequence[NetworkInputs], corrections: Sequence[Tensor]) -> None:
+        """See :meth:`FockNetwork.calibrate`."""
+        if not inputs or len(inputs) != len(corrections):
+            msg = (
+                f"calibration needs as many corrections as inputs, at least one, got "
+                f"{len(corrections)} and {len(inputs)}; pass one correction per molecule"
+            )
+            raise InputError(msg)
+        n, full = len(self.elements), self.node_out.shape[-1]
+        nodes = _Moments(n, N_MATRICES + 1, full)
+        pairs = _Moments(n * n, N_MATRICES + 1, full)
+        for x, correction in zip(inputs, corrections, strict=True):
+            self._count(
+                x.to("cpu", torch.float64), correction.detach().cpu().double(), nodes, pairs
+            )
+        invariant = torch.arange(full) < self.irreps.sizes[0]
+        mean = torch.where(invariant, nodes.mean(), 0.0)
+        rms = nodes.rms(self.node_instance.cpu())
+        spread = nodes.rms(self.node_instance.cpu(), mean)
+        # one example has no spread: the prior width is the size itself, fading with more examples
+        count = nodes.count.clamp(min=1)[:, None, None]
+        spread = (spread.square() + (rms / (1 + count)).square()).sqrt()
+        seen = nodes.count > 0
+        self.node_shift.copy_(_fill(mean, seen)[:, :-1])
+        self.node_scale.copy_(_positive(_fill(spread, seen)[:, :-1]))
+        self.node_out.copy_(_floored(_fill(rms, seen)[:, -1]))
+        rms, seen = pairs.rms(self.pair_instance.cpu()), pairs.count > 0
+        self.pair_scale.copy_(_positive(_fill(rms, seen)[:, :-1]).view_as(self.pair_scale))
+        self.pair_out.copy_(_floored(_fill(rms, seen)[:, -1]).view_as(self.pair_out))
+
+    def _count(
+        self, x: NetworkInputs, correction: Tensor, nodes: "_Moments", pairs: "_Moments"
+    ) -> None:
+        if len(x.shapes) != 1 or tuple(correction.shape) != x.shapes[0]:
+            msg = (
+                f"a correction must be a matrix of shape {x.shapes[0]} for one molecule, got "
+                f"{tuple(correction.shape)}; use the AO basis and spin of the inputs"
+            )
+            raise InputError(msg)
+        species = self.species(x.numbers.to(self.lookup.device)).cpu()
+        node, pair = self.targets(x, correction)
+        node_rows = torch.cat([_pad(x.node_inputs), node[:, None]], 1)
+        nodes.add(species, node_rows)
+        i, j = x.edge_index
+        strength = (x.decay * x.envelope).clamp(min=1e-3)[:, None]
+        pair_rows = torch.cat([_pad(x.edge_inputs), (pair / strength)[:, None]], 1)
+        pairs.add(species[i] * len(self.elements) + species[j], pair_rows)
+
+    def targets(
+        self, x: NetworkInputs, correction: Tensor
+    ) -> tuple[Float[Tensor, "nnode full"], Float[Tensor, "nedge full"]]:
+        """A correction as flat node irreps and flat O(2) channels of the pairs, Eh."""
+        node, edge = x.blocks(correction.reshape(-1))
+        edge = x.ao_wigner @ edge @ x.ao_wigner.mT
+        node = node.flatten(-2) @ self.irreps.matrix.to(node)
+        return node, edge.flatten(-2) @ self.frame.matrix.to(edge)
+
+
+class _Moments:
+    """Count, sum and sum of squares per class (element or pair), matrix and component."""
+
+    def __init__(self, classes: int, matrices: int, full: int) -> None:
+        self.count = torch.zeros(classes, dtype=torch.float64)
+        self.first = torch.zeros(classes, matrices, full, dtype=torch.float64)
+        self.second = torch.zeros_like(self.first)
+
+    def add(self, index: Tensor, rows: Tensor) -> None:
+        self.count.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
+        self.first.index_add_(0, index, rows)
+        self.second.index_add_(0, index, rows.square())
+
+    def mean(self) -> Tensor:
+        return self.first / self.count.clamp(min=1)[:, None, None]
+
+    def rms(self, instance: Tensor, mean: Tensor | float = 0.0) -> Tensor:
+        """Root mean square about ``mean``, averaged over the components of each irrep."""
+        n = self.count.clamp(min=1)[:, None, None]
+        square = (
+            self.second / n - 2 * mean * self.first / n + mean**2
+            if isinstance(mean, Tensor)
+            else self.second / n
+        ).clamp(min=0)
+        size = int(instance.max()) + 1
+        total = square.new_zeros(*square.shape[:-1], size).index_add(-1, instance, square)
+        return (total / instance.bincount(minlength=size)).sqrt()[..., instance]
+
+
+def _pad(raw: Tensor) -> Tensor:
+    return torch.nn.functional.pad(raw, (0, 0, 0, N_MATRICES - raw.shape[1]))
+
+
+def _fill(values: Tensor, seen: Tensor) -> Tensor:
+    """Classes without an example get the mean over those that have one, or 1 if none has."""
+    if not bool(seen.any()):
+        return torch.ones_like(values)
+    mean = values[seen].mean(0)
+    return torch.where(seen.view(-1, *[1] * (values.ndim - 1)), values, mean)
+
+
+def _positive(scale: Tensor) -> Tensor:
+    """Channels that are zero in the examples keep the scale 1 (their input stays what it is)."""
+    tiny = 1e-6 * scale.amax(-1, keepdim=True)
+    return torch.where(scale > tiny.clamp(min=1e-9), scale, torch.ones_like(scale))
+
+
+def _floored(scale: Tensor) -> Tensor:
+    """Never below a fraction of the mean scale of all channels that are not empty."""
+    used = scale[scale > 0]
+    floor = _FLOOR * (used.mean() if len(used) else torch.ones(()).to(scale))
+    return scale.clamp(min=float(floor))
+
+
+def _instances(keys: Sequence[tuple[tuple[int, int], int]]) -> Tensor:
+    """Irrep instance of each flat component of a node block."""
+    parts, start = [], 0
+    for (l, _), mult in keys:
+        parts.append(torch.arange(start, start + mult).repeat(2 * l + 1))
+        start += mult
+    return torch.cat(parts)
+
+
+def _frame_instances(widths: Sequence[int]) -> Tensor:
+    """O(2) channel of each flat component of a pair block."""
+    parts, start = [], 0
+    for k, width in enumerate(widths):
+        parts.append(torch.arange(start, start + width).repeat(2 if k > 1 else 1))
+        start += width
+    return torch.cat(parts)

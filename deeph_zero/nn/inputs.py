@@ -1,0 +1,336 @@
+"""What the network reads: everything static of a geometry, computed once, and batches of it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deeph_zero.ao.blocks import ao_rows, block_positions, gather_blocks, irrep_basis
+from deeph_zero.ao.convention import to_network_axes
+from deeph_zero.ao.rotation import wigner_d
+from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.errors import InputError
+from deeph_zero.nn.frames import bond_rotations, frame_basis
+from deeph_zero.types import AOMatrix
+
+N_COMMON = 5
+"""Matrices every spin channel has: S, h, P0, F0, dP of its own spin."""
+
+N_MATRICES = 8
+"""With the differences own - other of P0, F0, dP, which a closed shell leaves out (zero)."""
+
+ENVELOPE_START = 0.6
+"""Fraction of the cutoff up to which pairs count in full."""
+
+DECAY_SCALE = 0.1
+"""Squared pair overlap plus density at which a correction counts as half suppressed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhysicsMatrices:
+    """The matrices that exist before any SCF iteration, in PySCF's AO order.
+
+    Attributes:
+        ovlp: Overlap S, [nao, nao].
+        hcore: Core Hamiltonian, [nao, nao], Eh.
+        dm0: Superposition of atomic densities P0, total [nao, nao] or [2, nao, nao]; None with
+            ``geometry`` inputs.
+        fock0: F0 = F[P0], Eh, same shape; or None.
+        ddm0: P(F0) - P0, same shape; or None.
+    """
+
+    ovlp: Float[Tensor, "nao nao"]
+    hcore: Float[Tensor, "nao nao"]
+    dm0: AOMatrix | None = None
+    fock0: AOMatrix | None = None
+    ddm0: AOMatrix | None = None
+
+    def channels(self) -> Float[Tensor, "channel matrix nao nao"]:
+        """Input matrices of each spin channel: one channel of 5, or two of 8.
+
+        Raises:
+            InputError: If only some of dm0, fock0, ddm0 are given, or their shapes differ.
+        """
+        given = [m for m in (self.dm0, self.fock0, self.ddm0) if m is not None]
+        nao = self.ovlp.shape[-1]
+        if len(given) not in (0, 3) or any(
+            m.shape != given[0].shape or m.shape[-2:] != (nao, nao) for m in given
+        ):
+            msg = (
+                f"dm0, fock0 and ddm0 must all be given with one shape [{nao}, {nao}] or "
+                f"[2, {nao}, {nao}], got {[tuple(m.shape) for m in given]}; pass all or none"
+            )
+            raise InputError(msg)
+        common = torch.stack([self.ovlp, self.hcore])
+        if not given:
+            own = torch.zeros(3, nao, nao, dtype=common.dtype, device=common.device)
+            return torch.cat([common, own])[None]
+        dm, fock, ddm = given
+        if dm.ndim == 2:
+            return torch.cat([common, torch.stack([dm / 2, fock, ddm / 2])])[None]
+        own = torch.stack([dm, fock, ddm], 1)
+        return torch.cat([common.expand(2, -1, -1, -1), own, own - own.flip(0)], 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkInputs:
+    """Static data of one molecule or a batch; an open-shell molecule is two graph copies.
+
+    Attributes:
+        numbers: Atomic number of each node.
+        scalars: Per node: charge, n_own - n_other, n_own - half the neutral electron number.
+        node_inputs: Irreps of the diagonal blocks of the input matrices.
+        edge_index: Receiver i, sender j of each directed pair within the cutoff.
+        distances: |R_j - R_i|, bohr.
+        envelope: Smooth cutoff, 1 at short distance, 0 with two zero derivatives at the cutoff.
+        decay: How strongly a pair overlaps, 0..1; off-diagonal corrections carry this factor.
+        edge_inputs: O(2) channels of the off-diagonal blocks in the bond frame.
+        wigner: D_l into the bond frame for l = 0..2 max_l, [nedge, 2l+1, 2l+1].
+        ao_wigner: The same for the AO slots, [nedge, dim, dim].
+        source: Filled elements of the flat node blocks followed by the flat edge blocks.
+        target: Where each goes in the flat output.
+        transpose: Position of the transposed element of each flat output element.
+        node_graph: Graph (spin channel of a molecule) of each node.
+        shapes: Output shape of each molecule.
+        cutoff: bohr.
+    """
+
+    numbers: Int[Tensor, " nnode"]
+    scalars: Float[Tensor, "nnode 3"]
+    node_inputs: Float[Tensor, "nnode nmat full"]
+    edge_index: Int[Tensor, "2 nedge"]
+    distances: Float[Tensor, " nedge"]
+    envelope: Float[Tensor, " nedge"]
+    decay: Float[Tensor, " nedge"]
+    edge_inputs: Float[Tensor, "nedge nmat full"]
+    wigner: tuple[Tensor, ...]
+    ao_wigner: Float[Tensor, "nedge dim dim"]
+    source: Int[Tensor, " nelement"]
+    target: Int[Tensor, " nelement"]
+    transpose: Int[Tensor, " nflat"]
+    node_graph: Int[Tensor, " nnode"]
+    shapes: tuple[tuple[int, ...], ...]
+    cutoff: float
+
+    @property
+    def n_molecules(self) -> int:
+        """Molecules in the batch."""
+        return len(self.shapes)
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "NetworkInputs":
+        """Copy on another device and with another floating-point type."""
+
+        def move(value: object) -> object:
+            if isinstance(value, tuple):
+                return tuple(move(v) for v in value)
+            if isinstance(value, Tensor):
+                return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+            return value
+
+        fields = {f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return NetworkInputs(**fields)  # pyright: ignore[reportArgumentType]
+
+    def blocks(self, flat: Float[Tensor, " nflat"]) -> tuple[Tensor, Tensor]:
+        """Node blocks and edge blocks (molecule axes) of flat output matrices."""
+        dim = self.ao_wigner.shape[-1]
+        n, e = len(self.numbers), len(self.distances)
+        blocks = flat.new_zeros((n + e) * dim * dim).index_copy(0, self.source, flat[self.target])
+        node, edge = blocks.view(n + e, dim, dim).split([n, e])
+        return node, edge
+
+    def matrices(self, node: Tensor, edge: Tensor) -> list[Tensor]:
+        """Symmetric float64 matrices from node and edge blocks, one per molecule."""
+        blocks = torch.cat([node.flatten(), edge.flatten()])[self.source].double()
+        flat = blocks.new_zeros(len(self.transpose)).index_copy(0, self.target, blocks)
+        flat = 0.5 * (flat + flat[self.transpose])
+        parts = flat.split([int(np.prod(s)) for s in self.shapes])
+        return [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
+
+
+def smooth_cutoff(distances: Float[Tensor, " nedge"], cutoff: float) -> Float[Tensor, " nedge"]:
+    """1 up to 0.6 of the cutoff, then the quintic step to 0; twice continuously differentiable."""
+    t = ((distances / cutoff - ENVELOPE_START) / (1 - ENVELOPE_START)).clamp(0, 1)
+    return 1 - t**3 * (10 - 15 * t + 6 * t**2)
+
+
+def prepare_inputs(  # noqa: PLR0917  (the fixed order numbers, coords, charge, spin)
+    layout: BasisLayout,
+    numbers: Sequence[int] | np.ndarray | Tensor,
+    coords_bohr: np.ndarray | Tensor,
+    charge: int,
+    spin: int,
+    matrices: PhysicsMatrices,
+    *,
+    cutoff: float,
+    dtype: torch.dtype = torch.float32,
+) -> NetworkInputs:
+    """Everything the network needs of one geometry, computed in float64, then cast.
+
+    Args:
+        layout: Basis layout of the model.
+        numbers: Atomic numbers, [natm].
+        coords_bohr: Coordinates in PySCF's axes, [natm, 3], bohr.
+        charge: Total charge.
+        spin: 2S, n_alpha - n_beta.
+        matrices: Physics matrices in PySCF's AO order; their spin axis decides one or two channels.
+        cutoff: Pairs further apart get no correction and pass no message, bohr.
+        dtype: Type of the network.
+
+    Returns:
+        The inputs on the CPU.
+
+    Raises:
+        InputError: If an element is unknown, matrices and basis differ in size, the geometry has
+            coincident atoms, or a closed-shell input comes with spin.
+    """
+    z = [int(v) for v in numbers]
+    coords = torch.as_tensor(coords_bohr, dtype=torch.float64).cpu()
+    channels = matrices.channels().detach().cpu().double()
+    nao = layout.nao(z)
+    if channels.shape[-1] != nao:
+        msg = (
+            f"the model's basis has {nao} AOs for this molecule, the matrices have "
+            f"{channels.shape[-1]}; use the basis the model was made for"
+        )
+        raise InputError(msg)
+    if spin != 0 and matrices.dm0 is not None and len(channels) == 1:
+        msg = f"spin {spin} needs alpha and beta matrices [2, nao, nao], got one; use UKS"
+        raise InputError(msg)
+    pairs, vectors = _neighbours(coords, cutoff)
+    rotation = bond_rotations(to_network_axes(vectors))
+    wigner = tuple(wigner_d(l, rotation) for l in range(2 * layout.max_l + 1))
+    ao_wigner = _block_diagonal([wigner[l] for l in layout.slot_shells], len(vectors))
+    rows = ao_rows(layout, z)
+    atoms = torch.arange(len(z))
+    node = gather_blocks(channels, rows, torch.stack([atoms, atoms]))
+    edge = gather_blocks(channels, rows, pairs)
+    in_frame = ao_wigner @ edge @ ao_wigner.mT
+    weight = (edge[:, 0].square() + (edge[:, 4].square())).sum((-1, -2))
+    distances = vectors.norm(dim=-1)
+    source, target = _positions(rows, pairs, nao, len(channels))
+    flat = torch.arange(nao * nao).view(nao, nao).T.reshape(-1)
+    half_neutral = sum(z) / 2
+    scalars = [
+        [float(charge), float(s), (sum(z) - charge + s) / 2 - half_neutral]
+        for s in ((spin, -spin) if len(channels) == 2 else (spin,))
+    ]
+    shape: tuple[int, ...] = (nao, nao) if len(channels) == 1 else (2, nao, nao)
+    n = len(channels)
+    inputs = NetworkInputs(
+        numbers=torch.tensor(z * n),
+        scalars=torch.tensor(scalars, dtype=torch.float64).repeat_interleave(len(z), 0),
+        node_inputs=(node.flatten(-2) @ irrep_basis(layout).matrix).transpose(1, 2).flatten(0, 1),
+        edge_index=torch.cat([pairs + k * len(z) for k in range(n)], 1),
+        distances=distances.repeat(n),
+        envelope=smooth_cutoff(distances, cutoff).repeat(n),
+        decay=(weight / (weight + DECAY_SCALE)).sqrt().flatten(),
+        edge_inputs=(in_frame.flatten(-2) @ frame_basis(layout).matrix)
+        .transpose(1, 2)
+        .flatten(0, 1),
+        wigner=tuple(d.repeat(n, 1, 1) for d in wigner),
+        ao_wigner=ao_wigner.repeat(n, 1, 1),
+        source=source,
+        target=target,
+        transpose=torch.cat([flat + k * nao * nao for k in range(n)]),
+        node_graph=torch.arange(n).repeat_interleave(len(z)),
+        shapes=(shape,),
+        cutoff=cutoff,
+    )
+    return inputs.to(dtype=dtype)
+
+
+def _neighbours(coords: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Directed pairs (i, j) within the cutoff and R_j - R_i."""
+    difference = coords[None, :] - coords[:, None]
+    distance = difference.norm(dim=-1)
+    distinct = ~torch.eye(len(coords), dtype=torch.bool)
+    if bool((distance[distinct] < 1e-3).any()):
+        i, j = ((distance < 1e-3) & distinct).nonzero()[0].tolist()
+        msg = f"atoms must be apart, got atoms {i} and {j} at one position; check the geometry"
+        raise InputError(msg)
+    pairs = (distinct & (distance < cutoff)).nonzero().T
+    return pairs, difference[pairs[0], pairs[1]]
+
+
+def _block_diagonal(parts: list[Tensor], nedge: int) -> Tensor:
+    dim = sum(p.shape[-1] for p in parts)
+    out = torch.zeros(nedge, dim, dim, dtype=torch.float64)
+    start = 0
+    for p in parts:
+        stop = start + p.shape[-1]
+        out[:, start:stop, start:stop] = p
+        start = stop
+    return out
+
+
+def _positions(rows: Tensor, pairs: Tensor, nao: int, n: int) -> tuple[Tensor, Tensor]:
+    """Scatter indices of ``n`` channels: all node blocks first, then all edge blocks."""
+    atoms = torch.arange(len(rows))
+    full = rows.shape[1] ** 2
+    nodes = block_positions(rows, torch.stack([atoms, atoms]), nao)
+    edges = block_positions(rows, pairs, nao)
+    first_edge = n * len(rows) * full
+    source = [nodes[0] + k * len(rows) * full for k in range(n)]
+    source += [edges[0] + first_edge + k * pairs.shape[1] * full for k in range(n)]
+    target = [t + k * nao * nao for t in (nodes[1], edges[1]) for k in range(n)]
+    return torch.cat(source), torch.cat(target)
+
+
+def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
+    """One batch from several (batches of) molecules of the same layout, cutoff and type.
+
+    Raises:
+        InputError: If the list is empty or the cutoffs differ.
+    """
+    if not items or len({x.cutoff for x in items}) != 1:
+        msg = (
+            f"a batch needs molecules prepared with one cutoff, got {[x.cutoff for x in items]}; "
+            "prepare them with the model's cutoff"
+        )
+        raise InputError(msg)
+    n_nodes = [len(x.numbers) for x in items]
+    n_edges = [len(x.distances) for x in items]
+    full = items[0].node_inputs.shape[-1]
+    nmat = max(x.node_inputs.shape[1] for x in items)
+    shift_node = np.concatenate([[0], np.cumsum(n_nodes)]).tolist()
+    shift_edge = np.concatenate([[0], np.cumsum(n_edges)]).tolist()
+    shift_flat = np.concatenate([[0], np.cumsum([len(x.transpose) for x in items])]).tolist()
+    n_graphs = [int(x.node_graph[-1]) + 1 for x in items]
+    shift_graph = np.concatenate([[0], np.cumsum(n_graphs)]).tolist()
+
+    def source(k: int) -> Tensor:
+        own, nodes = items[k].source, n_nodes[k] * full
+        to_edge = (shift_node[-1] - n_nodes[k] + shift_edge[k]) * full
+        return own + torch.where(own < nodes, shift_node[k] * full, to_edge)
+
+    def padded(x: Tensor) -> Tensor:
+        return torch.nn.functional.pad(x, (0, 0, 0, nmat - x.shape[1]))
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(x, name) for x in items])
+
+    return NetworkInputs(
+        numbers=joined("numbers"),
+        scalars=joined("scalars"),
+        node_inputs=torch.cat([padded(x.node_inputs) for x in items]),
+        edge_index=torch.cat(
+            [x.edge_index + s for x, s in zip(items, shift_node, strict=False)], 1
+        ),
+        distances=joined("distances"),
+        envelope=joined("envelope"),
+        decay=joined("decay"),
+        edge_inputs=torch.cat([padded(x.edge_inputs) for x in items]),
+        wigner=tuple(torch.cat(d) for d in zip(*(x.wigner for x in items), strict=True)),
+        ao_wigner=joined("ao_wigner"),
+        source=torch.cat([source(k) for k in range(len(items))]),
+        target=torch.cat([x.target + s for x, s in zip(items, shift_flat, strict=False)]),
+        transpose=torch.cat([x.transpose + s for x, s in zip(items, shift_flat, strict=False)]),
+        node_graph=torch.cat([x.node_graph + s for x, s in zip(items, shift_graph, strict=False)]),
+        shapes=tuple(s for x in items for s in x.shapes),
+        cutoff=items[0].cutoff,
+    )

@@ -1,0 +1,279 @@
+"""The Fock network: physics matrices in, correction to the Fock matrix out."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ao.blocks import irrep_basis, split_irreps
+from deeph_zero.errors import InputError
+from deeph_zero.nn.calibration import Scales
+from deeph_zero.nn.frames import (
+    SignedPermutation,
+    feature_keys,
+    frame_basis,
+    frame_order,
+    join_frame,
+    rotate_irreps,
+    split_frame,
+)
+from deeph_zero.nn.inputs import N_MATRICES, NetworkInputs
+from deeph_zero.nn.layers import GatedMLP, TypedLinear
+from deeph_zero.nn.spec import NetworkSpec
+
+_MESSAGE_NORM = 0.35
+"""Messages are summed and multiplied by this: about 1/sqrt of the neighbours of an atom."""
+
+
+class InteractionLayer(torch.nn.Module):
+    """One round: nodes into the bond frames, pairs updated, messages back, nodes updated."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        """Weights of one layer."""
+        super().__init__()
+        self.keys = feature_keys(spec.natural, spec.pseudo)
+        widths = [mult for _, mult in self.keys]
+        self.channels = [n + p for n, p in zip(spec.natural, spec.pseudo, strict=True)]
+        self.order = SignedPermutation(frame_order(spec.natural, spec.pseudo))
+        self.pair_widths = spec.pair
+        inside = self.order.widths
+        self.receive = TypedLinear(widths, widths)
+        self.send = TypedLinear(widths, widths)
+        self.pair = GatedMLP(
+            [a + b for a, b in zip(spec.pair, inside, strict=True)],
+            spec.pair,
+            [a + b for a, b in zip(spec.pair, inside, strict=True)],
+            condition=spec.embedding,
+            nodes=False,
+        )
+        self.node = GatedMLP(
+            [2 * w for w in widths], widths, widths, condition=spec.embedding, nodes=True
+        )
+
+    def _flat(self, parts: Sequence[Tensor]) -> Tensor:
+        """Node features as one vector: per l, components, then natural and pseudo channels."""
+        by_l: dict[int, list[Tensor]] = {}
+        for ((l, _), _), x in zip(self.keys, parts, strict=True):
+            by_l.setdefault(l, []).append(x)
+        return torch.cat([torch.cat(by_l[l], -1).flatten(-2) for l in sorted(by_l)], -1)
+
+    def _parts(self, flat: Tensor) -> list[Tensor]:
+        """Inverse of :meth:`_flat`."""
+        parts = []
+        sizes = [(2 * l + 1) * c for l, c in enumerate(self.channels)]
+        for l, block in enumerate(flat.split(sizes, -1)):
+            mults = [mult for key, mult in self.keys if key[0] == l]
+            parts += block.unflatten(-1, (2 * l + 1, self.channels[l])).split(mults, -1)
+        return parts
+
+    def forward(
+        self,
+        nodes: list[Tensor],
+        pairs: list[Tensor],
+        element: Tensor,
+        condition: Tensor,
+        inputs: NetworkInputs,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Updated node features and pair features."""
+        i, j = inputs.edge_index
+        received, sent = self._flat(self.receive(nodes)), self._flat(self.send(nodes))
+        both = received.index_select(0, i) + sent.index_select(0, j)
+        rotated = rotate_irreps(both, inputs.wigner, self.channels)
+        inside = split_frame(self.order.to_frame(rotated), self.order.widths)
+        joined = [torch.cat(two, -1) for two in zip(pairs, inside, strict=True)]
+        out = self.pair(joined, condition)
+        split = [
+            x.split([a, b], -1)
+            for x, a, b in zip(out, self.pair_widths, self.order.widths, strict=True)
+        ]
+        pairs = [x + new for x, (new, _) in zip(pairs, split, strict=True)]
+        message = self.order.from_frame(join_frame([m for _, m in split]))
+        message = message * (inputs.envelope * _MESSAGE_NORM)[:, None]
+        message = rotate_irreps(message, inputs.wigner, self.channels, inverse=True)
+        summed = torch.zeros_like(received).index_add(0, i, message)
+        joined = [torch.cat(two, -1) for two in zip(nodes, self._parts(summed), strict=True)]
+        nodes = [x + new for x, new in zip(nodes, self.node(joined, element), strict=True)]
+        return nodes, pairs
+
+
+class FockNetwork(torch.nn.Module):
+    """Predicts Delta_H = H - F0 from the physics matrices; exactly O(3)-equivariant.
+
+    Weights are shared by the two spin channels, so swapping alpha and beta swaps the outputs. The
+    readout starts at zero: an untrained network returns H = F0.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        """Random weights (from torch's generator) and unit scales; calibrate before training."""
+        super().__init__()
+        self.spec = spec
+        layout = spec.layout
+        self.irreps, self.frame = irrep_basis(layout), frame_basis(layout)
+        self.keys = feature_keys(spec.natural, spec.pseudo)
+        self.scales = Scales(spec)
+        k = spec.embedding
+        n_inputs = {key: mult * N_MATRICES for key, mult in self.irreps.keys}
+        pair_inputs = [w * N_MATRICES for w in self.frame.widths]
+        node_widths = [mult for _, mult in self.keys]
+        self.element = torch.nn.Embedding(len(spec.elements), k)
+        self.node_condition = torch.nn.Sequential(
+            torch.nn.Linear(k + 3, k), torch.nn.SiLU(), torch.nn.Linear(k, k)
+        )
+        self.pair_condition = torch.nn.Sequential(
+            torch.nn.Linear(2 * k + spec.n_radial, 2 * k),
+            torch.nn.SiLU(),
+            torch.nn.Linear(2 * k, k),
+        )
+        self.node_start = TypedLinear([n_inputs.get(key, 0) for key, _ in self.keys], node_widths)
+        self.node_film = torch.nn.Linear(k, sum(node_widths))
+        self.node_bias = torch.nn.Linear(k, node_widths[0])
+        self.pair_start = TypedLinear(pair_inputs, spec.pair)
+        self.pair_film = torch.nn.Linear(k, sum(spec.pair))
+        self.pair_bias = torch.nn.Linear(k, spec.pair[0])
+        self.layers = torch.nn.ModuleList(InteractionLayer(spec) for _ in range(spec.n_layers))
+        features = dict(self.keys)
+        self.node_feature_widths = [
+            features.get(key, 0) + n_inputs[key] for key, _ in self.irreps.keys
+        ]
+        self.pair_feature_widths = [a + b for a, b in zip(spec.pair, pair_inputs, strict=True)]
+        self.node_out_film = torch.nn.Linear(k, sum(self.node_feature_widths))
+        self.pair_out_film = torch.nn.Linear(k, sum(self.pair_feature_widths))
+        self.node_out = TypedLinear(
+            self.node_feature_widths, [mult for _, mult in self.irreps.keys], bias=True, zero=True
+        )
+        self.pair_out = TypedLinear(
+            self.pair_feature_widths, self.frame.widths, bias=True, zero=True
+        )
+        for film in (self.node_film, self.pair_film, self.node_out_film, self.pair_out_film):
+            torch.nn.init.normal_(film.weight, std=0.3 / math.sqrt(k))
+            torch.nn.init.zeros_(film.bias)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return self.element.weight.dtype
+
+    def forward(self, inputs: NetworkInputs) -> list[Tensor]:
+        """Delta_H of every molecule of the batch.
+
+        Args:
+            inputs: From :func:`~deeph_zero.nn.inputs.prepare_inputs` or
+                :func:`~deeph_zero.nn.inputs.collate`; cast to the type of the weights.
+
+        Returns:
+            One symmetric float64 matrix per molecule in PySCF's AO order, Eh: [nao, nao], or
+            [2, nao, nao] for an open shell.
+
+        Raises:
+            InputError: If an element or the cutoff is not the network's.
+        """
+        inputs = inputs.to(dtype=self.dtype)
+        node_features, pair_features = self.features(inputs)
+        nodes = self.node_out(node_features)
+        pairs = self.pair_out(pair_features)
+        return inputs.matrices(*self._to_blocks(nodes, pairs, inputs))
+
+    def features(self, inputs: NetworkInputs) -> tuple[list[Tensor], list[Tensor]]:
+        """What the linear readout sees: per block irrep on nodes, per O(2) type on pairs."""
+        self._check(inputs)
+        species = self.scales.species(inputs.numbers)
+        node_in, pair_in = self._arranged(inputs, species)
+        element, pair_condition = self._conditions(inputs, species)
+        by_key = {key: x for (key, _), x in zip(self.irreps.keys, node_in, strict=True)}
+        empty = node_in[0].new_zeros(len(species), 0, 0)
+        raw = [
+            by_key.get(key, empty.new_zeros(len(species), 2 * key[0] + 1, 0))
+            for key, _ in self.keys
+        ]
+        nodes = _film(self.node_start(raw), self.node_film(element), nodes=True)
+        nodes[0] = nodes[0] + self.node_bias(element)[:, None]
+        pairs = _film(self.pair_start(pair_in), self.pair_film(pair_condition), nodes=False)
+        pairs[0] = pairs[0] + self.pair_bias(pair_condition)
+        for layer in self.layers:
+            nodes, pairs = layer(nodes, pairs, element, pair_condition, inputs)
+        final = {key: x for (key, _), x in zip(self.keys, nodes, strict=True)}
+        joined = [
+            torch.cat([final[key], x], -1) if key in final else x
+            for (key, _), x in zip(self.irreps.keys, node_in, strict=True)
+        ]
+        node_features = _film(
+            joined, self.node_out_film(element), nodes=True, widths=self.node_feature_widths
+        )
+        joined = [torch.cat(two, -1) for two in zip(pairs, pair_in, strict=True)]
+        pair_features = _film(
+            joined, self.pair_out_film(pair_condition), nodes=False, widths=self.pair_feature_widths
+        )
+        return node_features, pair_features
+
+    def _check(self, inputs: NetworkInputs) -> None:
+        if inputs.cutoff != self.spec.cutoff:
+            msg = (
+                f"inputs must be prepared with the network's cutoff {self.spec.cutoff} bohr, got "
+                f"{inputs.cutoff}; pass cutoff=model.spec.cutoff to prepare_inputs"
+            )
+            raise InputError(msg)
+
+    def _arranged(
+        self, inputs: NetworkInputs, species: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Scaled input matrices as channels, matrix by matrix (so 5 are a prefix of 8)."""
+        nmat = 2 if self.spec.inputs == "geometry" else inputs.node_inputs.shape[1]
+        node = self.scales.node_inputs(inputs.node_inputs[:, :nmat], species)
+        pair = self.scales.pair_inputs(inputs.edge_inputs[:, :nmat], species, inputs.edge_index)
+        nodes = [x.transpose(1, 2).flatten(-2) for x in split_irreps(node, self.irreps.keys)]
+        parts = split_frame(pair, self.frame.widths)
+        pairs = [x.flatten(1) for x in parts[:2]]
+        pairs += [x.transpose(1, 2).flatten(-2) for x in parts[2:]]
+        return nodes, pairs
+
+    def _conditions(self, inputs: NetworkInputs, species: Tensor) -> tuple[Tensor, Tensor]:
+        """Invariant vectors per node and per pair: elements, charge and spin, distance."""
+        embedded = self.element(species)
+        element = embedded + self.node_condition(torch.cat([embedded, inputs.scalars], -1))
+        i, j = inputs.edge_index
+        n = self.spec.n_radial
+        centres = torch.linspace(0, self.spec.cutoff, n, dtype=self.dtype, device=embedded.device)
+        t = (inputs.distances[:, None] - centres) * (n / self.spec.cutoff)
+        radial = torch.exp(-0.5 * t.square())
+        return element, self.pair_condition(torch.cat([element[i], element[j], radial], -1))
+
+    def _to_blocks(
+        self, nodes: list[Tensor], pairs: list[Tensor], inputs: NetworkInputs
+    ) -> tuple[Tensor, Tensor]:
+        """Scaled outputs as AO blocks in molecule axes."""
+        species = self.scales.species(inputs.numbers)
+        flat = torch.cat([x.flatten(-2) for x in nodes], -1) * self.scales.node_out[species]
+        dim = self.spec.layout.dim
+        node = (flat @ self.irreps.matrix.to(flat).mT).unflatten(-1, (dim, dim))
+        i, j = inputs.edge_index
+        strength = (inputs.envelope * inputs.decay)[:, None]
+        flat = join_frame(pairs) * self.scales.pair_out[species[i], species[j]] * strength
+        edge = (flat @ self.frame.matrix.to(flat).mT).unflatten(-1, (dim, dim))
+        return node, inputs.ao_wigner.mT @ edge @ inputs.ao_wigner
+
+    @torch.no_grad()
+    def calibrate(self, inputs: Sequence[NetworkInputs], corrections: Sequence[Tensor]) -> None:
+        """Set input and output scales from examples; no labels needed.
+
+        Args:
+            inputs: One entry per molecule.
+            corrections: Example corrections Delta_H in the same order, Eh, [nao, nao] or
+                [2, nao, nao]; label-free proxies such as F[P(F0)] - F0 serve.
+
+        Raises:
+            InputError: If the lists differ in length or are empty, or a shape does not fit.
+        """
+        self.scales.calibrate(inputs, corrections)
+
+
+def _film(
+    parts: Sequence[Tensor], scale: Tensor, *, nodes: bool, widths: Sequence[int] | None = None
+) -> list[Tensor]:
+    """Multiply every channel by 1 + its invariant scale; ``widths`` if parts may be narrower."""
+    sizes = [x.shape[-1] for x in parts] if widths is None else list(widths)
+    out = []
+    for k, (x, s) in enumerate(zip(parts, scale.split(sizes, -1), strict=True)):
+        factor = 1 + s[:, : x.shape[-1]]
+        out.append(x * (factor.unsqueeze(-2) if nodes or k > 1 else factor))
+    return out

@@ -1,0 +1,121 @@
+"""The architecture of a network as plain, JSON-able numbers."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """Everything needed to build the network; the weights are all that is missing.
+
+    Attributes:
+        layout: Shells per element and slots.
+        natural: Node channels of parity (-1)^l for l = 0..lmax.
+        pseudo: Node channels of parity -(-1)^l for l = 0..lmax.
+        pair: Pair channels A1, A2, E_1, ..., E_lmax in the bond frame.
+        n_layers: Message-passing layers.
+        cutoff: Pairs further apart get no correction, bohr.
+        n_radial: Radial functions of the distance.
+        embedding: Width of the element and pair embeddings.
+        inputs: ``physics`` reads S, h, P0, F0, dP; ``geometry`` reads S and h only.
+    """
+
+    layout: BasisLayout
+    natural: tuple[int, ...]
+    pseudo: tuple[int, ...]
+    pair: tuple[int, ...]
+    n_layers: int = 3
+    cutoff: float = 14.0
+    n_radial: int = 16
+    embedding: int = 32
+    inputs: Literal["physics", "geometry"] = "physics"
+
+    def __post_init__(self) -> None:
+        """Check that the widths belong together.
+
+        Raises:
+            InputError: If they do not.
+        """
+        lmax = 2 * self.layout.max_l
+        if not len(self.natural) == len(self.pseudo) == len(self.pair) - 1 == lmax + 1:
+            msg = (
+                f"widths must run over l = 0..{lmax} (pair: A1, A2, E_1..E_{lmax}), got "
+                f"{self.natural}, {self.pseudo}, {self.pair}; use default_spec(layout)"
+            )
+            raise InputError(msg)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers the network knows."""
+        return self.layout.elements
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        data["layout"] = self.layout.to_dict()
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "NetworkSpec":
+        """Inverse of :meth:`to_dict`."""
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values["layout"] = BasisLayout.from_dict(data["layout"])
+        return cls(**values)
+
+
+Size = Literal["tiny", "small", "medium", "large"]
+
+_SCALE: dict[str, float] = {"tiny": 0.25, "small": 1.0, "medium": 1.5, "large": 2.5}
+_LAYERS: dict[str, int] = {"tiny": 2, "small": 3, "medium": 3, "large": 4}
+_NATURAL = (64, 32, 24, 12, 8)
+_PSEUDO = (0, 8, 8, 4, 4)
+_PAIR = (96, 32, 64, 40, 16, 8)
+_HIGH = 4
+"""Channels of any l or m beyond the tables."""
+
+
+def default_spec(
+    layout: BasisLayout,
+    size: Size = "small",
+    *,
+    cutoff: float = 14.0,
+    inputs: Literal["physics", "geometry"] = "physics",
+) -> NetworkSpec:
+    """Widths that worked for a basis of any angular momentum.
+
+    Args:
+        layout: Basis layout.
+        size: ``tiny`` for tests, ``small`` (about 0.6 M parameters with def2-SVP) for one molecule
+            or one trajectory, larger ones for many molecules.
+        cutoff: bohr.
+        inputs: See :class:`NetworkSpec`.
+
+    Returns:
+        The specification.
+
+    Raises:
+        InputError: If the size is unknown.
+    """
+    if size not in _SCALE:
+        msg = f"size must be one of {list(_SCALE)}, got {size!r}; choose one of them"
+        raise InputError(msg)
+
+    def widths(table: tuple[int, ...], n: int) -> tuple[int, ...]:
+        full = [*table, *[_HIGH] * max(0, n - len(table))][:n]
+        # even, because the invariants pair one half of the channels with the other
+        return tuple(2 * max(1, round(w * _SCALE[size] / 2)) if w else 0 for w in full)
+
+    lmax = 2 * layout.max_l
+    return NetworkSpec(
+        layout=layout,
+        natural=widths(_NATURAL, lmax + 1),
+        pseudo=widths(_PSEUDO, lmax + 1),
+        pair=widths(_PAIR, lmax + 2),
+        n_layers=_LAYERS[size],
+        cutoff=cutoff,
+        inputs=inputs,
+    )
