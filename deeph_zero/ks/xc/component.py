@@ -1,0 +1,84 @@
+"""What one functional is: its libxc identity and its energy density for both spin cases."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ks.protocol import XCKind
+from deeph_zero.ks.xc.density import ClosedShell, Polarised
+
+SpinSummedExchange = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
+"""(rho, rho^(1/3), sigma, tau) of a closed shell -> exchange energy per volume."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Component:
+    """A functional that libxc also has under ``name``.
+
+    Attributes:
+        name: libxc name, upper case.
+        libxc_id: libxc number.
+        kind: "LDA", "GGA" or "MGGA".
+        threshold: libxc's density threshold: below it the functional is zero.
+        closed_shell: Energy per volume from total densities, [ngrids], Eh / bohr^3.
+        polarised: Energy per volume from spin densities, [ngrids], Eh / bohr^3.
+    """
+
+    name: str
+    libxc_id: int
+    kind: XCKind
+    threshold: float
+    closed_shell: Callable[[ClosedShell], Tensor]
+    polarised: Callable[[Polarised], Tensor]
+
+
+def exchange_component(
+    name: str, libxc_id: int, kind: XCKind, exchange: SpinSummedExchange
+) -> Component:
+    """An exchange functional from its closed-shell form by exact spin scaling.
+
+    E_x[rho_a, rho_b] = (E_x[2 rho_a] + E_x[2 rho_b]) / 2; sigma scales with 4 and tau with 2. As
+    in libxc a spin channel at or below the density threshold contributes nothing.
+
+    Args:
+        name: libxc name.
+        libxc_id: libxc number.
+        kind: "LDA", "GGA" or "MGGA".
+        exchange: Energy per volume of a closed shell from (rho, rho^(1/3), sigma, tau).
+
+    Returns:
+        The component, with the density threshold libxc has for all these, 1e-15.
+
+    References:
+        G. L. Oliver, J. P. Perdew, Phys. Rev. A 20, 397 (1979), doi:10.1103/PhysRevA.20.397.
+    """
+
+    def channel(
+        rho: Tensor, rho13: Tensor, sigma: Tensor | None, tau: Tensor | None, alive: Tensor
+    ) -> Tensor:
+        value = exchange(
+            2 * rho,
+            2 ** (1 / 3) * rho13,
+            None if sigma is None else 4 * sigma,
+            None if tau is None else 2 * tau,
+        )
+        return torch.where(alive, 0.5 * value, 0.0)
+
+    def closed_shell(d: ClosedShell) -> Tensor:
+        value = exchange(d.rho, d.rho13, d.sigma, d.tau)
+        return torch.where(d.rho > 2 * d.threshold, value, 0.0)
+
+    def polarised(d: Polarised) -> Tensor:
+        alpha = channel(d.rho_a, d.rho13_a, d.sigma_aa, d.tau_a, d.alive_a)
+        return alpha + channel(d.rho_b, d.rho13_b, d.sigma_bb, d.tau_b, d.alive_b)
+
+    return Component(
+        name=name,
+        libxc_id=libxc_id,
+        kind=kind,
+        threshold=1e-15,
+        closed_shell=closed_shell,
+        polarised=polarised,
+    )

@@ -1,0 +1,267 @@
+"""A weighted sum of functionals and its derivatives with respect to the density rows.
+
+The energy per volume is a pointwise function f(u) of u = (rho, sigma, tau) (or their spin-resolved
+versions), so reverse-mode differentiation of sum(f) gives every pointwise derivative at once. Only
+f(u) is differentiated automatically; the step from u to the rows, where sigma is quadratic in the
+gradient components, is done by hand:
+
+    du(d) = J(rho) d,      J linear in rho, d2u(d1, d2) = J(d1) d2 on the sigma entries,
+    gradient = J(rho)^T f_u,
+    second   = J(rho)^T H du1 + J(d1)^T f_u,
+    third    = J(rho)^T (T du1 du2 + H d2u) + J(d1)^T H du2 + J(d2)^T H du1.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import final
+
+import torch
+from torch import Tensor
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks.protocol import NVAR, XCKind
+from deeph_zero.ks.xc.component import Component
+from deeph_zero.ks.xc.density import (
+    ClosedShell,
+    Polarised,
+    sanitise_closed_shell,
+    sanitise_polarised,
+)
+from deeph_zero.types import Features, GridScalar
+
+Variables = tuple[Tensor, ...]
+_ORDER: tuple[XCKind, ...] = ("LDA", "GGA", "MGGA")
+
+
+def _highest(kinds: Sequence[XCKind]) -> XCKind:
+    return max(kinds, key=_ORDER.index)
+
+
+@final
+class SemilocalFunctional:
+    """Weighted sum of torch functionals; implements :class:`~deeph_zero.ks.protocol.Functional`."""
+
+    def __init__(
+        self, components: Sequence[tuple[Component, float]], *, unrestricted: bool
+    ) -> None:
+        """Group the components by density threshold, within which they share intermediates.
+
+        Args:
+            components: (functional, coefficient) pairs, at least one.
+            unrestricted: Arguments are [2, nvar, ngrids] instead of [nvar, ngrids].
+
+        Raises:
+            InputError: If there is no component.
+        """
+        if not components:
+            raise InputError("xc expected at least one component, got none; pass None instead")
+        self.kind: XCKind = _highest([c.kind for c, _ in components])
+        self.unrestricted = unrestricted
+        self.components = tuple(components)
+        ordered = sorted(components, key=lambda pair: pair[0].threshold)
+        self._groups = [
+            (threshold, tuple(pairs))
+            for threshold, pairs in groupby(ordered, key=lambda pair: pair[0].threshold)
+        ]
+
+    def gradient(self, rho: Features) -> tuple[GridScalar, Features]:
+        """Energy per volume and its first derivative.
+
+        Args:
+            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+
+        Returns:
+            f, [ngrids], Eh / bohr^3, and df/drho, the shape of ``rho``; both detached.
+
+        Raises:
+            InputError: If the shape does not fit the functional.
+        """
+        rho = self._checked(rho)
+        f_total = torch.zeros_like(rho[..., 0, :].reshape(-1, rho.shape[-1])[0])
+        f_u = None
+        for leaves, f, ratio in self._evaluate(rho):
+            f_u = _add(f_u, _derivatives(f, leaves))
+            value = f.detach()
+            f_total = f_total + (value if ratio is None else value * ratio)
+        return f_total, _pull(rho, _require(f_u), linear=True)
+
+    def second(self, rho: Features, d1: Features) -> Features:
+        """Second derivative of f contracted with ``d1``.
+
+        Args:
+            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            d1: Direction, the shape of ``rho``.
+
+        Returns:
+            The shape of ``rho``, linear in ``d1``, detached.
+
+        Raises:
+            InputError: If a shape does not fit the functional.
+        """
+        rho, d1 = self._checked(rho), self._checked(d1)
+        du = _push(rho, d1)
+        f_u = h_u = None
+        for leaves, f, _ in self._evaluate(rho):
+            first = _derivatives(f, leaves, create_graph=True)
+            h_u = _add(h_u, _derivatives(_contract(first, du), leaves))
+            f_u = _add(f_u, tuple(x.detach() for x in first))
+        return _pull(rho, _require(h_u), linear=True) + _pull(d1, _require(f_u), linear=False)
+
+    def third(self, rho: Features, d1: Features, d2: Features) -> Features:
+        """Third derivative of f contracted with two directions.
+
+        Args:
+            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            d1: First direction, the shape of ``rho``.
+            d2: Second direction, the shape of ``rho``.
+
+        Returns:
+            The shape of ``rho``, bilinear and symmetric in the directions, detached.
+
+        Raises:
+            InputError: If a shape does not fit the functional.
+        """
+        rho, d1, d2 = self._checked(rho), self._checked(d1), self._checked(d2)
+        du1, du2, ddu = _push(rho, d1), _push(rho, d2), _push(d1, d2, linear=False)
+        h1 = h2 = t_u = None
+        for leaves, f, _ in self._evaluate(rho):
+            first = _derivatives(f, leaves, create_graph=True)
+            along1 = _derivatives(_contract(first, du1), leaves, create_graph=True)
+            along2 = _derivatives(_contract(first, du2), leaves, retain_graph=True)
+            mixed = _contract(along1, du2) + _contract(first, ddu)
+            t_u = _add(t_u, _derivatives(mixed, leaves))
+            h1 = _add(h1, tuple(x.detach() for x in along1))
+            h2 = _add(h2, along2)
+        out = _pull(rho, _require(t_u), linear=True)
+        out = out + _pull(d1, _require(h2), linear=False)
+        return out + _pull(d2, _require(h1), linear=False)
+
+    def _checked(self, rho: Tensor) -> Tensor:
+        spin = (2,) if self.unrestricted else ()
+        expected = (*spin, NVAR[self.kind])
+        if tuple(rho.shape[:-1]) != expected:
+            raise InputError(
+                f"density variables expected shape {[*expected, 'ngrids']}, got"
+                f" {list(rho.shape)}; pass the rows of a {self.kind}"
+            )
+        return rho.detach()
+
+    def _evaluate(self, rho: Tensor) -> Iterator[tuple[Variables, Tensor, Tensor | None]]:
+        """For each threshold: leaf variables, f with its graph, factor from floored to true rho."""
+        raw = _variables(rho)
+        for threshold, pairs in self._groups:
+            kind = _highest([c.kind for c, _ in pairs])
+            with torch.enable_grad():
+                if self.unrestricted:
+                    leaves = sanitise_polarised(kind, raw, threshold)
+                    leaves = tuple(x.detach().requires_grad_() for x in leaves)
+                    total = raw[0] + raw[1]
+                    padded = (*leaves, *(None,) * (7 - len(leaves)))
+                    density = Polarised(*padded, alive=total >= threshold, threshold=threshold)
+                    f = sum(c * part.polarised(density) for part, c in pairs)
+                    # libxc returns energies per electron: the floored channel does not count
+                    ratio = total / density.rho.detach()
+                else:
+                    leaves = sanitise_closed_shell(kind, raw, threshold)
+                    leaves = tuple(x.detach().requires_grad_() for x in leaves)
+                    padded = (*leaves, *(None,) * (3 - len(leaves)))
+                    density = ClosedShell(*padded, alive=raw[0] >= threshold, threshold=threshold)
+                    f = sum(c * part.closed_shell(density) for part, c in pairs)
+                    ratio = None
+                yield leaves, torch.where(density.alive, f, 0.0), ratio
+
+
+def _derivatives(
+    f: Tensor, leaves: Variables, *, create_graph: bool = False, retain_graph: bool = False
+) -> Variables:
+    """Pointwise derivatives of f with respect to each leaf."""
+    return torch.autograd.grad(
+        f,
+        leaves,
+        grad_outputs=torch.ones_like(f),
+        create_graph=create_graph,
+        retain_graph=retain_graph or create_graph,
+        materialize_grads=True,
+    )
+
+
+def _contract(x: Variables, y: Variables) -> Tensor:
+    """Sum over variables of x * y; a functional of few variables ignores the rest of ``y``."""
+    with torch.enable_grad():
+        total = x[0] * y[0]
+        for a, b in zip(x[1:], y[1:], strict=False):
+            total = total + a * b
+        return total
+
+
+def _add(total: Variables | None, more: Variables) -> Variables:
+    """Sum of two sets of derivatives, of which one may lack the later variables."""
+    if total is None:
+        return more
+    longer, shorter = (total, more) if len(total) >= len(more) else (more, total)
+    head = tuple(a + b for a, b in zip(longer, shorter, strict=False))
+    return head + longer[len(shorter) :]
+
+
+def _require(x: Variables | None) -> Variables:
+    assert x is not None
+    return x
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Product of two vector fields, [3, ngrids] -> [ngrids]."""
+    return (x * y).sum(0)
+
+
+def _variables(rho: Tensor) -> Variables:
+    """u(rho): rho, sigma, tau, or the spin-resolved seven."""
+    if rho.ndim == 2:
+        out = (rho[0],)
+        if rho.shape[0] > 1:
+            out = (*out, _dot(rho[1:4], rho[1:4]))
+        return out if rho.shape[0] < 5 else (*out, rho[4])
+    a, b = rho
+    out = (a[0], b[0])
+    if a.shape[0] > 1:
+        out = (*out, _dot(a[1:4], a[1:4]), _dot(a[1:4], b[1:4]), _dot(b[1:4], b[1:4]))
+    return out if a.shape[0] < 5 else (*out, a[4], b[4])
+
+
+def _push(rho: Tensor, d: Tensor, *, linear: bool = True) -> Variables:
+    """J(rho) d; with ``linear`` false only its sigma entries (the rest are zero)."""
+    if rho.ndim == 2:
+        zero = torch.zeros_like(d[0])
+        out = (d[0] if linear else zero,)
+        if d.shape[0] > 1:
+            out = (*out, 2 * _dot(rho[1:4], d[1:4]))
+        return out if d.shape[0] < 5 else (*out, d[4] if linear else zero)
+    (a, b), (da, db) = rho, d
+    zero = torch.zeros_like(da[0])
+    out = (da[0], db[0]) if linear else (zero, zero)
+    if da.shape[0] > 1:
+        ab = _dot(a[1:4], db[1:4]) + _dot(b[1:4], da[1:4])
+        out = (*out, 2 * _dot(a[1:4], da[1:4]), ab, 2 * _dot(b[1:4], db[1:4]))
+    if da.shape[0] < 5:
+        return out
+    return (*out, da[4], db[4]) if linear else (*out, zero, zero)
+
+
+def _pull(rho: Tensor, w: Variables, *, linear: bool) -> Tensor:
+    """J(rho)^T w; with ``linear`` false only the gradient rows (the rest are zero)."""
+    out = torch.zeros_like(rho)
+    if rho.ndim == 2:
+        if linear:
+            out[0] = w[0]
+        if len(w) > 1:
+            torch.mul(rho[1:4], 2 * w[1], out=out[1:4])
+        if len(w) > 2 and linear:
+            out[4] = w[2]
+        return out
+    if linear:
+        out[0, 0], out[1, 0] = w[0], w[1]
+    if len(w) > 2:
+        out[0, 1:4] = 2 * w[2] * rho[0, 1:4] + w[3] * rho[1, 1:4]
+        out[1, 1:4] = 2 * w[4] * rho[1, 1:4] + w[3] * rho[0, 1:4]
+    if len(w) > 5 and linear:
+        out[0, 4], out[1, 4] = w[5], w[6]
+    return out

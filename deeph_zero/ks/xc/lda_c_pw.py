@@ -1,0 +1,84 @@
+"""Perdew-Wang 1992 correlation: libxc LDA_C_PW (12) and LDA_C_PW_MOD (13).
+
+LDA_C_PW has the constants as printed; LDA_C_PW_MOD, which PBE and TPSS use, has more digits.
+
+References:
+    J. P. Perdew, Y. Wang, Phys. Rev. B 45, 13244 (1992), eqs. (8)-(10) and table I,
+    doi:10.1103/PhysRevB.45.13244.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ks.xc.component import Component
+from deeph_zero.ks.xc.density import ClosedShell, Polarised
+
+
+@dataclasses.dataclass(frozen=True)
+class GFunction:
+    """Constants of eq. (10) for one of the three interpolated quantities."""
+
+    a: float
+    alpha1: float
+    beta: tuple[float, float, float, float]
+
+    def energy(self, rs: Tensor, rs_sqrt: Tensor) -> Tensor:
+        """G(rs) of eq. (10), Eh per electron (minus the stiffness for the third set)."""
+        b1, b2, b3, b4 = self.beta
+        series = rs_sqrt * (b1 + b3 * rs) + rs * (b2 + b4 * rs)
+        return -2 * self.a * (1 + self.alpha1 * rs) * torch.log1p(0.5 / self.a / series)
+
+
+@dataclasses.dataclass(frozen=True)
+class PerdewWang:
+    """The three G functions and f''(0)."""
+
+    para: GFunction
+    ferro: GFunction
+    stiffness: GFunction
+    f_zeta_second: float
+
+    def unpolarised(self, d: ClosedShell) -> Tensor:
+        """Correlation energy per electron at zeta = 0, [ngrids], Eh."""
+        return self.para.energy(d.rs, d.rs_sqrt)
+
+    def polarised(self, d: Polarised) -> Tensor:
+        """Correlation energy per electron, eq. (8), [ngrids], Eh."""
+        para = self.para.energy(d.rs, d.rs_sqrt)
+        ferro = self.ferro.energy(d.rs, d.rs_sqrt)
+        stiffness = -self.stiffness.energy(d.rs, d.rs_sqrt) / self.f_zeta_second
+        return para + d.f_zeta * (stiffness + d.zeta**4 * (ferro - para - stiffness))
+
+
+_BETA_PARA = (7.5957, 3.5876, 1.6382, 0.49294)
+_BETA_FERRO = (14.1189, 6.1977, 3.3662, 0.62517)
+_BETA_STIFFNESS = (10.357, 3.6231, 0.88026, 0.49671)
+
+PW92 = PerdewWang(
+    GFunction(0.031091, 0.21370, _BETA_PARA),
+    GFunction(0.015545, 0.20548, _BETA_FERRO),
+    GFunction(0.016887, 0.11125, _BETA_STIFFNESS),
+    1.709921,
+)
+PW92_MOD = PerdewWang(
+    GFunction(0.0310907, 0.21370, _BETA_PARA),
+    GFunction(0.01554535, 0.20548, _BETA_FERRO),
+    GFunction(0.0168869, 0.11125, _BETA_STIFFNESS),
+    4 / (9 * (2 ** (1 / 3) - 1)),
+)
+
+
+def _component(name: str, libxc_id: int, fit: PerdewWang) -> Component:
+    return Component(
+        name=name,
+        libxc_id=libxc_id,
+        kind="LDA",
+        threshold=1e-15,
+        closed_shell=lambda d: d.rho * fit.unpolarised(d),
+        polarised=lambda d: d.rho * fit.polarised(d),
+    )
+
+
+COMPONENTS = (_component("LDA_C_PW", 12, PW92), _component("LDA_C_PW_MOD", 13, PW92_MOD))
