@@ -204,12 +204,14 @@ class ConsoleReporter:
         _print(self._err, f"warning: {text}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table of text cells; columns after the first are right-aligned."""
+        """A table of text cells; columns of numbers are right-aligned."""
         if self._quiet or self._json:
             return
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for k, name in enumerate(columns):
-            table.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
+            cells = [row[k] for row in rows]
+            numbers = all(cell[:1] in "-+.0123456789" for cell in cells)
+            table.add_column(name, justify="right" if numbers else "left", no_wrap=True)
         for row in rows:
             table.add_row(*row)
         self._out.print(table, markup=False, highlight=False)

@@ -42,8 +42,8 @@ class BadFrame:
     error: str
 
     def __str__(self) -> str:
-        """``file, frame N: error``."""
-        place = self.file if self.frame is None else f"{self.file}, frame {self.frame}"
+        """``file frame N: error``."""
+        place = self.file if self.frame is None else f"{self.file} frame {self.frame}"
         return f"{place}: {self.error}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_a_broken_frame_does_not_cost_its_neighbours(tmp_path, case):
     (problem,) = bad
     assert problem.frame == 1
     assert word in problem.error
-    assert str(problem).startswith(f"{tmp_path / 'm.xyz'}, frame 1: ")
+    assert str(problem).startswith(f"{tmp_path / 'm.xyz'} frame 1: ")
     assert len(str(problem).splitlines()) == 1
     assert problem.as_dict() == {
         "file": str(tmp_path / "m.xyz"),

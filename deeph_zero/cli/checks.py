@@ -1,0 +1,81 @@
+"""Everything that can be found wrong before a command creates anything."""
+
+from collections.abc import Sequence
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import InputError
+from deeph_zero.molecule import Molecule
+from deeph_zero.structures import BadFrame, read_structures
+
+
+def read_and_check(
+    structures: Sequence[str], method: MethodConfig
+) -> tuple[list[Molecule], list[BadFrame]]:
+    """Read all frames and check each against basis, charge and spin.
+
+    Args:
+        structures: Files.
+        method: Settings of the calculation.
+
+    Returns:
+        Usable molecules and bad frames, both in input order.
+
+    Raises:
+        InputError: If the functional is not supported, or no frame at all can be used.
+    """
+    from deeph_zero.integrals.libxc import describe
+
+    describe(method.xc)
+    molecules, bad = read_structures(structures, charge=method.charge, spin=method.spin)
+    good: list[Molecule] = []
+    # coordinates were checked while reading: what is left depends on this key only
+    known: set[tuple[bytes, int, int]] = set()
+    for molecule in molecules:
+        key = (molecule.numbers.tobytes(), molecule.charge, molecule.spin)
+        try:
+            if key not in known:
+                _check_electrons_and_basis(molecule, method)
+                known.add(key)
+            good.append(molecule)
+        except InputError as error:
+            bad.append(bad_frame(molecule, error))
+    order = {str(name): k for k, name in reversed(list(enumerate(structures)))}
+    bad.sort(key=lambda b: (order.get(b.file, 0), -1 if b.frame is None else b.frame))
+    if not good:
+        raise InputError(_first_of(bad, "no structure can be used"))
+    return good, bad
+
+
+def refuse_bad(bad: Sequence[BadFrame]) -> None:
+    """Stop at a bad frame.
+
+    Args:
+        bad: Bad frames; at least one good frame exists beside them.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if bad:
+        them = "it" if len(bad) == 1 else "them"
+        raise InputError(f"{_first_of(bad, 'bad structures')}; or leave {them} out with --skip-bad")
+
+
+def bad_frame(molecule: Molecule, error: Exception) -> BadFrame:
+    """A failed molecule as an entry of ``failed``; its place is not said twice."""
+    from deeph_zero.integrals.mole import place
+
+    text = " ".join(str(error).splitlines()).removeprefix(place(molecule))
+    return BadFrame(molecule.file, molecule.frame, text)
+
+
+def _first_of(bad: Sequence[BadFrame], what: str) -> str:
+    rest = f" ({what}: this and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    return f"{bad[0]}{rest}"
+
+
+def _check_electrons_and_basis(molecule: Molecule, method: MethodConfig) -> None:
+    from deeph_zero.integrals import mole
+
+    mole.build_mole(molecule, basis=method.basis)
+    if method.auxbasis is not None and method.density_fit:
+        mole.valid_auxbasis(method.auxbasis, molecule.numbers, where=mole.place(molecule))

@@ -1,0 +1,126 @@
+"""``deeph-zero doctor``: what is installed, what it runs on, and whether it computes correctly."""
+
+import importlib.metadata
+import importlib.util
+import platform
+from typing import Any
+
+import rich_click as click
+
+from deeph_zero import __version__
+from deeph_zero.cli.options import Invocation, common_options, runtime_values
+from deeph_zero.config import RuntimeConfig
+from deeph_zero.errors import ComputationError
+from deeph_zero.files import to_json
+from deeph_zero.reporting import ConsoleReporter, configure_logging
+
+PACKAGES = (
+    "torch", "pyscf", "e3nn", "pytorch-lightning", "numpy", "scipy", "ase", "h5py", "pydantic",
+    "safetensors",
+)  # fmt: skip
+OPTIONAL = {
+    "gpu4pyscf": "integrals on the GPU",
+    "rdkit": "SMILES and conformers",
+    "torch_scatter": "faster aggregation on some GPUs",
+    "pyscf.dispersion": "dispersion corrections",
+    "tensorboard": "live training curves",
+}
+
+
+@click.command()
+@common_options
+@click.pass_obj
+def doctor(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401
+    """Show versions and devices, and run a ten-second self-check.
+
+    \b
+    Example:
+      deeph-zero doctor
+      deeph-zero doctor --json
+    """  # noqa: D301  (\b is click's mark)
+    from deeph_zero import runtime
+    from deeph_zero.cli.selfcheck import run_checks
+
+    config = RuntimeConfig.parse(runtime_values(options, invocation.started))
+    configure_logging(config.verbose)
+    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    resolved = runtime.setup(config)
+    report = describe_installation(str(resolved.device), resolved.threads)
+    checks = run_checks()
+    report["self_check"] = [check.as_dict() for check in checks]
+    report["ok"] = all(check.passed for check in checks)
+    if options["as_json"]:
+        click.echo(to_json(report))
+    else:
+        _show(report, reporter)
+    bad = [check for check in checks if not check.passed]
+    if bad:
+        found = bad[0].error or f"{bad[0].value:.1e}"
+        raise ComputationError(
+            f"self-check failed: {bad[0].name}: expected at most {bad[0].limit:.0e}, got {found}; "
+            "install the versions in constraints.txt"
+        )
+    return 0
+
+
+def describe_installation(device: str, threads: int) -> dict[str, Any]:
+    """Versions, devices and optional engines.
+
+    Args:
+        device: The resolved device.
+        threads: The resolved thread count.
+
+    Returns:
+        Plain values for JSON.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": ["cpu", *(f"cuda:{k} {torch.cuda.get_device_name(k)}" for k in range(count))],
+        "device": device,
+        "threads": threads,
+        "optional": {name: _present(name) for name in OPTIONAL},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _present(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _show(report: dict[str, Any], reporter: ConsoleReporter) -> None:
+    versions = {"deeph-zero": report["version"], "python": report["python"]} | report["packages"]
+    rows = [[name, str(version or "missing")] for name, version in versions.items()]
+    reporter.table("versions", ["package", "version"], rows)
+    reporter.message(f"devices: {', '.join(report['devices'])}; used: {report['device']}")
+    reporter.message(f"threads: {report['threads']}")
+    rows = [
+        [name, "present" if there else "not installed", OPTIONAL[name]]
+        for name, there in report["optional"].items()
+    ]
+    reporter.table("optional engines", ["module", "state", "for"], rows)
+    rows = [
+        [
+            check["name"],
+            check["error"] or f"{check['value']:.1e}",
+            f"{check['limit']:.0e}",
+            f"{check['seconds']:.1f} s",
+            "passed" if check["passed"] else "FAILED",
+        ]
+        for check in report["self_check"]
+    ]
+    reporter.table("self-check", ["check", "deviation", "limit", "time", "result"], rows)

@@ -1,0 +1,144 @@
+"""``deeph-zero fit``: label-free training."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from deeph_zero.cli.options import (
+    METHOD,
+    Invocation,
+    common_options,
+    default_output,
+    fit_options,
+    given,
+    method_options,
+    output_option,
+    overwrite_option,
+    runtime_values,
+    structures_argument,
+)
+from deeph_zero.config import FitConfig
+from deeph_zero.errors import InputError
+
+FIT = (
+    "loss", "epochs", "steps", "conv_tol_grad", "samples", "displace", "init", "skip_bad",
+)  # fmt: skip
+
+
+@click.command()
+@structures_argument
+@output_option
+@method_options
+@fit_options
+@click.option("--resume", is_flag=True, help="Go on with the run that is in the output folder.")
+@overwrite_option
+@common_options
+@click.pass_obj
+def fit(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401
+    """Train a network on STRUCTURES without labels.
+
+    One frame solves that molecule; many frames, or --samples displaced copies of them, give one
+    model for all. The result is a folder with the model, a summary and the predictions.
+
+    \b
+    Example:
+      deeph-zero fit water.xyz
+      deeph-zero fit frames.xyz -o run/ --xc pbe0 --basis def2-svp --max-time 1h
+    """  # noqa: D301  (\b is click's mark)
+    config = fit_config(options, invocation.started)
+    out = Path(options["output"] or default_output(options["structures"], "_run"))
+    return _fit(config, out, options, invocation.command)
+
+
+def fit_config(options: dict[str, Any], started: float) -> FitConfig:
+    """Settings from the options.
+
+    Args:
+        options: Options of the command; None where not given.
+        started: When the command began.
+
+    Returns:
+        Checked settings.
+
+    Raises:
+        InputError: If a value is wrong or two options exclude each other.
+    """
+    if options["displace"] is not None and options["samples"] is None:
+        raise InputError("--displace: expected --samples N beside it; say how many geometries")
+    return FitConfig.parse(
+        given(options, FIT)
+        | {"method": given(options, METHOD), "runtime": runtime_values(options, started)}
+    )
+
+
+def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:
+    from deeph_zero import runtime
+    from deeph_zero.cli import checks, show
+    from deeph_zero.files import check_output, claim_output
+    from deeph_zero.reporting import ConsoleReporter, configure_logging
+
+    place = {
+        "kind": "run",
+        "resume": options["resume"],
+        "overwrite": options["overwrite"],
+        "inputs": [*options["structures"], *([config.init] if config.init else [])],
+    }
+    check_output(out, **place)
+    configure_logging(config.runtime.verbose)
+    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    runtime.setup(config.runtime)
+    molecules, bad = checks.read_and_check(options["structures"], config.method)
+    if not config.skip_bad:
+        checks.refuse_bad(bad)
+    _check_init(config.init)
+    from deeph_zero.train.fit import run_fit
+
+    with claim_output(out, **place), _kept(out, options["structures"]):
+        if bad:
+            reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
+        failed = [b.as_dict() for b in bad]
+        summary = run_fit(
+            config,
+            molecules,
+            failed,
+            out,
+            resume=options["resume"],
+            reporter=reporter,
+            command=command,
+        )
+    show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
+    show.show_files(reporter, out)
+    reporter.message(f"next: deeph-zero predict {shlex.quote(str(out))} STRUCTURES")
+    # bad frames were left out on request, so they are no failure
+    asked = {key: value for key, value in summary.items() if key != "failed"}
+    show.require_success(
+        asked, out=out, cure="; go on with --resume and more --steps or --max-time"
+    )
+    return 0
+
+
+def _check_init(init: str | None) -> None:
+    """A model to start from has to be one, before anything is written."""
+    if init is not None:
+        from deeph_zero import model
+
+        try:
+            model.load(init)
+        except InputError as error:
+            raise InputError(f"--init {init}: {error}") from None
+
+
+@contextlib.contextmanager
+def _kept(out: Path, structures: tuple[str, ...]) -> Iterator[None]:
+    """Say after Ctrl-C what is left and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (out / "checkpoints").exists():
+            raise
+        again = shlex.join(["deeph-zero", "fit", *structures, "-o", str(out), "--resume"])
+        raise KeyboardInterrupt(f"interrupted; the run is kept, go on with: {again}") from None

@@ -1,0 +1,156 @@
+"""The command ``deeph-zero``: finds the subcommand, and turns every error into one line."""
+
+import contextlib
+import difflib
+import importlib
+import os
+import re
+import shlex
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import rich_click as click
+from click.exceptions import Exit
+
+from deeph_zero import __version__
+from deeph_zero.cli.options import Invocation
+from deeph_zero.errors import DeephZeroError, InputError
+
+# name -> module; the module is imported when the command (or the list of commands) is needed
+COMMANDS = {
+    "fit": "deeph_zero.cli.fit",
+    "predict": "deeph_zero.cli.predict",
+    "label": "deeph_zero.cli.label",
+    "doctor": "deeph_zero.cli.doctor",
+}
+EXIT_INTERRUPTED = 130
+
+click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
+
+
+class _Commands(click.RichGroup):
+    """Subcommands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command.
+
+        Args:
+            ctx: Click's context.
+            cmd_name: What was typed.
+
+        Returns:
+            The command.
+
+        Raises:
+            InputError: If there is none of that name.
+        """
+        del ctx
+        if cmd_name not in COMMANDS:
+            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            cure = f"did you mean {near[0]}?" if near else "see deeph-zero --help"
+            raise InputError(f"expected one of {', '.join(COMMANDS)}, got {cmd_name!r}; {cure}")
+        return getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+
+
+@click.command(
+    cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="deeph-zero")
+def cli() -> None:
+    """Kohn-Sham theory without labels.
+
+    Train a network on its own self-consistency, predict Fock matrices that certify themselves,
+    and finish them with SCF.
+
+    \b
+    Example:
+      deeph-zero fit water.xyz
+      deeph-zero predict water_run/ other.xyz --refine 1e-5
+    """  # noqa: D301  (\b is click's mark)
+
+
+def entry_point(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program name; None means ``sys.argv``.
+
+    Returns:
+        0 success; 1 the computation did not reach what was asked; 2 wrong input; 130 Ctrl-C.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    verbose = any(re.fullmatch(r"-v+|--verbose", arg) for arg in args)
+    try:
+        with warnings.catch_warnings():
+            if not verbose:
+                warnings.simplefilter("ignore")  # libraries talk to developers
+            code = _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader has gone; keep Python from complaining about it at exit
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        if verbose and not isinstance(error, click.ClickException | KeyboardInterrupt):
+            traceback.print_exc()
+        text, code = explain(error)
+        with contextlib.suppress(OSError):
+            sys.stderr.write(" ".join(f"error: {text}".split()) + "\n")
+    return code
+
+
+def _run(args: list[str]) -> int:
+    invocation = Invocation(command=shlex.join(["deeph-zero", *args]))
+    try:
+        with cli.make_context("deeph-zero", args, obj=invocation) as ctx:
+            result = cli.invoke(ctx)
+    except Exit as stop:  # after --help and --version
+        return stop.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """One line and the exit code for anything a command can raise.
+
+    Args:
+        error: What came.
+
+    Returns:
+        The sentence and the exit code.
+    """
+    if isinstance(error, DeephZeroError):
+        return str(error), error.exit_code
+    if isinstance(error, click.UsageError):
+        return _usage(error), 2
+    if isinstance(error, click.ClickException):
+        return error.format_message(), 2
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return str(error) or "interrupted", EXIT_INTERRUPTED
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        cure = "use a smaller basis, fewer structures at a time, or a machine with more memory"
+        return f"out of memory{f' ({text[:120]})' if text else ''}; {cure}", 1
+    kind = type(error).__name__
+    return f"internal error: {kind}: {text[:200]}; run again with -v for the traceback", 1
+
+
+def _usage(error: click.UsageError) -> str:
+    """Click's usage errors in our words."""
+    name = error.ctx.command_path if error.ctx else "deeph-zero"
+    if isinstance(error, click.NoSuchOption):
+        near = list(error.possibilities or [])
+        if not near and error.ctx:
+            known = [opt for p in error.ctx.command.params for opt in p.opts]
+            near = difflib.get_close_matches(error.option_name, known, n=1)
+        cure = f"did you mean {near[0]}?" if near else f"see {name} --help"
+        return f"unknown option {error.option_name}; {cure}"
+    message = error.format_message().strip().rstrip(".")
+    return f"{message[:1].lower()}{message[1:]}; see {name} --help"

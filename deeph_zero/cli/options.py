@@ -1,0 +1,171 @@
+"""Command-line options made from the fields of the settings, so that each is described once."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import rich_click as click
+
+from deeph_zero.config import FitConfig, LabelConfig, MethodConfig, RuntimeConfig
+from deeph_zero.errors import InputError
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+METHOD = (
+    "basis", "xc", "auxbasis", "density_fit", "grid_level", "charge", "spin", "unrestricted",
+    "break_symmetry",
+)  # fmt: skip
+RUNTIME = ("device", "threads", "seed")
+
+
+@dataclasses.dataclass
+class Invocation:
+    """What the entry point knows of this call.
+
+    Attributes:
+        command: The command line as typed, for the summary.
+        started: ``time.monotonic()`` when it began.
+    """
+
+    command: str = "deeph-zero"
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+
+def setting(
+    model: type[pydantic.BaseModel], name: str, *, flag: str = "", metavar: str = ""
+) -> Decorator:
+    """The option of one field: help text and default come from the field.
+
+    Values stay text until pydantic checks them, so that every bad value gives the same kind of
+    sentence, and an option that was not given is None.
+
+    Args:
+        model: Settings.
+        name: Field.
+        flag: Option name, when it is not the field's; "--a/--no-a" for switches.
+        metavar: What the help shows for the value ("" for a switch).
+
+    Returns:
+        A click decorator.
+    """
+    field = model.model_fields[name]
+    text = str(field.description)
+    if not metavar:
+        plain = "--" + name.replace("_", "-")
+        return click.option(
+            flag or plain, name, is_flag=True, default=None, help=_with_default(text, field.default)
+        )
+    return click.option(
+        flag or "--" + name.replace("_", "-"),
+        name,
+        type=str,
+        metavar=metavar,
+        default=None,
+        help=_with_default(text, field.default),
+    )
+
+
+def _with_default(text: str, default: object) -> str:
+    if default is None or default is False:
+        return text
+    return f"{text} (default: {'on' if default is True else default})"
+
+
+def _together(options: Sequence[Decorator]) -> Decorator:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+structures_argument = click.argument(
+    "structures", nargs=-1, required=True, metavar="STRUCTURES...", type=str
+)
+output_option = click.option(
+    "-o", "--output", type=str, default=None, metavar="PATH", help="Where the result goes."
+)
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a result that is already there."
+)
+common_options = _together(
+    [
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout."
+        ),
+        click.option(
+            "-v", "--verbose", count=True, metavar="", help="More detail; tracebacks on errors."
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors."),
+        setting(RuntimeConfig, "device", metavar="DEVICE"),
+        setting(RuntimeConfig, "threads", metavar="N"),
+        setting(RuntimeConfig, "seed", metavar="N"),
+    ]
+)
+method_options = _together(
+    [
+        setting(MethodConfig, "basis", metavar="NAME"),
+        setting(MethodConfig, "xc", metavar="NAME"),
+        setting(MethodConfig, "charge", metavar="N"),
+        setting(MethodConfig, "spin", metavar="2S"),
+        setting(MethodConfig, "unrestricted"),
+        setting(MethodConfig, "break_symmetry"),
+        setting(MethodConfig, "grid_level", metavar="0-9"),
+        setting(MethodConfig, "density_fit", flag="--density-fit/--no-density-fit"),
+        setting(MethodConfig, "auxbasis", metavar="NAME"),
+    ]
+)
+fit_options = _together(
+    [
+        setting(FitConfig, "loss", metavar="auto|energy|self-consistency|fixed-point"),
+        setting(FitConfig, "epochs", metavar="N"),
+        setting(FitConfig, "steps", metavar="N"),
+        setting(FitConfig, "conv_tol_grad", flag="--tol", metavar="TOL"),
+        setting(FitConfig, "samples", metavar="N"),
+        setting(FitConfig, "displace", metavar="ANGSTROM"),
+        setting(FitConfig, "init", metavar="MODEL"),
+        setting(FitConfig, "skip_bad"),
+        setting(RuntimeConfig, "max_time", metavar="TIME"),
+    ]
+)
+label_options = _together(
+    [
+        setting(LabelConfig, "conv_tol", metavar="TOL"),
+        setting(LabelConfig, "max_cycle", metavar="N"),
+        setting(LabelConfig, "skip_bad"),
+    ]
+)
+
+
+def given(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The options out of ``names`` that were given."""
+    return {name: options[name] for name in names if options.get(name) is not None}
+
+
+def runtime_values(options: Mapping[str, Any], started: float) -> dict[str, Any]:
+    """Values of :class:`RuntimeConfig`.
+
+    Args:
+        options: Options of the command.
+        started: When the command began.
+
+    Returns:
+        Plain values.
+
+    Raises:
+        InputError: If -v and -q are given together.
+    """
+    if options["verbose"] and options["quiet"]:
+        raise InputError("-v and -q exclude each other; give one of them")
+    values = given(options, (*RUNTIME, "max_time"))
+    verbose = -1 if options["quiet"] else min(options["verbose"], 9)
+    return values | {"verbose": verbose, "started": started}
+
+
+def default_output(structures: Sequence[str], ending: str) -> Path:
+    """``./<stem><ending>`` of the first structure file."""
+    name = Path(structures[0]).name
+    return Path((name.split(".")[0] or "out") + ending)

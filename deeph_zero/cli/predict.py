@@ -1,0 +1,98 @@
+"""``deeph-zero predict``: Fock matrices, properties and certificates from a trained model."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from deeph_zero.cli.options import (
+    Invocation,
+    common_options,
+    default_output,
+    given,
+    output_option,
+    overwrite_option,
+    runtime_values,
+    setting,
+    structures_argument,
+)
+from deeph_zero.config import PredictConfig
+from deeph_zero.errors import InputError
+
+
+@click.command()
+@click.argument("model", type=str)
+@structures_argument
+@output_option
+@setting(PredictConfig, "refine", metavar="TOL")
+@click.option("--no-certificate", is_flag=True, help="Network only: no Fock build, no energy.")
+@click.option("--cheap-estimate", is_flag=True, help="Uncoupled error estimate: no response build.")
+@setting(PredictConfig, "charge", metavar="N")
+@setting(PredictConfig, "spin", metavar="2S")
+@overwrite_option
+@common_options
+@click.pass_obj
+def predict(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401
+    """Predict STRUCTURES with MODEL, a run folder or its model.safetensors.
+
+    Writes Fock, overlap and density matrices, orbital energies and a certificate to an HDF5 file
+    and the summary to a JSON file beside it. --refine finishes each prediction with SCF.
+
+    \b
+    Example:
+      deeph-zero predict water_run/ frames.xyz -o out.h5
+      deeph-zero predict water_run/ frames.xyz --refine 1e-5 --json
+    """  # noqa: D301  (\b is click's mark)
+    if options["no_certificate"] and options["cheap_estimate"]:
+        raise InputError("--no-certificate and --cheap-estimate exclude each other; give one")
+    config = PredictConfig.parse(
+        given(options, ("refine", "charge", "spin"))
+        | {
+            "certificate": not options["no_certificate"],
+            "coupled": not options["cheap_estimate"],
+            "runtime": runtime_values(options, invocation.started),
+        }
+    )
+    out = Path(options["output"] or default_output(options["structures"], "_pred.h5"))
+    return _predict(config, out, options, invocation.command)
+
+
+def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command: str) -> int:
+    from deeph_zero import runtime
+    from deeph_zero.cli import show
+    from deeph_zero.files import check_output, claim_output
+    from deeph_zero.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.structures import read_structures
+
+    place = {
+        "kind": "file",
+        "overwrite": options["overwrite"],
+        "inputs": [*options["structures"], options["model"]],
+    }
+    check_output(out, **place)
+    configure_logging(config.runtime.verbose)
+    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    runtime.setup(config.runtime)
+    molecules, bad = read_structures(options["structures"], charge=config.charge, spin=config.spin)
+    if not molecules:
+        rest = f" (no structure can be used: this and {len(bad) - 1} more)" if bad[1:] else ""
+        raise InputError(f"{bad[0]}{rest}")
+    from deeph_zero.predict.run import run_predict
+
+    with claim_output(out, **place):
+        summary = run_predict(
+            options["model"],
+            molecules,
+            [b.as_dict() for b in bad],
+            out,
+            config,
+            reporter=reporter,
+            command=command,
+        )
+    show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
+    show.show_files(reporter, out)
+    asked = dict(summary)
+    if config.refine is None:
+        asked.pop("converged", None)  # nothing was asked to converge
+    show.require_success(asked, out=out)
+    return 0
