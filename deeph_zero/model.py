@@ -1,0 +1,345 @@
+"""A trained model: load it, predict with it, hand its density to PySCF."""
+
+import dataclasses
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from pyscf import scf
+from pyscf.data import elements
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.integrals.libxc import describe
+from deeph_zero.integrals.mole import auxbasis_name, build_mole, place
+from deeph_zero.integrals.system import KSInfo
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import NetworkSpec
+from deeph_zero.predict import single
+from deeph_zero.predict.single import Prediction
+from deeph_zero.train.checkpoint import read_model
+from deeph_zero.train.problem import make_problem
+
+_SAME_OVERLAP = 1e-8
+"""Largest difference between overlap matrices of one basis set at one geometry."""
+
+
+def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Model":
+    """Load a trained model; runs no code from its files.
+
+    Args:
+        path: Run folder or its ``model.safetensors``.
+        device: Where the network and the integrals go.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If it is not a model this version can read; one line says why.
+    """
+    document, state, meta = read_model(path)
+    try:
+        spec = NetworkSpec.from_dict(document)
+        method = MethodConfig.parse(meta["method"])
+        with torch.random.fork_rng(devices=[]):  # initial weights must not disturb the user's seed
+            network = FockNetwork(spec)
+        network.to(next(v.dtype for v in state.values() if v.is_floating_point()))
+        network.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"expected weights and specification of one network in {path}, got a mismatch ({first})"
+            "; copy model.safetensors and model.json again from one run"
+        ) from error
+    return Model(network.to(device).eval(), method, meta, device=device)
+
+
+def model_meta(method: MethodConfig, info: KSInfo, spec: NetworkSpec) -> dict[str, Any]:
+    """What ``model.json`` says about the problem a network was trained on.
+
+    Args:
+        method: The settings, as asked for.
+        info: The settings, as resolved.
+        spec: The network's architecture.
+
+    Returns:
+        JSON values, for :func:`deeph_zero.train.checkpoint.save_model`.
+    """
+    resolved = ("xc", "kind", "xc_components", "hyb", "alpha", "omega", "auxbasis", "cart")
+    return {
+        "method": method.model_dump(mode="json"),
+        "basis": method.basis,
+        "elements": list(spec.elements),
+        "shells": {str(z): list(ls) for z, ls in spec.layout.shells},
+        "density_fit": method.density_fit,
+        "grid_level": method.grid_level,
+        **{name: getattr(info, name) for name in resolved},
+    }
+
+
+class Model:
+    """A trained network and the Kohn-Sham problem it was trained on.
+
+    Attributes:
+        network: The network, in evaluation mode.
+        method: Basis, functional, fitting and grid.
+        meta: Contents of ``model.json`` except the architecture.
+
+    Example:
+        >>> model = dz.load("run/")
+        >>> result = model.predict(mol)
+        >>> mf.kernel(dm0=model.guess(mf))
+    """
+
+    def __init__(
+        self,
+        network: FockNetwork,
+        method: MethodConfig,
+        meta: Mapping[str, Any] | None = None,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Put network and problem together; most people use :func:`load`.
+
+        Args:
+            network: The network, on ``device``.
+            method: What it was trained on.
+            meta: Further facts.
+            device: Where to compute.
+        """
+        self.network = network
+        self.method = method
+        self.meta = dict(meta or {})
+        self.device = torch.device(device)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers the model knows."""
+        return self.network.spec.elements
+
+    def predict(
+        self,
+        molecule: object,
+        *,
+        refine: float | None = None,
+        certificate: bool = True,
+        coupled: bool = True,
+    ) -> Prediction:
+        """Electronic structure of one molecule.
+
+        Args:
+            molecule: A built ``pyscf.gto.Mole`` in the model's basis, an ``ase.Atoms`` (charge and
+                spin from its ``info``), or a :class:`~deeph_zero.molecule.Molecule`.
+            refine: Finish with SCF until the norm of the orbital gradient (PySCF's
+                ``conv_tol_grad``) is below this and the energy changes by less than its square.
+            certificate: Spend one Fock build on energy, orbital gradient and error estimate.
+            coupled: Spend a response build on a better error estimate.
+
+        Returns:
+            The prediction.
+
+        Raises:
+            InputError: If the molecule has elements the model does not know, is in another basis,
+                or is impossible.
+            ComputationError: If the network's output is not finite.
+        """
+        return self._predict(
+            self._as_molecule(molecule),
+            self.method,
+            refine=refine,
+            certificate=certificate,
+            coupled=coupled,
+        )[0]
+
+    def guess(self, mf: Any) -> np.ndarray:  # noqa: ANN401  PySCF objects have no common type
+        """Starting density for ``mf.kernel(dm0=...)``; costs one Fock build (network inputs).
+
+        Another functional or fitting set only makes the start less good. In another basis set the
+        density is projected. Either brings a warning.
+
+        Args:
+            mf: RKS, UKS, ROKS or the Hartree-Fock counterparts.
+
+        Returns:
+            [nao, nao], or [2, nao, nao] where ``mf`` is unrestricted.
+
+        Raises:
+            InputError: If the molecule has elements the model does not know, or is impossible.
+            ComputationError: If the network's output is not finite.
+        """
+        molecule = _molecule_of(mf.mol)
+        same_basis = self._same_basis(mf.mol, molecule)
+        method = self._method_for(mf)
+        result, _ = self._predict(molecule, method, certificate=False)
+        self._warn_differences(mf, result.info, basis=not same_basis)
+        dm = result.dm.numpy()
+        if dm.ndim == 2 and _is_unrestricted(mf):
+            dm = np.stack([0.5 * dm, 0.5 * dm])
+        if same_basis:
+            return dm
+        mole = self._mole(molecule)
+        project = scf.addons.project_dm_nr2nr
+        if dm.ndim == 3:
+            return np.stack([project(mole, part, mf.mol) for part in dm])
+        return project(mole, dm, mf.mol)
+
+    def as_scf(self, mf: Any, *, refine: float | None = None) -> Any:  # noqa: ANN401
+        """Fill a PySCF mean-field object with the prediction.
+
+        Sets ``mo_coeff``, ``mo_energy``, ``mo_occ``, ``e_tot`` and ``converged``. The orbitals span
+        the predicted density and are canonical in the rebuilt Fock matrix within the occupied and
+        within the virtual space, so that ``mf.make_rdm1()`` is the density of ``e_tot``.
+
+        Args:
+            mf: RKS or UKS (or Hartree-Fock) object in the model's basis.
+            refine: As in :meth:`predict`; ``converged`` can be true only then.
+
+        Returns:
+            ``mf`` itself.
+
+        Raises:
+            InputError: If the basis is not the model's, or the object is of another kind.
+            ComputationError: If the network's output is not finite.
+        """
+        if not isinstance(mf, scf.hf.RHF | scf.uhf.UHF) or isinstance(mf, scf.rohf.ROHF):
+            raise InputError(
+                f"as_scf expects an RKS or UKS object, got {type(mf).__name__}; use model.guess(mf)"
+            )
+        molecule = self._as_molecule(mf.mol)
+        result, ks = self._predict(molecule, self._method_for(mf), refine=refine, coupled=False)
+        self._warn_differences(mf, result.info, basis=False)
+        if result.refined is not None:
+            done = result.refined
+            coeff, energy, occ = done.mo_coeff, done.mo_energy, done.mo_occ
+            mf.e_tot, mf.converged = done.energy, done.converged
+        else:
+            coeff, energy, occ = single.canonical_orbitals(ks, result)
+            mf.e_tot, mf.converged = result.energy, False
+        mf.mo_coeff, mf.mo_energy, mf.mo_occ = (
+            np.ascontiguousarray(part.cpu().numpy()) for part in (coeff, energy, occ)
+        )
+        return mf
+
+    def _predict(
+        self,
+        molecule: Molecule,
+        method: MethodConfig,
+        *,
+        refine: float | None = None,
+        certificate: bool = True,
+        coupled: bool = True,
+    ) -> tuple[Prediction, KohnSham]:
+        self._check_elements(molecule)
+        spec = self.network.spec
+        dtype = next(self.network.parameters()).dtype
+        problem = make_problem(
+            molecule, method, spec.layout, cutoff=spec.cutoff, dtype=dtype, device=self.device
+        )
+        ks = problem.ks
+        with torch.no_grad():
+            (correction,) = self.network(problem.inputs.to(self.device))
+            fock = problem.hamiltonian(correction)
+        if not bool(torch.isfinite(fock).all()):
+            raise ComputationError(
+                f"{place(molecule)}expected finite Fock matrix elements from the network, got NaN "
+                "or infinity; the geometry is far outside its training data: train it on such "
+                "structures"
+            )
+        dm = ks.density(fock)
+        refined = single.refine(ks, dm, refine) if refine is not None else None
+        result = single.assemble(
+            molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled
+        )
+        return result, ks
+
+    def _as_molecule(self, given: object) -> Molecule:
+        if isinstance(given, Molecule):
+            return given
+        if hasattr(given, "get_atomic_numbers"):
+            from deeph_zero.structures import from_atoms
+
+            return from_atoms(given, charge=self.method.charge, spin=self.method.spin)  # pyright: ignore[reportArgumentType]
+        if hasattr(given, "atom_coords"):
+            molecule = _molecule_of(given)
+            if not self._same_basis(given, molecule):
+                raise InputError(
+                    f"expected a molecule in the model's basis {self.method.basis!r}, got "
+                    f"{getattr(given, 'basis', None)!r}; build it with "
+                    f"gto.M(..., basis={self.method.basis!r})"
+                )
+            return molecule
+        raise InputError(
+            f"expected a pyscf gto.Mole, an ase.Atoms or a deeph_zero Molecule, got "
+            f"{type(given).__name__}; build one of these"
+        )
+
+    def _mole(self, molecule: Molecule) -> Any:  # noqa: ANN401
+        return build_mole(molecule, basis=self.method.basis)
+
+    def _same_basis(self, mol: Any, molecule: Molecule) -> bool:  # noqa: ANN401
+        """Compare functions, not names: two names can mean one set and the other way round."""
+        self._check_elements(molecule)
+        ours, theirs = (m.intor_symmetric("int1e_ovlp") for m in (self._mole(molecule), mol))
+        return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max() < _SAME_OVERLAP)
+
+    def _check_elements(self, molecule: Molecule) -> None:
+        unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))
+        if unknown:
+            raise InputError(
+                f"{place(molecule)}expected elements the model was trained on "
+                f"({_symbols(self.elements)}), got {_symbols(unknown)}; train a model on "
+                "structures that contain them"
+            )
+
+    def _method_for(self, mf: Any) -> MethodConfig:  # noqa: ANN401
+        unrestricted = _is_unrestricted(mf) or mf.mol.spin != 0
+        broken = unrestricted and self.method.break_symmetry
+        return self.method.model_copy(
+            update={"unrestricted": unrestricted, "break_symmetry": broken}
+        )
+
+    def _warn_differences(self, mf: Any, info: KSInfo, *, basis: bool) -> None:  # noqa: ANN401
+        xc = getattr(mf, "xc", "hf")
+        with_df = getattr(mf, "with_df", None)
+        fitting = auxbasis_name(mf.mol, xc, with_df.auxbasis) if with_df else "no density fitting"
+        expected = info.auxbasis or "no density fitting"
+        ours, theirs = describe(self.method.xc), describe(xc)
+        differences = []
+        if dataclasses.replace(ours, name="") != dataclasses.replace(theirs, name=""):
+            differences.append(f"xc is {xc!r}, not {self.method.xc!r}")
+        if basis:
+            differences.append(f"basis is {mf.mol.basis!r}, not {self.method.basis!r}")
+        # another functional brings another fitting set by itself: one reason is enough
+        elif not differences and fitting != expected:
+            differences.append(f"fitting is {fitting!r}, not {expected!r}")
+        if differences:
+            text = "; ".join(differences)
+            warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=3)
+
+
+def _symbols(numbers: tuple[int, ...] | list[int]) -> str:
+    return ", ".join(elements.ELEMENTS[z] for z in numbers)
+
+
+def _is_unrestricted(mf: Any) -> bool:  # noqa: ANN401
+    return isinstance(mf, scf.uhf.UHF)
+
+
+def _molecule_of(mol: Any) -> Molecule:  # noqa: ANN401
+    """Atoms, charge and spin of a PySCF molecule (nuclear charges also where there is an ECP)."""
+    if not mol.natm:
+        raise InputError("expected a built gto.Mole with atoms, got none; call mol.build() first")
+    numbers = [elements.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
+    if 0 in numbers or any(mol.atom_charge(k) == 0 for k in range(mol.natm)):
+        raise InputError("expected real atoms, got a ghost atom; a model knows none: remove it")
+    return Molecule(
+        numbers=np.array(numbers, dtype=np.int64),
+        coords=np.array(mol.atom_coords(), dtype=np.float64),
+        charge=int(mol.charge),
+        spin=int(mol.spin),
+    )

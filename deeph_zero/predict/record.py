@@ -1,0 +1,221 @@
+"""Entries of ``summary.json``: one per structure, and what surrounds them."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deeph_zero import __version__
+from deeph_zero.config import MethodConfig
+from deeph_zero.ks.certificate import Certificate
+from deeph_zero.ks.scf import SCFResult
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.single import Prediction
+from deeph_zero.runtime import Runtime
+
+FORMAT_VERSION = 1
+"""Of ``summary.json`` and of the JSON beside HDF5 files."""
+
+
+def structure_record(
+    molecule: Molecule,
+    *,
+    certificate: Certificate | None,
+    dipole: np.ndarray | None,
+    n_electrons: float | None,
+    spin_square: float | None,
+    residual_mae: float | None,
+    converged: bool | None,
+) -> dict[str, Any]:
+    """One entry of ``structures``. A value that was not computed is None (null in JSON).
+
+    Args:
+        molecule: The structure.
+        certificate: Of the density the entry is about.
+        dipole: Debye, about the nuclear-charge centre, [3].
+        n_electrons: Density integrated on the grid.
+        spin_square: ⟨S²⟩; None leaves the key out (closed shell).
+        residual_mae: Mean absolute element of H - F[P(H)], Eh.
+        converged: Whether what was asked for was reached; None if no convergence was asked for.
+
+    Returns:
+        JSON values, hartree unless stated.
+    """
+    c = certificate
+    record: dict[str, Any] = {
+        "file": molecule.file,
+        "frame": molecule.frame,
+        "energy": c.energy if c else None,
+        "energy_error_estimate": c.energy_error_estimate if c else None,
+        "energy_estimate": c.energy_estimate if c else None,
+        "orbital_gradient_rms": c.orbital_gradient_rms if c else None,
+        "residual_mae": residual_mae,
+        "homo": c.homo if c else None,
+        "lumo": c.lumo if c else None,
+        "gap": c.gap if c else None,
+    }
+    if spin_square is not None:
+        record["spin_square"] = spin_square
+    record["dipole"] = None if dipole is None else [float(x) for x in dipole]
+    record["n_electrons"] = n_electrons
+    record["converged"] = converged
+    return record
+
+
+def prediction_record(prediction: Prediction) -> dict[str, Any]:
+    """Entry of a prediction: the network's own density, and beside it the refined energy.
+
+    Every value but ``refined_energy``, ``refine_fock_builds`` and ``converged`` (whether the
+    refinement converged; None without one) is at the network's own density.
+    """
+    done = prediction.refined
+    record = structure_record(
+        prediction.molecule,
+        certificate=prediction.certificate,
+        dipole=prediction.dipole,
+        n_electrons=prediction.n_electrons,
+        spin_square=prediction.spin_square,
+        residual_mae=prediction.residual_mae,
+        converged=None if done is None else done.converged,
+    )
+    if done is not None:
+        record["refined_energy"] = done.energy
+        record["refine_fock_builds"] = done.fock_builds
+    return record
+
+
+def prediction_arrays(prediction: Prediction) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Datasets and attributes of a prediction's HDF5 group.
+
+    ``density``, ``fock_rebuilt`` (= F[``density``]), ``mo_energy``, ``mo_occ`` and the attribute
+    ``energy`` belong together: they are the network's, or the converged ones after a refinement
+    (attribute ``refined``). ``fock`` is the network's H either way.
+
+    Args:
+        prediction: What to store.
+
+    Returns:
+        Arrays (atomic units, PySCF's AO order) and attributes.
+    """
+    done = prediction.refined
+    matrices = {
+        "overlap": prediction.overlap,
+        "fock": prediction.fock,
+        "fock_rebuilt": prediction.fock_rebuilt if done is None else done.fock,
+        "density": prediction.dm if done is None else done.dm,
+        "mo_energy": prediction.mo_energy if done is None else done.mo_energy,
+        "mo_occ": prediction.mo_occ if done is None else done.mo_occ,
+    }
+    attributes = {
+        "energy": prediction.energy if done is None else done.energy,
+        "refined": done is not None,
+        "converged": None if done is None else done.converged,
+    }
+    return _group(prediction.molecule, matrices), attributes
+
+
+def label_arrays(
+    molecule: Molecule,
+    result: SCFResult,
+    overlap: Any,  # noqa: ANN401  tensor or array
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Datasets and attributes of a label's HDF5 group.
+
+    Args:
+        molecule: The structure.
+        result: Its SCF; ``fock`` is F[``density``], so there is no separate ``fock_rebuilt``.
+        overlap: S, [nao, nao].
+
+    Returns:
+        Arrays (atomic units, PySCF's AO order) and attributes.
+    """
+    matrices = {
+        "overlap": overlap,
+        "fock": result.fock,
+        "density": result.dm,
+        "mo_energy": result.mo_energy,
+        "mo_occ": result.mo_occ,
+    }
+    return _group(molecule, matrices), {"energy": result.energy, "converged": result.converged}
+
+
+def _group(molecule: Molecule, matrices: dict[str, Any]) -> dict[str, Any]:
+    arrays = {k: None if v is None else np.asarray(v.cpu()) for k, v in matrices.items()}
+    return {"numbers": molecule.numbers, "positions": molecule.coords, **arrays}
+
+
+def method_attributes(
+    molecule: Molecule, method: MethodConfig, auxbasis: str | None
+) -> dict[str, Any]:
+    """Attributes of every HDF5 group: what was solved, and for which structure."""
+    return {
+        "file": molecule.file,
+        "frame": molecule.frame,
+        "charge": molecule.charge,
+        "spin": molecule.spin,
+        "xc": method.xc,
+        "basis": method.basis,
+        "auxbasis": auxbasis,
+        "density_fit": method.density_fit,
+        "grid_level": method.grid_level,
+    }
+
+
+def summary(
+    *,
+    command: str,
+    method: MethodConfig,
+    auxbasis: str | None,
+    runtime: Runtime,
+    started: float,
+    structures: Sequence[dict[str, Any]],
+    failed: Sequence[dict[str, Any]],
+    stopped_by: str | None,
+    fock_builds: int,
+) -> dict[str, Any]:
+    """The contents of ``summary.json``.
+
+    Args:
+        command: Command line.
+        method: The problem; its charge and spin are the defaults of frames that state none.
+        auxbasis: Resolved fitting set.
+        runtime: Device, threads, seed.
+        started: ``time.monotonic()`` at the start.
+        structures: Entries in input order.
+        failed: Frames without one.
+        stopped_by: "max_time" or "interrupt" when not everything was done.
+        fock_builds: All Fock builds.
+
+    Returns:
+        JSON values. ``converged`` says that all that was asked for was reached.
+    """
+    missed = any(entry["converged"] is False for entry in structures)
+    return {
+        "version": __version__,
+        "format_version": FORMAT_VERSION,
+        "command": command,
+        "xc": method.xc,
+        "basis": method.basis,
+        "auxbasis": auxbasis,
+        "grid_level": method.grid_level,
+        "density_fit": method.density_fit,
+        "charge": method.charge,
+        "spin": method.spin,
+        "seed": runtime.seed,
+        "threads": runtime.threads,
+        "device": str(runtime.device),
+        "n_structures": len(structures),
+        "converged": not (missed or failed or stopped_by),
+        "stopped_by": stopped_by,
+        "wall_time_s": time.monotonic() - started,
+        "fock_builds": fock_builds,
+        "structures": list(structures),
+        "failed": list(failed),
+    }
+
+
+def failure(molecule: Molecule, error: BaseException) -> dict[str, Any]:
+    """One entry of ``failed``: the first line of what went wrong."""
+    lines = (str(error) or type(error).__name__).splitlines()
+    return {"file": molecule.file, "frame": molecule.frame, "error": lines[0]}

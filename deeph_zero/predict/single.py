@@ -1,0 +1,152 @@
+"""One prediction: what follows from a network's Fock matrix, with and without a Fock build."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.system import KSInfo
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.certificate import Certificate, semicanonical
+from deeph_zero.ks.scf import SCFResult
+from deeph_zero.molecule import Molecule
+from deeph_zero.types import AOMatrix, OrbitalEnergies
+
+_ENERGY_FLOOR = 1e-11
+"""Smallest energy change asked of a refinement, Eh: below it rounding decides."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says about one molecule. AO order is PySCF's; atomic units except the dipole.
+
+    Matrices are [nao, nao], or [2, nao, nao] (alpha, beta) when unrestricted, float64 on the CPU.
+
+    Attributes:
+        molecule: The structure.
+        info: Basis, functional, fitting and grid, as resolved.
+        fock: H, the network's Fock matrix, Eh.
+        overlap: S, [nao, nao].
+        dm: P̂, the density matrix of ``fock``.
+        fock_rebuilt: H̃ = F[P̂], Eh; None without a Fock build.
+        mo_energy: Orbital energies of H̃ (of H without a Fock build), Eh.
+        mo_occ: Their occupations.
+        energy: E[P̂], Eh; None without a Fock build.
+        certificate: How far P̂ is from self-consistency; None if not asked for.
+        residual_mae: Mean absolute element of H - H̃, Eh; None without a Fock build.
+        dipole: About the nuclear-charge centre, debye, [3].
+        n_electrons: Density integrated on the grid; None without a Fock build.
+        spin_square: ⟨S²⟩; None for a closed shell.
+        degenerate: The frontier level is degenerate and was filled evenly.
+        refined: The converged SCF that started from P̂; None if not asked for.
+        fock_builds: All builds spent, the one of the input matrices included.
+    """
+
+    molecule: Molecule
+    info: KSInfo
+    fock: AOMatrix
+    overlap: AOMatrix
+    dm: AOMatrix
+    fock_rebuilt: AOMatrix | None
+    mo_energy: OrbitalEnergies
+    mo_occ: OrbitalEnergies
+    energy: float | None
+    certificate: Certificate | None
+    residual_mae: float | None
+    dipole: np.ndarray
+    n_electrons: float | None
+    spin_square: float | None
+    degenerate: bool
+    refined: SCFResult | None
+    fock_builds: int
+
+
+def refine(ks: KohnSham, dm: torch.Tensor, tol: float) -> SCFResult:
+    """Finish a density with SCF.
+
+    Args:
+        ks: Kohn-Sham layer of the molecule.
+        dm: Where to start.
+        tol: Norm of the orbital gradient to reach, Eh. The energy has to change by less than its
+            square, the relation between PySCF's two defaults.
+
+    Returns:
+        The last iterate, on the CPU.
+
+    Raises:
+        InputError: If ``tol`` is not positive.
+    """
+    if not tol > 0:
+        raise InputError(f"expected a positive tolerance to refine to, got {tol}; use e.g. 1e-5")
+    result = ks.scf(dm0=dm, conv_tol=max(tol * tol, _ENERGY_FLOOR), conv_tol_grad=tol)
+    matrices = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
+    return dataclasses.replace(result, **{name: getattr(result, name).cpu() for name in matrices})
+
+
+def assemble(
+    molecule: Molecule,
+    ks: KohnSham,
+    fock: torch.Tensor,
+    dm: torch.Tensor,
+    refined: SCFResult | None,
+    *,
+    certificate: bool,
+    coupled: bool,
+) -> Prediction:
+    """Everything that follows from a network's Fock matrix.
+
+    Args:
+        molecule: The structure.
+        ks: Its Kohn-Sham layer.
+        fock: H, the network's Fock matrix.
+        dm: Density matrix of ``fock``.
+        refined: The SCF that started from ``dm``, if any.
+        certificate: Spend one Fock build on energy, rebuilt Fock matrix and certificate.
+        coupled: One response build more, for the coupled error estimate.
+
+    Returns:
+        The prediction, on the CPU.
+    """
+    rebuilt = energy = certified = residual = n_electrons = None
+    if certificate:
+        built = ks.build(dm)
+        rebuilt, energy = built.fock, float(built.energy)
+        certified = ks.certificate(dm, rebuilt, energy, coupled=coupled)
+        residual = float((fock - rebuilt).abs().mean())
+        n_electrons = ks.n_electrons(dm)
+    orbitals = ks.orbitals(fock if rebuilt is None else rebuilt)
+    return Prediction(
+        molecule=molecule,
+        info=ks.info,
+        fock=fock.cpu(),
+        overlap=ks.data.ovlp.cpu(),
+        dm=dm.cpu(),
+        fock_rebuilt=None if rebuilt is None else rebuilt.cpu(),
+        mo_energy=orbitals.mo_energy.cpu(),
+        mo_occ=orbitals.mo_occ.cpu(),
+        energy=energy,
+        certificate=certified,
+        residual_mae=residual,
+        dipole=ks.dipole(dm).cpu().numpy(),
+        n_electrons=n_electrons,
+        spin_square=ks.spin_square(dm) if ks.unrestricted else None,
+        degenerate=orbitals.degenerate,
+        refined=refined,
+        fock_builds=ks.fock_builds,
+    )
+
+
+def canonical_orbitals(
+    ks: KohnSham, result: Prediction
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Coefficients, energies and occupations of P̂, occupied first, each space by energy."""
+    device = ks.data.ovlp.device
+    assert result.fock_rebuilt is not None
+    coeff, occ, fock = semicanonical(ks, result.dm.to(device), result.fock_rebuilt.to(device))
+    energy = torch.diagonal(fock, dim1=-2, dim2=-1)
+    # occupations differ by 0.1 at least (even filling), energies by less than 1e4 Eh
+    order = (energy - 1e6 * occ).argsort(-1)
+    coeff = coeff.gather(-1, order.unsqueeze(-2).expand_as(coeff))
+    parts = coeff, energy.gather(-1, order), occ.gather(-1, order)
+    return parts if ks.unrestricted else (parts[0][0], parts[1][0], parts[2][0])

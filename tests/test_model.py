@@ -1,0 +1,369 @@
+import json
+import warnings
+
+import ase
+import numpy as np
+import pytest
+import torch
+from pyscf import dft, gto, scf
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.model import Model, load, model_meta
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.train.checkpoint import save_model
+from deeph_zero.train.problem import basis_layout
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+BASIS = "6-31g"
+METHOD = MethodConfig(basis=BASIS, grid_level=1)
+WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
+HYDROXYL = "O 0 0 0; H 0.1 0.2 0.94"
+
+
+def _mole(atom=WATER, **settings):
+    return gto.M(atom=atom, **({"basis": BASIS, "verbose": 0} | settings))
+
+
+def _network(scale=0.001):
+    """An untrained network predicts F[P0]; a random readout makes it wrong in every element."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        network = FockNetwork(default_spec(basis_layout([_mole()]), "tiny"))
+        for name, value in network.named_parameters():
+            if "_out." in name:
+                torch.nn.init.normal_(value, std=scale)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(_network(), METHOD)
+
+
+def _mf(mol, kind=dft.RKS, xc="pbe", auxbasis=None, level=1):
+    mf = kind(mol, xc=xc) if xc else kind(mol)
+    mf = mf.density_fit(auxbasis=auxbasis)
+    if xc:
+        mf.grids.level = level
+    return mf
+
+
+# ---- files ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path, model):
+    info = KohnSham.from_pyscf(_mole(), grid_level=0).info
+    save_model(tmp_path / "run", model.network, model_meta(METHOD, info, model.network.spec))
+    return tmp_path / "run"
+
+
+def test_a_loaded_model_predicts_the_same_and_leaves_the_seed_alone(saved, model):
+    before = torch.random.get_rng_state()
+    for path in (saved, saved / "model.safetensors"):
+        again = load(path)
+        assert again.method == METHOD
+        assert torch.equal(again.predict(_mole()).fock, model.predict(_mole()).fock)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_model_json_says_what_the_model_is_for(saved):
+    meta = json.loads((saved / "model.json").read_text())
+    assert meta["basis"] == BASIS
+    assert meta["elements"] == [1, 8]
+    assert meta["shells"] == {"1": [0, 0], "8": [0, 0, 0, 1, 1]}
+    assert meta["xc_components"] == [["GGA_X_PBE", 1.0], ["GGA_C_PBE", 1.0]]
+    assert meta["auxbasis"]
+    assert meta["grid_level"] == 1
+    assert meta["density_fit"] is True
+    assert meta["network"]["n_layers"] >= 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda meta: meta["network"].pop("natural"),
+        lambda meta: meta["network"].update(natural=[2, 2, 2]),
+        lambda meta: meta["network"].update(nonsense=1),
+        lambda meta: meta.pop("method"),
+        lambda meta: meta["method"].update(grid_level=77),
+    ],
+)
+def test_a_specification_that_does_not_fit_is_one_line(saved, damage):
+    path = saved / "model.json"
+    meta = json.loads(path.read_text())
+    damage(meta)
+    path.write_text(json.dumps(meta))
+    with pytest.raises(InputError, match="specification of one network") as caught:
+        load(saved)
+    assert "\n" not in str(caught.value)
+
+
+# ---- predict ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("atom", "spin", "kind"), [(WATER, 0, dft.RKS), (HYDROXYL, 1, dft.UKS)], ids=["RKS", "UKS"]
+)
+def test_every_number_is_pyscfs_at_the_predicted_density(model, atom, spin, kind):
+    mol = _mole(atom, spin=spin)
+    result = model.predict(mol)
+    mf = _mf(mol, kind)
+    dm = result.dm.numpy()
+    veff = mf.get_veff(mol, dm)
+    assert abs(mf.energy_tot(dm, vhf=veff) - result.energy) < 1e-9
+    np.testing.assert_allclose(
+        result.fock_rebuilt.numpy(), mf.get_hcore() + veff, atol=1e-9, rtol=0
+    )
+    np.testing.assert_allclose(result.overlap.numpy(), mf.get_ovlp(), atol=1e-12, rtol=0)
+    energies, _ = mf.eig(result.fock_rebuilt.numpy(), mf.get_ovlp())
+    np.testing.assert_allclose(result.mo_energy.numpy(), energies, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(
+        result.dipole, mf.dip_moment(mol, dm, unit="Debye", origin=_centre(mol)), atol=1e-7
+    )
+    assert abs(result.n_electrons - mol.nelectron) < 1e-2
+    assert abs(result.residual_mae - (result.fock - result.fock_rebuilt).abs().mean()) < 1e-15
+    assert result.residual_mae > 1e-3
+    assert result.fock_builds == 3
+    assert (result.spin_square is None) == (spin == 0)
+    if spin:
+        assert abs(result.spin_square - mf.spin_square(_natural(mf, dm), mf.get_ovlp())[0]) < 1e-6
+
+
+def _centre(mol):
+    return np.einsum("i,ix->x", mol.atom_charges(), mol.atom_coords()) / mol.atom_charges().sum()
+
+
+def _natural(mf, dm):
+    """Occupied orbitals of idempotent spin densities."""
+    occupied = []
+    for part, n in zip(dm, mf.nelec, strict=True):
+        _, vectors = scf.hf.eig(-part, np.linalg.inv(mf.get_ovlp()))
+        occupied.append(np.linalg.inv(mf.get_ovlp()) @ vectors[:, :n])
+    return tuple(occupied)
+
+
+def test_the_certificate_bounds_and_estimates_the_error(model):
+    result = model.predict(_mole(), refine=1e-6)
+    truth = result.energy - result.refined.energy
+    assert truth > 1e-6
+    assert result.certificate.coupled
+    assert 0.5 < result.certificate.energy_error_estimate / truth < 2.0
+    assert result.certificate.energy == result.energy
+
+
+def test_without_a_certificate_only_the_input_build_is_spent(model):
+    full, fast = model.predict(_mole()), model.predict(_mole(), certificate=False)
+    assert fast.fock_builds == 1
+    assert torch.equal(full.fock, fast.fock)
+    for name in ("energy", "fock_rebuilt", "certificate", "residual_mae", "n_electrons"):
+        assert getattr(fast, name) is None
+    assert not torch.equal(full.mo_energy, fast.mo_energy)
+    assert model.predict(_mole(), coupled=False).fock_builds == 2
+
+
+def test_refining_is_an_ordinary_converged_calculation(model):
+    mol = _mole()
+    result = model.predict(mol, refine=1e-6)
+    mf = _mf(mol)
+    mf.conv_tol, mf.conv_tol_grad = 1e-12, 1e-7
+    assert result.refined.converged
+    assert abs(result.refined.energy - mf.kernel()) < 1e-9
+    assert result.fock_builds == 3 + result.refined.fock_builds
+    assert result.refined.gradient_norm < 1e-6
+
+
+def test_a_tolerance_that_is_not_positive_is_refused(model):
+    with pytest.raises(InputError, match=r"positive tolerance to refine to, got -1"):
+        model.predict(_mole(), refine=-1.0)
+
+
+def test_mole_atoms_and_molecule_give_the_same(model):
+    mol = _mole()
+    charges, coords = mol.atom_charges(), mol.atom_coords()
+    atoms = ase.Atoms(numbers=charges, positions=coords * BOHR_IN_ANGSTROM)
+    molecule = Molecule(numbers=charges.astype(np.int64), coords=coords)
+    first = model.predict(mol, certificate=False).fock
+    for other in (atoms, molecule):
+        assert torch.allclose(model.predict(other, certificate=False).fock, first, atol=1e-9)
+
+
+def test_atoms_state_their_own_charge_and_spin(model):
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0], [0.1, 0.2, 0.94]], info={"charge": -1})
+    assert model.predict(atoms, certificate=False).fock.ndim == 2
+    atoms.info = {"spin": 1}
+    assert model.predict(atoms, certificate=False).fock.shape == (2, 11, 11)
+
+
+def test_another_name_of_the_same_functions_is_accepted(model):
+    mol = _mole(basis={"O": gto.basis.load(BASIS, "O"), "H": gto.basis.load(BASIS, "H")})
+    assert torch.equal(
+        model.predict(mol, certificate=False).fock, model.predict(_mole(), certificate=False).fock
+    )
+
+
+BAD = [
+    (lambda: _mole(basis="sto-3g"), r"model's basis '6-31g', got 'sto-3g'"),
+    (lambda: _mole(basis="def2-svp"), r"model's basis '6-31g', got 'def2-svp'"),
+    (lambda: _mole("O 0 0 0; Cl 0 0 1.6; H 0 1 0"), r"trained on \(H, O\), got Cl"),
+    (lambda: _mole("ghost-O 0 0 3; H 0 0 0; H 0 0 .7"), r"ghost atom"),
+    (gto.Mole, r"call mol\.build\(\) first"),
+    (lambda: "water.xyz", r"got str"),
+    (
+        lambda: Molecule(numbers=np.array([9, 1]), coords=np.eye(3)[:2], file="a.xyz", frame=3),
+        r"a\.xyz frame 3: expected elements the model was trained on \(H, O\), got F",
+    ),
+    (
+        lambda: Molecule(numbers=np.array([8, 1]), coords=np.eye(3)[:2], file="a.xyz", frame=3),
+        r"a\.xyz frame 3: .*spin",
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), BAD)
+def test_what_cannot_be_predicted_is_one_line(model, build, message):
+    with pytest.raises(InputError, match=message) as caught:
+        model.predict(build())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_returns_nan_is_an_error_not_a_result():
+    network = _network()
+    with torch.no_grad():
+        next(v for n, v in network.named_parameters() if "node_out." in n).fill_(torch.nan)
+    with pytest.raises(ComputationError, match="finite Fock matrix elements from the network"):
+        Model(network, METHOD).predict(_mole())
+
+
+# ---- PySCF ------------------------------------------------------------------------------------
+
+
+class _Exact(torch.nn.Module):
+    """A network that has learnt one molecule perfectly: it returns F_scf - F[P0]."""
+
+    def __init__(self, network, mol):
+        super().__init__()
+        self.spec = network.spec
+        self.embedding = torch.nn.Parameter(torch.zeros(1))
+        ks = KohnSham.from_pyscf(mol, grid_level=METHOD.grid_level)
+        self.correction = ks.scf().fock - ks.build(ks.data.dm_guess).fock
+
+    def forward(self, inputs):
+        assert inputs.shapes == ((13, 13),)
+        return [self.correction]
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """Predicts exactly H = F[P0]: one SCF step from the atomic guess."""
+    return Model(_network(0.0), METHOD)
+
+
+def test_a_guess_starts_pyscf_closer_to_the_end():
+    mol = _mole()
+    model = Model(_Exact(_network(), mol), METHOD)
+    mf = _mf(mol)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guess = model.guess(mf)
+    reference = mf.kernel(dm0=mf.get_init_guess(mol, "minao"))
+    cycles = mf.cycles
+    assert abs(mf.kernel(dm0=guess) - reference) < 1e-8
+    assert cycles > 5
+    assert mf.cycles <= 2
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: _mf(_mole(), dft.UKS), (2, 13, 13)),
+        (lambda: _mf(_mole(HYDROXYL, spin=1), dft.UKS), (2, 11, 11)),
+        (lambda: _mf(_mole(HYDROXYL, spin=1), dft.ROKS), (2, 11, 11)),
+    ],
+)
+def test_a_guess_has_the_shape_the_object_wants(untrained, build, shape):
+    mf = build()
+    guess = untrained.guess(mf)
+    assert guess.shape == shape
+    electrons = np.einsum("smn,nm->s", guess, mf.get_ovlp())
+    np.testing.assert_allclose(electrons, mf.nelec, atol=1e-8)
+    mf.max_cycle = 1
+    mf.kernel(dm0=guess)  # PySCF takes it
+
+
+DIFFERENT = [
+    (lambda: _mf(_mole(), xc="pbe0"), r"xc is 'pbe0', not 'pbe'"),
+    (lambda: _mf(_mole(), scf.RHF, xc=None), r"xc is 'hf', not 'pbe'"),
+    (lambda: dft.RKS(_mole(), xc="pbe"), r"fitting is 'no density fitting'"),
+    (lambda: _mf(_mole(), auxbasis="weigend"), r"fitting is 'weigend'"),
+    (lambda: _mf(_mole(basis="6-31g*")), r"basis is '6-31g\*', not '6-31g'"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), DIFFERENT)
+def test_a_different_method_brings_a_warning_and_still_a_guess(untrained, build, message):
+    mf = build()
+    with pytest.warns(UserWarning, match=message) as caught:
+        guess = untrained.guess(mf)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    electrons = np.einsum("mn,nm", guess, mf.get_ovlp())
+    assert abs(electrons - 10) < 1e-3
+
+
+def test_two_spellings_of_one_functional_bring_no_warning(untrained):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        untrained.guess(_mf(_mole(), xc="GGA_X_PBE,GGA_C_PBE"))
+
+
+@pytest.mark.parametrize(
+    ("atom", "spin", "kind"),
+    [(WATER, 0, dft.RKS), (WATER, 0, dft.UKS), (HYDROXYL, 1, dft.UKS)],
+    ids=["RKS", "closed UKS", "UKS"],
+)
+def test_a_filled_object_is_the_prediction(atom, spin, kind):
+    # float64, so that one channel and two channels round alike
+    model = Model(_network().double(), METHOD)
+    mol = _mole(atom, spin=spin)
+    mf = _mf(mol, kind)
+    assert model.as_scf(mf) is mf
+    result = model.predict(mol)
+    dm = result.dm.numpy()
+    if mf.mo_coeff.ndim == 3 and dm.ndim == 2:
+        dm = np.stack([dm, dm]) / 2
+    assert mf.converged is False
+    assert abs(mf.e_tot - result.energy) < 1e-9
+    np.testing.assert_allclose(mf.make_rdm1(), dm, atol=1e-8)
+    assert abs(mf.energy_tot() - mf.e_tot) < 1e-9
+    # canonical: diagonal within the occupied and within the virtual space
+    fock = mf.get_fock(dm=dm)
+    for c, f, e, occ in zip(*_spins(mf, fock), strict=True):
+        block = c.T @ f @ c
+        np.testing.assert_allclose(np.diag(block), e, atol=1e-8)
+        same = (occ[:, None] == occ[None]) & ~np.eye(len(occ), dtype=bool)
+        assert np.abs(block[same]).max() < 1e-8
+        assert np.all(np.diff(occ) <= 0)
+
+
+def _spins(mf, fock):
+    arrays = (mf.mo_coeff, fock, mf.mo_energy, mf.mo_occ)
+    return arrays if mf.mo_coeff.ndim == 3 else tuple(a[None] for a in arrays)
+
+
+def test_a_refined_object_is_converged(model):
+    mf = model.as_scf(_mf(_mole()), refine=1e-5)
+    assert mf.converged is True
+    assert np.abs(mf.get_grad(mf.mo_coeff, mf.mo_occ)).max() < 1e-5
+    assert abs(mf.energy_tot() - mf.e_tot) < 1e-8
+
+
+def test_objects_that_cannot_be_filled_are_refused(model):
+    with pytest.raises(InputError, match=r"expects an RKS or UKS object, got .*ROKS"):
+        model.as_scf(dft.ROKS(_mole(HYDROXYL, spin=1)))
+    with pytest.raises(InputError, match="model's basis"):
+        model.as_scf(dft.RKS(_mole(basis="sto-3g")))
