@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +24,7 @@ _PLAIN_WIDTH = 160
 """Columns of a table where there is no terminal to ask."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """One piece of progress; use it in a ``with`` block."""
 
@@ -40,6 +41,7 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Where engines say what they do. They never print."""
 
