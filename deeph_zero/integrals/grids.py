@@ -12,7 +12,7 @@ AO_CUTOFF = 1e-13
 """A column is dropped from a block where value and gradient stay below this everywhere."""
 
 AO_MEMORY_MB = 1000.0
-BLOCK_MEMORY_MB = 32.0
+BLOCK_MEMORY_MB = 64.0
 MAX_BLOCK_POINTS = 8192
 MIN_BLOCK_POINTS = 256
 
@@ -76,6 +76,7 @@ class AOGrid:
         self._limit = int(ao_memory_mb * 1e6)
         self._kept_bytes = 0
         self._kept: dict[int, AOBlock] = {}
+        self._columns: dict[int, np.ndarray] = {}
         self._bounds = _block_bounds(self.ngrids, self.ncomp * self.nao * 8, block_memory_mb)
         self.n_blocks = len(self._bounds) - 1
 
@@ -102,20 +103,23 @@ class AOGrid:
         kept = self._kept.get(k)
         if kept is not None:
             return kept
-        block = self._evaluate(slice(self._bounds[k], self._bounds[k + 1]))
+        block = self._evaluate(k)
         nbytes = block.ao.numel() * 8
         if self._kept_bytes + nbytes <= self._limit:
             self._kept[k] = block
             self._kept_bytes += nbytes
         return block
 
-    def _evaluate(self, points: slice) -> AOBlock:
+    def _evaluate(self, k: int) -> AOBlock:
+        points = slice(self._bounds[k], self._bounds[k + 1])
         ao = numint.eval_ao(self._mol, self.coords[points], deriv=self.deriv)
         ao = ao.reshape(self.ncomp, -1, self.nao)
-        significant = np.abs(ao).max(axis=(0, 1)) > AO_CUTOFF
+        if k not in self._columns:
+            largest = np.maximum(ao.max(axis=1), -ao.min(axis=1)).max(axis=0)
+            self._columns[k] = np.flatnonzero(largest > AO_CUTOFF)
+        columns = self._columns[k]
         index = None
-        if not significant.all():
-            columns = np.flatnonzero(significant)
+        if len(columns) < self.nao:
             ao = ao[:, :, columns]
             index = torch.from_numpy(columns).to(self.device)
         weights = as_tensor(self.weights[points], self.device)

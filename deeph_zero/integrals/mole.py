@@ -170,7 +170,9 @@ def auxiliary_basis(mol: gto.Mole, xc: str, auxbasis: BasisInput = None) -> Auxi
     Raises:
         InputError: ``auxbasis`` is unknown or lacks an element.
     """
-    numbers = [int(gto.charge(mol.atom_symbol(i))) for i in range(mol.natm)]
+    # ghost atoms carry fitting functions too: "ghost-He" counts as helium
+    symbols = [elements._std_symbol_without_ghost(mol.atom_symbol(i)) for i in range(mol.natm)]
+    numbers = [int(gto.charge(symbol)) for symbol in symbols]
     if isinstance(auxbasis, str):
         valid_auxbasis(auxbasis, numbers)
     elif auxbasis is None:

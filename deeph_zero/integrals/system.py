@@ -13,6 +13,7 @@ from pyscf.dft.numint import NumInt
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import grids as ao_grids
 from deeph_zero.integrals.guess import density_guess
+from deeph_zero.integrals.libxc import XCSpec, describe, make_functional
 from deeph_zero.integrals.mole import (
     AuxiliaryBasis,
     BasisInput,
@@ -136,8 +137,6 @@ def ks_data(
         InputError: Unsupported object, functional, fitting set or spin.
         ComputationError: The two-electron tensors do not fit the memory.
     """
-    from deeph_zero.integrals.libxc import describe, make_functional
-
     if isinstance(mol_or_mf, gto.Mole):
         settings = _from_mole(
             mol_or_mf,
@@ -217,7 +216,7 @@ def _from_mole(
     )
 
 
-def _from_mean_field(mf: Any) -> _Settings:  # noqa: ANN401  PySCF mixins have no type
+def _from_mean_field(mf: Any) -> _Settings:
     _check_supported(mf)
     kohn_sham = isinstance(mf, dft.rks.KohnShamDFT)
     with_df = getattr(mf, "with_df", None)
@@ -234,7 +233,7 @@ def _from_mean_field(mf: Any) -> _Settings:  # noqa: ANN401  PySCF mixins have n
     )
 
 
-def _check_supported(mf: Any) -> None:  # noqa: ANN401
+def _check_supported(mf: Any) -> None:
     """Refuse objects whose energy would differ from the one this package computes."""
     plain = mf.undo_df() if isinstance(mf, _DFHF) else mf
     if type(plain) not in _SUPPORTED:
@@ -264,8 +263,7 @@ def _check_supported(mf: Any) -> None:  # noqa: ANN401
 
 _HINTS = {
     "_Solvation": "solvent models are not supported",
-    "_SFX2C1E_SCF": "relativistic Hamiltonians are not supported",
-    "X2C": "relativistic Hamiltonians are not supported",
+    "_X2C_SCF": "relativistic Hamiltonians are not supported",
     "ROHF": "restricted open shells are not supported, use UKS",
     "GHF": "generalised spin is not supported, use UKS",
     "_SymAdaptedHF": "build the molecule with symmetry=False",
@@ -303,7 +301,7 @@ def _auxiliary(settings: _Settings) -> AuxiliaryBasis:
 
 def _info(
     settings: _Settings,
-    spec: Any,  # noqa: ANN401
+    spec: XCSpec,
     grid: ao_grids.AOGrid | None,
     two: TwoElectronPart,
     aux: AuxiliaryBasis | None,
