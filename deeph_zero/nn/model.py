@@ -238,6 +238,14 @@ class FockNetwork(torch.nn.Module):
         radial = torch.exp(-0.5 * t.square())
         return element, self.pair_condition(torch.cat([element[i], element[j], radial], -1))
 
+    def split_nodes(self, flat: Tensor) -> list[Tensor]:
+        """Flat node irreps as one tensor [n, 2l+1, mult] per type of the readout."""
+        return split_irreps(flat, self.irreps.keys)
+
+    def split_pairs(self, flat: Tensor) -> list[Tensor]:
+        """Flat O(2) channels as A1 [n, c], A2 [n, c], E_m [n, 2, c]."""
+        return split_frame(flat, self.frame.widths)
+
     def _to_blocks(
         self, nodes: list[Tensor], pairs: list[Tensor], inputs: NetworkInputs
     ) -> tuple[Tensor, Tensor]:
