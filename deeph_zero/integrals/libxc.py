@@ -279,7 +279,8 @@ def _parse(
     if "Possible xc_code" in notes.getvalue():
         choices = ", ".join(sorted(re.findall(r"'(\w+)'", notes.getvalue())))
         raise InputError(f"xc {given!r} is ambiguous; write one of {choices}")
-    return fractions, [(int(number), float(c)) for number, c in resolved]
+    short, long, omega = (float(x) for x in fractions)
+    return (short, long, omega), [(int(number), float(c)) for number, c in resolved]
 
 
 def _unknown(given: str, token: str) -> str:
@@ -288,7 +289,9 @@ def _unknown(given: str, token: str) -> str:
     token = token.lower()
     full = sorted(name for name in names if re.search(rf"_(x|c|xc)_{re.escape(token)}$", name))
     short = {re.split(r"_(?:x|c|xc)_", name)[-1] for name in names}
-    close = difflib.get_close_matches(token, sorted(names | short), n=1, cutoff=0.5)
+    # swapped letters are the commonest slip, and difflib ranks them low
+    close = [name for name in sorted(names | short) if sorted(name) == sorted(token)]
+    close = close or difflib.get_close_matches(token, sorted(names | short), n=1, cutoff=0.5)
     hint = "use a PySCF or libxc functional name"
     if full:
         hint = f"did you mean {full[0]!r}?"

@@ -35,18 +35,18 @@ class ClosedShell:
     """Total density variables of a closed shell, each [ngrids], atomic units.
 
     Attributes:
+        alive: Points where the density is not below libxc's threshold.
+        threshold: That threshold.
         rho: Electron density.
         sigma: Squared gradient of ``rho`` (None for an LDA).
         tau: 1/2 sum |grad psi|^2 over all electrons (None below a meta-GGA).
-        alive: Points where the density is not below libxc's threshold.
-        threshold: That threshold.
     """
 
-    rho: Tensor
-    sigma: Tensor | None
-    tau: Tensor | None
     alive: Tensor
     threshold: float
+    rho: Tensor
+    sigma: Tensor | None = None
+    tau: Tensor | None = None
 
     @cached_property
     def rho13(self) -> Tensor:
@@ -69,6 +69,8 @@ class Polarised:
     """Density variables of the two spins, each [ngrids], atomic units.
 
     Attributes:
+        alive: Points where the total density is not below libxc's threshold.
+        threshold: That threshold.
         rho_a: Alpha density.
         rho_b: Beta density.
         sigma_aa: Squared gradient of ``rho_a`` (None for an LDA).
@@ -76,19 +78,17 @@ class Polarised:
         sigma_bb: Squared gradient of ``rho_b``.
         tau_a: 1/2 sum |grad psi|^2 of the alpha orbitals (None below a meta-GGA).
         tau_b: The same of the beta orbitals.
-        alive: Points where the total density is not below libxc's threshold.
-        threshold: That threshold.
     """
 
-    rho_a: Tensor
-    rho_b: Tensor
-    sigma_aa: Tensor | None
-    sigma_ab: Tensor | None
-    sigma_bb: Tensor | None
-    tau_a: Tensor | None
-    tau_b: Tensor | None
     alive: Tensor
     threshold: float
+    rho_a: Tensor
+    rho_b: Tensor
+    sigma_aa: Tensor | None = None
+    sigma_ab: Tensor | None = None
+    sigma_bb: Tensor | None = None
+    tau_a: Tensor | None = None
+    tau_b: Tensor | None = None
 
     @cached_property
     def rho(self) -> Tensor:

@@ -156,16 +156,14 @@ class SemilocalFunctional:
                     leaves = sanitise_polarised(kind, raw, threshold)
                     leaves = tuple(x.detach().requires_grad_() for x in leaves)
                     total = raw[0] + raw[1]
-                    padded = (*leaves, *(None,) * (7 - len(leaves)))
-                    density = Polarised(*padded, alive=total >= threshold, threshold=threshold)
+                    density = Polarised(total >= threshold, threshold, *leaves)
                     f = sum(c * part.polarised(density) for part, c in pairs)
                     # libxc returns energies per electron: the floored channel does not count
-                    ratio = total / density.rho.detach()
+                    ratio = (total / density.rho.detach()).clamp(max=1.0)
                 else:
                     leaves = sanitise_closed_shell(kind, raw, threshold)
                     leaves = tuple(x.detach().requires_grad_() for x in leaves)
-                    padded = (*leaves, *(None,) * (3 - len(leaves)))
-                    density = ClosedShell(*padded, alive=raw[0] >= threshold, threshold=threshold)
+                    density = ClosedShell(raw[0] >= threshold, threshold, *leaves)
                     f = sum(c * part.closed_shell(density) for part, c in pairs)
                     ratio = None
                 yield leaves, torch.where(density.alive, f, 0.0), ratio
@@ -215,15 +213,18 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 
 def _variables(rho: Tensor) -> Variables:
     """u(rho): rho, sigma, tau, or the spin-resolved seven."""
+    # beyond this the squares, and with them sigma_ab, would overflow to inf - inf
+    grad = rho[..., 1:4, :].clamp(-1e150, 1e150)
     if rho.ndim == 2:
         out = (rho[0],)
         if rho.shape[0] > 1:
-            out = (*out, _dot(rho[1:4], rho[1:4]))
+            out = (*out, _dot(grad, grad))
         return out if rho.shape[0] < 5 else (*out, rho[4])
     a, b = rho
     out = (a[0], b[0])
     if a.shape[0] > 1:
-        out = (*out, _dot(a[1:4], a[1:4]), _dot(a[1:4], b[1:4]), _dot(b[1:4], b[1:4]))
+        grad_a, grad_b = grad
+        out = (*out, _dot(grad_a, grad_a), _dot(grad_a, grad_b), _dot(grad_b, grad_b))
     return out if a.shape[0] < 5 else (*out, a[4], b[4])
 
 

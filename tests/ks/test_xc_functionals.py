@@ -1,0 +1,251 @@
+"""Every torch functional of the registry against libxc, and its derivatives against each other."""
+
+import importlib
+import math
+import pkgutil
+
+import numpy as np
+import pytest
+import torch
+from pyscf.dft import libxc, numint
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks import xc as xc_package
+from deeph_zero.ks.protocol import NVAR
+from deeph_zero.ks.xc.functional import SemilocalFunctional
+from deeph_zero.ks.xc.registry import COMPONENTS, COMPOSITES, combine, is_implemented
+
+NAMES = [*COMPONENTS, *COMPOSITES]
+SPINS = [pytest.param(False, id="closed"), pytest.param(True, id="polarised")]
+N = 400
+K_F = (3 * math.pi**2) ** (2 / 3)
+
+# libxc writes log(1 + y) and exp(y) - 1 with small y, and loses digits in thin densities: y is
+# 1e-4 of the result's scale at the thinnest points here. log1p and expm1 do not.
+ENERGY_RTOL = 1e-10
+FIRST_RTOL = 1e-10
+SECOND_RTOL = 1e-9
+
+
+def spin_channel(kind: str, rng: np.random.Generator, log_rho: tuple[float, float]) -> np.ndarray:
+    """Rows of one density: reduced gradients s in 0.01..5, tau above the Weizsaecker bound."""
+    rho = 10 ** rng.uniform(*log_rho, N)
+    direction = rng.normal(size=(3, N))
+    direction /= np.linalg.norm(direction, axis=0)
+    grad = direction * 10 ** rng.uniform(-2, 0.7, N) * 2 * math.sqrt(K_F) * rho ** (4 / 3)
+    tau = (grad**2).sum(0) / (8 * rho) + 10 ** rng.uniform(-2, 1, N) * 0.3 * K_F * rho ** (5 / 3)
+    return np.vstack([rho, grad, tau])[: NVAR[kind]]
+
+
+def features(
+    kind: str, unrestricted: bool, seed: int = 0, log_rho: tuple[float, float] = (-6.0, 3.0)
+) -> np.ndarray:
+    """Random physical density rows, from rs = 60 to rs = 0.06."""
+    rng = np.random.default_rng(seed)
+    alpha = spin_channel(kind, rng, log_rho)
+    if not unrestricted:
+        return alpha
+    ratio = 10 ** rng.uniform(-3, 0.3, N)
+    beta = alpha.copy()
+    beta[0] *= ratio
+    # a gradient along another axis, scaled as the density demands
+    beta[1:4] = np.roll(alpha[1:4], 1, axis=0) * ratio ** (4 / 3)
+    beta[4:] *= ratio ** (5 / 3)
+    return np.stack([alpha, beta])
+
+
+def reference(name: str, rho: np.ndarray, unrestricted: bool, deriv: int) -> list[np.ndarray]:
+    """(f, first, second, ...) from PySCF's libxc, f per volume."""
+    out = numint.NumInt().eval_xc_eff(name, rho, deriv, spin=int(unrestricted))[: deriv + 1]
+    out[0] = out[0] * (rho[:, 0].sum(0) if unrestricted else rho[0])
+    return out
+
+
+def torch_functional(name: str, unrestricted: bool) -> SemilocalFunctional:
+    return combine([(name, 1.0)], unrestricted=unrestricted)
+
+
+def assert_close(value: torch.Tensor, expected: np.ndarray, rtol: float, scale: np.ndarray) -> None:
+    """|value - expected| <= rtol (|expected| + scale), scale being the size of what cancels."""
+    error = np.abs(value.numpy() - expected)
+    worst = (error / (np.abs(expected) + scale + 1e-300)).max()
+    assert worst <= rtol, f"worst relative error {worst:.2e}"
+
+
+def test_every_module_is_registered() -> None:
+    for info in pkgutil.iter_modules(xc_package.__path__):
+        module = importlib.import_module(f"{xc_package.__name__}.{info.name}")
+        if info.name == "registry":
+            continue
+        for component in getattr(module, "COMPONENTS", ()):
+            assert COMPONENTS[component.name] is component
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_identity_matches_libxc(name: str) -> None:
+    assert libxc.available_libxc_functionals()[name] > 0
+    functional = torch_functional(name, unrestricted=False)
+    assert functional.kind == libxc.xc_type(name)
+    if name in COMPONENTS:
+        assert libxc.available_libxc_functionals()[name] == COMPONENTS[name].libxc_id
+
+
+@pytest.mark.parametrize("unrestricted", SPINS)
+@pytest.mark.parametrize("name", NAMES)
+def test_energy_and_potential_equal_libxc(name: str, unrestricted: bool) -> None:
+    functional = torch_functional(name, unrestricted)
+    rho = features(functional.kind, unrestricted)
+    f_ref, v_ref = reference(name, rho, unrestricted, 1)
+    f, v = functional.gradient(torch.from_numpy(rho))
+    total = rho[:, 0].sum(0) if unrestricted else rho[0]
+    assert_close(f, f_ref, ENERGY_RTOL, 1e-3 * total ** (4 / 3))
+    # a small fraction of each row's natural size: potentials cross zero
+    row_scale = np.stack([total ** (1 / 3), *[np.ones(N)] * 3, total ** (-1 / 3)])
+    row_scale[1:4] = np.abs(v_ref[..., 1:4, :]).max(tuple(range(v_ref.ndim - 1)), initial=0.0)
+    assert_close(v, v_ref, FIRST_RTOL, 1e-3 * row_scale[: rho.shape[-2]])
+
+
+@pytest.mark.parametrize("unrestricted", SPINS)
+@pytest.mark.parametrize("name", NAMES)
+def test_second_derivative_equals_libxc(name: str, unrestricted: bool) -> None:
+    functional = torch_functional(name, unrestricted)
+    rho = features(functional.kind, unrestricted, seed=1, log_rho=(-4.0, 2.0))
+    direction = np.random.default_rng(2).normal(size=rho.shape) * np.abs(rho)
+    hessian = reference(name, rho, unrestricted, 2)[2]
+    letters = ("axbyg,axg->byg", "xyg,xg->yg")[0 if unrestricted else 1]
+    expected = np.einsum(letters, hessian, direction)
+    scale = np.einsum(letters, np.abs(hessian), np.abs(direction))
+    value = functional.second(torch.from_numpy(rho), torch.from_numpy(direction))
+    assert_close(value, expected, SECOND_RTOL, scale)
+
+
+@pytest.mark.parametrize("unrestricted", SPINS)
+@pytest.mark.parametrize("name", NAMES)
+def test_third_derivative_equals_libxc(name: str, unrestricted: bool) -> None:
+    functional = torch_functional(name, unrestricted)
+    rho = features(functional.kind, unrestricted, seed=3, log_rho=(-2.0, 1.0))[..., :60]
+    rng = np.random.default_rng(4)
+    d1, d2 = (rng.normal(size=rho.shape) * np.abs(rho) for _ in range(2))
+    tensor = reference(name, rho, unrestricted, 3)[3]
+    letters = ("axbyczg,axg,byg->czg", "xyzg,xg,yg->zg")[0 if unrestricted else 1]
+    expected = np.einsum(letters, tensor, d1, d2)
+    scale = np.einsum(letters, np.abs(tensor), np.abs(d1), np.abs(d2))
+    value = functional.third(*(torch.from_numpy(x) for x in (rho, d1, d2)))
+    assert_close(value, expected, 1e-8, scale)
+
+
+@pytest.mark.parametrize("unrestricted", SPINS)
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_are_derivatives(name: str, unrestricted: bool) -> None:
+    """Central differences of each order against the next, and symmetry of the third."""
+    functional = torch_functional(name, unrestricted)
+    rho = torch.from_numpy(
+        features(functional.kind, unrestricted, seed=5, log_rho=(-1.0, 0.5))[..., :50]
+    )
+    generator = torch.Generator().manual_seed(6)
+    d1, d2 = (
+        torch.randn(rho.shape, generator=generator, dtype=torch.float64) * rho.abs() for _ in "12"
+    )
+    h = 1e-5
+    f_plus, v_plus = functional.gradient(rho + h * d1)
+    f_minus, v_minus = functional.gradient(rho - h * d1)
+    v = functional.gradient(rho)[1]
+    rows = tuple(range(rho.ndim - 1))
+    torch.testing.assert_close(
+        (v * d1).sum(rows), (f_plus - f_minus) / (2 * h), rtol=1e-7, atol=1e-8
+    )
+    second = functional.second(rho, d1)
+    size = second.abs().max().item()
+    torch.testing.assert_close(second, (v_plus - v_minus) / (2 * h), rtol=1e-6, atol=1e-7 * size)
+    third = functional.third(rho, d1, d2)
+    difference = functional.second(rho + h * d1, d2) - functional.second(rho - h * d1, d2)
+    size = third.abs().max().item()
+    assert size > 0
+    torch.testing.assert_close(third, difference / (2 * h), rtol=1e-5, atol=1e-6 * size)
+    torch.testing.assert_close(third, functional.third(rho, d2, d1), rtol=1e-10, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_polarised_form_reduces_to_closed_shell(name: str) -> None:
+    rho = features(torch_functional(name, False).kind, False, seed=7)
+    f, v = torch_functional(name, False).gradient(torch.from_numpy(rho))
+    f_spin, v_spin = torch_functional(name, True).gradient(
+        torch.from_numpy(np.stack([rho, rho]) / 2)
+    )
+    torch.testing.assert_close(f_spin, f, rtol=1e-11, atol=0)
+    for spin in range(2):
+        torch.testing.assert_close(v_spin[spin], v, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["no gradient", "weizsaecker", "below", "no tau", "one spin"])
+@pytest.mark.parametrize("unrestricted", SPINS)
+@pytest.mark.parametrize("name", NAMES)
+def test_limits_equal_libxc(name: str, unrestricted: bool, case: str) -> None:
+    functional = torch_functional(name, unrestricted)
+    rho = features(functional.kind, unrestricted, seed=8, log_rho=(-5.0, 0.5))
+    weizsaecker = (rho[..., 1:4, :] ** 2).sum(-2) / (8 * rho[..., 0, :])
+    if case == "no gradient":
+        rho[..., 1:4, :] = 0
+    if rho.shape[-2] > 4:
+        # not exactly at the bound: there rounding alone picks libxc's branch
+        factor = {"weizsaecker": 1 + 1e-9, "below": 0.3, "no tau": 0.0}.get(case)
+        if factor is not None:
+            rho[..., 4, :] = factor * weizsaecker
+    if case == "one spin":
+        if not unrestricted:
+            pytest.skip("needs two spins")
+        rho[1] = 0
+    f_ref, v_ref = reference(name, rho, unrestricted, 1)
+    f, v = functional.gradient(torch.from_numpy(rho))
+    total = rho[:, 0].sum(0) if unrestricted else rho[0]
+    assert_close(f, f_ref, ENERGY_RTOL, 1e-3 * total ** (4 / 3))
+    if case == "no tau" and unrestricted and "TPSS" in name:
+        return  # both tau at the floor: tau_W = tau to the last bit, rounding picks the branch
+    majority = (0,) if case == "one spin" else ()
+    assert_close(v[majority], v_ref[majority], 1e-9, 1e-2 * total ** (1 / 3))
+
+
+def test_energies_known_by_hand() -> None:
+    rho = torch.tensor([[0.3]], dtype=torch.float64)
+    f, v = torch_functional("LDA_X", False).gradient(rho)
+    exact = -0.75 * (3 / math.pi) ** (1 / 3) * 0.3 ** (4 / 3)
+    assert f.item() == pytest.approx(exact, rel=1e-14)
+    assert v.item() == pytest.approx(exact * 4 / 3 / 0.3, rel=1e-14)
+
+
+def test_combination_is_linear_and_merges_duplicates() -> None:
+    rho = torch.from_numpy(features("GGA", True, seed=9))
+    parts = [("GGA_X_PBE", 0.3), ("GGA_C_PBE", -0.5), ("LDA_X", 0.2), ("GGA_X_PBE", 0.4)]
+    total = combine(parts, unrestricted=True)
+    assert len(total.components) == 3
+    f, v = total.gradient(rho)
+    f_sum, v_sum = torch.zeros_like(f), torch.zeros_like(v)
+    for name, coefficient in parts:
+        single = combine([(name, 1.0)], unrestricted=True)
+        part_f, part_v = single.gradient(rho[:, : NVAR[single.kind]])
+        f_sum += coefficient * part_f
+        v_sum[:, : NVAR[single.kind]] += coefficient * part_v
+    torch.testing.assert_close(f, f_sum, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(v, v_sum, rtol=1e-12, atol=1e-13)
+
+
+def test_results_are_detached_and_accept_gradients() -> None:
+    functional = torch_functional("GGA_X_PBE", False)
+    rho = torch.from_numpy(features("GGA", False)).requires_grad_()
+    with torch.no_grad():
+        f, v = functional.gradient(rho)
+    second = functional.second(rho, rho)
+    assert not f.requires_grad
+    assert not v.requires_grad
+    assert not second.requires_grad
+    torch.testing.assert_close(functional.second(rho, 3 * rho), 3 * second)
+
+
+def test_unknown_component_and_wrong_shape_are_refused() -> None:
+    assert not is_implemented(["GGA_X_PBE", "GGA_X_PW91"])
+    with pytest.raises(InputError, match=r"expected one of LDA_X.*got 'GGA_X_PW91'; use libxc"):
+        combine([("GGA_X_PW91", 1.0)], unrestricted=False)
+    with pytest.raises(InputError, match="expected at least one component, got none"):
+        combine([], unrestricted=False)
+    with pytest.raises(InputError, match=r"expected shape \[4, 'ngrids'\], got \[1, 5\]"):
+        torch_functional("GGA_X_PBE", False).gradient(torch.ones(1, 5, dtype=torch.float64))
