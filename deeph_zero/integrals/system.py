@@ -13,7 +13,7 @@ from pyscf.dft.numint import NumInt
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import grids as ao_grids
 from deeph_zero.integrals.guess import density_guess
-from deeph_zero.integrals.libxc import XCSpec, describe, make_functional
+from deeph_zero.integrals.libxc import Engine, XCSpec, describe, make_functional
 from deeph_zero.integrals.mole import (
     AuxiliaryBasis,
     BasisInput,
@@ -58,7 +58,8 @@ class KSInfo:
         cart: Cartesian functions.
         charge: Total charge.
         spin: 2S.
-        memory_bytes: Two-electron tensors plus the most that kept AO values take.
+        memory_bytes: Two-electron tensors plus the most that kept AO values take (without the
+            bounded working memory of one build).
     """
 
     xc: str
@@ -108,7 +109,7 @@ def ks_data(
     device: torch.device | str = "cpu",
     ao_memory_mb: float = ao_grids.AO_MEMORY_MB,
     max_memory_mb: float | None = None,
-    engine: str = "auto",
+    engine: Engine = "auto",
     break_symmetry: bool = False,
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
@@ -244,6 +245,9 @@ def _check_supported(mf: Any) -> None:
             f"{type(mf).__name__}; {hint}"
         )
         raise InputError(msg)
+    if type(getattr(mf, "with_df", None)) not in (type(None), df.DF):
+        kind = type(mf.with_df).__name__
+        raise InputError(f"expected density fitting by pyscf.df.DF, got {kind}; use density_fit()")
     if not isinstance(mf, dft.rks.KohnShamDFT):
         return
     extra = None

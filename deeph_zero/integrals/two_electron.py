@@ -126,8 +126,10 @@ def fitted_tensor(
     nbytes = fitted_tensor_bytes(mol, auxmol)
     shape = f"{auxmol.nao_nr()} fitting functions x {_nao_pair(mol)} orbital pairs"
     _check_memory(nbytes, "the fitted two-electron tensor", shape, _CURE, max_memory_mb)
-    if omega == 0 and with_df is not None and with_df._cderi is not None:  # noqa: SLF001
-        cderi = np.concatenate(list(with_df.loop()))
+    finished = with_df._cderi if omega == 0 and with_df is not None else None  # noqa: SLF001
+    if with_df is not None and finished is not None:
+        in_memory = isinstance(finished, np.ndarray)
+        cderi = finished.copy() if in_memory else np.concatenate(list(with_df.loop()))
     else:
         cderi = _cholesky_eri(mol, auxmol, omega, nbytes)
     if cderi.shape[0] < auxmol.nao_nr():

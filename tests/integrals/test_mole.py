@@ -221,3 +221,16 @@ def test_basis_checks_work_without_a_molecule():
         valid_auxbasis("def2-universal-jft", [1])
     with pytest.raises(InputError, match="no functions for U"):
         valid_basis("def2-svp", [1, 92], where="a.xyz frame 0: ")
+    with pytest.raises(InputError, match="'ccecp28' has no functions for H"):
+        valid_basis("ccecp28", [1])
+    with pytest.raises(InputError, match="--basis '/no/such/file'"):
+        valid_basis("/no/such/file", [1])
+
+
+def test_basis_from_a_file(tmp_path):
+    path = tmp_path / "mine.nw"
+    path.write_text("BASIS\nH S\n  1.3 0.5\n  0.2 0.6\nEND\n")
+    mol = build_mole(molecule([1, 1], [[0, 0, 0], [0, 0.1, 1.4]]), basis=str(path))
+    assert mol.nao_nr() == 2
+    with pytest.raises(InputError, match="no functions for O"):
+        valid_basis(str(path), [1, 8])

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from pyscf import dft, gto, scf
+from pyscf import df, dft, gto, scf
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.system import ks_data
@@ -167,6 +167,16 @@ def test_finished_tensor_of_the_object_is_taken_over(water):
     assert data.coulomb.cderi.data_ptr() != mf.with_df._cderi.ctypes.data
 
 
+def test_tensor_on_disk_is_read(water, tmp_path):
+    mf = dft.RKS(water, xc="pbe").density_fit()
+    mf.with_df._cderi_to_save = str(tmp_path / "cderi.h5")
+    mf.with_df.build()
+    assert isinstance(mf.with_df._cderi, str)
+    data, _ = ks_data(mf)
+    reference, _ = ks_data(water, xc="pbe")
+    assert torch.allclose(data.coulomb.cderi, reference.coulomb.cderi, atol=1e-11, rtol=0)
+
+
 def test_info_is_complete_and_fits_json(water):
     data, info = ks_data(water, xc="b3lyp", grid_level=0)
     stored = json.loads(json.dumps(dataclasses.asdict(info)))
@@ -218,6 +228,10 @@ def changed(mf, **values):
     return mf
 
 
+class OtherFit(df.DF):
+    """Fitting whose K is not the plain one."""
+
+
 def custom_functional(mol):
     mf = dft.RKS(mol)
     return mf.define_xc_("0.2*HF + 0.8*LDA")
@@ -236,6 +250,7 @@ def custom_functional(mol):
         (lambda mol: changed(dft.RKS(mol, xc="pbe"), disp="d3bj"), "dispersion"),
         (lambda mol: changed(dft.RKS(mol, xc="hse06"), omega=0.2), "omega 0.2"),
         (lambda mol: changed(dft.RKS(mol, xc="pbe"), small_rho_cutoff=1e-7), "small_rho_cutoff"),
+        (lambda mol: dft.RKS(mol).density_fit(with_df=OtherFit(mol)), "got OtherFit"),
         (custom_functional, "custom functional"),
     ],
 )
