@@ -8,6 +8,7 @@ from typing import Any
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError
 from deeph_zero.files import PredictionWriter, json_beside, write_json
+from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import failure, method_attributes, summary
 from deeph_zero.reporting import Reporter
@@ -71,7 +72,7 @@ def run_batch(
                 except Exception as error:
                     # one structure must not end the batch, whatever it meets
                     failed.append(failure(molecule, error))
-                    reporter.warning(_message(failed[-1]))
+                    reporter.warning(place(molecule) + failed[-1]["error"])
                     task.advance()
                     continue
                 attributes = {**method_attributes(molecule, method, aux), **attributes}
@@ -94,12 +95,6 @@ def run_batch(
         )
         write_json(json_beside(out), result)
     return result
-
-
-def _message(entry: dict[str, Any]) -> str:
-    place = f"{entry['file']} frame {entry['frame']}: " if entry["file"] else ""
-    error = entry["error"]
-    return error if error.startswith(place) else place + error
 
 
 def check_finite(value: float, what: str) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 from deeph_zero import runtime
 from deeph_zero.config import LabelConfig
+from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import Result, check_finite, run_batch
 from deeph_zero.predict.record import label_arrays, structure_record
@@ -51,7 +52,7 @@ def run_label(
         check_finite(result.energy, "SCF energy")
         if not result.converged:
             reporter.warning(
-                f"{molecule.file} frame {molecule.frame}: SCF not converged after "
+                f"{place(molecule)}SCF not converged after "
                 f"{result.iterations} cycles; use a larger --max-cycle"
             )
         record = structure_record(

@@ -8,11 +8,13 @@ import numpy as np
 
 from deeph_zero import __version__
 from deeph_zero.config import MethodConfig
+from deeph_zero.integrals.mole import place
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
 from deeph_zero.runtime import Runtime
+from deeph_zero.types import AOMatrix
 
 FORMAT_VERSION = 1
 """Of ``summary.json`` and of the JSON beside HDF5 files."""
@@ -118,7 +120,7 @@ def prediction_arrays(prediction: Prediction) -> tuple[dict[str, Any], dict[str,
 def label_arrays(
     molecule: Molecule,
     result: SCFResult,
-    overlap: Any,  # noqa: ANN401  tensor or array
+    overlap: AOMatrix,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Datasets and attributes of a label's HDF5 group.
 
@@ -216,6 +218,7 @@ def summary(
 
 
 def failure(molecule: Molecule, error: BaseException) -> dict[str, Any]:
-    """One entry of ``failed``: the first line of what went wrong."""
+    """One entry of ``failed``: the first line of what went wrong, without the place again."""
     lines = (str(error) or type(error).__name__).splitlines()
-    return {"file": molecule.file, "frame": molecule.frame, "error": lines[0]}
+    text = lines[0].removeprefix(place(molecule))
+    return {"file": molecule.file, "frame": molecule.frame, "error": text}

@@ -532,38 +532,45 @@ def test_a_mixed_pair_is_refused(tmp_path):
 
 # ---- kill -9 ------------------------------------------------------------------------------------
 
-LOOP = """
-import importlib.util, pathlib, sys
+NURSERY = """
+import importlib.util, os, pathlib, sys
 spec = importlib.util.spec_from_file_location("toy", sys.argv[1])
 toy = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(toy)
-toy._train(pathlib.Path(sys.argv[2]), pause=0.02)
+spec.loader.exec_module(toy)  # once: importing takes much longer than training
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        toy._train(pathlib.Path(sys.argv[2]), pause=0.02)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
 @pytest.mark.slow
 def test_resume_after_kill_9_is_bitwise_the_uninterrupted_run(tmp_path, uninterrupted):
     """Killed at an unpredictable moment of frequent saving; whatever is left must be usable."""
-    command = [sys.executable, "-c", LOOP, __file__, str(tmp_path)]
+    command = [sys.executable, "-c", NURSERY, __file__, str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for delay in (0.05, 0.173):
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-        try:
-            size = _size(tmp_path)
-            while _size(tmp_path) == size and process.poll() is None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as nursery:
+        for delay in (0.05, 0.173):
+            nursery.stdin.write("go\n")
+            nursery.stdin.flush()
+            child = int(nursery.stdout.readline())
+            before = _written(tmp_path)
+            while _written(tmp_path) == before and nursery.poll() is None:
                 time.sleep(0.001)  # until it trains
             time.sleep(delay)
-        finally:
-            process.kill()
-            error = process.communicate()[1].decode()
-        assert process.returncode == -signal.SIGKILL, error
+            os.kill(child, signal.SIGKILL)
+            assert int(nursery.stdout.readline()) == signal.SIGKILL
     module, _ = _train(tmp_path)
     assert 0 < len(module.seen) < 30
     _same(module, uninterrupted)
     assert _rows(tmp_path) == uninterrupted[1]
 
 
-def _size(out):
+def _written(out):
     path = out / "metrics.csv"
     return path.stat().st_mtime_ns if path.exists() else 0
 

@@ -1,0 +1,338 @@
+import json
+import os
+import signal
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from pyscf import dft, gto
+
+from deeph_zero import __version__
+from deeph_zero.config import LabelConfig, MethodConfig, PredictConfig
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.model import Model, model_meta
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.predict.label import run_label
+from deeph_zero.predict.run import run_predict
+from deeph_zero.reporting import SilentReporter
+from deeph_zero.runtime import set_threads
+from deeph_zero.train.checkpoint import save_model
+from deeph_zero.train.problem import basis_layout
+
+METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
+RUNTIME = {"device": "cpu", "threads": 1, "seed": 5}
+SUMMARY_KEYS = [
+    "version", "format_version", "command", "xc", "basis", "auxbasis", "grid_level", "density_fit",
+    "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
+    "wall_time_s", "fock_builds", "structures", "failed",
+]  # fmt: skip
+ENTRY_KEYS = [
+    "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
+    "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads():
+    before = torch.get_num_threads()
+    yield
+    set_threads(before)
+
+
+class Listener(SilentReporter):
+    def __init__(self):
+        self.warnings = []
+
+    def warning(self, text):
+        self.warnings.append(text)
+
+
+def _water(frame=0, shift=0.0):
+    coords = np.array([[0, 0, 0.2], [0, 1.43 + shift, 1.1], [0.1, -1.4, 1.15]])
+    return Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", frame=frame)
+
+
+def _hydroxyl(frame=0):
+    coords = np.array([[0, 0, 0], [0.2, 0.4, 1.77]])
+    return Molecule(numbers=np.array([8, 1]), coords=coords, spin=1, file="oh.xyz", frame=frame)
+
+
+def _fluoride(frame=0):
+    coords = np.array([[0, 0, 0], [0.2, 0.4, 1.77]])
+    return Molecule(numbers=np.array([9, 1]), coords=coords, file="hf.xyz", frame=frame)
+
+
+def _mole(molecule):
+    atoms = [(int(z), tuple(r)) for z, r in zip(molecule.numbers, molecule.coords, strict=True)]
+    return gto.M(atom=atoms, unit="B", basis="sto-3g", spin=molecule.spin, verbose=0)
+
+
+def _scf(molecule):
+    kind = dft.UKS if molecule.spin else dft.RKS
+    mf = kind(_mole(molecule), xc="pbe").density_fit(auxbasis="weigend")
+    mf.grids.level = 0
+    mf.conv_tol = 1e-11
+    mf.kernel()
+    assert mf.converged
+    return mf
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    mol = _mole(_water())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = FockNetwork(default_spec(basis_layout([mol]), "tiny"))
+        for name, value in network.named_parameters():
+            if "_out." in name:
+                torch.nn.init.normal_(value, std=1e-3)
+    info = KohnSham.from_pyscf(mol, auxbasis="weigend", grid_level=0).info
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, network, model_meta(METHOD, info, network.spec))
+    return folder
+
+
+def _predict(run, molecules, out, failed=(), reporter=None, **settings):
+    config = PredictConfig.parse({"runtime": RUNTIME} | settings)
+    return run_predict(
+        run, molecules, list(failed), out, config, reporter=reporter or Listener(), command="p x"
+    )
+
+
+def _label(molecules, out, failed=(), reporter=None, **settings):
+    config = LabelConfig.parse({"runtime": RUNTIME, "method": METHOD.model_dump()} | settings)
+    return run_label(
+        config, molecules, list(failed), out, reporter=reporter or Listener(), command="l x"
+    )
+
+
+# ---- predict ----------------------------------------------------------------------------------
+
+
+def test_a_batch_has_every_key_and_agrees_with_the_model(run, tmp_path):
+    molecules = [_water(0), _hydroxyl(1), _water(2, 0.1)]
+    result = _predict(run, iter(molecules), tmp_path / "out.h5")
+    assert list(result) == SUMMARY_KEYS
+    assert result == json.loads((tmp_path / "out.json").read_text())
+    expected = {
+        "version": __version__, "format_version": 1, "command": "p x", "xc": "pbe",
+        "basis": "sto-3g", "grid_level": 0, "density_fit": True, "charge": 0, "spin": 0,
+        "auxbasis": "weigend", "seed": 5, "threads": 1, "device": "cpu", "n_structures": 3,
+        "converged": True, "stopped_by": None, "fock_builds": 9, "failed": [],
+    }  # fmt: skip
+    assert {key: result[key] for key in expected} == expected
+    assert 0 < result["wall_time_s"] < 60
+    closed, open_, third = result["structures"]
+    assert list(closed) == ENTRY_KEYS
+    assert sorted(open_) == sorted([*ENTRY_KEYS, "spin_square"])
+    assert [len(open_[key]) for key in ("homo", "lumo", "gap")] == [2, 2, 2]
+    assert 0.75 <= open_["spin_square"] < 0.8
+    assert closed["energy"] != third["energy"]
+    assert [entry["frame"] for entry in result["structures"]] == [0, 1, 2]
+    assert closed["file"] == "w.xyz"
+    assert closed["converged"] is None
+    assert closed["energy_estimate"] == closed["energy"] - closed["energy_error_estimate"]
+    assert abs(closed["gap"] - (closed["lumo"] - closed["homo"])) < 1e-15
+    assert closed["energy"] > _scf(molecules[0]).e_tot
+    assert len(closed["dipole"]) == 3
+    assert closed["energy_error_estimate"] > 0
+    assert abs(closed["n_electrons"] - 10) < 0.05
+
+
+def test_the_hdf5_file_holds_consistent_matrices(run, tmp_path):
+    molecules = [_water(), _hydroxyl()]
+    result = _predict(run, molecules, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["0000", "0001"]
+        for molecule, group, entry in zip(
+            molecules, file.values(), result["structures"], strict=True
+        ):
+            mf = _scf(molecule)
+            dm, rebuilt = group["density"][:], group["fock_rebuilt"][:]
+            np.testing.assert_array_equal(group["numbers"][:], molecule.numbers)
+            np.testing.assert_array_equal(group["positions"][:], molecule.coords)
+            np.testing.assert_allclose(group["overlap"][:], mf.get_ovlp(), atol=1e-12)
+            np.testing.assert_allclose(rebuilt, mf.get_fock(dm=dm), atol=1e-9)
+            assert abs(group.attrs["energy"] - mf.energy_tot(dm)) < 1e-9
+            assert group.attrs["energy"] == entry["energy"]
+            energies, _ = mf.eig(group["fock"][:], mf.get_ovlp())
+            assert np.abs(energies - group["mo_energy"][:]).max() > 1e-4  # those of H̃, not of H
+            energies, _ = mf.eig(rebuilt, mf.get_ovlp())
+            np.testing.assert_allclose(energies, group["mo_energy"][:], atol=1e-9)
+            assert group["mo_occ"][:].sum() == molecule.numbers.sum()
+            expected = {
+                "ao_order": "pyscf", "xc": "pbe", "basis": "sto-3g", "auxbasis": "weigend",
+                "charge": 0, "spin": molecule.spin, "file": molecule.file, "refined": False,
+            }  # fmt: skip
+            assert {key: group.attrs[key] for key in expected} == expected
+
+
+def test_refining_adds_the_converged_answer(run, tmp_path):
+    result = _predict(run, [_water()], tmp_path / "out.h5", refine=1e-6)
+    entry = result["structures"][0]
+    mf = _scf(_water())
+    assert entry["converged"] is True
+    assert abs(entry["refined_energy"] - mf.e_tot) < 1e-8
+    assert entry["energy"] > entry["refined_energy"] + 1e-6
+    assert result["fock_builds"] == 3 + entry["refine_fock_builds"]
+    with h5py.File(tmp_path / "out.h5") as file:
+        group = file["0000"]
+        assert group.attrs["energy"] == entry["refined_energy"]
+        assert group.attrs["refined"]
+        assert group.attrs["converged"]
+        np.testing.assert_allclose(group["density"][:], mf.make_rdm1(), atol=1e-5)
+        np.testing.assert_allclose(
+            group["fock_rebuilt"][:], mf.get_fock(dm=group["density"][:]), atol=1e-9
+        )
+        assert np.abs(group["fock"][:] - group["fock_rebuilt"][:]).max() > 1e-4
+
+
+def test_network_speed_leaves_null_what_was_not_computed(run, tmp_path):
+    result = _predict(run, [_hydroxyl()], tmp_path / "out.h5", certificate=False)
+    entry = result["structures"][0]
+    assert result["fock_builds"] == 1
+    null = [key for key, value in entry.items() if value is None]
+    assert null == [k for k in ENTRY_KEYS if k not in ("file", "frame", "dipole")]
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert "fock_rebuilt" not in file["0000"]
+        assert "energy" not in file["0000"].attrs
+
+
+def test_one_bad_structure_does_not_end_the_batch(run, tmp_path):
+    reporter = Listener()
+    unread = {"file": "bad.xyz", "frame": 3, "error": "expected 3 atoms, got 2"}
+    odd = Molecule(numbers=np.array([8, 1]), coords=_hydroxyl().coords, file="odd.xyz", frame=1)
+    molecules = [_fluoride(0), odd, _water(2)]
+    result = _predict(run, molecules, tmp_path / "out.h5", [unread], reporter)
+    assert result["n_structures"] == 1
+    assert result["converged"] is False
+    assert result["structures"][0]["frame"] == 2
+    assert result["failed"][0] == unread
+    first, second = result["failed"][1:]
+    assert (first["file"], first["frame"]) == ("hf.xyz", 0)
+    assert first["error"].startswith("expected elements the model was trained on (H, O), got F")
+    assert (second["file"], second["frame"]) == ("odd.xyz", 1)
+    assert "spin" in second["error"]
+    assert not second["error"].startswith("odd.xyz")
+    assert [w.split(":")[0] for w in reporter.warnings] == ["hf.xyz frame 0", "odd.xyz frame 1"]
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["0000"]
+
+
+def test_an_unexpected_error_is_listed_with_its_first_line(run, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("CUDA out of memory\nlong story")
+
+    monkeypatch.setattr(Model, "predict", broken)
+    result = _predict(run, [_water()], tmp_path / "out.h5")
+    assert result["failed"] == [{"file": "w.xyz", "frame": 0, "error": "CUDA out of memory"}]
+
+
+def test_a_model_that_cannot_be_read_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputError, match="expected a model"):
+        _predict(tmp_path / "none", [_water()], tmp_path / "out.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_seed_and_threads_give_the_same_file(run, tmp_path):
+    results = [_predict(run, [_water()], tmp_path / f"{k}.h5") for k in range(2)]
+    assert results[0]["structures"] == results[1]["structures"]
+
+
+def test_the_deadline_ends_between_structures_with_complete_files(run, tmp_path):
+    def molecules():
+        yield _water(0)
+        while True:  # endless without a deadline
+            yield _water(1)
+
+    result = _predict(run, molecules(), tmp_path / "out.h5", runtime=RUNTIME | {"max_time": 1.0})
+    assert result["stopped_by"] == "max_time"
+    assert result["converged"] is False
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file) == result["n_structures"] >= 1
+
+
+def test_ctrl_c_finishes_the_structure_and_keeps_both_files(run, tmp_path):
+    def molecules():
+        yield _water(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield _water(1)
+        yield _water(2)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        _predict(run, molecules(), tmp_path / "out.h5")
+    assert signal.getsignal(signal.SIGINT) == before
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["stopped_by"] == "interrupt"
+    assert result["n_structures"] == 1
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["0000"]
+
+
+# ---- label ------------------------------------------------------------------------------------
+
+
+def test_labels_are_pyscfs_converged_results(tmp_path):
+    molecules = [_water(0), _hydroxyl(1)]
+    result = _label(molecules, tmp_path / "labels.h5", conv_tol=1e-11)
+    assert list(result) == SUMMARY_KEYS
+    assert result == json.loads((tmp_path / "labels.json").read_text())
+    assert result["converged"] is True
+    with h5py.File(tmp_path / "labels.h5") as file:
+        groups = list(file.values())
+        for molecule, entry, group in zip(molecules, result["structures"], groups, strict=True):
+            mf = _scf(molecule)
+            assert entry["converged"] is True
+            assert group.attrs["converged"]
+            assert abs(entry["energy"] - mf.e_tot) < 1e-9
+            assert abs(group.attrs["energy"] - mf.e_tot) < 1e-9
+            assert 0 <= entry["energy_error_estimate"] < 1e-9
+            assert entry["orbital_gradient_rms"] < 1e-5
+            assert entry["residual_mae"] is None
+            np.testing.assert_allclose(group["fock"][:], mf.get_fock(), atol=1e-5)
+            np.testing.assert_allclose(
+                group["fock"][:], mf.get_fock(dm=group["density"][:]), atol=1e-9
+            )
+            np.testing.assert_allclose(group["mo_energy"][:], mf.mo_energy, atol=1e-5)
+            homo = [
+                e[n - 1] for e, n in zip(np.atleast_2d(mf.mo_energy), mf.mol.nelec, strict=False)
+            ]
+            np.testing.assert_allclose(np.atleast_1d(entry["homo"]), homo, atol=1e-5)
+    assert 0.75 <= result["structures"][1]["spin_square"] < 0.76
+    assert "spin_square" not in result["structures"][0]
+
+
+def test_an_scf_that_does_not_converge_is_a_result_marked_as_such(tmp_path):
+    reporter = Listener()
+    result = _label([_water()], tmp_path / "labels.h5", reporter=reporter, max_cycle=1)
+    entry = result["structures"][0]
+    assert result["converged"] is False
+    assert entry["converged"] is False
+    assert result["failed"] == []
+    assert entry["energy"] > _scf(_water()).e_tot + 1e-7
+    assert entry["energy_error_estimate"] > 0
+    assert "not converged" in reporter.warnings[0]
+    with h5py.File(tmp_path / "labels.h5") as file:
+        assert not file["0000"].attrs["converged"]
+
+
+def test_labels_go_past_a_bad_structure(tmp_path):
+    odd = Molecule(numbers=np.array([8, 1]), coords=_hydroxyl().coords, file="odd.xyz")
+    result = _label([odd, _water(1)], tmp_path / "labels.h5")
+    assert [entry["file"] for entry in result["failed"]] == ["odd.xyz"]
+    assert result["n_structures"] == 1
+
+
+def test_a_disk_that_refuses_ends_the_batch_with_one_line(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", full)
+    with pytest.raises(ComputationError, match="No space left on device"):
+        _label([_water()], tmp_path / "labels.h5")
+    assert list(tmp_path.iterdir()) == []
