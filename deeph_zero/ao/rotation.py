@@ -7,11 +7,16 @@ squares once per l.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from e3nn import o3
 from jaxtyping import Float
 from torch import Tensor
+
+from deeph_zero.ao.blocks import ao_rows
+from deeph_zero.ao.convention import rotation_to_network_axes
+from deeph_zero.ao.shells import BasisLayout
 
 
 def spherical_harmonics(l: int, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch m"]:
@@ -47,3 +52,31 @@ def wigner_d(l: int, rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*b
     points, inverse = (t.to(rotation.device) for t in _sample_points(l))
     rotated = spherical_harmonics(l, points @ rotation.mT)
     return (inverse @ rotated).mT
+
+
+def ao_rotation(
+    layout: BasisLayout, numbers: Sequence[int], rotation: Float[Tensor, "3 3"]
+) -> Float[Tensor, "nao nao"]:
+    """Matrix U that turns AO matrices along with the molecule: A -> U A U^T.
+
+    Args:
+        layout: Shells of the elements.
+        numbers: Atomic numbers, [natm].
+        rotation: Rotation or reflection in PySCF's axes: coordinates become coords @ rotation.T.
+
+    Returns:
+        Orthogonal [nao, nao] in PySCF's AO order, float64.
+
+    Raises:
+        InputError: If an element is not in the layout.
+    """
+    rows = ao_rows(layout, numbers)
+    nao = layout.nao(numbers)
+    full = torch.zeros(nao + 1, nao + 1, dtype=torch.float64)
+    in_axes = rotation_to_network_axes(rotation.double())
+    start = 0
+    for l in layout.slot_shells:
+        index = rows[:, start : start + 2 * l + 1]
+        full[index[:, :, None], index[:, None, :]] = wigner_d(l, in_axes)
+        start += 2 * l + 1
+    return full[:nao, :nao]
