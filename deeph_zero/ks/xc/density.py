@@ -18,9 +18,9 @@ from deeph_zero.ks.protocol import XCKind
 ZETA_THRESHOLD = torch.finfo(torch.float64).eps
 """libxc's smallest 1 +- zeta; below it the spin polarisation is constant (no derivative)."""
 TAU_FLOOR = 1e-20
-RHO_CEILING = 1e30
-REDUCED_CEILING = 1e24
-"""Largest sigma / rho^(8/3) and tau / rho^(5/3)."""
+RHO_CEILING = 1e15
+CEILING = 1e28
+"""Largest sigma / rho^3 and tau / rho^2: |grad rho| / rho = 3e6 where rho = 1e-15."""
 
 RS_FACTOR = (3 / (4 * torch.pi)) ** (1 / 3)
 
@@ -185,12 +185,11 @@ def _channel(
     rho = rho.clamp(threshold, RHO_CEILING)
     if sigma is None:
         return rho, None, None
-    rho53 = rho ** (5 / 3)
+    ceiling = CEILING * rho * rho
     # libxc's sigma threshold is the density threshold to the power 4/3, and it enters squared
-    sigma = sigma.clamp(min=threshold ** (8 / 3))
-    sigma = torch.minimum(sigma, REDUCED_CEILING * rho53 * rho)
+    sigma = torch.minimum(sigma.clamp(min=threshold ** (8 / 3)), ceiling * rho)
     if tau is not None:
-        tau = torch.minimum(tau.clamp(min=TAU_FLOOR), (REDUCED_CEILING * rho53).clamp(min=1.0))
+        tau = torch.minimum(tau.clamp(min=TAU_FLOOR), ceiling)
         sigma = torch.minimum(sigma, 8 * rho * tau)
     return rho, sigma, tau
 
