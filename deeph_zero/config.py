@@ -292,7 +292,7 @@ def _expected(info: FieldInfo) -> str:
     return _TYPE_NAMES.get(kind, "a section of settings") + _bounds(info)
 
 
-def _one_line(model: type[pydantic.BaseModel], error: Any) -> str:  # noqa: ANN401
+def _one_line(model: type[pydantic.BaseModel], error: Any) -> str:
     """Turn one pydantic error into our sentence."""
     path = [str(part) for part in error["loc"]]
     if not path:

@@ -120,7 +120,10 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"-o {path}: expected a run folder, this is a file; choose another -o")
     contents = [p for p in path.iterdir() if p.name != LOCK_NAME] if path.exists() else []
-    is_run = any((path / name).exists() for name in RUN_MARKS)
+    # a run killed early has no model yet, but nothing foreign either
+    is_run = bool(contents) and (
+        any((path / name).exists() for name in RUN_MARKS) or set(contents) <= set(_leavings(path))
+    )
     if resume and not is_run:
         there = "this folder holds none" if contents else "there is none"
         raise InputError(f"--resume: expected a run at {path}, {there}; leave --resume out")
@@ -153,12 +156,17 @@ def _check_writable(path: Path) -> None:
 
 
 def _clear_run(path: Path) -> None:
-    for name in RUN_FILES:
-        part = path / name
+    for part in _leavings(path):
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
+
+
+def _leavings(path: Path) -> list[Path]:
+    """What a run wrote, including the temporary names of a killed one."""
+    patterns = [form.format(name) for name in RUN_FILES for form in ("{}", "{}.new", ".{}.*.tmp")]
+    return [part for pattern in patterns for part in path.glob(pattern)]
 
 
 @contextlib.contextmanager
@@ -225,7 +233,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, data: Any) -> None:  # noqa: ANN401
+def write_json(path: Path, data: Any) -> None:
     """Write JSON as a whole; NaN and infinity become null, NumPy values plain ones.
 
     Args:
@@ -238,12 +246,12 @@ def write_json(path: Path, data: Any) -> None:  # noqa: ANN401
     write_text(path, to_json(data) + "\n")
 
 
-def to_json(data: Any) -> str:  # noqa: ANN401
+def to_json(data: Any) -> str:
     """Standard JSON text of ``data``, see :func:`write_json`."""
     return json.dumps(_plain(data), indent=1, allow_nan=False, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | np.generic):

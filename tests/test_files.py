@@ -214,6 +214,21 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
     assert names(run) == ["notes.txt"]
 
 
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_a_run_killed_early_is_still_a_run(tmp_path, option):
+    run = tmp_path / "run"
+    run.mkdir()
+    leavings = [".summary.json.17.tmp", "metrics.csv", "model.safetensors.new"]
+    for name in leavings:
+        (run / name).write_text("x")
+    with files.claim_output(run, kind="run", **{option: True}):
+        assert names(run) == ([".lock"] if option == "overwrite" else sorted([".lock", *leavings]))
+    (run / "thesis.tex").write_text("x")
+    (run / "metrics.csv").write_text("x")
+    with pytest.raises(InputError):
+        files.check_output(run, kind="run", **{option: True})
+
+
 def test_resume_keeps_everything(tmp_path):
     run = make_run(tmp_path / "run")
     before = tree(run)

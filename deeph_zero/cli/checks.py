@@ -1,21 +1,22 @@
 """Everything that can be found wrong before a command creates anything."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
-from deeph_zero.structures import BadFrame, read_structures
+from deeph_zero.structures import BadFrame, chemical_symbols, read_structures
 
 
 def read_and_check(
-    structures: Sequence[str], method: MethodConfig
+    structures: Sequence[str], method: MethodConfig, *, elements: Collection[int] | None = None
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read all frames and check each against basis, charge and spin.
 
     Args:
         structures: Files.
         method: Settings of the calculation.
+        elements: Atomic numbers a model knows; None means any.
 
     Returns:
         Usable molecules and bad frames, both in input order.
@@ -34,6 +35,7 @@ def read_and_check(
         key = (molecule.numbers.tobytes(), molecule.charge, molecule.spin)
         try:
             if key not in known:
+                _check_elements(molecule, elements)
                 _check_electrons_and_basis(molecule, method)
                 known.add(key)
             good.append(molecule)
@@ -71,6 +73,18 @@ def bad_frame(molecule: Molecule, error: Exception) -> BadFrame:
 def _first_of(bad: Sequence[BadFrame], what: str) -> str:
     rest = f" ({what}: this and {len(bad) - 1} more)" if len(bad) > 1 else ""
     return f"{bad[0]}{rest}"
+
+
+def _check_elements(molecule: Molecule, elements: Collection[int] | None) -> None:
+    if elements is None:
+        return
+    strange = [int(z) for z in molecule.numbers if int(z) not in elements]
+    if strange:
+        known = ", ".join(chemical_symbols[z] for z in elements)
+        raise InputError(
+            f"expected elements of the model ({known}), got {chemical_symbols[strange[0]]}; use a "
+            "model that was fitted to it"
+        )
 
 
 def _check_electrons_and_basis(molecule: Molecule, method: MethodConfig) -> None:

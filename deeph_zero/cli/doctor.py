@@ -30,7 +30,7 @@ OPTIONAL = {
 @click.command()
 @common_options
 @click.pass_obj
-def doctor(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401
+def doctor(invocation: Invocation, **options: Any) -> int:
     """Show versions and devices, and run a ten-second self-check.
 
     \b

@@ -38,7 +38,7 @@ FIT = (
 @overwrite_option
 @common_options
 @click.pass_obj
-def fit(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401
+def fit(invocation: Invocation, **options: Any) -> int:
     """Train a network on STRUCTURES without labels.
 
     One frame solves that molecule; many frames, or --samples displaced copies of them, give one
@@ -111,8 +111,8 @@ def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) ->
             command=command,
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    show.show_files(reporter, out)
-    reporter.message(f"next: deeph-zero predict {shlex.quote(str(out))} STRUCTURES")
+    if not options["as_json"]:
+        reporter.message(f"next: deeph-zero predict {shlex.quote(str(out))} STRUCTURES")
     # bad frames were left out on request, so they are no failure
     asked = {key: value for key, value in summary.items() if key != "failed"}
     show.require_success(

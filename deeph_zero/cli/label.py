@@ -29,7 +29,7 @@ from deeph_zero.config import LabelConfig
 @overwrite_option
 @common_options
 @click.pass_obj
-def label(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401
+def label(invocation: Invocation, **options: Any) -> int:
     """Converge the SCF of every frame of STRUCTURES and write the matrices.
 
     \b
@@ -78,6 +78,5 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
             command=command,
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    show.show_files(reporter, out)
     show.require_success(summary, out=out)
     return 0

@@ -86,7 +86,7 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
         0 success; 1 the computation did not reach what was asked; 2 wrong input; 130 Ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    verbose = any(re.fullmatch(r"-v+|--verbose", arg) for arg in args)
+    verbose = sum(arg.count("v") for arg in args if re.fullmatch(r"-v+|--verbose", arg))
     try:
         with warnings.catch_warnings():
             if not verbose:
@@ -99,7 +99,8 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt) as error:
-        if verbose and not isinstance(error, click.ClickException | KeyboardInterrupt):
+        # wrong input is explained by its line; where it was found is for developers
+        if verbose > isinstance(error, InputError | click.ClickException | KeyboardInterrupt):
             traceback.print_exc()
         text, code = explain(error)
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 """``deeph-zero predict``: Fock matrices, properties and certificates from a trained model."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -18,6 +18,10 @@ from deeph_zero.cli.options import (
 )
 from deeph_zero.config import PredictConfig
 from deeph_zero.errors import InputError
+from deeph_zero.molecule import Molecule
+
+if TYPE_CHECKING:
+    from deeph_zero.structures import BadFrame
 
 
 @click.command()
@@ -32,7 +36,7 @@ from deeph_zero.errors import InputError
 @overwrite_option
 @common_options
 @click.pass_obj
-def predict(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401
+def predict(invocation: Invocation, **options: Any) -> int:
     """Predict STRUCTURES with MODEL, a run folder or its model.safetensors.
 
     Writes Fock, overlap and density matrices, orbital energies and a certificate to an HDF5 file
@@ -62,7 +66,6 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     from deeph_zero.cli import show
     from deeph_zero.files import check_output, claim_output
     from deeph_zero.reporting import ConsoleReporter, configure_logging
-    from deeph_zero.structures import read_structures
 
     place = {
         "kind": "file",
@@ -73,10 +76,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     runtime.setup(config.runtime)
-    molecules, bad = read_structures(options["structures"], charge=config.charge, spin=config.spin)
-    if not molecules:
-        rest = f" (no structure can be used: this and {len(bad) - 1} more)" if bad[1:] else ""
-        raise InputError(f"{bad[0]}{rest}")
+    molecules, bad = _read(config, options)
     from deeph_zero.predict.run import run_predict
 
     with claim_output(out, **place):
@@ -90,9 +90,17 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
             command=command,
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    show.show_files(reporter, out)
-    asked = dict(summary)
-    if config.refine is None:
-        asked.pop("converged", None)  # nothing was asked to converge
-    show.require_success(asked, out=out)
+    show.require_success(summary, out=out)
     return 0
+
+
+def _read(
+    config: PredictConfig, options: dict[str, Any]
+) -> tuple[list[Molecule], "list[BadFrame]"]:
+    """Check the model first: what a structure needs depends on it."""
+    from deeph_zero.cli import checks
+    from deeph_zero.model import load
+
+    model = load(options["model"])
+    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
+    return checks.read_and_check(options["structures"], method, elements=model.elements)

@@ -60,7 +60,7 @@ def _timed(name: str, limit: float, function: Callable[[], float]) -> Check:
     return Check(name, value, limit, time.perf_counter() - start, error)
 
 
-def _water() -> Any:  # noqa: ANN401
+def _water() -> Any:
     from pyscf import gto
 
     return gto.M(atom=WATER, basis="def2-svp", verbose=0)
@@ -139,11 +139,11 @@ def rotation_deviation() -> float:
     return float((spectra[0] - spectra[1]).abs().max())
 
 
-def _turned(mol: Any, turn: np.ndarray) -> Any:  # noqa: ANN401
+def _turned(mol: Any, turn: np.ndarray) -> Any:
     return mol.copy().set_geom_(mol.atom_coords() @ turn.T, unit="Bohr")
 
 
-def _spectrum(network: Any, mol: Any) -> Any:  # noqa: ANN401
+def _spectrum(network: Any, mol: Any) -> Any:
     """Eigenvalues of the network's correction in the Löwdin basis, Eh."""
     import torch
     from pyscf import scf

@@ -37,10 +37,12 @@ def show_summary(
     if len(structures) > MAX_ROWS:
         reporter.message(f"... and {len(structures) - MAX_ROWS} more in {_summary_path(out)}")
     builds, seconds = summary.get("fock_builds"), summary.get("wall_time_s") or 0.0
-    reporter.message(f"{builds} Fock builds, {seconds:.1f} s, stopped by: {summary['stopped_by']}")
+    stopped = f", stopped by: {summary['stopped_by']}" if summary.get("stopped_by") else ""
+    reporter.message(f"{builds} Fock builds, {seconds:.1f} s{stopped}")
+    _show_files(reporter, out)
 
 
-def show_files(reporter: Reporter, out: Path) -> None:
+def _show_files(reporter: Reporter, out: Path) -> None:
     """Say where the files are."""
     if out.is_dir():
         names = ", ".join(sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))

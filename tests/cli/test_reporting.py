@@ -1,0 +1,97 @@
+"""What people see: bar on a terminal, lines elsewhere, nothing where it was not asked for."""
+
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from deeph_zero import reporting
+from deeph_zero.reporting import ConsoleReporter, Reporter, SilentReporter, configure_logging
+
+
+def work(reporter: Reporter) -> None:
+    with reporter.task("training", 3) as task:
+        for step in range(3):
+            task.advance(loss=0.123456 / (step + 1), note="x")
+    reporter.message("done [bold] with\nit")
+    reporter.table("title", ["name", "value"], [["a", "1.5"], ["b", "-2"]])
+
+
+def test_plain_lines(capfd):
+    work(ConsoleReporter())
+    out, err = capfd.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0].startswith("training: 3/3  0 s  loss 0.0412  note x")
+    assert lines[1] == "done [bold] with it"
+    assert [line.split() for line in lines[2:]] == [
+        ["title"], ["name", "value"], ["a", "1.5"], ["b", "-2"],
+    ]  # fmt: skip
+    assert "\x1b" not in out
+
+
+def test_plain_lines_are_rare(capfd, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    with ConsoleReporter().task("steps") as task:
+        for _ in range(100):
+            now[0] += 0.11
+            task.advance()
+    assert [line.split()[1] for line in capfd.readouterr().out.splitlines()] == ["46", "92", "100"]
+
+
+def test_bar_on_a_terminal(monkeypatch):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(reporting, "Console", lambda **_: terminal)
+    work(ConsoleReporter())
+    assert "3/3" in screen.getvalue()
+    assert "loss 0.0412" in screen.getvalue()
+    assert "\x1b[" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("settings", "out", "err"),
+    [
+        ({"json": True}, 0, ["done [bold] with it", "warning: look"]),
+        ({"quiet": True}, 0, ["warning: look"]),
+        ({"json": True, "quiet": True}, 0, ["warning: look"]),
+    ],
+)
+def test_silence(capfd, settings, out, err):
+    reporter = ConsoleReporter(**settings)
+    work(reporter)
+    reporter.warning("look")
+    captured = capfd.readouterr()
+    assert len(captured.out) == out
+    assert captured.err.splitlines() == err
+
+
+def test_silent_reporter(capfd):
+    work(SilentReporter())
+    SilentReporter().warning("look")
+    assert capfd.readouterr() == ("", "")
+    assert isinstance(SilentReporter(), Reporter)
+    assert isinstance(ConsoleReporter(), Reporter)
+
+
+def test_long_lines_are_not_wrapped(capfd):
+    ConsoleReporter().message("word " * 100)
+    assert capfd.readouterr().out.count("\n") == 1
+
+
+@pytest.mark.parametrize(("verbosity", "lines"), [(-1, 1), (0, 2), (1, 3), (2, 4)])
+def test_log_levels(capfd, verbosity, lines):
+    configure_logging(verbosity)
+    configure_logging(verbosity)
+    log = logging.getLogger("deeph_zero.part")
+    log.debug("fine")
+    log.info("news")
+    log.warning("a gap closes:\n%s", 0.001)
+    log.error("gone")
+    err = capfd.readouterr().err.splitlines()
+    assert err[-1] == "error: gone"
+    if verbosity == 0:
+        assert err[0] == "warning: a gap closes: 0.001"
+    assert len(err) == lines + (verbosity > 0)
