@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from deeph_zero import __version__
 from deeph_zero.config import MethodConfig
@@ -14,7 +16,6 @@ from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
 from deeph_zero.runtime import Runtime
-from deeph_zero.types import AOMatrix
 
 FORMAT_VERSION = 1
 """Of ``summary.json`` and of the JSON beside HDF5 files."""
@@ -120,7 +121,7 @@ def prediction_arrays(prediction: Prediction) -> tuple[dict[str, Any], dict[str,
 def label_arrays(
     molecule: Molecule,
     result: SCFResult,
-    overlap: AOMatrix,
+    overlap: Float[Tensor, "nao nao"],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Datasets and attributes of a label's HDF5 group.
 

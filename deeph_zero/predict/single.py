@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.system import KSInfo
@@ -46,7 +48,7 @@ class Prediction:
     molecule: Molecule
     info: KSInfo
     fock: AOMatrix
-    overlap: AOMatrix
+    overlap: Float[Tensor, "nao nao"]
     dm: AOMatrix
     fock_rebuilt: AOMatrix | None
     mo_energy: OrbitalEnergies
@@ -62,7 +64,7 @@ class Prediction:
     fock_builds: int
 
 
-def refine(ks: KohnSham, dm: torch.Tensor, tol: float) -> SCFResult:
+def refine(ks: KohnSham, dm: Tensor, tol: float) -> SCFResult:
     """Finish a density with SCF.
 
     Args:
@@ -87,8 +89,8 @@ def refine(ks: KohnSham, dm: torch.Tensor, tol: float) -> SCFResult:
 def assemble(
     molecule: Molecule,
     ks: KohnSham,
-    fock: torch.Tensor,
-    dm: torch.Tensor,
+    fock: Tensor,
+    dm: Tensor,
     refined: SCFResult | None,
     *,
     certificate: bool,
@@ -137,9 +139,7 @@ def assemble(
     )
 
 
-def canonical_orbitals(
-    ks: KohnSham, result: Prediction
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def canonical_orbitals(ks: KohnSham, result: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     """Coefficients, energies and occupations of P̂, occupied first, each space by energy."""
     device = ks.data.ovlp.device
     assert result.fock_rebuilt is not None
