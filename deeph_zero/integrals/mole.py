@@ -10,6 +10,7 @@ import difflib
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -240,6 +241,9 @@ def _ecp_name(basis: str) -> str:
 def _covers(basis: str, z: int) -> bool:
     """Whether PySCF can load this basis set for element ``z``."""
     try:
+        if Path(basis).is_file():
+            # PySCF gives an element missing in a file the functions of another one, silently
+            return bool(gto.basis.parse_nwchem.load(basis, elements.ELEMENTS[z]))
         with _quiet():
             return bool(gto.basis.load(basis, elements.ELEMENTS[z]))
     except (BasisNotFoundError, LookupError, OSError, ValueError, AttributeError, AssertionError):
@@ -263,6 +267,8 @@ def _check_known(
     if plain not in ALIAS and not any(_covers(basis, z) for z in (1, 6, 8, 26, 53)):
         near = _nearest_basis(plain)
         hint = f"did you mean {near!r}?" if near else "use a name from PySCF's basis library"
+        if Path(basis).is_file():
+            hint = "a file needs NWChem's format with a '#BASIS SET:' line before every element"
         msg = f"{where}expected a basis set PySCF knows, got {option} {basis!r}; {hint}"
         raise InputError(msg)
     names = ", ".join(elements.ELEMENTS[z] for z in missing)

@@ -229,8 +229,14 @@ def test_basis_checks_work_without_a_molecule():
 
 def test_basis_from_a_file(tmp_path):
     path = tmp_path / "mine.nw"
-    path.write_text("BASIS\nH S\n  1.3 0.5\n  0.2 0.6\nEND\n")
+    path.write_text("#BASIS SET: (2s) -> [1s]\nH    S\n  1.3 0.5\n  0.2 0.6\nEND\n")
     mol = build_mole(molecule([1, 1], [[0, 0, 0], [0, 0.1, 1.4]]), basis=str(path))
     assert mol.nao_nr() == 2
+    # exponents 0.4 to 2.6 in steps of 2: ceil(log2(1 + 2.6 / 0.4)) = 3
+    assert auxbasis_name(mol, "pbe") == "even-tempered(3s)"
+    # PySCF itself would hand oxygen the functions of hydrogen
     with pytest.raises(InputError, match="no functions for O"):
         valid_basis(str(path), [1, 8])
+    path.write_text("H S\n 1.3 1.0\n")
+    with pytest.raises(InputError, match="'#BASIS SET:' line before every element"):
+        valid_basis(str(path), [1])
