@@ -135,6 +135,13 @@ class Scales(torch.nn.Module):
         node = node.flatten(-2) @ self.irreps.matrix.to(node)
         return node, edge.flatten(-2) @ self.frame.matrix.to(edge)
 
+    def filled(self, x: NetworkInputs) -> tuple[Tensor, Tensor]:
+        """Which components of :meth:`targets` exist for the elements of each node and pair."""
+        ones = torch.ones(len(x.transpose), dtype=x.distances.dtype, device=x.distances.device)
+        node, edge = (block.flatten(-2) for block in x.blocks(ones))
+        node = node @ self.irreps.matrix.abs().to(node)
+        return node > 0, edge @ self.frame.matrix.abs().to(edge) > 0
+
 
 class _Moments:
     """Count, sum and sum of squares per class (element or pair), matrix and component."""

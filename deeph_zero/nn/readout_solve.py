@@ -16,6 +16,9 @@ from deeph_zero.nn.model import FockNetwork
 _MIN_STRENGTH = 1e-3
 """Pairs whose cutoff and overlap factor is below this carry no information for the fit."""
 
+_TINY = 1e-30
+"""Keeps all-zero features (a lone atom's vectors) from dividing by zero."""
+
 
 @torch.no_grad()
 def solve_readout(
@@ -33,56 +36,69 @@ def solve_readout(
         corrections: Wanted Delta_H per molecule, Eh, in the same order.
         ridge: Penalty on the change of the weights, relative to the mean squared feature.
     """
-    node_rows: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = []
-    pair_rows: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = []
-    for x, correction in zip(inputs, corrections, strict=True):
-        node, pair = _rows(model, x.to(dtype=model.dtype), correction)
-        node_rows.append(node)
-        pair_rows.append(pair)
-    for readout, rows in ((model.node_out, node_rows), (model.pair_out, pair_rows)):
+    rows = [
+        _rows(model, x.to(dtype=model.dtype), c) for x, c in zip(inputs, corrections, strict=True)
+    ]
+    for part, readout in enumerate((model.node_out, model.pair_out)):
         for k, weight in enumerate(readout.weights):
-            features, residual, importance = (
-                torch.cat([_samples(row[part][k]) for row in rows]) for part in range(3)
-            )
-            change = _ridge(features, residual, importance[:, :1], ridge)
+            samples = [row[part][k] for row in rows]
+            change = _ridge(*(torch.cat(parts) for parts in zip(*samples, strict=True)), ridge)
             weight[: len(change)] += change.to(weight)
+
+
+_Samples = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Features [n, c], residual [n, out], filled [n, out], importance [n, 1]."""
 
 
 def _rows(
     model: FockNetwork, x: NetworkInputs, correction: Tensor
-) -> tuple[tuple[list[Tensor], ...], tuple[list[Tensor], ...]]:
-    """(features, residual, weight) of one molecule per type, on nodes and on pairs, unit scales."""
-    node_features, pair_features = model.features(x)
-    node, pair = model.scales.targets(
-        x.to(dtype=torch.float64), correction.to(x.distances.device).double()
-    )
-    species = model.scales.species(x.numbers)
+) -> tuple[list[_Samples], list[_Samples]]:
+    """Regression samples of one molecule per irrep type, on nodes and on pairs, unit scales."""
+    scales, exact = model.scales, x.to(dtype=torch.float64)
+    node, pair = scales.targets(exact, correction.to(x.distances.device).double())
+    node_filled, pair_filled = scales.filled(exact)
+    species = scales.species(x.numbers)
     i, j = x.edge_index
-    strength = (x.envelope * x.decay).double()[:, None]
-    node = node / model.scales.node_out[species].double()
-    pair = pair / (
-        model.scales.pair_out[species[i], species[j]].double() * strength.clamp(min=_MIN_STRENGTH)
-    )
-    node_wanted = model.split_nodes(node)
-    pair_wanted = model.split_pairs(pair)
-    node_now, pair_now = model.node_out(node_features), model.pair_out(pair_features)
-    node_weight = [torch.ones_like(t) for t in node_wanted]
-    pair_weight = [strength.view(-1, *[1] * (t.ndim - 1)).expand_as(t) for t in pair_wanted]
-    return (
-        (node_features, [w - n for w, n in zip(node_wanted, node_now, strict=True)], node_weight),
-        (pair_features, [w - n for w, n in zip(pair_wanted, pair_now, strict=True)], pair_weight),
-    )
+    strength = (exact.envelope * exact.decay)[:, None].clamp(min=_MIN_STRENGTH)
+    node = node / scales.node_out[species].double()
+    pair = pair / (scales.pair_out[species[i], species[j]].double() * strength)
+    node_features, pair_features = model.features(x)
+    out, unit = [], torch.ones_like(node[:, :1])
+    for features, readout, split, wanted, filled, weight in (
+        (node_features, model.node_out, model.split_nodes, node, node_filled, unit),
+        (pair_features, model.pair_out, model.split_pairs, pair, pair_filled, strength),
+    ):
+        parts = zip(features, readout(features), split(wanted), split(filled.double()), strict=True)
+        out.append([_samples(f, now, w, m, weight) for f, now, w, m in parts])
+    return out[0], out[1]
 
 
-def _samples(x: Tensor) -> Tensor:
-    return x.double().reshape(-1, x.shape[-1])
+def _samples(
+    features: Tensor, now: Tensor, wanted: Tensor, filled: Tensor, weight: Tensor
+) -> _Samples:
+    weight = weight.view(-1, *[1] * (wanted.ndim - 1)).expand(*wanted.shape[:-1], 1)
+    residual, mask = wanted - now, filled > 0
+    flat = [t.reshape(-1, t.shape[-1]) for t in (features.double(), residual, mask, weight)]
+    return flat[0], flat[1], flat[2], flat[3]
 
 
-def _ridge(features: Tensor, residual: Tensor, importance: Tensor, ridge: float) -> Tensor:
-    """Smallest change of weights W with features W ~ residual, rows weighted by importance."""
-    a, b = features * importance, residual * importance
-    if a.numel() == 0 or b.shape[-1] == 0:
-        return features.new_zeros(features.shape[1], residual.shape[1])
-    u, s, vt = torch.linalg.svd(a, full_matrices=False)
-    damped = s / (s.square() + ridge * a.square().sum() / len(a))
-    return vt.mT @ (damped[:, None] * (u.mT @ b))
+def _ridge(
+    features: Tensor, residual: Tensor, filled: Tensor, importance: Tensor, ridge: float
+) -> Tensor:
+    """Smallest change of weights W with features W ~ residual, on the filled samples only.
+
+    Output channels with the same filled samples (same shells present) are solved together.
+    """
+    change = features.new_zeros(features.shape[1], residual.shape[1])
+    if features.numel() == 0 or residual.numel() == 0:
+        return change
+    patterns, member = torch.unique(filled, dim=1, return_inverse=True)
+    for p in range(patterns.shape[1]):
+        rows, cols = patterns[:, p], (member == p).nonzero()[:, 0]
+        if not bool(rows.any()):
+            continue
+        a, b = (features * importance)[rows], (residual * importance)[rows][:, cols]
+        u, s, vt = torch.linalg.svd(a, full_matrices=False)
+        damped = s / (s.square() + ridge * a.square().sum() / len(a) + _TINY)
+        change[:, cols] = vt.mT @ (damped[:, None] * (u.mT @ b))
+    return change

@@ -1,0 +1,99 @@
+"""Molecules with PySCF integrals and random density-like matrices; small networks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from pyscf import gto
+
+from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+
+SHELLS = {1: (0, 0, 1), 6: (0, 0, 0, 1, 1, 2), 7: (0, 0, 0, 1, 1, 2), 8: (0, 0, 0, 1, 1, 2)}
+TZVP = {1: (0, 0, 0, 1), 8: (0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One molecule and its input matrices, so that a test can transform both alike."""
+
+    layout: BasisLayout
+    numbers: list[int]
+    coords: torch.Tensor
+    matrices: PhysicsMatrices
+    charge: int = 0
+    spin: int = 0
+
+    def inputs(self, cutoff=14.0, dtype=torch.float64):
+        return prepare_inputs(
+            self.layout,
+            self.numbers,
+            self.coords,
+            self.charge,
+            self.spin,
+            self.matrices,
+            cutoff=cutoff,
+            dtype=dtype,
+        )
+
+    def transformed(self, u, coords, numbers=None):
+        def turn(m):
+            return u @ m @ u.mT
+
+        fields = {k: turn(v) for k, v in vars(self.matrices).items()}
+        return dataclasses.replace(
+            self, coords=coords, numbers=numbers or self.numbers, matrices=PhysicsMatrices(**fields)
+        )
+
+
+@pytest.fixture(scope="session")
+def make_case():
+    def build(atom, *, basis="def2-svp", channels=1, charge=0, spin=0, seed=0):
+        shells = TZVP if basis == "def2-tzvp" else SHELLS
+        layout = BasisLayout.from_shells(shells)
+        mol = gto.M(atom=atom, basis=basis, charge=charge, spin=spin, verbose=0)
+        nao = mol.nao
+        g = torch.Generator().manual_seed(seed)
+        lead = () if channels == 1 else (2,)
+        ovlp = torch.tensor(mol.intor("int1e_ovlp"))
+
+        def some():
+            m = torch.randn(*lead, nao, nao, generator=g, dtype=torch.float64)
+            return (m + m.mT) * ovlp
+
+        matrices = PhysicsMatrices(
+            ovlp=ovlp,
+            hcore=torch.tensor(mol.intor("int1e_kin") + mol.intor("int1e_nuc")),
+            dm0=some(),
+            fock0=some(),
+            ddm0=some(),
+        )
+        return Case(
+            layout,
+            [int(z) for z in mol.atom_charges()],
+            torch.tensor(np.array(mol.atom_coords())),
+            matrices,
+            charge,
+            spin,
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_network():
+    """A tiny float64 network whose readout is not zero."""
+
+    def build(layout, *, size="tiny", cutoff=14.0, seed=1, **options):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net = FockNetwork(default_spec(layout, size, cutoff=cutoff, **options)).double()
+            for readout in (net.node_out, net.pair_out):
+                for p in readout.parameters():
+                    torch.nn.init.normal_(p, std=0.1)
+        return net
+
+    return build
