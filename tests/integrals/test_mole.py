@@ -237,6 +237,6 @@ def test_basis_from_a_file(tmp_path):
     # PySCF itself would hand oxygen the functions of hydrogen
     with pytest.raises(InputError, match="no functions for O"):
         valid_basis(str(path), [1, 8])
-    path.write_text("H S\n 1.3 1.0\n")
+    path.write_text("BASIS\nH S\n 1.3 1.0\nEND\n")
     with pytest.raises(InputError, match="'#BASIS SET:' line before every element"):
         valid_basis(str(path), [1])
