@@ -68,7 +68,7 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
         bad = []
     from deeph_zero.predict.label import run_label
 
-    with claim_output(out, **place):
+    with claim_output(out, **place), show.keeping(out):
         summary = run_label(
             config,
             molecules,

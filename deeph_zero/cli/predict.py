@@ -79,7 +79,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     molecules, bad = _read(config, options)
     from deeph_zero.predict.run import run_predict
 
-    with claim_output(out, **place):
+    with claim_output(out, **place), show.keeping(out):
         summary = run_predict(
             options["model"],
             molecules,

@@ -1,6 +1,7 @@
 """The results of a command: the table at the end, the JSON, and the exit line."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,28 @@ def require_success(summary: Mapping[str, Any], *, out: Path, cure: str = "") ->
     if not summary.get("converged", True):
         entries = summary.get("structures") or []
         count = sum(entry.get("converged") is False for entry in entries)
+        stopped = f", stopped by {summary['stopped_by']}" if summary.get("stopped_by") else ""
         raise ComputationError(
-            f"not converged: {count} of {len(entries)} structures, stopped by "
-            f"{summary.get('stopped_by')}; the result is kept in {out}{cure}"
+            f"not converged: {count} of {len(entries)} structures{stopped}; "
+            f"the result is kept in {out}{cure}"
         )
+
+
+@contextlib.contextmanager
+def keeping(out: Path) -> Iterator[None]:
+    """Say after Ctrl-C that the structures done so far are kept.
+
+    Args:
+        out: HDF5 file, written by the engine before it lets Ctrl-C through.
+
+    Raises:
+        KeyboardInterrupt: The same, with the sentence.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"; the structures done so far are kept in {out}" if out.exists() else ""
+        raise KeyboardInterrupt(f"interrupted{kept}") from None
 
 
 def _row(entry: Mapping[str, Any]) -> list[str]:

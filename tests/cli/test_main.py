@@ -3,7 +3,9 @@
 # ruff: noqa: ARG001  (fixtures act by being there)
 import errno
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -199,6 +201,24 @@ def test_interrupt_of_label(folder, run, engine):
     engine.error = KeyboardInterrupt()
     result = run("label", "good.xyz")
     assert (result.code, result.err) == (130, "error: interrupted\n")
+
+
+def test_interrupt_of_real_labels_keeps_what_is_done(folder, run, monkeypatch):
+    from deeph_zero.predict import label
+
+    def once(molecule, method, **settings):
+        """Ctrl-C while the second frame is being prepared."""
+        if molecule.frame == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(molecule, method, **settings)
+
+    original = label.kohn_sham
+    monkeypatch.setattr(label, "kohn_sham", once)
+    result = run("label", "frames.xyz", "--basis", "sto-3g", "--grid-level", "0", "-o", "l.h5")
+    assert result.code == 130
+    assert result.err == ("error: interrupted; the structures done so far are kept in l.h5\n")
+    with h5py.File(folder / "l.h5") as h5:
+        assert list(h5) == ["0000", "0001"]
 
 
 class OutOfMemoryError(RuntimeError):
