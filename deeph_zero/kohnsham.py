@@ -1,6 +1,6 @@
 """``dz.KohnSham``: the Kohn-Sham layer of a PySCF molecule or mean-field object."""
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
@@ -43,7 +43,7 @@ class KohnSham(KohnShamLayer):
         device: str = "cpu",
         break_symmetry: bool = False,
         **limits: Any,
-    ) -> Self:
+    ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
 
         Args:

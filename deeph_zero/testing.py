@@ -1,0 +1,49 @@
+"""Assertions shared by our tests and by anyone who extends the package."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from deeph_zero.types import AOMatrix
+
+
+def assert_fock_is_gradient(
+    energy_and_fock: Callable[[AOMatrix], tuple[Tensor, AOMatrix]],
+    dm: AOMatrix,
+    *,
+    step: float = 1e-3,
+    rtol: float = 1e-7,
+    seed: int = 0,
+) -> None:
+    """Check that F is the derivative of E along random symmetric directions, numerically.
+
+    Five-point central differences (error of order step⁴) along directions that scale with the
+    density matrix itself, P → P + t (A P + P Aᵀ), so that densities stay sums of orbitals to
+    first order.
+
+    Args:
+        energy_and_fock: Returns (E, F) at a density matrix, e.g. a ``KohnSham`` layer.
+        dm: Symmetric density matrix at which to compare.
+        step: Largest displacement t.
+        rtol: Relative tolerance on the directional derivative.
+        seed: Of the random directions.
+
+    Raises:
+        AssertionError: If they differ, or if the tested number is zero.
+    """
+    __tracebackhide__ = True
+    generator = torch.Generator().manual_seed(seed)
+    _, fock = energy_and_fock(dm)
+    for _ in range(3):
+        a = 0.1 * torch.randn(dm.shape, generator=generator, dtype=dm.dtype).to(dm.device)
+        direction = a @ dm + dm @ a.mT
+        points = [float(energy_and_fock(dm + t * step * direction)[0]) for t in (1, -1, 2, -2)]
+        numeric = (8 * (points[0] - points[1]) - (points[2] - points[3])) / (12 * step)
+        claimed = float((fock * direction).sum())
+        if claimed == 0.0:
+            raise AssertionError("the tested derivative is zero; choose another density")
+        if abs(claimed - numeric) > rtol * max(abs(numeric), 1.0):
+            raise AssertionError(
+                f"fock is not dE/dP: tr(F dP) = {claimed:.12g} Eh, differences give {numeric:.12g}"
+            )

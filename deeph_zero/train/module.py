@@ -1,0 +1,247 @@
+"""The training step: network → H → label-free loss, with the teacher's builds between epochs."""
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from deeph_zero.errors import ComputationError
+from deeph_zero.nn.inputs import NetworkInputs, collate
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.readout import solve_readout
+from deeph_zero.train.losses import LOSSES, LossValue
+from deeph_zero.train.plan import Plan
+from deeph_zero.train.problem import Problem
+
+MAX_BAD_STEPS = 20
+"""Steps in a row without a finite gradient before training gives up."""
+START_BUILDS = 2
+"""Builds per geometry before training; the second makes the first extrapolated target."""
+GRADIENT_CLIP = 10.0
+"""Largest gradient norm, as a multiple of its running average."""
+
+
+class FitModule(pl.LightningModule):
+    """Trains a Fock network on its geometries without labels."""
+
+    def __init__(self, network: FockNetwork, problems: list[Problem], plan: Plan) -> None:
+        """Bind network and geometries.
+
+        Args:
+            network: The model.
+            problems: Its geometries, calibrated and with started teachers.
+            plan: Loss and schedule.
+        """
+        super().__init__()
+        self.network = network
+        self.plan = plan
+        # Lightning would walk through a plain list of our objects on every device move
+        self._problems = tuple(problems)
+        self._loss = LOSSES[plan.loss]
+        self._collated: dict[tuple[int, ...], NetworkInputs] = {}
+        self._gradients = [math.inf] * len(problems)
+        self._residuals = [math.inf] * len(problems)
+        self._mean_norm = 0.0
+        self._bad_in_a_row = 0
+        self.skipped_steps = 0
+        self.converged = False
+        self.earlier_builds = 0
+        self.build_seconds = 0.0
+
+    def start(self, *, calibrate: bool) -> None:
+        """First builds of every teacher; from them the network's input and output scales.
+
+        Args:
+            calibrate: Set the scales; false for a network that was trained before.
+        """
+        begin, before = time.monotonic(), self.fock_builds
+        for problem in self._problems:
+            for _ in range(START_BUILDS):
+                problem.teacher.advance()
+        spent = max(1, self.fock_builds - before)
+        self.build_seconds = (time.monotonic() - begin) / spent
+        if calibrate:
+            self.network.calibrate([p.inputs for p in self._problems], self._corrections())
+
+    def _corrections(self) -> list[Tensor]:
+        return [p.teacher.target - p.fock0 for p in self._problems]
+
+    def refit(self) -> None:
+        """Solve the readout in closed form for the teachers' present targets."""
+        if self.plan.ridge is not None:
+            inputs = [p.inputs for p in self._problems]
+            solve_readout(self.network, inputs, self._corrections(), ridge=self.plan.ridge)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The geometries, in input order."""
+        return self._problems
+
+    @property
+    def fock_builds(self) -> int:
+        """Every build so far, those before a resume included."""
+        return self.earlier_builds + sum(p.ks.fock_builds for p in self._problems)
+
+    def on_train_epoch_start(self) -> None:
+        """Spend the teacher's builds: one per geometry and epoch until its target is confirmed."""
+        if self.plan.loss != "fixed-point":
+            return
+        for problem in self._problems:
+            problem.teacher.advance()
+
+    def training_step(self, batch: list[int], batch_idx: int) -> Tensor | None:
+        """Mean loss of a batch of geometries; None (no update) when it is not finite.
+
+        Args:
+            batch: Positions of the geometries.
+            batch_idx: Not used.
+
+        Returns:
+            The loss.
+        """
+        del batch_idx
+        values = [
+            self._loss(self._problems[k], self._problems[k].hamiltonian(correction))
+            for k, correction in zip(batch, self.network(self._inputs(batch)), strict=True)
+        ]
+        for k, value in zip(batch, values, strict=True):
+            self._gradients[k] = value.gradient
+            self._residuals[k] = value.residual
+        loss = torch.stack([v.loss for v in values]).mean()
+        self._log_step(loss, values)
+        if not bool(torch.isfinite(loss)):
+            self._skip()
+            return None
+        return loss
+
+    def _log_step(self, loss: Tensor, values: list[LossValue]) -> None:
+        self.log("loss", loss.detach(), batch_size=len(values))
+        for name in ("residual", "gradient"):
+            mean = sum(getattr(v, name) for v in values) / len(values)
+            self.log(name, mean, batch_size=len(values))
+        self.log("fock_builds", float(self.fock_builds))
+        if self.plan.loss == "fixed-point":
+            worst = max(p.teacher.residual for p in self._problems)
+            self.log("teacher", worst)
+
+    def _inputs(self, batch: list[int]) -> NetworkInputs:
+        key = tuple(batch)
+        if key in self._collated:
+            return self._collated[key]
+        inputs = collate([self._problems[k].inputs for k in batch])
+        if len(self._problems) <= len(batch):
+            self._collated[key] = inputs  # few geometries: the same batch every step
+        return inputs
+
+    def on_train_epoch_end(self) -> None:
+        """With few geometries: refit, and stop when every orbital gradient is small enough."""
+        if not self.plan.check:
+            return
+        if self.plan.ridge is not None:
+            self.refit()
+            self._measure()
+        if max(self._gradients) <= self.plan.tol and self._confirm():
+            self.converged = True
+            self.trainer.should_stop = True
+
+    def _measure(self) -> None:
+        """Residual and estimated gradient of every geometry, without a build."""
+        with torch.no_grad():
+            corrections = self.network(self._inputs(list(range(len(self._problems)))))
+            for k, (problem, correction) in enumerate(
+                zip(self._problems, corrections, strict=True)
+            ):
+                value = self._loss(problem, problem.hamiltonian(correction))
+                self._residuals[k] = value.residual
+                # an unconfirmed target says nothing below its own residual
+                self._gradients[k] = max(value.gradient, problem.teacher.residual)
+
+    def _confirm(self) -> bool:
+        """One build per geometry at the network's own density."""
+        if self.plan.loss != "fixed-point":
+            return True
+        with torch.no_grad():
+            corrections = self.network(self._inputs(list(range(len(self._problems)))))
+        done = True
+        for problem, correction in zip(self._problems, corrections, strict=True):
+            dm = problem.ks.density(problem.hamiltonian(correction))
+            built = problem.ks.build(dm)
+            done = done and problem.teacher.rms(built.fock, dm) <= self.plan.tol
+            problem.teacher.offer(dm, built.fock, float(built.energy))
+        return done
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Adam with a warm-up and a cosine decay to a hundredth, advanced per step."""
+        plan = self.plan
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), eps=1e-10
+        )
+
+        def factor(step: int) -> float:
+            if step < plan.warmup:
+                return (step + 1) / plan.warmup
+            done = min(1.0, (step - plan.warmup) / max(1, plan.total_steps - plan.warmup))
+            return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * done))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip to a multiple of the running norm; a gradient with NaN or infinity is dropped."""
+        del optimizer, gradient_clip_val, gradient_clip_algorithm
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        grads = [p.grad for p in parameters if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+        if not math.isfinite(norm):
+            for p in parameters:
+                p.grad = None  # Adam leaves parameters without a gradient alone
+            self._skip()
+            return
+        self._bad_in_a_row = 0
+        limit = GRADIENT_CLIP * self._mean_norm
+        if 0.0 < limit < norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, torch.tensor(norm))
+            norm = limit
+        self._mean_norm = norm if self._mean_norm == 0.0 else 0.9 * self._mean_norm + 0.1 * norm
+
+    def _skip(self) -> None:
+        self.skipped_steps += 1
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= MAX_BAD_STEPS:
+            raise ComputationError(
+                f"{MAX_BAD_STEPS} training steps in a row had no finite gradient; "
+                "leave out unusual geometries, or try --loss fixed-point"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the teachers' memory and the counters."""
+        checkpoint["fit"] = {
+            "teachers": [p.teacher.state() for p in self._problems],
+            "gradients": self._gradients,
+            "residuals": self._residuals,
+            "mean_norm": self._mean_norm,
+            "skipped": self.skipped_steps,
+            "fock_builds": self.fock_builds,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Undo :meth:`on_save_checkpoint`."""
+        state = checkpoint["fit"]
+        for problem, teacher in zip(self._problems, state["teachers"], strict=True):
+            problem.teacher.restore(teacher)
+        self._gradients = list(state["gradients"])
+        self._residuals = list(state["residuals"])
+        self._mean_norm = state["mean_norm"]
+        self.skipped_steps = state["skipped"]
+        self.earlier_builds = state["fock_builds"]

@@ -1,0 +1,92 @@
+"""How long, how fast and on what loss to train: every default of ``fit`` in one place."""
+
+import dataclasses
+
+from deeph_zero.config import FitConfig
+
+DEFAULT_LOSS = "fixed-point"
+"""What ``--loss auto`` means; docs/training.md has the measurement behind it."""
+
+STEPS_ALONE = 10
+"""Steps per epoch of a single geometry: between two of them the teacher spends one build."""
+
+MAX_CHECKED = 8
+"""Up to so many geometries, training stops as soon as all of them are converged."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The schedule of a run.
+
+    Attributes:
+        loss: A key of :data:`~deeph_zero.train.losses.LOSSES`.
+        epochs: Passes over the geometries, at most.
+        max_steps: Optimiser steps, at most; -1 for no limit.
+        total_steps: Length of the learning-rate schedule.
+        batch_size: Geometries per step.
+        repeats: How often an epoch visits each geometry.
+        learning_rate: Peak of the schedule.
+        warmup: Steps of linear warm-up.
+        tol: Orbital-gradient rms at which a geometry is converged, Eh.
+        check: Stop as soon as every geometry is converged.
+        limit: What ends the run otherwise, for ``stopped_by``.
+        ridge: Regularisation of the closed-form readout; None trains by gradient alone.
+    """
+
+    loss: str
+    epochs: int
+    max_steps: int
+    total_steps: int
+    batch_size: int
+    repeats: int
+    learning_rate: float
+    warmup: int
+    tol: float
+    check: bool
+    limit: str
+    ridge: float | None
+
+
+def make_plan(config: FitConfig, n_geometries: int) -> Plan:
+    """Resolve the settings of a run for its number of geometries.
+
+    Args:
+        config: What the user asked for.
+        n_geometries: Geometries that could be prepared.
+
+    Returns:
+        The plan; the same settings and number give the same plan.
+    """
+    loss = DEFAULT_LOSS if config.loss == "auto" else config.loss
+    few = n_geometries <= MAX_CHECKED
+    batch_size = min(config.batch_size or 10, n_geometries)
+    repeats = STEPS_ALONE if few else 1
+    per_epoch = -(-n_geometries * repeats // batch_size)
+    closed_form = loss == "fixed-point"
+    if config.steps is not None:
+        epochs = -(-config.steps // per_epoch)
+    elif config.epochs is not None:
+        epochs = config.epochs
+    elif few:
+        # targets that are fitted in closed form need few epochs, gradients alone need many
+        epochs = 60 if closed_form else 300
+    else:
+        epochs = min(300, max(40, 6000 // per_epoch))
+    total = epochs * per_epoch if config.steps is None else config.steps
+    ridge = None
+    if closed_form:
+        ridge = 1e-10 if few else 1e-4
+    return Plan(
+        loss=loss,
+        epochs=epochs,
+        max_steps=-1 if config.steps is None else config.steps,
+        total_steps=total,
+        batch_size=batch_size,
+        repeats=repeats,
+        learning_rate=config.learning_rate or 3e-3,
+        warmup=min(20, total),
+        tol=config.conv_tol_grad,
+        check=few,
+        limit="epochs" if config.steps is None else "steps",
+        ridge=ridge,
+    )

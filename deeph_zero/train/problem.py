@@ -1,0 +1,191 @@
+"""One geometry made ready for the network: integrals, the atomic-density Fock matrix, inputs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.teacher import Teacher
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
+from deeph_zero.types import AOMatrix
+
+if TYPE_CHECKING:
+    from pyscf import gto
+
+AO_MEMORY_MB = 2000.0
+"""Kept AO values of all geometries of a run together."""
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Problem:
+    """A geometry, its Kohn-Sham layer and what the network sees of it.
+
+    Attributes:
+        molecule: The structure.
+        ks: Kohn-Sham layer; counts its Fock builds.
+        fock0: F[P₀], the network's base, Eh.
+        matrices: The physics matrices of the input.
+        inputs: Network inputs.
+        teacher: Remembered builds and the target they give.
+    """
+
+    molecule: Molecule
+    ks: KohnSham
+    fock0: AOMatrix
+    matrices: PhysicsMatrices
+    inputs: NetworkInputs
+    teacher: Teacher
+    _frame: tuple[AOMatrix, Tensor, Tensor] | None = None
+
+    def target_frame(self) -> tuple[Tensor, Tensor]:
+        """Orbitals of the target and the weights of its occupied-virtual pairs.
+
+        Returns:
+            Eigenvectors of the teacher's target in the orthonormal basis, and |f_p - f_q| scaled
+            to 0..1; kept until the target changes.
+        """
+        target = self.teacher.target
+        if self._frame is None or self._frame[0] is not target:
+            orbitals = self.ks.orbitals(target)
+            # orthonormal-basis eigenvectors: X⁻¹ C = Xᵀ S C
+            vectors = self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff
+            occ = orbitals.mo_occ
+            pairs = (occ.unsqueeze(-1) - occ.unsqueeze(-2)).abs() / occ.max().clamp_min(1.0)
+            self._frame = (target, vectors, pairs)
+        return self._frame[1], self._frame[2]
+
+    def hamiltonian(self, correction: AOMatrix) -> AOMatrix:
+        """H = F[P₀] + the network's correction, float64."""
+        return self.fock0 + correction.to(self.fock0.dtype)
+
+
+def needs_unrestricted(molecule: Molecule, method: MethodConfig) -> bool:
+    """UKS for unpaired electrons, on request, and to let symmetry break."""
+    return molecule.spin != 0 or method.unrestricted or method.break_symmetry
+
+
+def basis_layout(moles: Sequence["gto.Mole"]) -> BasisLayout:
+    """The shells of every element that occurs.
+
+    Args:
+        moles: Built molecules of one basis set.
+
+    Returns:
+        Layout that holds all of them.
+    """
+    shells: dict[int, tuple[int, ...]] = {}
+    for mol in moles:
+        for symbol_charge, ls in zip(_numbers(mol), shell_ls(mol), strict=True):
+            shells[symbol_charge] = ls
+    return BasisLayout.from_shells(shells)
+
+
+def _numbers(mol: "gto.Mole") -> list[int]:
+    from pyscf.data.elements import charge
+
+    return [charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
+
+
+def kohn_sham(
+    molecule: Molecule,
+    method: MethodConfig,
+    *,
+    device: torch.device | str = "cpu",
+    ao_memory_mb: float = AO_MEMORY_MB,
+    mol: "gto.Mole | None" = None,
+) -> KohnSham:
+    """The Kohn-Sham layer of a structure with a run's settings.
+
+    Args:
+        molecule: The structure.
+        method: Basis, functional, fitting, grid, spin treatment.
+        device: Where the tensors live.
+        ao_memory_mb: AO values kept for this molecule.
+        mol: The built ``Mole``, if there is one already.
+
+    Returns:
+        The layer.
+    """
+    return KohnSham.from_pyscf(
+        build_mole(molecule, basis=method.basis) if mol is None else mol,
+        xc=method.xc,
+        density_fit=method.density_fit,
+        auxbasis=method.auxbasis,
+        grid_level=method.grid_level,
+        unrestricted=needs_unrestricted(molecule, method),
+        device=str(device),
+        break_symmetry=method.break_symmetry,
+        ao_memory_mb=ao_memory_mb,
+    )
+
+
+def make_problem(
+    molecule: Molecule,
+    method: MethodConfig,
+    layout: BasisLayout,
+    *,
+    cutoff: float,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    ao_memory_mb: float = AO_MEMORY_MB,
+    mol: "gto.Mole | None" = None,
+) -> Problem:
+    """Prepare a geometry; spends one Fock build (F[P₀]).
+
+    Args:
+        molecule: The structure.
+        method: Basis, functional, fitting, grid, spin treatment.
+        layout: Shells of the network's elements.
+        cutoff: The network's, bohr.
+        dtype: The network's.
+        device: Where the tensors live.
+        ao_memory_mb: AO values kept for this molecule.
+        mol: The built ``Mole``, if there is one already.
+
+    Returns:
+        The problem.
+
+    Raises:
+        ComputationError: If the starting Fock matrix is not finite.
+    """
+    ks = kohn_sham(molecule, method, device=device, ao_memory_mb=ao_memory_mb, mol=mol)
+    dm0 = ks.data.dm_guess
+    fock0 = ks.build(dm0).fock
+    if not bool(torch.isfinite(fock0).all()):
+        raise ComputationError(
+            f"{place(molecule)}: the Fock matrix of the atomic-density guess is not finite; "
+            "check the geometry"
+        )
+    matrices = PhysicsMatrices(
+        ovlp=ks.data.ovlp,
+        hcore=ks.data.hcore,
+        dm0=dm0,
+        fock0=fock0,
+        ddm0=ks.density(fock0) - dm0,
+    )
+    inputs = prepare_inputs(
+        layout,
+        molecule.numbers,
+        molecule.coords,
+        molecule.charge,
+        molecule.spin,
+        matrices,
+        cutoff=cutoff,
+        dtype=dtype,
+    )
+    return Problem(
+        molecule=molecule,
+        ks=ks,
+        fock0=fock0,
+        matrices=matrices,
+        inputs=inputs,
+        teacher=Teacher(ks, fock0),
+    )
