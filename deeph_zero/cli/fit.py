@@ -100,11 +100,10 @@ def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) ->
     with claim_output(out, **place), _kept(out, options["structures"]):
         if bad:
             reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
-        failed = [b.as_dict() for b in bad]
         summary = run_fit(
             config,
             molecules,
-            failed,
+            [b.as_dict() for b in bad],
             out,
             resume=options["resume"],
             reporter=reporter,
@@ -113,8 +112,10 @@ def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) ->
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
     if not options["as_json"]:
         reporter.message(f"next: deeph-zero predict {shlex.quote(str(out))} STRUCTURES")
-    # bad frames were left out on request, so they are no failure
-    asked = {key: value for key, value in summary.items() if key != "failed"}
+    # frames left out on request are no failure; what failed later is
+    skipped = [b.as_dict() for b in bad]
+    failed = [entry for entry in summary.get("failed") or [] if entry not in skipped]
+    asked = dict(summary) | {"failed": failed}
     show.require_success(
         asked, out=out, cure="; go on with --resume and more --steps or --max-time"
     )

@@ -191,6 +191,7 @@ def test_skip_bad_needs_one_good_frame(bad_folder, run, engine, name):
         assert result.code == 0
         assert [m.frame for m in engine.calls[0]["molecules"]] == [0, 2]
         assert "1 bad frames left out" in result.err
+        assert [f["frame"] for f in engine.calls[0]["failed"]] == [1]
     else:
         assert result.code == 2
         assert result.err.count("\n") == 1

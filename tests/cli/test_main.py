@@ -134,6 +134,18 @@ def test_not_converged_is_exit_one_and_kept(folder, run, engine, make_summary):
     assert (folder / "good_run" / "model.json").exists()
 
 
+def test_skipped_frames_are_no_failure_but_later_ones_are(folder, run, engine, make_summary):
+    good = (folder / "good.xyz").read_text()
+    (folder / "mix.xyz").write_text(good + good.replace("0.76", "nan") + good)
+    late = {"file": "mix.xyz", "frame": 2, "error": "expected a finite energy, got nan"}
+    engine.result = lambda entries, failed: make_summary(entries[:1], failed=[*failed, late])
+    result = run("fit", "mix.xyz", "--skip-bad")
+    assert result.code == 1
+    assert "1 of 2 structures failed, the first one mix.xyz frame 2" in result.err
+    engine.result = lambda entries, failed: make_summary(entries, failed=failed)
+    assert run("fit", "mix.xyz", "--skip-bad", "--overwrite").code == 0
+
+
 @pytest.mark.parametrize("command", [["predict", "model"], ["label"]])
 def test_bad_frames_are_listed_and_exit_one(folder, run, engine, command):
     good = (folder / "good.xyz").read_text()
