@@ -48,7 +48,8 @@ def table(grid_level: int) -> str:
     lines = [
         "# Free atoms, written by benchmarks/make_atoms.py; do not edit by hand.",
         "# spin: 2S of the experimental ground term (NIST Atomic Spectra Database).",
-        "# energy: hartree, spherical symmetry not imposed, for elements that were computed.",
+        "# energy: hartree, spherical symmetry not imposed, for elements that were computed; an open",
+        "# p shell may point anywhere and the grid then moves it by 1e-6, hence five decimals.",
         "[method]",
         'energy = "UKS PBE/def2-SVP, exact four-centre integrals"',
         f"grid_level = {grid_level}",
@@ -57,7 +58,7 @@ def table(grid_level: int) -> str:
     for number, (symbol, spin) in enumerate(spins.items(), start=1):
         lines += ["", f"[{symbol}]", f"number = {number}", f"spin = {spin}"]
         if symbol in COMPUTED:
-            lines.append(f"energy = {atom_energy(symbol, spin, grid_level=grid_level):.8f}")
+            lines.append(f"energy = {atom_energy(symbol, spin, grid_level=grid_level):.5f}")
     return "\n".join(lines) + "\n"
 
 

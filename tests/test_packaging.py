@@ -168,8 +168,9 @@ def test_atom_energies_equal_pyscf(symbol: str):
     mol = gto.M(atom=symbol, basis="def2-svp", spin=ATOMS[symbol]["spin"], verbose=0)
     mf = dft.UKS(mol, xc="pbe")
     mf.grids.level = ATOMS["method"]["grid_level"]
-    # eight decimals are stored; the SCF stops at 1e-9
-    assert mf.kernel() == pytest.approx(ATOMS[symbol]["energy"], abs=1e-7)
+    # five decimals are stored (half a unit: 5e-6), and the direction in which an open p shell
+    # points moves the energy by 1.5e-6 on this grid: oxygen, measured over random directions
+    assert mf.kernel() == pytest.approx(ATOMS[symbol]["energy"], abs=7e-6)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
