@@ -48,7 +48,7 @@ def table(grid_level: int) -> str:
     lines = [
         "# Free atoms, written by benchmarks/make_atoms.py; do not edit by hand.",
         "# spin: 2S of the experimental ground term (NIST Atomic Spectra Database).",
-        "# energy: hartree, spherical symmetry not imposed, for elements that were computed; an open",
+        "# energy: hartree, spherical symmetry not imposed, for elements computed so far; an open",
         "# p shell may point anywhere and the grid then moves it by 1e-6, hence five decimals.",
         "[method]",
         'energy = "UKS PBE/def2-SVP, exact four-centre integrals"',
