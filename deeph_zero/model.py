@@ -156,7 +156,7 @@ class Model:
             coupled=coupled,
         )[0]
 
-    def guess(self, mf: Any) -> np.ndarray:  # noqa: ANN401  PySCF objects have no common type
+    def guess(self, mf: Any) -> np.ndarray:
         """Starting density for ``mf.kernel(dm0=...)``; costs one Fock build (network inputs).
 
         Another functional or fitting set only makes the start less good. In another basis set the
@@ -188,7 +188,7 @@ class Model:
             return np.stack([project(mole, part, mf.mol) for part in dm])
         return project(mole, dm, mf.mol)
 
-    def as_scf(self, mf: Any, *, refine: float | None = None) -> Any:  # noqa: ANN401
+    def as_scf(self, mf: Any, *, refine: float | None = None) -> Any:
         """Fill a PySCF mean-field object with the prediction.
 
         Sets ``mo_coeff``, ``mo_energy``, ``mo_occ``, ``e_tot`` and ``converged``. The orbitals span
@@ -278,10 +278,10 @@ class Model:
             f"{type(given).__name__}; build one of these"
         )
 
-    def _mole(self, molecule: Molecule) -> Any:  # noqa: ANN401
+    def _mole(self, molecule: Molecule) -> Any:
         return build_mole(molecule, basis=self.method.basis)
 
-    def _same_basis(self, mol: Any, molecule: Molecule) -> bool:  # noqa: ANN401
+    def _same_basis(self, mol: Any, molecule: Molecule) -> bool:
         """Compare functions, not names: two names can mean one set and the other way round."""
         self._check_elements(molecule)
         ours, theirs = (m.intor_symmetric("int1e_ovlp") for m in (self._mole(molecule), mol))
@@ -296,14 +296,14 @@ class Model:
                 "structures that contain them"
             )
 
-    def _method_for(self, mf: Any) -> MethodConfig:  # noqa: ANN401
+    def _method_for(self, mf: Any) -> MethodConfig:
         unrestricted = _is_unrestricted(mf) or mf.mol.spin != 0
         broken = unrestricted and self.method.break_symmetry
         return self.method.model_copy(
             update={"unrestricted": unrestricted, "break_symmetry": broken}
         )
 
-    def _warn_differences(self, mf: Any, info: KSInfo, *, basis: bool) -> None:  # noqa: ANN401
+    def _warn_differences(self, mf: Any, info: KSInfo, *, basis: bool) -> None:
         xc = getattr(mf, "xc", "hf")
         with_df = getattr(mf, "with_df", None)
         fitting = auxbasis_name(mf.mol, xc, with_df.auxbasis) if with_df else "no density fitting"
@@ -326,11 +326,11 @@ def _symbols(numbers: tuple[int, ...] | list[int]) -> str:
     return ", ".join(elements.ELEMENTS[z] for z in numbers)
 
 
-def _is_unrestricted(mf: Any) -> bool:  # noqa: ANN401
+def _is_unrestricted(mf: Any) -> bool:
     return isinstance(mf, scf.uhf.UHF)
 
 
-def _molecule_of(mol: Any) -> Molecule:  # noqa: ANN401
+def _molecule_of(mol: Any) -> Molecule:
     """Atoms, charge and spin of a PySCF molecule (nuclear charges also where there is an ECP)."""
     if not mol.natm:
         raise InputError("expected a built gto.Mole with atoms, got none; call mol.build() first")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback
 
 from deeph_zero.errors import ComputationError
@@ -53,6 +54,8 @@ class MetricsFile(Callback):
         """
         del pl_module
         self._started = time.monotonic()
+        if not trainer.is_global_zero:
+            return
         step, epoch = trainer.global_step, trainer.current_epoch
         # the epoch, too: a run stopped in mid-epoch has a row for the part it did
         rows = [r for r in self._read() if _count(r, "step") <= step and _count(r, "epoch") < epoch]
@@ -71,6 +74,8 @@ class MetricsFile(Callback):
             ComputationError: If the disk refuses.
         """
         del pl_module
+        if not trainer.is_global_zero:
+            return
         row: dict[str, Any] = {
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,
@@ -152,6 +157,8 @@ class ProgressReport(Callback):
         limit = trainer.max_epochs if self._unit == "epoch" else trainer.max_steps
         done = trainer.current_epoch if self._unit == "epoch" else trainer.global_step
         total = limit if limit is not None and limit > 0 else None
+        if not trainer.is_global_zero:
+            return
         self._task = self._reporter.task(self._description, total)
         self._task.__enter__()
         if done:
@@ -266,9 +273,10 @@ class Checkpoints(Callback):
         """After each step: act on Ctrl-C and on the deadline."""
         del pl_module, outputs, batch, batch_idx
         self._unsaved = True
-        if self.stopped_by is None and self.interrupt.requested:
+        agree = trainer.strategy.reduce_boolean_decision  # one process is enough to stop them all
+        if agree(self.interrupt.requested, all=False):
             self.stopped_by = "interrupt"
-        elif self.stopped_by is None and self._deadline.expired():
+        elif agree(self._deadline.expired(), all=False):
             self.stopped_by = "max_time"
         if self.stopped_by is not None:
             trainer.should_stop = True
@@ -300,7 +308,7 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(self._path)
         self._unsaved = False
         self._saved_at = time.monotonic()
-        if self._on_save is not None:
+        if self._on_save is not None and trainer.is_global_zero:
             self._on_save()
 
 
@@ -316,20 +324,14 @@ def quiet_lightning() -> Iterator[None]:
             for module in (r"pytorch_lightning", r"lightning_fabric", r"lightning"):
                 warnings.filterwarnings("ignore", module=module + r"\b.*")
             # raised at our call, not in Lightning's file, where a module filter does not see them
-            warnings.filterwarnings("ignore", category=_possible_user_warning())
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
-def _possible_user_warning() -> type[Warning]:
-    from lightning_fabric.utilities.warnings import PossibleUserWarning
-
-    return PossibleUserWarning
-
-
-def quiet_trainer(callbacks: list[Callback], **settings: Any) -> pl.Trainer:  # noqa: ANN401
+def quiet_trainer(callbacks: list[Callback], **settings: Any) -> pl.Trainer:
     """A trainer that prints nothing, writes nothing of its own and checkpoints without pickle.
 
     Args:
@@ -356,7 +358,7 @@ def quiet_trainer(callbacks: list[Callback], **settings: Any) -> pl.Trainer:  # 
 def run_trainer(
     trainer: pl.Trainer,
     module: pl.LightningModule,
-    batches: Any,  # noqa: ANN401
+    batches: Any,
     checkpoints: Checkpoints,
     *,
     resume_from: pathlib.Path | None = None,

@@ -25,7 +25,7 @@ import torch
 from deeph_zero.errors import ComputationError, InputError
 
 
-def encode_state(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:  # noqa: ANN401
+def encode_state(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     """Split a nested state into something JSON can hold and the tensors it refers to.
 
     Dictionaries with keys of any kind, lists, tuples, sets, counters, deques, numpy arrays and
@@ -45,7 +45,7 @@ def encode_state(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:  # noqa: ANN
     return _encode(tree, "", tensors), tensors
 
 
-def _encode(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401
+def _encode(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if node is None or isinstance(node, bool | str) or type(node) is int:
         return node
     if type(node) is float:
@@ -61,7 +61,7 @@ def _encode(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:  # n
     return _encode_container(node, lambda item, key: _encode(item, f"{path}/{key}", tensors), path)
 
 
-def _encode_special(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401
+def _encode_special(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(node, np.ndarray | np.generic):
         inner = _encode(torch.from_numpy(np.array(node)), path, tensors)
         return {"$scalar" if isinstance(node, np.generic) else "$array": inner}
@@ -72,7 +72,7 @@ def _encode_special(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> A
     return None
 
 
-def _encode_container(node: Any, encode: Callable[[Any, Any], Any], path: str) -> Any:  # noqa: ANN401
+def _encode_container(node: Any, encode: Callable[[Any, Any], Any], path: str) -> Any:
     if isinstance(node, dict):
         if type(node) is not collections.Counter and all(
             type(key) is str and not key.startswith("$") for key in node
@@ -96,7 +96,7 @@ def _encode_container(node: Any, encode: Callable[[Any, Any], Any], path: str) -
     return {"$tuple" if isinstance(node, tuple) else "$set": items}
 
 
-def decode_state(document: Any, tensors: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401
+def decode_state(document: Any, tensors: dict[str, torch.Tensor]) -> Any:
     """Put together again what :func:`encode_state` took apart."""
     if isinstance(document, list):
         return [decode_state(item, tensors) for item in document]
