@@ -24,6 +24,13 @@ IrrepKey = tuple[int, int]
 def ao_rows(layout: BasisLayout, numbers: Sequence[int]) -> Int[Tensor, "natm dim"]:
     """Global AO index (PySCF order) of each slot of each atom; nao marks an empty slot.
 
+    Args:
+        layout: Shells of the elements.
+        numbers: Atomic numbers, [natm].
+
+    Returns:
+        Row numbers of an AO matrix padded by one empty row and column.
+
     Raises:
         InputError: If an element is not in the layout.
     """
@@ -119,6 +126,14 @@ def split_irreps(flat: Tensor, keys: Sequence[tuple[IrrepKey, int]]) -> list[Ten
     return [
         t.unflatten(-1, (2 * key[0] + 1, mult)) for t, (key, mult) in zip(parts, keys, strict=True)
     ]
+
+
+@functools.cache
+def irrep_matrix(
+    layout: BasisLayout, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "full full"]:
+    """:attr:`IrrepBasis.matrix` cast from float64 once per type and device."""
+    return irrep_basis(layout).matrix.to(device=device, dtype=dtype)
 
 
 @functools.cache

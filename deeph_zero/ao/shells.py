@@ -127,6 +127,12 @@ class BasisLayout:
     def ao_slots(self, number: int) -> tuple[int, ...]:
         """Slot of each AO of an element, AOs in PySCF's order.
 
+        Args:
+            number: Atomic number.
+
+        Returns:
+            Slot indices, 0 <= slot < dim.
+
         Raises:
             InputError: If the element is not in the layout.
         """

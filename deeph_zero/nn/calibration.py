@@ -55,6 +55,12 @@ class Scales(torch.nn.Module):
     def species(self, numbers: Int[Tensor, " nnode"]) -> Int[Tensor, " nnode"]:
         """Position of each atomic number among the elements.
 
+        Args:
+            numbers: Atomic numbers.
+
+        Returns:
+            Indices into ``spec.elements``.
+
         Raises:
             InputError: If one is unknown.
         """
@@ -134,13 +140,6 @@ class Scales(torch.nn.Module):
         edge = x.ao_wigner @ edge @ x.ao_wigner.mT
         node = node.flatten(-2) @ self.irreps.matrix.to(node)
         return node, edge.flatten(-2) @ self.frame.matrix.to(edge)
-
-    def filled(self, x: NetworkInputs) -> tuple[Tensor, Tensor]:
-        """Which components of :meth:`targets` exist for the elements of each node and pair."""
-        ones = torch.ones(len(x.transpose), dtype=x.distances.dtype, device=x.distances.device)
-        node, edge = (block.flatten(-2) for block in x.blocks(ones))
-        node = node @ self.irreps.matrix.abs().to(node)
-        return node > 0, edge @ self.frame.matrix.abs().to(edge) > 0
 
 
 class _Moments:

@@ -99,6 +99,14 @@ def frame_basis(layout: BasisLayout) -> FrameBasis:
     return FrameBasis(matrix=torch.stack(parts, 1), widths=widths)
 
 
+@functools.cache
+def frame_matrix(
+    layout: BasisLayout, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "full full"]:
+    """:attr:`FrameBasis.matrix` cast from float64 once per type and device."""
+    return frame_basis(layout).matrix.to(device=device, dtype=dtype)
+
+
 def _bond_functions(layout: BasisLayout) -> list[tuple[int, int, int]]:
     """(m, slot of cos, slot of sin) of every AO function in the frame; m = 0 repeats its slot."""
     functions, start = [], 0

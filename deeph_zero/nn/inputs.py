@@ -51,6 +51,9 @@ class PhysicsMatrices:
     def channels(self) -> Float[Tensor, "channel matrix nao nao"]:
         """Input matrices of each spin channel: one channel of 5, or two of 8.
 
+        Returns:
+            S, h, P0, F0, dP of the own spin, and for two channels own - other of the last three.
+
         Raises:
             InputError: If only some of dm0, fock0, ddm0 are given, or their shapes differ.
         """
@@ -283,6 +286,12 @@ def _positions(rows: Tensor, pairs: Tensor, nao: int, n: int) -> tuple[Tensor, T
 
 def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
     """One batch from several (batches of) molecules of the same layout, cutoff and type.
+
+    Args:
+        items: Molecules or batches; an open shell next to a closed one is padded with zeros.
+
+    Returns:
+        The batch, molecules in order.
 
     Raises:
         InputError: If the list is empty or the cutoffs differ.

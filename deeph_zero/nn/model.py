@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deeph_zero.ao.blocks import irrep_basis, split_irreps
+from deeph_zero.ao.blocks import irrep_basis, irrep_matrix, split_irreps
 from deeph_zero.errors import InputError
 from deeph_zero.nn.calibration import Scales
 from deeph_zero.nn.frames import (
     SignedPermutation,
     feature_keys,
     frame_basis,
+    frame_matrix,
     frame_order,
     join_frame,
     rotate_irreps,
@@ -253,11 +254,13 @@ class FockNetwork(torch.nn.Module):
         species = self.scales.species(inputs.numbers)
         flat = torch.cat([x.flatten(-2) for x in nodes], -1) * self.scales.node_out[species]
         dim = self.spec.layout.dim
-        node = (flat @ self.irreps.matrix.to(flat).mT).unflatten(-1, (dim, dim))
+        matrix = irrep_matrix(self.spec.layout, flat.dtype, flat.device)
+        node = (flat @ matrix.mT).unflatten(-1, (dim, dim))
         i, j = inputs.edge_index
         strength = (inputs.envelope * inputs.decay)[:, None]
         flat = join_frame(pairs) * self.scales.pair_out[species[i], species[j]] * strength
-        edge = (flat @ self.frame.matrix.to(flat).mT).unflatten(-1, (dim, dim))
+        matrix = frame_matrix(self.spec.layout, flat.dtype, flat.device)
+        edge = (flat @ matrix.mT).unflatten(-1, (dim, dim))
         return node, inputs.ao_wigner.mT @ edge @ inputs.ao_wigner
 
     @torch.no_grad()

@@ -62,7 +62,9 @@ class NetworkSpec:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "NetworkSpec":
         """Inverse of :meth:`to_dict`."""
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
         values["layout"] = BasisLayout.from_dict(data["layout"])
         return cls(**values)
 
