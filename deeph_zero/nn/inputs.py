@@ -148,9 +148,9 @@ class NetworkInputs:
 
     def matrices(self, node: Tensor, edge: Tensor) -> list[Tensor]:
         """Symmetric float64 matrices from node and edge blocks, one per molecule."""
-        blocks = torch.cat([node.flatten(), edge.flatten()])[self.source].double()
+        blocks = torch.cat([node.flatten(), edge.flatten()]).index_select(0, self.source).double()
         flat = blocks.new_zeros(len(self.transpose)).index_copy(0, self.target, blocks)
-        flat = 0.5 * (flat + flat[self.transpose])
+        flat = 0.5 * (flat + flat.index_select(0, self.transpose))
         parts = flat.split([int(np.prod(s)) for s in self.shapes])
         return [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
 

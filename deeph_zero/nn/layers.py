@@ -33,22 +33,27 @@ class TypedLinear(torch.nn.Module):
 
     def forward(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Map every part with its own matrix; a narrower part meets the first rows only."""
-        out = [x @ w[: x.shape[-1]] for x, w in zip(parts, self.weights, strict=True)]
+        out = [x @ prefix(w, x.shape[-1]) for x, w in zip(parts, self.weights, strict=True)]
         if self.bias is not None:
             out[0] = out[0] + self.bias
         return out
 
 
-def invariants(parts: Sequence[Tensor], component_axes: Sequence[int | None]) -> list[Tensor]:
+def prefix(rows: Tensor, n: int) -> Tensor:
+    """The first n rows; the tensor itself when that is all (a slice costs in the backward)."""
+    return rows if rows.shape[0] == n else rows[:n]
+
+
+def invariants(parts: Sequence[Tensor], component_axes: Sequence[int | None]) -> Tensor:
     """Bounded invariants x_a . x_b of the first with the second half of each part's channels."""
     found = []
     for x, axis in zip(parts, component_axes, strict=True):
         half = x.shape[-1] // 2
         a, b = x.split([half, x.shape[-1] - half], -1)
         product = a * b[..., :half]
-        product = product if axis is None else product.sum(axis)
-        found.append(product * (1 + product.square()).rsqrt())
-    return found
+        found.append(product if axis is None else product.sum(axis))
+    joined = torch.cat(found, -1)
+    return joined * (1 + joined.square()).rsqrt()
 
 
 class GatedMLP(torch.nn.Module):
@@ -91,8 +96,8 @@ class GatedMLP(torch.nn.Module):
         h = self.first(parts)
         scalars = h[0].squeeze(-2) if self.nodes else h[0]
         scalars = torch.nn.functional.silu(scalars + self.condition(condition))
-        found = [scalars, *invariants(h[1:], self.axes[1:])]
-        scalars = torch.nn.functional.silu(self.mix(torch.cat(found, -1)))
+        found = torch.cat([scalars, invariants(h[1:], self.axes[1:])], -1)
+        scalars = torch.nn.functional.silu(self.mix(found))
         gates = self.gate(scalars).sigmoid().split(self.n_gates, -1)
         gated = [
             x * (g if axis is None else g.unsqueeze(axis))

@@ -237,7 +237,8 @@ class FockNetwork(torch.nn.Module):
         centres = torch.linspace(0, self.spec.cutoff, n, dtype=self.dtype, device=embedded.device)
         t = (inputs.distances[:, None] - centres) * (n / self.spec.cutoff)
         radial = torch.exp(-0.5 * t.square())
-        return element, self.pair_condition(torch.cat([element[i], element[j], radial], -1))
+        of_i, of_j = element.index_select(0, i), element.index_select(0, j)
+        return element, self.pair_condition(torch.cat([of_i, of_j, radial], -1))
 
     def split_nodes(self, flat: Tensor) -> list[Tensor]:
         """Flat node irreps as one tensor [n, 2l+1, mult] per type of the readout."""
@@ -285,6 +286,6 @@ def _film(
     sizes = [x.shape[-1] for x in parts] if widths is None else list(widths)
     out = []
     for k, (x, s) in enumerate(zip(parts, scale.split(sizes, -1), strict=True)):
-        factor = 1 + s[:, : x.shape[-1]]
+        factor = 1 + (s if s.shape[1] == x.shape[-1] else s[:, : x.shape[-1]])
         out.append(x * (factor.unsqueeze(-2) if nodes or k > 1 else factor))
     return out
