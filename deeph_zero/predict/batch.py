@@ -33,8 +33,8 @@ def run_batch(
     """Compute every structure and write ``out`` and the JSON beside it.
 
     One structure is in memory at a time. A structure that fails is listed under ``failed`` and the
-    next one is taken. The deadline and Ctrl-C are acted on between structures, with both files
-    complete for what was done.
+    next one is taken. The deadline and Ctrl-C are acted on between structures, a second Ctrl-C at
+    once, always with both files complete for what was done.
 
     Args:
         compute: What to do with one structure.
@@ -69,6 +69,9 @@ def run_batch(
                     break
                 try:
                     arrays, attributes, entry, aux, spent = compute(molecule)
+                except KeyboardInterrupt:  # the second one: give this structure up
+                    stopped_by = "interrupt"
+                    break
                 except Exception as error:
                     # one structure must not end the batch, whatever it meets
                     failed.append(failure(molecule, error))
@@ -94,6 +97,8 @@ def run_batch(
             fock_builds=builds,
         )
         write_json(json_beside(out), result)
+    if stopped_by == "interrupt":
+        raise KeyboardInterrupt
     return result
 
 

@@ -274,6 +274,25 @@ def test_ctrl_c_finishes_the_structure_and_keeps_both_files(run, tmp_path):
         assert list(file) == ["0000"]
 
 
+def test_a_second_ctrl_c_gives_up_the_structure_but_not_those_before(run, tmp_path, monkeypatch):
+    predict = Model.predict
+
+    def pressed_twice(self, molecule, **settings):
+        if molecule.frame == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return predict(self, molecule, **settings)
+
+    monkeypatch.setattr(Model, "predict", pressed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        _predict(run, [_water(0), _water(1), _water(2)], tmp_path / "out.h5")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert (result["stopped_by"], result["n_structures"]) == ("interrupt", 1)
+    assert result["failed"] == []
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["0000"]
+
+
 # ---- label ------------------------------------------------------------------------------------
 
 
