@@ -1,5 +1,6 @@
 """The loop that ``predict`` and ``label`` share: structure by structure, files that always end."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sized
 from pathlib import Path
@@ -16,6 +17,50 @@ from deeph_zero.runtime import Runtime, interruptible
 
 Result = tuple[dict[str, Any], dict[str, Any], dict[str, Any], str | None, int]
 """Arrays, attributes, structure entry, resolved fitting set, Fock builds."""
+
+
+class _WriteError(Exception):
+    """The output file refuses: unlike a structure's own trouble, this ends the batch."""
+
+    def __init__(self, reason: ComputationError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+@dataclasses.dataclass
+class _Done:
+    """What a batch has so far."""
+
+    failed: list[dict[str, Any]]
+    structures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    auxbasis: dict[str, None] = dataclasses.field(default_factory=dict)
+    builds: int = 0
+    stopped_by: str | None = None
+
+    def take(
+        self, result: Result, molecule: Molecule, method: MethodConfig, writer: PredictionWriter
+    ) -> None:
+        """Write one result and remember its entry."""
+        arrays, attributes, entry, auxbasis, builds = result
+        try:
+            writer.write(arrays, {**method_attributes(molecule, method, auxbasis), **attributes})
+        except ComputationError as error:
+            raise _WriteError(error) from error
+        self.structures.append(entry)
+        self.builds += builds
+        if auxbasis is not None:
+            self.auxbasis[auxbasis] = None
+
+    def summary(self, **facts: Any) -> dict[str, Any]:
+        """The summary of what there is."""
+        return summary(
+            auxbasis=" / ".join(self.auxbasis) or None,
+            structures=self.structures,
+            failed=self.failed,
+            stopped_by=self.stopped_by,
+            fock_builds=self.builds,
+            **facts,
+        )
 
 
 def run_batch(
@@ -55,49 +100,29 @@ def run_batch(
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     started = time.monotonic()
-    failed = list(failed)
-    structures: list[dict[str, Any]] = []
-    auxbasis: dict[str, None] = {}
-    builds = 0
-    stopped_by = None
+    done = _Done(failed=list(failed))
     total = len(molecules) if isinstance(molecules, Sized) else None
     with interruptible() as interrupt:
         with PredictionWriter(out) as writer, reporter.task(description, total) as task:
             for molecule in molecules:
                 if interrupt.requested or runtime.deadline.expired():
-                    stopped_by = "interrupt" if interrupt.requested else "max_time"
+                    done.stopped_by = "interrupt" if interrupt.requested else "max_time"
                     break
                 try:
-                    arrays, attributes, entry, aux, spent = compute(molecule)
+                    done.take(compute(molecule), molecule, method, writer)
                 except KeyboardInterrupt:  # the second one: give this structure up
-                    stopped_by = "interrupt"
+                    done.stopped_by = "interrupt"
                     break
+                except _WriteError as error:
+                    raise error.reason from None
                 except Exception as error:
                     # one structure must not end the batch, whatever it meets
-                    failed.append(failure(molecule, error))
-                    reporter.warning(place(molecule) + failed[-1]["error"])
-                    task.advance()
-                    continue
-                attributes = {**method_attributes(molecule, method, aux), **attributes}
-                writer.write(arrays, attributes)
-                structures.append(entry)
-                builds += spent
-                if aux is not None:
-                    auxbasis[aux] = None
+                    done.failed.append(failure(molecule, error))
+                    reporter.warning(place(molecule) + done.failed[-1]["error"])
                 task.advance()
-        result = summary(
-            command=command,
-            method=method,
-            auxbasis=" / ".join(auxbasis) or None,
-            runtime=runtime,
-            started=started,
-            structures=structures,
-            failed=failed,
-            stopped_by=stopped_by,
-            fock_builds=builds,
-        )
+        result = done.summary(method=method, runtime=runtime, started=started, command=command)
         write_json(json_beside(out), result)
-    if stopped_by == "interrupt":
+    if done.stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
 
