@@ -22,7 +22,7 @@ Kind = Literal["run", "file"]
 
 RUN_MARKS = ("model.json", "model.safetensors", "summary.json", "checkpoints")
 """A folder with one of these is a run of ours."""
-RUN_FILES = (*RUN_MARKS, "metrics.csv", "predictions.h5", "report.html")
+RUN_FILES = (*RUN_MARKS, "config.json", "metrics.csv", "predictions.h5", "report.html")
 """What ``--overwrite`` may remove from a run; anything else in the folder stays."""
 HDF5_SUFFIXES = (".h5", ".hdf5")
 LOCK_NAME = ".lock"
