@@ -141,10 +141,10 @@ class FockNetwork(torch.nn.Module):
         self.node_out_film = torch.nn.Linear(k, sum(self.node_feature_widths))
         self.pair_out_film = torch.nn.Linear(k, sum(self.pair_feature_widths))
         self.node_out = TypedLinear(
-            self.node_feature_widths, [mult for _, mult in self.irreps.keys], bias=True, zero=True
+            self.node_feature_widths, [mult for _, mult in self.irreps.keys], bias=True, gain=0.0
         )
         self.pair_out = TypedLinear(
-            self.pair_feature_widths, self.frame.widths, bias=True, zero=True
+            self.pair_feature_widths, self.frame.widths, bias=True, gain=0.0
         )
         for film in (self.node_film, self.pair_film, self.node_out_film, self.pair_out_film):
             torch.nn.init.normal_(film.weight, std=0.3 / math.sqrt(k))
