@@ -73,9 +73,9 @@ Size = Literal["tiny", "small", "medium", "large"]
 
 _SCALE: dict[str, float] = {"tiny": 0.25, "small": 1.0, "medium": 1.5, "large": 2.5}
 _LAYERS: dict[str, int] = {"tiny": 2, "small": 3, "medium": 3, "large": 4}
-_NATURAL = (64, 32, 24, 16, 12)
+_NATURAL = (64, 32, 24, 24, 20)
 _PSEUDO = (0, 8, 8, 4, 4)
-_PAIR = (96, 32, 64, 48, 40, 24)
+_PAIR = (96, 32, 64, 64, 48, 24)
 _HIGH = 4
 """Channels of any l or m beyond the tables."""
 
@@ -91,7 +91,7 @@ def default_spec(
 
     Args:
         layout: Basis layout.
-        size: ``tiny`` for tests, ``small`` (about 0.6 M parameters with def2-SVP) for one molecule
+        size: ``tiny`` for tests, ``small`` (about 0.9 M parameters with def2-SVP) for one molecule
             or one trajectory, larger ones for many molecules.
         cutoff: bohr.
         inputs: See :class:`NetworkSpec`.

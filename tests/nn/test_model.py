@@ -136,15 +136,22 @@ def test_geometry_inputs_ignore_the_density(make_case, make_network):
 
 
 def test_readout_solve_fits_one_molecule(make_case):
-    """A random target on an asymmetric molecule is reachable, so the residual drops at once."""
+    """A random target is reachable: the residual of an asymmetric molecule goes with the ridge.
+
+    The ridge is tiny here because a planar molecule's out-of-plane features are small.
+    """
     case = make_case(WATER)
-    net = FockNetwork(default_spec(case.layout, "small")).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = FockNetwork(default_spec(case.layout, "small")).double()
     inputs, wanted = case.inputs(), symmetric(24, 5)
     net.calibrate([inputs], [wanted])
-    solve_readout(net, [inputs], [wanted], ridge=1e-10)
-    error = (net(inputs)[0] - wanted).abs().max()
-    assert error < 1e-5 * wanted.abs().max()
-    assert wanted.abs().max() > 0.1
+    errors = []
+    for ridge in (1e-10, 1e-13):
+        solve_readout(net, [inputs], [wanted], ridge=ridge)
+        errors.append((net(inputs)[0] - wanted).abs().max() / wanted.abs().max())
+    assert errors[0] < 5e-3
+    assert errors[1] < 1e-5
 
 
 def test_wrong_inputs_are_named(make_case, make_network):
