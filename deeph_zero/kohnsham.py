@@ -67,7 +67,7 @@ class KohnSham(KohnShamLayer):
             InputError: If the functional, basis or object is not supported.
             ComputationError: If the integrals do not fit in memory.
         """
-        from deeph_zero.integrals.system import ks_data  # noqa: PLC0415 - PySCF is heavy
+        from deeph_zero.integrals.system import ks_data  # PySCF is heavy
 
         data, info = ks_data(
             mol_or_mf,

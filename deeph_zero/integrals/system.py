@@ -149,13 +149,7 @@ def ks_data(
         )
     else:
         settings = _from_mean_field(mol_or_mf)
-    mol = settings.mol
-    if not settings.unrestricted and mol.spin != 0:
-        msg = (
-            f"expected spin 0 for a restricted calculation, got spin {mol.spin}; "
-            "use --unrestricted (unrestricted=True)"
-        )
-        raise InputError(msg)
+    _check_spin(settings)
     spec = describe(settings.xc)
     functional = make_functional(spec, unrestricted=settings.unrestricted, engine=engine)
     grid = None
@@ -163,7 +157,7 @@ def ks_data(
         grid = _grid(settings, spec.kind, device, ao_memory_mb)
     aux = _auxiliary(settings) if settings.fit_coulomb else None
     two = two_electron_operators(
-        mol,
+        settings.mol,
         exchange_terms(spec),
         aux,
         fit_exchange=settings.fit_exchange,
@@ -171,11 +165,35 @@ def ks_data(
         device=device,
         with_df=settings.with_df,
     )
+    data = _static_data(settings, two, device, break_symmetry=break_symmetry)
+    data = dataclasses.replace(data, functional=functional, grid=grid)
+    return data, _info(settings, spec, grid, two, aux)
+
+
+def _check_spin(settings: _Settings) -> None:
+    spin = settings.mol.spin
+    if not settings.unrestricted and spin != 0:
+        msg = (
+            f"expected spin 0 for a restricted calculation, got spin {spin}; "
+            "use --unrestricted (unrestricted=True)"
+        )
+        raise InputError(msg)
+
+
+def _static_data(
+    settings: _Settings,
+    two: TwoElectronPart,
+    device: torch.device | str,
+    *,
+    break_symmetry: bool,
+) -> KSData:
+    """Everything but functional and grid: integrals, electron numbers, starting density."""
+    mol = settings.mol
     one = one_electron(mol, ovlp=settings.ovlp, hcore=settings.hcore, device=device)
     guess = density_guess(
         mol, unrestricted=settings.unrestricted, break_symmetry=break_symmetry
     ).to(device)
-    data = KSData(
+    return KSData(
         ovlp=one.ovlp,
         hcore=one.hcore,
         dipole=one.dipole,
@@ -185,12 +203,11 @@ def ks_data(
         unrestricted=settings.unrestricted,
         coulomb=two.coulomb,
         exchange=two.exchange,
-        functional=functional,
-        grid=grid,
+        functional=None,
+        grid=None,
         dm_guess=guess,
         lindep_threshold=lindep_threshold(),
     )
-    return data, _info(settings, spec, grid, two, aux)
 
 
 def _from_mole(

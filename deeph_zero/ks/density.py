@@ -1,4 +1,4 @@
-"""Density matrix from a Fock matrix, with first and second derivatives that degeneracy cannot break.
+"""Density matrix of a Fock matrix, with first and second derivatives safe under degeneracy.
 
 In an orthonormal basis P = f(F) is a matrix function with fixed occupations f_p. Its derivatives
 are those of Daleckii and Krein: only divided differences of f appear, never eigenvectors'

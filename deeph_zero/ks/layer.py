@@ -1,4 +1,4 @@
-"""The Kohn-Sham layer: density, energy, Fock matrix and response of one molecule, differentiable."""
+"""The Kohn-Sham layer: density, energy, Fock matrix, response of one molecule; differentiable."""
 
 import dataclasses
 from typing import Any
@@ -44,7 +44,7 @@ class _Build(Function):
     def forward(ctx: Any, dm: AOMatrix, layer: "KohnShamLayer") -> tuple[Tensor, Tensor]:
         result = layer.build(dm)
         ctx.layer = layer
-        ctx.set_materialize_grads(False)  # noqa: FBT003
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(dm, result.fock)
         return result.energy, result.fock
 

@@ -193,6 +193,42 @@ def prepare_inputs(  # noqa: PLR0917  (the fixed order numbers, coords, charge, 
     """
     z = [int(v) for v in numbers]
     coords = torch.as_tensor(coords_bohr, dtype=torch.float64).cpu()
+    channels = _checked_channels(layout, z, spin, matrices)
+    n, nao = len(channels), channels.shape[-1]
+    pairs, vectors = _neighbours(coords, cutoff)
+    rotation = bond_rotations(to_network_axes(vectors))
+    wigner = tuple(wigner_d(l, rotation) for l in range(2 * layout.max_l + 1))
+    ao_wigner = _block_diagonal([wigner[l] for l in layout.slot_shells], len(vectors))
+    rows = ao_rows(layout, z)
+    node, edge, decay = _blocks_in_frames(layout, rows, pairs, ao_wigner, channels)
+    distances = vectors.norm(dim=-1)
+    source, target = _positions(rows, pairs, nao, n)
+    flat = torch.arange(nao * nao).view(nao, nao).T.reshape(-1)
+    inputs = NetworkInputs(
+        numbers=torch.tensor(z * n),
+        scalars=_scalars(z, charge, spin, n),
+        node_inputs=node,
+        edge_index=torch.cat([pairs + k * len(z) for k in range(n)], 1),
+        distances=distances.repeat(n),
+        envelope=smooth_cutoff(distances, cutoff).repeat(n),
+        decay=decay,
+        edge_inputs=edge,
+        wigner=tuple(d.repeat(n, 1, 1) for d in wigner),
+        ao_wigner=ao_wigner.repeat(n, 1, 1),
+        source=source,
+        target=target,
+        transpose=torch.cat([flat + k * nao * nao for k in range(n)]),
+        node_graph=torch.arange(n).repeat_interleave(len(z)),
+        shapes=((nao, nao) if n == 1 else (2, nao, nao),),
+        cutoff=cutoff,
+    )
+    return inputs.to(dtype=dtype)
+
+
+def _checked_channels(
+    layout: BasisLayout, z: list[int], spin: int, matrices: PhysicsMatrices
+) -> Tensor:
+    """Input matrices of each spin channel on the CPU, of the size the layout expects."""
     channels = matrices.channels().detach().cpu().double()
     nao = layout.nao(z)
     if channels.shape[-1] != nao:
@@ -204,47 +240,32 @@ def prepare_inputs(  # noqa: PLR0917  (the fixed order numbers, coords, charge, 
     if spin != 0 and matrices.dm0 is not None and len(channels) == 1:
         msg = f"spin {spin} needs alpha and beta matrices [2, nao, nao], got one; use UKS"
         raise InputError(msg)
-    pairs, vectors = _neighbours(coords, cutoff)
-    rotation = bond_rotations(to_network_axes(vectors))
-    wigner = tuple(wigner_d(l, rotation) for l in range(2 * layout.max_l + 1))
-    ao_wigner = _block_diagonal([wigner[l] for l in layout.slot_shells], len(vectors))
-    rows = ao_rows(layout, z)
-    atoms = torch.arange(len(z))
+    return channels
+
+
+def _scalars(z: list[int], charge: int, spin: int, n: int) -> Tensor:
+    """Charge, n_own - n_other, n_own - half the neutral electron number; one row per node."""
+    rows = [
+        [float(charge), float(s), (sum(z) - charge + s) / 2 - sum(z) / 2]
+        for s in ((spin, -spin) if n == 2 else (spin,))
+    ]
+    return torch.tensor(rows, dtype=torch.float64).repeat_interleave(len(z), 0)
+
+
+def _blocks_in_frames(
+    layout: BasisLayout, rows: Tensor, pairs: Tensor, ao_wigner: Tensor, channels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Irreps of the atoms' own blocks, bond-frame channels of the pairs', and the pairs' decay."""
+    atoms = torch.arange(len(rows))
     node = gather_blocks(channels, rows, torch.stack([atoms, atoms]))
     edge = gather_blocks(channels, rows, pairs)
     in_frame = ao_wigner @ edge @ ao_wigner.mT
-    weight = (edge[:, 0].square() + (edge[:, 4].square())).sum((-1, -2))
-    distances = vectors.norm(dim=-1)
-    source, target = _positions(rows, pairs, nao, len(channels))
-    flat = torch.arange(nao * nao).view(nao, nao).T.reshape(-1)
-    half_neutral = sum(z) / 2
-    scalars = [
-        [float(charge), float(s), (sum(z) - charge + s) / 2 - half_neutral]
-        for s in ((spin, -spin) if len(channels) == 2 else (spin,))
-    ]
-    shape: tuple[int, ...] = (nao, nao) if len(channels) == 1 else (2, nao, nao)
-    n = len(channels)
-    inputs = NetworkInputs(
-        numbers=torch.tensor(z * n),
-        scalars=torch.tensor(scalars, dtype=torch.float64).repeat_interleave(len(z), 0),
-        node_inputs=(node.flatten(-2) @ irrep_basis(layout).matrix).transpose(1, 2).flatten(0, 1),
-        edge_index=torch.cat([pairs + k * len(z) for k in range(n)], 1),
-        distances=distances.repeat(n),
-        envelope=smooth_cutoff(distances, cutoff).repeat(n),
-        decay=(weight / (weight + DECAY_SCALE)).sqrt().flatten(),
-        edge_inputs=(in_frame.flatten(-2) @ frame_basis(layout).matrix)
-        .transpose(1, 2)
-        .flatten(0, 1),
-        wigner=tuple(d.repeat(n, 1, 1) for d in wigner),
-        ao_wigner=ao_wigner.repeat(n, 1, 1),
-        source=source,
-        target=target,
-        transpose=torch.cat([flat + k * nao * nao for k in range(n)]),
-        node_graph=torch.arange(n).repeat_interleave(len(z)),
-        shapes=(shape,),
-        cutoff=cutoff,
+    weight = (edge[:, 0].square() + edge[:, 4].square()).sum((-1, -2))
+    return (
+        (node.flatten(-2) @ irrep_basis(layout).matrix).transpose(1, 2).flatten(0, 1),
+        (in_frame.flatten(-2) @ frame_basis(layout).matrix).transpose(1, 2).flatten(0, 1),
+        (weight / (weight + DECAY_SCALE)).sqrt().flatten(),
     )
-    return inputs.to(dtype=dtype)
 
 
 def _neighbours(coords: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:

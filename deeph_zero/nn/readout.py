@@ -57,7 +57,7 @@ def solve_readout(
         split_irreps(target, network.irreps.keys),
         split_irreps(mask.to(target), network.irreps.keys),
         torch.ones(len(species)).to(target),
-        ridge,
+        ridge=ridge,
     )
     if batch.edge_index.shape[1] == 0:
         return
@@ -74,7 +74,7 @@ def solve_readout(
         split_frame(target, network.frame.widths),
         split_frame(mask.to(target), network.frame.widths),
         strength,
-        ridge,
+        ridge=ridge,
     )
 
 
@@ -97,6 +97,7 @@ def _solve_types(
     targets: Sequence[Tensor],
     masks: Sequence[Tensor],
     strength: Tensor,
+    *,
     ridge: float,
 ) -> None:
     """One regression per irrep type; rows are (node or pair, component)."""
@@ -120,7 +121,7 @@ def _solve_types(
             m.reshape(-1, n_out),
             row_weight,
             old,
-            ridge,
+            ridge=ridge,
         )
         weight[:width] = new[:width].to(weight)
         if bias is not None:
@@ -133,6 +134,7 @@ def _ridge(
     masks: Float[Tensor, "row out"],
     row_weight: Float[Tensor, " row"],
     old: Float[Tensor, "width out"],
+    *,
     ridge: float,
 ) -> Float[Tensor, "width out"]:
     """Ridge solution nearest to ``old``; outputs whose shells an atom lacks ignore its rows."""

@@ -83,8 +83,7 @@ def basis_layout(moles: Sequence["gto.Mole"]) -> BasisLayout:
     """
     shells: dict[int, tuple[int, ...]] = {}
     for mol in moles:
-        for symbol_charge, ls in zip(_numbers(mol), shell_ls(mol), strict=True):
-            shells[symbol_charge] = ls
+        shells.update(zip(_numbers(mol), shell_ls(mol), strict=True))
     return BasisLayout.from_shells(shells)
 
 
