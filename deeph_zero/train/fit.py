@@ -139,11 +139,7 @@ def _settings(run: Run, molecules: list[Molecule]) -> dict[str, Any]:
 
 
 def _resume_point(run: Run, molecules: list[Molecule]) -> Path | None:
-    """The checkpoint to go on from, if the run in the folder is this one.
-
-    Raises:
-        InputError: If it is another one, or its settings cannot be read.
-    """
+    """The checkpoint to go on from; InputError if the folder holds another run or none to read."""
     path = run.out / CONFIG_FILE
     if not path.exists():
         return None  # stopped before the first checkpoint: nothing to go on from
@@ -170,7 +166,7 @@ def _resume_point(run: Run, molecules: list[Molecule]) -> Path | None:
     return checkpoint if checkpoint.exists() else None
 
 
-def _differences(old: Any, new: Any, name: str = "") -> set[str]:  # noqa: ANN401
+def _differences(old: Any, new: Any, name: str = "") -> set[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = old.keys() | new.keys()
         return {d for k in keys for d in _differences(old.get(k), new.get(k), k)}
@@ -253,7 +249,7 @@ def _report_degenerate(run: Run, problems: list[Problem]) -> None:
         )
 
 
-def _model_writer(run: Run, module: FitModule) -> Any:  # noqa: ANN401
+def _model_writer(run: Run, module: FitModule) -> Any:
     info = module.problems[0].ks.info
     meta = model_meta(run.config.method, info, module.network.spec)
 
@@ -263,7 +259,7 @@ def _model_writer(run: Run, module: FitModule) -> Any:  # noqa: ANN401
     return write
 
 
-def _train(run: Run, module: FitModule, resume_from: Path | None, write_model: Any) -> str | None:  # noqa: ANN401
+def _train(run: Run, module: FitModule, resume_from: Path | None, write_model: Any) -> str | None:
     plan = module.plan
     checkpoints = Checkpoints(
         run.out / KEEP, deadline=_training_deadline(run, module), on_save=write_model

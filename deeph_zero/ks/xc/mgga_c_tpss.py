@@ -52,6 +52,9 @@ def _assemble(rho: Tensor, eps: Tensor, eps_spin: Tensor, c: Tensor | float, z: 
         eps_spin: Sum over spins of rho_s / rho times the larger of eps_s and eps.
         c: C(zeta, xi).
         z: tau_W / tau, at most 1.
+
+    Returns:
+        Energy per volume, Eh/bohr^3, shape of ``rho``.
     """
     z2 = z * z
     revised = (1 + c * z2) * eps - (1 + c) * z2 * eps_spin
