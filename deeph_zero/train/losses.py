@@ -1,19 +1,20 @@
-"""Label-free losses of one geometry: energy, self-consistency and fixed point.
+"""Label-free losses of one geometry: energy, self-consistency and fixed point, all in mEh.
 
-Matrix losses are mean squares in mEh², so that their gradients stay far above the optimiser's
-rounding.
+Matrix losses are root mean squares per geometry, so that easy and distorted geometries pull with
+comparable strength and gradients keep their size as the error falls.
 """
 
 import dataclasses
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from deeph_zero.train.problem import Problem
 from deeph_zero.types import AOMatrix
 
 MILLI = 1e3
+FLOOR = 1e-9
+"""RMS below which a loss turns flat, Eh."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,34 +54,43 @@ def energy_loss(problem: Problem, hamiltonian: AOMatrix) -> LossValue:
 
 
 def self_consistency_loss(problem: Problem, hamiltonian: AOMatrix) -> LossValue:
-    """‖H - F[P(H)]‖², differentiated through density and rebuild; one build and one response.
+    """RMS of H - F[P(H)], differentiated through density and rebuild; one build, one response.
 
     References:
         H. Zhang et al., ICML 2024, arXiv:2403.09560.
     """
     dm = problem.ks.density(hamiltonian)
     _, fock = problem.ks(dm)
-    square = orthonormal(problem, hamiltonian - fock).square().mean()
+    rms = _rms(orthonormal(problem, hamiltonian - fock))
     gradient = problem.teacher.rms(fock.detach(), dm.detach())
-    return LossValue(MILLI**2 * square, float(square.detach()) ** 0.5, gradient)
+    return LossValue(MILLI * rms, float(rms.detach()), gradient)
 
 
 def fixed_point_loss(problem: Problem, hamiltonian: AOMatrix) -> LossValue:
-    """‖H - F*‖² with the teacher's target F* held constant; no build of its own.
+    """RMS of H - F* with the teacher's target F* held constant; no build of its own.
 
-    The occupied-virtual block, which alone moves the density, counts ``OV_WEIGHT`` times more.
+    The occupied-virtual block, which alone moves the density, is added on its own in orthonormal
+    orbitals of the target, with weight ``OV_WEIGHT``.
     """
     delta = hamiltonian - problem.teacher.target
     vectors, pairs = problem.target_frame()
     mixed = vectors.mT @ orthonormal(problem, delta) @ vectors
-    ov = (mixed.square() * pairs).sum() / pairs.sum().clamp_min(1.0)
-    square = delta.square().mean()
-    loss = MILLI**2 * (square + OV_WEIGHT * ov)
-    return LossValue(loss, float(square.detach()) ** 0.5, float(ov.detach()) ** 0.5)
+    ov = _root((mixed.square() * pairs).sum() / pairs.sum().clamp_min(1.0))
+    rms = _rms(delta)
+    return LossValue(MILLI * (rms + OV_WEIGHT * ov), float(rms.detach()), float(ov.detach()))
 
 
-OV_WEIGHT = 1.0
-"""Weight of the occupied-virtual mean square beside the mean square of the whole matrix."""
+def _rms(matrix: Tensor) -> Tensor:
+    return _root(matrix.square().mean())
+
+
+def _root(square: Tensor) -> Tensor:
+    """Square root with a finite slope at zero."""
+    return (square + FLOOR**2).sqrt()
+
+
+OV_WEIGHT = 0.3
+"""Weight of the occupied-virtual RMS beside the RMS of the whole matrix."""
 
 LOSSES: dict[str, Callable[[Problem, AOMatrix], LossValue]] = {
     "energy": energy_loss,

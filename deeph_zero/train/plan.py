@@ -75,7 +75,7 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
     total = epochs * per_epoch if config.steps is None else config.steps
     ridge = None
     if closed_form:
-        ridge = 1e-10 if few else 1e-4
+        ridge = 1e-10 if few else 1e-8
     return Plan(
         loss=loss,
         epochs=epochs,
@@ -83,7 +83,7 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         total_steps=total,
         batch_size=batch_size,
         repeats=repeats,
-        learning_rate=config.learning_rate or 3e-3,
+        learning_rate=config.learning_rate or 5e-3,
         warmup=min(20, total),
         tol=config.conv_tol_grad,
         check=few,
