@@ -12,6 +12,7 @@ from deeph_zero.errors import ComputationError
 from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
+from deeph_zero.runtime import Deadline
 from deeph_zero.train.losses import LOSSES, LossValue
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.problem import Problem
@@ -48,23 +49,31 @@ class FitModule(pl.LightningModule):
         self._bad_in_a_row = 0
         self.skipped_steps = 0
         self.converged = False
+        self._taught: set[int] = set()
         self.earlier_builds = 0
         self.build_seconds = 0.0
 
-    def start(self, *, calibrate: bool) -> None:
+    def start(self, *, calibrate: bool, deadline: Deadline | None = None) -> bool:
         """First builds of every teacher; from them the network's input and output scales.
 
         Args:
             calibrate: Set the scales; false for a network that was trained before.
+            deadline: When to give up.
+
+        Returns:
+            Whether it was done; false when the time was up.
         """
         begin, before = time.monotonic(), self.fock_builds
         for problem in self._problems:
             for _ in range(START_BUILDS):
+                if deadline is not None and deadline.expired():
+                    return False
                 problem.teacher.advance()
         spent = max(1, self.fock_builds - before)
         self.build_seconds = (time.monotonic() - begin) / spent
         if calibrate:
             self.network.calibrate([p.inputs for p in self._problems], self._corrections())
+        return True
 
     def _corrections(self) -> list[Tensor]:
         return [p.teacher.target - p.fock0 for p in self._problems]
@@ -86,11 +95,20 @@ class FitModule(pl.LightningModule):
         return self.earlier_builds + sum(p.ks.fock_builds for p in self._problems)
 
     def on_train_epoch_start(self) -> None:
-        """Spend the teacher's builds: one per geometry and epoch until its target is confirmed."""
+        """A new round of teacher's builds."""
+        self._taught.clear()
+
+    def _teach(self, batch: list[int]) -> None:
+        """One teacher's build per geometry and epoch, until its target is confirmed.
+
+        Not all at the start of the epoch: Ctrl-C and the deadline are acted on between steps.
+        """
         if self.plan.loss != "fixed-point":
             return
-        for problem in self._problems:
-            problem.teacher.advance()
+        for k in batch:
+            if k not in self._taught:
+                self._problems[k].teacher.advance()
+                self._taught.add(k)
 
     def training_step(self, batch: list[int], batch_idx: int) -> Tensor | None:
         """Mean loss of a batch of geometries; None (no update) when it is not finite.
@@ -103,6 +121,7 @@ class FitModule(pl.LightningModule):
             The loss.
         """
         del batch_idx
+        self._teach(batch)
         values = [
             self._loss(self._problems[k], self._problems[k].hamiltonian(correction))
             for k, correction in zip(batch, self.network(self._inputs(batch)), strict=True)
@@ -160,9 +179,7 @@ class FitModule(pl.LightningModule):
                 self._gradients[k] = max(value.gradient, problem.teacher.residual)
 
     def _confirm(self) -> bool:
-        """One build per geometry at the network's own density."""
-        if self.plan.loss != "fixed-point":
-            return True
+        """One build per geometry at the density of the present weights, whatever the loss saw."""
         with torch.no_grad():
             corrections = self.network(self._inputs(list(range(len(self._problems)))))
         done = True
@@ -233,6 +250,9 @@ class FitModule(pl.LightningModule):
             "mean_norm": self._mean_norm,
             "skipped": self.skipped_steps,
             "fock_builds": self.fock_builds,
+            "build_seconds": self.build_seconds,
+            "taught": sorted(self._taught),
+            "converged_to": self.plan.tol if self.converged else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -244,4 +264,7 @@ class FitModule(pl.LightningModule):
         self._residuals = list(state["residuals"])
         self._mean_norm = state["mean_norm"]
         self.skipped_steps = state["skipped"]
+        # builds made since this process started are counted where they are made
         self.earlier_builds = state["fock_builds"]
+        self.build_seconds = state["build_seconds"]
+        self._taught = set(state["taught"])
