@@ -1,3 +1,50 @@
-"""Kohn-Sham theory without labels."""
+"""Kohn-Sham theory without labels: the names users import, loaded when they are first used."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deeph_zero.errors import ComputationError, DeephZeroError, InputError
+    from deeph_zero.kohnsham import KohnSham
+    from deeph_zero.model import Model, load
+    from deeph_zero.molecule import Molecule
+    from deeph_zero.structures import read_structures
 
 __version__ = "0.1.0"
+__all__ = [
+    "ComputationError",
+    "DeephZeroError",
+    "InputError",
+    "KohnSham",
+    "Model",
+    "Molecule",
+    "__version__",
+    "load",
+    "read_structures",
+]
+
+_HOME = {
+    "ComputationError": "errors",
+    "DeephZeroError": "errors",
+    "InputError": "errors",
+    "KohnSham": "kohnsham",
+    "Model": "model",
+    "Molecule": "molecule",
+    "load": "model",
+    "read_structures": "structures",
+}
+"""Module of each name: torch and PySCF take seconds to import, ``--help`` should not wait."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names and the module's own."""
+    return sorted({*globals(), *__all__})

@@ -97,7 +97,7 @@ def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) ->
     _check_init(config.init)
     from deeph_zero.train.fit import run_fit
 
-    with claim_output(out, **place), _kept(out, options["structures"]):
+    with claim_output(out, **place), _kept(out, command):
         if bad:
             reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
         summary = run_fit(
@@ -110,7 +110,7 @@ def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) ->
             command=command,
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    if not options["as_json"]:
+    if not options["as_json"] and (out / "model.json").exists():
         reporter.message(f"next: deeph-zero predict {shlex.quote(str(out))} STRUCTURES")
     # frames left out on request are no failure; what failed later is
     skipped = [b.as_dict() for b in bad]
@@ -134,12 +134,13 @@ def _check_init(init: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _kept(out: Path, structures: tuple[str, ...]) -> Iterator[None]:
-    """Say after Ctrl-C what is left and how to go on."""
+def _kept(out: Path, command: str) -> Iterator[None]:
+    """Say after Ctrl-C what is left and how to go on: with the same options."""
     try:
         yield
     except KeyboardInterrupt:
-        if not (out / "checkpoints").exists():
+        if not any((out / name).exists() for name in ("config.json", "checkpoints")):
             raise
-        again = shlex.join(["deeph-zero", "fit", *structures, "-o", str(out), "--resume"])
+        words = [w for w in shlex.split(command) if w not in ("--overwrite", "--resume")]
+        again = shlex.join([*words, "--resume"])
         raise KeyboardInterrupt(f"interrupted; the run is kept, go on with: {again}") from None

@@ -78,5 +78,6 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
             command=command,
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    show.require_success(summary, out=out)
+    cure = "; run it again with more --max-time" if summary["stopped_by"] == "max_time" else ""
+    show.require_success(summary, out=out, asked=len(molecules), cure=cure)
     return 0

@@ -105,6 +105,7 @@ common_options = _together(
         setting(RuntimeConfig, "seed", metavar="N"),
     ]
 )
+max_time_option = setting(RuntimeConfig, "max_time", metavar="TIME")
 method_options = _together(
     [
         setting(MethodConfig, "basis", metavar="NAME"),
@@ -128,7 +129,7 @@ fit_options = _together(
         setting(FitConfig, "displace", metavar="ANGSTROM"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
-        setting(RuntimeConfig, "max_time", metavar="TIME"),
+        max_time_option,
     ]
 )
 label_options = _together(
@@ -136,6 +137,7 @@ label_options = _together(
         setting(LabelConfig, "conv_tol", metavar="TOL"),
         setting(LabelConfig, "max_cycle", metavar="N"),
         setting(LabelConfig, "skip_bad"),
+        max_time_option,
     ]
 )
 

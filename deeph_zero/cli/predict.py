@@ -10,6 +10,7 @@ from deeph_zero.cli.options import (
     common_options,
     default_output,
     given,
+    max_time_option,
     output_option,
     overwrite_option,
     runtime_values,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--cheap-estimate", is_flag=True, help="Uncoupled error estimate: no response build.")
 @setting(PredictConfig, "charge", metavar="N")
 @setting(PredictConfig, "spin", metavar="2S")
+@max_time_option
 @overwrite_option
 @common_options
 @click.pass_obj
@@ -90,7 +92,8 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
             command=command,
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    show.require_success(summary, out=out)
+    cure = "; run it again with more --max-time" if summary["stopped_by"] == "max_time" else ""
+    show.require_success(summary, out=out, asked=len(molecules), cure=cure)
     return 0
 
 

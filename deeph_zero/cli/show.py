@@ -56,13 +56,16 @@ def _summary_path(out: Path) -> Path:
     return out / "summary.json" if out.is_dir() else out.with_suffix(".json")
 
 
-def require_success(summary: Mapping[str, Any], *, out: Path, cure: str = "") -> None:
+def require_success(
+    summary: Mapping[str, Any], *, out: Path, cure: str = "", asked: int | None = None
+) -> None:
     """Raise when the computation did not reach what was asked.
 
     Args:
         summary: As in ``summary.json``.
         out: Where the result is kept.
         cure: What to do when it did not converge.
+        asked: Structures there were to compute, where a stop leaves some without an entry.
 
     Raises:
         ComputationError: If structures failed or did not converge.
@@ -81,6 +84,11 @@ def require_success(summary: Mapping[str, Any], *, out: Path, cure: str = "") ->
         entries = summary.get("structures") or []
         count = sum(entry.get("converged") is False for entry in entries)
         stopped = f", stopped by {summary['stopped_by']}" if summary.get("stopped_by") else ""
+        if asked is not None and len(entries) < asked:
+            raise ComputationError(
+                f"not finished: {len(entries)} of {asked} structures done{stopped}; "
+                f"the result is kept in {out}{cure}"
+            )
         raise ComputationError(
             f"not converged: {count} of {len(entries)} structures{stopped}; "
             f"the result is kept in {out}{cure}"

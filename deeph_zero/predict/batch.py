@@ -120,11 +120,24 @@ def run_batch(
                     done.failed.append(failure(molecule, error))
                     reporter.warning(place(molecule) + done.failed[-1]["error"])
                 task.advance()
+        _warn_degenerate(done.structures, reporter)
         result = done.summary(method=method, runtime=runtime, started=started, command=command)
         write_json(json_beside(out), result)
     if done.stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
+
+
+def _warn_degenerate(structures: list[dict[str, Any]], reporter: Reporter) -> None:
+    """Once for the whole batch."""
+    found = [entry for entry in structures if entry.get("degenerate")]
+    if found:
+        first = found[0]
+        reporter.warning(
+            f"{first['file']} frame {first['frame']}: the ground state is degenerate "
+            f"({len(found)} of {len(structures)} structures): its frontier level is filled evenly, "
+            "which is not a single determinant; see --break-symmetry of fit and label"
+        )
 
 
 def check_finite(value: float, what: str) -> float:

@@ -85,6 +85,8 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
     if done is not None:
         record["refined_energy"] = done.energy
         record["refine_fock_builds"] = done.fock_builds
+    if prediction.degenerate:
+        record["degenerate"] = True
     return record
 
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.warnings import PossibleUserWarning
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from deeph_zero.errors import ComputationError
+from deeph_zero.files import write_text
 from deeph_zero.reporting import Reporter, Task
 from deeph_zero.runtime import Deadline, Interrupt, interruptible
 from deeph_zero.train.checkpoint import SafeCheckpointIO
@@ -111,12 +112,11 @@ class MetricsFile(Callback):
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         columns = self._columns or list(_FIRST_COLUMNS)
-        new = self._path.with_name(self._path.name + ".new")
-        with new.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        new.replace(self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self._path, text.getvalue())
 
 
 def _count(row: Mapping[str, str], name: str) -> int:
@@ -207,14 +207,15 @@ class ProgressReport(Callback):
             self._task = None
 
 
-class Checkpoints(Callback):
+class Checkpoints(Checkpoint):
     """Keeps the latest checkpoint: after epochs, at most every few seconds, and at every end.
 
     Ctrl-C and the deadline act here, after a step: the checkpoint is written in the middle of the
     epoch (so that a resumed run does the rest of that epoch, given a loader that can continue, such
     as :class:`~deeph_zero.train.batches.ResumableBatches`), then training stops. Learning-rate
     schedulers have to step per step: Lightning advances per-epoch schedulers only after the
-    end-of-epoch hooks, too late for the checkpoint.
+    end-of-epoch hooks, too late for the checkpoint. It is Lightning's kind of checkpoint callback,
+    whose hook runs after the module's own at the end of an epoch: what that changes is saved.
     """
 
     def __init__(
@@ -348,7 +349,7 @@ def quiet_trainer(callbacks: list[Callback], **settings: Any) -> pl.Trainer:
             callbacks=sorted(callbacks, key=lambda item: isinstance(item, Checkpoints)),
             plugins=[SafeCheckpointIO()],
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(item, Checkpoints) for item in callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
             **settings,

@@ -1,0 +1,163 @@
+"""After training: certificates at the network's own densities, predictions and summary."""
+
+from typing import Any
+
+import torch
+
+from deeph_zero.errors import ComputationError
+from deeph_zero.files import PredictionWriter, write_json
+from deeph_zero.integrals.mole import place
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict import single
+from deeph_zero.predict.record import (
+    failure,
+    method_attributes,
+    prediction_arrays,
+    prediction_record,
+    structure_record,
+    summary,
+)
+from deeph_zero.runtime import interruptible
+from deeph_zero.train.module import FitModule
+from deeph_zero.train.problem import Problem
+from deeph_zero.train.resume import SUMMARY_FILE, Run
+
+
+def certify_all(run: Run, module: FitModule, stopped_by: str) -> dict[str, Any]:
+    """Write ``predictions.h5`` and ``summary.json``.
+
+    The deadline and the first Ctrl-C are acted on between structures, a second Ctrl-C at once,
+    always with both files complete for what was done.
+
+    Args:
+        run: The run; its ``entries`` are filled.
+        module: The trained network and its geometries.
+        stopped_by: What ended training.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ComputationError: If a file cannot be written, or every structure failed.
+        KeyboardInterrupt: After Ctrl-C, with ``predictions.h5`` written.
+    """
+    own = {id(p.molecule): p for p in module.problems}
+    todo = [(k, own[id(m)]) for k, m in enumerate(run.molecules) if id(m) in own]
+    failed_now = 0
+    with (
+        interruptible() as interrupt,
+        PredictionWriter(run.out / "predictions.h5") as writer,
+        run.reporter.task("certificates", len(todo)) as task,
+    ):
+        for k, problem in todo:
+            if interrupt.requested:
+                break
+            if run.runtime.deadline.expired():
+                stopped_by = "max_time"
+                break
+            try:
+                entry, group = _certify(run, module, problem)
+            except ComputationError as error:
+                failed_now += 1
+                run.failed.append(failure(problem.molecule, error))
+                run.reporter.warning(f"{place(problem.molecule)}{run.failed[-1]['error']}")
+            except KeyboardInterrupt:  # the second one: give this structure up
+                break
+            else:
+                writer.write(*group)
+                run.entries[k] = entry
+            task.advance()
+    result = write_summary(run, stopped_by)
+    if failed_now == len(todo):
+        raise ComputationError(f"every structure failed; see {run.out / SUMMARY_FILE}")
+    return result
+
+
+def _certify(
+    run: Run, module: FitModule, problem: Problem
+) -> tuple[dict[str, Any], tuple[dict[str, Any], dict[str, Any]]]:
+    """Entry of the summary, and arrays and attributes of the prediction."""
+    with torch.no_grad():
+        (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
+    fock = problem.hamiltonian(correction)
+    prediction = single.assemble(
+        problem.molecule,
+        problem.ks,
+        fock,
+        problem.ks.density(fock),
+        None,
+        certificate=True,
+        coupled=True,
+    )
+    entry = prediction_record(prediction)
+    assert prediction.certificate is not None
+    gradient = prediction.certificate.orbital_gradient_rms
+    entry["converged"] = gradient <= run.config.conv_tol_grad
+    arrays, attributes = prediction_arrays(prediction)
+    attributes |= {
+        **method_attributes(problem.molecule, run.config.method, problem.ks.info.auxbasis),
+        "converged": entry["converged"],
+    }
+    return entry, (arrays, attributes)
+
+
+def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
+    """Write ``summary.json`` for what there is; a structure without certificate has nulls.
+
+    Args:
+        run: The run.
+        stopped_by: What ended it.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ComputationError: If the file cannot be written.
+    """
+    # builds of this attempt, and those before it: the checkpoint's count or, if larger, the
+    # summary's, which includes certificates
+    now = sum(p.ks.fock_builds for p in run.problems)
+    before = max(run.builds_before, run.module.earlier_builds if run.module else 0)
+    result = summary(
+        command=run.command,
+        method=run.config.method,
+        auxbasis=run.problems[0].ks.info.auxbasis if run.problems else None,
+        runtime=run.runtime,
+        started=run.started,
+        structures=_entries(run),
+        failed=run.failed,
+        stopped_by=stopped_by,
+        fock_builds=before + now,
+    )
+    entries = result["structures"]
+    trained = run.module is not None and bool(entries)
+    result["converged"] = trained and all(e["converged"] for e in entries)
+    result["loss"] = run.module.plan.loss if run.module else run.config.loss
+    result["skipped_steps"] = run.module.skipped_steps if run.module else 0
+    result["limits"] = run.limits
+    write_json(run.out / SUMMARY_FILE, result)
+    return result
+
+
+def _entries(run: Run) -> list[dict[str, Any]]:
+    """One entry per structure that did not fail, in input order."""
+    if run.module is None and run.earlier_entries:
+        return run.earlier_entries  # nothing was done: the model is the one they describe
+    failed = {(f["file"], f["frame"]) for f in run.failed}
+    return [
+        run.entries[k] if k in run.entries else _unfinished(m)
+        for k, m in enumerate(run.molecules)
+        if k in run.entries or (m.file, m.frame) not in failed
+    ]
+
+
+def _unfinished(molecule: Molecule) -> dict[str, Any]:
+    return structure_record(
+        molecule,
+        certificate=None,
+        dipole=None,
+        n_electrons=None,
+        spin_square=None,
+        residual_mae=None,
+        converged=False,
+    )

@@ -1,0 +1,128 @@
+"""Before training: integrals and F[P₀] of every geometry, and the network."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from deeph_zero.config import FitConfig
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.model import load
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.predict.record import failure
+from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, make_problem
+from deeph_zero.train.resume import Run
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+
+class TimeIsUpError(Exception):
+    """The deadline passed before training began; the message says how far it came."""
+
+
+def displaced(molecules: list[Molecule], config: FitConfig) -> list[Molecule]:
+    """Copies with normally distributed displacements; charge and spin stay.
+
+    Args:
+        molecules: Where to start.
+        config: ``samples`` per structure, ``displace`` in angstrom, and the seed.
+
+    Returns:
+        ``samples`` copies of each structure, without the originals.
+    """
+    rng = np.random.default_rng(config.runtime.seed)
+    scale = config.displace / BOHR_IN_ANGSTROM
+    return [
+        dataclasses.replace(m, coords=m.coords + rng.normal(0.0, scale, m.coords.shape))
+        for m in molecules
+        for _ in range(config.samples)
+    ]
+
+
+def prepare(run: Run, *, trained: bool) -> FockNetwork:
+    """Fill ``run.problems`` and choose the network.
+
+    Args:
+        run: The run.
+        trained: Go on with the model in the run folder.
+
+    Returns:
+        The network, on the run's device.
+
+    Raises:
+        InputError: If a structure cannot be used.
+        ComputationError: If no geometry could be prepared, or one could not and ``skip_bad`` is
+            off.
+        TimeIsUpError: If the deadline passed first.
+    """
+    config = run.config
+    moles = [build_mole(m, basis=config.method.basis) for m in run.molecules]
+    layout = basis_layout(moles)
+    if trained:
+        network = load(run.out).network
+    elif config.init is not None:
+        network = _initial(config)
+        network.spec.layout.with_elements(dict(layout.shells))
+    else:
+        torch.manual_seed(run.runtime.seed)
+        network = FockNetwork(default_spec(layout))
+    network = network.to(run.runtime.device).train()
+    everything = [*run.molecules, *displaced(run.molecules, config)]
+    with run.reporter.task("integrals", len(everything)) as task:
+        for k, molecule in enumerate(everything):
+            if run.runtime.deadline.expired():
+                raise TimeIsUpError(f"{k} of {len(everything)} geometries were prepared")
+            try:
+                problem = make_problem(
+                    molecule,
+                    config.method,
+                    network.spec.layout,
+                    cutoff=network.spec.cutoff,
+                    dtype=network.dtype,
+                    device=run.runtime.device,
+                    ao_memory_mb=AO_MEMORY_MB / len(everything),
+                    mol=moles[k] if k < len(moles) else None,
+                )
+                run.problems.append(problem)
+            except (ComputationError, InputError) as error:
+                _leave_out(run, molecule, error, asked_for=k < len(run.molecules))
+            task.advance()
+    if not run.problems:
+        raise ComputationError("no geometry could be prepared; see the warnings above")
+    _report_degenerate(run)
+    return network
+
+
+def _leave_out(run: Run, molecule: Molecule, error: Exception, *, asked_for: bool) -> None:
+    """Record a geometry that fails, or stop at it; a displaced copy is not the user's frame."""
+    if asked_for:
+        if not run.config.skip_bad:
+            raise error
+        run.failed.append(failure(molecule, error))
+    run.reporter.warning(f"{place(molecule)}left out: {failure(molecule, error)['error']}")
+
+
+def _initial(config: FitConfig) -> FockNetwork:
+    assert config.init is not None
+    model = load(config.init)
+    if model.method.basis != config.method.basis:
+        raise InputError(
+            f"--init {config.init}: expected a model for basis {config.method.basis!r}, got one "
+            f"for {model.method.basis!r}; give --basis {model.method.basis}"
+        )
+    return model.network
+
+
+def _report_degenerate(run: Run) -> None:
+    if run.config.method.break_symmetry:
+        return
+    found = [p for p in run.problems if p.ks.orbitals(p.fock0).degenerate]
+    if found:
+        first = place(found[0].molecule)
+        run.reporter.warning(
+            f"{first}the ground state is degenerate ({len(found)} of {len(run.problems)} "
+            "geometries): its frontier level is filled evenly, which is not a single determinant; "
+            "use --break-symmetry for the symmetry-broken state"
+        )

@@ -1,0 +1,169 @@
+"""What a run folder remembers of a run: its settings, whether it is done, where to go on."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from deeph_zero.config import FitConfig
+from deeph_zero.errors import InputError
+from deeph_zero.files import write_json
+from deeph_zero.molecule import Molecule
+from deeph_zero.reporting import Reporter
+from deeph_zero.runtime import Runtime
+from deeph_zero.train.checkpoint import KEEP
+from deeph_zero.train.module import FitModule
+from deeph_zero.train.problem import Problem
+
+CONFIG_FILE = "config.json"
+"""Resolved settings of a run; ``--resume`` compares them."""
+SUMMARY_FILE = "summary.json"
+LIMITS = ("epochs", "steps", "conv_tol_grad")
+"""Settings that say how far a run goes: ``--resume`` may change them."""
+ENDS = ("converged", "epochs", "steps")
+"""Values of ``stopped_by`` after which the same command has nothing left to do."""
+
+
+@dataclasses.dataclass
+class Run:
+    """What one call of :func:`~deeph_zero.train.fit.run_fit` carries around.
+
+    Attributes:
+        config: Every setting.
+        runtime: Device, threads, seed, deadline.
+        reporter: Progress and messages.
+        out: Run folder.
+        command: Command line, for the record.
+        failed: Frames left out.
+        molecules: The structures the summary is about.
+        started: ``time.monotonic()`` when the command began.
+        problems: Geometries prepared so far.
+        module: What is trained, once there is something.
+        entries: Certified structures so far, by position in ``molecules``.
+        builds_before: Builds of earlier attempts, as far as they were recorded.
+        earlier_entries: ``structures`` of an earlier attempt whose model is still the one there is.
+    """
+
+    config: FitConfig
+    runtime: Runtime
+    reporter: Reporter
+    out: Path
+    command: str
+    failed: list[dict[str, Any]]
+    molecules: list[Molecule]
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+    module: FitModule | None = None
+    entries: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    builds_before: int = 0
+    earlier_entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """How far this run goes."""
+        return {name: getattr(self.config, name) for name in LIMITS}
+
+    def save_settings(self) -> None:
+        """Write ``config.json``, which makes the folder a run that ``--resume`` accepts."""
+        write_json(self.out / CONFIG_FILE, settings(self.config, self.molecules))
+
+
+def settings(config: FitConfig, molecules: list[Molecule]) -> dict[str, Any]:
+    """What two attempts at one run have in common.
+
+    Args:
+        config: Every setting.
+        molecules: The structures.
+
+    Returns:
+        JSON values.
+    """
+    values = config.model_dump(mode="json", exclude={"runtime": {"max_time", "verbose"}})
+    frames = [[m.file, m.frame, _fingerprint(m)] for m in molecules]
+    return {"config": values, "frames": frames}
+
+
+def _fingerprint(molecule: Molecule) -> str:
+    """Of elements, positions (to 1e-6 bohr), charge and spin; not of where the file lies."""
+    text = json.dumps(
+        [
+            molecule.numbers.tolist(),
+            [[f"{x:.6f}" for x in row] for row in molecule.coords.tolist()],
+            molecule.charge,
+            molecule.spin,
+        ]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def compare_settings(run: Run) -> None:
+    """Make sure that the run in the folder is the one asked for.
+
+    Args:
+        run: The run asked for.
+
+    Raises:
+        InputError: If it is another one, or its settings cannot be read.
+    """
+    path = run.out / CONFIG_FILE
+    if not path.exists():
+        return  # killed before anything was computed: nothing to disagree with
+    try:
+        old = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"expected the settings of a run in {path}, cannot read them ({error}); "
+            "use --overwrite to start again"
+        ) from None
+    new = json.loads(json.dumps(settings(run.config, run.molecules)))
+    # a longer run is what people resume for; where the structures lie does not matter
+    for doc in (old, new):
+        for name in (*LIMITS, "skip_bad"):
+            doc.get("config", {}).pop(name, None)
+        doc["structures"] = [frame[2] for frame in doc.pop("frames", [])]
+    if old != new:
+        names = sorted(_differences(old, new))
+        raise InputError(
+            f"--resume: expected the settings of the run in {run.out}, got another "
+            f"{', '.join(names)}; repeat the first command with --resume, or use --overwrite"
+        )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> set[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = old.keys() | new.keys()
+        return {d for k in keys for d in _differences(old.get(k), new.get(k), k)}
+    return set() if old == new else {name or "settings"}
+
+
+def earlier_summary(run: Run) -> dict[str, Any]:
+    """``summary.json`` of the attempt before, if there is a readable one."""
+    try:
+        found = json.loads((run.out / SUMMARY_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_done(run: Run, summary: dict[str, Any]) -> bool:
+    """Whether an earlier attempt came to the end that is asked for now, certificates included.
+
+    Args:
+        run: The run asked for.
+        summary: Of the earlier attempt.
+
+    Returns:
+        True if the same command has nothing left to do.
+    """
+    files = all((run.out / name).exists() for name in ("model.safetensors", "predictions.h5"))
+    ended = summary.get("stopped_by") in ENDS and summary.get("limits") == run.limits
+    entries = summary.get("structures") or []
+    return files and ended and bool(entries) and all(e.get("energy") is not None for e in entries)
+
+
+def resume_point(run: Run) -> Path | None:
+    """The checkpoint to go on from; None to start at the beginning."""
+    checkpoint = run.out / KEEP
+    return checkpoint if checkpoint.exists() else None
