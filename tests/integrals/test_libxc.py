@@ -43,6 +43,13 @@ def density(kind: str, unrestricted: bool, seed: int = 0) -> torch.Tensor:
         ("tpss", "MGGA", (0.0, 0.0, 0.0), (("MGGA_X_TPSS", 1.0), ("MGGA_C_TPSS", 1.0))),
         ("camb3lyp", "GGA", (0.19, 0.65, 0.33), (("HYB_GGA_XC_CAM_B3LYP", 1.0),)),
         ("hse06", "GGA", (0.25, 0.0, 0.11), (("HYB_GGA_XC_HSE06", 1.0),)),
+        ("r2scan0", "MGGA", (0.25, 0.25, 0.0), (("HYB_MGGA_XC_R2SCAN0", 1.0),)),
+        (
+            "0.5*HF + 0.5*B88, LYP",
+            "GGA",
+            (0.5, 0.5, 0.0),
+            (("GGA_X_B88", 0.5), ("GGA_C_LYP", 1.0)),
+        ),
         ("402", "GGA", (0.2, 0.2, 0.0), (("HYB_GGA_XC_B3LYP", 1.0),)),
     ],
 )
@@ -119,17 +126,32 @@ def test_every_libxc_name_is_described_or_refused() -> None:
 def test_engine_choice() -> None:
     assert make_functional(describe("hf"), unrestricted=False) is None
     assert isinstance(make_functional(describe("b3lyp5"), unrestricted=True), SemilocalFunctional)
-    assert isinstance(make_functional(describe("r2scan"), unrestricted=True), LibxcFunctional)
+    assert isinstance(make_functional(describe("m06-2x"), unrestricted=True), LibxcFunctional)
     forced = make_functional(describe("pbe"), unrestricted=False, engine="libxc")
     assert isinstance(forced, LibxcFunctional)
-    with pytest.raises(InputError, match="got 'MGGA_X_R2SCAN'; use libxc"):
-        make_functional(describe("r2scan"), unrestricted=False, engine="torch")
+    with pytest.raises(InputError, match="got 'HYB_MGGA_X_M06_2X'; use libxc"):
+        make_functional(describe("m06-2x"), unrestricted=False, engine="torch")
     with pytest.raises(InputError, match="no semilocal part"):
         LibxcFunctional(describe("hf"), unrestricted=False)
 
 
 @pytest.mark.parametrize("unrestricted", [False, True])
-@pytest.mark.parametrize("xc", ["lda,vwn", "b3lyp", "b3lyp5", "tpssh", "0.3*pbe,0.5*pbe+lyp"])
+@pytest.mark.parametrize(
+    "xc",
+    [
+        "lda,vwn",
+        "b3lyp",
+        "b3lyp5",
+        "tpssh",
+        "0.3*pbe,0.5*pbe+lyp",
+        "0.5*HF + 0.5*B88, LYP",
+        "0.25*hf + 0.75*pbesol, pbesol",
+        "bp86",
+        "scan0",
+        "r2scan0",
+        "0.6*rpbe + 0.4*pbe_r, 0.5*p86 + 0.5*pbe",
+    ],
+)
 def test_the_two_engines_agree(xc: str, unrestricted: bool) -> None:
     spec = describe(xc)
     by_torch = make_functional(spec, unrestricted=unrestricted, engine="torch")

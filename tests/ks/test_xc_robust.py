@@ -11,7 +11,8 @@ from pyscf.dft import numint
 
 from deeph_zero.ks.protocol import NVAR
 from deeph_zero.ks.xc.gga_x_b88 import x_asinh_x
-from deeph_zero.ks.xc.registry import COMPONENTS, COMPOSITES, combine
+from deeph_zero.ks.xc.composites import COMPOSITES
+from deeph_zero.ks.xc.registry import COMPONENTS, combine
 
 NAMES = [*COMPONENTS, *COMPOSITES]
 DENSITIES = (0.0, -1.0, -1e-14, 1e-300, 1e-18, 1e-15, 1.1e-15, 1e-12, 1e-8, 0.3, 1e5, 1e300)

@@ -35,7 +35,11 @@ class Component:
 
 
 def exchange_component(
-    name: str, libxc_id: int, kind: XCKind, exchange: SpinSummedExchange
+    name: str,
+    libxc_id: int,
+    kind: XCKind,
+    exchange: SpinSummedExchange,
+    threshold: float = 1e-15,
 ) -> Component:
     """An exchange functional from its closed-shell form by exact spin scaling.
 
@@ -47,9 +51,10 @@ def exchange_component(
         libxc_id: libxc number.
         kind: "LDA", "GGA" or "MGGA".
         exchange: Energy per volume of a closed shell from (rho, rho^(1/3), sigma, tau).
+        threshold: libxc's density threshold.
 
     Returns:
-        The component, with the density threshold libxc has for all these, 1e-15.
+        The component.
 
     References:
         G. L. Oliver, J. P. Perdew, Phys. Rev. A 20, 397 (1979), doi:10.1103/PhysRevA.20.397.
@@ -78,7 +83,7 @@ def exchange_component(
         name=name,
         libxc_id=libxc_id,
         kind=kind,
-        threshold=1e-15,
+        threshold=threshold,
         closed_shell=closed_shell,
         polarised=polarised,
     )

@@ -22,12 +22,20 @@ RHO_CEILING = 1e15
 CEILING = 1e28
 """Largest sigma / rho^3 and tau / rho^2: |grad rho| / rho = 3e6 where rho = 1e-15."""
 
+_MINORITY = 0.1
+"""1 +- zeta below which a spin channel's tau is assembled with libxc's rounding."""
+
 RS_FACTOR = (3 / (4 * torch.pi)) ** (1 / 3)
 
 
 def _bounded_cube_root(x: Tensor) -> Tensor:
     """x^(1/3), constant (no derivative) below ``ZETA_THRESHOLD``."""
     return torch.where(x <= ZETA_THRESHOLD, ZETA_THRESHOLD, x) ** (1 / 3)
+
+
+def _minority_unit(zeta: Tensor, zeta13: Tensor, rho13: Tensor, rho13_s: Tensor) -> Tensor:
+    """((1 +- zeta) rho / (2 rho_s))^(1/3): 1 but for the rounding of a small 1 +- zeta."""
+    return torch.where(zeta < _MINORITY, zeta13 * rho13 / (2 ** (1 / 3) * rho13_s), 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,12 +168,29 @@ class Polarised:
         return (self.zeta13_a * self.zeta13_a + self.zeta13_b * self.zeta13_b) / 2
 
     @cached_property
+    def d_s(self) -> Tensor:
+        """Spin scaling of the uniform-gas kinetic energy [(1+z)^(5/3) + (1-z)^(5/3)] / 2."""
+        return (self.zeta13_a**5 + self.zeta13_b**5) / 2
+
+    @cached_property
     def sigma(self) -> Tensor:
         """Squared gradient of the total density."""
         assert self.sigma_aa is not None
         assert self.sigma_ab is not None
         assert self.sigma_bb is not None
         return self.sigma_aa + 2 * self.sigma_ab + self.sigma_bb
+
+    @cached_property
+    def tau(self) -> Tensor:
+        """tau_a + tau_b, the minority's share from reduced variables as in libxc.
+
+        The potential of a nearly empty channel consists of that rounding.
+        """
+        assert self.tau_a is not None
+        assert self.tau_b is not None
+        unit_a = _minority_unit(self.zeta_a, self.zeta13_a, self.rho13, self.rho13_a)
+        unit_b = _minority_unit(self.zeta_b, self.zeta13_b, self.rho13, self.rho13_b)
+        return self.tau_a * unit_a**5 + self.tau_b * unit_b**5
 
     @cached_property
     def alive_a(self) -> Tensor:
@@ -233,6 +258,7 @@ def sanitise_polarised(
     assert sigma_aa is not None
     assert sigma_bb is not None
     mean = 0.5 * (sigma_aa + sigma_bb)
-    sigma_ab = torch.maximum(torch.minimum(variables[3], mean), -mean)
+    # a hair above -mean: sigma_aa + 2 sigma_ab + sigma_bb must not round to below zero
+    sigma_ab = torch.maximum(torch.minimum(variables[3], mean), (8 * ZETA_THRESHOLD - 1) * mean)
     out = (rho_a, rho_b, sigma_aa, sigma_ab, sigma_bb, tau_a, tau_b)
     return tuple(x for x in out if x is not None)

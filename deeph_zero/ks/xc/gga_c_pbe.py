@@ -1,8 +1,9 @@
-"""Perdew-Burke-Ernzerhof correlation: libxc GGA_C_PBE (130).
+"""Perdew-Burke-Ernzerhof correlation: libxc GGA_C_PBE (130), and for solids _PBE_SOL (133).
 
 References:
     J. P. Perdew, K. Burke, M. Ernzerhof, Phys. Rev. Lett. 77, 3865 (1996), eqs. (3), (7), (8),
-    doi:10.1103/PhysRevLett.77.3865. beta and gamma with all digits, as in libxc.
+    doi:10.1103/PhysRevLett.77.3865. beta and gamma with all digits, as in libxc;
+    J. P. Perdew et al., Phys. Rev. Lett. 100, 136406 (2008), doi:10.1103/PhysRevLett.100.136406.
 """
 
 import math
@@ -15,6 +16,7 @@ from deeph_zero.ks.xc.density import ClosedShell, Polarised
 from deeph_zero.ks.xc.lda_c_pw import PW92_MOD
 
 BETA = 0.06672455060314922
+BETA_SOL = 0.046
 GAMMA = (1 - math.log(2)) / math.pi**2
 T2_FACTOR = (math.pi / 3) ** (1 / 3) / 16
 """t^2 = T2_FACTOR * sigma / (phi^2 rho^(7/3))."""
@@ -41,26 +43,33 @@ def gradient_correction(
     return gamma_phi3 * torch.log1p(inner)
 
 
-def pbe_correlation_unpolarised(d: ClosedShell) -> Tensor:
+def pbe_correlation_unpolarised(d: ClosedShell, beta: float = BETA) -> Tensor:
     """Correlation energy per electron at zeta = 0, [ngrids], Eh."""
     assert d.sigma is not None
     eps = PW92_MOD.unpolarised(d)
-    return eps + gradient_correction(eps, T2_FACTOR * d.sigma / (d.rho * d.rho * d.rho13), 1.0)
+    t2 = T2_FACTOR * d.sigma / (d.rho * d.rho * d.rho13)
+    return eps + gradient_correction(eps, t2, 1.0, beta)
 
 
-def pbe_correlation_polarised(d: Polarised) -> Tensor:
+def pbe_correlation_polarised(d: Polarised, beta: float = BETA) -> Tensor:
     """Correlation energy per electron, [ngrids], Eh."""
     eps = PW92_MOD.polarised(d)
-    return eps + gradient_correction(eps, T2_FACTOR * d.sigma / (d.rho * d.rho * d.rho13), d.phi)
+    t2_phi2 = T2_FACTOR * d.sigma / (d.rho * d.rho * d.rho13)
+    return eps + gradient_correction(eps, t2_phi2, d.phi, beta)
+
+
+def _component(name: str, libxc_id: int, beta: float) -> Component:
+    return Component(
+        name=name,
+        libxc_id=libxc_id,
+        kind="GGA",
+        threshold=1e-12,
+        closed_shell=lambda d: d.rho * pbe_correlation_unpolarised(d, beta),
+        polarised=lambda d: d.rho * pbe_correlation_polarised(d, beta),
+    )
 
 
 COMPONENTS = (
-    Component(
-        name="GGA_C_PBE",
-        libxc_id=130,
-        kind="GGA",
-        threshold=1e-12,
-        closed_shell=lambda d: d.rho * pbe_correlation_unpolarised(d),
-        polarised=lambda d: d.rho * pbe_correlation_polarised(d),
-    ),
+    _component("GGA_C_PBE", 130, BETA),
+    _component("GGA_C_PBE_SOL", 133, BETA_SOL),
 )

@@ -30,6 +30,15 @@ class GFunction:
         series = rs_sqrt * (b1 + b3 * rs) + rs * (b2 + b4 * rs)
         return -2 * self.a * (1 + self.alpha1 * rs) * torch.log1p(0.5 / self.a / series)
 
+    def slope(self, rs: Tensor, rs_sqrt: Tensor) -> Tensor:
+        """dG/drs, Eh / bohr per electron."""
+        b1, b2, b3, b4 = self.beta
+        series = rs_sqrt * (b1 + b3 * rs) + rs * (b2 + b4 * rs)
+        series_slope = 0.5 * b1 / rs_sqrt + b2 + 1.5 * b3 * rs_sqrt + 2 * b4 * rs
+        log_slope = -series_slope / (series * (1 + 2 * self.a * series))
+        log = torch.log1p(0.5 / self.a / series)
+        return -2 * self.a * (self.alpha1 * log + (1 + self.alpha1 * rs) * log_slope)
+
 
 @dataclasses.dataclass(frozen=True)
 class PerdewWang:
@@ -49,6 +58,17 @@ class PerdewWang:
         para = self.para.energy(d.rs, d.rs_sqrt)
         ferro = self.ferro.energy(d.rs, d.rs_sqrt)
         stiffness = -self.stiffness.energy(d.rs, d.rs_sqrt) / self.f_zeta_second
+        return para + d.f_zeta * (stiffness + d.zeta**4 * (ferro - para - stiffness))
+
+    def slope_unpolarised(self, d: ClosedShell) -> Tensor:
+        """d eps / d rs at zeta = 0, [ngrids], Eh / bohr."""
+        return self.para.slope(d.rs, d.rs_sqrt)
+
+    def slope_polarised(self, d: Polarised) -> Tensor:
+        """d eps / d rs at fixed zeta, [ngrids], Eh / bohr."""
+        para = self.para.slope(d.rs, d.rs_sqrt)
+        ferro = self.ferro.slope(d.rs, d.rs_sqrt)
+        stiffness = -self.stiffness.slope(d.rs, d.rs_sqrt) / self.f_zeta_second
         return para + d.f_zeta * (stiffness + d.zeta**4 * (ferro - para - stiffness))
 
 

@@ -27,8 +27,6 @@ C0 = (0.53, 0.87, 0.50, 2.26)
 _FERRO_PHI = (2 ** (2 / 3) + ZETA_THRESHOLD ** (2 / 3)) / 2
 _FERRO_EDGE = 1e-12
 """libxc replaces C(zeta, xi) by C(1, 0) where 1 - |zeta| is below this."""
-_MINORITY = 0.1
-"""1 +- zeta below which a spin channel's tau is assembled with libxc's rounding."""
 
 
 def _ferro_correlation(rho: Tensor, rho13: Tensor, sigma: Tensor) -> Tensor:
@@ -97,23 +95,6 @@ def _polarisation_coefficient(d: Polarised) -> Tensor:
     return torch.where(edge, sum(C0), inside)
 
 
-def _minority_unit(zeta: Tensor, zeta13: Tensor, rho13: Tensor, rho13_s: Tensor) -> Tensor:
-    """((1 +- zeta) rho / (2 rho_s))^(1/3): 1 but for the rounding of a small 1 +- zeta."""
-    return torch.where(zeta < _MINORITY, zeta13 * rho13 / (2 ** (1 / 3) * rho13_s), 1.0)
-
-
-def _total_tau(d: Polarised) -> Tensor:
-    """tau_a + tau_b, the minority's share from reduced variables as in libxc.
-
-    The potential of a nearly empty channel consists of that rounding.
-    """
-    assert d.tau_a is not None
-    assert d.tau_b is not None
-    unit_a = _minority_unit(d.zeta_a, d.zeta13_a, d.rho13, d.rho13_a)
-    unit_b = _minority_unit(d.zeta_b, d.zeta13_b, d.rho13, d.rho13_b)
-    return d.tau_a * unit_a**5 + d.tau_b * unit_b**5
-
-
 def _tpss_polarised(d: Polarised) -> Tensor:
     assert d.sigma_aa is not None
     assert d.sigma_bb is not None
@@ -123,7 +104,7 @@ def _tpss_polarised(d: Polarised) -> Tensor:
     alpha = torch.where(d.alive_a, _larger(alpha, eps), eps)
     beta = torch.where(d.alive_b, _larger(beta, eps), eps)
     eps_spin = 0.5 * (d.zeta_a * alpha + d.zeta_b * beta)
-    z = _weizsaecker_ratio(d.sigma, d.rho, _total_tau(d))
+    z = _weizsaecker_ratio(d.sigma, d.rho, d.tau)
     return _assemble(d.rho, eps, eps_spin, _polarisation_coefficient(d), z)
 
 

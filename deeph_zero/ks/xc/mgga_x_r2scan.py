@@ -1,0 +1,92 @@
+"""r2SCAN exchange: libxc MGGA_X_R2SCAN (497), and its smooth interpolation.
+
+References:
+    J. W. Furness, A. D. Kaplan, J. Ning, J. P. Perdew, J. Sun, J. Phys. Chem. Lett. 11, 8208
+    (2020), supplement eqs. (S6)-(S12), doi:10.1021/acs.jpclett.0c02405; polynomial from
+    A. P. Bartok, J. R. Yates, J. Chem. Phys. 150, 161101 (2019), doi:10.1063/1.5094646.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ks.xc.component import exchange_component
+from deeph_zero.ks.xc.gga_x_pbe import MU_GE, S2_FACTOR
+from deeph_zero.ks.xc.lda_x import SLATER
+from deeph_zero.ks.xc.mgga_x_scan import (
+    EXCHANGE_SWITCH,
+    H0X,
+    Switch,
+    enhancement_h1x,
+    large_gradient_damping,
+)
+from deeph_zero.ks.xc.mgga_x_tpss import TAU_UNIFORM
+
+ETA = 0.001
+DP2 = 0.361
+ALPHA_JOIN = 2.5
+
+
+@dataclasses.dataclass(frozen=True)
+class SmoothSwitch:
+    """SCAN's f(alpha) with a polynomial between alpha = 0 and 2.5, eq. (S7).
+
+    Attributes:
+        outside: SCAN's form, kept below 0 and above 2.5.
+        polynomial: Coefficients of alpha^0 ... alpha^7.
+    """
+
+    outside: Switch
+    polynomial: tuple[float, ...]
+
+    @property
+    def slope_at_one(self) -> float:
+        """df / d alpha at alpha = 1."""
+        return sum(i * c for i, c in enumerate(self.polynomial))
+
+    def __call__(self, alpha: Tensor) -> Tensor:
+        """Value at ``alpha``, [ngrids]."""
+        negative, large = alpha <= 0, alpha > ALPHA_JOIN
+        a = torch.where(large, ALPHA_JOIN, alpha)
+        middle = torch.full_like(a, self.polynomial[-1])
+        for coefficient in reversed(self.polynomial[:-1]):
+            middle = middle * a + coefficient
+        a = torch.where(negative, alpha, 0.0)
+        left = torch.exp(-self.outside.c1 * a / (1 - a))
+        right = self.outside.tail(alpha, large)
+        return torch.where(negative, left, torch.where(large, right, middle))
+
+
+EXCHANGE_SMOOTH_SWITCH = SmoothSwitch(
+    EXCHANGE_SWITCH,
+    (
+        1.0,
+        -0.667,
+        -0.4445555,
+        -0.663086601049,
+        1.451297044490,
+        -0.887998041597,
+        0.234528941479,
+        -0.023185843322,
+    ),
+)
+_C_ETA = 20 / 27 + ETA * 5 / 3
+_C2 = -EXCHANGE_SMOOTH_SWITCH.slope_at_one * (1 - H0X)
+
+
+def r2scan_exchange(rho: Tensor, rho13: Tensor, sigma: Tensor | None, tau: Tensor | None) -> Tensor:
+    """Exchange energy per volume of a closed shell, [ngrids], Eh / bohr^3."""
+    assert sigma is not None
+    assert tau is not None
+    rho43 = rho * rho13
+    p = S2_FACTOR * sigma / (rho43 * rho43)
+    tau_w = sigma / (8 * rho)
+    alpha = (tau - tau_w) / (TAU_UNIFORM * rho * rho13 * rho13 + ETA * tau_w)
+    x = (_C_ETA * _C2 * torch.exp(-p * p / DP2**4) + MU_GE) * p
+    h1x = enhancement_h1x(x)
+    factor = h1x + EXCHANGE_SMOOTH_SWITCH(alpha) * (H0X - h1x)
+    return SLATER * rho43 * factor * large_gradient_damping(p)
+
+
+COMPONENTS = (exchange_component("MGGA_X_R2SCAN", 497, "MGGA", r2scan_exchange, threshold=1e-11),)
