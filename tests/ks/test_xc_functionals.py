@@ -13,8 +13,8 @@ from pyscf.dft import libxc, numint
 from deeph_zero.errors import InputError
 from deeph_zero.ks import xc as xc_package
 from deeph_zero.ks.protocol import NVAR
-from deeph_zero.ks.xc.functional import SemilocalFunctional
 from deeph_zero.ks.xc.composites import COMPOSITES
+from deeph_zero.ks.xc.functional import SemilocalFunctional
 from deeph_zero.ks.xc.registry import COMPONENTS, combine, is_implemented
 
 NAMES = [*COMPONENTS, *COMPOSITES]

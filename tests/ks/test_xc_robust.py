@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pyscf.dft import numint
 
 from deeph_zero.ks.protocol import NVAR
-from deeph_zero.ks.xc.gga_x_b88 import x_asinh_x
 from deeph_zero.ks.xc.composites import COMPOSITES
+from deeph_zero.ks.xc.gga_x_b88 import x_asinh_x
 from deeph_zero.ks.xc.registry import COMPONENTS, combine
 
 NAMES = [*COMPONENTS, *COMPOSITES]

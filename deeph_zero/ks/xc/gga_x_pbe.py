@@ -1,4 +1,4 @@
-"""Exchange of Perdew, Burke, Ernzerhof and kin: libxc GGA_X_PBE (101), _PBE_R (102), _PBE_SOL (116).
+"""Exchange of Perdew, Burke, Ernzerhof and kin: libxc GGA_X_PBE (101), _R (102), _SOL (116).
 
 revPBE (PBE_R) changes kappa, PBEsol mu.
 
