@@ -18,6 +18,16 @@ COMPOSITES: dict[str, tuple[tuple[str, float], ...]] = {
     # A. D. Becke, J. Chem. Phys. 98, 1372 (1993), doi:10.1063/1.464304: half-and-half.
     "HYB_GGA_XC_BHANDH": (("LDA_X", 0.5), ("GGA_C_LYP", 1.0)),
     "HYB_GGA_XC_BHANDHLYP": (("GGA_X_B88", 0.5), ("GGA_C_LYP", 1.0)),
+    # T. Yanai, D. P. Tew, N. C. Handy, Chem. Phys. Lett. 393, 51 (2004),
+    # doi:10.1016/j.cplett.2004.06.011: alpha = 0.19, beta = 0.46, omega = 0.33.
+    "HYB_GGA_XC_CAM_B3LYP": (
+        ("GGA_X_B88", 0.35),
+        ("GGA_X_ITYH(0.33)", 0.46),
+        ("LDA_C_VWN", 0.19),
+        ("GGA_C_LYP", 0.81),
+    ),
+    # Y. Tawada et al., J. Chem. Phys. 120, 8425 (2004), doi:10.1063/1.1688752.
+    "HYB_GGA_XC_LC_BLYP": (("GGA_X_ITYH(0.33)", 1.0), ("GGA_C_LYP", 1.0)),
     # C. Adamo, V. Barone, Chem. Phys. Lett. 274, 242 (1997), doi:10.1016/S0009-2614(97)00651-9.
     "HYB_GGA_XC_B1LYP": (("GGA_X_B88", 0.75), ("GGA_C_LYP", 1.0)),
     # C. Adamo, V. Barone, J. Chem. Phys. 110, 6158 (1999), doi:10.1063/1.478522.

@@ -8,6 +8,7 @@ from deeph_zero.ks.xc import (
     gga_c_p86,
     gga_c_pbe,
     gga_x_b88,
+    gga_x_ityh,
     gga_x_pbe,
     gga_x_rpbe,
     gga_xc_b97,
@@ -37,6 +38,7 @@ _MODULES = (
     gga_x_b88,
     gga_c_lyp,
     gga_c_p86,
+    gga_x_ityh,
     gga_xc_b97,
     mgga_x_tpss,
     mgga_c_tpss,
@@ -48,6 +50,8 @@ _MODULES = (
 
 COMPONENTS: dict[str, Component] = {c.name: c for m in _MODULES for c in m.COMPONENTS}
 """Elementary functionals by libxc name."""
+_PARTS: dict[str, Component] = {**COMPONENTS, **gga_x_ityh.VARIANTS}
+"""What a composite may name: the elementary ones, and some with other parameters."""
 
 
 def is_implemented(names: Iterable[str]) -> bool:
@@ -80,6 +84,6 @@ def combine(components: Iterable[tuple[str, float]], *, unrestricted: bool) -> S
         for part, weight in parts:
             total[part] = total.get(part, 0.0) + coefficient * weight
     return SemilocalFunctional(
-        [(COMPONENTS[name], coefficient) for name, coefficient in total.items()],
+        [(_PARTS[name], coefficient) for name, coefficient in total.items()],
         unrestricted=unrestricted,
     )
