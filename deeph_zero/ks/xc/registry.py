@@ -16,9 +16,11 @@ from deeph_zero.ks.xc import (
     lda_c_pz,
     lda_c_vwn,
     lda_x,
+    mgga_c_m06l,
     mgga_c_r2scan,
     mgga_c_scan,
     mgga_c_tpss,
+    mgga_x_m06l,
     mgga_x_r2scan,
     mgga_x_scan,
     mgga_x_tpss,
@@ -46,6 +48,8 @@ _MODULES = (
     mgga_c_scan,
     mgga_x_r2scan,
     mgga_c_r2scan,
+    mgga_x_m06l,
+    mgga_c_m06l,
 )
 
 COMPONENTS: dict[str, Component] = {c.name: c for m in _MODULES for c in m.COMPONENTS}
