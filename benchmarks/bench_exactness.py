@@ -127,6 +127,7 @@ def measure(system: System, functionals: tuple[str, ...]) -> list[dict[str, Any]
     records = []
     converged = None
     for xc in functionals:
+        common.progress(f"{system.name} {xc}")
         converged = converged_density(mol, xc, level, converged)
         for fit in (True, False) if system.exact else (True,):
             mf = common.mean_field(mol, xc, fit=fit, grid_level=level)

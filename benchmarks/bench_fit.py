@@ -44,6 +44,7 @@ CASES = (
 
 def measure(case: Case, folder: Path, threads: int) -> dict[str, Any]:
     """Fit one molecule with the command and compare its energy with PySCF's."""
+    common.progress(case.name)
     out = folder / case.name
     path = common.EXAMPLES / f"{case.name}.xyz"
     summary, seconds = common.command(

@@ -247,12 +247,15 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         write_frames(folder / f"{name}.xyz", part)
         for name, part in zip(("train", "test"), chosen, strict=True)
     )
+    common.progress("training")
     fitted, fit_seconds = train(folder, options)
+    common.progress("prediction")
     bare = predict(folder, "bare", options.threads, "--no-certificate")
     certified = predict(folder, "prediction", options.threads)
     refined = predict(
         folder, "refined", options.threads, "--no-certificate", "--refine", options.refine
     )
+    common.progress("references")
     references = [reference(molecule, options) for molecule in test]
     frames = matrix_errors(folder, references)
     start = bare["fock_builds"] / len(test)  # of the network's inputs: F0

@@ -166,6 +166,11 @@ def report(result: dict[str, Any], text: str, *, as_json: bool, smoke: bool) -> 
         print("Short form: shows that the script works; the numbers are not for quoting.")
 
 
+def progress(text: str) -> None:
+    """A line on stderr: the long forms take minutes."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def run(main: Any) -> None:
     """Call ``main`` and turn an expected failure into one line and an exit code."""
     try:
