@@ -190,7 +190,7 @@ class FitModule(pl.LightningModule):
             problem.teacher.offer(dm, built.fock, float(built.energy))
         return done
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401
+    def configure_optimizers(self) -> Any:
         """Adam with a warm-up and a cosine decay to a hundredth, advanced per step."""
         plan = self.plan
         optimizer = torch.optim.Adam(
