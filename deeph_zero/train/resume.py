@@ -166,4 +166,5 @@ def is_done(run: Run, summary: dict[str, Any]) -> bool:
 def resume_point(run: Run) -> Path | None:
     """The checkpoint to go on from; None to start at the beginning."""
     checkpoint = run.out / KEEP
-    return checkpoint if checkpoint.exists() else None
+    # a kill during the very first checkpoint leaves the folder without one
+    return checkpoint if (checkpoint / "state.safetensors").exists() else None
