@@ -21,6 +21,7 @@ import torch
 from pyscf import gto, scf
 
 from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.libxc import LibxcFunctional
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
@@ -142,7 +143,9 @@ def measure(system: System, functionals: tuple[str, ...]) -> list[dict[str, Any]
                         "method": "UKS" if mol.spin else "RKS",
                         "fitted": fit,
                         "xc": xc,
-                        "engine": type(ks.data.functional).__name__,
+                        "engine": "libxc"
+                        if isinstance(ks.data.functional, LibxcFunctional)
+                        else "torch",
                         "density": name,
                         "energy_difference": energy,
                         "fock_difference": fock,
