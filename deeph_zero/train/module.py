@@ -122,9 +122,13 @@ class FitModule(pl.LightningModule):
         """
         del batch_idx
         self._teach(batch)
+        corrections = self.network(self._inputs(batch))
+        if not all(bool(torch.isfinite(c).all()) for c in corrections):
+            self._skip()  # a loss that diagonalises would stop at it
+            return None
         values = [
             self._loss(self._problems[k], self._problems[k].hamiltonian(correction))
-            for k, correction in zip(batch, self.network(self._inputs(batch)), strict=True)
+            for k, correction in zip(batch, corrections, strict=True)
         ]
         for k, value in zip(batch, values, strict=True):
             self._gradients[k] = value.gradient
