@@ -1,0 +1,359 @@
+"""What `fit` promises when nothing goes wrong, and with geometries and gradients that do."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from pyscf import dft, gto
+
+from deeph_zero.config import FitConfig
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.model import load
+from deeph_zero.molecule import Molecule
+from deeph_zero.reporting import SilentReporter
+from deeph_zero.runtime import set_threads, setup
+from deeph_zero.train import prepare
+from deeph_zero.train.fit import run_fit
+from deeph_zero.train.module import MAX_BAD_STEPS, FitModule
+from deeph_zero.train.plan import make_plan
+from deeph_zero.train.resume import Run
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+TINY = {"basis": "sto-3g", "grid_level": 0}
+SUMMARY_KEYS = {
+    "version", "format_version", "command", "xc", "basis", "auxbasis", "grid_level", "density_fit",
+    "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
+    "wall_time_s", "fock_builds", "structures",
+}  # fmt: skip
+EXTRA_KEYS = {"failed", "loss", "skipped_steps", "limits"}
+ENTRY_KEYS = {
+    "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
+    "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
+}  # fmt: skip
+DATASETS = {
+    "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads():
+    before = torch.get_num_threads()
+    yield
+    set_threads(before)
+
+
+class Listener(SilentReporter):
+    def __init__(self):
+        self.warnings = []
+
+    def warning(self, text):
+        self.warnings.append(text)
+
+
+def water(shift=0.0, frame=0):
+    coords = np.array([[0, 0, 0.2], [0, 1.43 + shift, 1.1], [0.1, -1.4, 1.15]])
+    return Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", frame=frame)
+
+
+def hydroxyl():
+    """Along z: the grid is as symmetric as the molecule."""
+    coords = np.array([[0, 0, 0], [0, 0, 1.84]])
+    return Molecule(numbers=np.array([8, 1]), coords=coords, spin=1, file="oh.xyz")
+
+
+def settings(method=None, **values):
+    runtime = {"device": "cpu", "threads": 1} | values.pop("runtime", {})
+    return FitConfig.parse(values | {"method": TINY | (method or {}), "runtime": runtime})
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """Fit in this process, where shapes are checked as it runs."""
+
+    def run(molecules, *, out="run", failed=(), reporter=None, method=None, **values):
+        folder = tmp_path / out
+        folder.mkdir(exist_ok=True)
+        result = run_fit(
+            settings(method, **values),
+            molecules,
+            list(failed),
+            folder,
+            resume=False,
+            reporter=reporter or SilentReporter(),
+            command="deeph-zero fit w.xyz",
+        )
+        assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(result))
+        return result
+
+    return run
+
+
+def pyscf_energy(molecule, method, *, unrestricted=False, dm0=None):
+    method = TINY | method
+    atoms = list(zip(molecule.numbers.tolist(), molecule.coords.tolist(), strict=True))
+    mol = gto.M(
+        atom=atoms, unit="bohr", basis=method["basis"], charge=molecule.charge,
+        spin=molecule.spin, verbose=0,
+    )  # fmt: skip
+    kind = dft.UKS if unrestricted or molecule.spin else dft.RKS
+    mf = kind(mol, xc=method.get("xc", "pbe")).density_fit()
+    mf.grids.level = method["grid_level"]
+    mf.conv_tol = 1e-10
+    mf.kernel(dm0=None if dm0 is None else dm0(mol))
+    assert mf.converged
+    return mf.e_tot
+
+
+def metrics(run):
+    with (run / "metrics.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(
+    ("molecule", "method"),
+    [
+        (water(), {}),
+        (water(), {"basis": "def2-svp"}),
+        (water(), {"xc": "pbe0"}),
+        (water(), {"unrestricted": True}),
+        (dataclasses.replace(water(), charge=1, spin=1), {}),
+    ],
+    ids=["rks", "def2-svp", "hybrid", "unrestricted", "cation"],
+)
+@pytest.mark.slow
+def test_one_frame_ends_at_pyscfs_energy(fit, molecule, method):
+    result = fit([molecule], method=method)
+    entry = result["structures"][0]
+    plain = {k: v for k, v in method.items() if k != "unrestricted"}
+    expected = pyscf_energy(molecule, plain, unrestricted="unrestricted" in method)
+    assert result["converged"]
+    assert result["stopped_by"] == "converged"
+    assert entry["energy"] == pytest.approx(expected, abs=1e-6)
+    assert entry["energy_error_estimate"] >= 0
+    assert entry["energy_estimate"] == entry["energy"] - entry["energy_error_estimate"]
+    spin = molecule.spin != 0 or "unrestricted" in method
+    assert ("spin_square" in entry) is spin
+    assert isinstance(entry["homo"], list) is spin
+
+
+def test_the_run_folder_holds_what_is_promised(fit, tmp_path):
+    bad = {"file": "w.xyz", "frame": 7, "error": "expected elements, got Xx"}
+    method = {"charge": 0}
+    result = fit([water(), water(0.1, 1)], method=method, failed=[bad], steps=3)
+    run = tmp_path / "run"
+    assert set(result) == SUMMARY_KEYS | EXTRA_KEYS
+    assert all(set(entry) == ENTRY_KEYS for entry in result["structures"])
+    assert [entry["frame"] for entry in result["structures"]] == [0, 1]
+    assert result["failed"] == [bad]
+    assert (result["stopped_by"], result["converged"]) == ("steps", False)
+    assert result["auxbasis"] not in (None, "")
+    assert result["skipped_steps"] == 0
+    names = {p.name for p in run.iterdir()}
+    assert names == {
+        "model.safetensors", "model.json", "summary.json", "metrics.csv", "predictions.h5",
+        "checkpoints", "config.json",
+    }  # fmt: skip
+    rows = metrics(run)
+    assert int(rows[-1]["step"]) == 3
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+    assert load(run).elements == (1, 8)
+    with h5py.File(run / "predictions.h5") as file:
+        assert list(file) == ["0000", "0001"]
+        group, entry = file["0001"], result["structures"][1]
+        assert set(group) == DATASETS
+        assert {k: group.attrs[k] for k in ("charge", "spin", "xc", "basis", "ao_order")} == {
+            "charge": 0, "spin": 0, "xc": "pbe", "basis": "sto-3g", "ao_order": "pyscf",
+        }  # fmt: skip
+        assert group.attrs["energy"] == entry["energy"]
+        np.testing.assert_allclose(group["positions"][:], water(0.1).coords)
+        assert {group[name].shape for name in ("fock", "density", "overlap")} == {(7, 7)}
+        occ, energy = group["mo_occ"][:], group["mo_energy"][:]
+        assert energy[occ > 1].max() == entry["homo"]
+        electrons = np.einsum("ij,ji->", group["density"][:], group["overlap"][:])
+        assert electrons == pytest.approx(10, abs=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["energy", "self-consistency", "fixed-point"])
+def test_every_loss_trains_with_finite_numbers(fit, tmp_path, loss):
+    start = fit([water()], loss=loss, steps=1, out="short")["structures"][0]
+    result = fit([water()], loss=loss, steps=40, conv_tol_grad=1e-12)
+    entry = result["structures"][0]
+    assert result["loss"] == loss
+    assert result["skipped_steps"] == 0
+    rows = metrics(tmp_path / "run")
+    assert all(math.isfinite(float(v)) for row in rows for k, v in row.items() if v)
+    assert entry["orbital_gradient_rms"] < start["orbital_gradient_rms"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(fit, tmp_path):
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit([water(), water(0.1, 1)], steps=5, runtime={"seed": seed}, out=name)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_samples_are_trained_on_and_not_reported(fit):
+    config = {"steps": 4, "samples": 3, "displace": 0.02}
+    plain = fit([water()], steps=4, out="plain")
+    result = fit([water()], **config)
+    assert result["n_structures"] == 1
+    assert result["fock_builds"] > 2 * plain["fock_builds"]
+    copies = prepare.displaced([water(), water(0.1, 1)], settings(**config))
+    assert len(copies) == 6
+    shifts = np.array([m.coords for m in copies[:3]]) - water().coords
+    assert np.abs(shifts).min() > 0
+    assert shifts.std() * BOHR_IN_ANGSTROM == pytest.approx(0.02, rel=0.5)
+    again = prepare.displaced([water(), water(0.1, 1)], settings(**config))
+    assert all((a.coords == b.coords).all() for a, b in zip(copies, again, strict=True))
+
+
+def test_init_starts_from_a_model(fit, tmp_path):
+    fit([water()], out="first", conv_tol_grad=1e-4)
+    # another functional, no time to learn: what is known of PBE shows
+    method, steps = {"xc": "lda,vwn"}, 1
+    warm = fit([water()], init=str(tmp_path / "first"), steps=steps, method=method, out="warm")
+    assert warm["structures"][0]["energy"] is not None
+    weights = [load(tmp_path / name).network.state_dict() for name in ("first", "warm")]
+    scales = [k for k, v in weights[0].items() if torch.equal(v, weights[1][k])]
+    assert scales, "the scales of the first model are kept"
+    with pytest.raises(InputError, match="for basis 'def2-svp'"):
+        fit([water()], init=str(tmp_path / "first"), method={"basis": "def2-svp"}, out="other")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_frame_that_fails_in_preparation_stops_or_is_left_out(fit, tmp_path, monkeypatch):
+    def fails_once(molecule, *args, **kwargs):
+        if molecule.frame == 1:
+            raise ComputationError("the integrals do not fit")
+        return original(molecule, *args, **kwargs)
+
+    original = prepare.make_problem
+    monkeypatch.setattr(prepare, "make_problem", fails_once)
+    frames = [water(0.1 * k, k) for k in range(3)]
+    with pytest.raises(ComputationError, match="do not fit"):
+        fit(frames, steps=2, out="strict")
+    assert list((tmp_path / "strict").iterdir()) == []
+    listener = Listener()
+    result = fit(frames, steps=2, skip_bad=True, reporter=listener)
+    assert [e["frame"] for e in result["structures"]] == [0, 2]
+    assert [(f["frame"], f["error"]) for f in result["failed"]] == [(1, "the integrals do not fit")]
+    assert any("left out" in text for text in listener.warnings)
+
+
+@pytest.mark.slow
+def test_a_degenerate_ground_state_is_said_and_symmetry_can_break(fit):
+    listener = Listener()
+    method = {"basis": "def2-svp", "grid_level": 1}
+    even = fit([hydroxyl()], method=method, epochs=4, reporter=listener, out="even")
+    assert even["structures"][0]["degenerate"] is True
+    assert len([t for t in listener.warnings if "degenerate" in t and "--break-sym" in t]) == 1
+    broken_listener = Listener()
+    broken = fit([hydroxyl()], method=method | {"break_symmetry": True}, reporter=broken_listener)
+    assert broken_listener.warnings == []
+    assert "degenerate" not in broken["structures"][0]
+    expected = pyscf_energy(hydroxyl(), method, dm0=one_lobe)
+    assert broken["structures"][0]["energy"] == pytest.approx(expected, abs=1e-6)
+    # the evenly filled level lies 1.3 mEh above
+    assert even["structures"][0]["energy"] > expected + 1e-3
+
+
+def one_lobe(mol):
+    """PySCF's guess with the beta hole in one p orbital, so that its SCF breaks the symmetry."""
+    dm = np.array(dft.UKS(mol).get_init_guess())
+    index = mol.search_ao_label("O 2px")
+    dm[1][np.ix_(index, index)] *= 0.1
+    return dm
+
+
+def test_frames_that_all_fail_in_the_certificates_are_an_error(fit, monkeypatch):
+    from deeph_zero.train import finish
+
+    def broken(*_):
+        raise ComputationError("expected a finite density")
+
+    monkeypatch.setattr(finish, "_certify", broken)
+    with pytest.raises(ComputationError, match="every structure failed"):
+        fit([water()], steps=1)
+
+
+# ---- gradients that are not finite -------------------------------------------------------------
+
+
+@pytest.fixture
+def make_module(tmp_path):
+    return lambda loss: build_module(tmp_path, loss)
+
+
+def build_module(folder, loss):
+    config = settings(steps=30, loss=loss)
+    run = Run(
+        config, setup(config.runtime), SilentReporter(), folder, "", [], [water(), water(0.1)]
+    )
+    network = prepare.prepare(run, trained=False)
+    module = FitModule(network, run.problems, make_plan(config, 2))
+    assert module.start(calibrate=True)
+    return module
+
+
+def step(module):
+    """One optimiser step as the trainer does it."""
+    optimizer = module.configure_optimizers()["optimizer"]
+    module.log = lambda *_, **__: None
+    loss = module.training_step([0, 1], 0)
+    if loss is not None:
+        loss.backward()
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+    return loss
+
+
+def spoil(module, where):
+    """Make one of the three not finite; returns what puts it right again."""
+    if where == "output":
+        return module.network.register_forward_hook(lambda *a: [c * math.nan for c in a[-1]]).remove
+    if where == "gradient":
+        weight = next(module.network.parameters())
+        return weight.register_hook(lambda g: g * math.nan).remove
+    original = module._loss
+
+    def loss(*args):
+        value = original(*args)
+        return dataclasses.replace(value, loss=value.loss * math.inf)
+
+    module._loss = loss
+    return lambda: setattr(module, "_loss", original)
+
+
+@pytest.mark.parametrize("loss", ["energy", "fixed-point"])
+@pytest.mark.parametrize("where", ["output", "loss", "gradient"])
+def test_what_is_not_finite_is_skipped_counted_and_never_reaches_weights(make_module, where, loss):
+    module = make_module(loss)
+    before = {k: v.clone() for k, v in module.network.state_dict().items()}
+    repair = spoil(module, where)
+    assert (step(module) is None) is (where != "gradient")
+    assert module.skipped_steps == 1
+    after = module.network.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    repair()
+    assert step(module) is not None
+    assert module.skipped_steps == 1
+    after = module.network.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert all(torch.isfinite(v).all() for v in after.values())
+
+
+def test_nothing_but_bad_gradients_gives_up(make_module):
+    module = make_module("fixed-point")
+    next(module.network.parameters()).register_hook(lambda g: g * math.inf)
+    for _ in range(MAX_BAD_STEPS - 1):
+        step(module)
+    with pytest.raises(ComputationError, match="no finite gradient"):
+        step(module)
+    assert module.skipped_steps == MAX_BAD_STEPS
