@@ -1,5 +1,6 @@
 """Every torch functional of the registry against libxc, and its derivatives against each other."""
 
+import dataclasses
 import importlib
 import math
 import pkgutil
@@ -200,6 +201,22 @@ def test_derivatives_are_derivatives(name: str, unrestricted: bool) -> None:
     assert size > 0
     torch.testing.assert_close(third, slope_second, rtol=1e-5, atol=1e-6 * size)
     torch.testing.assert_close(third, functional.third(rho, d2, d1), rtol=1e-10, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("name", [n for n, c in COMPONENTS.items() if c.closed_shell_first])
+def test_written_out_derivatives_equal_automatic_ones(name: str) -> None:
+    component = COMPONENTS[name]
+    by_hand = combine([(name, 0.7)], unrestricted=False)
+    without = dataclasses.replace(component, closed_shell_first=None)
+    automatic = SemilocalFunctional([(without, 0.7)], unrestricted=False)
+    rho = torch.from_numpy(features(component.kind, False, seed=11, log_rho=(-8.0, 5.0)))
+    before = rho.clone()
+    f, v = by_hand.gradient(rho)
+    f_automatic, v_automatic = automatic.gradient(rho)
+    assert v.abs().max() > 0.1
+    torch.testing.assert_close(f, f_automatic, rtol=1e-12, atol=0)
+    torch.testing.assert_close(v, v_automatic, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(rho, before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)

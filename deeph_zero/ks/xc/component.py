@@ -11,6 +11,8 @@ from deeph_zero.ks.xc.density import ClosedShell, Polarised
 
 SpinSummedExchange = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 """(rho, rho^(1/3), sigma, tau) of a closed shell -> exchange energy per volume."""
+FirstDerivatives = Callable[[ClosedShell], tuple[Tensor, ...]]
+"""Closed shell -> energy per volume and its derivatives by rho (and sigma), without a graph."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,8 @@ class Component:
         threshold: libxc's density threshold: below it the functional is zero.
         closed_shell: Energy per volume from total densities, [ngrids], Eh / bohr^3.
         polarised: Energy per volume from spin densities, [ngrids], Eh / bohr^3.
+        closed_shell_first: The same as ``closed_shell`` with first derivatives by hand, or None.
+            Every Fock build needs these alone, and automatic ones cost three times as much.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Component:
     threshold: float
     closed_shell: Callable[[ClosedShell], Tensor]
     polarised: Callable[[Polarised], Tensor]
+    closed_shell_first: FirstDerivatives | None = None
 
 
 def exchange_component(
@@ -39,7 +44,9 @@ def exchange_component(
     libxc_id: int,
     kind: XCKind,
     exchange: SpinSummedExchange,
+    *,
     threshold: float = 1e-15,
+    first: FirstDerivatives | None = None,
 ) -> Component:
     """An exchange functional from its closed-shell form by exact spin scaling.
 
@@ -52,6 +59,7 @@ def exchange_component(
         kind: "LDA", "GGA" or "MGGA".
         exchange: Energy per volume of a closed shell from (rho, rho^(1/3), sigma, tau).
         threshold: libxc's density threshold.
+        first: Energy and first derivatives of a closed shell by hand, or None.
 
     Returns:
         The component.
@@ -75,6 +83,11 @@ def exchange_component(
         value = exchange(d.rho, d.rho13, d.sigma, d.tau)
         return torch.where(d.rho > 2 * d.threshold, value, 0.0)
 
+    def closed_shell_first(d: ClosedShell) -> tuple[Tensor, ...]:
+        assert first is not None
+        alive = d.rho > 2 * d.threshold
+        return tuple(torch.where(alive, x, 0.0) for x in first(d))
+
     def polarised(d: Polarised) -> Tensor:
         alpha = channel(d.rho_a, d.rho13_a, d.sigma_aa, d.tau_a, d.alive_a)
         return alpha + channel(d.rho_b, d.rho13_b, d.sigma_bb, d.tau_b, d.alive_b)
@@ -86,4 +99,5 @@ def exchange_component(
         threshold=threshold,
         closed_shell=closed_shell,
         polarised=polarised,
+        closed_shell_first=None if first is None else closed_shell_first,
     )

@@ -62,6 +62,16 @@ class ClosedShell:
         return self.rho ** (1 / 3)
 
     @cached_property
+    def rho43(self) -> Tensor:
+        """Density to the power 4/3."""
+        return self.rho * self.rho13
+
+    @cached_property
+    def inverse43(self) -> Tensor:
+        """Density to the power -4/3."""
+        return self.rho43.reciprocal()
+
+    @cached_property
     def rs(self) -> Tensor:
         """Wigner-Seitz radius, bohr."""
         return RS_FACTOR / self.rho13

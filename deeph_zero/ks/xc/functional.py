@@ -30,6 +30,8 @@ from deeph_zero.ks.xc.density import (
 from deeph_zero.types import Features, GridScalar
 
 Variables = tuple[Tensor, ...]
+Group = tuple[float, tuple[tuple[Component, float], ...]]
+"""A density threshold and the (functional, coefficient) pairs that share it."""
 _ORDER: tuple[XCKind, ...] = ("LDA", "GGA", "MGGA")
 
 
@@ -58,11 +60,10 @@ class SemilocalFunctional:
         self.kind: XCKind = _highest([c.kind for c, _ in components])
         self.unrestricted = unrestricted
         self.components = tuple(components)
-        ordered = sorted(components, key=lambda pair: pair[0].threshold)
-        self._groups = [
-            (threshold, tuple(pairs))
-            for threshold, pairs in groupby(ordered, key=lambda pair: pair[0].threshold)
-        ]
+        by_hand = [] if unrestricted else [p for p in components if p[0].closed_shell_first]
+        self._groups = _grouped(components)
+        self._by_hand = _grouped(by_hand)
+        self._automatic = _grouped([pair for pair in components if pair not in by_hand])
 
     def gradient(self, rho: Features) -> tuple[GridScalar, Features]:
         """Energy per volume and its first derivative.
@@ -79,7 +80,11 @@ class SemilocalFunctional:
         rho = self._checked(rho)
         f_total = torch.zeros_like(rho[..., 0, :].reshape(-1, rho.shape[-1])[0])
         f_u = None
-        for leaves, f, ratio in self._evaluate(rho):
+        raw = _variables(rho)
+        for threshold, pairs in self._by_hand:
+            value, first = _first_by_hand(raw, threshold, pairs)
+            f_total, f_u = f_total + value, _add(f_u, first)
+        for leaves, f, ratio in self._evaluate(raw, self._automatic):
             f_u = _add(f_u, _derivatives(f, leaves))
             value = f.detach()
             f_total = f_total + (value if ratio is None else value * ratio)
@@ -101,7 +106,7 @@ class SemilocalFunctional:
         rho, d1 = self._checked(rho), self._checked(d1)
         du = _push(rho, d1)
         f_u = h_u = None
-        for leaves, f, _ in self._evaluate(rho):
+        for leaves, f, _ in self._evaluate(_variables(rho), self._groups):
             first = _derivatives(f, leaves, create_graph=True)
             h_u = _add(h_u, _derivatives(_contract(first, du), leaves))
             f_u = _add(f_u, tuple(x.detach() for x in first))
@@ -124,7 +129,7 @@ class SemilocalFunctional:
         rho, d1, d2 = self._checked(rho), self._checked(d1), self._checked(d2)
         du1, du2, ddu = _push(rho, d1), _push(rho, d2), _push(d1, d2, linear=False)
         h1 = h2 = t_u = None
-        for leaves, f, _ in self._evaluate(rho):
+        for leaves, f, _ in self._evaluate(_variables(rho), self._groups):
             first = _derivatives(f, leaves, create_graph=True)
             along1 = _derivatives(_contract(first, du1), leaves, create_graph=True)
             along2 = _derivatives(_contract(first, du2), leaves, retain_graph=True)
@@ -146,10 +151,11 @@ class SemilocalFunctional:
             )
         return rho.detach()
 
-    def _evaluate(self, rho: Tensor) -> Iterator[tuple[Variables, Tensor, Tensor | None]]:
+    def _evaluate(
+        self, raw: Variables, groups: Sequence[Group]
+    ) -> Iterator[tuple[Variables, Tensor, Tensor | None]]:
         """For each threshold: leaf variables, f with its graph, factor from floored to true rho."""
-        raw = _variables(rho)
-        for threshold, pairs in self._groups:
+        for threshold, pairs in groups:
             kind = _highest([c.kind for c, _ in pairs])
             with torch.enable_grad():
                 if self.unrestricted:
@@ -167,6 +173,33 @@ class SemilocalFunctional:
                     f = sum(c * part.closed_shell(density) for part, c in pairs)
                     ratio = None
                 yield leaves, torch.where(density.alive, f, 0.0), ratio
+
+
+def _grouped(components: Sequence[tuple[Component, float]]) -> list[Group]:
+    """The components by density threshold, within which they share intermediates."""
+    ordered = sorted(components, key=lambda pair: pair[0].threshold)
+    groups = groupby(ordered, key=lambda pair: pair[0].threshold)
+    return [(threshold, tuple(pairs)) for threshold, pairs in groups]
+
+
+def _first_by_hand(
+    raw: Variables, threshold: float, pairs: Sequence[tuple[Component, float]]
+) -> tuple[Tensor, Variables]:
+    """f and its derivatives by rho (and sigma) of a closed shell, from the written-out ones."""
+    kind = _highest([c.kind for c, _ in pairs])
+    with torch.no_grad():
+        density = ClosedShell(
+            raw[0] >= threshold, threshold, *sanitise_closed_shell(kind, raw, threshold)
+        )
+        total: Variables | None = None
+        for part, coefficient in pairs:
+            assert part.closed_shell_first is not None
+            values = part.closed_shell_first(density)
+            if coefficient != 1:
+                values = tuple(x.mul_(coefficient) for x in values)
+            total = _add(total, values)
+        f, *first = (torch.where(density.alive, x, 0.0) for x in _require(total))
+    return f, tuple(first)
 
 
 def _derivatives(

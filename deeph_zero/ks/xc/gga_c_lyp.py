@@ -32,6 +32,28 @@ def _lyp_closed_shell(d: ClosedShell) -> Tensor:
     return -A * damping * (d.rho + B * torch.exp(-C * inverse13) * (local + gradient))
 
 
+def _first(d: ClosedShell) -> tuple[Tensor, Tensor, Tensor]:
+    """Energy per volume of a closed shell and its derivatives by rho and sigma."""
+    assert d.sigma is not None
+    # every rho df/drho is -1/3 of i df/di where i = rho^(-1/3)
+    i = d.rho13.reciprocal()
+    damping = (1 + D * i).reciprocal_()
+    delta = i * (C + D * damping)
+    delta_slope = i * (C + D * damping * damping)
+    gradient = (d.sigma * i).mul_(d.inverse43).mul_(1 / 72)
+    seven = (3 + 7 * delta).mul_(gradient)
+    scaled = torch.exp(-C * i).mul_(B)
+    bracket = C_F * d.rho - seven
+    inner = (scaled * bracket).add_(d.rho)
+    # rho d/drho of the bracket
+    slope = C_F * d.rho + (5 / 3) * seven + (7 / 3) * gradient.mul_(delta_slope)
+    slope = slope.add_(bracket.mul_(i), alpha=C / 3).mul_(scaled).add_(d.rho)
+    prefactor = damping * -A
+    by_rho = slope.add_((inner * i).mul_(damping), alpha=D / 3).mul_(prefactor).div_(d.rho)
+    by_sigma = (3 + 7 * delta).mul_(scaled).mul_(prefactor).mul_(i).mul_(d.inverse43)
+    return inner.mul_(prefactor), by_rho, by_sigma.mul_(-1 / 72)
+
+
 def _lyp_polarised(d: Polarised) -> Tensor:
     assert d.sigma_aa is not None
     assert d.sigma_ab is not None
@@ -58,5 +80,6 @@ COMPONENTS = (
         threshold=1e-14,
         closed_shell=_lyp_closed_shell,
         polarised=_lyp_polarised,
+        closed_shell_first=_first,
     ),
 )

@@ -58,6 +58,31 @@ def pbe_correlation_polarised(d: Polarised, beta: float = BETA) -> Tensor:
     return eps + gradient_correction(eps, t2_phi2, d.phi, beta)
 
 
+def _first(d: ClosedShell, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Energy per volume of a closed shell and its derivatives by rho and sigma.
+
+    With y = A t^2 the argument of the logarithm is 1 + w Q, w = exp(-eps / gamma) - 1 and
+    Q = 1 - 1 / (1 + y + y^2).
+    """
+    assert d.sigma is not None
+    eps, eps_slope = PW92_MOD.para.energy_and_slope(d.rs, d.rs_sqrt)
+    t2 = (d.sigma * d.inverse43).div_(d.rho).mul_(T2_FACTOR * (beta / GAMMA))
+    w = torch.expm1(eps * (-1 / GAMMA))
+    y = t2 / w
+    y2 = y * y
+    p_inverse = (1 + y).add_(y2).reciprocal_()
+    inner = (t2 * (1 + y)).mul_(p_inverse)
+    h = torch.log1p(inner).mul_(GAMMA)
+    # gamma / (1 + w Q), times dQ/dy or times Q - y dQ/dy
+    outer = p_inverse.mul_(p_inverse).div_(1 + inner)
+    by_t2 = (1 + 2 * y).mul_(outer)
+    by_eps = (2 + y).mul_(y).mul_(y2).mul_(outer).mul_(1 + w)
+    by_sigma = by_t2.mul_(GAMMA)
+    by_rho = eps + h - eps_slope.mul_(1 / 3).mul_(1 - by_eps) - (t2 * by_sigma).mul_(7 / 3)
+    f = d.rho * (eps + h)
+    return f, by_rho, by_sigma.mul(d.inverse43).mul_(T2_FACTOR * (beta / GAMMA))
+
+
 def _component(name: str, libxc_id: int, beta: float) -> Component:
     return Component(
         name=name,
@@ -66,6 +91,7 @@ def _component(name: str, libxc_id: int, beta: float) -> Component:
         threshold=1e-12,
         closed_shell=lambda d: d.rho * pbe_correlation_unpolarised(d, beta),
         polarised=lambda d: d.rho * pbe_correlation_polarised(d, beta),
+        closed_shell_first=lambda d: _first(d, beta),
     )
 
 

@@ -13,7 +13,13 @@ import math
 
 from torch import Tensor
 
-from deeph_zero.ks.xc.component import SpinSummedExchange, exchange_component
+from deeph_zero.ks.xc.component import (
+    Component,
+    FirstDerivatives,
+    SpinSummedExchange,
+    exchange_component,
+)
+from deeph_zero.ks.xc.density import ClosedShell
 from deeph_zero.ks.xc.lda_x import SLATER
 
 KAPPA = 0.804
@@ -51,8 +57,30 @@ def pbe_form(kappa: float, mu: float) -> SpinSummedExchange:
     return exchange
 
 
+def pbe_form_first(kappa: float, mu: float) -> FirstDerivatives:
+    """The same with its derivatives by rho and sigma; arguments of :func:`pbe_form`."""
+
+    def first(d: ClosedShell) -> tuple[Tensor, Tensor, Tensor]:
+        assert d.sigma is not None
+        x = (d.sigma * d.inverse43).mul_(d.inverse43).mul_(mu * S2_FACTOR / kappa)
+        falling = (1 + x).reciprocal_()  # kappa / (kappa + mu s^2)
+        enhancement = (1 + kappa) - kappa * falling
+        slope = falling.mul_(falling).mul_(kappa)  # dF/dx
+        by_rho = (enhancement - x.mul_(slope).mul_(2)).mul_(d.rho13).mul_(4 / 3 * SLATER)
+        by_sigma = slope.mul_(d.inverse43).mul_(SLATER * mu * S2_FACTOR / kappa)
+        return enhancement.mul_(d.rho43).mul_(SLATER), by_rho, by_sigma
+
+    return first
+
+
+def _component(name: str, libxc_id: int, kappa: float, mu: float) -> Component:
+    return exchange_component(
+        name, libxc_id, "GGA", pbe_form(kappa, mu), first=pbe_form_first(kappa, mu)
+    )
+
+
 COMPONENTS = (
-    exchange_component("GGA_X_PBE", 101, "GGA", pbe_form(KAPPA, MU)),
-    exchange_component("GGA_X_PBE_R", 102, "GGA", pbe_form(KAPPA_REVISED, MU)),
-    exchange_component("GGA_X_PBE_SOL", 116, "GGA", pbe_form(KAPPA, MU_GE)),
+    _component("GGA_X_PBE", 101, KAPPA, MU),
+    _component("GGA_X_PBE_R", 102, KAPPA_REVISED, MU),
+    _component("GGA_X_PBE_SOL", 116, KAPPA, MU_GE),
 )

@@ -30,14 +30,21 @@ class GFunction:
         series = rs_sqrt * (b1 + b3 * rs) + rs * (b2 + b4 * rs)
         return -2 * self.a * (1 + self.alpha1 * rs) * torch.log1p(0.5 / self.a / series)
 
+    def energy_and_slope(self, rs: Tensor, rs_sqrt: Tensor) -> tuple[Tensor, Tensor]:
+        """G(rs) and rs dG/drs, Eh per electron."""
+        a, (b1, b2, b3, b4) = self.a, self.beta
+        odd, even = rs_sqrt * (b1 + b3 * rs), rs * (b2 + b4 * rs)
+        series = odd + even
+        # rs d/drs of the series: half of each power of sqrt(rs)
+        series_slope = 0.5 * odd + even + (b3 * rs) * rs_sqrt + (b4 * rs) * rs
+        log_slope = -series_slope / (series * (1 + 2 * a * series))
+        log = torch.log1p(0.5 / a / series)
+        prefactor = -2 * a * (1 + self.alpha1 * rs)
+        return prefactor * log, prefactor * log_slope + (-2 * a * self.alpha1) * rs * log
+
     def slope(self, rs: Tensor, rs_sqrt: Tensor) -> Tensor:
-        """dG/drs, Eh / bohr per electron."""
-        b1, b2, b3, b4 = self.beta
-        series = rs_sqrt * (b1 + b3 * rs) + rs * (b2 + b4 * rs)
-        series_slope = 0.5 * b1 / rs_sqrt + b2 + 1.5 * b3 * rs_sqrt + 2 * b4 * rs
-        log_slope = -series_slope / (series * (1 + 2 * self.a * series))
-        log = torch.log1p(0.5 / self.a / series)
-        return -2 * self.a * (self.alpha1 * log + (1 + self.alpha1 * rs) * log_slope)
+        """rs dG/drs, Eh per electron."""
+        return self.energy_and_slope(rs, rs_sqrt)[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +68,11 @@ class PerdewWang:
         return para + d.f_zeta * (stiffness + d.zeta**4 * (ferro - para - stiffness))
 
     def slope_unpolarised(self, d: ClosedShell) -> Tensor:
-        """d eps / d rs at zeta = 0, [ngrids], Eh / bohr."""
+        """rs d eps / d rs at zeta = 0, [ngrids], Eh."""
         return self.para.slope(d.rs, d.rs_sqrt)
 
     def slope_polarised(self, d: Polarised) -> Tensor:
-        """d eps / d rs at fixed zeta, [ngrids], Eh / bohr."""
+        """rs d eps / d rs at fixed zeta, [ngrids], Eh."""
         para = self.para.slope(d.rs, d.rs_sqrt)
         ferro = self.ferro.slope(d.rs, d.rs_sqrt)
         stiffness = -self.stiffness.slope(d.rs, d.rs_sqrt) / self.f_zeta_second
@@ -91,6 +98,10 @@ PW92_MOD = PerdewWang(
 
 
 def _component(name: str, libxc_id: int, fit: PerdewWang) -> Component:
+    def first(d: ClosedShell) -> tuple[Tensor, Tensor]:
+        eps, slope = fit.para.energy_and_slope(d.rs, d.rs_sqrt)
+        return d.rho * eps, eps - slope / 3
+
     return Component(
         name=name,
         libxc_id=libxc_id,
@@ -98,6 +109,7 @@ def _component(name: str, libxc_id: int, fit: PerdewWang) -> Component:
         threshold=1e-15,
         closed_shell=lambda d: d.rho * fit.unpolarised(d),
         polarised=lambda d: d.rho * fit.polarised(d),
+        closed_shell_first=first,
     )
 
 

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.xc.component import Component
+from deeph_zero.ks.xc.component import Component, FirstDerivatives
 from deeph_zero.ks.xc.density import ClosedShell, Polarised
 
 
@@ -31,9 +31,7 @@ class PadeFit:
     def energy(self, x: Tensor) -> Tensor:
         """Eq. (4.4) at x = sqrt(rs), Eh per electron."""
         a, x0, b, c = self.a, self.x0, self.b, self.c
-        q = math.sqrt(4 * c - b * b)
-        ratio = b * x0 / (x0 * x0 + b * x0 + c)
-        slope = 2 * b / q - ratio * 2 * (2 * x0 + b) / q
+        q, ratio, slope = self._shape()
         log_quadratic = torch.log(x * (x + b) + c)
         return a * (
             2 * torch.log(x)
@@ -41,6 +39,27 @@ class PadeFit:
             - 2 * ratio * torch.log(x - x0)
             + slope * torch.atan(q / (2 * x + b))
         )
+
+    def energy_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same and x d/dx, Eh per electron, without a graph."""
+        a, x0, b, c = self.a, self.x0, self.b, self.c
+        q, ratio, slope = self._shape()
+        twice = 2 * x + b
+        inverse = (x * (x + b)).add_(c).reciprocal_()
+        shifted = x - x0
+        fraction = x / shifted
+        log = torch.log((x * x).mul_(inverse))
+        shifted = shifted.mul_(shifted).mul_(inverse).log_()
+        energy = log.sub_(shifted, alpha=ratio).add_(torch.atan(q / twice), alpha=slope).mul_(a)
+        # d atan(q / (2 x + b)) / dx = -q / (2 (x^2 + b x + c))
+        rational = twice.mul_(ratio - 1).sub_(slope * q / 2).mul_(inverse).mul_(x)
+        return energy, rational.sub_(fraction, alpha=2 * ratio).add_(2).mul_(a)
+
+    def _shape(self) -> tuple[float, float, float]:
+        """Q, b x0 / X(x0) and the coefficient of the arctangent."""
+        q = math.sqrt(4 * self.c - self.b * self.b)
+        ratio = self.b * self.x0 / (self.x0 * self.x0 + self.b * self.x0 + self.c)
+        return q, ratio, 2 * self.b / q - ratio * 2 * (2 * self.x0 + self.b) / q
 
 
 PARAMAGNETIC = PadeFit(0.0310907, -0.10498, 3.72744, 12.9352)
@@ -74,6 +93,14 @@ def _rpa_polarised(d: Polarised) -> Tensor:
     return d.rho * (para + d.f_zeta * (RPA_FERROMAGNETIC.energy(d.rs_sqrt) - para))
 
 
+def _first(fit: PadeFit) -> FirstDerivatives:
+    def first(d: ClosedShell) -> tuple[Tensor, Tensor]:
+        eps, slope = fit.energy_and_slope(d.rs_sqrt)
+        return d.rho * eps, eps.sub_(slope, alpha=1 / 6)
+
+    return first
+
+
 COMPONENTS = (
     Component(
         name="LDA_C_VWN",
@@ -82,6 +109,7 @@ COMPONENTS = (
         threshold=1e-15,
         closed_shell=_vwn_closed_shell,
         polarised=_vwn_polarised,
+        closed_shell_first=_first(PARAMAGNETIC),
     ),
     Component(
         name="LDA_C_VWN_RPA",
@@ -90,5 +118,6 @@ COMPONENTS = (
         threshold=1e-15,
         closed_shell=_rpa_closed_shell,
         polarised=_rpa_polarised,
+        closed_shell_first=_first(RPA_PARAMAGNETIC),
     ),
 )

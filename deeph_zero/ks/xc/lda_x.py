@@ -11,6 +11,7 @@ import math
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import exchange_component
+from deeph_zero.ks.xc.density import ClosedShell
 
 SLATER = -0.75 * (3 / math.pi) ** (1 / 3)
 """Exchange energy per volume = SLATER * rho^(4/3)."""
@@ -26,4 +27,9 @@ def slater_exchange(
     return SLATER * rho * rho13
 
 
-COMPONENTS = (exchange_component("LDA_X", 1, "LDA", slater_exchange),)
+def slater_first(d: ClosedShell) -> tuple[Tensor, Tensor]:
+    """Energy per volume and its derivative by rho."""
+    return SLATER * d.rho43, (4 / 3 * SLATER) * d.rho13
+
+
+COMPONENTS = (exchange_component("LDA_X", 1, "LDA", slater_exchange, first=slater_first),)

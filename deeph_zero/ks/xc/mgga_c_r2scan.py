@@ -45,8 +45,9 @@ _Y_FLOOR = -0.2
 
 
 def _lda0_slope(rs: Tensor, rs_sqrt: Tensor) -> Tensor:
-    """d eps_LDA0 / d rs at zeta = 0, Eh / bohr."""
-    return B1C * (0.5 * B2C / rs_sqrt + B3C) / (1 + B2C * rs_sqrt + B3C * rs) ** 2
+    """rs d eps_LDA0 / d rs at zeta = 0, Eh."""
+    odd, even = B2C * rs_sqrt, B3C * rs
+    return B1C * (0.5 * odd + even) / (1 + odd + even) ** 2
 
 
 def _r2scan(
@@ -60,7 +61,7 @@ def _r2scan(
     Args:
         d: Density variables.
         eps: Uniform-gas correlation per electron.
-        eps_slope: Its derivative with respect to rs.
+        eps_slope: rs times its derivative with respect to rs.
         spin: phi, d_s and G_c.
     """
     assert d.sigma is not None
@@ -75,7 +76,7 @@ def _r2scan(
     gamma_phi3 = GAMMA * phi * phi * phi
     w1 = torch.expm1(-eps / gamma_phi3)
     # eq. (S34)
-    difference = 20 * d.rs * (g_c * _lda0_slope(d.rs, d.rs_sqrt) - eps_slope)
+    difference = 20 * (g_c * _lda0_slope(d.rs, d.rs_sqrt) - eps_slope)
     difference = difference - 45 * ETA * (g_c * eps_lda0 - eps)
     dy = SMOOTH_SWITCH.slope_at_one / (27 * gamma_phi3 * d_s * w1) * difference
     dy = dy * p * torch.exp(-p * p / DP2**4)
