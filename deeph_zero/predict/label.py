@@ -65,7 +65,7 @@ def run_label(
             residual_mae=None,
             converged=result.converged,
         )
-        if ks.orbitals(result.fock).degenerate:
+        if result.degenerate:
             record["degenerate"] = True
         arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
         return arrays, attributes, record, ks.info.auxbasis, ks.fock_builds

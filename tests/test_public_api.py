@@ -1,0 +1,83 @@
+"""The names of ``import deeph_zero``, how fast it is, and that the documented snippets run."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import deeph_zero as dz
+
+ROOT = Path(__file__).parents[1]
+NAMES = {
+    "ComputationError": "deeph_zero.errors",
+    "DeephZeroError": "deeph_zero.errors",
+    "InputError": "deeph_zero.errors",
+    "KohnSham": "deeph_zero.kohnsham",
+    "Model": "deeph_zero.model",
+    "Molecule": "deeph_zero.molecule",
+    "load": "deeph_zero.model",
+    "read_structures": "deeph_zero.structures",
+}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def python(*args, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, *args],
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_is_the_one_of_its_module(name):
+    assert getattr(dz, name) is getattr(importlib.import_module(NAMES[name]), name)
+
+
+def test_the_list_of_names_is_complete():
+    assert set(dz.__all__) == {*NAMES, "__version__"}
+    assert set(dz.__all__) <= set(dir(dz))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = dz.nonsense
+
+
+def test_the_import_and_the_version_are_light():
+    code = (
+        "import sys, deeph_zero as dz; dz.__version__; dz.InputError;"
+        "print([m for m in ('torch', 'pyscf', 'ase', 'numpy') if m in sys.modules])"
+    )
+    done = python("-c", code)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
+
+
+def test_python_m_is_the_command():
+    done = python("-m", "deeph_zero", "--version")
+    assert (done.returncode, done.stdout) == (0, f"deeph-zero, version {dz.__version__}\n")
+    done = python("-m", "deeph_zero", "fti")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean fit?" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_examples_run(script, tmp_path):
+    done = python(str(script), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_readme_runs(tmp_path):
+    """Its Python block, on a run made as its first command makes it, only smaller."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    fit = ["fit", "examples/water.xyz", "-o", "water_run", "--grid-level", "1", "--tol", "1e-3"]
+    assert python("-m", "deeph_zero", *fit, cwd=tmp_path).returncode == 0
+    done = python("-c", block.group(1), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    energy, estimate = map(float, done.stdout.split()[:2])
+    assert energy == pytest.approx(-76.27, abs=0.05)
+    assert 0 <= estimate < 1e-3
