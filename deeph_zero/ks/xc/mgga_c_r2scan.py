@@ -63,6 +63,9 @@ def _r2scan(
         eps: Uniform-gas correlation per electron.
         eps_slope: rs times its derivative with respect to rs.
         spin: phi, d_s and G_c.
+
+    Returns:
+        Energy per volume, Eh/bohr^3, shape of the density.
     """
     assert d.sigma is not None
     assert d.tau is not None
