@@ -293,7 +293,10 @@ def _unknown(given: str, token: str) -> str:
     close = [name for name in sorted(names | short) if sorted(name) == sorted(token)]
     close = close or difflib.get_close_matches(token, sorted(names | short), n=1, cutoff=0.5)
     hint = "use a PySCF or libxc functional name"
-    if full:
+    aliases = {k.lower(): str(v).lower() for k, v in libxc.XC_ALIAS.items()}
+    if token in aliases:  # PySCF spells aliases out only where they stand alone
+        hint = f"in a sum write its parts, {aliases[token]!r}"
+    elif full:
         hint = f"did you mean {full[0]!r}?"
     elif close:
         hint = f"did you mean {close[0]!r}?"
