@@ -1,5 +1,6 @@
 """`predict` and `label` within --max-time, and what they say of degenerate ground states."""
 
+import dataclasses
 import json
 
 import h5py
@@ -8,6 +9,7 @@ import pytest
 from pyscf import dft, gto
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.kohnsham import KohnSham
 from deeph_zero.runtime import Deadline
 
 FRAMES = "3\n{}\nO 0 0 0.1\nH 0 0.76 0.58\nH 0.05 -0.74 0.61\n" * 3
@@ -85,14 +87,16 @@ def test_labels_of_oh_have_pyscfs_broken_symmetry_energy(folder, capfd, broken):
     assert entry["energy"] == pytest.approx(mf.e_tot, abs=1e-6)
 
 
-def test_labels_say_when_the_frontier_level_is_still_degenerate(folder, capfd):
-    (folder / "two.xyz").write_text(OH * 2)
-    # one cycle from the axially symmetric guess cannot break anything yet
-    argv = ["label", "two.xyz", "--grid-level", "1", "--threads", "1", "-o", "l.h5"]
-    assert entry_point([*argv, "--max-cycle", "1"]) == 1
-    assert capfd.readouterr().err.count("(2 of 2 structures)") == 1
+def test_labels_pass_degeneracy_on(folder, capfd, monkeypatch):
+    def degenerate(self, **settings):
+        return dataclasses.replace(original(self, **settings), degenerate=True)
+
+    original = KohnSham.scf
+    monkeypatch.setattr(KohnSham, "scf", degenerate)
+    assert entry_point(["label", "frames.xyz", *TINY, "-o", "l.h5"]) == 0
+    assert capfd.readouterr().err.count("(3 of 3 structures)") == 1
     entries = json.loads((folder / "l.json").read_text())["structures"]
-    assert [e["degenerate"] for e in entries] == [True, True]
+    assert [e["degenerate"] for e in entries] == [True] * 3
 
 
 def test_predictions_pass_degeneracy_on(folder, capfd):
