@@ -294,8 +294,8 @@ def _unknown(given: str, token: str) -> str:
     close = close or difflib.get_close_matches(token, sorted(names | short), n=1, cutoff=0.5)
     hint = "use a PySCF or libxc functional name"
     aliases = {k.lower(): str(v).lower() for k, v in libxc.XC_ALIAS.items()}
-    if token in aliases:  # PySCF spells aliases out only where they stand alone
-        hint = f"in a sum write its parts, {aliases[token]!r}"
+    if token in aliases:  # PySCF spells aliases out only without a comma
+        hint = f"beside a comma write its parts, {aliases[token]!r}"
     elif full:
         hint = f"did you mean {full[0]!r}?"
     elif close:
