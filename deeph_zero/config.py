@@ -168,11 +168,12 @@ class FitConfig(Settings):
         default=None, ge=1, description="Passes over the structures, at most."
     )
     steps: int | None = Field(default=None, ge=1, description="Optimiser steps, at most.")
-    conv_tol_grad: float = Field(
-        default=1e-5,
+    conv_tol_grad: float | None = Field(
+        default=None,
         gt=0,
         le=1,
-        description="Stop when every orbital gradient (rms, Eh) is below this.",
+        description="Orbital gradient (rms, Eh) at which a structure is converged; none means "
+        "1e-5 for up to 8 structures, which stops the run, and 1e-3 for more.",
     )
     learning_rate: float | None = Field(
         default=None, gt=0, le=1, description="Peak learning rate; none means the engine's choice."

@@ -92,7 +92,7 @@ def _certify(
     entry = prediction_record(prediction)
     assert prediction.certificate is not None
     gradient = prediction.certificate.orbital_gradient_rms
-    entry["converged"] = gradient <= run.config.conv_tol_grad
+    entry["converged"] = gradient <= module.plan.tol
     arrays, attributes = prediction_arrays(prediction)
     attributes |= {
         **method_attributes(problem.molecule, run.config.method, problem.ks.info.auxbasis),

@@ -14,6 +14,13 @@ MAX_CHECKED = 8
 """Up to so many geometries, training stops as soon as all of them are converged."""
 
 
+TOL_SOLVE = 1e-5
+"""Orbital-gradient rms (Eh) of a solved molecule: energy within 1e-6 Eh up to benzene's size."""
+
+TOL_MODEL = 1e-3
+"""The same for one model of many geometries, whose errors cannot all vanish."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """The schedule of a run.
@@ -85,7 +92,7 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         repeats=repeats,
         learning_rate=config.learning_rate or 5e-3,
         warmup=min(20, total),
-        tol=config.conv_tol_grad,
+        tol=config.conv_tol_grad or (TOL_SOLVE if few else TOL_MODEL),
         check=few,
         limit="epochs" if config.steps is None else "steps",
         ridge=ridge,
