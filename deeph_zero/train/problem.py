@@ -179,7 +179,7 @@ def make_problem(
         matrices,
         cutoff=cutoff,
         dtype=dtype,
-    )
+    ).to(device)
     return Problem(
         molecule=molecule,
         ks=ks,
