@@ -73,7 +73,10 @@ def test_description(
     [
         ("b3lpy", "got 'b3lpy'; did you mean 'b3lyp'"),
         ("pbe,lpy", r"got 'lpy' \(in 'pbe,lpy'\); did you mean 'lyp'"),
-        ("0.6*rpbe + 0.4*revpbe, pbe", r"got 'revpbe' .*beside a comma write its parts, 'pbe_r,pbe'"),
+        (
+            "0.6*rpbe + 0.4*revpbe, pbe",
+            r"got 'revpbe' .*beside a comma write its parts, 'pbe_r,pbe'",
+        ),
         ("pw", "did you mean 'lda_c_pw'"),
         ("qqqqqqqq", "use a PySCF or libxc functional name"),
         ("b3lyp*", "expected a functional that libxc knows"),
@@ -149,6 +152,7 @@ def test_engine_choice() -> None:
         "0.25*hf + 0.75*pbesol, pbesol",
         "bp86",
         "camb3lyp",
+        "hse06",
         "wb97x",
         "m06l",
         "scan0",

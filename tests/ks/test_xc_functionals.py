@@ -23,6 +23,11 @@ SPINS = [pytest.param(False, id="closed"), pytest.param(True, id="polarised")]
 N = 400
 K_F = (3 * math.pi**2) ** (2 / 3)
 
+NOISY_BELOW = {"HYB_GGA_XC_HSE06": 3e-6}
+"""Spin density below which libxc's own result scatters: powers of w = omega / k_F that cancel.
+
+At 1.5e-8 (w = 11) its potential scatters by 4e-9 when the density changes by 1e-12.
+"""
 # libxc writes log(1 + y) and exp(y) - 1 with small y, and loses digits in thin densities: y is
 # 1e-4 of the result's scale at the thinnest points here. log1p and expm1 do not.
 ENERGY_RTOL = 1e-10
@@ -134,12 +139,15 @@ def test_identity_matches_libxc(name: str) -> None:
 def test_energy_and_potential_equal_libxc(name: str, unrestricted: bool) -> None:
     functional = torch_functional(name, unrestricted)
     rho = features(functional.kind, unrestricted)
+    thick = (rho[..., 0, :] > NOISY_BELOW.get(name, 0.0)).reshape(-1, N).all(0)
+    assert thick.sum() > N / 3
+    rho = rho[..., thick]
     f_ref, v_ref = reference(name, rho, unrestricted, 1)
     f, v = functional.gradient(torch.from_numpy(rho))
     total = rho[:, 0].sum(0) if unrestricted else rho[0]
     assert_close(f, f_ref, ENERGY_RTOL, 1e-3 * total ** (4 / 3))
     # a small fraction of each row's natural size: potentials cross zero
-    row_scale = np.stack([total ** (1 / 3), *[np.ones(N)] * 3, total ** (-1 / 3)])
+    row_scale = np.stack([total ** (1 / 3), *[np.ones(len(total))] * 3, total ** (-1 / 3)])
     row_scale[1:4] = np.abs(v_ref[..., 1:4, :]).max(tuple(range(v_ref.ndim - 1)), initial=0.0)
     cancelling = component_sizes(functional, rho, 1)[1] - np.abs(v_ref)
     assert_close(v, v_ref, FIRST_RTOL, 1e-3 * row_scale[: rho.shape[-2]] + cancelling)

@@ -28,6 +28,7 @@ FUNCTIONALS = {
     "pbesol": [("GGA_X_PBE_SOL", 1.0), ("GGA_C_PBE_SOL", 1.0)],
     "wb97x": [("HYB_GGA_XC_WB97X", 1.0)],
     "camb3lyp": [("HYB_GGA_XC_CAM_B3LYP", 1.0)],
+    "hse06": [("HYB_GGA_XC_HSE06", 1.0)],
     "scan": [("MGGA_X_SCAN", 1.0), ("MGGA_C_SCAN", 1.0)],
     "r2scan": [("MGGA_X_R2SCAN", 1.0), ("MGGA_C_R2SCAN", 1.0)],
     "m06l": [("MGGA_X_M06_L", 1.0), ("MGGA_C_M06_L", 1.0)],

@@ -8,9 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyscf.dft import numint
+from scipy.special import hyperu
 
 from deeph_zero.ks.protocol import NVAR
 from deeph_zero.ks.xc.composites import COMPOSITES
+from deeph_zero.ks.xc.exponential_integral import scaled_e1, scaled_e1_plus_log
 from deeph_zero.ks.xc.gga_x_b88 import x_asinh_x
 from deeph_zero.ks.xc.registry import COMPONENTS, combine
 
@@ -107,6 +109,27 @@ def test_density_threshold_is_that_of_libxc(name: str, unrestricted: bool) -> No
     if not (name == "GGA_C_LYP" and unrestricted):
         assert ((f.numpy() == 0) == (exc == 0)).all()
     assert (f.numpy()[rho[..., 0, :].reshape(-1, 60)[0] < component.threshold] == 0).all()
+
+
+def test_scaled_exponential_integral_and_its_derivatives() -> None:
+    x = torch.logspace(-12, 8, 300, dtype=torch.float64)
+    x = torch.cat(
+        [x, torch.tensor([1.999999, 2.0, 2.000001], dtype=torch.float64)]
+    ).requires_grad_()
+    # exp(x) E1(x) = U(1, 1, x), which SciPy has without overflow
+    expected = torch.from_numpy(hyperu(1, 1, x.detach().numpy()))
+    g, with_log = scaled_e1(x), scaled_e1_plus_log(x)
+    torch.testing.assert_close(g.detach(), expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        with_log.detach(), expected + x.detach().log(), rtol=1e-11, atol=1e-14
+    )
+    first = torch.autograd.grad(with_log.sum(), x, create_graph=True)[0]
+    torch.testing.assert_close(first.detach(), expected, rtol=1e-13, atol=0)
+    second = torch.autograd.grad(first.sum(), x)[0]
+    middle = (x.detach() > 1e-6) & (x.detach() < 1e3)
+    torch.testing.assert_close(
+        second[middle], (expected - 1 / x.detach())[middle], rtol=1e-12, atol=0
+    )
 
 
 def test_x_asinh_x_is_smooth_across_its_two_branches() -> None:

@@ -28,6 +28,13 @@ COMPOSITES: dict[str, tuple[tuple[str, float], ...]] = {
     ),
     # Y. Tawada et al., J. Chem. Phys. 120, 8425 (2004), doi:10.1063/1.1688752.
     "HYB_GGA_XC_LC_BLYP": (("GGA_X_ITYH(0.33)", 1.0), ("GGA_C_LYP", 1.0)),
+    # J. Heyd, G. E. Scuseria, M. Ernzerhof, J. Chem. Phys. 118, 8207 (2003) with the parameter of
+    # A. V. Krukau et al., J. Chem. Phys. 125, 224106 (2006), doi:10.1063/1.2404663.
+    "HYB_GGA_XC_HSE06": (
+        ("GGA_X_WPBEH", 1.0),
+        ("GGA_X_WPBEH(0.11)", -0.25),
+        ("GGA_C_PBE", 1.0),
+    ),
     # C. Adamo, V. Barone, Chem. Phys. Lett. 274, 242 (1997), doi:10.1016/S0009-2614(97)00651-9.
     "HYB_GGA_XC_B1LYP": (("GGA_X_B88", 0.75), ("GGA_C_LYP", 1.0)),
     # C. Adamo, V. Barone, J. Chem. Phys. 110, 6158 (1999), doi:10.1063/1.478522.

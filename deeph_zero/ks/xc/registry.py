@@ -11,6 +11,7 @@ from deeph_zero.ks.xc import (
     gga_x_ityh,
     gga_x_pbe,
     gga_x_rpbe,
+    gga_x_wpbeh,
     gga_xc_b97,
     lda_c_pw,
     lda_c_pz,
@@ -41,6 +42,7 @@ _MODULES = (
     gga_c_lyp,
     gga_c_p86,
     gga_x_ityh,
+    gga_x_wpbeh,
     gga_xc_b97,
     mgga_x_tpss,
     mgga_c_tpss,
@@ -54,7 +56,7 @@ _MODULES = (
 
 COMPONENTS: dict[str, Component] = {c.name: c for m in _MODULES for c in m.COMPONENTS}
 """Elementary functionals by libxc name."""
-_PARTS: dict[str, Component] = {**COMPONENTS, **gga_x_ityh.VARIANTS}
+_PARTS: dict[str, Component] = {**COMPONENTS, **gga_x_ityh.VARIANTS, **gga_x_wpbeh.VARIANTS}
 """What a composite may name: the elementary ones, and some with other parameters."""
 
 
