@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyscf.dft import numint
-from scipy.special import hyperu
+from scipy.special import exp1
 
 from deeph_zero.ks.protocol import NVAR
 from deeph_zero.ks.xc.composites import COMPOSITES
-from deeph_zero.ks.xc.exponential_integral import scaled_e1, scaled_e1_plus_log
+from deeph_zero.ks.xc.exponential_integral import scaled_e1
 from deeph_zero.ks.xc.gga_x_b88 import x_asinh_x
 from deeph_zero.ks.xc.registry import COMPONENTS, combine
 
@@ -65,7 +65,7 @@ def test_polarised_energy_and_first_derivative_finite_on_the_corners(name: str) 
 @pytest.mark.parametrize("unrestricted", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_higher_derivatives_never_nan(name: str, unrestricted: bool) -> None:
-    corners = list(itertools.product(DENSITIES[:-1], GRADIENTS[:-1:2], TAUS[:-1:2]))
+    corners = list(itertools.product(DENSITIES, GRADIENTS[::2], TAUS[1::2]))
     if unrestricted:
         pairs = list(itertools.product(corners[::3], corners[::3]))
         rho = torch.tensor(
@@ -112,24 +112,17 @@ def test_density_threshold_is_that_of_libxc(name: str, unrestricted: bool) -> No
 
 
 def test_scaled_exponential_integral_and_its_derivatives() -> None:
-    x = torch.logspace(-12, 8, 300, dtype=torch.float64)
-    x = torch.cat(
-        [x, torch.tensor([1.999999, 2.0, 2.000001], dtype=torch.float64)]
-    ).requires_grad_()
-    # exp(x) E1(x) = U(1, 1, x), which SciPy has without overflow
-    expected = torch.from_numpy(hyperu(1, 1, x.detach().numpy()))
-    g, with_log = scaled_e1(x), scaled_e1_plus_log(x)
+    x = torch.cat([torch.logspace(-12, 2.8, 300), torch.tensor([1.999999, 2.0, 2.000001])])
+    x = x.double().requires_grad_()
+    at = x.detach()
+    expected = torch.from_numpy(np.exp(at.numpy()) * exp1(at.numpy()))
+    g, plus_log = scaled_e1(x)
     torch.testing.assert_close(g.detach(), expected, rtol=1e-13, atol=0)
-    torch.testing.assert_close(
-        with_log.detach(), expected + x.detach().log(), rtol=1e-11, atol=1e-14
-    )
-    first = torch.autograd.grad(with_log.sum(), x, create_graph=True)[0]
+    torch.testing.assert_close(plus_log.detach(), expected + at.log(), rtol=1e-11, atol=1e-14)
+    first = torch.autograd.grad(plus_log.sum(), x, create_graph=True)[0]
     torch.testing.assert_close(first.detach(), expected, rtol=1e-13, atol=0)
     second = torch.autograd.grad(first.sum(), x)[0]
-    middle = (x.detach() > 1e-6) & (x.detach() < 1e3)
-    torch.testing.assert_close(
-        second[middle], (expected - 1 / x.detach())[middle], rtol=1e-12, atol=0
-    )
+    torch.testing.assert_close(second, expected - 1 / at, rtol=1e-10, atol=0)
 
 
 def test_x_asinh_x_is_smooth_across_its_two_branches() -> None:

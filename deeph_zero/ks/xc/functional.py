@@ -32,6 +32,8 @@ from deeph_zero.types import Features, GridScalar
 Variables = tuple[Tensor, ...]
 Group = tuple[float, tuple[tuple[Component, float], ...]]
 """A density threshold and the (functional, coefficient) pairs that share it."""
+GRADIENT_CEILING = 1e40
+"""Largest gradient component; the ceiling of sigma is 1e73."""
 _ORDER: tuple[XCKind, ...] = ("LDA", "GGA", "MGGA")
 
 
@@ -103,7 +105,7 @@ class SemilocalFunctional:
         Raises:
             InputError: If a shape does not fit the functional.
         """
-        rho, d1 = self._checked(rho), self._checked(d1)
+        rho, d1 = _bounded(self._checked(rho)), self._checked(d1)
         du = _push(rho, d1)
         f_u = h_u = None
         for leaves, f, _ in self._evaluate(_variables(rho), self._groups):
@@ -126,7 +128,7 @@ class SemilocalFunctional:
         Raises:
             InputError: If a shape does not fit the functional.
         """
-        rho, d1, d2 = self._checked(rho), self._checked(d1), self._checked(d2)
+        rho, d1, d2 = _bounded(self._checked(rho)), self._checked(d1), self._checked(d2)
         du1, du2, ddu = _push(rho, d1), _push(rho, d2), _push(d1, d2, linear=False)
         h1 = h2 = t_u = None
         for leaves, f, _ in self._evaluate(_variables(rho), self._groups):
@@ -242,6 +244,15 @@ def _require(x: Variables | None) -> Variables:
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """Product of two vector fields, [3, ngrids] -> [ngrids]."""
     return (x * y).sum(0)
+
+
+def _bounded(rho: Tensor) -> Tensor:
+    """Gradient rows of a size whose third powers are finite; sigma has its ceiling far below."""
+    if rho.shape[-2] == 1:
+        return rho
+    out = rho.clone()
+    out[..., 1:4, :].clamp_(-GRADIENT_CEILING, GRADIENT_CEILING)
+    return out
 
 
 def _variables(rho: Tensor) -> Variables:
