@@ -97,7 +97,7 @@ def test_table_and_next_step(folder, run, engine):
 
 
 @pytest.mark.parametrize(("columns", "wide"), [(80, False), (140, True)])
-def test_table_of_many_fits_the_terminal(folder, run, engine, monkeypatch, columns, wide):
+def test_table_of_many_fits_the_terminal(folder, run, engine, *, monkeypatch, columns, wide):
     monkeypatch.setenv("COLUMNS", str(columns))
     out = run("fit", "frames.xyz").out
     table = [line for line in out.splitlines() if "frames.xyz:" in line and "-76." in line]
