@@ -202,18 +202,24 @@ class KohnShamLayer:
         fps = fock @ dm @ self.data.ovlp
         return self.x.mT @ (fps - fps.mT) @ self.x
 
-    def scf(self, dm0: AOMatrix | None = None, **settings: Any) -> SCFResult:
+    def scf(
+        self,
+        dm0: AOMatrix | None = None,
+        *,
+        first_build: FockBuild | None = None,
+        **settings: Any,
+    ) -> SCFResult:
         """Self-consistent field from ``dm0`` (the atomic-density guess by default).
 
         Args:
-            dm0: Starting density matrix.
+            dm0: Starting density matrix; None starts from the setting ``init_guess``.
+            first_build: The build at ``dm0``, if it was made already.
             **settings: Fields of :class:`~deeph_zero.ks.scf.SCFSettings`.
 
         Returns:
             The last iterate and whether it converged; non-convergence is not an exception.
         """
-        start = self.data.dm_guess if dm0 is None else dm0
-        return solve_scf(self, start, SCFSettings(**settings))
+        return solve_scf(self, dm0, SCFSettings(**settings), first_build)
 
     def certificate(
         self,
