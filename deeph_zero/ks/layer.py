@@ -16,6 +16,7 @@ from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
 from deeph_zero.ks.orthogonalise import orthogonaliser
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.scf import SCFResult, SCFSettings, solve_scf
+from deeph_zero.ks.stability import Stability, stability
 from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -231,6 +232,12 @@ class KohnShamLayer:
     ) -> Certificate:
         """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
         return certify(self, dm, fock, float(energy), coupled=coupled)
+
+    def stability(
+        self, dm: AOMatrix, fock: AOMatrix, *, external: bool = True, tol: float = 1e-3
+    ) -> Stability:
+        """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
+        return stability(self, dm, fock, external=external, tol=tol)
 
     def dipole(self, dm: AOMatrix) -> Tensor:
         """Dipole moment about the nuclear-charge centre, debye, [3]."""

@@ -82,6 +82,10 @@ class Rotations:
             H x, Eh.
         """
         change = self.layer.response(self.dm, self.first_order(x))
+        return 2 * self.electrons * self.projected(x, change)
+
+    def projected(self, x: Vector, change: AOMatrix) -> Vector:
+        """F_ab x_bi - x_aj F_ji + (dF)_ai for a change dF of the Fock matrix that is given, Eh."""
         change = change.reshape(-1, *change.shape[-2:])
         parts = []
         for block, d, (occupied, virtual), (e_occ, e_vir) in zip(
@@ -89,7 +93,7 @@ class Rotations:
         ):
             own = e_vir.unsqueeze(1) * block - block * e_occ
             parts.append((own + virtual.mT @ d @ occupied).reshape(-1))
-        return 2 * self.electrons * torch.cat(parts)
+        return torch.cat(parts)
 
     def first_order(self, x: Vector) -> AOMatrix:
         """dP, the change of the density matrix linear in ``x``."""

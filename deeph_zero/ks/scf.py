@@ -12,6 +12,7 @@ from deeph_zero.ks.adiis import adiis_coefficients
 from deeph_zero.ks.diis import DIIS
 from deeph_zero.ks.newton import minimise
 from deeph_zero.ks.rotation import Rotations, is_idempotent
+from deeph_zero.ks.stability import stability
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -25,11 +26,16 @@ FAR = 0.1
 """Gradient norm (Eh) above which the iteration counts as far from convergence."""
 
 ENERGY_RISE = 1e-3
-"""Far from convergence, an energy this much (Eh) above the lowest one calls for ADIIS."""
+TRANSIENT = 3
+"""Far from convergence, an energy this much (Eh) above the lowest one calls for ADIIS, but not in
+the first cycles: from superposed atoms the second one rises and DIIS makes good use of it."""
 
 STALL_CYCLES = 10
 STALL_FACTOR = 0.3
 """DIIS stalls when so many cycles have not brought the gradient below this factor of its best."""
+
+MAX_SADDLES = 3
+"""Saddle points left one after another at most."""
 
 Guess = Literal["minao", "core"]
 
@@ -54,6 +60,8 @@ class SCFSettings:
             (orbitals of the core Hamiltonian).
         retry: Where DIIS oscillates or stalls, help it: ADIIS far from convergence, then
             second-order steps.
+        leave_saddles: Check the internal stability of the converged density and go down from a
+            saddle point (some 20 response builds per check).
     """
 
     conv_tol: float = 1e-9
@@ -66,6 +74,7 @@ class SCFSettings:
     degeneracy_tol: float = 0.0
     init_guess: Guess = "minao"
     retry: bool = True
+    leave_saddles: bool = False
 
     @property
     def gradient_tolerance(self) -> float:
@@ -182,28 +191,63 @@ def solve_scf(
     with torch.no_grad():
         state, best, cycles = _diis_iteration(layer, dm, settings, first_build)
         newton = 0
-        left = settings.max_cycle - cycles
-        if not state.converged and best is not None and left > 0:
+        if not state.converged and best is not None and cycles < settings.max_cycle:
             _log.debug("DIIS stalls after %d cycles; going on with second-order steps", cycles)
-            found = minimise(
-                layer,
-                best.dm,
-                best.fock,
-                best.energy,
-                conv_tol=settings.conv_tol,
-                gradient_tolerance=settings.gradient_tolerance,
-                max_cycle=left,
-            )
-            newton = found.cycles
-            state = _State(
-                energy=found.energy,
-                fock=found.fock,
-                dm=found.dm,
-                gradient_norm=found.gradient_norm,
-                converged=found.converged,
-            )
+            state, newton = _second_order(layer, best, settings, cycles)
+        if settings.leave_saddles and settings.degeneracy_tol == 0:
+            state, newton = _leave_saddles(layer, state, settings, (cycles, newton))
         builds = layer.fock_builds - before
         return _result(layer, state, settings, cycles=(cycles, newton), builds=builds)
+
+
+def _second_order(
+    layer: "KohnShamLayer", start: _State, settings: SCFSettings, cycles: int
+) -> tuple[_State, int]:
+    """Newton steps from a build, within what is left of ``max_cycle``."""
+    found = minimise(
+        layer,
+        start.dm,
+        start.fock,
+        start.energy,
+        conv_tol=settings.conv_tol,
+        gradient_tolerance=settings.gradient_tolerance,
+        max_cycle=settings.max_cycle - cycles,
+    )
+    state = _State(
+        energy=found.energy,
+        fock=found.fock,
+        dm=found.dm,
+        gradient_norm=found.gradient_norm,
+        converged=found.converged,
+    )
+    return state, found.cycles
+
+
+def _leave_saddles(
+    layer: "KohnShamLayer", state: _State, settings: SCFSettings, cycles: tuple[int, int]
+) -> tuple[_State, int]:
+    """Down from every saddle point found, while cycles are left."""
+    diis, newton = cycles
+    for _ in range(MAX_SADDLES):
+        if not state.converged or diis + newton + 1 >= settings.max_cycle:
+            break
+        checked = stability(layer, state.dm, state.fock, external=False)
+        if checked.dm_internal is None:
+            break
+        _log.info("saddle point with curvature %.1e Eh: going down from it", checked.internal)
+        built = layer.build(checked.dm_internal)
+        start = _State(
+            energy=float(built.energy),
+            fock=built.fock,
+            dm=checked.dm_internal,
+            gradient_norm=float("inf"),
+        )
+        lower, more = _second_order(layer, start, settings, diis + newton + 1)
+        newton += more + 1
+        if lower.energy > state.energy:
+            break
+        state = lower
+    return state, newton
 
 
 def _result(
@@ -303,7 +347,8 @@ def _diis_iteration(
         )
         mixer.add(state, error)
         norms.append(norm)
-        rising = best is not None and norm > FAR and energy > best.energy + ENERGY_RISE
+        far = cycle > TRANSIENT and norm > FAR
+        rising = far and best is not None and energy > best.energy + ENERGY_RISE
         if best is None or energy < best.energy:
             best = state
         if settings.retry and settings.degeneracy_tol == 0 and _stalled(norms):
