@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -37,8 +37,6 @@ STALL_FACTOR = 0.3
 MAX_SADDLES = 3
 """Saddle points left one after another at most."""
 
-Guess = Literal["minao", "core"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SCFSettings:
@@ -72,7 +70,7 @@ class SCFSettings:
     diis_start: int = 1
     level_shift: float = 0.0
     degeneracy_tol: float = 0.0
-    init_guess: Guess = "minao"
+    init_guess: str = "minao"
     retry: bool = True
     leave_saddles: bool = False
 
@@ -145,7 +143,7 @@ def shifted(fock: AOMatrix, dm: AOMatrix, ovlp: Tensor, shift: float) -> AOMatri
     return fock + shift * (ovlp - ovlp @ dm @ ovlp / per_orbital)
 
 
-def starting_density(layer: "KohnShamLayer", init_guess: Guess) -> AOMatrix:
+def starting_density(layer: "KohnShamLayer", init_guess: str) -> AOMatrix:
     """Density matrix to start from.
 
     Args:
@@ -161,7 +159,9 @@ def starting_density(layer: "KohnShamLayer", init_guess: Guess) -> AOMatrix:
     if init_guess == "minao":
         return layer.data.dm_guess
     if init_guess != "core":
-        raise InputError(f"expected init_guess 'minao' or 'core', got {init_guess!r}")
+        raise InputError(
+            f"expected init_guess 'minao' or 'core', got {init_guess!r}; give others as dm0"
+        )
     hcore = layer.data.hcore
     return _density(layer, hcore.expand(2, -1, -1) if layer.unrestricted else hcore, 0.0)
 
