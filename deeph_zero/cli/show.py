@@ -1,6 +1,7 @@
 """The results of a command: the table at the end, the JSON, and the exit line."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,33 @@ from deeph_zero.files import to_json
 from deeph_zero.reporting import Reporter
 
 MAX_ROWS = 20
-COLUMNS = (
-    "structure", "energy / Eh", "error est.", "gradient", "residual", "HOMO", "LUMO", "gap",
-    "dipole / D", "converged",
-)  # fmt: skip
+WIDE = 110
+"""Terminal columns from which the table of many structures shows every quantity."""
+
+# key in the summary, heading of the table, format, shown on a narrow terminal too
+_QUANTITIES = (
+    ("energy", "energy / Eh", ".8f", True),
+    ("energy_error_estimate", "error est.", ".1e", True),
+    ("orbital_gradient_rms", "gradient", ".1e", True),
+    ("residual_mae", "residual", ".1e", False),
+    ("homo", "HOMO", ".4f", False),
+    ("lumo", "LUMO", ".4f", False),
+    ("gap", "gap", ".4f", False),
+    ("dipole", "dipole / D", ".4f", False),
+    ("spin_square", "<S^2>", ".4f", False),
+    ("refined_energy", "refined / Eh", ".8f", True),
+    ("refine_fock_builds", "builds", "d", False),
+    ("converged", "converged", "", True),
+)
+_NAMES = {
+    "energy": "energy at the network's density",
+    "energy_error_estimate": "estimated error of that energy",
+    "orbital_gradient_rms": "orbital gradient, rms",
+    "residual_mae": "mean |H - F[P(H)]|",
+    "dipole": "dipole moment / D",
+    "refined_energy": "refined energy",
+    "refine_fock_builds": "Fock builds of the refinement",
+}
 
 
 def show_summary(
@@ -33,12 +57,16 @@ def show_summary(
         click.echo(to_json(summary))
         return
     structures = summary.get("structures") or []
-    rows = [_row(entry) for entry in structures[:MAX_ROWS]]
-    reporter.table(f"{summary.get('xc')}/{summary.get('basis')}, hartree", COLUMNS, rows)
+    title = f"{summary.get('xc')}/{summary.get('basis')}, hartree"
+    if len(structures) == 1:
+        reporter.table(title, ("", _name(structures[0])), _card(structures[0]))
+    else:
+        reporter.table(title, *_rows(structures[:MAX_ROWS]))
     if len(structures) > MAX_ROWS:
         reporter.message(f"... and {len(structures) - MAX_ROWS} more in {_summary_path(out)}")
     builds, seconds = summary.get("fock_builds"), summary.get("wall_time_s") or 0.0
-    stopped = f", stopped by: {summary['stopped_by']}" if summary.get("stopped_by") else ""
+    reason = summary.get("stopped_by")
+    stopped = f", {'' if reason == 'converged' else 'stopped by: '}{reason}" if reason else ""
     reporter.message(f"{builds} Fock builds, {seconds:.1f} s{stopped}")
     _show_files(reporter, out)
 
@@ -112,23 +140,39 @@ def keeping(out: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted{kept}") from None
 
 
-def _row(entry: Mapping[str, Any]) -> list[str]:
-    name = Path(str(entry.get("file") or "-")).name
-    frame = entry.get("frame")
-    dipole = entry.get("dipole")
-    size = None if dipole is None else sum(x * x for x in dipole) ** 0.5
+def _card(entry: Mapping[str, Any]) -> list[list[str]]:
+    """One structure, a quantity a line."""
     return [
-        name if frame is None else f"{name}:{frame}",
-        _number(entry.get("energy"), ".8f"),
-        _number(entry.get("energy_error_estimate"), ".1e"),
-        _number(entry.get("orbital_gradient_rms"), ".1e"),
-        _number(entry.get("residual_mae"), ".1e"),
-        _number(entry.get("homo"), ".4f"),
-        _number(entry.get("lumo"), ".4f"),
-        _number(entry.get("gap"), ".4f"),
-        _number(size, ".4f"),
-        {True: "yes", False: "no"}.get(entry.get("converged"), "-"),  # pyright: ignore
+        [_NAMES.get(key, heading.split(" /")[0]), _cell(entry, key, form)]
+        for key, heading, form, _ in _QUANTITIES
+        if key in entry
     ]
+
+
+def _rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and one line per structure, as many quantities as the terminal has room for."""
+    wide = shutil.get_terminal_size((160, 24)).columns >= WIDE
+    shown = [
+        (key, heading, form)
+        for key, heading, form, always in _QUANTITIES
+        if (wide or always) and any(key in entry for entry in entries)
+    ]
+    cells = [[_name(e), *(_cell(e, key, form) for key, _, form in shown)] for e in entries]
+    return ["structure", *(heading for _, heading, _ in shown)], cells
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    name, frame = Path(str(entry.get("file") or "-")).name, entry.get("frame")
+    return name if frame is None else f"{name}:{frame}"
+
+
+def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
+    value = entry.get(key)
+    if key == "converged":
+        return {True: "yes", False: "no"}.get(value, "-")  # pyright: ignore
+    if key == "dipole" and value is not None:
+        value = sum(x * x for x in value) ** 0.5
+    return _number(value, form)
 
 
 def _number(value: float | Sequence[float | None] | None, form: str) -> str:

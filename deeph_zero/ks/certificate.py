@@ -18,7 +18,7 @@ from deeph_zero.types import AOMatrix
 if TYPE_CHECKING:
     from deeph_zero.ks.layer import KohnShamLayer
 
-PerSpin = float | list[float] | None
+PerSpin = float | list[float | None] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,10 @@ DEFAULT_TOL = 1e-6
 """Orbital-gradient rms (Eh) at which a target counts as converged."""
 
 
+PATIENCE = 25
+"""Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
+
+
 class Teacher:
     """Target Fock matrix of one geometry, improved one build at a time."""
 
@@ -38,6 +42,7 @@ class Teacher:
         self.residual = float("inf")
         self.energy = float("nan")
         self.builds = 0
+        self._given_up = False
 
     @property
     def converged(self) -> bool:
@@ -45,14 +50,35 @@ class Teacher:
         return self.residual <= self.tol
 
     def advance(self) -> float:
-        """Spend one build at the target's density; returns the new residual, Eh."""
-        if not self.converged:
-            with torch.no_grad():
-                dm = self.layer.density(self.target)
-            built = self.layer.build(dm)
-            self.builds += 1
-            self._remember(dm, built.fock, float(built.energy))
+        """Spend one build at the target's density; returns the new residual, Eh.
+
+        A geometry on which DIIS fails gets one run of the SCF solver; if that fails too its target
+        stays as it is and costs nothing more.
+        """
+        if self.converged or self._given_up:
+            return self.residual
+        with torch.no_grad():
+            dm = self.layer.density(self.target)
+        if self.builds >= PATIENCE:
+            self._solve(dm)
+            return self.residual
+        built = self.layer.build(dm)
+        self.builds += 1
+        self._remember(dm, built.fock, float(built.energy))
         return self.residual
+
+    def _solve(self, dm: AOMatrix) -> None:
+        """Finish with the SCF solver, to the same orbital gradient."""
+        per_orbital = 1.0 if dm.ndim == 3 else 2.0
+        result = self.layer.scf(
+            dm,
+            conv_tol=1e-9,
+            conv_tol_grad=self.tol * per_orbital * max(self._pairs(), 1) ** 0.5,
+            degeneracy_tol=self.layer.degeneracy_tol,
+        )
+        self.builds += result.fock_builds
+        self._given_up = not result.converged
+        self.offer(result.dm, result.fock, result.energy)
 
     def offer(self, dm: AOMatrix, fock: AOMatrix, energy: float) -> bool:
         """Consider a build made elsewhere (the network's density).
@@ -74,13 +100,14 @@ class Teacher:
     def rms(self, fock: AOMatrix, dm: AOMatrix) -> float:
         """Orbital-gradient rms of a density from its commutator, Eh."""
         error = self.layer.commutator(fock, dm)
-        pairs = sum(n * (self.layer.nmo - n) for n in self._channels())
         per_orbital = 1.0 if dm.ndim == 3 else 2.0
-        return float(error.square().sum() / (2 * max(pairs, 1))) ** 0.5 / per_orbital
+        return float(error.square().sum() / (2 * max(self._pairs(), 1))) ** 0.5 / per_orbital
 
-    def _channels(self) -> tuple[int, ...]:
+    def _pairs(self) -> int:
+        """Occupied-virtual pairs of all spin channels."""
         n_a, n_b = self.layer.nelec
-        return (n_a, n_b) if self.layer.unrestricted else (n_a,)
+        channels = (n_a, n_b) if self.layer.unrestricted else (n_a,)
+        return sum(n * (self.layer.nmo - n) for n in channels)
 
     def _remember(self, dm: AOMatrix, fock: AOMatrix, energy: float) -> None:
         self.residual = self.rms(fock, dm)
@@ -92,7 +119,9 @@ class Teacher:
         """Everything needed to go on after a restart, as tensors."""
         device = self.target.device
         scalars = torch.tensor(
-            [self.residual, self.energy, self.builds], dtype=torch.float64, device=device
+            [self.residual, self.energy, self.builds, self._given_up],
+            dtype=torch.float64,
+            device=device,
         )
         out = {"target": self.target, "scalars": scalars}
         if len(self.diis):
@@ -104,8 +133,9 @@ class Teacher:
         """Undo :meth:`state`."""
         device = self.layer.data.ovlp.device
         self.target = state["target"].to(device)
-        residual, energy, builds = state["scalars"].tolist()
+        residual, energy, builds, given_up = state["scalars"].tolist()
         self.residual, self.energy, self.builds = residual, energy, int(builds)
+        self._given_up = bool(given_up)
         self.diis.clear()
         if "focks" in state:
             self.diis.focks = list(state["focks"].to(device).unbind(0))

@@ -84,12 +84,27 @@ def test_every_fit_option_arrives(folder, run, engine):
 
 def test_table_and_next_step(folder, run, engine):
     result = run("fit", "good.xyz")
-    lines = result.out.splitlines()
-    assert any("good.xyz:0" in line and "-76.32100000" in line and "yes" in line for line in lines)
-    assert "7 Fock builds, 1.2 s, stopped by: converged" in result.out
+    # one structure: a quantity a line, which fits any terminal
+    pairs = [line.rsplit(maxsplit=1) for line in result.out.splitlines()]
+    cells = {pair[0].strip(): pair[1] for pair in pairs if len(pair) == 2}
+    assert cells["energy at the network's density"] == "-76.32100000"
+    assert cells["converged"] == "yes"
+    assert "good.xyz:0" in result.out
+    assert "7 Fock builds, 1.2 s, converged" in result.out
     assert "written: good_run/" in result.out
     assert "next: deeph-zero predict good_run STRUCTURES" in result.out
     assert result.err == ""
+
+
+@pytest.mark.parametrize(("columns", "wide"), [(80, False), (140, True)])
+def test_table_of_many_fits_the_terminal(folder, run, engine, *, monkeypatch, columns, wide):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = run("fit", "frames.xyz").out
+    table = [line for line in out.splitlines() if "frames.xyz:" in line and "-76." in line]
+    assert len(table) == 3
+    assert all(len(line.rstrip()) <= columns and "…" not in line for line in table)
+    assert all("yes" in line for line in table)
+    assert ("HOMO" in out) is wide
 
 
 def test_long_tables_are_cut(folder, run, engine):
