@@ -99,6 +99,7 @@ class SCFResult:
         gradient_norm: Norm of the orbital gradient at the end, Eh.
         degenerate: The frontier level of ``fock`` is degenerate.
         second_order_steps: How many of the iterations were second-order steps.
+        entropy_energy: T S, Eh, with smearing: the iteration minimises ``energy`` minus this.
     """
 
     energy: float
@@ -113,16 +114,23 @@ class SCFResult:
     gradient_norm: float
     degenerate: bool
     second_order_steps: int = 0
+    entropy_energy: float = 0.0
+
+    @property
+    def free_energy(self) -> float:
+        """E - T S, Eh; the energy itself without smearing."""
+        return self.energy - self.entropy_energy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _State:
-    """One build on the way."""
+    """One build on the way; ``energy`` is the free energy, what the iteration minimises."""
 
     energy: float
     fock: Tensor
     dm: Tensor
     gradient_norm: float
+    entropy_energy: float = 0.0
     converged: bool = False
 
 
@@ -163,7 +171,7 @@ def starting_density(layer: "KohnShamLayer", init_guess: str) -> AOMatrix:
             f"expected init_guess 'minao' or 'core', got {init_guess!r}; give others as dm0"
         )
     hcore = layer.data.hcore
-    return _density(layer, hcore.expand(2, -1, -1) if layer.unrestricted else hcore, 0.0)
+    return _density(layer, hcore.expand(2, -1, -1) if layer.unrestricted else hcore, 0.0)[0]
 
 
 def solve_scf(
@@ -194,7 +202,7 @@ def solve_scf(
         if not state.converged and best is not None and cycles < settings.max_cycle:
             _log.debug("DIIS stalls after %d cycles; going on with second-order steps", cycles)
             state, newton = _second_order(layer, best, settings, cycles)
-        if settings.leave_saddles and settings.degeneracy_tol == 0:
+        if settings.leave_saddles and _has_rotations(layer, settings):
             state, newton = _leave_saddles(layer, state, settings, (cycles, newton))
         builds = layer.fock_builds - before
         return _result(layer, state, settings, cycles=(cycles, newton), builds=builds)
@@ -267,7 +275,8 @@ def _result(
             _log.info("the SCF ended at a determinant that is not its own aufbau filling")
             parts = own
     return SCFResult(
-        energy=state.energy,
+        energy=state.energy + state.entropy_energy,
+        entropy_energy=state.entropy_energy,
         fock=state.fock,
         dm=state.dm,
         mo_energy=parts[0],
@@ -282,9 +291,10 @@ def _result(
     )
 
 
-def _density(layer: "KohnShamLayer", fock: Tensor, degeneracy_tol: float) -> Tensor:
+def _density(layer: "KohnShamLayer", fock: Tensor, degeneracy_tol: float) -> tuple[Tensor, float]:
     orbitals = layer.orbitals(fock, degeneracy_tol)
-    return (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mT
+    dm = (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mT
+    return dm, orbitals.entropy_energy
 
 
 class _Mixer:
@@ -331,9 +341,9 @@ def _diis_iteration(
     while not state.converged and cycle < settings.max_cycle:
         cycle += 1
         target = shifted(fock, state.dm, layer.data.ovlp, settings.level_shift)
-        dm = _density(layer, target, settings.degeneracy_tol)
+        dm, ts = _density(layer, target, settings.degeneracy_tol)
         built = layer.build(dm)
-        energy = float(built.energy)
+        energy = float(built.energy) - ts
         error = layer.commutator(built.fock, dm)
         norm = gradient_norm(error)
         close = abs(energy - state.energy) < settings.conv_tol
@@ -343,6 +353,7 @@ def _diis_iteration(
             fock=built.fock,
             dm=dm,
             gradient_norm=norm,
+            entropy_energy=ts,
             converged=close and norm < settings.gradient_tolerance,
         )
         mixer.add(state, error)
@@ -351,10 +362,15 @@ def _diis_iteration(
         rising = far and best is not None and energy > best.energy + ENERGY_RISE
         if best is None or energy < best.energy:
             best = state
-        if settings.retry and settings.degeneracy_tol == 0 and _stalled(norms):
+        if settings.retry and _has_rotations(layer, settings) and _stalled(norms):
             return state, best, cycle
         fock = mixer.next_fock(cycle, state, previous, downhill=rising and settings.retry)
     return state, None, cycle
+
+
+def _has_rotations(layer: "KohnShamLayer", settings: SCFSettings) -> bool:
+    """Second-order steps turn determinants, not fractional occupations."""
+    return settings.degeneracy_tol == 0 and layer.smearing == 0
 
 
 def _stalled(norms: list[float]) -> bool:
