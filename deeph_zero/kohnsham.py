@@ -42,6 +42,7 @@ class KohnSham(KohnShamLayer):
         unrestricted: bool | None = None,
         device: str = "cpu",
         break_symmetry: bool = False,
+        smearing: float = 0.0,
         **limits: Any,
     ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
@@ -57,6 +58,7 @@ class KohnSham(KohnShamLayer):
             device: Where the tensors live.
             break_symmetry: Perturb the starting density so that spatial and spin symmetry may
                 break, and keep integer occupations under degeneracy.
+            smearing: Width (Eh) of Fermi occupations; each spin has its own chemical potential.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc").
 
@@ -81,4 +83,4 @@ class KohnSham(KohnShamLayer):
             **limits,
         )
         tol = 0.0 if break_symmetry else DEGENERACY_TOL
-        return cls(data, info, degeneracy_tol=tol)
+        return cls(data, info, degeneracy_tol=tol, smearing=smearing)

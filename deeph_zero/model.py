@@ -251,9 +251,11 @@ class Model:
                 "structures"
             )
         dm = ks.density(fock)
-        refined = single.refine(ks, dm, refine) if refine is not None else None
+        # one build serves the certificate and the first iteration of the refinement
+        built = ks.build(dm) if certificate else None
+        refined = single.refine(ks, dm, refine, built) if refine is not None else None
         result = single.assemble(
-            molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled
+            molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
         )
         return result, ks
 

@@ -169,6 +169,10 @@ class LibxcFunctional:
         self.unrestricted = unrestricted
         self.spec = spec
 
+    def polarised(self) -> "LibxcFunctional":
+        """The same functional of (alpha, beta)."""
+        return LibxcFunctional(self.spec, unrestricted=True)
+
     def gradient(self, rho: Features) -> tuple[GridScalar, Features]:
         """Energy per volume and its first derivative.
 

@@ -16,6 +16,8 @@ from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
 from deeph_zero.ks.orthogonalise import orthogonaliser
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.scf import SCFResult, SCFSettings, solve_scf
+from deeph_zero.ks.smearing import smeared_density, smeared_occupations
+from deeph_zero.ks.stability import Stability, stability
 from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -29,12 +31,14 @@ class Orbitals:
         mo_coeff: Columns are orbitals, [nao, nmo] or [2, nao, nmo].
         mo_occ: Occupations, 2 per pair for a closed shell, 1 per spin orbital otherwise.
         degenerate: A frontier level is degenerate and was filled evenly.
+        entropy_energy: T S of Fermi occupations, Eh; 0 without smearing.
     """
 
     mo_energy: OrbitalEnergies
     mo_coeff: OrbitalMatrix
     mo_occ: OrbitalEnergies
     degenerate: bool
+    entropy_energy: float = 0.0
 
 
 class _Build(Function):
@@ -99,6 +103,7 @@ class KohnShamLayer:
         *,
         degeneracy_tol: float = DEGENERACY_TOL,
         gap_floor: float = GAP_FLOOR,
+        smearing: float = 0.0,
     ) -> None:
         """Bind the layer to one molecule.
 
@@ -107,8 +112,11 @@ class KohnShamLayer:
             degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly by
                 :meth:`density`; 0 keeps integer occupations.
             gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
+            smearing: Width (Eh, k_B T) of Fermi occupations; 0 fills by aufbau. The quantity that
+                is then stationary is the free energy E - :meth:`entropy_energy`.
         """
         self.data = data
+        self.smearing = smearing
         self.degeneracy_tol = degeneracy_tol
         self.gap_floor = gap_floor
         self.fock_builds = 0
@@ -176,7 +184,10 @@ class KohnShamLayer:
         with torch.no_grad():
             energy, vectors = symmetric_eigen(self.x.mT @ fock @ self.x)
             occ, degenerate = occupations(energy, self.nelec, tol)
-            return Orbitals(energy, self.x @ vectors, occ, degenerate)
+            ts = 0.0
+            if self.smearing > 0:
+                occ, ts = smeared_occupations(energy, self.nelec, self.smearing)
+            return Orbitals(energy, self.x @ vectors, occ, degenerate, ts)
 
     def density(self, fock: AOMatrix) -> AOMatrix:
         """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.
@@ -190,6 +201,8 @@ class KohnShamLayer:
         Raises:
             ComputationError: If ``fock`` is not finite.
         """
+        if self.smearing > 0:
+            return self._smeared(fock)[0]
         orthogonal = self.x.mT @ (0.5 * (fock + fock.mT)) @ self.x
         with torch.no_grad():
             energy, vectors = symmetric_eigen(orthogonal)
@@ -197,23 +210,48 @@ class KohnShamLayer:
         p = density_matrix(orthogonal, energy, vectors, occ, self.gap_floor)
         return self.x @ p @ self.x.mT
 
+    def entropy_energy(self, fock: AOMatrix) -> Scalar:
+        """T S of the Fermi occupations of ``fock``, Eh, twice differentiable; 0 without smearing.
+
+        E[P] minus it is the free energy, whose derivative along any change of ``fock`` vanishes
+        at self-consistency.
+        """
+        return self._smeared(fock)[1] if self.smearing > 0 else fock.new_zeros(())
+
+    def _smeared(self, fock: AOMatrix) -> tuple[AOMatrix, Scalar]:
+        orthogonal = self.x.mT @ (0.5 * (fock + fock.mT)) @ self.x
+        per_orbital = 1.0 if self.unrestricted else 2.0
+        spins = orthogonal.reshape(-1, self.nmo, self.nmo)
+        parts = [
+            smeared_density(f, n, self.smearing) for f, n in zip(spins, self.nelec, strict=False)
+        ]
+        p = per_orbital * torch.stack([dm for dm, _ in parts]).reshape(orthogonal.shape)
+        ts = per_orbital * torch.stack([ts for _, ts in parts]).sum()
+        return self.x @ p @ self.x.mT, ts
+
     def commutator(self, fock: AOMatrix, dm: AOMatrix) -> AOMatrix:
         """Xᵀ (F P S - S P F) X, [.., nmo, nmo]: the orbital gradient in an orthonormal basis."""
         fps = fock @ dm @ self.data.ovlp
         return self.x.mT @ (fps - fps.mT) @ self.x
 
-    def scf(self, dm0: AOMatrix | None = None, **settings: Any) -> SCFResult:
+    def scf(
+        self,
+        dm0: AOMatrix | None = None,
+        *,
+        first_build: FockBuild | None = None,
+        **settings: Any,
+    ) -> SCFResult:
         """Self-consistent field from ``dm0`` (the atomic-density guess by default).
 
         Args:
-            dm0: Starting density matrix.
+            dm0: Starting density matrix; None starts from the setting ``init_guess``.
+            first_build: The build at ``dm0``, if it was made already.
             **settings: Fields of :class:`~deeph_zero.ks.scf.SCFSettings`.
 
         Returns:
             The last iterate and whether it converged; non-convergence is not an exception.
         """
-        start = self.data.dm_guess if dm0 is None else dm0
-        return solve_scf(self, start, SCFSettings(**settings))
+        return solve_scf(self, dm0, SCFSettings(**settings), first_build)
 
     def certificate(
         self,
@@ -225,6 +263,12 @@ class KohnShamLayer:
     ) -> Certificate:
         """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
         return certify(self, dm, fock, float(energy), coupled=coupled)
+
+    def stability(
+        self, dm: AOMatrix, fock: AOMatrix, *, external: bool = True, tol: float = 1e-3
+    ) -> Stability:
+        """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
+        return stability(self, dm, fock, external=external, tol=tol)
 
     def dipole(self, dm: AOMatrix) -> Tensor:
         """Dipole moment about the nuclear-charge centre, debye, [3]."""

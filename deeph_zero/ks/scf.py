@@ -1,17 +1,41 @@
-"""Self-consistent field: DIIS with damping and level shift; non-convergence is a result."""
+"""Self-consistent field: DIIS, with an energy-guided and a second-order step where it fails."""
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from deeph_zero.errors import InputError
+from deeph_zero.ks.adiis import adiis_coefficients
 from deeph_zero.ks.diis import DIIS
+from deeph_zero.ks.newton import minimise
+from deeph_zero.ks.rotation import Rotations, is_idempotent
+from deeph_zero.ks.stability import stability
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
 if TYPE_CHECKING:
+    from deeph_zero.ks.build import FockBuild
     from deeph_zero.ks.layer import KohnShamLayer
+
+_log = logging.getLogger("deeph_zero")
+
+FAR = 0.1
+"""Gradient norm (Eh) above which the iteration counts as far from convergence."""
+
+ENERGY_RISE = 1e-3
+TRANSIENT = 3
+"""Far from convergence, an energy this much (Eh) above the lowest one calls for ADIIS, but not in
+the first cycles: from superposed atoms the second one rises and DIIS makes good use of it."""
+
+STALL_CYCLES = 10
+STALL_FACTOR = 0.3
+"""DIIS stalls when so many cycles have not brought the gradient below this factor of its best."""
+
+MAX_SADDLES = 3
+"""Saddle points left one after another at most."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,14 +46,20 @@ class SCFSettings:
         conv_tol: Energy change between iterations, Eh.
         conv_tol_grad: Norm of the orbital gradient (PySCF's ``get_grad``), Eh; None means
             sqrt(conv_tol).
-        max_cycle: Largest number of iterations (Fock builds after the first).
+        max_cycle: Largest number of iterations (Fock builds after the first), those of the
+            second-order fallback included; its response builds are not iterations.
         diis_space: Number of builds DIIS remembers.
         damp: Fraction of the previous Fock matrix mixed in before DIIS starts.
         diis_start: Iteration at which DIIS starts.
         level_shift: Raises the virtual orbitals by this much (Eh) while iterating.
         degeneracy_tol: Frontier levels closer than this are filled evenly; 0, PySCF's behaviour,
             keeps integer occupations.
-        retry: When the plain iteration fails, go on with damping and a level shift.
+        init_guess: Where to start without a density: "minao" (superposed atoms) or "core"
+            (orbitals of the core Hamiltonian).
+        retry: Where DIIS oscillates or stalls, help it: ADIIS far from convergence, then
+            second-order steps.
+        leave_saddles: Check the internal stability of the converged density and go down from a
+            saddle point (some 20 response builds per check).
     """
 
     conv_tol: float = 1e-9
@@ -40,7 +70,9 @@ class SCFSettings:
     diis_start: int = 1
     level_shift: float = 0.0
     degeneracy_tol: float = 0.0
+    init_guess: str = "minao"
     retry: bool = True
+    leave_saddles: bool = False
 
     @property
     def gradient_tolerance(self) -> float:
@@ -58,12 +90,16 @@ class SCFResult:
         dm: Density matrix.
         mo_energy: Eigenvalues of ``fock``, Eh.
         mo_coeff: Its orbitals.
-        mo_occ: Their occupations.
+        mo_occ: Their occupations; aufbau, unless the second-order fallback found a determinant
+            that is lower in energy than its own aufbau one.
         converged: Both tolerances were met.
         iterations: SCF cycles, counted as PySCF does (the build at the start is not one).
-        fock_builds: Fock builds spent, the first included.
+        fock_builds: Fock builds spent, responses and the first one included (not one that was
+            given).
         gradient_norm: Norm of the orbital gradient at the end, Eh.
         degenerate: The frontier level of ``fock`` is degenerate.
+        second_order_steps: How many of the iterations were second-order steps.
+        entropy_energy: T S, Eh, with smearing: the iteration minimises ``energy`` minus this.
     """
 
     energy: float
@@ -77,6 +113,25 @@ class SCFResult:
     fock_builds: int
     gradient_norm: float
     degenerate: bool
+    second_order_steps: int = 0
+    entropy_energy: float = 0.0
+
+    @property
+    def free_energy(self) -> float:
+        """E - T S, Eh; the energy itself without smearing."""
+        return self.energy - self.entropy_energy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _State:
+    """One build on the way; ``energy`` is the free energy, what the iteration minimises."""
+
+    energy: float
+    fock: Tensor
+    dm: Tensor
+    gradient_norm: float
+    entropy_energy: float = 0.0
+    converged: bool = False
 
 
 def gradient_norm(commutator: Tensor) -> float:
@@ -96,71 +151,230 @@ def shifted(fock: AOMatrix, dm: AOMatrix, ovlp: Tensor, shift: float) -> AOMatri
     return fock + shift * (ovlp - ovlp @ dm @ ovlp / per_orbital)
 
 
-def solve_scf(layer: "KohnShamLayer", dm0: AOMatrix, settings: SCFSettings) -> SCFResult:
-    """Iterate to self-consistency.
+def starting_density(layer: "KohnShamLayer", init_guess: str) -> AOMatrix:
+    """Density matrix to start from.
 
     Args:
         layer: The molecule.
-        dm0: Starting density matrix.
-        settings: Tolerances and the iteration's knobs.
+        init_guess: "minao" or "core".
 
     Returns:
-        The last iterate. Where the plain DIIS iteration runs out of cycles and ``retry`` is set,
-        it goes on from there with damping and a level shift for as many cycles again.
+        [nao, nao] or [2, nao, nao].
+
+    Raises:
+        InputError: If the name is unknown.
+    """
+    if init_guess == "minao":
+        return layer.data.dm_guess
+    if init_guess != "core":
+        raise InputError(
+            f"expected init_guess 'minao' or 'core', got {init_guess!r}; give others as dm0"
+        )
+    hcore = layer.data.hcore
+    return _density(layer, hcore.expand(2, -1, -1) if layer.unrestricted else hcore, 0.0)[0]
+
+
+def solve_scf(
+    layer: "KohnShamLayer",
+    dm0: AOMatrix | None,
+    settings: SCFSettings,
+    first_build: "FockBuild | None" = None,
+) -> SCFResult:
+    """Iterate to self-consistency.
+
+    DIIS as long as it makes progress. With ``retry``, far from convergence a rising energy turns
+    one step into an ADIIS step, and where DIIS stalls, trust-region Newton steps finish.
+
+    Args:
+        layer: The molecule.
+        dm0: Starting density matrix; None takes ``settings.init_guess``.
+        settings: Tolerances and the iteration's knobs.
+        first_build: The build at ``dm0`` where it exists already.
+
+    Returns:
+        The last iterate; non-convergence is a result.
     """
     before = layer.fock_builds
-    result, iterations = _iterate(layer, dm0, settings)
-    if not result.converged and settings.retry and settings.max_cycle > 0:
-        careful = dataclasses.replace(
-            settings,
-            damp=max(settings.damp, 0.3),
-            level_shift=max(settings.level_shift, 0.3),
-            diis_start=max(settings.diis_start, 8),
-            retry=False,
+    dm = starting_density(layer, settings.init_guess) if dm0 is None else dm0
+    with torch.no_grad():
+        state, best, cycles = _diis_iteration(layer, dm, settings, first_build)
+        newton = 0
+        if not state.converged and best is not None and cycles < settings.max_cycle:
+            _log.debug("DIIS stalls after %d cycles; going on with second-order steps", cycles)
+            state, newton = _second_order(layer, best, settings, cycles)
+        if settings.leave_saddles and _has_rotations(layer, settings):
+            state, newton = _leave_saddles(layer, state, settings, (cycles, newton))
+        builds = layer.fock_builds - before
+        return _result(layer, state, settings, cycles=(cycles, newton), builds=builds)
+
+
+def _second_order(
+    layer: "KohnShamLayer", start: _State, settings: SCFSettings, cycles: int
+) -> tuple[_State, int]:
+    """Newton steps from a build, within what is left of ``max_cycle``."""
+    found = minimise(
+        layer,
+        start.dm,
+        start.fock,
+        start.energy,
+        conv_tol=settings.conv_tol,
+        gradient_tolerance=settings.gradient_tolerance,
+        max_cycle=settings.max_cycle - cycles,
+    )
+    state = _State(
+        energy=found.energy,
+        fock=found.fock,
+        dm=found.dm,
+        gradient_norm=found.gradient_norm,
+        converged=found.converged,
+    )
+    return state, found.cycles
+
+
+def _leave_saddles(
+    layer: "KohnShamLayer", state: _State, settings: SCFSettings, cycles: tuple[int, int]
+) -> tuple[_State, int]:
+    """Down from every saddle point found, while cycles are left."""
+    diis, newton = cycles
+    for _ in range(MAX_SADDLES):
+        if not state.converged or diis + newton + 1 >= settings.max_cycle:
+            break
+        checked = stability(layer, state.dm, state.fock, external=False)
+        if checked.dm_internal is None:
+            break
+        _log.info("saddle point with curvature %.1e Eh: going down from it", checked.internal)
+        built = layer.build(checked.dm_internal)
+        start = _State(
+            energy=float(built.energy),
+            fock=built.fock,
+            dm=checked.dm_internal,
+            gradient_norm=float("inf"),
         )
-        result, more = _iterate(layer, result.dm, careful)
-        iterations += more
-    return dataclasses.replace(
-        result, iterations=iterations, fock_builds=layer.fock_builds - before
+        lower, more = _second_order(layer, start, settings, diis + newton + 1)
+        newton += more + 1
+        if lower.energy > state.energy:
+            break
+        state = lower
+    return state, newton
+
+
+def _result(
+    layer: "KohnShamLayer",
+    state: _State,
+    settings: SCFSettings,
+    *,
+    cycles: tuple[int, int],
+    builds: int,
+) -> SCFResult:
+    diis, newton = cycles
+    orbitals = layer.orbitals(state.fock, settings.degeneracy_tol)
+    parts = orbitals.mo_energy, orbitals.mo_coeff, orbitals.mo_occ
+    if newton:
+        own = Rotations(layer, state.dm, state.fock).orbitals()
+        if not torch.equal(own[2], parts[2]):
+            _log.info("the SCF ended at a determinant that is not its own aufbau filling")
+            parts = own
+    return SCFResult(
+        energy=state.energy + state.entropy_energy,
+        entropy_energy=state.entropy_energy,
+        fock=state.fock,
+        dm=state.dm,
+        mo_energy=parts[0],
+        mo_coeff=parts[1],
+        mo_occ=parts[2],
+        converged=state.converged,
+        iterations=diis + newton,
+        fock_builds=builds,
+        gradient_norm=state.gradient_norm,
+        degenerate=layer.orbitals(state.fock).degenerate,
+        second_order_steps=newton,
     )
 
 
-def _iterate(layer: "KohnShamLayer", dm0: AOMatrix, settings: SCFSettings) -> tuple[SCFResult, int]:
-    tol = settings.degeneracy_tol
-    diis = DIIS(settings.diis_space)
-    dm = dm0
-    built = layer.build(dm)
-    energy, fock = float(built.energy), built.fock
-    mixed = fock
-    converged, cycle, norm = False, 0, float("inf")
-    while not converged and cycle < settings.max_cycle:
+def _density(layer: "KohnShamLayer", fock: Tensor, degeneracy_tol: float) -> tuple[Tensor, float]:
+    orbitals = layer.orbitals(fock, degeneracy_tol)
+    dm = (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mT
+    return dm, orbitals.entropy_energy
+
+
+class _Mixer:
+    """Chooses the next Fock matrix from the builds so far."""
+
+    def __init__(self, settings: SCFSettings) -> None:
+        self.settings = settings
+        self.diis = DIIS(settings.diis_space)
+        self.dms: list[Tensor] = []
+
+    def add(self, state: _State, error: Tensor) -> None:
+        self.diis.add(state.fock, error)
+        self.dms.append(state.dm)
+        self.dms = self.dms[-len(self.diis) :]
+
+    def next_fock(self, cycle: int, state: _State, previous: Tensor, *, downhill: bool) -> Tensor:
+        if cycle < self.settings.diis_start:
+            return (1 - self.settings.damp) * state.fock + self.settings.damp * previous
+        if downhill and len(self.dms) > 1:
+            c = adiis_coefficients(self.dms, self.diis.focks)
+            return torch.einsum("k,k...->...", c, torch.stack(self.diis.focks))
+        return self.diis.extrapolate()
+
+
+def _diis_iteration(
+    layer: "KohnShamLayer",
+    dm0: Tensor,
+    settings: SCFSettings,
+    first_build: "FockBuild | None",
+) -> tuple[_State, _State | None, int]:
+    """(last iterate, where a second-order iteration should start if DIIS stalled, cycles)."""
+    built = layer.build(dm0) if first_build is None else first_build
+    error = layer.commutator(built.fock, dm0)
+    state = _State(
+        energy=float(built.energy), fock=built.fock, dm=dm0, gradient_norm=gradient_norm(error)
+    )
+    mixer = _Mixer(settings)
+    fock, norms = state.fock, []
+    best: _State | None = None
+    if is_idempotent(layer, dm0):  # a determinant's build is as good as any later one
+        mixer.add(state, error)
+        best = state
+    cycle = 0
+    while not state.converged and cycle < settings.max_cycle:
         cycle += 1
-        orbitals = layer.orbitals(shifted(mixed, dm, layer.data.ovlp, settings.level_shift), tol)
-        dm = (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mT
+        target = shifted(fock, state.dm, layer.data.ovlp, settings.level_shift)
+        dm, ts = _density(layer, target, settings.degeneracy_tol)
         built = layer.build(dm)
-        last, previous = energy, fock
-        energy, fock = float(built.energy), built.fock
-        error = layer.commutator(fock, dm)
+        energy = float(built.energy) - ts
+        error = layer.commutator(built.fock, dm)
         norm = gradient_norm(error)
-        converged = abs(energy - last) < settings.conv_tol and norm < settings.gradient_tolerance
-        diis.add(fock, error)
-        if cycle >= settings.diis_start:
-            mixed = diis.extrapolate()
-        else:
-            mixed = (1 - settings.damp) * fock + settings.damp * previous
-    orbitals = layer.orbitals(fock, tol)
-    degenerate = layer.orbitals(fock).degenerate
-    result = SCFResult(
-        energy=energy,
-        fock=fock,
-        dm=dm,
-        mo_energy=orbitals.mo_energy,
-        mo_coeff=orbitals.mo_coeff,
-        mo_occ=orbitals.mo_occ,
-        converged=converged,
-        iterations=cycle,
-        fock_builds=0,
-        gradient_norm=norm,
-        degenerate=degenerate,
-    )
-    return result, cycle
+        close = abs(energy - state.energy) < settings.conv_tol
+        previous = state.fock
+        state = _State(
+            energy=energy,
+            fock=built.fock,
+            dm=dm,
+            gradient_norm=norm,
+            entropy_energy=ts,
+            converged=close and norm < settings.gradient_tolerance,
+        )
+        mixer.add(state, error)
+        norms.append(norm)
+        far = cycle > TRANSIENT and norm > FAR
+        rising = far and best is not None and energy > best.energy + ENERGY_RISE
+        if best is None or energy < best.energy:
+            best = state
+        if settings.retry and _has_rotations(layer, settings) and _stalled(norms):
+            return state, best, cycle
+        fock = mixer.next_fock(cycle, state, previous, downhill=rising and settings.retry)
+    return state, None, cycle
+
+
+def _has_rotations(layer: "KohnShamLayer", settings: SCFSettings) -> bool:
+    """Second-order steps turn determinants, not fractional occupations."""
+    return settings.degeneracy_tol == 0 and layer.smearing == 0
+
+
+def _stalled(norms: list[float]) -> bool:
+    """No real progress of the gradient over the last cycles."""
+    if len(norms) <= STALL_CYCLES + 2:  # the first two cycles are never representative
+        return False
+    return min(norms[-STALL_CYCLES:]) > STALL_FACTOR * min(norms[:-STALL_CYCLES])

@@ -10,6 +10,7 @@ from torch import Tensor
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.system import KSInfo
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate, semicanonical
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
@@ -64,7 +65,7 @@ class Prediction:
     fock_builds: int
 
 
-def refine(ks: KohnSham, dm: Tensor, tol: float) -> SCFResult:
+def refine(ks: KohnSham, dm: Tensor, tol: float, first_build: FockBuild | None = None) -> SCFResult:
     """Finish a density with SCF.
 
     Args:
@@ -72,16 +73,18 @@ def refine(ks: KohnSham, dm: Tensor, tol: float) -> SCFResult:
         dm: Where to start.
         tol: Norm of the orbital gradient to reach, Eh. The energy has to change by less than its
             square, the relation between PySCF's two defaults.
+        first_build: The build at ``dm``, where the certificate already paid for it.
 
     Returns:
-        The last iterate, on the CPU.
+        The last iterate, on the CPU; its ``fock_builds`` are those spent here.
 
     Raises:
         InputError: If ``tol`` is not positive.
     """
     if not tol > 0:
         raise InputError(f"expected a positive tolerance to refine to, got {tol}; use e.g. 1e-5")
-    result = ks.scf(dm0=dm, conv_tol=max(tol * tol, _ENERGY_FLOOR), conv_tol_grad=tol)
+    energy_tol = max(tol * tol, _ENERGY_FLOOR)
+    result = ks.scf(dm0=dm, first_build=first_build, conv_tol=energy_tol, conv_tol_grad=tol)
     matrices = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
     return dataclasses.replace(result, **{name: getattr(result, name).cpu() for name in matrices})
 
@@ -95,6 +98,7 @@ def assemble(
     *,
     certificate: bool,
     coupled: bool,
+    built: FockBuild | None = None,
 ) -> Prediction:
     """Everything that follows from a network's Fock matrix.
 
@@ -106,13 +110,14 @@ def assemble(
         refined: The SCF that started from ``dm``, if any.
         certificate: Spend one Fock build on energy, rebuilt Fock matrix and certificate.
         coupled: One response build more, for the coupled error estimate.
+        built: The build at ``dm``, where it exists; it is spent here if needed.
 
     Returns:
         The prediction, on the CPU.
     """
     rebuilt = energy = certified = residual = n_electrons = None
     if certificate:
-        built = ks.build(dm)
+        built = ks.build(dm) if built is None else built
         rebuilt, energy = built.fock, float(built.energy)
         certified = ks.certificate(dm, rebuilt, energy, coupled=coupled)
         residual = float((fock - rebuilt).abs().mean())

@@ -5,7 +5,9 @@ import pytest
 import torch
 from pyscf import dft, gto, scf
 
+from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.scf import gradient_norm, starting_density
 
 CASES = {
     "water pbe": ("O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", 0, 0, "pbe"),
@@ -113,3 +115,91 @@ def test_near_linear_dependent_basis_converges_to_pyscfs_energy():
     assert result.converged
     assert result.energy == pytest.approx(mf.e_tot, abs=1e-7)
     assert ks.nmo <= ks.nao
+
+
+HARD = {
+    # PySCF's DIIS oscillates in all of them for 100 cycles
+    "oxygen singlet": ("O 0 0 0; O 0 0 1.21", 0, 0),
+    "fluorine stretched": ("F 0 0 0; F 0 0 3", 0, 0),
+    "lithium fluoride stretched": ("Li 0 0 0; F 0 0 6", 0, 0),
+    "ch anion stretched": ("C 0 0 0; H 0 0 2", -1, 0),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_second_order_steps_converge_where_diis_oscillates(case):
+    atom, charge, spin = HARD[case]
+    mol = gto.M(atom=atom, charge=charge, spin=spin, basis="def2-svp", verbose=0)
+    ks = KohnSham.from_pyscf(mol, grid_level=0)
+    plain = ks.scf(retry=False, max_cycle=60)
+    assert not plain.converged
+    before = ks.fock_builds
+    result = ks.scf()
+    assert result.converged
+    assert result.second_order_steps > 0
+    assert result.iterations <= 60
+    assert result.fock_builds == ks.fock_builds - before > result.iterations
+    assert result.energy < plain.energy + 1e-9
+    # what it says of itself, from a build of its own
+    built = ks.build(result.dm)
+    assert float(built.energy) == pytest.approx(result.energy, abs=1e-10)
+    assert gradient_norm(ks.commutator(built.fock, result.dm)) < 1e-9**0.5
+    own = (result.mo_coeff * result.mo_occ.unsqueeze(-2)) @ result.mo_coeff.mT
+    torch.testing.assert_close(own, result.dm, atol=1e-4, rtol=0)
+
+
+def test_max_cycle_counts_second_order_steps_too():
+    mol = gto.M(atom="O 0 0 0; O 0 0 1.21", basis="def2-svp", verbose=0)
+    ks = KohnSham.from_pyscf(mol, grid_level=0)
+    result = ks.scf(max_cycle=14)
+    assert not result.converged
+    assert result.iterations == 14
+    assert result.second_order_steps == 1
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("case", ["water pbe", "ch3 pbe"])
+def test_iterations_are_about_pyscfs(case):
+    atom, charge, spin, xc = CASES[case]
+    mol = gto.M(atom=atom, charge=charge, spin=spin, basis="def2-svp", verbose=0)
+    mf = (dft.UKS if spin else dft.RKS)(mol, xc=xc).density_fit()
+    mf.grids.level = 0
+    mf.kernel()
+    result = KohnSham.from_pyscf(mf).scf()
+    assert result.iterations <= mf.cycles + 1
+    assert result.second_order_steps == 0
+    assert result.fock_builds == result.iterations + 1
+
+
+@pytest.mark.parametrize("spin", [0, 2])
+def test_core_guess_reaches_the_same_energy(spin):
+    atom = "N 0 0 0; H 0 .1 1.03" if spin else "O 0 0 0; H 0 .1 .97; H .93 0 -.2"
+    mol = gto.M(atom=atom, spin=spin, basis="6-31g", verbose=0)
+    ks = KohnSham.from_pyscf(mol, grid_level=0)
+    minao, core = ks.scf(), ks.scf(init_guess="core")
+    assert core.converged
+    assert core.energy == pytest.approx(minao.energy, abs=1e-8)
+    dm = starting_density(ks, "core")
+    _, coeff = np.linalg.eigh((ks.x.mT @ ks.data.hcore @ ks.x).numpy())
+    lowest = ks.x.numpy() @ coeff[:, : mol.nelec[0]]
+    first = dm[0] if spin else dm / 2
+    np.testing.assert_allclose(first.numpy(), lowest @ lowest.T, atol=1e-10)
+
+
+def test_an_unknown_guess_is_refused(water):
+    ks = KohnSham.from_pyscf(water, grid_level=0)
+    with pytest.raises(InputError, match="'minao' or 'core', got 'huckel'"):
+        ks.scf(init_guess="huckel")
+
+
+def test_a_given_first_build_is_not_made_again(water):
+    ks = KohnSham.from_pyscf(water, grid_level=0)
+    dm = ks.density(ks.build(ks.data.dm_guess).fock)
+    built = ks.build(dm)
+    before = ks.fock_builds
+    given = ks.scf(dm, first_build=built)
+    assert given.fock_builds == ks.fock_builds - before == given.iterations
+    own = ks.scf(dm)
+    assert own.fock_builds == own.iterations + 1
+    assert given.iterations == own.iterations
+    assert given.energy == own.energy

@@ -67,6 +67,10 @@ class SemilocalFunctional:
         self._by_hand = _grouped(by_hand)
         self._automatic = _grouped([pair for pair in components if pair not in by_hand])
 
+    def polarised(self) -> "SemilocalFunctional":
+        """The same functional of (alpha, beta)."""
+        return SemilocalFunctional(self.components, unrestricted=True)
+
     def gradient(self, rho: Features) -> tuple[GridScalar, Features]:
         """Energy per volume and its first derivative.
 
