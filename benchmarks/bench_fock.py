@@ -104,6 +104,7 @@ def measure(mol: gto.Mole, xc: str, level: int, options: argparse.Namespace) -> 
     limits = {} if options.ao_memory is None else {"ao_memory_mb": options.ao_memory}
     hcore = scf.hf.get_hcore(mol)
     guess = np.asarray(mf.get_init_guess(mol, "minao"))
+    mf.with_df.build()  # or PySCF makes the integrals of a pure functional at every build
     fock = hcore + np.asarray(mf.get_veff(dm=guess))
     ks = KohnSham.from_pyscf(mf, **limits)
     dms = densities(mf, fock, options.repeats + 1)
