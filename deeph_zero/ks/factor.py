@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_NOISE = 1e-12
+"""Eigenvalues this far below the largest are rounding: of the density and of its eigenvectors."""
 _WIDTH = 8
 """Orbitals are padded to a multiple of it with zeros: narrow odd matrices multiply slowly."""
 
@@ -22,8 +24,7 @@ def spectral_factor(
     """
     values, vectors = torch.linalg.eigh(dm)
     size = values.abs()
-    # an eigenvalue below nao * eps * largest is the error of the decomposition itself
-    keep = size > 0.25 * dm.shape[-1] * torch.finfo(dm.dtype).eps * size.max()
+    keep = size > _NOISE * size.max()
     values, vectors = values[keep], vectors[:, keep]
     return vectors * values.abs().sqrt(), values.sign()
 
@@ -36,8 +37,10 @@ def orbital_factor(dm: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao width"] |
 
     Returns:
         Occupied orbitals with the root of their occupation, some of them zero columns; None if an
-        eigenvalue is negative or more than half of them are occupied.
+        eigenvalue is negative, more than half of them are occupied or ``dm`` is not finite.
     """
+    if not bool(torch.isfinite(dm).all()):  # eigh refuses it; the density must say NaN
+        return None
     columns, signs = spectral_factor(dm)
     rank = columns.shape[1]
     if 2 * rank > dm.shape[-1] or bool((signs < 0).any()):

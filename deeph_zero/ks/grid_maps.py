@@ -12,7 +12,7 @@ from deeph_zero.ks.protocol import NVAR, AOBlock, XCKind
 LocalMatrix = Float[Tensor, "*spin nloc nloc"]
 LocalOrbitals = Float[Tensor, "nloc width"]
 
-_PANEL = 80
+_PANEL = 48
 """Columns per panel of a symmetric product, of which only one triangle is multiplied."""
 
 
