@@ -14,6 +14,10 @@ AO_CUTOFF = 1e-13
 AO_MEMORY_MB = 1000.0
 BLOCK_MEMORY_MB = 64.0
 MAX_BLOCK_POINTS = 8192
+CACHE_MB = 1.0
+"""AO values of one component of a block, so that what is made of them stays in the cache."""
+CACHED_BLOCK_POINTS = 1024
+"""A block is never cut below it for the cache's sake."""
 MIN_BLOCK_POINTS = 256
 
 
@@ -77,7 +81,7 @@ class AOGrid:
         self._kept_bytes = 0
         self._kept: dict[int, AOBlock] = {}
         self._columns: dict[int, np.ndarray] = {}
-        self._bounds = _block_bounds(self.ngrids, self.ncomp * self.nao * 8, block_memory_mb)
+        self._bounds = _block_bounds(self.ngrids, self.ncomp, self.nao, block_memory_mb)
         self.n_blocks = len(self._bounds) - 1
 
     @property
@@ -126,9 +130,10 @@ class AOGrid:
         return AOBlock(ao=as_tensor(ao, self.device), index=index, weights=weights)
 
 
-def _block_bounds(ngrids: int, bytes_per_point: int, block_memory_mb: float) -> list[int]:
-    """Equal blocks, none larger than the memory allows (but never below a useful minimum)."""
-    fitting = int(block_memory_mb * 1e6) // max(bytes_per_point, 1)
-    size = max(min(fitting, MAX_BLOCK_POINTS), MIN_BLOCK_POINTS)
+def _block_bounds(ngrids: int, ncomp: int, nao: int, block_memory_mb: float) -> list[int]:
+    """Equal blocks that fit memory and, if they do not get too small, the processor's cache."""
+    fitting = int(block_memory_mb * 1e6) // max(ncomp * nao * 8, 1)
+    cached = max(int(CACHE_MB * 1e6) // max(nao * 8, 1), CACHED_BLOCK_POINTS)
+    size = max(min(fitting, cached, MAX_BLOCK_POINTS), MIN_BLOCK_POINTS)
     n_blocks = max(-(-ngrids // size), 1)
     return [round(i * ngrids / n_blocks) for i in range(n_blocks + 1)]

@@ -5,13 +5,19 @@ shell has P_σ = P/2, hence the factors ¼ and ½ below. F is the derivative of 
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.grid_maps import density_features, potential_matrix
-from deeph_zero.ks.protocol import AOBlock, Functional, KSData
+from deeph_zero.ks.factor import orbital_factor
+from deeph_zero.ks.grid_maps import density_features, orbital_features, potential_matrix
+from deeph_zero.ks.protocol import AOBlock, Functional, Grid, KSData, XCKind
 from deeph_zero.types import AOMatrix
+
+GROUP_POINTS = 32768
+GROUP_MEMORY_MB = 64.0
+"""Bounds of the points and AO values that one call of the functional covers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,18 +112,74 @@ def _add_semilocal_(
     fock: AOMatrix, data: KSData, functional: Functional, dm: AOMatrix
 ) -> tuple[Tensor, Tensor]:
     """Add v_xc to ``fock``; return E_xc and the integrated electron number."""
-    grid, kind = data.grid, functional.kind
-    assert grid is not None
+    assert data.grid is not None
     e_xc = dm.new_zeros(())
     count = dm.new_zeros(())
+    density = _Density(dm, functional.kind)
+    for blocks in block_groups(data.grid):
+        weights = torch.cat([block.weights for block in blocks])
+        rho = torch.cat([density.features(block) for block in blocks], dim=-1)
+        energy, potential = functional.gradient(rho)
+        e_xc = e_xc + weights @ energy
+        count = count + (rho[..., 0, :] @ weights).sum()
+        _add_potential_(fock, blocks, potential * weights, functional.kind)
+    return e_xc, count
+
+
+def _add_potential_(
+    out: AOMatrix, blocks: Sequence[AOBlock], potential: Tensor, kind: XCKind
+) -> None:
+    """Add the matrix of a weighted potential on the points of several blocks."""
+    sizes = [len(block.weights) for block in blocks]
+    for block, part in zip(blocks, potential.split(sizes, dim=-1), strict=True):
+        _scatter_add_(out, potential_matrix(block, part, kind), block)
+
+
+def block_groups(grid: Grid) -> Iterator[list[AOBlock]]:
+    """All blocks of a grid, in groups that one call of the functional takes.
+
+    Small blocks leave out more AOs and stay in the cache; a functional wants many points at once.
+
+    Args:
+        grid: The grid.
+
+    Yields:
+        Blocks with at most ``GROUP_POINTS`` points and ``GROUP_MEMORY_MB`` of AO values in all
+        (but at least one block).
+    """
+    group: list[AOBlock] = []
+    points = nbytes = 0
     for k in range(grid.n_blocks):
         block = grid.block(k)
-        rho = density_features(block, _restrict(dm, block), kind)
-        density, potential = functional.gradient(rho)
-        e_xc = e_xc + block.weights @ density
-        count = count + (rho[..., 0, :] @ block.weights).sum()
-        _scatter_add_(fock, potential_matrix(block, potential * block.weights, kind), block)
-    return e_xc, count
+        new_points, new_bytes = len(block.weights), block.ao.numel() * block.ao.element_size()
+        full = points + new_points > GROUP_POINTS or nbytes + new_bytes > GROUP_MEMORY_MB * 1e6
+        if group and full:
+            yield group
+            group, points, nbytes = [], 0, 0
+        group.append(block)
+        points += new_points
+        nbytes += new_bytes
+    if group:
+        yield group
+
+
+class _Density:
+    """Density variables of one density matrix, through its orbitals where they are few."""
+
+    def __init__(self, dm: AOMatrix, kind: XCKind) -> None:
+        self._dm, self._kind = dm, kind
+        channels = [orbital_factor(one) for one in dm.reshape(-1, *dm.shape[-2:])]
+        self._orbitals = [one for one in channels if one is not None]
+        self._factored = len(self._orbitals) == len(channels)
+
+    def features(self, block: AOBlock) -> Tensor:
+        """[*spin, nvar, npoints]."""
+        if not self._factored:
+            return density_features(block, _restrict(self._dm, block), self._kind)
+        index = block.index
+        rows = [c if index is None else c[index] for c in self._orbitals]
+        out = torch.stack([orbital_features(block, c, self._kind) for c in rows])
+        return out.reshape(*self._dm.shape[:-2], *out.shape[-2:])
 
 
 def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
@@ -138,12 +200,15 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
         out += exchange_matrix(data, direction)
     functional, grid = data.functional, data.grid
     if functional is not None and grid is not None:
-        for k in range(grid.n_blocks):
-            block = grid.block(k)
-            rho = density_features(block, _restrict(dm, block), functional.kind)
-            change = density_features(block, _restrict(direction, block), functional.kind)
-            second = functional.second(rho, change) * block.weights
-            _scatter_add_(out, potential_matrix(block, second, functional.kind), block)
+        kind = functional.kind
+        density = _Density(dm, kind)
+        for blocks in block_groups(grid):
+            weights = torch.cat([block.weights for block in blocks])
+            rho = torch.cat([density.features(block) for block in blocks], dim=-1)
+            change = torch.cat(
+                [density_features(b, _restrict(direction, b), kind) for b in blocks], dim=-1
+            )
+            _add_potential_(out, blocks, functional.second(rho, change) * weights, kind)
     return out
 
 

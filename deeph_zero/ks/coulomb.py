@@ -4,7 +4,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deeph_zero.ks.factor import spectral_factor
+from deeph_zero.ks.grid_maps import panels
 from deeph_zero.types import AOMatrix, PackedFit
+
+_CHUNK = 64
+"""Fitting functions per step of K: their half-transformed integrals stay in the cache."""
 
 DEFAULT_MEMORY_MB = 1000.0
 
@@ -64,19 +69,21 @@ class FittedTensor:
         return torch.stack([self._exchange_one(one) for one in flat]).reshape(*lead, *dm.shape[-2:])
 
     def _exchange_one(self, dm: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao nao"]:
-        values, vectors = torch.linalg.eigh(dm)
-        keep = values.abs() > 1e-15 * values.abs().max().clamp_min(1e-300)
-        values, vectors = values[keep], vectors[:, keep]
-        if len(values) == 0:
-            return torch.zeros_like(dm)
-        scaled = vectors * values.abs().sqrt()
-        sign = values.sign()
+        """K = Σ_i s_i Σ_L (B_L c_i)(B_L c_i)ᵀ; only its lower triangle is multiplied."""
+        columns, signs = spectral_factor(dm)
         vk = torch.zeros_like(dm)
-        for block in self._unpacked():
-            half = (block.reshape(-1, self.nao) @ scaled).reshape(-1, self.nao, len(values))
-            half = half.transpose(0, 1)  # [nao, block, rank]
-            vk += (half * sign).reshape(self.nao, -1) @ half.reshape(self.nao, -1).mT
-        return vk
+        for sign in (1.0, -1.0):
+            orbitals = columns[:, signs == sign].mT.contiguous()
+            if len(orbitals) == 0:
+                continue
+            for block in self._unpacked():
+                for part in block.split(_CHUNK):
+                    half = (orbitals @ part).reshape(-1, self.nao)  # [L and i, n]
+                    for start, stop in panels(self.nao):
+                        left, right = half[:, start:stop].mT, half[:, :stop]
+                        vk[start:stop, :stop].addmm_(left, right, alpha=sign)
+        lower = vk.tril(-1)
+        return vk.tril() + lower.mT
 
     def _unpacked(self) -> "list[Tensor] | _Blocks":
         if self._block >= self.cderi.shape[0]:

@@ -1,5 +1,8 @@
 """Density variables on the grid from a density matrix, and the adjoint map back to a matrix."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +10,10 @@ from torch import Tensor
 from deeph_zero.ks.protocol import NVAR, AOBlock, XCKind
 
 LocalMatrix = Float[Tensor, "*spin nloc nloc"]
+LocalOrbitals = Float[Tensor, "nloc width"]
+
+_PANEL = 48
+"""Columns per panel of a symmetric product, of which only one triangle is multiplied."""
 
 
 def density_features(
@@ -36,6 +43,40 @@ def density_features(
     return out
 
 
+def orbital_features(
+    block: AOBlock, orbitals: LocalOrbitals, kind: XCKind
+) -> Float[Tensor, "nvar npoints"]:
+    """The same for P = Σ_i c_i c_iᵀ: rho = Σ ψ_i², ∇rho = 2 Σ ψ_i ∇ψ_i, tau = ½ Σ |∇ψ_i|².
+
+    Args:
+        block: AO values on the points.
+        orbitals: Columns c restricted to the block's AOs.
+        kind: Which variables to make.
+
+    Returns:
+        Atomic units.
+
+    Cost:
+        Matrix products with as many columns as there are orbitals instead of AOs.
+    """
+    ao = block.ao
+    out = ao.new_empty(NVAR[kind], ao.shape[1])
+    if kind == "MGGA":
+        psi = (ao.reshape(-1, ao.shape[2]) @ orbitals).reshape(4, ao.shape[1], -1)
+        for x in range(4):
+            out[x] = (psi[0] * psi[x]).sum(-1)
+        out[4] = 0.5 * psi[1:].square_().sum((0, 2))
+    else:
+        psi = ao[0] @ orbitals
+        out[0] = psi.square().sum(-1)
+        if kind == "GGA":
+            half = psi @ orbitals.mT
+            for x in range(1, 4):
+                out[x] = (half * ao[x]).sum(-1)
+    out[1:4] *= 2.0
+    return out
+
+
 def potential_matrix(
     block: AOBlock, potential: Float[Tensor, "*spin nvar npoints"], kind: XCKind
 ) -> LocalMatrix:
@@ -50,16 +91,45 @@ def potential_matrix(
     Returns:
         Symmetric matrix over the block's AOs, Eh.
     """
-    ao = block.ao
+    lead = potential.shape[:-2]
+    flat = potential.reshape(-1, *potential.shape[-2:])
+    out = torch.stack([_potential_one(block.ao, one, kind) for one in flat])
+    return out.reshape(*lead, *out.shape[-2:])
+
+
+def _potential_one(
+    ao: Float[Tensor, "ncomp npoints nloc"], potential: Float[Tensor, "nvar npoints"], kind: XCKind
+) -> Float[Tensor, "nloc nloc"]:
     v = potential.unsqueeze(-1)
-    mix = (0.5 * v[..., 0, :, :]) * ao[0]
+    mix = (0.5 * v[0]) * ao[0]
     if kind != "LDA":
         for x in range(1, 4):
-            mix = torch.addcmul(mix, v[..., x, :, :], ao[x])
+            mix.addcmul_(v[x], ao[x])
     half = ao[0].mT @ mix
-    out = half + half.mT
     if kind == "MGGA":
-        v_tau = 0.5 * v[..., 4, :, :]
-        for x in range(1, 4):
-            out = out + ao[x].mT @ (v_tau * ao[x])
-    return out
+        scaled = (0.25 * v[4]) * ao[1:4]
+        nloc = ao.shape[2]
+        _add_lower_(half, ao[1:4].reshape(-1, nloc), scaled.reshape(-1, nloc))
+    return half + half.mT
+
+
+def _add_lower_(
+    half: Float[Tensor, "nloc nloc"], left: Float[Tensor, "k nloc"], right: Float[Tensor, "k nloc"]
+) -> None:
+    """Add to ``half`` what makes half + halfᵀ grow by 2 leftᵀ right, itself symmetric.
+
+    Diagonal panels are added as they are and those below them twice, so that the panels above need
+    no product.
+    """
+    for start, stop in panels(half.shape[0]):
+        rows = left[:, start:stop].mT
+        half[start:stop, start:stop].addmm_(rows, right[:, start:stop])
+        if start:
+            half[start:stop, :start].addmm_(rows, right[:, :start], alpha=2.0)
+
+
+def panels(size: int) -> Sequence[tuple[int, int]]:
+    """``size`` columns in equal panels of at most about ``_PANEL``: (start, stop) pairs."""
+    count = max(1, round(size / _PANEL))
+    edges = [round(i * size / count) for i in range(count + 1)]
+    return list(pairwise(edges))

@@ -1,0 +1,48 @@
+"""A density matrix as a sum of few orbitals: the cheap way to every quantity linear in it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_NOISE = 1e-12
+"""Eigenvalues this far below the largest are rounding: of the density and of its eigenvectors."""
+_WIDTH = 8
+"""Orbitals are padded to a multiple of it with zeros: narrow odd matrices multiply slowly."""
+
+
+def spectral_factor(
+    dm: Float[Tensor, "nao nao"],
+) -> tuple[Float[Tensor, "nao rank"], Float[Tensor, " rank"]]:
+    """Columns c and signs s with dm = Σ_i s_i c_i c_iᵀ, rounding-level eigenvalues left out.
+
+    Args:
+        dm: Symmetric matrix.
+
+    Returns:
+        The eigenvectors times the root of the absolute eigenvalue, and the signs; rank is the
+        number of eigenvalues beyond rounding, 0 for a zero matrix.
+    """
+    values, vectors = torch.linalg.eigh(dm)
+    size = values.abs()
+    keep = size > _NOISE * size.max()
+    values, vectors = values[keep], vectors[:, keep]
+    return vectors * values.abs().sqrt(), values.sign()
+
+
+def orbital_factor(dm: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao width"] | None:
+    """Columns c with dm = Σ_i c_i c_iᵀ, or None where that saves nothing.
+
+    Args:
+        dm: Symmetric matrix.
+
+    Returns:
+        Occupied orbitals with the root of their occupation, some of them zero columns; None if an
+        eigenvalue is negative, more than half of them are occupied or ``dm`` is not finite.
+    """
+    if not bool(torch.isfinite(dm).all()):  # eigh refuses it; the density must say NaN
+        return None
+    columns, signs = spectral_factor(dm)
+    rank = columns.shape[1]
+    if 2 * rank > dm.shape[-1] or bool((signs < 0).any()):
+        return None
+    return torch.nn.functional.pad(columns, (0, -rank % _WIDTH))
