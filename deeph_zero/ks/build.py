@@ -167,7 +167,8 @@ class _Density:
     """Density variables of one density matrix, through its orbitals where they are few."""
 
     def __init__(self, dm: AOMatrix, kind: XCKind) -> None:
-        self._dm, self._kind = dm, kind
+        self._dm = dm
+        self._kind: XCKind = kind
         channels = [orbital_factor(one) for one in dm.reshape(-1, *dm.shape[-2:])]
         self._orbitals = [one for one in channels if one is not None]
         self._factored = len(self._orbitals) == len(channels)
