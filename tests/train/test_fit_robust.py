@@ -31,7 +31,10 @@ def inputs(tmp_path_factory):
     (folder / "many.xyz").write_text("".join(lines[: 5 * FRAMES]))
     shutil.copy(EXAMPLES / "water.xyz", folder / "one.xyz")
     # a tolerance that is never reached, so that every run takes its four epochs
-    limits = {"one": ("--tol", "1e-15", "--epochs", "3"), "many": ("--tol", "1e-15", "--epochs", "4")}
+    limits = {
+        "one": ("--tol", "1e-15", "--epochs", "3"),
+        "many": ("--tol", "1e-15", "--epochs", "4"),
+    }
     return {kind: (folder / f"{kind}.xyz", *TINY, *limits[kind]) for kind in KINDS}
 
 
