@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.factor import orbital_factor
-from deeph_zero.ks.grid_maps import density_features, orbital_features, potential_matrix
+from deeph_zero.ks.grid_maps import (
+    density_features,
+    orbital_features,
+    potential_matrix,
+    restrict,
+    total_density,
+)
 from deeph_zero.ks.protocol import AOBlock, Functional, Grid, KSData, XCKind
 from deeph_zero.types import AOMatrix
 
@@ -52,16 +58,6 @@ def _contract(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum()
 
 
-def _total(matrix: AOMatrix) -> Tensor:
-    return matrix.sum(0) if matrix.ndim == 3 else matrix
-
-
-def _restrict(matrix: AOMatrix, block: AOBlock) -> Tensor:
-    if block.index is None:
-        return matrix
-    return matrix[..., block.index.unsqueeze(1), block.index]
-
-
 def _scatter_add_(matrix: AOMatrix, local: Tensor, block: AOBlock) -> None:
     if block.index is None:
         matrix += local
@@ -85,7 +81,7 @@ def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
     Returns:
         Energies and F = dE/dP, exact to rounding.
     """
-    total = _total(dm)
+    total = total_density(dm)
     vj = data.coulomb.coulomb(total)
     fock = (data.hcore + vj).expand_as(dm).clone()
     zero = dm.new_zeros(())
@@ -176,7 +172,7 @@ class _Density:
     def features(self, block: AOBlock) -> Tensor:
         """[*spin, nvar, npoints]."""
         if not self._factored:
-            return density_features(block, _restrict(self._dm, block), self._kind)
+            return density_features(block, restrict(self._dm, block), self._kind)
         index = block.index
         rows = [c if index is None else c[index] for c in self._orbitals]
         out = torch.stack([orbital_features(block, c, self._kind) for c in rows])
@@ -196,7 +192,7 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
     Returns:
         dF, same shape, Eh.
     """
-    out = data.coulomb.coulomb(_total(direction)).expand_as(dm).clone()
+    out = data.coulomb.coulomb(total_density(direction)).expand_as(dm).clone()
     if data.exchange:
         out += exchange_matrix(data, direction)
     functional, grid = data.functional, data.grid
@@ -207,7 +203,7 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
             weights = torch.cat([block.weights for block in blocks])
             rho = torch.cat([density.features(block) for block in blocks], dim=-1)
             change = torch.cat(
-                [density_features(b, _restrict(direction, b), kind) for b in blocks], dim=-1
+                [density_features(b, restrict(direction, b), kind) for b in blocks], dim=-1
             )
             _add_potential_(out, blocks, functional.second(rho, change) * weights, kind)
     return out
@@ -231,7 +227,7 @@ def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> A
         for k in range(grid.n_blocks):
             block = grid.block(k)
             rho, c1, c2 = (
-                density_features(block, _restrict(x, block), functional.kind) for x in (dm, d1, d2)
+                density_features(block, restrict(x, block), functional.kind) for x in (dm, d1, d2)
             )
             third = functional.third(rho, c1, c2) * block.weights
             _scatter_add_(out, potential_matrix(block, third, functional.kind), block)

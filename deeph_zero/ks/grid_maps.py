@@ -8,12 +8,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ks.protocol import NVAR, AOBlock, XCKind
+from deeph_zero.types import AOMatrix
 
 LocalMatrix = Float[Tensor, "*spin nloc nloc"]
 LocalOrbitals = Float[Tensor, "nloc width"]
 
 _PANEL = 48
 """Columns per panel of a symmetric product, of which only one triangle is multiplied."""
+
+
+def total_density(matrix: AOMatrix) -> Float[Tensor, "nao nao"]:
+    """Sum over the spin axis, where there is one."""
+    return matrix.sum(0) if matrix.ndim == 3 else matrix
+
+
+def restrict(matrix: AOMatrix, block: AOBlock) -> LocalMatrix:
+    """Rows and columns of the AOs that are significant on a block."""
+    if block.index is None:
+        return matrix
+    return matrix[..., block.index.unsqueeze(1), block.index]
 
 
 def density_features(

@@ -3,14 +3,10 @@
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.grid_maps import density_features
+from deeph_zero.ks.grid_maps import density_features, restrict, total_density
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.types import AOMatrix
 from deeph_zero.units import DEBYE_PER_AU
-
-
-def _total(dm: AOMatrix) -> Tensor:
-    return dm.sum(0) if dm.ndim == 3 else dm
 
 
 def dipole(data: KSData, dm: AOMatrix) -> Tensor:
@@ -18,7 +14,7 @@ def dipole(data: KSData, dm: AOMatrix) -> Tensor:
 
     mu = Σ_A Z_A (R_A - centre) - tr(P (r - centre)).
     """
-    electronic = torch.einsum("xmn,mn->x", data.dipole, _total(dm))
+    electronic = torch.einsum("xmn,mn->x", data.dipole, total_density(dm))
     return (data.nuclear_dipole - electronic) * DEBYE_PER_AU
 
 
@@ -38,12 +34,12 @@ def spin_square(data: KSData, dm: AOMatrix) -> float:
 
 def n_electrons(data: KSData, dm: AOMatrix) -> float:
     """Density integrated on the grid; tr(PS) where there is no grid."""
-    total = _total(dm)
+    total = total_density(dm)
     if data.grid is None:
         return float((total * data.ovlp).sum())
     count = 0.0
     for k in range(data.grid.n_blocks):
         block = data.grid.block(k)
-        local = total if block.index is None else total[block.index.unsqueeze(1), block.index]
-        count += float(density_features(block, local, "LDA")[0] @ block.weights)
+        rho = density_features(block, restrict(total, block), "LDA")[0]
+        count += float(rho @ block.weights)
     return count

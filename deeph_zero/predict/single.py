@@ -121,7 +121,7 @@ def assemble(
         rebuilt, energy = built.fock, float(built.energy)
         certified = ks.certificate(dm, rebuilt, energy, coupled=coupled)
         residual = float((fock - rebuilt).abs().mean())
-        n_electrons = ks.n_electrons(dm)
+        n_electrons = float(built.n_electrons)
     orbitals = ks.orbitals(fock if rebuilt is None else rebuilt)
     return Prediction(
         molecule=molecule,
