@@ -2,6 +2,7 @@
 
     python benchmarks/bench_scf.py                       # PBE and B3LYP, all molecules, an hour
     python benchmarks/bench_scf.py --xc pbe --limit 40
+    python benchmarks/bench_scf.py --xc b3lyp --records b3lyp.jsonl   # goes on where it stopped
     python benchmarks/bench_scf.py --smoke
 
 def2-SVP, density fitting, grid level 1, UKS for radicals (``n_unpaired`` of each frame), both
@@ -11,6 +12,7 @@ Molecules run by electron number, smallest first; with --limit the radicals go f
 """
 
 import argparse
+import json
 import re
 import time
 from pathlib import Path
@@ -46,7 +48,18 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", help="regular expression of names")
     parser.add_argument("--level", type=int, default=1, help="grid level")
     parser.add_argument("--max-cycle", type=int, default=100, help="cycles allowed, both programs")
+    parser.add_argument(
+        "--records", type=Path, help="JSON lines; runs found there are not repeated"
+    )
     return common.parse(parser)
+
+
+def recorded(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """Runs of an earlier call, by functional and molecule."""
+    if path is None or not path.exists():
+        return {}
+    lines = map(json.loads, path.read_text().splitlines())
+    return {(r["xc"], r["name"]): r for r in lines}
 
 
 def molecules(given: argparse.Namespace) -> list[tuple[str, gto.Mole]]:
@@ -142,10 +155,17 @@ def main() -> None:
     given = options()
     records = []
     chosen = molecules(given)
+    done = recorded(given.records)
     for xc in given.xc.split(","):
         for name, mol in chosen:
+            if (xc, name) in done:
+                records.append(done[xc, name])
+                continue
             records.append(compare(name, mol, xc, given))
             common.progress("  ".join(line(records[-1])))
+            if given.records is not None:
+                with given.records.open("a") as file:
+                    file.write(json.dumps(records[-1]) + "\n")
     totals = summary(records)
     headers = ("molecule", "2S", "nao", "converged", "dE / Eh", "iterations", "Fock builds")
     text = (
