@@ -158,11 +158,35 @@ class RuntimeConfig(Settings):
     )
 
 
-class FitConfig(Settings):
-    """Label-free training."""
+class ModelConfig(Settings):
+    """The network; only for a new one, ``init`` and ``--resume`` bring their own."""
 
-    method: MethodConfig = MethodConfig()
-    runtime: RuntimeConfig = RuntimeConfig()
+    size: Literal["tiny", "small", "medium", "large"] = Field(
+        default="small", description="Widths and depth of a new network."
+    )
+    cutoff: float = Field(
+        default=14.0, gt=0, le=100, description="Pairs further apart get no correction, bohr."
+    )
+    dtype: Literal["float32", "float64"] = Field(
+        default="float32", description="Number format of the network's weights."
+    )
+
+
+class DataConfig(Settings):
+    """What is trained on; paths are relative to the folder of the settings file."""
+
+    train: tuple[str, ...] = Field(default=(), description="Structure files to train on.")
+    validation: tuple[str, ...] = Field(
+        default=(), description="Structure files to measure on while training."
+    )
+    labels: tuple[str, ...] = Field(
+        default=(), description="Files of `deeph-zero label`, matched to the structures."
+    )
+
+
+class TrainingConfig(Settings):
+    """How it is trained."""
+
     loss: Loss = Field(default="auto", description="Label-free loss.")
     epochs: int | None = Field(
         default=None, ge=1, description="Passes over the structures, at most."
@@ -197,13 +221,22 @@ class FitConfig(Settings):
     )
 
     @pydantic.model_validator(mode="after")
-    def _one_length(self) -> "FitConfig":
+    def _one_length(self) -> "TrainingConfig":
         if self.epochs is not None and self.steps is not None:
             raise ValueError(
                 "--epochs and --steps exclude each other; "
                 f"got --epochs {self.epochs} and --steps {self.steps}; give one of them"
             )
         return self
+
+
+class FitConfig(TrainingConfig):
+    """Everything the training engine needs: how it is trained, what, and where."""
+
+    method: MethodConfig = MethodConfig()
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
 
 
 class PredictConfig(Settings):

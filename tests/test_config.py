@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from deeph_zero import runtime
 from deeph_zero.config import (
+    DataConfig,
     FitConfig,
     LabelConfig,
     MethodConfig,
+    ModelConfig,
     PredictConfig,
     RuntimeConfig,
+    Settings,
     option_name,
     parse_duration,
 )
@@ -67,7 +70,7 @@ def test_settings_cannot_be_changed_later():
         ({"loss": "enrgy"}, "did you mean energy?"),
         ({"los": "energy"}, "unknown setting 'los'; did you mean 'loss'?"),
         ({"method": {"bassis": "x"}}, "unknown setting 'method.bassis'; did you mean 'basis'?"),
-        ({"zzz": 1}, "unknown setting 'zzz'; known are method, runtime, loss"),
+        ({"zzz": 1}, "unknown setting 'zzz'; known are loss, epochs, steps"),
         ({"method": 3}, "--method: expected a section of settings, got 3"),
     ],
 )
@@ -82,9 +85,11 @@ def test_one_line_that_names_the_option(values, message):
 
 
 def test_every_option_has_a_description():
-    for model in (MethodConfig, RuntimeConfig, FitConfig, PredictConfig, LabelConfig):
+    for model in (MethodConfig, RuntimeConfig, ModelConfig, DataConfig, FitConfig, PredictConfig,
+                  LabelConfig):  # fmt: skip
         for name, field in model.model_fields.items():
-            assert name in {"method", "runtime"} or field.description, f"{model.__name__}.{name}"
+            section = isinstance(field.default, Settings)
+            assert section or field.description, f"{model.__name__}.{name}"
 
 
 def test_json_round_trip():

@@ -13,6 +13,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
+from deeph_zero.train.labels import LabelStore, label_for, wanted_method
 from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, make_problem
 from deeph_zero.train.resume import Run
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -67,8 +68,11 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
         network.spec.layout.with_elements(dict(layout.shells))
     else:
         torch.manual_seed(run.runtime.seed)
-        network = FockNetwork(default_spec(layout))
+        network = FockNetwork(
+            default_spec(layout, config.model.size, cutoff=config.model.cutoff)
+        ).to(getattr(torch, config.model.dtype))
     network = network.to(run.runtime.device).train()
+    labels = LabelStore(config.data.labels) if config.data.labels else None
     everything = [*run.molecules, *displaced(run.molecules, config)]
     with run.reporter.task("integrals", len(everything)) as task:
         for k, molecule in enumerate(everything):
@@ -85,6 +89,9 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
                     ao_memory_mb=AO_MEMORY_MB / len(everything),
                     mol=moles[k] if k < len(moles) else None,
                 )
+                if labels is not None:
+                    wanted = wanted_method(config.method, problem.ks.info.auxbasis)
+                    problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
                 run.problems.append(problem)
             except (ComputationError, InputError) as error:
                 _leave_out(run, molecule, error, asked_for=k < len(run.molecules))

@@ -15,6 +15,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.teacher import Teacher
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
+from deeph_zero.train.labels import Label
 from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Problem:
         matrices: The physics matrices of the input.
         inputs: Network inputs.
         teacher: Remembered builds and the target they give.
+        label: Converged reference values, where the user has them.
     """
 
     molecule: Molecule
@@ -43,6 +45,7 @@ class Problem:
     matrices: PhysicsMatrices
     inputs: NetworkInputs
     teacher: Teacher
+    label: Label | None = None
     _frame: tuple[AOMatrix, Tensor, Tensor] | None = None
 
     def target_frame(self) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,9 @@ def settings(config: FitConfig, molecules: list[Molecule]) -> dict[str, Any]:
     Returns:
         JSON values.
     """
-    values = config.model_dump(mode="json", exclude={"runtime": {"max_time", "verbose"}})
+    values = config.model_dump(
+        mode="json", exclude={"data": True, "runtime": {"max_time", "verbose"}}
+    )
     frames = [[m.file, m.frame, _fingerprint(m)] for m in molecules]
     return {"config": values, "frames": frames}
 

@@ -1,0 +1,337 @@
+"""Reference data of `deeph-zero label` (HDF5) as training labels, matched to structures."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import InputError
+from deeph_zero.molecule import Molecule
+from deeph_zero.types import AOMatrix, OrbitalEnergies
+
+SAME_POSITION = 1e-6
+"""Largest difference of a coordinate between a structure and its label, bohr."""
+
+_REQUIRED = ("numbers", "positions", "fock", "density", "mo_energy", "mo_occ")
+_ATTRIBUTES = ("energy", "charge", "spin", "xc", "basis")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+    """Converged reference values of one structure; float64, CPU, PySCF's AO order.
+
+    Attributes:
+        fock: Converged Fock matrix, Eh.
+        dm: Its density matrix, occupations included.
+        energy: Total energy, Eh.
+        mo_energy: Orbital energies, Eh.
+        mo_occ: Occupations.
+        converged: Whether the SCF behind it converged.
+    """
+
+    fock: AOMatrix
+    dm: AOMatrix
+    energy: float
+    mo_energy: OrbitalEnergies
+    mo_occ: OrbitalEnergies
+    converged: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelMethod:
+    """What was solved to make a label; two labels of one run must agree in all of it.
+
+    Attributes:
+        basis: Orbital basis set.
+        auxbasis: Resolved fitting set; None without density fitting.
+        xc: Functional, as given.
+        grid_level: PySCF grid level; None if the file does not say.
+    """
+
+    basis: str
+    auxbasis: str | None
+    xc: str
+    grid_level: int | None
+
+    def differences(self, other: "LabelMethod") -> list[str]:
+        """In words, every setting that differs; functionals are compared by what they mean.
+
+        Args:
+            other: What is wanted.
+
+        Returns:
+            Sentences such as "basis 'sto-3g' where 'def2-svp' is wanted".
+        """
+        found = []
+        for name in ("basis", "auxbasis", "xc", "grid_level"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if name == "grid_level" and None in (mine, theirs):
+                continue
+            if _same(name, mine, theirs):
+                continue
+            found.append(f"{name.replace('_', ' ')} {mine!r} where {theirs!r} is wanted")
+        return found
+
+
+def wanted_method(method: MethodConfig, auxbasis: str | None) -> LabelMethod:
+    """The labels a calculation needs.
+
+    Args:
+        method: Its settings.
+        auxbasis: The fitting set, resolved (``KSInfo.auxbasis``).
+
+    Returns:
+        What to compare labels with.
+    """
+    return LabelMethod(
+        basis=method.basis,
+        auxbasis=auxbasis if method.density_fit else None,
+        xc=method.xc,
+        grid_level=method.grid_level,
+    )
+
+
+def _same(name: str, mine: Any, theirs: Any) -> bool:
+    if mine == theirs:
+        return True
+    if not (isinstance(mine, str) and isinstance(theirs, str)):
+        return False
+    if name == "xc":
+        from deeph_zero.integrals.libxc import describe
+
+        ours, other = describe(mine), describe(theirs)
+        return dataclasses.replace(ours, name="") == dataclasses.replace(other, name="")
+    return _plain(mine) == _plain(theirs)
+
+
+def _plain(name: str) -> str:
+    """A basis name as PySCF compares it."""
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """Where a label lies; its matrices are read when they are needed."""
+
+    path: Path
+    group: str
+    molecule: Molecule
+    method: LabelMethod
+
+    @property
+    def place(self) -> str:
+        return f"{self.path} frame {self.molecule.frame}"
+
+
+class LabelStore:
+    """The labels of some files, found by structure; matrices stay on disk until asked for."""
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        """Read what is in the files, without the matrices.
+
+        Args:
+            paths: HDF5 files of ``deeph-zero label`` (or ``predictions.h5`` files).
+
+        Raises:
+            InputError: If a file cannot be read or is no label file.
+        """
+        self._entries = [entry for path in paths for entry in _entries(Path(path))]
+        self._by_kind: dict[tuple[bytes, int, int], list[int]] = {}
+        for k, entry in enumerate(self._entries):
+            self._by_kind.setdefault(_kind(entry.molecule), []).append(k)
+        self._coords = {
+            kind: np.stack([self._entries[k].molecule.coords for k in members])
+            for kind, members in self._by_kind.items()
+        }
+
+    def __len__(self) -> int:
+        """Number of labels."""
+        return len(self._entries)
+
+    @property
+    def molecules(self) -> list[Molecule]:
+        """The labelled structures in file order; ``file`` and ``frame`` say where the label is."""
+        return [entry.molecule for entry in self._entries]
+
+    def method(self, index: int) -> LabelMethod:
+        """What label ``index`` was made with."""
+        return self._entries[index].method
+
+    def place(self, index: int) -> str:
+        """File and frame of label ``index``, for messages."""
+        return self._entries[index].place
+
+    def index(self, molecule: Molecule) -> int | None:
+        """Position of the label of a structure.
+
+        Args:
+            molecule: Elements in the same order, positions within 1e-6 bohr, charge and spin.
+
+        Returns:
+            The position, or None if there is no label for it.
+        """
+        kind = _kind(molecule)
+        if kind not in self._coords:
+            return None
+        distance = np.abs(self._coords[kind] - molecule.coords).max(axis=(1, 2))
+        best = int(distance.argmin())
+        return self._by_kind[kind][best] if distance[best] <= SAME_POSITION else None
+
+    def read(self, index: int, wanted: LabelMethod | None = None) -> Label:
+        """Label ``index``.
+
+        Args:
+            index: Position, from 0.
+            wanted: What it must have been made with; None takes any.
+
+        Returns:
+            The label.
+
+        Raises:
+            InputError: If it was made with another method, or is damaged.
+        """
+        entry = self._entries[index]
+        if wanted is not None:
+            different = entry.method.differences(wanted)
+            if different:
+                raise InputError(
+                    f"{entry.place}: expected a label of the same method, got "
+                    f"{' and '.join(different)}; label the structures again or change the settings"
+                )
+        return _read(entry)
+
+
+def label_for(
+    store: LabelStore, molecule: Molecule, wanted: LabelMethod, shape: Sequence[int]
+) -> Label | None:
+    """The label of a geometry that is made ready for training.
+
+    Args:
+        store: The labels there are.
+        molecule: The structure.
+        wanted: What it must have been made with.
+        shape: Shape of the geometry's Fock matrix, [nao, nao] or [2, nao, nao].
+
+    Returns:
+        The label, or None if there is none for this structure.
+
+    Raises:
+        InputError: If it was made with another method, or for another spin treatment.
+    """
+    index = store.index(molecule)
+    if index is None:
+        return None
+    label = store.read(index, wanted)
+    if tuple(label.fock.shape) != tuple(shape):
+        raise InputError(
+            f"{store.place(index)}: expected a label of shape {tuple(shape)}, got "
+            f"{tuple(label.fock.shape)}; label with the same --unrestricted and --break-symmetry"
+        )
+    if not label.converged:
+        raise InputError(
+            f"{store.place(index)}: expected a converged label, its SCF did not converge; "
+            "label it again with a larger --max-cycle or leave it out"
+        )
+    return label
+
+
+def _kind(molecule: Molecule) -> tuple[bytes, int, int]:
+    numbers = np.asarray(molecule.numbers, dtype=np.int64)
+    return numbers.tobytes(), molecule.charge, molecule.spin
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    if not path.exists():
+        raise InputError(f"{path}: expected a label file, there is none; check the path")
+    try:
+        with h5py.File(path, "r") as handle:
+            yield handle
+    except OSError as error:
+        lines = str(error).splitlines()
+        raise InputError(
+            f"{path}: expected labels in HDF5, cannot read it ({lines[0][:80]}); "
+            "make them with `deeph-zero label`"
+        ) from None
+
+
+def _entries(path: Path) -> list[_Entry]:
+    with _open(path) as handle:
+        names = sorted(name for name in handle if isinstance(handle[name], h5py.Group))
+        if not names:
+            raise InputError(
+                f"{path}: expected labels, the file holds no structure; "
+                "make them with `deeph-zero label`"
+            )
+        return [_entry(path, name, frame, handle[name]) for frame, name in enumerate(names)]
+
+
+def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
+    missing = [key for key in _REQUIRED if key not in group]
+    missing += [key for key in _ATTRIBUTES if key not in group.attrs]
+    if missing:
+        raise InputError(
+            f"{path} frame {frame}: expected a label with {missing[0]}, it has none; "
+            "make the file with `deeph-zero label`"
+        )
+    facts = dict(group.attrs)
+    molecule = Molecule(
+        numbers=np.asarray(group["numbers"][()], dtype=np.int64),
+        coords=np.asarray(group["positions"][()], dtype=np.float64),
+        charge=int(facts["charge"]),
+        spin=int(facts["spin"]),
+        file=str(path),
+        frame=frame,
+    )
+    fitted = bool(facts.get("density_fit", True))
+    grid = facts.get("grid_level")
+    method = LabelMethod(
+        basis=str(facts["basis"]),
+        auxbasis=str(facts["auxbasis"]) if fitted and "auxbasis" in facts else None,
+        xc=str(facts["xc"]),
+        grid_level=None if grid is None else int(grid),
+    )
+    return _Entry(path, name, molecule, method)
+
+
+def _read(entry: _Entry) -> Label:
+    with _open(entry.path) as handle:
+        group: Any = handle[entry.group]
+        # a refined prediction keeps the network's matrix as "fock"
+        fock = "fock_rebuilt" if "fock_rebuilt" in group else "fock"
+        arrays = {
+            name: np.asarray(group[key][()], dtype=np.float64)
+            for name, key in (
+                ("fock", fock),
+                ("dm", "density"),
+                ("mo_energy", "mo_energy"),
+                ("mo_occ", "mo_occ"),
+            )
+        }
+        energy = float(group.attrs["energy"])
+        converged = bool(group.attrs.get("converged", True))
+    _check(entry, arrays, energy)
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+    return Label(**tensors, energy=energy, converged=converged)
+
+
+def _check(entry: _Entry, arrays: dict[str, Float[np.ndarray, "..."]], energy: float) -> None:
+    for name, value in {**arrays, "energy": np.asarray(energy)}.items():
+        if not np.isfinite(value).all():
+            raise InputError(
+                f"{entry.place}: expected finite labels, got NaN or infinity in {name}; "
+                "label the structure again"
+            )
+    fock, dm = arrays["fock"], arrays["dm"]
+    if fock.ndim not in (2, 3) or fock.shape[-1] != fock.shape[-2] or dm.shape != fock.shape:
+        raise InputError(
+            f"{entry.place}: expected Fock and density matrices of one shape, got {fock.shape} and "
+            f"{dm.shape}; label the structure again"
+        )
