@@ -1,0 +1,123 @@
+"""How far shells reach, and which of them matter on a compact set of points."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from deeph_zero.ao.values import AOBasis, ShellGroup
+from deeph_zero.types import Coordinates
+
+_BISECTIONS = 60
+
+
+def shell_extents(basis: AOBasis, cutoff: float, deriv: int = 1) -> Float[Tensor, " nshell"]:
+    """Distances beyond which every function of a shell stays below ``cutoff``.
+
+    The bound replaces each contraction by Σ_p |c_p| exp(-a_p r²) and each angular function of l by
+    the root of the sum over m of its square. At distance 1, Σ_m Y² = (2l+1)/4π; because the
+    Laplacian of f² is 2|∇f|² for harmonic f, Σ_m |∇Y|² = l(2l+1) Σ_m Y² and Σ_m |∇∇Y|² =
+    (l-1)(2l-1) Σ_m |∇Y|². The bound falls beyond the last maximum of its terms, so that bisection
+    finds where it crosses the cutoff.
+
+    Args:
+        basis: Shells; numbered 0 to nshell - 1.
+        cutoff: Positive, atomic units.
+        deriv: Derivatives up to this order (0, 1 or 2) stay below it as well.
+
+    Returns:
+        Bohr, by shell number, on the basis' device.
+    """
+    out = torch.zeros(basis.nshell, dtype=torch.float64)
+    for group in basis.groups:
+        radii = _crossing(_envelope(group, deriv, cart=basis.cart), _last_maximum(group), cutoff)
+        out = out.to(radii.device)
+        out[group.shell] = radii
+    return out
+
+
+def significant_shells(
+    basis: AOBasis,
+    extents: Float[Tensor, " nshell"],
+    coords: Coordinates,
+    points: Float[Tensor, "npoints 3"],
+) -> Bool[Tensor, " nshell"]:
+    """Shells that reach the sphere around a set of points.
+
+    Args:
+        basis: All shells.
+        extents: From :func:`shell_extents`, bohr.
+        coords: Centres, bohr.
+        points: A compact set, bohr.
+
+    Returns:
+        By shell number. The others are below the cutoff at every point.
+
+    Cost:
+        One distance per shell; nothing is evaluated.
+    """
+    centre = 0.5 * (points.amin(0) + points.amax(0))
+    radius = (points - centre).norm(dim=1).max()
+    distance = (coords - centre).norm(dim=1) - radius
+    atom = torch.zeros(basis.nshell, dtype=torch.long, device=coords.device)
+    for group in basis.groups:
+        atom[group.shell] = group.atom
+    return distance[atom] <= extents
+
+
+Envelope = Callable[[Float[Tensor, " nshell"]], Float[Tensor, " nshell"]]
+
+
+def _envelope(group: ShellGroup, deriv: int, *, cart: bool) -> Envelope:
+    """Bound on the largest value or derivative of each shell as a function of the distance."""
+    l = group.l
+    bounds = _angular_bounds(l, cart=cart)
+    heights = group.coefficients.abs().amax(1)
+
+    def at(r: Tensor) -> Tensor:
+        radius = r.unsqueeze(1)
+        gauss = heights * torch.exp(-group.exponents * radius.square())
+        # |R|, |dR/dr| and the largest element of ∇∇R; angular functions and their derivatives
+        slope = 2.0 * group.exponents * radius
+        radial = (gauss, gauss * slope, gauss * (slope.square() + 2.0 * group.exponents))
+        angular = [b * r.pow(max(l - k, 0)).unsqueeze(1) for k, b in enumerate(bounds)]
+        terms = [radial[0] * angular[0]]
+        if deriv > 0:
+            terms.append(radial[1] * angular[0] + radial[0] * angular[1])
+        if deriv > 1:
+            both = 2.0 * radial[1] * angular[1]
+            terms.append(radial[2] * angular[0] + both + radial[0] * angular[2])
+        return torch.stack(terms).sum(-1).amax(0)
+
+    return at
+
+
+def _angular_bounds(l: int, *, cart: bool) -> tuple[float, float, float]:
+    """Bounds of |Y|, |∂Y| and |∂∂Y| at distance 1."""
+    unit = math.sqrt((2 * l + 1) / (4.0 * math.pi))
+    if cart:
+        unit = unit if l < 2 else 1.0
+        return unit, l * unit, l * max(l - 1, 0) * unit
+    first = unit * math.sqrt(l * (2 * l + 1))
+    return unit, first, first * math.sqrt(max(l - 1, 0) * (2 * l - 1))
+
+
+def _last_maximum(group: ShellGroup) -> Float[Tensor, " nshell"]:
+    """Beyond it every term of the envelope falls: r^k exp(-a r²), k <= l + 2, peaks at √(k/2a)."""
+    return torch.sqrt((group.l + 2) / (2.0 * group.exponents.amin(1)))
+
+
+def _crossing(
+    envelope: Envelope, start: Float[Tensor, " nshell"], cutoff: float
+) -> Float[Tensor, " nshell"]:
+    """Where a function that falls from ``start`` on is at ``cutoff`` (``start`` if below there)."""
+    low, high = start, 2.0 * start
+    while bool((envelope(high) > cutoff).any()):
+        high = 2.0 * high
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        above = envelope(middle) > cutoff
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return high
