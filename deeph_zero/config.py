@@ -14,9 +14,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from deeph_zero.errors import InputError
-
-Loss = Literal["auto", "energy", "self-consistency", "fixed-point"]
-"""Label-free losses of ``fit``; "auto" leaves the choice to the engine."""
+from deeph_zero.loss_terms import LOSSES, parse_loss
 
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*([smhd]))+", re.IGNORECASE)
@@ -58,7 +56,16 @@ def _name(value: object) -> object:
     return value
 
 
+def _loss(value: object) -> object:
+    """A mix of losses, or "auto", which leaves the choice to the engine."""
+    if isinstance(value, str) and value != "auto":
+        parse_loss(value)
+    return value
+
+
+Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
 Name = Annotated[str, pydantic.BeforeValidator(_name)]
+NotNegative = Annotated[float, Field(ge=0)]
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
 
 
@@ -187,7 +194,10 @@ class DataConfig(Settings):
 class TrainingConfig(Settings):
     """How it is trained."""
 
-    loss: Loss = Field(default="auto", description="Label-free loss.")
+    loss: Loss = Field(
+        default="auto",
+        description=f"{', '.join(LOSSES)}, or a mix NAME[:WEIGHT][@START[-END]],...",
+    )
     epochs: int | None = Field(
         default=None, ge=1, description="Passes over the structures, at most."
     )
@@ -218,6 +228,14 @@ class TrainingConfig(Settings):
         gt=0,
         le=1,
         description="Standard deviation of each displaced coordinate, angstrom.",
+    )
+
+    supervised_blocks: tuple[NotNegative, NotNegative, NotNegative] = Field(
+        default=(0.0, 0.3, 0.0),
+        description="Supervised loss: weights of the occ-occ, occ-virt and virt-virt block.",
+    )
+    supervised_orbital_energy: float = Field(
+        default=0.0, ge=0, description="Supervised loss: weight of the orbital energies."
     )
 
     @pydantic.model_validator(mode="after")
@@ -338,6 +356,9 @@ def _one_line(model: type[pydantic.BaseModel], error: Any) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         cure = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
         return f"unknown setting {'.'.join(path)!r}; {cure}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error" and ", got " in message:
+        return f"{option_name(path[-1])}: {message}"
     info = _field(model, path)
     while info is None and path:
         path = path[:-1]

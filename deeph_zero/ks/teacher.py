@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.diis import DIIS
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import AOMatrix, Scalar
 
 if TYPE_CHECKING:
     from deeph_zero.ks.layer import KohnShamLayer
@@ -22,6 +22,34 @@ DEFAULT_TOL = 1e-6
 
 PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
+
+
+def orbital_pairs(layer: "KohnShamLayer") -> int:
+    """Occupied-virtual pairs of all spin channels."""
+    channels = layer.nelec if layer.unrestricted else layer.nelec[:1]
+    return sum(n * (layer.nmo - n) for n in channels)
+
+
+def gradient_rms(
+    layer: "KohnShamLayer", fock: AOMatrix, dm: AOMatrix, *, floor: float = 0.0
+) -> Scalar:
+    """Orbital-gradient rms of a density from its commutator; differentiable in both matrices.
+
+    ‖Xᵀ(FPS - SPF)X‖² holds each occupied-virtual element of F twice, times its occupation squared.
+
+    Args:
+        layer: The molecule.
+        fock: Fock matrix, Eh.
+        dm: Density matrix.
+        floor: Added in quadrature (Eh), so that the slope stays finite at zero.
+
+    Returns:
+        Root mean square over all occupied-virtual elements and spins, Eh.
+    """
+    error = layer.commutator(fock, dm)
+    per_orbital = 1.0 if dm.ndim == 3 else 2.0
+    pairs = max(orbital_pairs(layer), 1)
+    return (error.square().sum() / (2 * pairs * per_orbital**2) + floor**2).sqrt()
 
 
 class Teacher:
@@ -73,7 +101,7 @@ class Teacher:
         result = self.layer.scf(
             dm,
             conv_tol=1e-9,
-            conv_tol_grad=self.tol * per_orbital * max(self._pairs(), 1) ** 0.5,
+            conv_tol_grad=self.tol * per_orbital * max(orbital_pairs(self.layer), 1) ** 0.5,
             degeneracy_tol=self.layer.degeneracy_tol,
         )
         self.builds += result.fock_builds
@@ -99,15 +127,7 @@ class Teacher:
 
     def rms(self, fock: AOMatrix, dm: AOMatrix) -> float:
         """Orbital-gradient rms of a density from its commutator, Eh."""
-        error = self.layer.commutator(fock, dm)
-        per_orbital = 1.0 if dm.ndim == 3 else 2.0
-        return float(error.square().sum() / (2 * max(self._pairs(), 1))) ** 0.5 / per_orbital
-
-    def _pairs(self) -> int:
-        """Occupied-virtual pairs of all spin channels."""
-        n_a, n_b = self.layer.nelec
-        channels = (n_a, n_b) if self.layer.unrestricted else (n_a,)
-        return sum(n * (self.layer.nmo - n) for n in channels)
+        return float(gradient_rms(self.layer, fock, dm))
 
     def _remember(self, dm: AOMatrix, fock: AOMatrix, energy: float) -> None:
         self.residual = self.rms(fock, dm)

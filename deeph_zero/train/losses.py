@@ -1,20 +1,44 @@
-"""Label-free losses of one geometry: energy, self-consistency and fixed point, all in mEh.
+"""Losses of one geometry and their mixes, all in mEh.
 
 Matrix losses are root mean squares per geometry, so that easy and distorted geometries pull with
 comparable strength and gradients keep their size as the error falls.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from deeph_zero.train.problem import Problem
-from deeph_zero.types import AOMatrix
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.mole import place
+from deeph_zero.ks.teacher import gradient_rms
+from deeph_zero.loss_terms import Term
+from deeph_zero.train.problem import Frame, Problem
+from deeph_zero.types import AOMatrix, Scalar
 
 MILLI = 1e3
 FLOOR = 1e-9
 """RMS below which a loss turns flat, Eh."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MatchWeights:
+    """What is added to the plain RMS of H - F* when H is matched to a given matrix F*.
+
+    Attributes:
+        occ_occ: Weight of the RMS of the occupied-occupied block, in orbitals of F*.
+        occ_virt: The same of the occupied-virtual block, which alone moves the density.
+        virt_virt: The same of the virtual-virtual block.
+        orbital_energy: Weight of the RMS of the orbital energies, occupied and as many empty ones.
+    """
+
+    occ_occ: float = 0.0
+    occ_virt: float = 0.3
+    virt_virt: float = 0.0
+    orbital_energy: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +50,62 @@ class LossValue:
         residual: RMS of H - F in the orthonormal basis, Eh (F the target, or F[P(H)]).
         gradient: Orbital-gradient rms at P(H), Eh; estimated from the target where no build was
             made there.
+        built: A Fock build was made at P(H).
+        gap: Smallest gap between occupied and empty levels that the gradient divided by, Eh.
     """
 
     loss: Tensor
     residual: float
     gradient: float
+    built: bool = False
+    gap: float = math.inf
+
+
+class Point:
+    """H of one geometry with everything that losses share: at most one build, whatever the mix."""
+
+    def __init__(self, problem: Problem, hamiltonian: AOMatrix) -> None:
+        """Bind; nothing is computed yet.
+
+        Args:
+            problem: The geometry.
+            hamiltonian: H, Eh, with gradient.
+        """
+        self.problem = problem
+        self.hamiltonian = hamiltonian
+        self.built = False
+
+    @functools.cached_property
+    def dm(self) -> AOMatrix:
+        """P(H)."""
+        return self.problem.ks.density(self.hamiltonian)
+
+    @functools.cached_property
+    def state(self) -> tuple[Scalar, AOMatrix]:
+        """(E, F) of P(H); one Fock build."""
+        self.built = True
+        return self.problem.ks(self.dm)
+
+    @functools.cached_property
+    def gradient(self) -> float:
+        """Orbital-gradient rms at P(H), Eh."""
+        return float(gradient_rms(self.problem.ks, self.state[1].detach(), self.dm.detach()))
+
+    def gap(self) -> float:
+        """Smallest gap between occupied and empty levels of H, Eh."""
+        ks = self.problem.ks
+        levels = ks.orbitals(self.hamiltonian.detach()).mo_energy.reshape(-1, ks.nmo)
+        gaps = [
+            float(e[n] - e[n - 1]) for e, n in zip(levels, ks.nelec, strict=False) if 0 < n < ks.nmo
+        ]
+        return min(gaps, default=math.inf)
+
+    def value(self, loss: Tensor) -> LossValue:
+        """A loss that made the build."""
+        with torch.no_grad():
+            off = orthonormal(self.problem, self.hamiltonian - self.state[1])
+            residual = float(off.square().mean().sqrt())
+        return LossValue(loss, residual, self.gradient, built=True)
 
 
 def orthonormal(problem: Problem, matrix: AOMatrix) -> Tensor:
@@ -38,46 +113,82 @@ def orthonormal(problem: Problem, matrix: AOMatrix) -> Tensor:
     return problem.ks.x.mT @ matrix @ problem.ks.x
 
 
-def energy_loss(problem: Problem, hamiltonian: AOMatrix) -> LossValue:
-    """E[P(H)] in mEh: fixes the occupied space only; one build, no response.
+def energy_loss(point: Point, weights: MatchWeights) -> LossValue:
+    """E[P(H)] (the free energy with smearing) in mEh: one build, no response.
 
     References:
         Y. Li et al., Phys. Rev. Lett. 133, 076401 (2024).
     """
-    dm = problem.ks.density(hamiltonian)
-    energy, fock = problem.ks(dm)
-    fock, dm = fock.detach(), dm.detach()
-    residual = orthonormal(problem, hamiltonian.detach() - fock).square().mean().sqrt()
+    del weights
+    energy = point.state[0] - point.problem.ks.entropy_energy(point.hamiltonian)
     # the constant keeps the number readable and changes no gradient
-    offset = energy.detach().round()
-    return LossValue(MILLI * (energy - offset), float(residual), problem.teacher.rms(fock, dm))
+    return point.value(MILLI * (energy - energy.detach().round()))
 
 
-def self_consistency_loss(problem: Problem, hamiltonian: AOMatrix) -> LossValue:
+def self_consistency_loss(point: Point, weights: MatchWeights) -> LossValue:
     """RMS of H - F[P(H)], differentiated through density and rebuild; one build, one response.
 
     References:
         H. Zhang et al., ICML 2024, arXiv:2403.09560.
     """
-    dm = problem.ks.density(hamiltonian)
-    _, fock = problem.ks(dm)
-    rms = _rms(orthonormal(problem, hamiltonian - fock))
-    gradient = problem.teacher.rms(fock.detach(), dm.detach())
-    return LossValue(MILLI * rms, float(rms.detach()), gradient)
+    del weights
+    delta = orthonormal(point.problem, point.hamiltonian - point.state[1])
+    return point.value(MILLI * _rms(delta))
 
 
-def fixed_point_loss(problem: Problem, hamiltonian: AOMatrix) -> LossValue:
-    """RMS of H - F* with the teacher's target F* held constant; no build of its own.
+def commutator_loss(point: Point, weights: MatchWeights) -> LossValue:
+    """Orbital-gradient rms at P(H), from FPS - SPF with F = F[P(H)]; one build, one response.
 
-    The occupied-virtual block, which alone moves the density, is added on its own in orthonormal
-    orbitals of the target, with weight ``OV_WEIGHT``.
+    The orbital energy differences cancel between dP/dH and dF_ov/dP, so that every occupied-virtual
+    element of H pulls with the same strength up to the response of F.
+
+    References:
+        P. Pulay, J. Comput. Chem. 3, 556 (1982), eq. 4, as an error vector.
     """
-    delta = hamiltonian - problem.teacher.target
-    vectors, pairs = problem.target_frame()
-    mixed = vectors.mT @ orthonormal(problem, delta) @ vectors
-    ov = _root((mixed.square() * pairs).sum() / pairs.sum().clamp_min(1.0))
-    rms = _rms(delta)
-    return LossValue(MILLI * (rms + OV_WEIGHT * ov), float(rms.detach()), float(ov.detach()))
+    del weights
+    rms = gradient_rms(point.problem.ks, point.state[1], point.dm, floor=FLOOR)
+    return point.value(MILLI * rms)
+
+
+def fixed_point_loss(point: Point, weights: MatchWeights) -> LossValue:
+    """RMS of H - F* with the teacher's target F* held constant; no build of its own."""
+    del weights  # they are for labels: the target's own weights are part of the method
+    problem = point.problem
+    return _match(point, problem.teacher.target, problem.target_frame(), MatchWeights())
+
+
+def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
+    """RMS of H - F of the label, with weights on blocks and orbital energies; no build."""
+    problem = point.problem
+    if problem.label is None:
+        raise InputError(
+            f"{place(problem.molecule)}expected a label for the supervised loss, got none; give "
+            "labels (deeph-zero label writes them) or use --loss fixed-point"
+        )
+    fock = problem.label.fock.to(problem.fock0)
+    return _match(point, fock, problem.label_frame(), weights)
+
+
+def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) -> LossValue:
+    """RMS of H - F*, plus weighted RMS of its blocks in orbitals of F* and of orbital energies."""
+    delta = point.hamiltonian - target
+    mixed = frame.vectors.mT @ orthonormal(point.problem, delta) @ frame.vectors
+    rms, ov = _rms(delta), _block(mixed, frame.occ_virt)
+    loss = rms + weights.occ_virt * ov
+    if weights.occ_occ > 0:
+        loss = loss + weights.occ_occ * _block(mixed, frame.occ_occ)
+    if weights.virt_virt > 0:
+        loss = loss + weights.virt_virt * _block(mixed, frame.virt_virt)
+    if weights.orbital_energy > 0:
+        levels = torch.linalg.eigvalsh(orthonormal(point.problem, point.hamiltonian))
+        keep = slice(2 * max(point.problem.ks.nelec))
+        off = levels[..., keep] - frame.mo_energy[..., keep]
+        loss = loss + weights.orbital_energy * _rms(off)
+    return LossValue(MILLI * loss, float(rms.detach()), float(ov.detach()))
+
+
+def _block(mixed: Tensor, pairs: Tensor) -> Tensor:
+    return _root((mixed.square() * pairs).sum() / pairs.sum().clamp_min(1.0))
 
 
 def _rms(matrix: Tensor) -> Tensor:
@@ -89,11 +200,59 @@ def _root(square: Tensor) -> Tensor:
     return (square + FLOOR**2).sqrt()
 
 
-OV_WEIGHT = 0.3
-"""Weight of the occupied-virtual RMS beside the RMS of the whole matrix."""
-
-LOSSES: dict[str, Callable[[Problem, AOMatrix], LossValue]] = {
+FUNCTIONS: dict[str, Callable[[Point, MatchWeights], LossValue]] = {
     "energy": energy_loss,
     "self-consistency": self_consistency_loss,
+    "commutator": commutator_loss,
     "fixed-point": fixed_point_loss,
+    "supervised": supervised_loss,
 }
+"""By name; the names are :data:`deeph_zero.loss_terms.LOSSES`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossMix:
+    """A weighted sum of losses whose weights depend on how far the training is.
+
+    Attributes:
+        terms: What is mixed.
+        weights: Of blocks and orbital energies in the supervised term.
+    """
+
+    terms: tuple[Term, ...]
+    weights: MatchWeights = MatchWeights()
+
+    def active(self, progress: float) -> dict[str, float]:
+        """Names and weights of the losses that are on."""
+        factors = {term.name: term.factor(progress) for term in self.terms}
+        return {name: factor for name, factor in factors.items() if factor > 0}
+
+    def __call__(self, problem: Problem, hamiltonian: AOMatrix, progress: float = 0.0) -> LossValue:
+        """The mix at one H.
+
+        Builds at P(H) are shared by the terms and offered to the teacher. Where some geometries
+        have labels and others do not, the supervised term of a mix is left out of the latter.
+
+        Args:
+            problem: The geometry.
+            hamiltonian: H, Eh, with gradient.
+            progress: Fraction of the training that is done.
+
+        Returns:
+            Sum of the losses; residual and gradient from a term that made a build, if one did.
+
+        Raises:
+            InputError: If only a label could teach this geometry and it has none.
+        """
+        active = self.active(progress)
+        if problem.label is None and len(active) > 1:
+            active.pop("supervised", None)
+        point = Point(problem, hamiltonian)
+        values = [(w, FUNCTIONS[name](point, self.weights)) for name, w in active.items()]
+        if point.built and "fixed-point" in active:
+            energy, fock = (x.detach() for x in point.state)
+            problem.teacher.offer(point.dm.detach(), fock, float(energy))
+        loss = torch.stack([w * value.loss for w, value in values]).sum()
+        best = max((value for _, value in values), key=lambda value: value.built)
+        gap = point.gap() if point.built else math.inf
+        return dataclasses.replace(best, loss=loss, gap=gap)

@@ -13,7 +13,7 @@ from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.runtime import Deadline
-from deeph_zero.train.losses import LOSSES, LossValue
+from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.problem import Problem
 
@@ -41,7 +41,8 @@ class FitModule(pl.LightningModule):
         self.plan = plan
         # Lightning would walk through a plain list of our objects on every device move
         self._problems = tuple(problems)
-        self._loss = LOSSES[plan.loss]
+        self.mix = LossMix(plan.terms, plan.match)
+        self._loss = self.mix
         self._collated: dict[tuple[int, ...], NetworkInputs] = {}
         self._gradients = [math.inf] * len(problems)
         self._residuals = [math.inf] * len(problems)
@@ -76,7 +77,19 @@ class FitModule(pl.LightningModule):
         return True
 
     def _corrections(self) -> list[Tensor]:
-        return [p.teacher.target - p.fock0 for p in self._problems]
+        """ΔH to reproduce: the label's where the loss uses labels, the teacher's otherwise."""
+        use_labels = any(term.name == "supervised" for term in self.plan.terms)
+        return [
+            (p.label.fock.to(p.fock0) if use_labels and p.label else p.teacher.target) - p.fock0
+            for p in self._problems
+        ]
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the planned steps that is done."""
+        if self._trainer is None:
+            return 0.0
+        return min(1.0, self.global_step / max(1, self.plan.total_steps))
 
     def refit(self) -> None:
         """Solve the readout in closed form for the teachers' present targets."""
@@ -103,7 +116,7 @@ class FitModule(pl.LightningModule):
 
         Not all at the start of the epoch: Ctrl-C and the deadline are acted on between steps.
         """
-        if self.plan.loss != "fixed-point":
+        if "fixed-point" not in self.mix.active(self.progress):
             return
         for k in batch:
             if k not in self._taught:
@@ -127,7 +140,7 @@ class FitModule(pl.LightningModule):
             self._skip()  # a loss that diagonalises would stop at it
             return None
         values = [
-            self._loss(self._problems[k], self._problems[k].hamiltonian(correction))
+            self._loss(self._problems[k], self._problems[k].hamiltonian(correction), self.progress)
             for k, correction in zip(batch, corrections, strict=True)
         ]
         for k, value in zip(batch, values, strict=True):
@@ -146,7 +159,7 @@ class FitModule(pl.LightningModule):
             mean = sum(getattr(v, name) for v in values) / len(values)
             self.log(name, mean, batch_size=len(values))
         self.log("fock_builds", float(self.fock_builds))
-        if self.plan.loss == "fixed-point":
+        if "fixed-point" in self.mix.active(self.progress):
             worst = max(p.teacher.residual for p in self._problems)
             self.log("teacher", worst)
 
@@ -177,7 +190,7 @@ class FitModule(pl.LightningModule):
             for k, (problem, correction) in enumerate(
                 zip(self._problems, corrections, strict=True)
             ):
-                value = self._loss(problem, problem.hamiltonian(correction))
+                value = self._loss(problem, problem.hamiltonian(correction), self.progress)
                 self._residuals[k] = value.residual
                 # an unconfirmed target says nothing below its own residual
                 self._gradients[k] = max(value.gradient, problem.teacher.residual)

@@ -3,6 +3,8 @@
 import dataclasses
 
 from deeph_zero.config import FitConfig
+from deeph_zero.loss_terms import Term, parse_loss
+from deeph_zero.train.losses import MatchWeights
 
 DEFAULT_LOSS = "fixed-point"
 """What ``--loss auto`` means; docs/training.md has the measurement behind it."""
@@ -26,7 +28,9 @@ class Plan:
     """The schedule of a run.
 
     Attributes:
-        loss: A key of :data:`~deeph_zero.train.losses.LOSSES`.
+        loss: As text, for the record.
+        terms: The same in parts.
+        match: Weights of the supervised loss.
         epochs: Passes over the geometries, at most.
         max_steps: Optimiser steps, at most; -1 for no limit.
         total_steps: Length of the learning-rate schedule.
@@ -41,6 +45,8 @@ class Plan:
     """
 
     loss: str
+    terms: tuple[Term, ...]
+    match: MatchWeights
     epochs: int
     max_steps: int
     total_steps: int
@@ -65,11 +71,13 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         The plan; the same settings and number give the same plan.
     """
     loss = DEFAULT_LOSS if config.loss == "auto" else config.loss
+    terms = parse_loss(loss)
     few = n_geometries <= MAX_CHECKED
     batch_size = min(config.batch_size or 10, n_geometries)
     repeats = STEPS_ALONE if few else 1
     per_epoch = -(-n_geometries * repeats // batch_size)
-    closed_form = loss == "fixed-point"
+    # matrices to match that do not move with H can be fitted by the readout in closed form
+    closed_form = {term.name for term in terms} <= {"fixed-point", "supervised"}
     if config.steps is not None:
         epochs = -(-config.steps // per_epoch)
     elif config.epochs is not None:
@@ -85,6 +93,13 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         ridge = 1e-10 if few else 1e-8
     return Plan(
         loss=loss,
+        terms=terms,
+        match=MatchWeights(
+            **dict(
+                zip(("occ_occ", "occ_virt", "virt_virt"), config.supervised_blocks, strict=True)
+            ),
+            orbital_energy=config.supervised_orbital_energy,
+        ),
         epochs=epochs,
         max_steps=-1 if config.steps is None else config.steps,
         total_steps=total,

@@ -25,6 +25,33 @@ AO_MEMORY_MB = 2000.0
 """Kept AO values of all geometries of a run together."""
 
 
+TRAINING_GAP_FLOOR = 1e-3
+"""Smallest denominator (Eh) of density derivatives in training; a closing gap stays harmless."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Orbitals of a matrix that H is compared with, and weights 0..1 of its orbital pairs.
+
+    The three weights of a pair add up to one; levels that are partly filled belong to all blocks.
+
+    Attributes:
+        target: The matrix, Eh.
+        vectors: Its eigenvectors in the orthonormal basis, columns, [.., nmo, nmo].
+        mo_energy: Its eigenvalues, Eh.
+        occ_occ: Weight in the occupied-occupied block, [.., nmo, nmo].
+        occ_virt: Weight in the occupied-virtual block, |f_p - f_q| scaled to 0..1.
+        virt_virt: Weight in the virtual-virtual block.
+    """
+
+    target: AOMatrix
+    vectors: Tensor
+    mo_energy: Tensor
+    occ_occ: Tensor
+    occ_virt: Tensor
+    virt_virt: Tensor
+
+
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Problem:
     """A geometry, its Kohn-Sham layer and what the network sees of it.
@@ -46,24 +73,36 @@ class Problem:
     inputs: NetworkInputs
     teacher: Teacher
     label: Label | None = None
-    _frame: tuple[AOMatrix, Tensor, Tensor] | None = None
+    _target_frame: Frame | None = None
+    _label_frame: Frame | None = None
 
-    def target_frame(self) -> tuple[Tensor, Tensor]:
-        """Orbitals of the target and the weights of its occupied-virtual pairs.
-
-        Returns:
-            Eigenvectors of the teacher's target in the orthonormal basis, and |f_p - f_q| scaled
-            to 0..1; kept until the target changes.
-        """
+    def target_frame(self) -> Frame:
+        """Orbitals of the teacher's target, kept until it changes."""
         target = self.teacher.target
-        if self._frame is None or self._frame[0] is not target:
-            orbitals = self.ks.orbitals(target)
+        if self._target_frame is None or self._target_frame.target is not target:
+            self._target_frame = self._frame(target)
+        return self._target_frame
+
+    def label_frame(self) -> Frame:
+        """Orbitals of the label's Fock matrix."""
+        if self._label_frame is None:
+            assert self.label is not None
+            self._label_frame = self._frame(self.label.fock.to(self.fock0))
+        return self._label_frame
+
+    def _frame(self, target: AOMatrix) -> Frame:
+        orbitals = self.ks.orbitals(target)
+        filled = orbitals.mo_occ / orbitals.mo_occ.max().clamp_min(1.0)
+        first, second = filled.unsqueeze(-1), filled.unsqueeze(-2)
+        return Frame(
+            target=target,
             # orthonormal-basis eigenvectors: X⁻¹ C = Xᵀ S C
-            vectors = self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff
-            occ = orbitals.mo_occ
-            pairs = (occ.unsqueeze(-1) - occ.unsqueeze(-2)).abs() / occ.max().clamp_min(1.0)
-            self._frame = (target, vectors, pairs)
-        return self._frame[1], self._frame[2]
+            vectors=self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff,
+            mo_energy=orbitals.mo_energy,
+            occ_occ=torch.minimum(first, second),
+            occ_virt=(first - second).abs(),
+            virt_virt=1.0 - torch.maximum(first, second),
+        )
 
     def hamiltonian(self, correction: AOMatrix) -> AOMatrix:
         """H = F[P₀] + the network's correction, float64."""
@@ -159,6 +198,7 @@ def make_problem(
         ComputationError: If the starting Fock matrix is not finite.
     """
     ks = kohn_sham(molecule, method, device=device, ao_memory_mb=ao_memory_mb, mol=mol)
+    ks.gap_floor = TRAINING_GAP_FLOOR
     dm0 = ks.data.dm_guess
     fock0 = ks.build(dm0).fock
     if not bool(torch.isfinite(fock0).all()):
