@@ -12,7 +12,9 @@ from deeph_zero.ks.xc.density import ClosedShell, Polarised
 SpinSummedExchange = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 """(rho, rho^(1/3), sigma, tau) of a closed shell -> exchange energy per volume."""
 FirstDerivatives = Callable[[ClosedShell], tuple[Tensor, ...]]
-"""Closed shell -> energy per volume and its derivatives by rho (and sigma), without a graph."""
+"""Closed shell -> energy per volume and its derivatives by rho (sigma, tau), without a graph."""
+PolarisedDerivatives = Callable[[Polarised], tuple[Tensor, ...]]
+"""The same by (rho_a, rho_b), (sigma_aa, sigma_ab, sigma_bb) and (tau_a, tau_b)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,8 @@ class Component:
         closed_shell: Energy per volume from total densities, [ngrids], Eh / bohr^3.
         polarised: Energy per volume from spin densities, [ngrids], Eh / bohr^3.
         closed_shell_first: The same as ``closed_shell`` with first derivatives by hand, or None.
-            Every Fock build needs these alone, and automatic ones cost three times as much.
+            Every Fock build needs these alone, and automatic ones cost two to five times as much.
+        polarised_first: The same for ``polarised``.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Component:
     closed_shell: Callable[[ClosedShell], Tensor]
     polarised: Callable[[Polarised], Tensor]
     closed_shell_first: FirstDerivatives | None = None
+    polarised_first: PolarisedDerivatives | None = None
 
 
 def exchange_component(
@@ -100,4 +104,27 @@ def exchange_component(
         closed_shell=closed_shell,
         polarised=polarised,
         closed_shell_first=None if first is None else closed_shell_first,
+        polarised_first=None if first is None else _both_spins(first),
     )
+
+
+def _spin_scaled(first: FirstDerivatives, doubled: ClosedShell) -> tuple[Tensor, ...]:
+    """Half the energy of twice one spin density, and derivatives by that spin's variables."""
+    factors = (0.5, 1.0, 2.0, 1.0)
+    return tuple(
+        torch.where(doubled.alive, x if c == 1 else x * c, 0.0)
+        for x, c in zip(first(doubled), factors, strict=False)
+    )
+
+
+def _both_spins(first: FirstDerivatives) -> PolarisedDerivatives:
+    """The sum over spins, with a zero for sigma_ab."""
+
+    def polarised_first(d: Polarised) -> tuple[Tensor, ...]:
+        alpha, beta = (_spin_scaled(first, d.channel(spin)) for spin in range(2))
+        out = [alpha[0] + beta[0], alpha[1], beta[1]]
+        if len(alpha) > 2:
+            out += [alpha[2], torch.zeros_like(alpha[2]), beta[2]]
+        return (*out, *alpha[3:], *beta[3:])
+
+    return polarised_first

@@ -182,6 +182,21 @@ class Polarised:
         """Spin scaling of the uniform-gas kinetic energy [(1+z)^(5/3) + (1-z)^(5/3)] / 2."""
         return (self.zeta13_a**5 + self.zeta13_b**5) / 2
 
+    def channel(self, spin: int) -> ClosedShell:
+        """The closed shell of twice one spin density, alive where that spin is not screened out."""
+        rho, sigma, tau, alive = (
+            (self.rho_b, self.sigma_bb, self.tau_b, self.alive_b)
+            if spin
+            else (self.rho_a, self.sigma_aa, self.tau_a, self.alive_a)
+        )
+        return ClosedShell(
+            alive,
+            self.threshold,
+            2 * rho,
+            None if sigma is None else 4 * sigma,
+            None if tau is None else 2 * tau,
+        )
+
     @cached_property
     def sigma(self) -> Tensor:
         """Squared gradient of the total density."""

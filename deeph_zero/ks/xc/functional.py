@@ -11,9 +11,9 @@ gradient components, is done by hand:
     third    = J(rho)^T (T du1 du2 + H d2u) + J(d1)^T H du2 + J(d2)^T H du1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from deeph_zero.ks.xc.density import (
 )
 from deeph_zero.types import Features, GridScalar
 
+T = TypeVar("T")
 Variables = tuple[Tensor, ...]
 Group = tuple[float, tuple[tuple[Component, float], ...]]
 """A density threshold and the (functional, coefficient) pairs that share it."""
@@ -62,7 +63,7 @@ class SemilocalFunctional:
         self.kind: XCKind = _highest([c.kind for c, _ in components])
         self.unrestricted = unrestricted
         self.components = tuple(components)
-        by_hand = [] if unrestricted else [p for p in components if p[0].closed_shell_first]
+        by_hand = [pair for pair in components if _first_of(pair[0], unrestricted) is not None]
         self._groups = _grouped(components)
         self._by_hand = _grouped(by_hand)
         self._automatic = _grouped([pair for pair in components if pair not in by_hand])
@@ -88,7 +89,7 @@ class SemilocalFunctional:
         f_u = None
         raw = _variables(rho)
         for threshold, pairs in self._by_hand:
-            value, first = _first_by_hand(raw, threshold, pairs)
+            value, first = _first_by_hand(raw, threshold, pairs, unrestricted=self.unrestricted)
             f_total, f_u = f_total + value, _add(f_u, first)
         for leaves, f, ratio in self._evaluate(raw, self._automatic):
             f_u = _add(f_u, _derivatives(f, leaves))
@@ -167,11 +168,9 @@ class SemilocalFunctional:
                 if self.unrestricted:
                     leaves = sanitise_polarised(kind, raw, threshold)
                     leaves = tuple(x.detach().requires_grad_() for x in leaves)
-                    total = raw[0] + raw[1]
-                    density = Polarised(total >= threshold, threshold, *leaves)
+                    density = Polarised(raw[0] + raw[1] >= threshold, threshold, *leaves)
                     f = sum(c * part.polarised(density) for part, c in pairs)
-                    # libxc returns energies per electron: the floored channel does not count
-                    ratio = (total / density.rho.detach()).clamp(max=1.0)
+                    ratio = _counted_share(raw, density)
                 else:
                     leaves = sanitise_closed_shell(kind, raw, threshold)
                     leaves = tuple(x.detach().requires_grad_() for x in leaves)
@@ -188,23 +187,40 @@ def _grouped(components: Sequence[tuple[Component, float]]) -> list[Group]:
     return [(threshold, tuple(pairs)) for threshold, pairs in groups]
 
 
+def _first_of(part: Component, unrestricted: bool) -> Callable[..., Variables] | None:
+    return part.polarised_first if unrestricted else part.closed_shell_first
+
+
+def _counted_share(raw: Variables, density: Polarised) -> Tensor:
+    """Factor of f: libxc returns energies per electron, so a floored channel does not count."""
+    return ((raw[0] + raw[1]) / density.rho.detach()).clamp(max=1.0)
+
+
 def _first_by_hand(
-    raw: Variables, threshold: float, pairs: Sequence[tuple[Component, float]]
+    raw: Variables,
+    threshold: float,
+    pairs: Sequence[tuple[Component, float]],
+    *,
+    unrestricted: bool,
 ) -> tuple[Tensor, Variables]:
-    """f and its derivatives by rho (and sigma) of a closed shell, from the written-out ones."""
+    """f and its derivatives by the density variables, from the written-out ones."""
     kind = _highest([c.kind for c, _ in pairs])
     with torch.no_grad():
-        density = ClosedShell(
-            raw[0] >= threshold, threshold, *sanitise_closed_shell(kind, raw, threshold)
-        )
+        if unrestricted:
+            leaves = sanitise_polarised(kind, raw, threshold)
+            density = Polarised(raw[0] + raw[1] >= threshold, threshold, *leaves)
+        else:
+            leaves = sanitise_closed_shell(kind, raw, threshold)
+            density = ClosedShell(raw[0] >= threshold, threshold, *leaves)
         total: Variables | None = None
         for part, coefficient in pairs:
-            assert part.closed_shell_first is not None
-            values = part.closed_shell_first(density)
+            values = _require(_first_of(part, unrestricted))(density)
             if coefficient != 1:
                 values = tuple(x.mul_(coefficient) for x in values)
             total = _add(total, values)
         f, *first = (torch.where(density.alive, x, 0.0) for x in _require(total))
+        if isinstance(density, Polarised):
+            f = f * _counted_share(raw, density)
     return f, tuple(first)
 
 
@@ -240,7 +256,7 @@ def _add(total: Variables | None, more: Variables) -> Variables:
     return head + longer[len(shorter) :]
 
 
-def _require(x: Variables | None) -> Variables:
+def _require(x: T | None) -> T:
     assert x is not None
     return x
 

@@ -42,6 +42,26 @@ class GFunction:
         prefactor = -2 * a * (1 + self.alpha1 * rs)
         return prefactor * log, prefactor * log_slope + (-2 * a * self.alpha1) * rs * log
 
+    def up_to_curvature(self, rs: Tensor, rs_sqrt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """G(rs), rs dG/drs and rs d/drs of that, Eh per electron, without a graph."""
+        a, (b1, b2, b3, b4) = self.a, self.beta
+        one, two = b1 * rs_sqrt, b2 * rs
+        three, four = (rs * rs_sqrt).mul_(b3), (rs * rs).mul_(b4)
+        series = one + two + three + four
+        # the i-th term goes with rs^(i / 2)
+        first = 0.5 * one + two + 1.5 * three + 2 * four
+        second = 0.25 * one + two + 2.25 * three + 4 * four
+        inverse = 1 / (series * (1 + 2 * a * series))
+        log_first = -first * inverse
+        log_second = (log_first * log_first).mul_(4 * a * series + 1).sub_(second.mul_(inverse))
+        log = torch.log1p(0.5 / a / series)
+        linear = (-2 * a * self.alpha1) * rs
+        prefactor = linear - 2 * a
+        energy = prefactor * log
+        slope = (linear * log).addcmul_(prefactor, log_first)
+        curvature = prefactor.mul_(log_second).add_((log + 2 * log_first).mul_(linear))
+        return energy, slope, curvature
+
     def slope(self, rs: Tensor, rs_sqrt: Tensor) -> Tensor:
         """rs dG/drs, Eh per electron."""
         return self.energy_and_slope(rs, rs_sqrt)[1]

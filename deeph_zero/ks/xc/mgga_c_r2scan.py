@@ -18,13 +18,18 @@ from deeph_zero.ks.xc.mgga_c_scan import (
     B2C,
     B3C,
     CORRELATION_SWITCH,
+    assemble_correlation,
     beta_of_rs,
+    gradient_bracket,
     lda0,
     one_minus_g,
+    scaled_t2_first,
     single_orbital,
+    single_orbital_first,
     spin_factor,
 )
 from deeph_zero.ks.xc.mgga_x_r2scan import DP2, ETA, SmoothSwitch
+from deeph_zero.ks.xc.mgga_x_scan import alpha_and_slopes
 from deeph_zero.ks.xc.mgga_x_tpss import TAU_UNIFORM
 
 SMOOTH_SWITCH = SmoothSwitch(
@@ -95,6 +100,65 @@ def _r2scan_closed_shell(d: ClosedShell) -> Tensor:
     return _r2scan(d, eps, slope, (1.0, 1.0, 1.0))
 
 
+def _shift_first(
+    d: ClosedShell, u: Tensor, eps: tuple[Tensor, Tensor, Tensor], w1: Tensor, p: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dy of eq. (S34) at zeta = 0, its rho d/drho and its derivative by p.
+
+    Args:
+        d: Density variables.
+        u: 1 + B2C sqrt(rs) + B3C rs.
+        eps: Uniform-gas correlation and its first two derivatives by ln rs.
+        w1: exp(-eps / gamma) - 1.
+        p: s^2.
+
+    Returns:
+        Three tensors [ngrids].
+    """
+    odd, even = B2C * d.rs_sqrt, B3C * d.rs
+    inverse = u.reciprocal()
+    u_slope, u_curvature = 0.5 * odd + even, 0.25 * odd + even
+    square = (inverse * inverse).mul_(B1C)
+    lda_slope = u_slope * square
+    lda_curvature = (u_slope * lda_slope).mul_(inverse).mul_(-2).addcmul_(u_curvature, square)
+    factor = SMOOTH_SWITCH.slope_at_one / (27 * GAMMA)
+    energies = (-B1C * inverse).sub_(eps[0])
+    slopes = lda_slope.sub_(eps[1])
+    curvatures = lda_curvature.sub_(eps[2])
+    scale = factor / w1
+    difference = energies.mul_(-45 * ETA).add_(slopes, alpha=20).mul_(scale)
+    by_rs = curvatures.mul_(20).add_(slopes, alpha=-45 * ETA).mul_(scale)
+    by_rs.addcmul_(difference, (1 + w1).div_(w1).mul_(eps[1]), value=1 / GAMMA)
+    squared = (p * p).mul_(-1 / DP2**4)
+    gauss = torch.exp(squared)
+    by_p = squared.mul_(2).add_(1).mul_(gauss).mul_(difference)
+    gauss.mul_(p)
+    by_rho = by_rs.mul_(gauss).mul_(-1 / 3).addcmul_(by_p, p, value=-8 / 3)
+    return difference.mul_(gauss), by_rho, by_p
+
+
+def _first(d: ClosedShell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Energy per volume of a closed shell and its derivatives by rho, sigma and tau."""
+    assert d.sigma is not None
+    p_slope = (d.inverse43 * d.inverse43).mul_(S2_FACTOR)
+    p = p_slope * d.sigma
+    eps = PW92_MOD.para.up_to_curvature(d.rs, d.rs_sqrt)
+    w1 = torch.expm1(eps[0] * (-1 / GAMMA))
+    eps0, by_rs, by_p, u = single_orbital_first(d, p)
+    y, by_rho, by_sigma = scaled_t2_first(d, eps[1], w1)
+    dy, dy_by_rho, dy_by_p = _shift_first(d, u, eps, w1, p)
+    y = y.sub_(dy)
+    inside = y > _Y_FLOOR
+    y = torch.where(inside, y, _Y_FLOOR)
+    by_rho = torch.where(inside, by_rho.sub_(dy_by_rho), 0.0)
+    by_sigma = torch.where(inside, by_sigma.sub_(dy_by_p.mul_(p_slope)), 0.0)
+    slow = gradient_bracket((eps[0], eps[1]), w1, (y, by_rho, by_sigma))
+    single = (eps0, by_rs.mul_(-1 / 3).addcmul_(by_p, p, value=-8 / 3), by_p.mul_(p_slope))
+    alpha, alpha_slopes = alpha_and_slopes(d, ETA)
+    switch = SMOOTH_SWITCH.value_and_slope(alpha)
+    return assemble_correlation(d, slow, single, switch, alpha_slopes)
+
+
 def _r2scan_polarised(d: Polarised) -> Tensor:
     eps, slope = PW92_MOD.polarised(d), PW92_MOD.slope_polarised(d)
     return _r2scan(d, eps, slope, (d.phi, d.d_s, spin_factor(d)))
@@ -108,5 +172,6 @@ COMPONENTS = (
         threshold=1e-15,
         closed_shell=_r2scan_closed_shell,
         polarised=_r2scan_polarised,
+        closed_shell_first=_first,
     ),
 )

@@ -12,12 +12,17 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import exchange_component
+from deeph_zero.ks.xc.density import ClosedShell
 from deeph_zero.ks.xc.gga_x_pbe import MU_GE, S2_FACTOR
 from deeph_zero.ks.xc.lda_x import SLATER
 from deeph_zero.ks.xc.mgga_x_scan import (
     EXCHANGE_SWITCH,
     H0X,
+    K1,
     Switch,
+    alpha_and_slopes,
+    assemble_exchange,
+    blended,
     enhancement_h1x,
     large_gradient_damping,
 )
@@ -57,6 +62,19 @@ class SmoothSwitch:
         right = self.outside.tail(alpha, large)
         return torch.where(negative, left, torch.where(large, right, middle))
 
+    def value_and_slope(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """f and df / d alpha, [ngrids] each, without a graph."""
+        negative = alpha <= 0
+        outside = negative | (alpha > ALPHA_JOIN)
+        value, slope = self.outside.branches(alpha, negative, outside)
+        a = alpha.clamp(0.0, ALPHA_JOIN)
+        middle = torch.full_like(a, self.polynomial[-1])
+        derivative = torch.zeros_like(a)
+        for coefficient in reversed(self.polynomial[:-1]):
+            derivative.mul_(a).add_(middle)
+            middle.mul_(a).add_(coefficient)
+        return torch.where(outside, value, middle), torch.where(outside, slope, derivative)
+
 
 EXCHANGE_SMOOTH_SWITCH = SmoothSwitch(
     EXCHANGE_SWITCH,
@@ -89,4 +107,25 @@ def r2scan_exchange(rho: Tensor, rho13: Tensor, sigma: Tensor | None, tau: Tenso
     return SLATER * rho43 * factor * large_gradient_damping(p)
 
 
-COMPONENTS = (exchange_component("MGGA_X_R2SCAN", 497, "MGGA", r2scan_exchange, threshold=1e-11),)
+def _first(d: ClosedShell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Energy per volume of a closed shell and its derivatives by rho, sigma and tau."""
+    assert d.sigma is not None
+    alpha, alpha_slopes = alpha_and_slopes(d, ETA)
+    p_slope = (d.inverse43 * d.inverse43).mul_(S2_FACTOR)
+    p = p_slope * d.sigma
+    squared = (p * p).mul_(-1 / DP2**4)
+    gauss = torch.exp(squared).mul_(_C_ETA * _C2)
+    x = (gauss + MU_GE).mul_(p)
+    inverse = (K1 + x).reciprocal_()
+    h1x = x.mul_(inverse).mul_(K1).add_(1)
+    by_p = squared.mul_(2).add_(1).mul_(gauss).add_(MU_GE)
+    by_p.mul_(inverse.square_()).mul_(K1**2)
+    enhancement = blended((h1x, by_p, None), EXCHANGE_SMOOTH_SWITCH.value_and_slope(alpha), p)
+    return assemble_exchange(d, enhancement, (p, p_slope), alpha_slopes)
+
+
+COMPONENTS = (
+    exchange_component(
+        "MGGA_X_R2SCAN", 497, "MGGA", r2scan_exchange, threshold=1e-11, first=_first
+    ),
+)
