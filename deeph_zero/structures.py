@@ -17,7 +17,15 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from scipy.spatial import KDTree
 
 from deeph_zero.errors import InputError
+from deeph_zero.files import HDF5_SUFFIXES
 from deeph_zero.molecule import Molecule
+from deeph_zero.sources import (
+    SMILES_PREFIX,
+    WholeFileError,
+    hdf5_frames,
+    npz_frames,
+    smiles_frames,
+)
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 MIN_DISTANCE = 0.1
@@ -57,7 +65,8 @@ def read_structures(
     """Read every frame of every file; a bad frame does not cost the good ones.
 
     Args:
-        paths: Files in any format ASE reads.
+        paths: Files in any format ASE reads, npz arrays, our own HDF5 files, ``.smi`` files, or
+            ``smiles:CCO``.
         charge: Charge of frames without a ``charge=`` of their own; None means 0.
         spin: 2S of frames without a ``spin=`` of their own; None means 0.
 
@@ -67,12 +76,15 @@ def read_structures(
     molecules: list[Molecule] = []
     bad: list[BadFrame] = []
     for path in paths:
-        for frame, item in enumerate(_read_file(Path(path))):
+        for frame, item in enumerate(_read_source(str(path))):
             try:
                 if isinstance(item, InputError):
                     raise item
+                if isinstance(item, Molecule):
+                    molecules.append(_checked(item))
+                    continue
                 molecules.append(_molecule(item, charge or 0, spin or 0, str(path), frame))
-            except _WholeFileError as error:
+            except WholeFileError as error:
                 bad.append(BadFrame(str(path), None, str(error)))
             except InputError as error:
                 bad.append(BadFrame(str(path), frame, str(error)))
@@ -96,27 +108,47 @@ def from_atoms(atoms: ase.Atoms, *, charge: int = 0, spin: int = 0) -> Molecule:
     return _molecule(atoms, charge, spin, "", 0)
 
 
-class _WholeFileError(InputError):
-    """The file as a whole cannot be read."""
+def _checked(molecule: Molecule) -> Molecule:
+    """The checks of a frame for one that is in bohr already."""
+    _check_positions(molecule.coords * BOHR_IN_ANGSTROM, molecule.numbers)
+    return molecule
 
 
-def _read_file(path: Path) -> Iterator[ase.Atoms | InputError]:
+def _read_source(name: str) -> Iterator[ase.Atoms | Molecule | InputError]:
+    """A molecule given by its SMILES, or the frames of a file."""
+    if not name.startswith(SMILES_PREFIX):
+        yield from _read_file(Path(name))
+        return
+    try:
+        yield from smiles_frames(name.removeprefix(SMILES_PREFIX))
+    except WholeFileError as error:
+        yield error
+
+
+def _read_file(path: Path) -> Iterator[ase.Atoms | Molecule | InputError]:
     """Frames in order, an error in the place of each frame that cannot be parsed."""
+    suffix = path.suffix.lower()
     try:
         content = path.read_bytes()
         if not content.strip():
-            yield _WholeFileError("expected a structure, the file is empty; write a molecule to it")
-        elif path.suffix.lower() in _XYZ_SUFFIXES:
+            yield WholeFileError("expected a structure, the file is empty; write a molecule to it")
+        elif suffix in _XYZ_SUFFIXES:
             yield from _read_xyz_text(_decode(content))
+        elif suffix == ".npz":
+            yield from npz_frames(path)
+        elif suffix in HDF5_SUFFIXES:
+            yield from hdf5_frames(path)
+        elif suffix == ".smi":
+            yield from smiles_frames(_decode(content))
         else:
             yield from _read_with_ase(path)
     except FileNotFoundError:
-        yield _WholeFileError("expected a structure file, there is none; check the path")
+        yield WholeFileError("expected a structure file, there is none; check the path")
     except IsADirectoryError:
-        yield _WholeFileError("expected a structure file, this is a folder; name the files in it")
+        yield WholeFileError("expected a structure file, this is a folder; name the files in it")
     except OSError as error:
-        yield _WholeFileError(f"cannot be read ({error.strerror or error}); check the path")
-    except _WholeFileError as error:
+        yield WholeFileError(f"cannot be read ({error.strerror or error}); check the path")
+    except WholeFileError as error:
         yield error
 
 
@@ -126,7 +158,7 @@ def _decode(content: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise _WholeFileError("expected xyz text, the content is binary; check the file")
+        raise WholeFileError("expected text, the content is binary; check the file")
     return text
 
 
@@ -225,7 +257,7 @@ def _read_with_ase(path: Path) -> Iterator[ase.Atoms | InputError]:
     except OSError:
         raise
     except UnknownFileTypeError:
-        raise _WholeFileError(
+        raise WholeFileError(
             "expected a structure file in a format ASE knows; write it as .xyz"
         ) from None
     except Exception as error:  # ASE raises whatever its parsers meet

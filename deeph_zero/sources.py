@@ -1,0 +1,206 @@
+"""Structures that are no coordinate files: npz arrays, our HDF5 files, SMILES."""
+
+import importlib
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+from jaxtyping import Float, Int
+
+from deeph_zero.errors import InputError
+from deeph_zero.molecule import Molecule
+
+SMILES_PREFIX = "smiles:"
+"""A structure argument that starts with it is a molecule, not a file."""
+
+_NUMBERS = ("nuclear_charges", "z", "Z", "numbers", "atomic_numbers", "charges")
+_POSITIONS = ("coords", "R", "positions", "pos")
+_EMBEDDING_SEED = 7
+"""Of the starting conformer; the same SMILES always gives the same geometry."""
+
+
+class WholeFileError(InputError):
+    """The file as a whole cannot be read."""
+
+
+def npz_frames(path: Path) -> Iterator[ase.Atoms]:
+    """Frames of an npz file of the rMD17 or QM9 kind, in ångström.
+
+    Atomic numbers (``nuclear_charges``, ``z``, ``numbers``, ...) are [natm], [n, natm] with zeros
+    behind the last atom, or flat with the number of atoms of each frame in ``N``; positions
+    (``coords``, ``R``, ``positions``, ``pos``) likewise. ``charge`` and ``spin`` (2S) may be there
+    for all frames or for each.
+
+    Args:
+        path: The file.
+
+    Yields:
+        One object per frame, ``info`` with charge and spin where the file has them.
+
+    Raises:
+        WholeFileError: If it is no such file.
+    """
+    data = _npz_arrays(path)
+    numbers = _array(data, _NUMBERS, "atomic numbers")
+    positions = _array(data, _POSITIONS, "positions in angstrom")
+    if not np.issubdtype(numbers.dtype, np.number) or (numbers != np.rint(numbers)).any():
+        raise WholeFileError("expected whole atomic numbers, got others; check the arrays")
+    if not np.issubdtype(positions.dtype, np.number) or positions.shape[-1:] != (3,):
+        raise WholeFileError(
+            f"expected positions of shape [frames, atoms, 3], got {positions.shape}; "
+            "check the arrays"
+        )
+    frames = list(_npz_split(numbers.astype(np.int64), positions.astype(np.float64), data))
+    extra = {
+        key: _per_frame(data[key], key, len(frames)) for key in ("charge", "spin") if key in data
+    }
+    for k, (z, xyz) in enumerate(frames):
+        info = {key: values[k] for key, values in extra.items()}
+        yield ase.Atoms(numbers=z, positions=xyz, info=info)
+
+
+def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            wanted = {*_NUMBERS, *_POSITIONS, "N", "charge", "spin"}
+            return {key: archive[key] for key in archive.files if key in wanted}
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise WholeFileError(
+            f"expected arrays of numbers in npz, cannot read it ({lines[0][:80]}); write it with "
+            "numpy.savez, without objects"
+        ) from None
+
+
+def _array(data: Mapping[str, np.ndarray], names: tuple[str, ...], what: str) -> np.ndarray:
+    for name in names:
+        if name in data:
+            return data[name]
+    raise WholeFileError(
+        f"expected {what} under one of the keys {', '.join(names)}, got none of them; rename yours"
+    )
+
+
+def _npz_split(
+    numbers: Int[np.ndarray, "..."], positions: Float[np.ndarray, "... 3"], data: Mapping[str, Any]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frame by frame (numbers, positions), whatever way they are stacked."""
+    if positions.ndim == 2 and "N" in data:
+        ends = np.cumsum(np.atleast_1d(data["N"]).astype(np.int64))
+        if len(ends) == 0 or ends[-1] != len(positions) or numbers.shape != (len(positions),):
+            raise WholeFileError(
+                f"expected N to add up to the {len(positions)} positions and atomic numbers; "
+                "check the arrays"
+            )
+        yield from zip(np.split(numbers, ends[:-1]), np.split(positions, ends[:-1]), strict=True)
+        return
+    if positions.ndim == 2:
+        positions = positions[None]
+    if positions.ndim != 3 or numbers.shape not in (positions.shape[:2], positions.shape[1:2]):
+        raise WholeFileError(
+            f"expected atomic numbers of shape {positions.shape[1:2]} or {positions.shape[:2]} "
+            f"beside these positions, got {numbers.shape}; check the arrays"
+        )
+    for k, xyz in enumerate(positions):
+        z = numbers if numbers.ndim == 1 else numbers[k]
+        last = int(np.flatnonzero(z)[-1]) + 1 if z.any() else 0  # zeros behind fill the array up
+        yield z[:last], xyz[:last]
+
+
+def _per_frame(values: np.ndarray, key: str, n_frames: int) -> list[Any]:
+    flat = np.asarray(values).reshape(-1)
+    if len(flat) not in (1, n_frames):
+        raise WholeFileError(
+            f"expected one {key} or {n_frames} of them, got {len(flat)}; check the arrays"
+        )
+    return flat.tolist() * (n_frames if len(flat) == 1 else 1)
+
+
+def hdf5_frames(path: Path) -> Iterator[Molecule]:
+    """Structures of a file of ``deeph-zero label`` or ``predict``; bohr, as they were computed.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The molecules.
+
+    Raises:
+        WholeFileError: If it is no such file.
+    """
+    from deeph_zero.train.labels import LabelStore
+
+    try:
+        yield from LabelStore([path]).molecules
+    except InputError as error:
+        raise WholeFileError(str(error).removeprefix(f"{path}: ")) from None
+
+
+def smiles_frames(text: str) -> Iterator[ase.Atoms | InputError]:
+    """One force-field geometry per SMILES: one a line, a name may follow, # begins a comment line.
+
+    Args:
+        text: Content of a ``.smi`` file, or one SMILES.
+
+    Yields:
+        The molecule with hydrogens, ``info`` with charge and spin as the SMILES states them; an
+        error in the place of one that cannot be built.
+
+    Raises:
+        WholeFileError: If RDKit is not installed.
+    """
+    for line in text.splitlines():
+        # only at the start: inside a SMILES it is a triple bond
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                yield _embed(line.split()[0])
+            except WholeFileError:
+                raise
+            except InputError as error:
+                yield error
+
+
+def _rdkit() -> tuple[Any, Any, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            chem, all_chem, log = (
+                importlib.import_module(name)
+                for name in ("rdkit.Chem", "rdkit.Chem.AllChem", "rdkit.RDLogger")
+            )
+    except ImportError:
+        raise WholeFileError(
+            "SMILES need RDKit, which is not installed; run pip install 'deeph-zero[smiles]'"
+        ) from None
+    log.DisableLog("rdApp.*")
+    return chem, all_chem, log
+
+
+def _embed(smiles: str) -> ase.Atoms:
+    """Hydrogens, a conformer, and its MMFF (or UFF) minimum."""
+    chem, all_chem, _ = _rdkit()
+    mol = chem.MolFromSmiles(smiles)
+    if mol is None:
+        raise InputError(f"expected a SMILES, got {smiles!r}; correct it")
+    mol = chem.AddHs(mol)
+    if mol.GetNumAtoms() == 0:
+        raise InputError("expected a molecule, got no atoms; leave the line out")
+    if all_chem.EmbedMolecule(mol, randomSeed=_EMBEDDING_SEED) != 0:
+        random = {"randomSeed": _EMBEDDING_SEED, "useRandomCoords": True}
+        if all_chem.EmbedMolecule(mol, **random) != 0:
+            raise InputError(f"RDKit finds no geometry for {smiles!r}; give coordinates instead")
+    optimise = all_chem.UFFOptimizeMolecule
+    if all_chem.MMFFHasAllMoleculeParams(mol):
+        optimise = all_chem.MMFFOptimizeMolecule
+    if mol.GetNumAtoms() > 1:
+        optimise(mol, maxIters=2000)
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+    return ase.Atoms(
+        numbers=[atom.GetAtomicNum() for atom in mol.GetAtoms()],
+        positions=mol.GetConformer().GetPositions(),
+        info={"charge": chem.GetFormalCharge(mol), "spin": radicals},
+    )

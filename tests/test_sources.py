@@ -1,0 +1,154 @@
+"""npz arrays, our HDF5 files, SMILES and ASE's own formats as structures."""
+
+import importlib.util
+import sys
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.db import connect
+
+from deeph_zero.files import PredictionWriter
+from deeph_zero.structures import read_structures
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+Z = np.array([8, 1, 1])
+XYZ = np.array([[0, 0, 0.1], [0, 0.76, 0.58], [0.05, -0.74, 0.61]])
+TWO = np.stack([XYZ, XYZ * 1.01])
+HAS_RDKIT = importlib.util.find_spec("rdkit") is not None
+
+
+def save(tmp_path, **arrays):
+    path = tmp_path / "frames.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"nuclear_charges": Z.astype(np.uint8), "coords": TWO, "energies": np.zeros(2)},
+        {"z": Z, "R": TWO, "E": np.zeros((2, 1))},
+        {"numbers": np.stack([Z, Z]), "positions": TWO.astype(np.float32)},
+        {
+            "charges": np.pad(np.stack([Z, Z]), [(0, 0), (0, 4)]),
+            "positions": np.pad(TWO, [(0, 0), (0, 4), (0, 0)]),
+        },
+        {"Z": np.concatenate([Z, Z]), "R": TWO.reshape(-1, 3), "N": np.array([3, 3])},
+    ],
+    ids=["rMD17", "MD17", "per frame", "QM9 padded", "QM9 flat"],
+)
+def test_npz_of_each_kind(tmp_path, arrays):
+    molecules, bad = read_structures([save(tmp_path, **arrays)])
+    assert bad == []
+    assert [m.frame for m in molecules] == [0, 1]
+    for molecule, xyz in zip(molecules, TWO, strict=True):
+        assert molecule.numbers.tolist() == [8, 1, 1]
+        np.testing.assert_allclose(molecule.coords, xyz / BOHR_IN_ANGSTROM, rtol=2e-7)
+
+
+def test_one_frame_and_molecules_of_different_size(tmp_path):
+    (one,), _ = read_structures([save(tmp_path, z=Z, R=XYZ)])
+    np.testing.assert_allclose(one.coords, XYZ / BOHR_IN_ANGSTROM)
+    flat = {"Z": [8, 1, 1, 2], "R": np.vstack([XYZ, np.zeros((1, 3))]), "N": [3, 1]}
+    molecules, bad = read_structures([save(tmp_path, **flat)])
+    assert bad == []
+    assert [m.numbers.tolist() for m in molecules] == [[8, 1, 1], [2]]
+
+
+def test_charge_and_spin_of_npz(tmp_path):
+    molecules, bad = read_structures([save(tmp_path, z=Z, R=TWO, charge=[0, 1], spin=[0, 1.0])])
+    assert bad == []
+    assert [(m.charge, m.spin) for m in molecules] == [(0, 0), (1, 1)]
+    molecules, _ = read_structures([save(tmp_path, z=Z, R=TWO, charge=-1)], spin=1)
+    assert [(m.charge, m.spin) for m in molecules] == [(-1, 1), (-1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"R": TWO}, "expected atomic numbers under one of the keys nuclear_charges, z"),
+        ({"z": Z}, "expected positions in angstrom under one of the keys coords, R"),
+        ({"z": Z[:2], "R": TWO}, "got (2,)"),
+        ({"z": Z, "R": TWO[..., :2]}, "got (2, 3, 2)"),
+        ({"z": Z + 0.5, "R": TWO}, "whole atomic numbers"),
+        ({"z": np.array(["O", "H", "H"]), "R": TWO}, "whole atomic numbers"),
+        ({"z": np.array([1, None], dtype=object), "R": TWO}, "cannot read it"),
+        ({"z": Z, "R": TWO, "charge": [0, 0, 0]}, "expected one charge or 2 of them, got 3"),
+        ({"z": Z, "R": TWO.reshape(-1, 3), "N": [3, 4]}, "expected N to add up to the 6"),
+        ({"z": Z, "R": np.where(TWO > 0.7, np.nan, TWO)}, "finite coordinates"),
+        ({"z": Z, "R": TWO, "spin": 0.5}, "spin= with a whole number"),
+    ],
+)
+def test_wrong_arrays_are_one_line(tmp_path, arrays, words):
+    molecules, bad = read_structures([save(tmp_path, **arrays)])
+    assert molecules == []
+    assert words in str(bad[0])
+    assert len(str(bad[0]).splitlines()) == 1
+
+
+def test_npz_that_is_none(tmp_path):
+    path = tmp_path / "text.npz"
+    path.write_text("no zip")
+    assert "cannot read it" in str(read_structures([path])[1][0])
+
+
+def test_formats_of_ase(tmp_path):
+    frames = [Atoms(Z, xyz, info={"charge": 1, "spin": 1}) for xyz in TWO]
+    ase.io.write(tmp_path / "md.traj", frames)
+    with connect(tmp_path / "set.db") as database:
+        for frame in frames:
+            database.write(frame)
+    ase.io.write(tmp_path / "one.pdb", frames[0])
+    for name, count, places in (("md.traj", 2, 12), ("set.db", 2, 12), ("one.pdb", 1, 3)):
+        molecules, bad = read_structures([tmp_path / name], charge=1, spin=1)
+        assert bad == [], name
+        assert len(molecules) == count
+        for molecule, xyz in zip(molecules, TWO, strict=False):
+            assert (molecule.charge, molecule.spin) == (1, 1)
+            np.testing.assert_allclose(
+                molecule.coords, xyz / BOHR_IN_ANGSTROM, atol=10.0**-places, rtol=0
+            )
+
+
+def test_hdf5_files_are_structures_in_bohr(tmp_path):
+    path = tmp_path / "labels.h5"
+    coords = XYZ / BOHR_IN_ANGSTROM
+    matrix = np.eye(7)
+    arrays = {"numbers": Z, "positions": coords, "fock": matrix, "density": matrix,
+              "mo_energy": np.arange(7.0), "mo_occ": np.zeros(7)}  # fmt: skip
+    facts = {"energy": -75.0, "charge": 1, "spin": 1, "xc": "pbe", "basis": "sto-3g"}
+    with PredictionWriter(path) as writer:
+        writer.write(arrays, facts)
+        writer.write(arrays | {"positions": coords * 0}, facts)
+    molecules, bad = read_structures([path])
+    assert np.array_equal(molecules[0].coords, coords)
+    assert (molecules[0].charge, molecules[0].spin, molecules[0].frame) == (1, 1, 0)
+    assert [(b.frame, "on one point" in b.error) for b in bad] == [(1, True)]
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    assert "cannot read it" in str(read_structures([path])[1][0])
+
+
+def test_smiles_without_rdkit(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    path = tmp_path / "set.smi"
+    path.write_text("CCO\n")
+    for source in (path, "smiles:CCO"):
+        molecules, bad = read_structures([source])
+        assert molecules == []
+        assert "pip install 'deeph-zero[smiles]'" in str(bad[0])
+
+
+@pytest.mark.skipif(not HAS_RDKIT, reason="needs the smiles extra")
+def test_smiles(tmp_path):
+    path = tmp_path / "set.smi"
+    path.write_text("# ours\nCCO ethanol\n\nC#N\n[NH4+]\n[CH3]\nC(C\n[H][H]\n")
+    molecules, bad = read_structures([path])
+    assert [(b.frame, "expected a SMILES" in b.error) for b in bad] == [(4, True)]
+    assert [len(m.numbers) for m in molecules] == [9, 3, 5, 4, 2]
+    assert [(m.charge, m.spin) for m in molecules] == [(0, 0), (0, 0), (1, 0), (0, 1), (0, 0)]
+    ethanol, again = molecules[0], read_structures(["smiles:CCO"])[0][0]
+    assert np.array_equal(ethanol.coords, again.coords)
+    bond = np.linalg.norm(ethanol.coords[1] - ethanol.coords[2]) * BOHR_IN_ANGSTROM
+    assert 1.38 < bond < 1.46  # C-O of a force field, angstrom
