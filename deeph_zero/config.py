@@ -277,6 +277,19 @@ class PredictConfig(Settings):
     spin: int = Field(default=0, ge=0, le=100, description="2S of frames that state none.")
 
 
+class EvaluateConfig(Settings):
+    """A model's errors; charge and spin are defaults as in :class:`MethodConfig`."""
+
+    runtime: RuntimeConfig = RuntimeConfig()
+    scf: bool = Field(
+        default=True, description="Count the SCF iterations that the prediction saves."
+    )
+    conv_tol: float = Field(default=1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
+    max_cycle: int = Field(default=100, ge=1, le=10_000, description="SCF iterations at most.")
+    charge: int = Field(default=0, ge=-100, le=100, description="Charge of frames that state none.")
+    spin: int = Field(default=0, ge=0, le=100, description="2S of frames that state none.")
+
+
 class LabelConfig(Settings):
     """Converged reference data from this package's own SCF."""
 

@@ -17,12 +17,19 @@ import numpy as np
 
 from deeph_zero.errors import ComputationError, InputError
 
-Kind = Literal["run", "file"]
-"""What an output is: a run folder, or one HDF5 file with its JSON beside it."""
+Kind = Literal["run", "file", "json"]
+"""What an output is: a run folder, one HDF5 file with its JSON beside it, or a JSON file."""
 
 RUN_MARKS = ("model.json", "model.safetensors", "summary.json", "checkpoints")
 """A folder with one of these is a run of ours."""
-RUN_FILES = (*RUN_MARKS, "config.json", "metrics.csv", "predictions.h5", "report.html")
+RUN_FILES = (
+    *RUN_MARKS,
+    "config.json",
+    "config.toml",
+    "metrics.csv",
+    "predictions.h5",
+    "report.html",
+)
 """What ``--overwrite`` may remove from a run; anything else in the folder stays."""
 HDF5_SUFFIXES = (".h5", ".hdf5")
 LOCK_NAME = ".lock"
@@ -57,7 +64,10 @@ def check_output(
         raise InputError("--resume and --overwrite exclude each other; give one of them")
     _refuse_inputs(path, kind, inputs)
     try:
-        _check_run(path, resume, overwrite) if kind == "run" else _check_file(path, overwrite)
+        if kind == "run":
+            _check_run(path, resume, overwrite)
+        else:
+            _check_file(path, overwrite, HDF5_SUFFIXES if kind == "file" else (".json",))
         _check_writable(path)
     except OSError as error:
         raise InputError(_cannot("use", path, error) + "; choose another -o") from None
@@ -136,10 +146,10 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(f"{path} exists and is not empty; use --resume or --overwrite")
 
 
-def _check_file(path: Path, overwrite: bool) -> None:
-    if path.suffix.lower() not in HDF5_SUFFIXES:
-        raise InputError(f"-o {path}: expected a name ending in .h5; choose another -o")
-    for part in (path, json_beside(path)):
+def _check_file(path: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"-o {path}: expected a name ending in {suffixes[0]}; choose another -o")
+    for part in dict.fromkeys((path, json_beside(path))):
         if part.is_dir():
             raise InputError(f"{part}: expected a file, this is a folder; choose another -o")
         if part.exists() and part.stat().st_size and not overwrite:

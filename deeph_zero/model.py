@@ -156,6 +156,25 @@ class Model:
             coupled=coupled,
         )[0]
 
+    def predict_layer(
+        self, molecule: Molecule, *, certificate: bool = True, coupled: bool = True
+    ) -> tuple[Prediction, KohnSham]:
+        """The prediction, and the Kohn-Sham layer it was made with for further work.
+
+        Args:
+            molecule: The structure.
+            certificate: As in :meth:`predict`.
+            coupled: As in :meth:`predict`.
+
+        Returns:
+            Prediction and layer; the layer's counter holds the builds spent.
+
+        Raises:
+            InputError: As :meth:`predict`.
+            ComputationError: As :meth:`predict`.
+        """
+        return self._predict(molecule, self.method, certificate=certificate, coupled=coupled)
+
     def guess(self, mf: Any) -> np.ndarray:
         """Starting density for ``mf.kernel(dm0=...)``; costs one Fock build (network inputs).
 

@@ -184,6 +184,23 @@ class LabelStore:
         best = int(distance.argmin())
         return self._by_kind[kind][best] if distance[best] <= SAME_POSITION else None
 
+    def require(self, index: int, wanted: LabelMethod) -> None:
+        """Stop at a label of another method.
+
+        Args:
+            index: Position, from 0.
+            wanted: What it must have been made with.
+
+        Raises:
+            InputError: If it was made with something else.
+        """
+        different = self.method(index).differences(wanted)
+        if different:
+            raise InputError(
+                f"{self.place(index)}: expected a label of the same method, got "
+                f"{' and '.join(different)}; label the structures again or change the settings"
+            )
+
     def read(self, index: int, wanted: LabelMethod | None = None) -> Label:
         """Label ``index``.
 
@@ -197,19 +214,16 @@ class LabelStore:
         Raises:
             InputError: If it was made with another method, or is damaged.
         """
-        entry = self._entries[index]
         if wanted is not None:
-            different = entry.method.differences(wanted)
-            if different:
-                raise InputError(
-                    f"{entry.place}: expected a label of the same method, got "
-                    f"{' and '.join(different)}; label the structures again or change the settings"
-                )
-        return _read(entry)
+            self.require(index, wanted)
+        return _read(self._entries[index])
 
 
 def label_for(
-    store: LabelStore, molecule: Molecule, wanted: LabelMethod, shape: Sequence[int]
+    store: LabelStore,
+    molecule: Molecule,
+    wanted: LabelMethod,
+    shape: Sequence[int] | None = None,
 ) -> Label | None:
     """The label of a geometry that is made ready for training.
 
@@ -217,7 +231,7 @@ def label_for(
         store: The labels there are.
         molecule: The structure.
         wanted: What it must have been made with.
-        shape: Shape of the geometry's Fock matrix, [nao, nao] or [2, nao, nao].
+        shape: Shape of the geometry's Fock matrix, [nao, nao] or [2, nao, nao], where known.
 
     Returns:
         The label, or None if there is none for this structure.
@@ -229,7 +243,7 @@ def label_for(
     if index is None:
         return None
     label = store.read(index, wanted)
-    if tuple(label.fock.shape) != tuple(shape):
+    if shape is not None and tuple(label.fock.shape) != tuple(shape):
         raise InputError(
             f"{store.place(index)}: expected a label of shape {tuple(shape)}, got "
             f"{tuple(label.fock.shape)}; label with the same --unrestricted and --break-symmetry"
@@ -240,6 +254,37 @@ def label_for(
             "label it again with a larger --max-cycle or leave it out"
         )
     return label
+
+
+def check_labels(store: LabelStore, molecules: Sequence[Molecule], method: MethodConfig) -> int:
+    """See before any work whether the labels of some structures were made with a method.
+
+    Args:
+        store: The labels there are.
+        molecules: The structures.
+        method: What the labels must have been made with.
+
+    Returns:
+        How many of the structures have a label.
+
+    Raises:
+        InputError: If one was made with another method.
+    """
+    from deeph_zero.integrals.mole import auxbasis_name, build_mole
+
+    found, wanted = 0, {}
+    for molecule in molecules:
+        index = store.index(molecule)
+        if index is None:
+            continue
+        kind = _kind(molecule)
+        if kind not in wanted:
+            mol = build_mole(molecule, basis=method.basis)
+            fitting = auxbasis_name(mol, method.xc, method.auxbasis) if method.density_fit else None
+            wanted[kind] = wanted_method(method, fitting)
+        store.require(index, wanted[kind])
+        found += 1
+    return found
 
 
 def _kind(molecule: Molecule) -> tuple[bytes, int, int]:

@@ -1,0 +1,107 @@
+"""``deeph-zero evaluate``: the error table of a model against reference data."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from deeph_zero.cli.options import (
+    Invocation,
+    common_options,
+    given,
+    max_time_option,
+    overwrite_option,
+    runtime_values,
+    setting,
+)
+from deeph_zero.config import EvaluateConfig
+
+
+@click.command()
+@click.argument("model", type=str)
+@click.argument("labels", nargs=-1, required=True, metavar="LABELS...", type=str)
+@click.option(
+    "-o", "--output", type=str, default=None, metavar="PATH", help="JSON file of the evaluation."
+)
+@click.option(
+    "--scf/--no-scf", default=None, help=str(EvaluateConfig.model_fields["scf"].description)
+)
+@setting(EvaluateConfig, "conv_tol", metavar="TOL")
+@setting(EvaluateConfig, "max_cycle", metavar="N")
+@setting(EvaluateConfig, "charge", metavar="N")
+@setting(EvaluateConfig, "spin", metavar="2S")
+@max_time_option
+@overwrite_option
+@common_options
+@click.pass_obj
+def evaluate(invocation: Invocation, **options: Any) -> int:
+    """Compare MODEL with LABELS, files that `deeph-zero label` wrote.
+
+    Structure files are labelled on the way. Prints and saves errors of the Fock matrix by block,
+    of the rebuilt one, of orbital energies, energy, dipole moment and occupied space, and the SCF
+    iterations that the prediction saves.
+
+    \b
+    Example:
+      deeph-zero evaluate water_run/ labels.h5
+      deeph-zero evaluate water_run/ frames.xyz --json -o evaluation.json
+    """  # noqa: D301  (\b is click's mark)
+    config = EvaluateConfig.parse(
+        given(options, ("scf", "conv_tol", "max_cycle", "charge", "spin"))
+        | {"runtime": runtime_values(options, invocation.started)}
+    )
+    out = Path(options["output"]) if options["output"] else default_evaluation(options["labels"])
+    return _evaluate(config, out, options, invocation.command)
+
+
+def default_evaluation(labels: tuple[str, ...]) -> Path:
+    """``./<stem>_eval.json`` of the first file."""
+    name = Path(labels[0]).name
+    return Path((name.split(".")[0] or "out") + "_eval.json")
+
+
+def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], command: str) -> int:
+    from deeph_zero import runtime
+    from deeph_zero.cli import checks, show
+    from deeph_zero.cli.show_errors import show_errors
+    from deeph_zero.files import HDF5_SUFFIXES, check_output, claim_output
+    from deeph_zero.model import load
+    from deeph_zero.predict.evaluate import run_evaluate
+    from deeph_zero.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.train.labels import LabelStore
+
+    place = {
+        "kind": "json",
+        "overwrite": options["overwrite"],
+        "inputs": [*options["labels"], options["model"]],
+    }
+    check_output(out, **place)
+    configure_logging(config.runtime.verbose)
+    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    settings = runtime.setup(config.runtime)
+    model = load(options["model"], device=settings.device)
+    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
+    molecules, bad = checks.read_and_check(options["labels"], method, elements=model.elements)
+    files = [name for name in options["labels"] if Path(name).suffix.lower() in HDF5_SUFFIXES]
+    with claim_output(out, **place), show.keeping(out):
+        result = run_evaluate(
+            model,
+            molecules,
+            [b.as_dict() for b in bad],
+            out,
+            config,
+            labels=LabelStore(files) if files else None,
+            settings=settings,
+            reporter=reporter,
+            command=command,
+        )
+    show_errors(result, reporter, as_json=options["as_json"], out=out)
+    _require_success(result, out, len(molecules))
+    return 0
+
+
+def _require_success(result: dict[str, Any], out: Path, asked: int) -> None:
+    from deeph_zero.cli import show
+
+    cure = "; run it again with more --max-time" if result["stopped_by"] == "max_time" else ""
+    show.require_success(result, out=out, asked=asked, cure=cure)

@@ -1,0 +1,106 @@
+"""The error table of an evaluation, as people read it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from deeph_zero.cli.show import MAX_ROWS
+from deeph_zero.files import to_json
+from deeph_zero.reporting import Reporter
+
+# path in ``errors``, words, unit
+_LINES = (
+    ("fock mae", "H, all elements", "uEh"),
+    ("fock blocks occ-occ", "H, occ-occ", "uEh"),
+    ("fock blocks occ-virt", "H, occ-virt", "uEh"),
+    ("fock blocks virt-virt", "H, virt-virt", "uEh"),
+    ("rebuilt mae", "H~ = F[P(H)], all elements", "uEh"),
+    ("rebuilt blocks occ-occ", "H~, occ-occ", "uEh"),
+    ("rebuilt blocks occ-virt", "H~, occ-virt", "uEh"),
+    ("rebuilt blocks virt-virt", "H~, virt-virt", "uEh"),
+    ("fock occupied_energy_mae", "occupied orbital energies of H", "uEh"),
+    ("rebuilt occupied_energy_mae", "occupied orbital energies of H~", "uEh"),
+    ("rebuilt mo_energy_mae", "all orbital energies of H~", "uEh"),
+    ("rebuilt homo_mae", "HOMO of H~", "uEh"),
+    ("rebuilt lumo_mae", "LUMO of H~", "uEh"),
+    ("rebuilt gap_mae", "gap of H~", "uEh"),
+    ("energy_error", "energy E[P(H)]", "uEh"),
+    ("dipole_error", "dipole moment", "mD"),
+    ("subspace_distance", "occupied space (rms sine)", "1e-3"),
+)
+_SCALE = {"uEh": 1e6, "mD": 1e3, "1e-3": 1e3}
+
+
+def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool, out: Path) -> None:
+    """Print an evaluation.
+
+    Args:
+        result: As in the JSON file.
+        reporter: Where people read.
+        as_json: Print the evaluation itself on standard output.
+        out: The JSON file.
+    """
+    if as_json:
+        click.echo(to_json(result))
+        return
+    errors = result["errors"]
+    if errors:
+        count = result["n_structures"]
+        title = f"{result['xc']}/{result['basis']}: errors over {count} structures"
+        reporter.table(title, ("quantity", "unit", "mean", "rms", "max"), list(_table(errors)))
+        for name, heading in (("elements", "atoms"), ("shells", "orbitals")):
+            rows = [[key, *_numbers(entry, 1e6)] for key, entry in errors["fock"][name].items()]
+            reporter.table("", (f"H by {heading}, uEh", "mean", "rms", "max"), rows)
+        reporter.table("", *_structures(result["structures"][:MAX_ROWS]))
+        if count > MAX_ROWS:
+            reporter.message(f"... and {count - MAX_ROWS} more in {out}")
+        if "scf" in errors:
+            scf = errors["scf"]
+            reporter.message(
+                f"SCF to {result['conv_tol']:g} Eh: {scf['builds_minao']} Fock builds from minao, "
+                f"{scf['builds_model']} from the model with F0 counted: {scf['saved']:.0%} saved"
+            )
+    reason = f", stopped by: {result['stopped_by']}" if result["stopped_by"] else ""
+    reporter.message(f"{result['fock_builds']} Fock builds, {result['wall_time_s']:.1f} s{reason}")
+    reporter.message(f"written: {out}")
+
+
+def _table(errors: Mapping[str, Any]) -> Iterator[list[str]]:
+    for path, words, unit in _LINES:
+        entry: Any = errors
+        for key in path.split(" "):
+            entry = entry[key]
+        yield [words, unit, *_numbers(entry, _SCALE[unit])]
+
+
+def _numbers(entry: Mapping[str, float | None], scale: float) -> list[str]:
+    values = (entry["mean"], entry["rms"], entry["max"])
+    return ["-" if value is None else _short(value * scale) for value in values]
+
+
+def _short(value: float) -> str:
+    """Three significant digits, without an exponent where that is readable."""
+    return f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
+
+
+def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """One line per structure."""
+    head = ["structure", "H / uEh", "H~ / uEh", "energy / uEh", "dipole / mD", "space / 1e-3"]
+    with_scf = all("scf" in row for row in rows)
+    cells = []
+    for row in rows:
+        name = f"{Path(row['file']).name}:{row['frame']}"
+        values = (
+            1e6 * row["fock"]["mae"],
+            1e6 * row["rebuilt"]["mae"],
+            1e6 * row["energy_error"],
+            1e3 * row["dipole_error"],
+            1e3 * row["subspace_distance"],
+        )
+        line = [name, *(_short(value) for value in values)]
+        if with_scf:
+            line.append(f"{row['scf']['builds_model']}/{row['scf']['builds_minao']}")
+        cells.append(line)
+    return [*head, *(["builds"] if with_scf else [])], cells

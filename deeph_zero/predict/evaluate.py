@@ -1,0 +1,194 @@
+"""``deeph-zero evaluate``: a model's errors against reference data, structure by structure."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deeph_zero.config import EvaluateConfig
+from deeph_zero.errors import ComputationError
+from deeph_zero.files import write_json
+from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.scf import SCFResult
+from deeph_zero.model import Model
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.batch import check_finite
+from deeph_zero.predict.compare import compare
+from deeph_zero.predict.record import failure, summary
+from deeph_zero.reporting import Reporter
+from deeph_zero.runtime import Runtime, interruptible
+from deeph_zero.train.labels import Label, LabelStore, check_labels, label_for, wanted_method
+
+
+def run_evaluate(
+    model: Model,
+    molecules: Sequence[Molecule],
+    failed: list[dict[str, Any]],
+    out: Path | None,
+    config: EvaluateConfig,
+    *,
+    labels: LabelStore | None,
+    settings: Runtime,
+    reporter: Reporter,
+    command: str,
+) -> dict[str, Any]:
+    """Compare a model with converged reference values.
+
+    Per structure: one build for the inputs (F0), one for the prediction, one response build for
+    its error estimate, and with ``config.scf`` two SCFs, from the atomic densities (minao) and
+    from the prediction.
+
+    Args:
+        model: The model.
+        molecules: Structures.
+        failed: Frames that could not be read ({file, frame, error}).
+        out: JSON file to write; None writes none.
+        config: SCF settings.
+        labels: Reference values; a structure without one gets this package's own SCF.
+        settings: Device, threads, seed, deadline.
+        reporter: Progress and warnings.
+        command: Command line, for the record.
+
+    Returns:
+        The evaluation, as written: ``errors`` (over all structures) and ``structures``.
+
+    Raises:
+        InputError: If a label was made with another method.
+        ComputationError: If the file cannot be written.
+        KeyboardInterrupt: After Ctrl-C, with the file written for what was done.
+    """
+    started = time.monotonic()
+    if labels is not None:
+        check_labels(labels, molecules, model.method)
+    rows: list[dict[str, Any]] = []
+    failed, stopped_by = list(failed), None
+    with interruptible() as interrupt:
+        with reporter.task("evaluate", len(molecules)) as task:
+            for molecule in molecules:
+                if interrupt.requested or settings.deadline.expired():
+                    stopped_by = "interrupt" if interrupt.requested else "max_time"
+                    break
+                try:
+                    rows.append(_evaluate(model, molecule, labels, config))
+                except KeyboardInterrupt:  # the second one: give this structure up
+                    stopped_by = "interrupt"
+                    break
+                except Exception as error:
+                    # one structure must not end the evaluation, whatever it meets
+                    failed.append(failure(molecule, error))
+                    reporter.warning(place(molecule) + failed[-1]["error"])
+                task.advance()
+        result = summary(
+            command=command,
+            method=model.method,
+            auxbasis=model.meta.get("auxbasis"),
+            runtime=settings,
+            started=started,
+            structures=rows,
+            failed=failed,
+            stopped_by=stopped_by,
+            fock_builds=sum(row["fock_builds"] for row in rows),
+        )
+        result["conv_tol"] = config.conv_tol
+        result["errors"] = aggregate(rows)
+        if out is not None:
+            write_json(out, result)
+    if stopped_by == "interrupt":
+        raise KeyboardInterrupt
+    return result
+
+
+def _evaluate(
+    model: Model, molecule: Molecule, labels: LabelStore | None, config: EvaluateConfig
+) -> dict[str, Any]:
+    """One row of the table."""
+    prediction, ks = model.predict_layer(molecule)
+    label = None
+    if labels is not None:
+        wanted = wanted_method(model.method, ks.info.auxbasis)
+        label = label_for(labels, molecule, wanted, prediction.fock.shape)
+    assert prediction.energy is not None
+    assert prediction.certificate is not None
+    check_finite(prediction.energy, "energy")
+    reference = _scf(ks, None, config) if config.scf or label is None else None
+    if label is None:
+        assert reference is not None
+        label = _as_label(reference)
+    shells = shell_ls(build_mole(molecule, basis=model.method.basis))
+    row: dict[str, Any] = {
+        "file": molecule.file,
+        "frame": molecule.frame,
+        "energy": prediction.energy,
+        "reference_energy": label.energy,
+        "energy_error_estimate": prediction.certificate.energy_error_estimate,
+        "orbital_gradient_rms": prediction.certificate.orbital_gradient_rms,
+        **compare(prediction, label, ks, shells),
+    }
+    if config.scf:
+        assert reference is not None
+        row["scf"] = _saved(reference, _scf(ks, prediction.dm.to(ks.data.ovlp.device), config))
+    row["fock_builds"] = ks.fock_builds
+    row["converged"] = True
+    return row
+
+
+def _as_label(done: SCFResult) -> Label:
+    names = ("fock", "dm", "mo_energy", "mo_occ")
+    return Label(**{name: getattr(done, name).cpu() for name in names}, energy=done.energy)
+
+
+def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig) -> SCFResult:
+    result = ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle)
+    if not result.converged:
+        raise ComputationError(
+            f"the reference SCF did not converge in {result.iterations} cycles; use a larger "
+            "--max-cycle"
+        )
+    return result
+
+
+def _saved(cold: SCFResult, warm: SCFResult) -> dict[str, Any]:
+    """Builds with and without the model, the one of its inputs (F0) counted."""
+    builds = 1 + warm.fock_builds
+    return {
+        "builds_minao": cold.fock_builds,
+        "builds_model": builds,
+        "iterations_minao": cold.iterations,
+        "iterations_model": warm.iterations,
+        "saved": 1.0 - builds / cold.fock_builds,
+    }
+
+
+def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean absolute value, root mean square and largest absolute value of every number.
+
+    Args:
+        rows: Entries of ``structures``.
+
+    Returns:
+        The same nesting as a row, {mean, rms, max} in the place of each error. A structure counts
+        once whatever its size; ``scf`` holds sums of builds and the part saved in all.
+    """
+    if not rows:
+        return {}
+    names = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt")
+    out: dict[str, Any] = {name: _pool([row[name] for row in rows]) for name in names}
+    counted = [row["scf"] for row in rows if "scf" in row]
+    if counted:
+        cold = sum(entry["builds_minao"] for entry in counted)
+        warm = sum(entry["builds_model"] for entry in counted)
+        out["scf"] = {"builds_minao": cold, "builds_model": warm, "saved": 1.0 - warm / cold}
+    return out
+
+
+def _pool(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: _pool([value[key] for value in values if key in value]) for key in keys}
+    numbers = [abs(value) for value in values if value is not None]
+    if not numbers:
+        return {"mean": None, "rms": None, "max": None}
+    square = sum(x * x for x in numbers) / len(numbers)
+    return {"mean": sum(numbers) / len(numbers), "rms": square**0.5, "max": max(numbers)}
