@@ -1,7 +1,7 @@
 """``deeph-zero evaluate``: a model's errors against reference data, structure by structure."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import check_finite
 from deeph_zero.predict.compare import compare
 from deeph_zero.predict.record import failure, summary
-from deeph_zero.reporting import Reporter
+from deeph_zero.reporting import Reporter, Task
 from deeph_zero.runtime import Runtime, interruptible
 from deeph_zero.train.labels import Label, LabelStore, check_labels, label_for, wanted_method
 
@@ -61,24 +61,16 @@ def run_evaluate(
     started = time.monotonic()
     if labels is not None:
         check_labels(labels, molecules, model.method)
-    rows: list[dict[str, Any]] = []
-    failed, stopped_by = list(failed), None
+    failed = list(failed)
     with interruptible() as interrupt:
+
+        def stop() -> str | None:
+            if interrupt.requested:
+                return "interrupt"
+            return "max_time" if settings.deadline.expired() else None
+
         with reporter.task("evaluate", len(molecules)) as task:
-            for molecule in molecules:
-                if interrupt.requested or settings.deadline.expired():
-                    stopped_by = "interrupt" if interrupt.requested else "max_time"
-                    break
-                try:
-                    rows.append(_evaluate(model, molecule, labels, config))
-                except KeyboardInterrupt:  # the second one: give this structure up
-                    stopped_by = "interrupt"
-                    break
-                except Exception as error:
-                    # one structure must not end the evaluation, whatever it meets
-                    failed.append(failure(molecule, error))
-                    reporter.warning(place(molecule) + failed[-1]["error"])
-                task.advance()
+            rows, stopped_by = _rows(model, molecules, labels, config, failed, stop, reporter, task)
         result = summary(
             command=command,
             method=model.method,
@@ -97,6 +89,34 @@ def run_evaluate(
     if stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
+
+
+def _rows(
+    model: Model,
+    molecules: Sequence[Molecule],
+    labels: LabelStore | None,
+    config: EvaluateConfig,
+    failed: list[dict[str, Any]],
+    stop: Callable[[], str | None],
+    reporter: Reporter,
+    task: Task,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A row per structure that works, and why the rest was left; ``failed`` grows."""
+    rows: list[dict[str, Any]] = []
+    for molecule in molecules:
+        reason = stop()
+        if reason is not None:
+            return rows, reason
+        try:
+            rows.append(_evaluate(model, molecule, labels, config))
+        except KeyboardInterrupt:  # the second one: give this structure up
+            return rows, "interrupt"
+        except Exception as error:
+            # one structure must not end the evaluation, whatever it meets
+            failed.append(failure(molecule, error))
+            reporter.warning(place(molecule) + failed[-1]["error"])
+        task.advance()
+    return rows, None
 
 
 def _evaluate(
