@@ -70,7 +70,14 @@ def run_evaluate(
             return "max_time" if settings.deadline.expired() else None
 
         with reporter.task("evaluate", len(molecules)) as task:
-            rows, stopped_by = _rows(model, molecules, labels, config, failed, stop, reporter, task)
+            rows, stopped_by = _rows(
+                lambda molecule: _evaluate(model, molecule, labels, config),
+                molecules,
+                failed,
+                stop=stop,
+                reporter=reporter,
+                task=task,
+            )
         result = summary(
             command=command,
             method=model.method,
@@ -92,11 +99,10 @@ def run_evaluate(
 
 
 def _rows(
-    model: Model,
+    compute: Callable[[Molecule], dict[str, Any]],
     molecules: Sequence[Molecule],
-    labels: LabelStore | None,
-    config: EvaluateConfig,
     failed: list[dict[str, Any]],
+    *,
     stop: Callable[[], str | None],
     reporter: Reporter,
     task: Task,
@@ -108,7 +114,7 @@ def _rows(
         if reason is not None:
             return rows, reason
         try:
-            rows.append(_evaluate(model, molecule, labels, config))
+            rows.append(compute(molecule))
         except KeyboardInterrupt:  # the second one: give this structure up
             return rows, "interrupt"
         except Exception as error:
