@@ -1,25 +1,18 @@
-"""The settings of every command: names, defaults, allowed ranges, and one-line errors."""
+"""The settings of every command: names, defaults, allowed ranges."""
 
-import difflib
 import math
 import re
-import types
-import typing
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import annotated_types
 import pydantic
 from pydantic import Field
-from pydantic.fields import FieldInfo
 
-from deeph_zero.errors import InputError
 from deeph_zero.loss_terms import LOSSES, parse_loss
+from deeph_zero.settings import Settings
 
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*([smhd]))+", re.IGNORECASE)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd])", re.IGNORECASE)
-_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def parse_duration(value: object) -> float:
@@ -67,36 +60,6 @@ Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
 Name = Annotated[str, pydantic.BeforeValidator(_name)]
 NotNegative = Annotated[float, Field(ge=0)]
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
-
-
-SettingsT = TypeVar("SettingsT", bound="Settings")
-
-
-class Settings(pydantic.BaseModel):
-    """Base of all settings: frozen, no unknown names, no NaN."""
-
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False
-    )
-
-    @classmethod
-    def parse(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
-        """Build from plain (possibly nested) values.
-
-        Args:
-            values: Setting names and values; a section is a nested mapping.
-
-        Returns:
-            The validated settings.
-
-        Raises:
-            InputError: One line naming the command-line option, what was expected and what came.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except pydantic.ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise InputError(_one_line(cls, first)) from None
 
 
 class MethodConfig(Settings):
@@ -304,84 +267,3 @@ class LabelConfig(Settings):
     )
     max_cycle: int = Field(default=100, ge=1, le=10_000, description="SCF iterations at most.")
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
-
-
-def option_name(setting: str) -> str:
-    """The command-line option that sets ``setting``."""
-    names = {"conv_tol_grad": "tol", "verbose": "v"}
-    name = names.get(setting, setting).replace("_", "-")
-    return f"-{name}" if len(name) == 1 else f"--{name}"
-
-
-def _field(model: type[pydantic.BaseModel], path: list[str]) -> FieldInfo | None:
-    """The field at a dotted path, or None when the path names none."""
-    info = model.model_fields.get(path[0]) if path else None
-    if info is None or len(path) == 1:
-        return info
-    inner = info.annotation
-    if isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
-        return _field(inner, path[1:])
-    return None
-
-
-def _bounds(info: FieldInfo) -> str:
-    """Allowed range of a number, in words ("" when there is none)."""
-    low = high = None
-    above = False
-    for item in info.metadata:
-        if isinstance(item, annotated_types.Ge):
-            low = item.ge
-        elif isinstance(item, annotated_types.Gt):
-            low, above = item.gt, True
-        elif isinstance(item, annotated_types.Le):
-            high = item.le
-    start = f"above {low}" if above else f"from {low}"
-    if low is not None and high is not None:
-        return f" {start} to {high}" if not above else f" {start} and at most {high}"
-    return f" {start} up" if low is not None and not above else (f" {start}" if above else "")
-
-
-def _expected(info: FieldInfo) -> str:
-    """What a setting accepts, in words."""
-    if info.examples:
-        return str(info.examples[0])
-    kind: Any = info.annotation
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        kind = next(a for a in typing.get_args(kind) if a is not type(None))
-    if typing.get_origin(kind) is Annotated:
-        kind = typing.get_args(kind)[0]
-    if typing.get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(kind)))
-    if kind is str:
-        return "a name"
-    return _TYPE_NAMES.get(kind, "a section of settings") + _bounds(info)
-
-
-def _one_line(model: type[pydantic.BaseModel], error: Any) -> str:
-    """Turn one pydantic error into our sentence."""
-    path = [str(part) for part in error["loc"]]
-    if not path:
-        return str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        section = _field(model, path[:-1])
-        inner = section.annotation if section else model
-        known = list(inner.model_fields) if isinstance(inner, type) else []  # pyright: ignore
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        return f"unknown setting {'.'.join(path)!r}; {cure}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "value_error" and ", got " in message:
-        return f"{option_name(path[-1])}: {message}"
-    info = _field(model, path)
-    while info is None and path:
-        path = path[:-1]
-        info = _field(model, path)
-    expected = _expected(info) if info else "a valid value"
-    value = error.get("input")
-    near = difflib.get_close_matches(value, re.split(r",? ", expected), 1) if _text(value) else []
-    hint = f"; did you mean {near[0]}?" if near and expected.startswith("one of") else ""
-    return f"{option_name(path[-1])}: expected {expected}, got {value!r}{hint}"
-
-
-def _text(value: object) -> typing.TypeGuard[str]:
-    return isinstance(value, str)

@@ -18,11 +18,10 @@ from deeph_zero.config import (
     ModelConfig,
     PredictConfig,
     RuntimeConfig,
-    Settings,
-    option_name,
     parse_duration,
 )
 from deeph_zero.errors import InputError
+from deeph_zero.settings import Settings, option_name
 
 
 def test_defaults_are_the_promised_ones():
