@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.factor import orbital_factor
+from deeph_zero.ks.coulomb import FittedTensor
+from deeph_zero.ks.factor import Factor, occupied_columns, spectral_factors
 from deeph_zero.ks.grid_maps import (
     density_features,
     orbital_features,
@@ -18,7 +19,7 @@ from deeph_zero.ks.grid_maps import (
     restrict,
     total_density,
 )
-from deeph_zero.ks.protocol import AOBlock, Functional, Grid, KSData, XCKind
+from deeph_zero.ks.protocol import AOBlock, Grid, KSData, XCKind
 from deeph_zero.types import AOMatrix
 
 GROUP_POINTS = 32768
@@ -65,10 +66,27 @@ def _scatter_add_(matrix: AOMatrix, local: Tensor, block: AOBlock) -> None:
         matrix[..., block.index.unsqueeze(1), block.index] += local
 
 
-def exchange_matrix(data: KSData, dm: AOMatrix) -> AOMatrix:
-    """-(c_x K)[P_σ]: the exact-exchange part of F, ½ of it for a closed-shell total density."""
-    scale = -1.0 if dm.ndim == 3 else -0.5
-    return scale * sum(coef * op.exchange(dm) for coef, op in data.exchange)  # pyright: ignore
+def exchange_matrix(
+    data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None = None
+) -> AOMatrix:
+    """-(c_x K)[P_σ]: the exact-exchange part of F, ½ of it for a closed-shell total density.
+
+    Args:
+        data: Integrals.
+        dm: Density matrix.
+        factors: Its ``spectral_factors``, where they are known already.
+
+    Returns:
+        Shape of ``dm``, Eh.
+    """
+    vk = torch.zeros_like(dm)
+    for coef, op in data.exchange:
+        if factors is not None and isinstance(op, FittedTensor):
+            one = op.factored_exchange(factors).reshape(dm.shape)
+        else:
+            one = op.exchange(dm)
+        vk.add_(one, alpha=coef)
+    return vk.mul_(-1.0 if dm.ndim == 3 else -0.5)
 
 
 def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
@@ -86,13 +104,14 @@ def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
     fock = (data.hcore + vj).expand_as(dm).clone()
     zero = dm.new_zeros(())
     e_exx = zero
+    factors = spectral_factors(dm) if data.exchange or data.grid is not None else None
     if data.exchange:
-        vk = exchange_matrix(data, dm)
+        vk = exchange_matrix(data, dm, factors)
         e_exx = 0.5 * _contract(vk, dm)
         fock += vk
     e_xc, n_electrons = zero, _contract(total, data.ovlp)
     if data.functional is not None and data.grid is not None:
-        e_xc, n_electrons = _add_semilocal_(fock, data, data.functional, dm)
+        e_xc, n_electrons = _add_semilocal_(fock, data, dm, factors)
     return FockBuild(
         e_core=_contract(data.hcore, total),
         e_coul=0.5 * _contract(vj, total),
@@ -105,13 +124,15 @@ def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
 
 
 def _add_semilocal_(
-    fock: AOMatrix, data: KSData, functional: Functional, dm: AOMatrix
+    fock: AOMatrix, data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None
 ) -> tuple[Tensor, Tensor]:
     """Add v_xc to ``fock``; return E_xc and the integrated electron number."""
+    functional = data.functional
+    assert functional is not None
     assert data.grid is not None
     e_xc = dm.new_zeros(())
     count = dm.new_zeros(())
-    density = _Density(dm, functional.kind)
+    density = _Density(dm, functional.kind, factors)
     for blocks in block_groups(data.grid):
         weights = torch.cat([block.weights for block in blocks])
         rho = torch.cat([density.features(block) for block in blocks], dim=-1)
@@ -162,12 +183,12 @@ def block_groups(grid: Grid) -> Iterator[list[AOBlock]]:
 class _Density:
     """Density variables of one density matrix, through its orbitals where they are few."""
 
-    def __init__(self, dm: AOMatrix, kind: XCKind) -> None:
+    def __init__(self, dm: AOMatrix, kind: XCKind, factors: Sequence[Factor] | None) -> None:
         self._dm = dm
         self._kind: XCKind = kind
-        channels = [orbital_factor(one) for one in dm.reshape(-1, *dm.shape[-2:])]
+        channels = [occupied_columns(one) for one in factors or ()]
         self._orbitals = [one for one in channels if one is not None]
-        self._factored = len(self._orbitals) == len(channels)
+        self._factored = factors is not None and len(self._orbitals) == len(channels)
 
     def features(self, block: AOBlock) -> Tensor:
         """[*spin, nvar, npoints]."""
@@ -198,7 +219,7 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
     functional, grid = data.functional, data.grid
     if functional is not None and grid is not None:
         kind = functional.kind
-        density = _Density(dm, kind)
+        density = _Density(dm, kind, spectral_factors(dm))
         for blocks in block_groups(grid):
             weights = torch.cat([block.weights for block in blocks])
             rho = torch.cat([density.features(block) for block in blocks], dim=-1)
@@ -224,11 +245,14 @@ def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> A
     out = torch.zeros_like(dm)
     functional, grid = data.functional, data.grid
     if functional is not None and grid is not None:
-        for k in range(grid.n_blocks):
-            block = grid.block(k)
-            rho, c1, c2 = (
-                density_features(block, restrict(x, block), functional.kind) for x in (dm, d1, d2)
+        kind = functional.kind
+        density = _Density(dm, kind, spectral_factors(dm))
+        for blocks in block_groups(grid):
+            weights = torch.cat([block.weights for block in blocks])
+            rho = torch.cat([density.features(block) for block in blocks], dim=-1)
+            c1, c2 = (
+                torch.cat([density_features(b, restrict(d, b), kind) for b in blocks], dim=-1)
+                for d in (d1, d2)
             )
-            third = functional.third(rho, c1, c2) * block.weights
-            _scatter_add_(out, potential_matrix(block, third, functional.kind), block)
+            _add_potential_(out, blocks, functional.third(rho, c1, c2) * weights, kind)
     return out

@@ -1,10 +1,12 @@
 """J and K of one two-electron operator, from fitted three-centre or exact four-centre integrals."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deeph_zero.ks.factor import spectral_factor
+from deeph_zero.ks.factor import Factor, spectral_factor
 from deeph_zero.ks.grid_maps import panels
 from deeph_zero.types import AOMatrix, PackedFit
 
@@ -64,14 +66,25 @@ class FittedTensor:
 
     def exchange(self, dm: AOMatrix) -> AOMatrix:
         """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
-        lead = dm.shape[:-2]
         flat = dm.reshape(-1, self.nao, self.nao)
-        return torch.stack([self._exchange_one(one) for one in flat]).reshape(*lead, *dm.shape[-2:])
+        return self.factored_exchange([spectral_factor(one) for one in flat]).reshape(dm.shape)
 
-    def _exchange_one(self, dm: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao nao"]:
+    def factored_exchange(self, factors: Sequence[Factor]) -> Float[Tensor, "n nao nao"]:
+        """K, Eh, of matrices whose factors are known.
+
+        Args:
+            factors: One pair of ``spectral_factor`` per matrix.
+
+        Returns:
+            One K per factor.
+        """
+        return torch.stack([self._exchange_one(columns, signs) for columns, signs in factors])
+
+    def _exchange_one(
+        self, columns: Float[Tensor, "nao rank"], signs: Float[Tensor, " rank"]
+    ) -> Float[Tensor, "nao nao"]:
         """K = Σ_i s_i Σ_L (B_L c_i)(B_L c_i)ᵀ; only its lower triangle is multiplied."""
-        columns, signs = spectral_factor(dm)
-        vk = torch.zeros_like(dm)
+        vk = columns.new_zeros(self.nao, self.nao)
         for sign in (1.0, -1.0):
             orbitals = columns[:, signs == sign].mT.contiguous()
             if len(orbitals) == 0:

@@ -4,6 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deeph_zero.types import AOMatrix
+
+Factor = tuple[Tensor, Tensor]
+"""Columns [nao, rank] and signs [rank] of :func:`spectral_factor`."""
 _NOISE = 1e-12
 """Eigenvalues this far below the largest are rounding: of the density and of its eigenvectors."""
 _WIDTH = 8
@@ -29,20 +33,32 @@ def spectral_factor(
     return vectors * values.abs().sqrt(), values.sign()
 
 
-def orbital_factor(dm: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao width"] | None:
-    """Columns c with dm = Σ_i c_i c_iᵀ, or None where that saves nothing.
+def spectral_factors(dm: AOMatrix) -> "list[Factor] | None":
+    """The factor of each spin channel, or None where ``dm`` is not finite.
 
     Args:
-        dm: Symmetric matrix.
+        dm: Symmetric matrix or matrices.
 
     Returns:
-        Occupied orbitals with the root of their occupation, some of them zero columns; None if an
-        eigenvalue is negative, more than half of them are occupied or ``dm`` is not finite.
+        One pair of :func:`spectral_factor` per matrix.
     """
     if not bool(torch.isfinite(dm).all()):  # eigh refuses it; the density must say NaN
         return None
-    columns, signs = spectral_factor(dm)
-    rank = columns.shape[1]
-    if 2 * rank > dm.shape[-1] or bool((signs < 0).any()):
+    return [spectral_factor(one) for one in dm.reshape(-1, *dm.shape[-2:])]
+
+
+def occupied_columns(factor: "Factor") -> Float[Tensor, "nao width"] | None:
+    """Columns c with dm = Σ_i c_i c_iᵀ, or None where that saves nothing.
+
+    Args:
+        factor: Columns and signs of :func:`spectral_factor`.
+
+    Returns:
+        Occupied orbitals with the root of their occupation, some of them zero columns; None if an
+        eigenvalue is negative or more than half of them are occupied.
+    """
+    columns, signs = factor
+    nao, rank = columns.shape
+    if 2 * rank > nao or bool((signs < 0).any()):
         return None
     return torch.nn.functional.pad(columns, (0, -rank % _WIDTH))

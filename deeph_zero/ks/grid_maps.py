@@ -73,19 +73,22 @@ def orbital_features(
         Matrix products with as many columns as there are orbitals instead of AOs.
     """
     ao = block.ao
-    out = ao.new_empty(NVAR[kind], ao.shape[1])
+    npoints = ao.shape[1]
+    out = ao.new_empty(NVAR[kind], npoints)
+    # orbitals first: narrow products are fastest with the points as the long last axis
     if kind == "MGGA":
-        psi = (ao.reshape(-1, ao.shape[2]) @ orbitals).reshape(4, ao.shape[1], -1)
+        psi = (orbitals.mT @ ao.reshape(-1, ao.shape[2]).mT).reshape(-1, 4, npoints)
         for x in range(4):
-            out[x] = (psi[0] * psi[x]).sum(-1)
-        out[4] = 0.5 * psi[1:].square_().sum((0, 2))
+            torch.sum(psi[:, 0] * psi[:, x], 0, out=out[x])
+        torch.sum(psi[:, 1:].square_().reshape(-1, npoints), 0, out=out[4])
+        out[4] *= 0.5
     else:
-        psi = ao[0] @ orbitals
-        out[0] = psi.square().sum(-1)
+        psi = orbitals.mT @ ao[0].mT
+        torch.sum(psi.square(), 0, out=out[0])
         if kind == "GGA":
-            half = psi @ orbitals.mT
+            half = psi.mT @ orbitals.mT
             for x in range(1, 4):
-                out[x] = (half * ao[x]).sum(-1)
+                torch.sum(half * ao[x], -1, out=out[x])
     out[1:4] *= 2.0
     return out
 
@@ -120,9 +123,9 @@ def _potential_one(
             mix.addcmul_(v[x], ao[x])
     half = ao[0].mT @ mix
     if kind == "MGGA":
-        scaled = (0.25 * v[4]) * ao[1:4]
-        nloc = ao.shape[2]
-        _add_lower_(half, ao[1:4].reshape(-1, nloc), scaled.reshape(-1, nloc))
+        weight = 0.25 * v[4]
+        for x in range(1, 4):
+            _add_lower_(half, ao[x], torch.mul(weight, ao[x], out=mix))
     return half + half.mT
 
 

@@ -5,7 +5,7 @@ import torch
 
 from deeph_zero.ks.build import block_groups
 from deeph_zero.ks.coulomb import FittedTensor, pair_index
-from deeph_zero.ks.factor import orbital_factor, spectral_factor
+from deeph_zero.ks.factor import occupied_columns, spectral_factor, spectral_factors
 from deeph_zero.ks.grid_maps import (
     density_features,
     orbital_features,
@@ -41,17 +41,18 @@ def test_factor_gives_the_matrix_back(rng, orbitals):
     columns, signs = spectral_factor(symmetric)
     assert close((columns * signs) @ columns.mT, symmetric)
     assert {-1.0, 1.0} == set(signs.tolist())
-    found = orbital_factor(orbitals @ orbitals.mT)
+    found = occupied_columns(spectral_factor(orbitals @ orbitals.mT))
     assert found.shape == (NAO, 8)
     assert close(found @ found.mT, orbitals @ orbitals.mT)
 
 
 def test_no_orbitals_where_they_would_be_wrong_or_too_many(orbitals):
     dm = orbitals @ orbitals.mT
-    assert orbital_factor(dm - 3.0 * torch.eye(NAO, dtype=torch.float64)) is None
-    assert orbital_factor(dm + 0.1 * torch.eye(NAO, dtype=torch.float64)) is None
-    assert orbital_factor(torch.full_like(dm, torch.nan)) is None
-    assert orbital_factor(torch.zeros_like(dm)).shape[1] == 0
+    one = torch.eye(NAO, dtype=torch.float64)
+    assert occupied_columns(spectral_factor(dm - 3.0 * one)) is None
+    assert occupied_columns(spectral_factor(dm + 0.1 * one)) is None
+    assert spectral_factors(torch.full_like(dm, torch.nan)) is None
+    assert occupied_columns(spectral_factor(torch.zeros_like(dm))).shape[1] == 0
 
 
 @pytest.mark.parametrize("kind", ["LDA", "GGA", "MGGA"])
