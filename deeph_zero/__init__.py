@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeph_zero.errors import ComputationError, DeephZeroError, InputError
-    from deeph_zero.kohnsham import KohnSham
+    from deeph_zero.kohnsham import KohnSham, KohnShamBatch
     from deeph_zero.model import Model, load
     from deeph_zero.molecule import Molecule
     from deeph_zero.structures import read_structures
@@ -16,6 +16,7 @@ __all__ = [
     "DeephZeroError",
     "InputError",
     "KohnSham",
+    "KohnShamBatch",
     "Model",
     "Molecule",
     "__version__",
@@ -28,6 +29,7 @@ _HOME = {
     "DeephZeroError": "errors",
     "InputError": "errors",
     "KohnSham": "kohnsham",
+    "KohnShamBatch": "kohnsham",
     "Model": "model",
     "Molecule": "molecule",
     "load": "model",

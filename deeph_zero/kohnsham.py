@@ -1,7 +1,9 @@
-"""``dz.KohnSham``: the Kohn-Sham layer of a PySCF molecule or mean-field object."""
+"""``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from deeph_zero.ks.batch import KSBatch
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 
@@ -84,3 +86,33 @@ class KohnSham(KohnShamLayer):
         )
         tol = 0.0 if break_symmetry else DEGENERACY_TOL
         return cls(data, info, degeneracy_tol=tol, smearing=smearing)
+
+
+class KohnShamBatch(KSBatch):
+    """Differentiable Kohn-Sham theory of several molecules in one call; see :class:`KSBatch`.
+
+    Example:
+        >>> batch = dz.KohnShamBatch.from_pyscf([water, methanol], xc="pbe")
+        >>> results = batch.scf()
+        >>> energies, focks = batch([result.dm for result in results])
+    """
+
+    @classmethod
+    def from_pyscf(
+        cls, mols_or_mfs: Iterable[Any], *, strategy: str | None = None, **settings: Any
+    ) -> "KohnShamBatch":
+        """Integrals, grids and functionals from PySCF.
+
+        Args:
+            mols_or_mfs: Built ``gto.Mole`` or mean-field objects.
+            strategy: "merged" or "padded"; None chooses by the device.
+            **settings: Keywords of :meth:`KohnSham.from_pyscf`, for all of them.
+
+        Returns:
+            The batch; ``layers`` holds the single molecules.
+
+        Raises:
+            InputError: If there is none, or one of them is not supported.
+        """
+        layers = [KohnSham.from_pyscf(one, **settings) for one in mols_or_mfs]
+        return cls(layers, strategy=strategy)

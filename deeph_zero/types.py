@@ -15,6 +15,9 @@ from torch import Tensor
 AOMatrix: TypeAlias = Float[Tensor, "*spin nao nao"]
 """Density (``dm``), Fock, overlap, ...: nao x nao, optionally with the spin axis in front."""
 
+MoleculeMatrix: TypeAlias = Float[Tensor, "... _ _"]
+"""The same for one of several unlike molecules: sizes and spin axes differ within one call."""
+
 PackedFit: TypeAlias = Float[Tensor, "naux nao_pair"]
 """Fitted three-centre tensor B, packed lower triangle: (mn|ls) ~ sum_L B[L,mn] B[L,ls], Eh^1/2."""
 

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import io
 import re
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Literal, cast, final
 
@@ -168,6 +169,11 @@ class LibxcFunctional:
         self.kind: XCKind = spec.kind
         self.unrestricted = unrestricted
         self.spec = spec
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for functionals with equal values; see ``ks.batch``."""
+        return (self.unrestricted, "libxc", self.spec.components)
 
     def polarised(self) -> "LibxcFunctional":
         """The same functional of (alpha, beta)."""

@@ -89,12 +89,15 @@ def exchange_matrix(
     return vk.mul_(-1.0 if dm.ndim == 3 else -0.5)
 
 
-def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
+def fock_build(
+    data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None = None
+) -> FockBuild:
     """Energy and Fock matrix at a symmetric density matrix.
 
     Args:
         data: Integrals, grid and functional.
         dm: Density matrix with occupations, [nao, nao] or [2, nao, nao].
+        factors: Its ``spectral_factors``, where they are known already.
 
     Returns:
         Energies and F = dE/dP, exact to rounding.
@@ -104,7 +107,8 @@ def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
     fock = (data.hcore + vj).expand_as(dm).clone()
     zero = dm.new_zeros(())
     e_exx = zero
-    factors = spectral_factors(dm) if data.exchange or data.grid is not None else None
+    if factors is None and (data.exchange or data.grid is not None):
+        factors = spectral_factors(dm)
     if data.exchange:
         vk = exchange_matrix(data, dm, factors)
         e_exx = 0.5 * _contract(vk, dm)
@@ -132,18 +136,18 @@ def _add_semilocal_(
     assert data.grid is not None
     e_xc = dm.new_zeros(())
     count = dm.new_zeros(())
-    density = _Density(dm, functional.kind, factors)
+    density = DensityOnGrid(dm, functional.kind, factors)
     for blocks in block_groups(data.grid):
         weights = torch.cat([block.weights for block in blocks])
         rho = torch.cat([density.features(block) for block in blocks], dim=-1)
         energy, potential = functional.gradient(rho)
         e_xc = e_xc + weights @ energy
         count = count + (rho[..., 0, :] @ weights).sum()
-        _add_potential_(fock, blocks, potential * weights, functional.kind)
+        add_potential_(fock, blocks, potential * weights, functional.kind)
     return e_xc, count
 
 
-def _add_potential_(
+def add_potential_(
     out: AOMatrix, blocks: Sequence[AOBlock], potential: Tensor, kind: XCKind
 ) -> None:
     """Add the matrix of a weighted potential on the points of several blocks."""
@@ -180,10 +184,17 @@ def block_groups(grid: Grid) -> Iterator[list[AOBlock]]:
         yield group
 
 
-class _Density:
+class DensityOnGrid:
     """Density variables of one density matrix, through its orbitals where they are few."""
 
     def __init__(self, dm: AOMatrix, kind: XCKind, factors: Sequence[Factor] | None) -> None:
+        """Keep what makes the variables.
+
+        Args:
+            dm: Symmetric density matrix.
+            kind: Which variables to make.
+            factors: Its ``spectral_factors``, or None to go through the matrix.
+        """
         self._dm = dm
         self._kind: XCKind = kind
         channels = [occupied_columns(one) for one in factors or ()]
@@ -219,14 +230,14 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
     functional, grid = data.functional, data.grid
     if functional is not None and grid is not None:
         kind = functional.kind
-        density = _Density(dm, kind, spectral_factors(dm))
+        density = DensityOnGrid(dm, kind, spectral_factors(dm))
         for blocks in block_groups(grid):
             weights = torch.cat([block.weights for block in blocks])
             rho = torch.cat([density.features(block) for block in blocks], dim=-1)
             change = torch.cat(
                 [density_features(b, restrict(direction, b), kind) for b in blocks], dim=-1
             )
-            _add_potential_(out, blocks, functional.second(rho, change) * weights, kind)
+            add_potential_(out, blocks, functional.second(rho, change) * weights, kind)
     return out
 
 
@@ -246,7 +257,7 @@ def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> A
     functional, grid = data.functional, data.grid
     if functional is not None and grid is not None:
         kind = functional.kind
-        density = _Density(dm, kind, spectral_factors(dm))
+        density = DensityOnGrid(dm, kind, spectral_factors(dm))
         for blocks in block_groups(grid):
             weights = torch.cat([block.weights for block in blocks])
             rho = torch.cat([density.features(block) for block in blocks], dim=-1)
@@ -254,5 +265,5 @@ def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> A
                 torch.cat([density_features(b, restrict(d, b), kind) for b in blocks], dim=-1)
                 for d in (d1, d2)
             )
-            _add_potential_(out, blocks, functional.third(rho, c1, c2) * weights, kind)
+            add_potential_(out, blocks, functional.third(rho, c1, c2) * weights, kind)
     return out

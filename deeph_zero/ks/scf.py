@@ -2,17 +2,18 @@
 
 import dataclasses
 import logging
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from deeph_zero.errors import InputError
 from deeph_zero.ks.adiis import adiis_coefficients
 from deeph_zero.ks.diis import DIIS
 from deeph_zero.ks.newton import minimise
 from deeph_zero.ks.rotation import Rotations, is_idempotent
 from deeph_zero.ks.stability import stability
+from deeph_zero.ks.start import filled_density, starting_density
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -151,29 +152,6 @@ def shifted(fock: AOMatrix, dm: AOMatrix, ovlp: Tensor, shift: float) -> AOMatri
     return fock + shift * (ovlp - ovlp @ dm @ ovlp / per_orbital)
 
 
-def starting_density(layer: "KohnShamLayer", init_guess: str) -> AOMatrix:
-    """Density matrix to start from.
-
-    Args:
-        layer: The molecule.
-        init_guess: "minao" or "core".
-
-    Returns:
-        [nao, nao] or [2, nao, nao].
-
-    Raises:
-        InputError: If the name is unknown.
-    """
-    if init_guess == "minao":
-        return layer.data.dm_guess
-    if init_guess != "core":
-        raise InputError(
-            f"expected init_guess 'minao' or 'core', got {init_guess!r}; give others as dm0"
-        )
-    hcore = layer.data.hcore
-    return _density(layer, hcore.expand(2, -1, -1) if layer.unrestricted else hcore, 0.0)[0]
-
-
 def solve_scf(
     layer: "KohnShamLayer",
     dm0: AOMatrix | None,
@@ -197,15 +175,48 @@ def solve_scf(
     before = layer.fock_builds
     dm = starting_density(layer, settings.init_guess) if dm0 is None else dm0
     with torch.no_grad():
-        state, best, cycles = _diis_iteration(layer, dm, settings, first_build)
-        newton = 0
-        if not state.converged and best is not None and cycles < settings.max_cycle:
-            _log.debug("DIIS stalls after %d cycles; going on with second-order steps", cycles)
-            state, newton = _second_order(layer, best, settings, cycles)
-        if settings.leave_saddles and _has_rotations(layer, settings):
-            state, newton = _leave_saddles(layer, state, settings, (cycles, newton))
-        builds = layer.fock_builds - before
-        return _result(layer, state, settings, cycles=(cycles, newton), builds=builds)
+        built = layer.build(dm) if first_build is None else first_build
+        steps = scf_steps(layer, dm, settings, built, before)
+        try:
+            target = next(steps)
+            while True:
+                density, ts = filled_density(layer, target, settings.degeneracy_tol)
+                target = steps.send((density, ts, layer.build(density)))
+        except StopIteration as end:
+            return end.value
+
+
+Step = tuple[AOMatrix, float, "FockBuild"]
+"""A density, T S of its occupations (Eh) and its build."""
+
+
+def scf_steps(
+    layer: "KohnShamLayer", dm: AOMatrix, settings: SCFSettings, built: "FockBuild", before: int
+) -> Generator[AOMatrix, Step, SCFResult]:
+    """The iteration without its cycles' work, which whoever runs it does, for several at once.
+
+    It gives the next matrix to diagonalise and wants its density, T S and Fock build sent back.
+    To be run under ``torch.no_grad``: a generator cannot keep that to itself.
+
+    Args:
+        layer: The molecule.
+        dm: Starting density matrix.
+        settings: Tolerances and the iteration's knobs.
+        built: The build at ``dm``.
+        before: The layer's count of builds when it began.
+
+    Returns:
+        The generator; its value at the end is the last iterate.
+    """
+    state, best, cycles = yield from _diis_iteration(layer, dm, settings, built)
+    newton = 0
+    if not state.converged and best is not None and cycles < settings.max_cycle:
+        _log.debug("DIIS stalls after %d cycles; going on with second-order steps", cycles)
+        state, newton = _second_order(layer, best, settings, cycles)
+    if settings.leave_saddles and _has_rotations(layer, settings):
+        state, newton = _leave_saddles(layer, state, settings, (cycles, newton))
+    builds = layer.fock_builds - before
+    return _result(layer, state, settings, cycles=(cycles, newton), builds=builds)
 
 
 def _second_order(
@@ -291,12 +302,6 @@ def _result(
     )
 
 
-def _density(layer: "KohnShamLayer", fock: Tensor, degeneracy_tol: float) -> tuple[Tensor, float]:
-    orbitals = layer.orbitals(fock, degeneracy_tol)
-    dm = (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mT
-    return dm, orbitals.entropy_energy
-
-
 class _Mixer:
     """Chooses the next Fock matrix from the builds so far."""
 
@@ -323,10 +328,9 @@ def _diis_iteration(
     layer: "KohnShamLayer",
     dm0: Tensor,
     settings: SCFSettings,
-    first_build: "FockBuild | None",
-) -> tuple[_State, _State | None, int]:
+    built: "FockBuild",
+) -> Generator[Tensor, Step, tuple[_State, _State | None, int]]:
     """(last iterate, where a second-order iteration should start if DIIS stalled, cycles)."""
-    built = layer.build(dm0) if first_build is None else first_build
     error = layer.commutator(built.fock, dm0)
     state = _State(
         energy=float(built.energy), fock=built.fock, dm=dm0, gradient_norm=gradient_norm(error)
@@ -341,8 +345,7 @@ def _diis_iteration(
     while not state.converged and cycle < settings.max_cycle:
         cycle += 1
         target = shifted(fock, state.dm, layer.data.ovlp, settings.level_shift)
-        dm, ts = _density(layer, target, settings.degeneracy_tol)
-        built = layer.build(dm)
+        dm, ts, built = yield target
         energy = float(built.energy) - ts
         error = layer.commutator(built.fock, dm)
         norm = gradient_norm(error)

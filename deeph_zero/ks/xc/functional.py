@@ -11,7 +11,7 @@ gradient components, is done by hand:
     third    = J(rho)^T (T du1 du2 + H d2u) + J(d1)^T H du2 + J(d2)^T H du1.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar, final
 
@@ -67,6 +67,11 @@ class SemilocalFunctional:
         self._groups = _grouped(components)
         self._by_hand = _grouped(by_hand)
         self._automatic = _grouped([pair for pair in components if pair not in by_hand])
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for functionals with equal values; see ``ks.batch``."""
+        return (self.unrestricted, self.components)
 
     def polarised(self) -> "SemilocalFunctional":
         """The same functional of (alpha, beta)."""

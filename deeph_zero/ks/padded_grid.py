@@ -1,0 +1,189 @@
+"""Grid points of several molecules in stacks of equal blocks: densities and potentials of all."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deeph_zero.ks.protocol import NVAR, AOBlock, Functional, Grid, XCKind
+
+STACK_MB = 256.0
+"""AO values of one stack of blocks."""
+WASTE = 0.7
+"""A block joins a stack whose largest block has at most 1 / WASTE as many AOs."""
+
+Matrices = Float[Tensor, "nmol nspin nao nao"]
+PerMolecule = Float[Tensor, " nmol"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Stack:
+    """Blocks padded to one shape; padding points have no weight, padding AOs no values."""
+
+    ao: Float[Tensor, "ncomp nblk 1 npoints nloc"]
+    weights: Float[Tensor, "nblk npoints"]
+    index: Int[Tensor, "nblk nloc"]
+    molecule: Int[Tensor, " nblk"]
+
+
+class PaddedGrid:
+    """The grids of several molecules."""
+
+    def __init__(self, grids: Sequence[Grid], nao: int) -> None:
+        """Stack all blocks; their AO values are held.
+
+        Args:
+            grids: One per molecule.
+            nao: Orbitals of the padded matrices.
+        """
+        self._nao = nao
+        blocks = [(k, grid.block(j)) for k, grid in enumerate(grids) for j in range(grid.n_blocks)]
+        blocks.sort(key=lambda pair: pair[1].ao.shape[2])
+        self._stacks: list[_Stack] = []
+        group: list[tuple[int, AOBlock]] = []
+        # from the widest down: the first of a group sets its width
+        for pair in reversed(blocks):
+            if group and not _fits(group, pair[1]):
+                self._stacks.append(self._stacked(group))
+                group = []
+            group.append(pair)
+        if group:
+            self._stacks.append(self._stacked(group))
+
+    def _stacked(self, group: Sequence[tuple[int, AOBlock]]) -> _Stack:
+        first = group[0][1].ao
+        npoints = max(block.ao.shape[1] for _, block in group)
+        nloc = max(block.ao.shape[2] for _, block in group)
+        ao = first.new_zeros(first.shape[0], len(group), 1, npoints, nloc)
+        weights = first.new_zeros(len(group), npoints)
+        # the padded matrices get one more row and column of zeros for what is not there
+        index = torch.full((len(group), nloc), self._nao, device=first.device)
+        for k, (_, block) in enumerate(group):
+            points, columns = block.ao.shape[1:]
+            ao[:, k, 0, :points, :columns] = block.ao
+            weights[k, :points] = block.weights
+            own = torch.arange(columns, device=first.device) if block.index is None else block.index
+            index[k, :columns] = own
+        molecule = torch.tensor([k for k, _ in group], device=first.device)
+        return _Stack(ao=ao, weights=weights, index=index, molecule=molecule)
+
+    def potential(
+        self, functional: Functional, dm: Matrices
+    ) -> tuple[Matrices, PerMolecule, PerMolecule]:
+        """v_xc, E_xc and the number of electrons of every molecule.
+
+        Args:
+            functional: Semilocal functional.
+            dm: Padded density matrices, one "spin" for a closed shell.
+
+        Returns:
+            Matrices as ``dm``, Eh; energies, Eh; electrons.
+        """
+        e_xc, count = dm.new_zeros(len(dm)), dm.new_zeros(len(dm))
+
+        def evaluate(stack: _Stack, rho: Tensor, _: Tensor) -> Tensor:
+            energy, potential = functional.gradient(rho)
+            shape = stack.weights.shape
+            e_xc.index_add_(0, stack.molecule, (energy.reshape(shape) * stack.weights).sum(1))
+            density = rho[..., 0, :].reshape(-1, *shape).sum(0)
+            count.index_add_(0, stack.molecule, (density * stack.weights).sum(1))
+            return potential
+
+        return self._sum(functional.kind, dm, None, evaluate), e_xc, count
+
+    def response(self, functional: Functional, dm: Matrices, along: Matrices) -> Matrices:
+        """f_xc · rho[along] as matrices.
+
+        Args:
+            functional: Semilocal functional.
+            dm: Padded density matrices.
+            along: Padded symmetric directions.
+
+        Returns:
+            Matrices as ``dm``, Eh.
+        """
+
+        def evaluate(_: _Stack, rho: Tensor, change: Tensor) -> Tensor:
+            return functional.second(rho, change)
+
+        return self._sum(functional.kind, dm, along, evaluate)
+
+    def _sum(
+        self,
+        kind: XCKind,
+        dm: Tensor,
+        along: Tensor | None,
+        evaluate: Callable[[_Stack, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Adjoint of the density variables, applied to what ``evaluate`` makes of them."""
+        n_mol, nspin, nao = dm.shape[:3]
+        out = dm.new_zeros(n_mol, nspin, nao + 1, nao + 1)
+        for stack in self._stacks:
+            rho = _rows(_features(stack, _local(stack, dm), kind))
+            change = rho if along is None else _rows(_features(stack, _local(stack, along), kind))
+            potential = evaluate(stack, rho, change)
+            nblk, npoints = stack.weights.shape
+            parts = potential.reshape(nspin, NVAR[kind], nblk, npoints) * stack.weights
+            _add_(out, stack, _matrices(stack, parts.permute(2, 0, 1, 3), kind))
+        return out[..., :nao, :nao]
+
+
+def _fits(group: Sequence[tuple[int, AOBlock]], block: AOBlock) -> bool:
+    """Whether a stack may grow by a block, narrower than its first one."""
+    first = group[0][1].ao
+    npoints = max(block.ao.shape[1], *(b.ao.shape[1] for _, b in group), 0)
+    size = 8 * (len(group) + 1) * first.shape[0] * npoints * first.shape[2] / 1e6
+    return size <= STACK_MB and block.ao.shape[2] >= WASTE * first.shape[2]
+
+
+def _local(stack: _Stack, matrix: Tensor) -> Tensor:
+    """Rows and columns of each block's AOs, [nblk, nspin, nloc, nloc]."""
+    wide = torch.nn.functional.pad(matrix, (0, 1, 0, 1))
+    rows, columns = stack.index.unsqueeze(2), stack.index.unsqueeze(1)
+    return wide[stack.molecule[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
+
+
+def _features(stack: _Stack, dm: Tensor, kind: XCKind) -> Tensor:
+    """Density variables, [nblk, nspin, nvar, npoints]; see ``grid_maps.density_features``."""
+    ao = stack.ao
+    half = ao[0] @ dm
+    rows = [(half * ao[0]).sum(-1)]
+    if kind != "LDA":
+        rows += [2.0 * (half * ao[x]).sum(-1) for x in range(1, 4)]
+    if kind == "MGGA":
+        squares = [((ao[x] @ dm) * ao[x]).sum(-1) for x in range(1, 4)]
+        rows.append(0.5 * (squares[0] + squares[1] + squares[2]))
+    return torch.stack(rows, dim=2)
+
+
+def _rows(features: Tensor) -> Tensor:
+    """What a functional takes: all points in one row, no spin axis for a closed shell."""
+    nblk, nspin, nvar, npoints = features.shape
+    rows = features.permute(1, 2, 0, 3).reshape(nspin, nvar, nblk * npoints)
+    return rows if nspin == 2 else rows[0]
+
+
+def _matrices(stack: _Stack, potential: Tensor, kind: XCKind) -> Tensor:
+    """[nblk, nspin, nloc, nloc] of a weighted [nblk, nspin, nvar, npoints]."""
+    ao, v = stack.ao, potential.unsqueeze(-1)
+    mix = (0.5 * v[:, :, 0]) * ao[0]
+    if kind != "LDA":
+        for x in range(1, 4):
+            mix = mix.addcmul_(v[:, :, x], ao[x])
+    half = ao[0].mT @ mix
+    if kind == "MGGA":
+        for x in range(1, 4):
+            half += ao[x].mT @ ((0.25 * v[:, :, 4]) * ao[x])
+    return half + half.mT
+
+
+def _add_(out: Tensor, stack: _Stack, local: Tensor) -> None:
+    """Add each block's matrix to its molecule's."""
+    nspin, wide = out.shape[1:3]
+    rows, columns = stack.index.unsqueeze(2), stack.index.unsqueeze(1)
+    spins = torch.arange(nspin, device=out.device).reshape(1, -1, 1, 1)
+    first = stack.molecule.reshape(-1, 1, 1, 1) * nspin + spins
+    flat = (first * wide + rows.unsqueeze(1)) * wide + columns.unsqueeze(1)
+    out.view(-1).index_add_(0, flat.reshape(-1), local.reshape(-1))
