@@ -6,8 +6,8 @@
 
 Both ways in turns in one process, a new density each time, medians of the pairs: CPU time of one
 thread, or wall time with the device synchronised. "mix" is four each of water, methanol,
-formaldehyde and CH3 (UKS), every molecule displaced a little. dF is the largest difference of a Fock
-matrix.
+formaldehyde and CH3 (UKS), every molecule displaced a little. dF is the largest difference of the
+Fock matrices.
 """
 
 import argparse
