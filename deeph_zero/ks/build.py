@@ -89,9 +89,7 @@ def exchange_matrix(
     return vk.mul_(-1.0 if dm.ndim == 3 else -0.5)
 
 
-def fock_build(
-    data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None = None
-) -> FockBuild:
+def fock_build(data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> FockBuild:
     """Energy and Fock matrix at a symmetric density matrix.
 
     Args:
