@@ -62,7 +62,8 @@ class KohnSham(KohnShamLayer):
                 break, and keep integer occupations under degeneracy.
             smearing: Width (Eh) of Fermi occupations; each spin has its own chemical potential.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
-                integrals), ``engine`` ("auto", "torch" or "libxc").
+                integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
+                "libcint" or "torch").
 
         Returns:
             The layer; ``info`` tells what was resolved.

@@ -10,7 +10,7 @@ from torch import Tensor
 from deeph_zero.ao.values import AOBasis, ShellGroup
 from deeph_zero.types import Coordinates
 
-_BISECTIONS = 60
+_BISECTIONS = 25
 
 
 def shell_extents(basis: AOBasis, cutoff: float, deriv: int = 1) -> Float[Tensor, " nshell"]:
@@ -44,7 +44,7 @@ def significant_shells(
     coords: Coordinates,
     points: Float[Tensor, "npoints 3"],
 ) -> Bool[Tensor, " nshell"]:
-    """Shells that reach the sphere around a set of points.
+    """Shells that reach the box around a set of points.
 
     Args:
         basis: All shells.
@@ -56,15 +56,16 @@ def significant_shells(
         By shell number. The others are below the cutoff at every point.
 
     Cost:
-        One distance per shell; nothing is evaluated.
+        One distance per centre; nothing is evaluated.
     """
-    centre = 0.5 * (points.amin(0) + points.amax(0))
-    radius = (points - centre).norm(dim=1).max()
-    distance = (coords - centre).norm(dim=1) - radius
+    if not len(points):
+        return torch.zeros_like(extents, dtype=torch.bool)
+    low, high = points.aminmax(dim=0)
+    outside = torch.maximum(low - coords, coords - high).clamp(min=0.0)
     atom = torch.zeros(basis.nshell, dtype=torch.long, device=coords.device)
     for group in basis.groups:
         atom[group.shell] = group.atom
-    return distance[atom] <= extents
+    return outside.norm(dim=1)[atom] <= extents
 
 
 Envelope = Callable[[Float[Tensor, " nshell"]], Float[Tensor, " nshell"]]

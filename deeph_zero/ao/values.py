@@ -215,8 +215,28 @@ def ao_values(
     Accuracy:
         Equal to libcint's to 1e-12 of the largest value of each component.
     """
+    return columns_last(ao_rows(basis, coords, points, deriv))
+
+
+def columns_last(
+    rows: Float[Tensor, "ncomp nao npoints"],
+) -> Float[Tensor, "ncomp npoints nao"]:
+    """Contiguous copy with the last axes swapped; by component, which is faster on CPUs."""
+    out = rows.new_empty(rows.shape[0], rows.shape[2], rows.shape[1])
+    for k in range(rows.shape[0]):
+        out[k].copy_(rows[k].T)
+    return out
+
+
+def ao_rows(
+    basis: AOBasis,
+    coords: Coordinates,
+    points: Float[Tensor, "npoints 3"],
+    deriv: int = 0,
+) -> Float[Tensor, "ncomp nao npoints"]:
+    """:func:`ao_values` with one row per AO, as they are made."""
     if not basis.groups:
-        return points.new_zeros(N_COMPONENTS[deriv], len(points), 0)
+        return points.new_zeros(N_COMPONENTS[deriv], 0, len(points))
     parts = []
     for family in basis.families:
         shift = points.T - coords[family.atoms].unsqueeze(-1)
@@ -226,7 +246,7 @@ def ao_values(
             radial = _radial(group, square[row], deriv)
             local = tuple(part[row] for part in angular)
             parts.append(_products(radial, shift[row], local))
-    return torch.cat(parts, dim=1)[:, basis.order].mT.contiguous()
+    return torch.cat(parts, dim=1)[:, basis.order]
 
 
 def _radial(

@@ -1,11 +1,17 @@
 """Quadrature grids and blocks of AO values, kept in memory up to a stated limit."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from pyscf import gto
-from pyscf.dft import gen_grid, numint
+from pyscf.dft import gen_grid
+from torch import Tensor
 
-from deeph_zero.integrals.one_electron import as_tensor
+from deeph_zero.ao.values import columns_last
+from deeph_zero.integrals.ao_engine import AOEngineName, block_shells, make_engine
+from deeph_zero.integrals.ao_storage import AOStore, choose_precision, rounding_bound
+from deeph_zero.integrals.one_electron import as_tensor, lindep_threshold
 from deeph_zero.ks.protocol import AOBlock
 
 AO_CUTOFF = 1e-13
@@ -40,12 +46,15 @@ class AOGrid:
     """AO values on a grid, block by block; implements :class:`~deeph_zero.ks.protocol.Grid`.
 
     PySCF sorts grid points into spatial boxes, so a block is compact and far AOs vanish on it;
-    those columns are left out. The first blocks asked for are kept on the device until
-    ``ao_memory_mb`` is used up; the others are evaluated again at every call, with identical
-    values. Points of zero weight (PySCF pads its grids) are dropped.
+    those columns are left out; shells that cannot reach it are not even evaluated. If all blocks
+    fit ``ao_memory_mb`` they are kept on the device in float64. Otherwise columns are rounded to
+    float32 as far as a bound on the energy allows (``ao_storage.py``), the first blocks asked for
+    are kept until the memory is used up, and the others are evaluated again at every call, with
+    identical values. Points of zero weight (PySCF pads its grids) are dropped.
 
     Accuracy:
-        Density and energy agree with the unscreened ones to 1e-12 (relative).
+        Density and energy agree with the unscreened ones to 1e-12 (relative); rounded columns
+        change the energy by less than 1e-9 Eh.
     """
 
     def __init__(
@@ -57,6 +66,8 @@ class AOGrid:
         device: torch.device | str = "cpu",
         ao_memory_mb: float = AO_MEMORY_MB,
         block_memory_mb: float = BLOCK_MEMORY_MB,
+        ao_engine: AOEngineName = "auto",
+        allow_float32: bool = True,
     ) -> None:
         """Nothing is evaluated yet.
 
@@ -67,6 +78,9 @@ class AOGrid:
             device: Where blocks go.
             ao_memory_mb: Memory for kept blocks, MB; 0 keeps none.
             block_memory_mb: Memory for one block with all columns, MB.
+            ao_engine: "auto" (libcint for the CPU, torch for other devices), "libcint", "torch".
+            allow_float32: Round columns when memory is short; False for meta-GGAs, whose
+                derivative with respect to tau has no bound.
         """
         used = np.flatnonzero(grids.weights)
         self.coords = np.ascontiguousarray(grids.coords[used])
@@ -76,18 +90,36 @@ class AOGrid:
         self.deriv = deriv
         self.ncomp = 4 if deriv else 1
         self.device = torch.device(device)
-        self._mol = mol
-        self._limit = int(ao_memory_mb * 1e6)
-        self._kept_bytes = 0
-        self._kept: dict[int, AOBlock] = {}
-        self._columns: dict[int, np.ndarray] = {}
-        self._bounds = _block_bounds(self.ngrids, self.ncomp, self.nao, block_memory_mb)
+        on_cpu = self.device.type == "cpu"
+        self._bounds = _block_bounds(
+            self.ngrids, self.ncomp, self.nao, block_memory_mb, cached=on_cpu
+        )
         self.n_blocks = len(self._bounds) - 1
+        basis, self._shells = block_shells(
+            mol, self.coords, self._bounds, cutoff=AO_CUTOFF, deriv=deriv
+        )
+        self._engine = make_engine(
+            ao_engine, mol, basis, self.coords, deriv=deriv, device=self.device
+        )
+        self._points = [slice(*pair) for pair in pairwise(self._bounds)]
+        self._weights = as_tensor(self.weights, self.device)
+        self._shell_sizes = np.diff(mol.ao_loc_nr())
+        self._columns: dict[int, tuple[Tensor | None, Tensor | None]] = {}
+        limit = int(ao_memory_mb * 1e6)
+        sizes = np.diff(self._bounds) * (self._shells @ self._shell_sizes)
+        self._needed = int(sizes.sum()) * self.ncomp * 8
+        mixed = allow_float32 and limit and choose_precision(self._needed, limit) == "mixed"
+        bound = None
+        if mixed:
+            ovlp = as_tensor(mol.intor_symmetric("int1e_ovlp"), self.device)
+            bound = rounding_bound(ovlp, lindep_threshold(), self.n_blocks)
+        self._limit = limit
+        self._store = AOStore(limit, bound)
 
     @property
     def memory_bytes(self) -> int:
         """Most bytes that kept blocks can take."""
-        return min(self._limit, self.ncomp * self.ngrids * self.nao * 8)
+        return min(self._limit, self._needed)
 
     def block(self, k: int) -> AOBlock:
         """Block ``k``, from memory or evaluated now.
@@ -104,36 +136,35 @@ class AOGrid:
         if not 0 <= k < self.n_blocks:
             msg = f"expected a block below {self.n_blocks}, got {k}"
             raise IndexError(msg)
-        kept = self._kept.get(k)
-        if kept is not None:
-            return kept
-        block = self._evaluate(k)
-        nbytes = block.ao.numel() * 8
-        if self._kept_bytes + nbytes <= self._limit:
-            self._kept[k] = block
-            self._kept_bytes += nbytes
-        return block
+        return self._store.find(k) or self._store.offer(k, self._evaluate(k))
 
     def _evaluate(self, k: int) -> AOBlock:
-        points = slice(self._bounds[k], self._bounds[k + 1])
-        ao = numint.eval_ao(self._mol, self.coords[points], deriv=self.deriv)
-        ao = ao.reshape(self.ncomp, -1, self.nao)
+        points = self._points[k]
+        rows = self._engine.rows(points, self._shells[k])
         if k not in self._columns:
-            largest = np.maximum(ao.max(axis=1), -ao.min(axis=1)).max(axis=0)
-            self._columns[k] = np.flatnonzero(largest > AO_CUTOFF)
-        columns = self._columns[k]
-        index = None
-        if len(columns) < self.nao:
-            ao = ao[:, :, columns]
-            index = torch.from_numpy(columns).to(self.device)
-        weights = as_tensor(self.weights[points], self.device)
-        return AOBlock(ao=as_tensor(ao, self.device), index=index, weights=weights)
+            self._columns[k] = self._significant(k, rows)
+        columns, index = self._columns[k]
+        if columns is not None:
+            rows = rows[:, columns]
+        return AOBlock(ao=columns_last(rows), index=index, weights=self._weights[points])
+
+    def _significant(self, k: int, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Rows above the cutoff somewhere and their AO numbers; None for all of them."""
+        largest = torch.maximum(rows.amax(2), -rows.amin(2)).amax(0)
+        columns = (largest > AO_CUTOFF).nonzero()[:, 0]
+        if len(columns) == self.nao:
+            return None, None
+        numbers = np.flatnonzero(np.repeat(self._shells[k], self._shell_sizes))
+        index = torch.from_numpy(numbers).to(self.device)[columns]
+        return (None if len(columns) == len(numbers) else columns), index
 
 
-def _block_bounds(ngrids: int, ncomp: int, nao: int, block_memory_mb: float) -> list[int]:
-    """Equal blocks that fit memory and, if they do not get too small, the processor's cache."""
-    fitting = int(block_memory_mb * 1e6) // max(ncomp * nao * 8, 1)
-    cached = max(int(CACHE_MB * 1e6) // max(nao * 8, 1), CACHED_BLOCK_POINTS)
-    size = max(min(fitting, cached, MAX_BLOCK_POINTS), MIN_BLOCK_POINTS)
-    n_blocks = max(-(-ngrids // size), 1)
+def _block_bounds(
+    ngrids: int, ncomp: int, nao: int, block_memory_mb: float, *, cached: bool
+) -> list[int]:
+    """Equal blocks that fit memory and, if asked and not too small, the processor's cache."""
+    size = min(int(block_memory_mb * 1e6) // max(ncomp * nao * 8, 1), MAX_BLOCK_POINTS)
+    if cached:
+        size = min(size, max(int(CACHE_MB * 1e6) // max(nao * 8, 1), CACHED_BLOCK_POINTS))
+    n_blocks = max(-(-ngrids // max(size, MIN_BLOCK_POINTS)), 1)
     return [round(i * ngrids / n_blocks) for i in range(n_blocks + 1)]

@@ -12,6 +12,7 @@ from pyscf.dft.numint import NumInt
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import grids as ao_grids
+from deeph_zero.integrals.ao_engine import AOEngineName
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.libxc import Engine, XCSpec, describe, make_functional
 from deeph_zero.integrals.mole import (
@@ -108,6 +109,7 @@ def ks_data(
     unrestricted: bool | None = None,
     device: torch.device | str = "cpu",
     ao_memory_mb: float = ao_grids.AO_MEMORY_MB,
+    ao_engine: AOEngineName = "auto",
     max_memory_mb: float | None = None,
     engine: Engine = "auto",
     break_symmetry: bool = False,
@@ -127,6 +129,7 @@ def ks_data(
         unrestricted: None: unrestricted if and only if ``mol.spin`` is not 0.
         device: Where every tensor goes.
         ao_memory_mb: Memory for kept AO values on the grid, MB.
+        ao_engine: "auto" (libcint for the CPU, torch for other devices), "libcint" or "torch".
         max_memory_mb: Limit for all two-electron tensors together; None: 80 % of what is free.
         engine: Functional engine, see ``integrals.libxc.make_functional``.
         break_symmetry: Break spin and spatial symmetry of the starting density (unrestricted).
@@ -154,7 +157,7 @@ def ks_data(
     functional = make_functional(spec, unrestricted=settings.unrestricted, engine=engine)
     grid = None
     if functional is not None:
-        grid = _grid(settings, spec.kind, device, ao_memory_mb)
+        grid = _grid(settings, spec.kind, device, ao_memory_mb, ao_engine)
     aux = _auxiliary(settings) if settings.fit_coulomb else None
     two = two_electron_operators(
         settings.mol,
@@ -295,7 +298,11 @@ _HINTS = {
 
 
 def _grid(
-    settings: _Settings, kind: XCKind, device: torch.device | str, ao_memory_mb: float
+    settings: _Settings,
+    kind: XCKind,
+    device: torch.device | str,
+    ao_memory_mb: float,
+    ao_engine: AOEngineName,
 ) -> ao_grids.AOGrid:
     """The mean-field object's own grid, built if it is not yet, or a new one."""
     grids = settings.grids
@@ -305,7 +312,13 @@ def _grid(
         grids.build()
     deriv = 0 if kind == "LDA" else 1
     return ao_grids.AOGrid(
-        settings.mol, grids, deriv=deriv, device=device, ao_memory_mb=ao_memory_mb
+        settings.mol,
+        grids,
+        deriv=deriv,
+        device=device,
+        ao_memory_mb=ao_memory_mb,
+        ao_engine=ao_engine,
+        allow_float32=kind != "MGGA",
     )
 
 

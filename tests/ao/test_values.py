@@ -68,7 +68,7 @@ def test_gradients_flow_to_centres_and_points(rng):
     mol = gto.M(atom="O 0 0 .1; H .1 .7 .6", basis="def2-svp", charge=-1, verbose=0)
     basis = ao_basis(mol)
     centres = coordinates(mol).requires_grad_()
-    points = torch.randn(3, 3, generator=rng, dtype=torch.float64).requires_grad_()
+    points = torch.randn(1, 3, generator=rng, dtype=torch.float64).requires_grad_()
 
     def values(c, p):
         return ao_values(basis, c, p, 1)

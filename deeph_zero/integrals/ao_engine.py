@@ -1,0 +1,150 @@
+"""AO values of chosen shells on grid points: libcint on the CPU, or torch on the grid's device."""
+
+from itertools import pairwise
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pyscf import gto
+from pyscf.dft import numint
+from torch import Tensor
+
+from deeph_zero.ao.extent import shell_extents, significant_shells
+from deeph_zero.ao.values import N_COMPONENTS, AOBasis, ao_rows
+from deeph_zero.integrals.shells import ao_basis
+
+# ruff: noqa: SLF001  a molecule with fewer shells is one with fewer rows of PySCF's _bas
+
+AOEngineName = Literal["auto", "libcint", "torch"]
+Shells = Bool[np.ndarray, " nshell"]
+
+
+@runtime_checkable
+class AOEngine(Protocol):
+    """Evaluates AOs on the points of one grid."""
+
+    def rows(self, points: slice, shells: Shells) -> Float[Tensor, "ncomp nao npoints"]:
+        """Values (and derivatives) of the AOs of some shells, in AO order, on the grid's device."""
+        ...
+
+
+class LibcintAO:
+    """PySCF's libcint on the CPU; the faster one there."""
+
+    def __init__(
+        self, mol: gto.Mole, coords: np.ndarray, deriv: int, device: torch.device | str
+    ) -> None:
+        """Nothing is evaluated yet.
+
+        Args:
+            mol: Built molecule.
+            coords: Grid points, bohr, [ngrids, 3].
+            deriv: Highest derivative.
+            device: Where values are copied to.
+        """
+        self._mol = mol
+        self._coords = coords
+        self._deriv = deriv
+        self._device = torch.device(device)
+
+    def rows(self, points: slice, shells: Shells) -> Float[Tensor, "ncomp nao npoints"]:
+        """See :class:`AOEngine`."""
+        coords = self._coords[points]
+        ncomp = N_COMPONENTS[self._deriv]
+        if not shells.any():
+            return torch.zeros(ncomp, 0, len(coords), dtype=torch.float64, device=self._device)
+        mol = self._mol
+        if not shells.all():
+            mol = mol.copy(deep=False)
+            mol._bas = mol._bas[shells]
+        ao = numint.eval_ao(mol, coords, deriv=self._deriv).reshape(ncomp, len(coords), -1)
+        return torch.from_numpy(ao.transpose(0, 2, 1)).to(self._device)
+
+
+class TorchAO:
+    """The package's own evaluation: coordinates go to the device once, values never leave it."""
+
+    def __init__(
+        self,
+        basis: AOBasis,
+        centres: np.ndarray,
+        coords: np.ndarray,
+        deriv: int,
+        device: torch.device | str,
+    ) -> None:
+        """Copy everything to the device.
+
+        Args:
+            basis: All shells.
+            centres: Their centres, bohr, [natm, 3].
+            coords: Grid points, bohr, [ngrids, 3].
+            deriv: Highest derivative.
+            device: Where values are made.
+        """
+        self._basis = basis
+        self._centres = torch.as_tensor(centres, dtype=torch.float64).to(device)
+        self._points = torch.as_tensor(coords, dtype=torch.float64).to(device)
+        self._deriv = deriv
+        self._parts: dict[bytes, AOBasis] = {}
+
+    def rows(self, points: slice, shells: Shells) -> Float[Tensor, "ncomp nao npoints"]:
+        """See :class:`AOEngine`."""
+        key = np.packbits(shells).tobytes()
+        if key not in self._parts:  # shells of a block go to the device once
+            part = self._basis.select(torch.from_numpy(shells))
+            self._parts[key] = part.to(self._points.device)
+        return ao_rows(self._parts[key], self._centres, self._points[points], self._deriv)
+
+
+def make_engine(
+    name: AOEngineName,
+    mol: gto.Mole,
+    basis: AOBasis,
+    coords: np.ndarray,
+    *,
+    deriv: int,
+    device: torch.device | str,
+) -> AOEngine:
+    """The engine of this name.
+
+    Args:
+        name: "libcint", "torch", or "auto": libcint for the CPU, torch for any other device.
+        mol: Built molecule.
+        basis: Its shells.
+        coords: Grid points, bohr.
+        deriv: Highest derivative.
+        device: Where values go.
+
+    Returns:
+        An engine for these points.
+    """
+    if name == "libcint" or (name == "auto" and torch.device(device).type == "cpu"):
+        return LibcintAO(mol, coords, deriv, device)
+    return TorchAO(basis, mol.atom_coords(), coords, deriv, device)
+
+
+def block_shells(
+    mol: gto.Mole, coords: np.ndarray, bounds: list[int], *, cutoff: float, deriv: int
+) -> tuple[AOBasis, Bool[np.ndarray, "nblocks nshell"]]:
+    """Shells of a molecule, and which of them may exceed a cutoff on each block of points.
+
+    Args:
+        mol: Built molecule.
+        coords: Grid points, bohr.
+        bounds: Block k holds the points ``bounds[k]`` to ``bounds[k + 1]``.
+        cutoff: Shells whose values and derivatives stay below it on a block are left out there.
+        deriv: Highest derivative, 0, 1 or 2.
+
+    Returns:
+        The basis, and one row per block.
+    """
+    basis = ao_basis(mol)
+    extents = shell_extents(basis, cutoff, deriv)
+    centres = torch.from_numpy(mol.atom_coords())
+    points = torch.from_numpy(coords)
+    rows = [
+        significant_shells(basis, extents, centres, points[start:stop]).numpy()
+        for start, stop in pairwise(bounds)
+    ]
+    return basis, np.stack(rows)
