@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deeph_zero import ase
     from deeph_zero.errors import ComputationError, DeephZeroError, InputError
     from deeph_zero.kohnsham import KohnSham, KohnShamBatch
     from deeph_zero.model import Model, load
@@ -20,6 +21,7 @@ __all__ = [
     "Model",
     "Molecule",
     "__version__",
+    "ase",
     "load",
     "read_structures",
 ]
@@ -40,6 +42,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
+    if name == "ase":  # a module of its own: ASE's calculators are slow to import
+        return importlib.import_module(f"{__name__}.ase")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -10,6 +10,13 @@ from pydantic import Field
 from deeph_zero.loss_terms import LOSSES, parse_loss
 from deeph_zero.settings import Settings
 
+FORCE_TOL = 1e-6
+"""Orbital-gradient norm (Eh) to refine to before forces, when no other was asked for: the error of
+a force is of first order in what is left of it."""
+
+Cube = Literal["density", "spin-density", "homo", "lumo"]
+"""What ``predict --cube`` puts on a box of points."""
+
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*([smhd]))+", re.IGNORECASE)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd])", re.IGNORECASE)
@@ -236,8 +243,36 @@ class PredictConfig(Settings):
     coupled: bool = Field(
         default=True, description="Coupled error estimate (one response build more)."
     )
+    forces: bool = Field(
+        default=False,
+        description="Forces of the refined energy; refines to 1e-6 unless --refine says otherwise.",
+    )
+    compare_start: bool = Field(
+        default=False,
+        description="With --refine: also count the SCF cycles from the standard start.",
+    )
+    chkfile: Name | None = Field(
+        default=None, description="Write PySCF checkpoint files under this name."
+    )
+    molden: Name | None = Field(default=None, description="Write Molden files under this name.")
+    cube: tuple[Cube, ...] = Field(
+        default=(),
+        description="Write a cube file: density, spin-density, homo or lumo (repeatable).",
+        examples=["density, spin-density, homo or lumo"],
+    )
     charge: int = Field(default=0, ge=-100, le=100, description="Charge of frames that state none.")
     spin: int = Field(default=0, ge=0, le=100, description="2S of frames that state none.")
+
+    @pydantic.model_validator(mode="after")
+    def _belong_together(self) -> "PredictConfig":
+        if self.compare_start and self.refine is None and not self.forces:
+            raise ValueError("--compare-start: expected --refine TOL with it; add it")
+        exports = self.chkfile or self.molden or self.cube
+        if exports and not (self.certificate or self.refine or self.forces):
+            raise ValueError(
+                "--no-certificate: orbitals for other programs need a Fock build; leave it out"
+            )
+        return self
 
 
 class EvaluateConfig(Settings):

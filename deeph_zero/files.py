@@ -36,6 +36,7 @@ LOCK_NAME = ".lock"
 
 DATASETS = (
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
+    "mulliken_charges", "lowdin_charges", "spin_populations", "bond_orders", "forces",
 )  # fmt: skip
 """Datasets of one structure; a missing one was not computed."""
 

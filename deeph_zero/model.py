@@ -11,7 +11,7 @@ import torch
 from pyscf import scf
 from pyscf.data import elements
 
-from deeph_zero.config import MethodConfig
+from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.mole import auxbasis_name, build_mole, place
@@ -20,7 +20,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
-from deeph_zero.predict import single
+from deeph_zero.predict import meanfield, single
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.checkpoint import read_model
 from deeph_zero.train.problem import make_problem
@@ -129,6 +129,8 @@ class Model:
         refine: float | None = None,
         certificate: bool = True,
         coupled: bool = True,
+        forces: bool = False,
+        compare_start: bool = False,
     ) -> Prediction:
         """Electronic structure of one molecule.
 
@@ -139,6 +141,9 @@ class Model:
                 ``conv_tol_grad``) is below this and the energy changes by less than its square.
             certificate: Spend one Fock build on energy, orbital gradient and error estimate.
             coupled: Spend a response build on a better error estimate.
+            forces: Nuclear forces of the refined energy; refines to 1e-6 unless ``refine`` says
+                otherwise, because forces of an unconverged energy are not its derivative.
+            compare_start: With ``refine``, also converge from the superposed atoms and count.
 
         Returns:
             The prediction.
@@ -146,15 +151,24 @@ class Model:
         Raises:
             InputError: If the molecule has elements the model does not know, is in another basis,
                 or is impossible.
-            ComputationError: If the network's output is not finite.
+            ComputationError: If the network's output is not finite, or forces were asked for and
+                the refinement did not converge.
         """
-        return self._predict(
+        if forces and refine is None:
+            refine = FORCE_TOL
+        result, _ = self._predict(
             self._as_molecule(molecule),
             self.method,
             refine=refine,
             certificate=certificate,
             coupled=coupled,
-        )[0]
+            compare_start=compare_start,
+        )
+        return self.with_forces(result) if forces else result
+
+    def with_forces(self, result: Prediction) -> Prediction:
+        """The same refined prediction with its nuclear forces; see :func:`.meanfield.forces`."""
+        return dataclasses.replace(result, forces=meanfield.forces(result, self.method))
 
     def predict_layer(
         self, molecule: Molecule, *, certificate: bool = True, coupled: bool = True
@@ -232,17 +246,26 @@ class Model:
         molecule = self._as_molecule(mf.mol)
         result, ks = self._predict(molecule, self._method_for(mf), refine=refine, coupled=False)
         self._warn_differences(mf, result.info, basis=False)
-        if result.refined is not None:
-            done = result.refined
-            coeff, energy, occ = done.mo_coeff, done.mo_energy, done.mo_occ
-            mf.e_tot, mf.converged = done.energy, done.converged
-        else:
-            coeff, energy, occ = single.canonical_orbitals(ks, result)
-            mf.e_tot, mf.converged = result.energy, False
-        mf.mo_coeff, mf.mo_energy, mf.mo_occ = (
-            np.ascontiguousarray(part.cpu().numpy()) for part in (coeff, energy, occ)
-        )
-        return mf
+        return _fill(mf, result, ks)
+
+    def predict_mean_field(self, molecule: object, **settings: Any) -> tuple[Prediction, Any]:
+        """A prediction and the PySCF object that holds it, made with the model's own method.
+
+        Args:
+            molecule: As in :meth:`predict`.
+            **settings: ``refine``, ``coupled`` and ``compare_start`` of :meth:`predict`.
+
+        Returns:
+            The prediction, and an RKS or UKS object filled as by :meth:`as_scf`.
+
+        Raises:
+            InputError: As in :meth:`predict`.
+            ComputationError: As in :meth:`predict`.
+        """
+        given = self._as_molecule(molecule)
+        result, ks = self._predict(given, self.method, **settings)
+        mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)
+        return result, _fill(mf, result, ks)
 
     def _predict(
         self,
@@ -252,6 +275,7 @@ class Model:
         refine: float | None = None,
         certificate: bool = True,
         coupled: bool = True,
+        compare_start: bool = False,
     ) -> tuple[Prediction, KohnSham]:
         self._check_elements(molecule)
         spec = self.network.spec
@@ -271,12 +295,22 @@ class Model:
             )
         dm = ks.density(fock)
         # one build serves the certificate and the first iteration of the refinement
-        built = ks.build(dm) if certificate else None
-        refined = single.refine(ks, dm, refine, built) if refine is not None else None
+        built = ks.build(dm) if certificate or refine is not None else None
+        refined, facts = None, {}
+        if refine is not None:
+            assert built is not None
+            # F[P0] was built for the network: where P0 is the better start, it is a free one
+            usual = (ks.data.dm_guess, problem.start)
+            worse = single.is_worse(ks, (dm, built), usual)
+            refined = single.refine(ks, *(usual if worse else (dm, built)), tol=refine)
+            facts["standard_start"] = worse
+            if compare_start:
+                other = refined if worse else single.refine(ks, *usual, tol=refine)
+                facts["standard_iterations"] = other.iterations
         result = single.assemble(
             molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
         )
-        return result, ks
+        return dataclasses.replace(result, **facts), ks
 
     def _as_molecule(self, given: object) -> Molecule:
         if isinstance(given, Molecule):
@@ -341,6 +375,17 @@ class Model:
         if differences:
             text = "; ".join(differences)
             warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=3)
+
+
+def _fill(mf: Any, result: Prediction, ks: KohnSham) -> Any:
+    """Put the refined orbitals, else those of P̂, into ``mf``."""
+    if result.refined is not None:
+        return meanfield.fill(mf, result.refined)
+    mf.mo_coeff, mf.mo_energy, mf.mo_occ = (
+        np.ascontiguousarray(part.cpu().numpy()) for part in single.canonical_orbitals(ks, result)
+    )
+    mf.e_tot, mf.converged = result.energy, False
+    return mf
 
 
 def _symbols(numbers: tuple[int, ...] | list[int]) -> str:

@@ -39,7 +39,8 @@ def test_a_public_name_is_the_one_of_its_module(name):
 
 
 def test_the_list_of_names_is_complete():
-    assert set(dz.__all__) == {*NAMES, "__version__"}
+    assert set(dz.__all__) == {*NAMES, "__version__", "ase"}
+    assert dz.ase is importlib.import_module("deeph_zero.ase")
     assert set(dz.__all__) <= set(dir(dz))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = dz.nonsense

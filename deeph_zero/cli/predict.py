@@ -25,11 +25,24 @@ if TYPE_CHECKING:
     from deeph_zero.structures import BadFrame
 
 
+EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin")
+
+
 @click.command()
 @click.argument("model", type=str)
 @structures_argument
 @output_option
 @setting(PredictConfig, "refine", metavar="TOL")
+@setting(PredictConfig, "forces")
+@setting(PredictConfig, "compare_start")
+@setting(PredictConfig, "chkfile", metavar="PATH")
+@setting(PredictConfig, "molden", metavar="PATH")
+@click.option(
+    "--cube",
+    multiple=True,
+    metavar="NAME",
+    help=str(PredictConfig.model_fields["cube"].description),
+)
 @click.option("--no-certificate", is_flag=True, help="Network only: no Fock build, no energy.")
 @click.option("--cheap-estimate", is_flag=True, help="Uncoupled error estimate: no response build.")
 @setting(PredictConfig, "charge", metavar="N")
@@ -48,12 +61,14 @@ def predict(invocation: Invocation, **options: Any) -> int:
     Example:
       deeph-zero predict water_run/ frames.xyz -o out.h5
       deeph-zero predict water_run/ frames.xyz --refine 1e-5 --json
+      deeph-zero predict water_run/ water.xyz --forces --molden water.molden --cube homo
     """  # noqa: D301  (\b is click's mark)
     if options["no_certificate"] and options["cheap_estimate"]:
         raise InputError("--no-certificate and --cheap-estimate exclude each other; give one")
     config = PredictConfig.parse(
-        given(options, ("refine", "charge", "spin"))
+        given(options, EXTRAS)
         | {
+            "cube": options["cube"],
             "certificate": not options["no_certificate"],
             "coupled": not options["cheap_estimate"],
             "runtime": runtime_values(options, invocation.started),
@@ -67,6 +82,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     from deeph_zero import runtime
     from deeph_zero.cli import show
     from deeph_zero.files import check_output, claim_output
+    from deeph_zero.predict import export
     from deeph_zero.reporting import ConsoleReporter, configure_logging
 
     place = {
@@ -79,6 +95,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     runtime.setup(config.runtime)
     molecules, bad = _read(config, options)
+    export.check(config, out, len(molecules) + len(bad), overwrite=options["overwrite"])
     from deeph_zero.predict.run import run_predict
 
     with claim_output(out, **place), show.keeping(out):

@@ -1,6 +1,7 @@
 """The results of a command: the table at the end, the JSON, and the exit line."""
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ _QUANTITIES = (
     ("spin_square", "<S^2>", ".4f", False),
     ("refined_energy", "refined / Eh", ".8f", True),
     ("refine_fock_builds", "builds", "d", False),
+    ("refine_iterations", "cycles", "d", False),
+    ("standard_start_iterations", "standard", "d", False),
+    ("forces", "max force", ".1e", False),
     ("converged", "converged", "", True),
 )
 _NAMES = {
@@ -39,6 +43,9 @@ _NAMES = {
     "dipole": "dipole moment / D",
     "refined_energy": "refined energy",
     "refine_fock_builds": "Fock builds of the refinement",
+    "refine_iterations": "SCF cycles of the refinement",
+    "standard_start_iterations": "SCF cycles from superposed atoms",
+    "forces": "largest force on an atom, Eh/bohr",
 }
 
 
@@ -171,7 +178,9 @@ def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
     if key == "converged":
         return {True: "yes", False: "no"}.get(value, "-")  # pyright: ignore
     if key == "dipole" and value is not None:
-        value = sum(x * x for x in value) ** 0.5
+        value = math.hypot(*value)
+    if key == "forces" and value is not None:
+        value = max(math.hypot(*row) for row in value)
     return _number(value, form)
 
 

@@ -61,6 +61,8 @@ class KSInfo:
         spin: 2S.
         memory_bytes: Two-electron tensors plus the most that kept AO values take (without the
             bounded working memory of one build).
+        ao_atoms: Atom of each AO.
+        atom_charges: Nuclear charges in the Hamiltonian (reduced by ECP cores, 0 for ghosts).
     """
 
     xc: str
@@ -80,6 +82,8 @@ class KSInfo:
     charge: int
     spin: int
     memory_bytes: int
+    ao_atoms: tuple[int, ...]
+    atom_charges: tuple[int, ...]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -341,6 +345,7 @@ def _info(
     aux: AuxiliaryBasis | None,
 ) -> KSInfo:
     mol = settings.mol
+    slices = mol.aoslice_by_atom()
     naux = two.coulomb.cderi.shape[0] if isinstance(two.coulomb, FittedTensor) else 0
     return KSInfo(
         xc=settings.xc,
@@ -360,6 +365,8 @@ def _info(
         charge=int(mol.charge),
         spin=int(mol.spin),
         memory_bytes=two.memory_bytes + (grid.memory_bytes if grid else 0),
+        ao_atoms=tuple(a for a, (*_, start, stop) in enumerate(slices) for _ in range(start, stop)),
+        atom_charges=tuple(int(z) for z in mol.atom_charges()),
     )
 
 

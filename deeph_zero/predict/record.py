@@ -12,6 +12,7 @@ from deeph_zero import __version__
 from deeph_zero.config import MethodConfig
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.certificate import Certificate
+from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
@@ -69,8 +70,9 @@ def structure_record(
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
     """Entry of a prediction: the network's own density, and beside it the refined energy.
 
-    Every value but ``refined_energy``, ``refine_fock_builds`` and ``converged`` (whether the
-    refinement converged; None without one) is at the network's own density.
+    Every value is at the network's own density but those named ``refine...``, ``converged``
+    (whether the refinement converged; None without one) and ``forces`` (Eh/bohr, of the refined
+    energy). ``standard_start_iterations`` are the SCF cycles from superposed atoms.
     """
     done = prediction.refined
     record = structure_record(
@@ -82,20 +84,41 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         residual_mae=prediction.residual_mae,
         converged=None if done is None else done.converged,
     )
+    record |= _charges(prediction.populations(refined=False))
     if done is not None:
         record["refined_energy"] = done.energy
         record["refine_fock_builds"] = done.fock_builds
+        record["refine_iterations"] = done.iterations
+        record["refine_start"] = "standard" if prediction.standard_start else "prediction"
+        record["refined_dipole"] = prediction.refined_dipole.tolist()
+        found = _charges(prediction.populations())
+        record |= {f"refined_{name}": values for name, values in found.items()}
+    if prediction.standard_iterations is not None:
+        record["standard_start_iterations"] = prediction.standard_iterations
+    if prediction.forces is not None:
+        record["forces"] = prediction.forces.tolist()
     if prediction.degenerate:
         record["degenerate"] = True
     return record
 
 
+def _charges(found: Populations) -> dict[str, list[float]]:
+    values = {
+        "mulliken_charges": found.mulliken_charges.tolist(),
+        "lowdin_charges": found.lowdin_charges.tolist(),
+    }
+    if found.spin_populations is not None:
+        values["spin_populations"] = found.spin_populations.tolist()
+    return values
+
+
 def prediction_arrays(prediction: Prediction) -> tuple[dict[str, Any], dict[str, Any]]:
     """Datasets and attributes of a prediction's HDF5 group.
 
-    ``density``, ``fock_rebuilt`` (= F[``density``]), ``mo_energy``, ``mo_occ`` and the attribute
-    ``energy`` belong together: they are the network's, or the converged ones after a refinement
-    (attribute ``refined``). ``fock`` is the network's H either way.
+    ``density``, ``fock_rebuilt`` (= F[``density``]), ``mo_energy``, ``mo_occ``, the charges, bond
+    orders, ``forces`` and the attribute ``energy`` belong together: they are the network's, or the
+    converged ones after a refinement (attribute ``refined``). ``fock`` is the network's H either
+    way.
 
     Args:
         prediction: What to store.
@@ -112,12 +135,20 @@ def prediction_arrays(prediction: Prediction) -> tuple[dict[str, Any], dict[str,
         "mo_energy": prediction.mo_energy if done is None else done.mo_energy,
         "mo_occ": prediction.mo_occ if done is None else done.mo_occ,
     }
+    populations = prediction.populations()
+    matrices |= {
+        "mulliken_charges": populations.mulliken_charges,
+        "lowdin_charges": populations.lowdin_charges,
+        "spin_populations": populations.spin_populations,
+        "bond_orders": populations.bond_orders,
+    }
+    arrays = _group(prediction.molecule, matrices) | {"forces": prediction.forces}
     attributes = {
         "energy": prediction.energy if done is None else done.energy,
         "refined": done is not None,
         "converged": None if done is None else done.converged,
     }
-    return _group(prediction.molecule, matrices), attributes
+    return arrays, attributes
 
 
 def label_arrays(

@@ -12,6 +12,7 @@ from deeph_zero.integrals.system import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate, semicanonical
+from deeph_zero.ks.populations import Populations, populations
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.types import AOMatrix, OrbitalEnergies
@@ -44,6 +45,11 @@ class Prediction:
         degenerate: The frontier level is degenerate and was filled evenly.
         refined: The converged SCF that started from P̂; None if not asked for.
         fock_builds: All builds spent, the one of the input matrices included.
+        refined_dipole: The same dipole of the refined density; P̂'s own without refinement.
+        standard_start: The refinement began at the superposed atoms, because P̂ was worse.
+        standard_iterations: SCF cycles from the superposed atoms to the same tolerance; None if no
+            comparison was asked for.
+        forces: -dE/dR of the refined energy, Eh/bohr, [natm, 3]; None if not asked for.
     """
 
     molecule: Molecule
@@ -63,17 +69,35 @@ class Prediction:
     degenerate: bool
     refined: SCFResult | None
     fock_builds: int
+    refined_dipole: np.ndarray
+    standard_start: bool = False
+    standard_iterations: int | None = None
+    forces: np.ndarray | None = None
+
+    def populations(self, *, refined: bool = True) -> Populations:
+        """Atomic charges and bond orders.
+
+        Args:
+            refined: Of the refined density where there is one; otherwise of P̂.
+
+        Returns:
+            Mulliken's, Löwdin's and Mayer's.
+        """
+        dm = self.refined.dm if refined and self.refined is not None else self.dm
+        return populations(dm, self.overlap, self.info.ao_atoms, self.info.atom_charges)
 
 
-def refine(ks: KohnSham, dm: Tensor, tol: float, first_build: FockBuild | None = None) -> SCFResult:
+def refine(
+    ks: KohnSham, dm: Tensor, first_build: FockBuild | None = None, *, tol: float
+) -> SCFResult:
     """Finish a density with SCF.
 
     Args:
         ks: Kohn-Sham layer of the molecule.
         dm: Where to start.
+        first_build: The build at ``dm``, where the certificate already paid for it.
         tol: Norm of the orbital gradient to reach, Eh. The energy has to change by less than its
             square, the relation between PySCF's two defaults.
-        first_build: The build at ``dm``, where the certificate already paid for it.
 
     Returns:
         The last iterate, on the CPU; its ``fock_builds`` are those spent here.
@@ -87,6 +111,23 @@ def refine(ks: KohnSham, dm: Tensor, tol: float, first_build: FockBuild | None =
     result = ks.scf(dm0=dm, first_build=first_build, conv_tol=energy_tol, conv_tol_grad=tol)
     matrices = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
     return dataclasses.replace(result, **{name: getattr(result, name).cpu() for name in matrices})
+
+
+def is_worse(
+    ks: KohnSham, first: tuple[Tensor, FockBuild], second: tuple[Tensor, FockBuild]
+) -> bool:
+    """Whether one density is farther from self-consistency than another, by ‖FPS - SPF‖.
+
+    Args:
+        ks: Kohn-Sham layer of the molecule.
+        first: A density matrix and the build there.
+        second: Another one.
+
+    Returns:
+        True if the first has the larger commutator, or one that is not finite.
+    """
+    norms = [float(ks.commutator(built.fock, dm).norm()) for dm, built in (first, second)]
+    return not norms[0] <= norms[1]
 
 
 def assemble(
@@ -123,6 +164,7 @@ def assemble(
         residual = float((fock - rebuilt).abs().mean())
         n_electrons = float(built.n_electrons)
     orbitals = ks.orbitals(fock if rebuilt is None else rebuilt)
+    final = dm if refined is None else refined.dm.to(dm.device)
     return Prediction(
         molecule=molecule,
         info=ks.info,
@@ -141,6 +183,7 @@ def assemble(
         degenerate=orbitals.degenerate,
         refined=refined,
         fock_builds=ks.fock_builds,
+        refined_dipole=ks.dipole(final).cpu().numpy(),
     )
 
 

@@ -12,6 +12,7 @@ from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.teacher import Teacher
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
@@ -60,6 +61,7 @@ class Problem:
         molecule: The structure.
         ks: Kohn-Sham layer; counts its Fock builds.
         fock0: F[P₀], the network's base, Eh.
+        start: The whole build at P₀, where an ordinary SCF starts.
         matrices: The physics matrices of the input.
         inputs: Network inputs.
         teacher: Remembered builds and the target they give.
@@ -69,6 +71,7 @@ class Problem:
     molecule: Molecule
     ks: KohnSham
     fock0: AOMatrix
+    start: FockBuild
     matrices: PhysicsMatrices
     inputs: NetworkInputs
     teacher: Teacher
@@ -200,7 +203,8 @@ def make_problem(
     ks = kohn_sham(molecule, method, device=device, ao_memory_mb=ao_memory_mb, mol=mol)
     ks.gap_floor = TRAINING_GAP_FLOOR
     dm0 = ks.data.dm_guess
-    fock0 = ks.build(dm0).fock
+    start = ks.build(dm0)
+    fock0 = start.fock
     if not bool(torch.isfinite(fock0).all()):
         raise ComputationError(
             f"{place(molecule)}: the Fock matrix of the atomic-density guess is not finite; "
@@ -227,6 +231,7 @@ def make_problem(
         molecule=molecule,
         ks=ks,
         fock0=fock0,
+        start=start,
         matrices=matrices,
         inputs=inputs,
         teacher=Teacher(ks, fock0),

@@ -33,6 +33,7 @@ SUMMARY_KEYS = [
 ENTRY_KEYS = [
     "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
     "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
+    "mulliken_charges", "lowdin_charges",
 ]  # fmt: skip
 
 

@@ -1,0 +1,195 @@
+"""A prediction as a PySCF mean-field object: forces, checkpoint, Molden and cube files from it."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyscf import dft, lib, scf
+from pyscf.tools import cubegen, molden
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.files import atomic_path
+from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.ks.scf import SCFResult
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.single import Prediction
+
+
+def mean_field(molecule: Molecule, method: MethodConfig, *, unrestricted: bool) -> Any:
+    """PySCF's object for the same discretised problem, not run.
+
+    Args:
+        molecule: The structure.
+        method: Basis, functional, fitting and grid.
+        unrestricted: UKS or RKS (UHF or RHF without a functional).
+
+    Returns:
+        The object, with density fitting and grid level set.
+
+    Raises:
+        InputError: If the molecule is impossible in this basis.
+    """
+    mol = build_mole(molecule, basis=method.basis)
+    if method.xc.strip().lower() == "hf":
+        mf: Any = scf.UHF(mol) if unrestricted else scf.RHF(mol)
+    else:
+        mf = dft.UKS(mol, xc=method.xc) if unrestricted else dft.RKS(mol, xc=method.xc)
+        mf.grids.level = method.grid_level
+    return mf.density_fit(auxbasis=method.auxbasis) if method.density_fit else mf
+
+
+def refined_mean_field(prediction: Prediction, method: MethodConfig) -> Any:
+    """The mean-field object of a refined prediction, with its converged orbitals.
+
+    Args:
+        prediction: With ``refined``.
+        method: What the model was trained on.
+
+    Returns:
+        The object: ``mo_coeff``, ``mo_energy``, ``mo_occ``, ``e_tot`` and ``converged`` are set.
+
+    Raises:
+        InputError: If the prediction was not refined.
+    """
+    done = prediction.refined
+    if done is None:
+        raise InputError("expected a refined prediction, got the network's own; give refine=1e-6")
+    mf = mean_field(prediction.molecule, method, unrestricted=done.dm.ndim == 3)
+    return fill(mf, done)
+
+
+def fill(mf: Any, done: SCFResult) -> Any:
+    """Put a converged SCF into a mean-field object of the same problem.
+
+    Args:
+        mf: PySCF's object.
+        done: The SCF.
+
+    Returns:
+        ``mf`` itself with ``mo_coeff``, ``mo_energy``, ``mo_occ``, ``e_tot`` and ``converged``.
+    """
+    mf.mo_coeff, mf.mo_energy, mf.mo_occ = (
+        np.ascontiguousarray(part.cpu().numpy())
+        for part in (done.mo_coeff, done.mo_energy, done.mo_occ)
+    )
+    mf.e_tot, mf.converged = done.energy, done.converged
+    return mf
+
+
+def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:
+    """-dE/dR of the refined energy: PySCF's analytic gradient, grid and fitting responses included.
+
+    Only the gradient of a converged energy is the derivative of that energy, hence the refinement.
+
+    Args:
+        prediction: Refined, to :data:`deeph_zero.config.FORCE_TOL` or better.
+        method: What the model was trained on.
+
+    Returns:
+        Forces, Eh/bohr, [natm, 3].
+
+    Raises:
+        ComputationError: If the refinement did not converge, or PySCF has no gradient for it.
+    """
+    mf = refined_mean_field(prediction, method)
+    where = place(prediction.molecule)
+    if not mf.converged:
+        raise ComputationError(
+            f"{where}expected a converged energy to differentiate, the refinement did not get "
+            "there; loosen --refine or leave --forces out"
+        )
+    gradient = mf.nuc_grad_method()
+    if hasattr(gradient, "grid_response"):
+        gradient.grid_response = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PySCF's own deprecations are not the user's
+            return -np.asarray(gradient.kernel())
+    except NotImplementedError as error:
+        raise ComputationError(
+            f"{where}expected a functional with analytic gradients, PySCF has none for "
+            f"{method.xc!r} here ({str(error) or 'not implemented'}); leave --forces out"
+        ) from error
+
+
+def write_chkfile(mf: Any, path: Path) -> None:
+    """Write the file PySCF's ``init_guess='chkfile'`` and ``lib.chkfile`` read.
+
+    Args:
+        mf: Mean-field object with orbitals.
+        path: Where; appears as a whole.
+
+    Raises:
+        ComputationError: If writing fails.
+    """
+    with atomic_path(path) as temporary:
+        lib.chkfile.save_mol(mf.mol, str(temporary))
+        scf.chkfile.dump_scf(
+            mf.mol,
+            str(temporary),
+            mf.e_tot,
+            mf.mo_energy,
+            mf.mo_coeff,
+            mf.mo_occ,
+            overwrite_mol=False,
+        )
+
+
+def write_molden(mf: Any, path: Path) -> None:
+    """Write orbitals, energies and occupations in Molden format, for viewers.
+
+    Args:
+        mf: Mean-field object with orbitals.
+        path: Where; appears as a whole.
+
+    Raises:
+        ComputationError: If writing fails.
+    """
+    with atomic_path(path) as temporary:
+        molden.from_scf(mf, str(temporary))
+
+
+def write_cube(mf: Any, what: str, path: Path, *, spacing: float = 0.2) -> None:
+    """Write a density or an orbital on a box of points, Gaussian's cube format.
+
+    Args:
+        mf: Mean-field object with orbitals.
+        what: "density", "spin-density", "homo" or "lumo"; of UKS, "homo" and "lumo" are alpha's.
+        path: Where; appears as a whole.
+        spacing: Distance of the points, bohr.
+
+    Raises:
+        InputError: If there is no such quantity.
+        ComputationError: If writing fails.
+    """
+    with atomic_path(path) as temporary:
+        if what in ("density", "spin-density"):
+            cubegen.density(mf.mol, str(temporary), _cube_density(mf, what), resolution=spacing)
+        else:
+            coeff = _cube_orbital(mf, what)
+            cubegen.orbital(mf.mol, str(temporary), coeff, resolution=spacing)
+
+
+def _cube_density(mf: Any, what: str) -> np.ndarray:
+    dm = np.asarray(mf.make_rdm1())
+    if what == "density":
+        return dm.sum(0) if dm.ndim == 3 else dm
+    if dm.ndim == 2:
+        raise InputError(
+            "expected an open shell for the spin density, got a closed shell; ask for "
+            "--cube density"
+        )
+    return dm[0] - dm[1]
+
+
+def _cube_orbital(mf: Any, what: str) -> np.ndarray:
+    coeff, occ = (np.asarray(part) for part in (mf.mo_coeff, mf.mo_occ))
+    if coeff.ndim == 3:
+        coeff, occ = coeff[0], occ[0]
+    n_occupied = int((occ > 0).sum())
+    index = n_occupied - 1 if what == "homo" else n_occupied
+    if not 0 <= index < coeff.shape[1]:
+        raise InputError(f"--cube {what}: this molecule has none in its basis; ask for another")
+    return coeff[:, index]

@@ -1,0 +1,74 @@
+"""`predict --forces`, exports and the start comparison, as a person in front of the terminal."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from pyscf import lib
+
+from deeph_zero.cli.main import entry_point
+
+
+@pytest.fixture
+def water(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.xyz").write_text("3\n\nO 0 0 0.1\nH 0 0.76 0.58\nH 0.05 -0.74 0.61\n")
+    return [str(trained), "w.xyz"]
+
+
+def _predict(args):
+    return entry_point(["predict", *args, "--threads", "1", "-q"])
+
+
+def test_forces_and_counts_reach_the_files(water, tmp_path):
+    assert _predict([*water, "--forces", "--compare-start"]) == 0
+    (entry,) = json.loads((tmp_path / "w_pred.json").read_text())["structures"]
+    forces = np.array(entry["forces"])
+    assert forces.shape == (3, 3)
+    assert np.abs(forces.sum(0)).max() < 1e-6  # no net force
+    assert 1e-3 < np.abs(forces).max() < 1
+    assert entry["refine_start"] == "prediction"
+    assert entry["standard_start_iterations"] >= entry["refine_iterations"] > 0
+    with h5py.File(tmp_path / "w_pred.h5") as file:
+        group = file["0000"]
+        assert np.array_equal(group["forces"], forces)
+        assert np.allclose(group["mulliken_charges"], entry["refined_mulliken_charges"])
+        gross = np.diag(group["density"][()] @ group["overlap"][()])
+        assert 8 - gross[:5].sum() == pytest.approx(group["mulliken_charges"][0], abs=1e-10)
+
+
+def test_files_for_other_programs_are_named_and_never_overwritten(water, tmp_path, capsys):
+    exports = ["--chkfile", "w.chk", "--molden", "w.molden", "--cube", "homo", "--cube", "density"]
+    assert _predict([*water, *exports]) == 0
+    names = {"w.chk", "w.molden", "w_pred_homo.cube", "w_pred_density.cube"}
+    assert names < {p.name for p in tmp_path.iterdir()}
+    assert lib.chkfile.load("w.chk", "scf/mo_coeff").shape == (7, 7)
+    before = (tmp_path / "w.chk").read_bytes()
+    capsys.readouterr()
+    assert _predict([*water, *exports, "-o", "other.h5"]) == 2
+    assert capsys.readouterr().err == "error: w.chk exists; use --overwrite or another name\n"
+    assert (tmp_path / "w.chk").read_bytes() == before
+    assert not (tmp_path / "other.h5").exists()
+
+
+def test_several_structures_get_numbered_files(water, tmp_path):
+    assert _predict([*water, "w.xyz", "--molden", "w.molden"]) == 0
+    assert sorted(p.name for p in tmp_path.glob("*.molden")) == ["w_0000.molden", "w_0001.molden"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cube", "foo"], "--cube: expected density, spin-density, homo or lumo, got 'foo'"),
+        (["--compare-start"], "--compare-start: expected --refine TOL with it; add it"),
+        (["--chkfile", "no/w.chk"], "--chkfile no/w.chk: the folder no does not exist"),
+        (["--no-certificate", "--molden", "w.molden"], "--no-certificate: orbitals for other"),
+    ],
+)
+def test_wrong_options_are_one_line(water, tmp_path, capsys, options, message):
+    assert _predict([*water, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"w.xyz"}

@@ -1,0 +1,127 @@
+import ase
+import numpy as np
+import pytest
+import torch
+from ase import units
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+from pyscf import dft, gto
+
+import deeph_zero as dz
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import InputError
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.train.problem import basis_layout
+
+METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="sto-3g", verbose=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = FockNetwork(default_spec(basis_layout([mol]), "tiny")).eval()
+    return dz.Model(network, METHOD)
+
+
+def _water(**settings):
+    return ase.Atoms("OHH", [[0, 0, 0.1], [0, 0.79, 0.6], [0.05, -0.76, 0.66]], **settings)
+
+
+def _pyscf(atoms, spin=0, charge=0):
+    mol = gto.M(
+        atom=list(zip(atoms.symbols, atoms.positions / units.Bohr, strict=True)),
+        unit="bohr", basis="sto-3g", spin=spin, charge=charge, verbose=0,
+    )  # fmt: skip
+    mf = (dft.UKS if spin else dft.RKS)(mol, xc="pbe").density_fit(auxbasis="weigend")
+    mf.grids.level = 0
+    mf.conv_tol = 1e-11
+    mf.kernel()
+    return mf
+
+
+def test_energy_forces_dipole_and_charges_are_pyscfs(model):
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model)
+    mf = _pyscf(atoms)
+    gradient = mf.nuc_grad_method()
+    gradient.grid_response = True
+    forces = -gradient.kernel() * units.Hartree / units.Bohr
+    assert atoms.get_potential_energy() == pytest.approx(mf.e_tot * units.Hartree, abs=1e-6)
+    assert np.allclose(atoms.get_forces(), forces, atol=1e-4)
+    debye = units.Debye
+    assert np.allclose(atoms.get_dipole_moment() / debye, mf.dip_moment(verbose=0), atol=1e-5)
+    assert np.allclose(atoms.get_charges(), mf.mulliken_pop(verbose=0)[1], atol=1e-5)
+    results = atoms.calc.results
+    assert 0 <= results["energy_error_estimate"] < 1e-9
+    assert results["network_energy"] > results["energy"]
+    assert results["network_energy_error_estimate"] > 0
+
+
+def test_charge_and_spin_come_from_info_and_a_change_is_noticed(model):
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model)
+    neutral = atoms.get_potential_energy()
+    atoms.info.update(charge=1, spin=1)
+    cation = atoms.get_potential_energy()
+    reference = _pyscf(atoms, spin=1, charge=1)
+    assert cation == pytest.approx(reference.e_tot * units.Hartree, abs=1e-6)
+    assert cation > neutral + 5
+    assert atoms.get_magnetic_moment() == pytest.approx(1.0, abs=1e-8)
+    assert atoms.get_charges().sum() == pytest.approx(1.0, abs=1e-8)
+
+
+def test_without_refinement_there_is_an_energy_and_no_force(model):
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model, refine=None)
+    energy = atoms.get_potential_energy()
+    reference = _pyscf(atoms).e_tot * units.Hartree
+    error = energy - reference
+    assert error > 0
+    assert 0.2 < atoms.calc.results["energy_error_estimate"] / error < 5
+    with pytest.raises(InputError, match="refine=None"):
+        atoms.get_forces()
+
+
+def test_an_optimisation_ends_where_pyscfs_does(model):
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model)
+    assert BFGS(atoms, logfile=None).run(fmax=0.01, steps=30)
+    gradient = _pyscf(atoms).nuc_grad_method()
+    gradient.grid_response = True
+    forces = np.linalg.norm(gradient.kernel(), axis=1) * units.Hartree / units.Bohr
+    assert forces.max() < 0.011
+
+
+def test_the_energy_error_of_dynamics_is_the_integrators(model):
+    """Forces that are not the energy's derivative would leave a drift that no time step mends."""
+    random = np.random.default_rng(1).normal(size=(3, 3))
+    errors = []
+    for steps in (4, 8):
+        atoms = _water()
+        atoms.calc = dz.ase.DeepHZero(model)
+        atoms.set_velocities(random * np.sqrt(units.kB * 300 / atoms.get_masses()[:, None]))
+        start = atoms.get_total_energy()
+        VelocityVerlet(atoms, timestep=1.2 / steps * units.fs).run(steps)
+        errors.append(atoms.get_total_energy() - start)
+    assert errors[0] / errors[1] == pytest.approx(4.0, abs=0.4)  # second order in the time step
+
+
+@pytest.mark.parametrize("refine", [0.0, -1e-6, float("nan")])
+def test_a_senseless_tolerance_is_refused(model, refine):
+    with pytest.raises(InputError, match="refine"):
+        dz.ase.DeepHZero(model, refine=refine)
+
+
+def test_something_else_than_a_model_is_refused():
+    with pytest.raises(InputError, match=r"dz\.load"):
+        dz.ase.DeepHZero("run/")
+
+
+def test_a_periodic_structure_is_refused(model):
+    atoms = _water(cell=[9, 9, 9], pbc=True)
+    atoms.calc = dz.ase.DeepHZero(model)
+    with pytest.raises(InputError, match="periodic"):
+        atoms.get_potential_energy()
