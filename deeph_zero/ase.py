@@ -40,7 +40,8 @@ class DeepHZero(Calculator):
         >>> atoms.get_potential_energy()
     """
 
-    implemented_properties: ClassVar[list[str]] = [
+    # a class attribute, as in ASE's own calculators
+    implemented_properties: ClassVar[list[str]] = [  # pyright: ignore[reportIncompatibleVariableOverride]
         "energy", "free_energy", "forces", "dipole", "charges", "magmom", "magmoms",
     ]  # fmt: skip
 

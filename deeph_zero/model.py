@@ -14,7 +14,7 @@ from pyscf.data import elements
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.libxc import describe
-from deeph_zero.integrals.mole import auxbasis_name, build_mole, place
+from deeph_zero.integrals.mole import auxbasis_name, build_mole, molecule_of, place
 from deeph_zero.integrals.system import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
@@ -205,7 +205,7 @@ class Model:
             InputError: If the molecule has elements the model does not know, or is impossible.
             ComputationError: If the network's output is not finite.
         """
-        molecule = _molecule_of(mf.mol)
+        molecule = molecule_of(mf.mol)
         same_basis = self._same_basis(mf.mol, molecule)
         method = self._method_for(mf)
         result, _ = self._predict(molecule, method, certificate=False)
@@ -320,7 +320,7 @@ class Model:
 
             return from_atoms(given, charge=self.method.charge, spin=self.method.spin)  # pyright: ignore[reportArgumentType]
         if hasattr(given, "atom_coords"):
-            molecule = _molecule_of(given)
+            molecule = molecule_of(given)
             if not self._same_basis(given, molecule):
                 raise InputError(
                     f"expected a molecule in the model's basis {self.method.basis!r}, got "
@@ -394,18 +394,3 @@ def _symbols(numbers: tuple[int, ...] | list[int]) -> str:
 
 def _is_unrestricted(mf: Any) -> bool:
     return isinstance(mf, scf.uhf.UHF)
-
-
-def _molecule_of(mol: Any) -> Molecule:
-    """Atoms, charge and spin of a PySCF molecule (nuclear charges also where there is an ECP)."""
-    if not mol.natm:
-        raise InputError("expected a built gto.Mole with atoms, got none; call mol.build() first")
-    numbers = [elements.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
-    if 0 in numbers or any(mol.atom_charge(k) == 0 for k in range(mol.natm)):
-        raise InputError("expected real atoms, got a ghost atom; a model knows none: remove it")
-    return Molecule(
-        numbers=np.array(numbers, dtype=np.int64),
-        coords=np.array(mol.atom_coords(), dtype=np.float64),
-        charge=int(mol.charge),
-        spin=int(mol.spin),
-    )

@@ -174,7 +174,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
-    value = entry.get(key)
+    value: Any = entry.get(key)
     if key == "converged":
         return {True: "yes", False: "no"}.get(value, "-")  # pyright: ignore
     if key == "dipole" and value is not None:
@@ -184,7 +184,7 @@ def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
     return _number(value, form)
 
 
-def _number(value: float | Sequence[float | None] | None, form: str) -> str:
+def _number(value: float | int | Sequence[float | None] | None, form: str) -> str:
     """A number, "alpha/beta" for two, "-" where there is none."""
     if isinstance(value, list | tuple):
         return "/".join(_number(v, form) for v in value)

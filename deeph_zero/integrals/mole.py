@@ -98,6 +98,31 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
     return mol
 
 
+def molecule_of(mol: gto.Mole) -> Molecule:
+    """Atoms, charge and spin of a PySCF molecule (nuclear charges also where there is an ECP).
+
+    Args:
+        mol: Built molecule of real atoms.
+
+    Returns:
+        The structure, bohr.
+
+    Raises:
+        InputError: If there are no atoms, or ghost atoms.
+    """
+    if not mol.natm:
+        raise InputError("expected a built gto.Mole with atoms, got none; call mol.build() first")
+    numbers = [elements.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
+    if 0 in numbers or any(mol.atom_charge(k) == 0 for k in range(mol.natm)):
+        raise InputError("expected real atoms, got a ghost atom; a model knows none: remove it")
+    return Molecule(
+        numbers=np.array(numbers, dtype=np.int64),
+        coords=np.array(mol.atom_coords(), dtype=np.float64),
+        charge=int(mol.charge),
+        spin=int(mol.spin),
+    )
+
+
 def valid_basis(
     basis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], *, where: str = ""
 ) -> None:

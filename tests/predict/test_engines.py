@@ -129,7 +129,7 @@ def test_a_batch_has_every_key_and_agrees_with_the_model(run, tmp_path):
     assert 0 < result["wall_time_s"] < 60
     closed, open_, third = result["structures"]
     assert list(closed) == ENTRY_KEYS
-    assert sorted(open_) == sorted([*ENTRY_KEYS, "spin_square"])
+    assert sorted(open_) == sorted([*ENTRY_KEYS, "spin_square", "spin_populations"])
     assert [len(open_[key]) for key in ("homo", "lumo", "gap")] == [2, 2, 2]
     assert 0.75 <= open_["spin_square"] < 0.8
     assert closed["energy"] != third["energy"]
@@ -197,7 +197,8 @@ def test_network_speed_leaves_null_what_was_not_computed(run, tmp_path):
     entry = result["structures"][0]
     assert result["fock_builds"] == 1
     null = [key for key, value in entry.items() if value is None]
-    assert null == [k for k in ENTRY_KEYS if k not in ("file", "frame", "dipole")]
+    there = ("file", "frame", "dipole", "mulliken_charges", "lowdin_charges")
+    assert null == [k for k in ENTRY_KEYS if k not in there]
     with h5py.File(tmp_path / "out.h5") as file:
         assert "fock_rebuilt" not in file["0000"]
         assert "energy" not in file["0000"].attrs
