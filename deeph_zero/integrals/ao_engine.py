@@ -1,11 +1,13 @@
 """AO values of chosen shells on grid points: libcint on the CPU, or torch on the grid's device."""
 
+import dataclasses
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pyscf import gto
 from pyscf.dft import numint
 from torch import Tensor
@@ -124,27 +126,49 @@ def make_engine(
     return TorchAO(basis, mol.atom_coords(), coords, deriv, device)
 
 
-def block_shells(
-    mol: gto.Mole, coords: np.ndarray, bounds: list[int], *, cutoff: float, deriv: int
-) -> tuple[AOBasis, Bool[np.ndarray, "nblocks nshell"]]:
-    """Shells of a molecule, and which of them may exceed a cutoff on each block of points.
+@dataclasses.dataclass(frozen=True)
+class ShellReach:
+    """Which shells may reach a block of grid points.
 
-    Args:
-        mol: Built molecule.
-        coords: Grid points, bohr.
-        bounds: Block k holds the points ``bounds[k]`` to ``bounds[k + 1]``.
-        cutoff: Shells whose values and derivatives stay below it on a block are left out there.
-        deriv: Highest derivative, 0, 1 or 2.
-
-    Returns:
-        The basis, and one row per block.
+    Attributes:
+        basis: All shells, on the CPU.
+        sizes: AOs of each shell, by shell number.
+        extents: Distance beyond which a shell is below the cutoff, bohr.
+        centres: Atoms, bohr.
     """
-    basis = ao_basis(mol)
-    extents = shell_extents(basis, cutoff, deriv)
-    centres = torch.from_numpy(mol.atom_coords())
-    points = torch.from_numpy(coords)
-    rows = [
-        significant_shells(basis, extents, centres, points[start:stop]).numpy()
-        for start, stop in pairwise(bounds)
-    ]
-    return basis, np.stack(rows)
+
+    basis: AOBasis
+    sizes: Int[np.ndarray, " nshell"]
+    extents: Float[Tensor, " nshell"]
+    centres: Float[np.ndarray, "natm 3"]
+
+    @classmethod
+    def of(cls, mol: gto.Mole, cutoff: float, deriv: int) -> "ShellReach":
+        """For the shells of a molecule.
+
+        Args:
+            mol: Built molecule.
+            cutoff: What a shell's values and derivatives have to exceed somewhere.
+            deriv: Highest derivative, 0, 1 or 2.
+
+        Returns:
+            The reach of every shell.
+        """
+        basis = ao_basis(mol)
+        extents = shell_extents(basis, cutoff, deriv)
+        return cls(basis, np.diff(mol.ao_loc_nr()), extents, mol.atom_coords())
+
+    def shells(
+        self, coords: np.ndarray, bounds: Sequence[int]
+    ) -> Bool[np.ndarray, "nblocks nshell"]:
+        """One row per block; block k holds the points ``bounds[k]`` to ``bounds[k + 1]``."""
+        atoms, points = torch.from_numpy(self.centres), torch.from_numpy(coords)
+        rows = [
+            significant_shells(self.basis, self.extents, atoms, points[start:stop]).numpy()
+            for start, stop in pairwise(bounds)
+        ]
+        return np.stack(rows)
+
+    def cost(self, coords: np.ndarray, bounds: Sequence[int]) -> float:
+        """Sum over blocks of the squared number of AOs: what a Fock build takes per point."""
+        return float(np.square(self.shells(coords, bounds) @ self.sizes).sum())

@@ -9,9 +9,10 @@ from pyscf.dft import gen_grid
 from torch import Tensor
 
 from deeph_zero.ao.values import columns_last
-from deeph_zero.integrals.ao_engine import AOEngineName, block_shells, make_engine
+from deeph_zero.integrals.ao_engine import AOEngineName, ShellReach, make_engine
 from deeph_zero.integrals.ao_storage import AOStore, choose_precision, rounding_bound
 from deeph_zero.integrals.one_electron import as_tensor, lindep_threshold
+from deeph_zero.integrals.point_order import compact_order
 from deeph_zero.ks.protocol import AOBlock
 
 AO_CUTOFF = 1e-13
@@ -50,7 +51,8 @@ class AOGrid:
     fit ``ao_memory_mb`` they are kept on the device in float64. Otherwise columns are rounded to
     float32 as far as a bound on the energy allows (``ao_storage.py``), the first blocks asked for
     are kept until the memory is used up, and the others are evaluated again at every call, with
-    identical values. Points of zero weight (PySCF pads its grids) are dropped.
+    identical values. Points of zero weight (PySCF pads its grids) are dropped; those of a large
+    molecule are reordered where that makes blocks more compact (``point_order.py``).
 
     Accuracy:
         Density and energy agree with the unscreened ones to 1e-12 (relative); rounded columns
@@ -83,8 +85,6 @@ class AOGrid:
                 derivative with respect to tau has no bound.
         """
         used = np.flatnonzero(grids.weights)
-        self.coords = np.ascontiguousarray(grids.coords[used])
-        self.weights = np.ascontiguousarray(grids.weights[used])
         self.nao = int(mol.nao_nr())
         self.ngrids = len(used)
         self.deriv = deriv
@@ -95,26 +95,30 @@ class AOGrid:
             self.ngrids, self.ncomp, self.nao, block_memory_mb, cached=on_cpu
         )
         self.n_blocks = len(self._bounds) - 1
-        basis, self._shells = block_shells(
-            mol, self.coords, self._bounds, cutoff=AO_CUTOFF, deriv=deriv
+        reach = ShellReach.of(mol, AO_CUTOFF, deriv)
+        order = compact_order(
+            reach.centres, grids.coords[used], self._bounds, lambda r: reach.cost(r, self._bounds)
         )
+        used = used if order is None else used[order]
+        self.coords = np.ascontiguousarray(grids.coords[used])
+        self.weights = np.ascontiguousarray(grids.weights[used])
         self._engine = make_engine(
-            ao_engine, mol, basis, self.coords, deriv=deriv, device=self.device
+            ao_engine, mol, reach.basis, self.coords, deriv=deriv, device=self.device
         )
+        self._shells = reach.shells(self.coords, self._bounds)
+        self._shell_sizes = reach.sizes
         self._points = [slice(*pair) for pair in pairwise(self._bounds)]
         self._weights = as_tensor(self.weights, self.device)
-        self._shell_sizes = np.diff(mol.ao_loc_nr())
         self._columns: dict[int, tuple[Tensor | None, Tensor | None]] = {}
-        limit = int(ao_memory_mb * 1e6)
-        sizes = np.diff(self._bounds) * (self._shells @ self._shell_sizes)
-        self._needed = int(sizes.sum()) * self.ncomp * 8
-        mixed = allow_float32 and limit and choose_precision(self._needed, limit) == "mixed"
+        self._limit = int(ao_memory_mb * 1e6)
+        values = np.diff(self._bounds) @ (self._shells @ self._shell_sizes) * self.ncomp
+        self._needed = 8 * int(values)
         bound = None
-        if mixed:
+        short = choose_precision(self._needed, self._limit) == "mixed"
+        if short and self._limit and allow_float32:
             ovlp = as_tensor(mol.intor_symmetric("int1e_ovlp"), self.device)
             bound = rounding_bound(ovlp, lindep_threshold(), self.n_blocks)
-        self._limit = limit
-        self._store = AOStore(limit, bound)
+        self._store = AOStore(self._limit, bound)
 
     @property
     def memory_bytes(self) -> int:

@@ -6,7 +6,7 @@ import torch
 from pyscf import gto
 from pyscf.dft import numint
 
-from deeph_zero.integrals.ao_engine import LibcintAO, TorchAO, block_shells, make_engine
+from deeph_zero.integrals.ao_engine import LibcintAO, ShellReach, TorchAO, make_engine
 from deeph_zero.integrals.grids import AO_CUTOFF, AOGrid, build_grid
 from deeph_zero.integrals.shells import ao_basis
 from deeph_zero.kohnsham import KohnSham
@@ -83,7 +83,7 @@ def test_left_out_shells_are_below_the_cutoff():
     order = grid.coords[:, 2].argsort()
     coords = grid.coords[order]
     bounds = np.linspace(0, grid.ngrids, 30).astype(int).tolist()
-    _, shells = block_shells(mol, coords, bounds, cutoff=AO_CUTOFF, deriv=1)
+    shells = ShellReach.of(mol, AO_CUTOFF, 1).shells(coords, bounds)
     assert 3 <= shells.sum(1).min() < shells.sum(1).max() < mol.nbas
     for k, chosen in enumerate(shells):
         ao = numint.eval_ao(mol, coords[bounds[k] : bounds[k + 1]], deriv=1)

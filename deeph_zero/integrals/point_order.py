@@ -1,0 +1,90 @@
+"""Order of grid points in which blocks are compact, so that few AOs reach each of them."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+SMALL_BOHR = 15.0
+"""Molecules up to this length keep the given order: their AOs reach nearly every block."""
+
+WORTHWHILE = 0.9
+"""Another order is taken when it lowers the cost at least by this factor."""
+
+_BOX_BOHR = 1.2
+_MARGIN_BOHR = 3.0
+
+Points = Float[np.ndarray, "ngrids 3"]
+Order = Int[np.ndarray, " ngrids"]
+
+
+def compact_order(
+    centres: Float[np.ndarray, "natm 3"],
+    coords: Points,
+    bounds: Sequence[int],
+    cost: Callable[[Points], float],
+) -> Order | None:
+    """The best of three orders: as given, box by box along the molecule, by bisection.
+
+    PySCF sorts its boxes by x first, which suits molecules along x. Boxes along the longest axis
+    suit any elongated molecule, bisection clusters.
+
+    Args:
+        centres: Atoms, bohr.
+        coords: Grid points, bohr.
+        bounds: Block k holds the points ``bounds[k]`` to ``bounds[k + 1]``.
+        cost: Cost of the blocks of these points in a given order.
+
+    Returns:
+        Positions of the points in the new order, or None when the given one may stay.
+    """
+    if len(bounds) < 3 or np.ptp(centres, axis=0).max() <= SMALL_BOHR:
+        return None
+    best, lowest = None, WORTHWHILE * cost(coords)
+    for order in (boxes_along(centres, coords), bisection(coords, bounds)):
+        value = cost(coords[order])
+        if value < lowest:
+            best, lowest = order, value
+    return best
+
+
+def boxes_along(centres: Float[np.ndarray, "natm 3"], coords: Points) -> Order:
+    """Points box by box, boxes along the molecule's longest axis first.
+
+    Args:
+        centres: Atoms, bohr.
+        coords: Grid points, bohr; those far outside the molecule share its outermost boxes.
+
+    Returns:
+        Positions of the points in the new order.
+    """
+    low, high = centres.min(0) - _MARGIN_BOHR, centres.max(0) + _MARGIN_BOHR
+    count = np.maximum(np.round((high - low) / _BOX_BOHR), 1.0)
+    boxes = np.clip(np.floor((coords - low) / (high - low) * count), -1, count)
+    axes = np.argsort(np.ptp(centres, axis=0), kind="stable")
+    return np.lexsort(boxes.T[axes])
+
+
+def bisection(coords: Points, bounds: Sequence[int]) -> Order:
+    """Points halved again and again along the longest side of what is left, block by block.
+
+    Args:
+        coords: Grid points, bohr.
+        bounds: Where blocks begin and end.
+
+    Returns:
+        Positions of the points in the new order.
+    """
+    order = np.arange(len(coords))
+    pending = [(0, len(bounds) - 1)]
+    while pending:
+        first, last = pending.pop()
+        if last - first < 2:
+            continue
+        middle = (first + last) // 2
+        start, cut, stop = bounds[first], bounds[middle], bounds[last]
+        part = order[start:stop]
+        axis = np.ptp(coords[part], axis=0).argmax()
+        order[start:stop] = part[np.argpartition(coords[part, axis], cut - start)]
+        pending += [(first, middle), (middle, last)]
+    return order
