@@ -3,6 +3,11 @@
     python benchmarks/bench_fock.py --threads 1     # all molecules and functionals, minutes
     python benchmarks/bench_fock.py --molecules water benzene --functionals pbe
 
+The columns: medians of one build; set-up (grid, integrals, starting density; CPU seconds of one
+thread) and peak memory (resident, of set-up and two builds, above what the process had before)
+of each program alone in a forked child; "limit" is what this package says it may take: KSInfo's
+memory plus the bounded working memory.
+
 Same molecule, grid, fitting set and integrals. Every build gets a new density: orbitals of a
 slightly perturbed Fock matrix. PySCF is handed those orbitals with the density, as in its own SCF
 (its faster path); this package gets the density matrix alone. Both programs take turns in one
@@ -16,18 +21,24 @@ from pathlib import Path
 from typing import Any
 
 import common
+import footprint
 import numpy as np
 import torch
 from ase.build import molecule as ase_molecule
 from pyscf import gto, lib, scf
 
+from deeph_zero.integrals.grids import BLOCK_MEMORY_MB
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.build import GROUP_MEMORY_MB
+from deeph_zero.ks.coulomb import DEFAULT_MEMORY_MB
 from deeph_zero.molecule import Molecule
 from deeph_zero.structures import from_atoms
 
 MOLECULES = ("water", "ethanol", "benzene", "aspirin")
 FUNCTIONALS = ("pbe", "pbe0", "r2scan")
+WORKING_MB = DEFAULT_MEMORY_MB + BLOCK_MEMORY_MB + GROUP_MEMORY_MB
+"""Bounded working memory: unpacked integrals, one block and one group of blocks."""
 TARGET = 1.5
 """Ratio of medians that the design asks for."""
 
@@ -44,6 +55,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ao-memory", type=float, help="MB for kept AO values (default 1000)")
     parser.add_argument(
         "--cpu-time", action="store_true", help="CPU instead of wall time: busy machines"
+    )
+    parser.add_argument(
+        "--no-footprint", action="store_true", help="leave set-up times and peak memory out"
     )
     parser.add_argument("--response", action="store_true", help="time response builds as well")
     given = common.parse(parser)
@@ -95,11 +109,37 @@ def seconds(call: Any, clock: Any) -> tuple[float, Any]:
     return clock() - started, result
 
 
+def mean_field(mol: gto.Mole, xc: str, level: int, options: argparse.Namespace) -> Any:
+    """PySCF's object, nothing built yet."""
+    mf = common.mean_field(mol, xc, grid_level=level)
+    return mf.to_uks() if options.unrestricted else mf
+
+
+def footprints(
+    mol: gto.Mole, xc: str, level: int, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Set-up seconds and peak memory of both programs, each from nothing in its own process."""
+
+    def ours() -> Any:
+        limits = {} if options.ao_memory is None else {"ao_memory_mb": options.ao_memory}
+        spin = options.unrestricted or None
+        ks = KohnSham.from_pyscf(mol, xc=xc, grid_level=level, unrestricted=spin, **limits)
+        return lambda: ks.build(ks.data.dm_guess)
+
+    def theirs() -> Any:
+        mf = mean_field(mol, xc, level, options)
+        mf.grids.build()
+        mf.with_df.build()
+        mf.get_hcore()
+        guess = mf.get_init_guess(mol, "minao")
+        return lambda: mf.get_veff(dm=guess)
+
+    return {"this": footprint.measured(ours), "pyscf": footprint.measured(theirs)}
+
+
 def measure(mol: gto.Mole, xc: str, level: int, options: argparse.Namespace) -> dict[str, Any]:
     """Medians of alternating builds, and how far the Fock matrices are apart."""
-    mf = common.mean_field(mol, xc, grid_level=level)
-    if options.unrestricted:
-        mf = common.mean_field(mol, xc, grid_level=level).to_uks()
+    mf = mean_field(mol, xc, level, options)
     clock = time.process_time if options.cpu_time else time.perf_counter
     limits = {} if options.ao_memory is None else {"ao_memory_mb": options.ao_memory}
     hcore = scf.hf.get_hcore(mol)
@@ -130,18 +170,18 @@ def measure(mol: gto.Mole, xc: str, level: int, options: argparse.Namespace) -> 
         "ratio": statistics.median(theirs) / statistics.median(ours),
         "fock_difference": difference,
     }
+    record["limit_mb"] = ks.info.memory_bytes / 1e6 + WORKING_MB
     if response:
         record["response_seconds"] = statistics.median(response[1:])
     return record
 
 
 def cases(options: argparse.Namespace) -> list[tuple[str, str, int, str]]:
-    """(molecule, basis, level, functional); the triple-zeta basis for the two small molecules."""
+    """(molecule, basis, level, functional)."""
     return [
         (name, basis, level, xc)
         for name in options.molecules
         for basis in options.basis
-        if not (basis == "def2-tzvp" and name not in MOLECULES[:2])
         for level in options.levels
         for xc in options.functionals
     ]
@@ -151,12 +191,20 @@ def tabulate(records: list[dict[str, Any]], *, response: bool) -> str:
     """One row per case."""
     headers = ["molecule", "basis", "level", "xc", "nao", "points", "PySCF, ms", "this, ms"]
     headers += ["ratio", "dF, Eh", *(["response, ms"] if response else [])]
+    footprints = all("footprint" in r for r in records)
+    if footprints:
+        headers += ["set-up PySCF, s", "this, s", "peak PySCF, MB", "this, MB", "limit, MB"]
     rows = []
     for r in records:
         row = [r["molecule"], r["basis"], str(r["level"]), r["xc"], str(r["nao"])]
         row += [str(r["ngrids"]), f"{1e3 * r['pyscf_seconds']:.1f}", f"{1e3 * r['seconds']:.1f}"]
         row += [f"{r['ratio']:.2f}", f"{r['fock_difference']:.0e}"]
-        rows.append(row + ([f"{1e3 * r['response_seconds']:.1f}"] if response else []))
+        row += [f"{1e3 * r['response_seconds']:.1f}"] if response else []
+        if footprints:
+            pair = [r["footprint"][program] for program in ("pyscf", "this")]
+            row += [f"{one['setup']:.2f}" for one in pair]
+            row += [*(f"{one['peak_mb']:.0f}" for one in pair), f"{r['limit_mb']:.0f}"]
+        rows.append(row)
     return common.table(headers, rows)
 
 
@@ -166,7 +214,9 @@ def main() -> None:
     records = []
     for name, basis, level, xc in cases(options):
         mol = build_mole(molecule(name), basis=basis)
-        case = {"molecule": name, "basis": basis, "level": level, "xc": xc}
+        case: dict[str, Any] = {"molecule": name, "basis": basis, "level": level, "xc": xc}
+        if not options.no_footprint:
+            case["footprint"] = footprints(mol, xc, level, options)
         records.append({**case, **measure(mol, xc, level, options)})
         common.progress(f"{name} {basis} {level} {xc} ratio {records[-1]['ratio']:.2f}")
     ratios = [r["ratio"] for r in records]

@@ -63,7 +63,9 @@ def _scatter_add_(matrix: AOMatrix, local: Tensor, block: AOBlock) -> None:
     if block.index is None:
         matrix += local
     else:
-        matrix[..., block.index.unsqueeze(1), block.index] += local
+        nao, lead = matrix.shape[-1], matrix.shape[:-2].numel()
+        flat = (block.index.unsqueeze(1) * nao + block.index).reshape(-1)
+        matrix.view(lead, -1).index_add_(1, flat, local.reshape(lead, -1))
 
 
 def exchange_matrix(
