@@ -136,7 +136,7 @@ class RuntimeConfig(Settings):
 
 
 class ModelConfig(Settings):
-    """The network; only for a new one, ``init`` and ``--resume`` bring their own."""
+    """The network, where it is a new one: ``init`` and ``--resume`` bring their own."""
 
     size: Literal["tiny", "small", "medium", "large"] = Field(
         default="small", description="Widths and depth of a new network."
@@ -150,7 +150,7 @@ class ModelConfig(Settings):
 
 
 class DataConfig(Settings):
-    """What is trained on; paths are relative to the folder of the settings file."""
+    """What is trained on."""
 
     train: tuple[str, ...] = Field(default=(), description="Structure files to train on.")
     validation: tuple[str, ...] = Field(

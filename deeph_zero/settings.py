@@ -91,7 +91,7 @@ def _bounds(info: FieldInfo) -> str:
     return f" {start} up" if low is not None and not above else (f" {start}" if above else "")
 
 
-def _expected(info: FieldInfo) -> str:
+def expected(info: FieldInfo) -> str:
     """What a setting accepts, in words."""
     if info.examples:
         return str(info.examples[0])
@@ -147,14 +147,16 @@ def _one_line(
     if error["type"] == "value_error" and ", got " in message:
         return f"{named(path)}: {message}"
     info = _field(model, path)
+    if error["type"] == "value_error" and info and expected(info) == "a section of settings":
+        return message  # about settings that do not go together
     while info is None and path:
         path = path[:-1]
         info = _field(model, path)
-    expected = _expected(info) if info else "a valid value"
+    accepts = expected(info) if info else "a valid value"
     value = error.get("input")
-    near = difflib.get_close_matches(value, re.split(r",? ", expected), 1) if _text(value) else []
-    hint = f"; did you mean {near[0]}?" if near and expected.startswith("one of") else ""
-    return f"{named(path)}: expected {expected}, got {value!r}{hint}"
+    near = difflib.get_close_matches(value, re.split(r",? ", accepts), 1) if _text(value) else []
+    hint = f"; did you mean {near[0]}?" if near and accepts.startswith("one of") else ""
+    return f"{named(path)}: expected {accepts}, got {value!r}{hint}"
 
 
 def _text(value: object) -> typing.TypeGuard[str]:

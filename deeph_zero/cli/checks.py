@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from deeph_zero.config import MethodConfig
+from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.structures import BadFrame, chemical_symbols, read_structures
@@ -60,6 +60,38 @@ def refuse_bad(bad: Sequence[BadFrame]) -> None:
     if bad:
         them = "it" if len(bad) == 1 else "them"
         raise InputError(f"{_first_of(bad, 'bad structures')}; or leave {them} out with --skip-bad")
+
+
+def check_training_labels(config: FitConfig, molecules: Sequence[Molecule]) -> None:
+    """See whether the labels belong to the structures and to the method.
+
+    Args:
+        config: Settings; ``data.labels`` has the files, ``loss`` says whether they are needed.
+        molecules: Structures to train on.
+
+    Raises:
+        InputError: If labels are missing, of another method, or given to a loss without use.
+    """
+    from deeph_zero.loss_terms import parse_loss
+    from deeph_zero.train.labels import LabelStore, check_labels
+
+    names = set() if config.loss == "auto" else {term.name for term in parse_loss(config.loss)}
+    files = config.data.labels
+    if "supervised" in names and not files:
+        raise InputError("the supervised loss needs data.labels; name files of `deeph-zero label`")
+    if not files:
+        return
+    if "supervised" not in names:
+        raise InputError(
+            f"data.labels: expected training.loss with supervised in it, got {config.loss!r}; "
+            'set for example loss = "supervised", or leave the labels out'
+        )
+    found = check_labels(LabelStore(files), molecules, config.method)
+    if found == 0 or (found < len(molecules) and names == {"supervised"}):
+        raise InputError(
+            f"data.labels: expected a label for every structure, got {found} for "
+            f"{len(molecules)}; label them, or mix in a label-free loss"
+        )
 
 
 def bad_frame(molecule: Molecule, error: Exception) -> BadFrame:

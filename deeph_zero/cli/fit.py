@@ -18,6 +18,7 @@ from deeph_zero.cli.options import (
     method_options,
     output_option,
     overwrite_option,
+    resume_option,
     runtime_values,
     structures_argument,
 )
@@ -34,7 +35,7 @@ FIT = (
 @output_option
 @method_options
 @fit_options
-@click.option("--resume", is_flag=True, help="Go on with the run that is in the output folder.")
+@resume_option
 @overwrite_option
 @common_options
 @click.pass_obj
@@ -51,7 +52,7 @@ def fit(invocation: Invocation, **options: Any) -> int:
     """  # noqa: D301  (\b is click's mark)
     config = fit_config(options, invocation.started)
     out = Path(options["output"] or default_output(options["structures"], "_run"))
-    return _fit(config, out, options, invocation.command)
+    return run_training(config, out, options, invocation.command)
 
 
 def fit_config(options: dict[str, Any], started: float) -> FitConfig:
@@ -71,11 +72,30 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
         raise InputError("--displace: expected --samples N beside it; say how many geometries")
     return FitConfig.parse(
         given(options, FIT)
-        | {"method": given(options, METHOD), "runtime": runtime_values(options, started)}
+        | {
+            "data": {"train": options["structures"]},
+            "method": given(options, METHOD),
+            "runtime": runtime_values(options, started),
+        }
     )
 
 
-def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:
+def run_training(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:
+    """Check everything, train, and show the result: what ``fit`` and ``train`` share.
+
+    Args:
+        config: Every setting; ``data.train`` has the structures.
+        out: Run folder.
+        options: ``resume``, ``overwrite``, ``as_json``, ``quiet``.
+        command: Command line, for the record.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: If something is wrong with the input; nothing was written then.
+        ComputationError: If the run did not reach what was asked for.
+    """
     from deeph_zero import runtime
     from deeph_zero.cli import checks, show
     from deeph_zero.files import check_output, claim_output
@@ -85,16 +105,17 @@ def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) ->
         "kind": "run",
         "resume": options["resume"],
         "overwrite": options["overwrite"],
-        "inputs": [*options["structures"], *([config.init] if config.init else [])],
+        "inputs": [*_files(config), *([config.init] if config.init else [])],
     }
     check_output(out, **place)
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     runtime.setup(config.runtime)
-    molecules, bad = checks.read_and_check(options["structures"], config.method)
+    molecules, bad = checks.read_and_check(config.data.train, config.method)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     _check_init(config.init)
+    checks.check_training_labels(config, molecules)
     from deeph_zero.train.fit import run_fit
 
     with claim_output(out, **place), _kept(out, command):
@@ -120,6 +141,10 @@ def _fit(config: FitConfig, out: Path, options: dict[str, Any], command: str) ->
         asked, out=out, cure="; go on with --resume and more --steps or --max-time"
     )
     return 0
+
+
+def _files(config: FitConfig) -> list[str]:
+    return [*config.data.train, *config.data.validation, *config.data.labels]
 
 
 def _check_init(init: str | None) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "fit": "deeph_zero.cli.fit",
     "predict": "deeph_zero.cli.predict",
     "label": "deeph_zero.cli.label",
+    "train": "deeph_zero.cli.train",
     "evaluate": "deeph_zero.cli.evaluate",
     "doctor": "deeph_zero.cli.doctor",
 }

@@ -91,6 +91,9 @@ output_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a result that is already there."
 )
+resume_option = click.option(
+    "--resume", is_flag=True, help="Go on with the run that is in the output folder."
+)
 common_options = _together(
     [
         click.option(

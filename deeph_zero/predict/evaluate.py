@@ -35,9 +35,8 @@ def run_evaluate(
 ) -> dict[str, Any]:
     """Compare a model with converged reference values.
 
-    Per structure: one build for the inputs (F0), one for the prediction, one response build for
-    its error estimate, and with ``config.scf`` two SCFs, from the atomic densities (minao) and
-    from the prediction.
+    Per structure: builds for the inputs (F0) and the prediction, a response build, and with
+    ``config.scf`` two SCFs, from the atomic densities (minao) and from the prediction.
 
     Args:
         model: The model.
@@ -65,9 +64,8 @@ def run_evaluate(
     with interruptible() as interrupt:
 
         def stop() -> str | None:
-            if interrupt.requested:
-                return "interrupt"
-            return "max_time" if settings.deadline.expired() else None
+            reason = "max_time" if settings.deadline.expired() else None
+            return "interrupt" if interrupt.requested else reason
 
         with reporter.task("evaluate", len(molecules)) as task:
             rows, stopped_by = _rows(

@@ -271,7 +271,7 @@ class Checkpoints(Checkpoint):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """After each step: act on Ctrl-C and on the deadline."""
+        """After each step: act on Ctrl-C, on the deadline and on the last step of the run."""
         del pl_module, outputs, batch, batch_idx
         self._unsaved = True
         agree = trainer.strategy.reduce_boolean_decision  # one process is enough to stop them all
@@ -281,8 +281,9 @@ class Checkpoints(Checkpoint):
             self.stopped_by = "max_time"
         if self.stopped_by is not None:
             trainer.should_stop = True
-            if not trainer.is_last_batch:
-                self._save(trainer)
+        last = 0 < trainer.max_steps <= trainer.global_step
+        if (last or self.stopped_by is not None) and not trainer.is_last_batch:
+            self._save(trainer)  # before Lightning counts the epoch as done
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, unless the last checkpoint is young or was written in the middle of this epoch."""

@@ -22,10 +22,9 @@ from deeph_zero.train.callbacks import (
 from deeph_zero.train.checkpoint import KEEP, SafeCheckpointIO, save_model
 from deeph_zero.train.finish import certify_all, write_summary
 from deeph_zero.train.module import FitModule
-from deeph_zero.train.plan import make_plan
+from deeph_zero.train.plan import make_plan, resolved
 from deeph_zero.train.prepare import TimeIsUpError, prepare
 from deeph_zero.train.resume import (
-    CONFIG_FILE,
     Run,
     compare_settings,
     earlier_summary,
@@ -92,13 +91,15 @@ def run_fit(
             with contextlib.suppress(ComputationError):  # the disk may be what fails
                 write_summary(run, "error")
         elif not resume:
-            (out / CONFIG_FILE).unlink(missing_ok=True)  # nothing to go on with
+            run.forget_settings()  # nothing to go on with
         raise
 
 
 def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     network = prepare(run, trained=resume_from is not None)
-    module = FitModule(network, run.problems, make_plan(run.config, len(run.problems)))
+    plan = make_plan(run.config, len(run.problems))
+    run.save_toml(resolved(run.config, plan))
+    module = FitModule(network, run.problems, plan)
     if resume_from is None and not module.start(
         calibrate=run.config.init is None, deadline=run.runtime.deadline
     ):

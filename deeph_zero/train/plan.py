@@ -112,3 +112,23 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         limit="epochs" if config.steps is None else "steps",
         ridge=ridge,
     )
+
+
+def resolved(config: FitConfig, plan: Plan) -> FitConfig:
+    """The settings with what the plan chose written out; they give the same plan again.
+
+    Args:
+        config: What the user asked for.
+        plan: What became of it.
+
+    Returns:
+        Settings to keep with the run.
+    """
+    chosen = {
+        "loss": plan.loss,
+        "epochs": plan.epochs if config.steps is None else None,
+        "batch_size": plan.batch_size,
+        "learning_rate": plan.learning_rate,
+        "conv_tol_grad": plan.tol,
+    }
+    return config.model_copy(update=chosen)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deeph_zero.config import FitConfig
+from deeph_zero.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.errors import InputError
-from deeph_zero.files import write_json
+from deeph_zero.files import write_json, write_text
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import Reporter
 from deeph_zero.runtime import Runtime
@@ -66,8 +67,28 @@ class Run:
         return {name: getattr(self.config, name) for name in LIMITS}
 
     def save_settings(self) -> None:
-        """Write ``config.json``, which makes the folder a run that ``--resume`` accepts."""
+        """Write ``config.json``, which makes the folder a run that ``--resume`` accepts.
+
+        ``config.toml`` beside it holds the same for people, and for repeating the run.
+        """
+        self.save_toml(self.config)
         write_json(self.out / CONFIG_FILE, settings(self.config, self.molecules))
+
+    def forget_settings(self) -> None:
+        """Undo :meth:`save_settings`."""
+        for name in (CONFIG_FILE, CONFIG_TOML):
+            (self.out / name).unlink(missing_ok=True)
+
+    def save_toml(self, config: FitConfig) -> None:
+        """Write ``config.toml``, with the device and the threads that were resolved.
+
+        Args:
+            config: Every setting, as far as it is resolved.
+        """
+        found = {"device": str(self.runtime.device), "threads": self.runtime.threads}
+        runtime = config.runtime.model_copy(update=found)
+        resolved = config.model_copy(update={"runtime": runtime})
+        write_text(self.out / CONFIG_TOML, to_toml(sections_of(resolved)))
 
 
 def settings(config: FitConfig, molecules: list[Molecule]) -> dict[str, Any]:
