@@ -35,8 +35,7 @@ def run_evaluate(
 ) -> dict[str, Any]:
     """Compare a model with converged reference values.
 
-    Per structure: builds for the inputs (F0) and the prediction, a response build, and with
-    ``config.scf`` two SCFs, from the atomic densities (minao) and from the prediction.
+    With ``config.scf`` two SCFs per structure: from atomic densities and from the prediction.
 
     Args:
         model: The model.
