@@ -16,6 +16,7 @@ from pyscf.dft import libxc, numint
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.corrections import Corrections, corrections_of, split
 from deeph_zero.ks.protocol import NVAR, Functional, XCKind
 from deeph_zero.ks.xc import registry
 from deeph_zero.types import Features, GridScalar
@@ -38,7 +39,6 @@ POTENTIAL_ONLY = frozenset(
 _LOW_DIMENSIONAL = re.compile(r"_[12]D(_|$)")
 _KINETIC = re.compile(r"^(LDA|GGA|MGGA)_K_")
 _YUKAWA = re.compile(r"^HYB_(GGA_XC_(CAMY|LCY)_|LDA_XC_BN05$)")
-_DISPERSION = re.compile(r"-d([234][a-z()]*)?$", re.IGNORECASE)
 _NICKNAMES = {"lb94": "gga_x_lb", "tih": "lda_xc_tih", "tb09": "mgga_x_tb09", "mbj": "mgga_x_tb09"}
 _BLOCK = 4096
 """Points per libxc call for second and third derivatives (up to 8 kB per point)."""
@@ -57,6 +57,7 @@ class XCSpec:
         alpha: Fraction of long-range exact exchange.
         omega: Range-separation parameter, 1/bohr; 0 without range separation.
         components: (libxc name, coefficient) pairs that libxc is asked to evaluate.
+        corrections: Non-local correlation and dispersion the string asks for.
     """
 
     name: str
@@ -65,31 +66,29 @@ class XCSpec:
     alpha: float
     omega: float
     components: tuple[tuple[str, float], ...]
+    corrections: Corrections
 
 
-def describe(xc: str) -> XCSpec:
+def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
     """Resolve an xc string as PySCF does, and refuse what cannot be computed right.
 
     Nothing is evaluated.
 
     Args:
         xc: PySCF's xc description, such as "pbe", "b3lyp" or "0.5*hf + 0.5*b88, lyp".
+        corrections: Non-local correlation and dispersion, where something else decides them.
 
     Returns:
         Kind, exact-exchange coefficients and components.
 
     Raises:
         InputError: If the string is unknown or ambiguous, or names a functional without an energy,
-            with non-local correlation, a Laplacian, a Yukawa kernel, a dispersion suffix, for one
-            or two dimensions, or for the kinetic energy.
+            with a Laplacian, a Yukawa kernel, for one or two dimensions, or for the kinetic
+            energy, or if its dispersion correction is unknown or not installed.
     """
     if not xc.strip():
         raise InputError("xc expected a functional, got an empty string; use for example pbe")
-    if _DISPERSION.search(xc.strip()):
-        raise InputError(
-            f"xc {xc!r} carries a dispersion correction, and dispersion corrections are not"
-            " supported yet; drop the suffix or choose another functional"
-        )
+    split(xc)
     names = _libxc_names()
     fractions, resolved = _parse(_NICKNAMES.get(xc.strip().lower(), xc), xc)
     unknown = [number for number, _ in resolved if number not in names]
@@ -105,11 +104,6 @@ def describe(xc: str) -> XCSpec:
             f"xc {xc!r} depends on the density Laplacian, which is not supported; choose another"
             " functional"
         )
-    if libxc.is_nlc(xc):
-        raise InputError(
-            f"xc {xc!r} contains non-local correlation (VV10), which is not supported yet; choose"
-            " another functional"
-        )
     try:
         omega, alpha, hyb = numint.NumInt().rsh_and_hybrid_coeff(xc)
     except (AssertionError, KeyError, ValueError) as error:
@@ -121,6 +115,7 @@ def describe(xc: str) -> XCSpec:
         alpha=float(alpha),
         omega=float(omega),
         components=components,
+        corrections=corrections_of(xc) if corrections is None else corrections,
     )
 
 

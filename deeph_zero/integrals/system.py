@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 from pyscf import df, dft, gto, scf
-from pyscf.df.df_jk import _DFHF
 from pyscf.dft import gen_grid
-from pyscf.dft.numint import NumInt
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import grids as ao_grids
 from deeph_zero.integrals.ao_engine import AOEngineName
+from deeph_zero.integrals.corrections import (
+    Corrections,
+    corrections_in,
+    dispersion_energy,
+    nonlocal_correlation,
+)
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.libxc import Engine, XCSpec, describe, make_functional
 from deeph_zero.integrals.mole import (
@@ -22,6 +26,7 @@ from deeph_zero.integrals.mole import (
     auxiliary_basis,
 )
 from deeph_zero.integrals.one_electron import lindep_threshold, one_electron
+from deeph_zero.integrals.supported import check_supported
 from deeph_zero.integrals.two_electron import (
     TwoElectronPart,
     exchange_terms,
@@ -30,12 +35,10 @@ from deeph_zero.integrals.two_electron import (
 from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.protocol import KSData, XCKind
 
-# ruff: noqa: SLF001  PySCF keeps _built, _numint private
+# ruff: noqa: SLF001  PySCF keeps _built private
 
 _GRID_CHOICES = {"radi_method", "becke_scheme", "prune", "radii_adjust", "atomic_radii"}
 """Settings that live on PySCF's class until a user changes them."""
-
-_SUPPORTED = (dft.rks.RKS, dft.uks.UKS, scf.hf.RHF, scf.rhf.RHF, scf.uhf.UHF)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,9 @@ class KSInfo:
         cart: Cartesian functions.
         charge: Total charge.
         spin: 2S.
+        nlc: [b, C, coefficient] of every VV10 term.
+        dispersion: PySCF's name of the dispersion correction; None without.
+        e_disp: Its energy, Eh.
         memory_bytes: Two-electron tensors plus the most that kept AO values take (without the
             bounded working memory of one build).
         ao_atoms: Atom of each AO.
@@ -81,6 +87,9 @@ class KSInfo:
     cart: bool
     charge: int
     spin: int
+    nlc: list[list[float]]
+    dispersion: str | None
+    e_disp: float
     memory_bytes: int
     ao_atoms: tuple[int, ...]
     atom_charges: tuple[int, ...]
@@ -101,6 +110,9 @@ class _Settings:
     with_df: df.DF | None = None
     ovlp: np.ndarray | None = None
     hcore: np.ndarray | None = None
+    corrections: Corrections | None = None
+    nlcgrids: gen_grid.Grids | None = None
+    disp: str | None = None
 
 
 def ks_data(
@@ -121,8 +133,8 @@ def ks_data(
     """Integrals, grid, functional and starting density of one molecule.
 
     A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, with or without
-    ``density_fit``) decides xc, fitting and its basis, grid and spin treatment; the keywords for
-    these are then ignored.
+    ``density_fit``) decides xc, fitting and its basis, grids, non-local correlation, dispersion
+    and spin treatment; the keywords for these are then ignored.
 
     Args:
         mol_or_mf: Built PySCF molecule or mean-field object.
@@ -157,7 +169,7 @@ def ks_data(
     else:
         settings = _from_mean_field(mol_or_mf)
     _check_spin(settings)
-    spec = describe(settings.xc)
+    spec = describe(settings.xc, settings.corrections)
     functional = make_functional(spec, unrestricted=settings.unrestricted, engine=engine)
     grid = None
     if functional is not None:
@@ -174,7 +186,36 @@ def ks_data(
     )
     data = _static_data(settings, two, device, break_symmetry=break_symmetry)
     data = dataclasses.replace(data, functional=functional, grid=grid)
-    return data, _info(settings, spec, grid, two, aux)
+    data = _with_corrections(
+        data, settings, spec, device=device, ao_memory_mb=ao_memory_mb, ao_engine=ao_engine
+    )
+    return data, _info(settings, spec, data, two, aux)
+
+
+def _with_corrections(
+    data: KSData,
+    settings: _Settings,
+    spec: XCSpec,
+    *,
+    device: torch.device | str,
+    ao_memory_mb: float,
+    ao_engine: AOEngineName,
+) -> KSData:
+    """Add non-local correlation and the dispersion energy, where the functional has them."""
+    nlc, e_disp = None, 0.0
+    if spec.corrections.nlc:
+        nlc = nonlocal_correlation(
+            settings.mol,
+            spec.corrections.nlc,
+            settings.nlcgrids,
+            data.grid,
+            device=device,
+            ao_memory_mb=ao_memory_mb,
+            ao_engine=ao_engine,
+        )
+    if spec.corrections.dispersion is not None:
+        e_disp = dispersion_energy(settings.mol, settings.xc, settings.disp)
+    return dataclasses.replace(data, nlc=nlc, e_disp=e_disp)
 
 
 def _check_spin(settings: _Settings) -> None:
@@ -242,9 +283,10 @@ def _from_mole(
 
 
 def _from_mean_field(mf: Any) -> _Settings:
-    _check_supported(mf)
+    check_supported(mf)
     kohn_sham = isinstance(mf, dft.rks.KohnShamDFT)
     with_df = getattr(mf, "with_df", None)
+    corrections = corrections_in(mf)
     return _Settings(
         mol=mf.mol,
         xc=mf.xc if kohn_sham else "hf",
@@ -255,50 +297,10 @@ def _from_mean_field(mf: Any) -> _Settings:
         grids=mf.grids if kohn_sham else None,
         ovlp=mf.get_ovlp(),
         hcore=mf.get_hcore(),
+        corrections=corrections,
+        nlcgrids=mf.nlcgrids if kohn_sham else None,
+        disp=mf.disp if corrections.dispersion else None,
     )
-
-
-def _check_supported(mf: Any) -> None:
-    """Refuse objects whose energy would differ from the one this package computes."""
-    plain = mf.undo_df() if isinstance(mf, _DFHF) else mf
-    if type(plain) not in _SUPPORTED:
-        bases = {c.__name__ for c in type(plain).__mro__}
-        hint = next((h for name, h in _HINTS.items() if name in bases), "use a plain RKS or UKS")
-        msg = (
-            f"expected a gto.Mole or a PySCF RKS, UKS, RHF or UHF object, got "
-            f"{type(mf).__name__}; {hint}"
-        )
-        raise InputError(msg)
-    if type(getattr(mf, "with_df", None)) not in (type(None), df.DF):
-        kind = type(mf.with_df).__name__
-        raise InputError(f"expected density fitting by pyscf.df.DF, got {kind}; use density_fit()")
-    if not isinstance(mf, dft.rks.KohnShamDFT):
-        return
-    extra = None
-    if mf.do_nlc():
-        extra = f"non-local correlation (xc {mf.xc!r}, nlc {mf.nlc!r}); set mf.nlc = 0"
-    elif mf.do_disp():
-        extra = f"a dispersion correction (disp {mf.disp!r}, xc {mf.xc!r}); add it afterwards"
-    elif type(mf._numint) is not NumInt or "eval_xc" in vars(mf._numint):
-        extra = "a custom functional (define_xc_); use a libxc name"
-    elif mf._numint.omega is not None:
-        extra = f"its own omega {mf._numint.omega:g}; name the functional with that omega in xc"
-    elif mf.small_rho_cutoff > 1e-20 and mf.grids.coords is None:
-        extra = f"small_rho_cutoff {mf.small_rho_cutoff:g}; set it to 0"
-    if extra:
-        raise InputError(f"expected a plain Kohn-Sham object, got one with {extra}")
-
-
-_HINTS = {
-    "_Solvation": "solvent models are not supported",
-    "_X2C_SCF": "relativistic Hamiltonians are not supported",
-    "ROHF": "restricted open shells are not supported, use UKS",
-    "GHF": "generalised spin is not supported, use UKS",
-    "_SymAdaptedHF": "build the molecule with symmetry=False",
-    "SymAdaptedRHF": "build the molecule with symmetry=False",
-    "SymAdaptedUHF": "build the molecule with symmetry=False",
-    "QMMM": "external charges are not supported",
-}
 
 
 def _grid(
@@ -340,11 +342,12 @@ def _auxiliary(settings: _Settings) -> AuxiliaryBasis:
 def _info(
     settings: _Settings,
     spec: XCSpec,
-    grid: ao_grids.AOGrid | None,
+    data: KSData,
     two: TwoElectronPart,
     aux: AuxiliaryBasis | None,
 ) -> KSInfo:
-    mol = settings.mol
+    mol, grid, nlc = settings.mol, data.grid, data.nlc
+    own = {id(g): g for g in (grid, nlc.grid if nlc else None) if isinstance(g, ao_grids.AOGrid)}
     slices = mol.aoslice_by_atom()
     naux = two.coulomb.cderi.shape[0] if isinstance(two.coulomb, FittedTensor) else 0
     return KSInfo(
@@ -364,7 +367,10 @@ def _info(
         cart=bool(mol.cart),
         charge=int(mol.charge),
         spin=int(mol.spin),
-        memory_bytes=two.memory_bytes + (grid.memory_bytes if grid else 0),
+        nlc=[[term.b, term.c, term.coefficient] for term in spec.corrections.nlc],
+        dispersion=spec.corrections.dispersion,
+        e_disp=data.e_disp,
+        memory_bytes=two.memory_bytes + sum(g.memory_bytes for g in own.values()),
         ao_atoms=tuple(a for a, (*_, start, stop) in enumerate(slices) for _ in range(start, stop)),
         atom_charges=tuple(int(z) for z in mol.atom_charges()),
     )

@@ -16,6 +16,7 @@ from deeph_zero.ks.coulomb import FittedTensor, pack_density, pair_index
 from deeph_zero.ks.density import density_matrix
 from deeph_zero.ks.eigen import projector, symmetric_eigen
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.nonlocal_terms import nonlocal_build, nonlocal_response
 from deeph_zero.ks.occupation import occupations
 from deeph_zero.ks.padded_grid import PaddedGrid
 from deeph_zero.ks.protocol import Functional, TwoElectron
@@ -164,6 +165,12 @@ class PaddedBucket:
         if self._grid is not None and self.functional is not None:
             vxc, e_xc, count = self._grid.potential(self.functional, dm)
             fock += vxc
+        focks = self._split(fock, self._naos)
+        e_nlc = dm.new_zeros(len(dms))
+        for k, layer in enumerate(self.layers):
+            if layer.data.nlc is not None:
+                e_nlc[k], potential = nonlocal_build(layer.data.nlc, dms[k])
+                focks[k] = focks[k] + potential
         e_core = (self._hcore * total).sum((1, 2))
         e_coul = 0.5 * (vj * total).sum((1, 2))
         return [
@@ -173,12 +180,12 @@ class PaddedBucket:
                 e_exx=e_exx[k],
                 e_xc=e_xc[k],
                 e_nuc=layer.data.e_nuc,
+                e_nlc=e_nlc[k],
+                e_disp=layer.data.e_disp,
                 fock=one,
                 n_electrons=count[k],
             )
-            for k, (layer, one) in enumerate(
-                zip(self.layers, self._split(fock, self._naos), strict=True)
-            )
+            for k, (layer, one) in enumerate(zip(self.layers, focks, strict=True))
         ]
 
     def responses(
@@ -199,7 +206,11 @@ class PaddedBucket:
             out += self._exchange_matrix(along)
         if self._grid is not None and self.functional is not None:
             out += self._grid.response(self.functional, dm, along)
-        return self._split(out, self._naos)
+        changes = self._split(out, self._naos)
+        for k, layer in enumerate(self.layers):
+            if layer.data.nlc is not None:
+                changes[k] = changes[k] + nonlocal_response(layer.data.nlc, dms[k], directions[k])
+        return changes
 
     def _exchange_matrix(self, dm: Tensor) -> Tensor:
         scale = -1.0 if self.unrestricted else -0.5

@@ -1,7 +1,7 @@
 """One Fock build: energy and Fock matrix of a density matrix, and the linear response of the Fock.
 
-E[P] = tr(hP) + ½ tr(J[P]P) - ½ Σ_σ tr((c_x K)[P_σ] P_σ) + E_xc + E_nn for spin orbitals; a closed
-shell has P_σ = P/2, hence the factors ¼ and ½ below. F is the derivative of E.
+E[P] = tr(hP) + ½ tr(J[P]P) - ½ Σ_σ tr((c_x K)[P_σ] P_σ) + E_xc + E_nlc + E_disp + E_nn for spin
+orbitals; a closed shell has P_σ = P/2, hence the factors ¼ and ½ below. F is the derivative of E.
 """
 
 import dataclasses
@@ -18,6 +18,11 @@ from deeph_zero.ks.grid_maps import (
     potential_matrix,
     restrict,
     total_density,
+)
+from deeph_zero.ks.nonlocal_terms import (
+    nonlocal_build,
+    nonlocal_response,
+    nonlocal_second_response,
 )
 from deeph_zero.ks.protocol import AOBlock, Grid, KSData, XCKind
 from deeph_zero.types import AOMatrix
@@ -37,6 +42,8 @@ class FockBuild:
         e_exx: Exact-exchange energy (with its coefficient), zero for pure functionals.
         e_xc: Semilocal exchange-correlation energy on the grid.
         e_nuc: Nuclear repulsion.
+        e_nlc: Non-local correlation, zero without.
+        e_disp: Dispersion energy of the geometry, zero without.
         fock: dE/dP, Eh; spin axis as in the density.
         n_electrons: Density integrated on the grid (tr(PS) without a grid).
     """
@@ -46,13 +53,16 @@ class FockBuild:
     e_exx: Tensor
     e_xc: Tensor
     e_nuc: float
+    e_nlc: Tensor
+    e_disp: float
     fock: AOMatrix
     n_electrons: Tensor
 
     @property
     def energy(self) -> Tensor:
         """Total energy, Eh."""
-        return self.e_core + self.e_coul + self.e_exx + self.e_xc + self.e_nuc
+        electronic = self.e_core + self.e_coul + self.e_exx + self.e_xc + self.e_nlc
+        return electronic + self.e_nuc + self.e_disp
 
 
 def _contract(a: Tensor, b: Tensor) -> Tensor:
@@ -116,12 +126,18 @@ def fock_build(data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None = No
     e_xc, n_electrons = zero, _contract(total, data.ovlp)
     if data.functional is not None and data.grid is not None:
         e_xc, n_electrons = _add_semilocal_(fock, data, dm, factors)
+    e_nlc = zero
+    if data.nlc is not None:
+        e_nlc, potential = nonlocal_build(data.nlc, dm)
+        fock += potential
     return FockBuild(
         e_core=_contract(data.hcore, total),
         e_coul=0.5 * _contract(vj, total),
         e_exx=e_exx,
         e_xc=e_xc,
         e_nuc=data.e_nuc,
+        e_nlc=e_nlc,
+        e_disp=data.e_disp,
         fock=fock,
         n_electrons=n_electrons,
     )
@@ -238,11 +254,13 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
                 [density_features(b, restrict(direction, b), kind) for b in blocks], dim=-1
             )
             add_potential_(out, blocks, functional.second(rho, change) * weights, kind)
+    if data.nlc is not None:
+        out += nonlocal_response(data.nlc, dm, direction)
     return out
 
 
 def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> AOMatrix:
-    """Second derivative of F along two directions (semilocal part only; J and K are linear).
+    """Second derivative of F along two directions (density functionals only; J, K are linear).
 
     Args:
         data: Integrals, grid and functional.
@@ -266,4 +284,6 @@ def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> A
                 for d in (d1, d2)
             )
             add_potential_(out, blocks, functional.third(rho, c1, c2) * weights, kind)
+    if data.nlc is not None:
+        out += nonlocal_second_response(data.nlc, dm, d1, d2)
     return out

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deeph_zero.ks.vv10 import Points, VV10Parameters
 from deeph_zero.types import AOMatrix, Features, GridScalar
 
 XCKind = Literal["HF", "LDA", "GGA", "MGGA"]
@@ -87,6 +88,21 @@ class Grid(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NonlocalCorrelation:
+    """VV10 terms and the grid they are summed on, which has AO gradients.
+
+    Attributes:
+        grid: AO values, blocks in the order of ``points``.
+        points: Coordinates and weights of all its points.
+        terms: Parameters of every term.
+    """
+
+    grid: Grid
+    points: Points
+    terms: tuple[VV10Parameters, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class KSData:
     """Everything the Kohn-Sham layer knows of one molecule, basis, grid and functional.
 
@@ -106,6 +122,8 @@ class KSData:
         dm_guess: Superposition of atomic densities rescaled to the electron number; [nao, nao] or
             [2, nao, nao].
         lindep_threshold: Eigenvectors of S below it are dropped (PySCF's rule).
+        nlc: Non-local correlation, or None.
+        e_disp: Dispersion energy of the geometry, Eh; part of every total energy.
     """
 
     ovlp: Float[Tensor, "nao nao"]
@@ -121,3 +139,5 @@ class KSData:
     grid: Grid | None
     dm_guess: AOMatrix
     lindep_threshold: float
+    nlc: NonlocalCorrelation | None = None
+    e_disp: float = 0.0
