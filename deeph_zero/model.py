@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,14 +12,14 @@ from pyscf.data import elements
 
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.integrals.libxc import describe
-from deeph_zero.integrals.mole import auxbasis_name, build_mole, molecule_of, place
+from deeph_zero.integrals.mole import build_mole, molecule_of, place
 from deeph_zero.integrals.system import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
-from deeph_zero.predict import meanfield, single
+from deeph_zero.predict import calibration, meanfield, single
+from deeph_zero.predict.calibration import Calibration
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.checkpoint import read_model
 from deeph_zero.train.problem import make_problem
@@ -89,6 +88,7 @@ class Model:
         network: The network, in evaluation mode.
         method: Basis, functional, fitting and grid.
         meta: Contents of ``model.json`` except the architecture.
+        calibration: What intervals are made from; None if the model was not calibrated.
 
     Example:
         >>> model = dz.load("run/")
@@ -115,6 +115,8 @@ class Model:
         self.network = network
         self.method = method
         self.meta = dict(meta or {})
+        found = self.meta.get("calibration")
+        self.calibration = None if found is None else Calibration.from_dict(found)
         self.device = torch.device(device)
 
     @property
@@ -209,7 +211,7 @@ class Model:
         same_basis = self._same_basis(mf.mol, molecule)
         method = self._method_for(mf)
         result, _ = self._predict(molecule, method, certificate=False)
-        self._warn_differences(mf, result.info, basis=not same_basis)
+        meanfield.warn_differences(mf, self.method, result.info, basis=not same_basis)
         dm = result.dm.numpy()
         if dm.ndim == 2 and _is_unrestricted(mf):
             dm = np.stack([0.5 * dm, 0.5 * dm])
@@ -245,7 +247,7 @@ class Model:
             )
         molecule = self._as_molecule(mf.mol)
         result, ks = self._predict(molecule, self._method_for(mf), refine=refine, coupled=False)
-        self._warn_differences(mf, result.info, basis=False)
+        meanfield.warn_differences(mf, self.method, result.info, basis=False)
         return _fill(mf, result, ks)
 
     def predict_mean_field(self, molecule: object, **settings: Any) -> tuple[Prediction, Any]:
@@ -310,6 +312,10 @@ class Model:
         result = single.assemble(
             molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
         )
+        if self.calibration is not None:
+            facts["intervals"] = calibration.intervals(result, self.calibration)
+            reasons = calibration.out_of_distribution(result, self.calibration)
+            facts["out_of_distribution"] = tuple(reasons)
         return dataclasses.replace(result, **facts), ks
 
     def _as_molecule(self, given: object) -> Molecule:
@@ -357,24 +363,6 @@ class Model:
         return self.method.model_copy(
             update={"unrestricted": unrestricted, "break_symmetry": broken}
         )
-
-    def _warn_differences(self, mf: Any, info: KSInfo, *, basis: bool) -> None:
-        xc = getattr(mf, "xc", "hf")
-        with_df = getattr(mf, "with_df", None)
-        fitting = auxbasis_name(mf.mol, xc, with_df.auxbasis) if with_df else "no density fitting"
-        expected = info.auxbasis or "no density fitting"
-        ours, theirs = describe(self.method.xc), describe(xc)
-        differences = []
-        if dataclasses.replace(ours, name="") != dataclasses.replace(theirs, name=""):
-            differences.append(f"xc is {xc!r}, not {self.method.xc!r}")
-        if basis:
-            differences.append(f"basis is {mf.mol.basis!r}, not {self.method.basis!r}")
-        # another functional brings another fitting set by itself: one reason is enough
-        elif not differences and fitting != expected:
-            differences.append(f"fitting is {fitting!r}, not {expected!r}")
-        if differences:
-            text = "; ".join(differences)
-            warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=3)
 
 
 def _fill(mf: Any, result: Prediction, ks: KohnSham) -> Any:

@@ -4,10 +4,13 @@ In semicanonical orbitals of F (diagonal within each occupation level) the energ
 rotation t·x, x_pq = -F_pq / (e_q - e_p), is E + t a + t² b / 2 with a = tr(F dP) and
 b = 2 Σ (f_p - f_q) x_pq² (e_q - e_p) + tr(dP R[dP]), R the response build. Its minimum,
 a² / (2 b), is the coupled estimate; without the response it is Σ (f_p - f_q) F_pq² / (e_q - e_p).
+
+The minimum lies at t = -a / b. What F and the dipole are there to first order, F + t R[dP] and
+mu - t tr(r dP), gives estimates of orbital energies and dipole without another build.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -37,6 +40,12 @@ class Certificate:
         coupled: The estimate includes the response build.
         stable: The energy curves upwards along the estimated rotation.
         degenerate: The frontier level is degenerate.
+        homo_estimate: First-order estimate of the converged level, from F + t R[dP]; None without
+            the response build.
+        lumo_estimate: The same of the lowest empty one.
+        gap_estimate: Their difference.
+        dipole_change: First-order estimate of the converged dipole minus the present one, debye,
+            [3]; None without the response build.
     """
 
     energy: float
@@ -49,6 +58,10 @@ class Certificate:
     coupled: bool
     stable: bool
     degenerate: bool
+    homo_estimate: PerSpin = None
+    lumo_estimate: PerSpin = None
+    gap_estimate: PerSpin = None
+    dipole_change: tuple[float, float, float] | None = None
 
 
 def semicanonical(
@@ -122,14 +135,20 @@ def certify(
         rms = float((f_ov.square().sum() / max(count, 1)).sqrt())
         estimate = cheap = float((df * f_ov.square() / de).sum())
         stable, is_coupled = True, False
+        corrected: dict[str, Any] = {}
         if coupled and cheap > 0:
             rotation = df.clamp_min(0) * (-f_ov / de)
             half = coeff @ rotation @ coeff.mT
             ddm = (half + half.mT).reshape(dm.shape)
-            curvature = 2.0 * cheap + float((ddm * layer.response(dm, ddm)).sum())
+            dfock = layer.response(dm, ddm)
+            curvature = 2.0 * cheap + float((ddm * dfock).sum())
             stable, is_coupled = curvature > 0, curvature > 0
             if stable:
                 estimate = 2.0 * cheap**2 / curvature
+                t = 2.0 * cheap / curvature
+                corrected = _corrected(layer, dm, t * ddm, fock + t * dfock)
+        elif coupled:  # already stationary: nothing to correct
+            corrected = _corrected(layer, dm, torch.zeros_like(dm), fock)
         homo, lumo, gap, degenerate = _frontier(layer, fock)
     return Certificate(
         energy=energy,
@@ -142,4 +161,19 @@ def certify(
         coupled=is_coupled,
         stable=stable,
         degenerate=degenerate,
+        **corrected,
     )
+
+
+def _corrected(
+    layer: "KohnShamLayer", dm: AOMatrix, ddm: AOMatrix, fock: AOMatrix
+) -> dict[str, Any]:
+    """First-order estimates at dm + ddm, where the Fock matrix is ``fock`` to first order."""
+    homo, lumo, gap, _ = _frontier(layer, fock)
+    change = layer.dipole(dm + ddm) - layer.dipole(dm)
+    return {
+        "homo_estimate": homo,
+        "lumo_estimate": lumo,
+        "gap_estimate": gap,
+        "dipole_change": tuple(change.tolist()),
+    }

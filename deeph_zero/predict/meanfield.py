@@ -1,5 +1,6 @@
 """A prediction as a PySCF mean-field object: forces, checkpoint, Molden and cube files from it."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from pyscf.tools import cubegen, molden
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import atomic_path
-from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.integrals.libxc import describe
+from deeph_zero.integrals.mole import auxbasis_name, build_mole, place
+from deeph_zero.integrals.system import KSInfo
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
@@ -76,6 +79,33 @@ def fill(mf: Any, done: SCFResult) -> Any:
     )
     mf.e_tot, mf.converged = done.energy, done.converged
     return mf
+
+
+def warn_differences(mf: Any, method: MethodConfig, info: KSInfo, *, basis: bool) -> None:
+    """Warn where a user's object solves another problem than the model was trained on.
+
+    Args:
+        mf: The user's mean-field object.
+        method: The model's.
+        info: The model's, as resolved for this molecule.
+        basis: The basis sets differ.
+    """
+    xc = getattr(mf, "xc", "hf")
+    with_df = getattr(mf, "with_df", None)
+    fitting = auxbasis_name(mf.mol, xc, with_df.auxbasis) if with_df else "no density fitting"
+    expected = info.auxbasis or "no density fitting"
+    ours, theirs = describe(method.xc), describe(xc)
+    differences = []
+    if dataclasses.replace(ours, name="") != dataclasses.replace(theirs, name=""):
+        differences.append(f"xc is {xc!r}, not {method.xc!r}")
+    if basis:
+        differences.append(f"basis is {mf.mol.basis!r}, not {method.basis!r}")
+    # another functional brings another fitting set by itself: one reason is enough
+    elif not differences and fitting != expected:
+        differences.append(f"fitting is {fitting!r}, not {expected!r}")
+    if differences:
+        text = "; ".join(differences)
+        warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=3)
 
 
 def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:

@@ -95,6 +95,10 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         record |= {f"refined_{name}": values for name, values in found.items()}
     if prediction.standard_iterations is not None:
         record["standard_start_iterations"] = prediction.standard_iterations
+    if prediction.intervals is not None:
+        record["intervals"] = prediction.intervals
+    if prediction.out_of_distribution:
+        record["out_of_distribution"] = list(prediction.out_of_distribution)
     if prediction.forces is not None:
         record["forces"] = prediction.forces.tolist()
     if prediction.degenerate:

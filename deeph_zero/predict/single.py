@@ -1,6 +1,7 @@
 """One prediction: what follows from a network's Fock matrix, with and without a Fock build."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,9 @@ class Prediction:
         standard_start: The refinement began at the superposed atoms, because P̂ was worse.
         standard_iterations: SCF cycles from the superposed atoms to the same tolerance; None if no
             comparison was asked for.
+        intervals: Calibrated intervals of the converged values, see :mod:`.calibration`; None
+            without a calibrated model or a coupled certificate.
+        out_of_distribution: Why those intervals guarantee nothing here; empty if nothing says so.
         forces: -dE/dR of the refined energy, Eh/bohr, [natm, 3]; None if not asked for.
     """
 
@@ -72,6 +76,8 @@ class Prediction:
     refined_dipole: np.ndarray
     standard_start: bool = False
     standard_iterations: int | None = None
+    intervals: dict[str, Any] | None = None
+    out_of_distribution: tuple[str, ...] = ()
     forces: np.ndarray | None = None
 
     def populations(self, *, refined: bool = True) -> Populations:

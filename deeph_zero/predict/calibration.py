@@ -1,0 +1,262 @@
+"""Calibrated intervals: how far converged values lay from the certificate's, on known structures.
+
+Split conformal prediction with the certificate's own estimate as the scale: a bad prediction gets a
+wide interval, and under exchangeability the coverage is guaranteed without any model of the errors.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks.scf import SCFResult
+from deeph_zero.predict.single import Prediction
+
+COVERAGE = 0.95
+SMALLEST = 19
+"""Structures below which no finite interval of 95 % coverage exists: n >= 1 / 0.05 - 1."""
+
+FLOORS = {"energy": 1e-9, "homo": 1e-7, "lumo": 1e-7, "gap": 1e-7, "dipole": 1e-6}
+"""Scales are at least this (Eh, debye): below it the SCF tolerance decides, not the model."""
+
+FLOOR_SHARE = 0.1
+"""... and at least this share of the median scale, so that a lucky small estimate cannot make an
+interval arbitrarily narrow."""
+
+FAR_GRADIENT = 3.0
+"""An orbital gradient this many times the largest one of the calibration is out of distribution."""
+
+LEVELS = ("homo", "lumo", "gap")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What the intervals are made from; part of ``model.json``.
+
+    Attributes:
+        n: Structures it was made from.
+        coverage: Asked for.
+        quantiles: Per quantity the factor on the certificate's scale.
+        floors: Per quantity the smallest scale, Eh (dipole: debye).
+        gradient: Largest ``orbital_gradient_rms`` among the structures, Eh.
+        states: (charge, spin) pairs that occurred.
+    """
+
+    n: int
+    coverage: float
+    quantiles: dict[str, float]
+    floors: dict[str, float]
+    gradient: float
+    states: tuple[tuple[int, int], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the coverage that ``n`` structures can guarantee."""
+        values = dataclasses.asdict(self)
+        upper = min(self.coverage + 1.0 / (self.n + 1), 1.0)
+        return values | {"guaranteed_coverage": [self.coverage, upper]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
+        """Inverse of :meth:`to_dict`.
+
+        Args:
+            values: What JSON made of it.
+
+        Returns:
+            The calibration.
+
+        Raises:
+            InputError: If something is missing or not a number.
+        """
+        try:
+            return cls(
+                n=int(values["n"]),
+                coverage=float(values["coverage"]),
+                quantiles={str(k): float(v) for k, v in values["quantiles"].items()},
+                floors={str(k): float(v) for k, v in values["floors"].items()},
+                gradient=float(values["gradient"]),
+                states=tuple((int(charge), int(spin)) for charge, spin in values["states"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"expected a calibration in model.json, got something else ({error!r}); copy "
+                "model.json again from its run"
+            ) from error
+
+
+def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> Calibration:
+    """Calibration from refined predictions of structures that were not trained on.
+
+    Args:
+        predictions: Each refined and with a certificate; at least :data:`SMALLEST` for 95 %.
+        coverage: Wanted share of structures inside their interval.
+
+    Returns:
+        The calibration. Over structures exchangeable with these, an interval covers with a
+        probability from ``coverage`` to ``coverage`` + 1/(n + 1).
+
+    Raises:
+        InputError: If there are too few.
+
+    References:
+        J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), sec. 2.2 and 5.2 (locally weighted
+        split conformal prediction).
+    """
+    n = len(predictions)
+    rank = math.ceil((n + 1) * coverage)
+    if rank > n:
+        raise InputError(
+            f"expected at least {math.ceil(coverage / (1 - coverage) - 1e-9)} structures to "
+            f"calibrate {100 * coverage:g} % intervals, got {n}; give more"
+        )
+    errors = [_errors(p) for p in predictions]
+    scales = [_scales(p) for p in predictions]
+    floors, quantiles = {}, {}
+    for name, smallest in FLOORS.items():
+        floor = max(smallest, FLOOR_SHARE * float(np.median([_largest(s[name]) for s in scales])))
+        scores = sorted(
+            _largest(np.asarray(e[name]) / (np.asarray(s[name]) + floor))
+            for e, s in zip(errors, scales, strict=True)
+        )
+        floors[name], quantiles[name] = floor, scores[rank - 1]
+    certificates = [p.certificate for p in predictions if p.certificate is not None]
+    states = {(p.molecule.charge, p.molecule.spin) for p in predictions}
+    return Calibration(
+        n=n,
+        coverage=coverage,
+        quantiles=quantiles,
+        floors=floors,
+        gradient=max(c.orbital_gradient_rms for c in certificates),
+        states=tuple(sorted(states)),
+    )
+
+
+def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any] | None:
+    """Intervals of the converged values.
+
+    Args:
+        prediction: With a coupled certificate.
+        calibration: Of the model that made it.
+
+    Returns:
+        [low, high] for "energy" (Eh; one-sided, the prediction is an upper bound), "homo", "lumo",
+        "gap" (Eh; a pair of intervals for UKS, None where there is no such level) and "dipole"
+        (debye, of its length); None without a coupled certificate.
+    """
+    certificate = prediction.certificate
+    if certificate is None or certificate.dipole_change is None:
+        return None
+    scales = _scales(prediction)
+    widths = {
+        name: (np.asarray(scales[name]) + calibration.floors[name]) * q
+        for name, q in calibration.quantiles.items()
+    }
+    energy = certificate.energy
+    out: dict[str, Any] = {"energy": [energy - float(widths["energy"]), energy]}
+    for name in LEVELS:
+        centre = getattr(certificate, f"{name}_estimate")
+        if isinstance(centre, list):
+            out[name] = [_around(c, w) for c, w in zip(centre, widths[name], strict=True)]
+        else:
+            out[name] = _around(centre, float(widths[name]))
+    length = float(np.linalg.norm(prediction.dipole + np.asarray(certificate.dipole_change)))
+    radius = float(widths["dipole"])
+    out["dipole"] = [max(length - radius, 0.0), length + radius]
+    return out
+
+
+def out_of_distribution(prediction: Prediction, calibration: Calibration) -> list[str]:
+    """Reasons why the intervals guarantee nothing for this structure; empty when there are none.
+
+    Args:
+        prediction: With a certificate.
+        calibration: Of the model that made it.
+
+    Returns:
+        One phrase per reason.
+    """
+    certificate, molecule = prediction.certificate, prediction.molecule
+    reasons = []
+    if (molecule.charge, molecule.spin) not in calibration.states:
+        reasons.append(f"charge {molecule.charge} and spin {molecule.spin} were not calibrated")
+    if certificate is None:
+        return reasons
+    gradient = certificate.orbital_gradient_rms
+    if not gradient <= FAR_GRADIENT * calibration.gradient:
+        reasons.append(
+            f"orbital gradient {gradient:.1e} Eh, {gradient / calibration.gradient:.0f} times the "
+            "largest of the calibration"
+        )
+    if not certificate.stable:
+        reasons.append("the energy curves downwards: the occupied orbitals may be the wrong ones")
+    highest = _values(certificate.homo)
+    if molecule.charge < 0 and highest.size and float(highest.max()) > 0:
+        reasons.append("an anion with an occupied level above zero is not bound in this basis")
+    return reasons
+
+
+def _around(centre: float | None, width: float) -> list[float] | None:
+    return None if centre is None else [centre - float(width), centre + float(width)]
+
+
+def _values(level: float | Sequence[float | None] | None) -> np.ndarray:
+    """Levels as numbers; NaN where there is none."""
+    many = level if isinstance(level, list | tuple) else [level]
+    return np.array([np.nan if v is None else v for v in many], dtype=float)
+
+
+def _largest(values: object) -> float:
+    """Largest number; 0 if there is none (no such level in any spin)."""
+    given = np.atleast_1d(np.asarray(values, dtype=float))
+    given = given[~np.isnan(given)]
+    return float(given.max()) if given.size else 0.0
+
+
+def _scales(prediction: Prediction) -> dict[str, Any]:
+    """The certificate's own idea of each error: what its first-order correction moves."""
+    c = prediction.certificate
+    if c is None or c.dipole_change is None:
+        raise InputError(
+            "expected predictions with a coupled certificate, got one without; leave "
+            "--cheap-estimate and --no-certificate out"
+        )
+    out: dict[str, Any] = {
+        "energy": c.energy_error_estimate,
+        "dipole": float(np.linalg.norm(c.dipole_change)),
+    }
+    for name in LEVELS:
+        change = np.abs(_values(getattr(c, f"{name}_estimate")) - _values(getattr(c, name)))
+        out[name] = change if isinstance(getattr(c, name), list) else float(change[0])
+    return out
+
+
+def _errors(prediction: Prediction) -> dict[str, Any]:
+    """True errors of what the intervals are centred on."""
+    c, done = prediction.certificate, prediction.refined
+    if c is None or done is None or not done.converged:
+        raise InputError("expected converged refinements to calibrate with, got one that is not")
+    reference = _reference_levels(done)
+    moved = prediction.dipole + np.asarray(c.dipole_change)
+    out: dict[str, Any] = {
+        # rounding can leave the prediction below a refinement that stopped at its tolerance
+        "energy": max(c.energy - done.energy, 0.0),
+        "dipole": float(np.linalg.norm(moved - prediction.refined_dipole)),
+    }
+    for name in LEVELS:
+        error = np.abs(_values(getattr(c, f"{name}_estimate")) - reference[name])
+        out[name] = error if isinstance(getattr(c, name), list) else float(error[0])
+    return out
+
+
+def _reference_levels(done: SCFResult) -> dict[str, np.ndarray]:
+    """HOMO, LUMO and gap per spin; NaN where there is none."""
+    energies = done.mo_energy.reshape(-1, done.mo_energy.shape[-1]).numpy()
+    filled = done.mo_occ.reshape(energies.shape).numpy() > 0
+    pairs = list(zip(energies, filled, strict=True))
+    homo = np.array([e[f].max(initial=-np.inf) for e, f in pairs])
+    lumo = np.array([e[~f].min(initial=np.inf) for e, f in pairs])
+    homo[~np.isfinite(homo)] = lumo[~np.isfinite(lumo)] = np.nan
+    return {"homo": homo, "lumo": lumo, "gap": lumo - homo}

@@ -1,0 +1,168 @@
+"""Intervals hold what they promise, on made-up errors of known distribution and on real ones."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from pyscf import gto
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import InputError
+from deeph_zero.model import Model
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.predict.calibration import (
+    Calibration,
+    calibrate,
+    intervals,
+    out_of_distribution,
+)
+from deeph_zero.predict.record import prediction_record
+from deeph_zero.train.problem import basis_layout
+
+WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
+LEVELS = ("homo", "lumo", "gap")
+
+
+@pytest.fixture(scope="module")
+def model():
+    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="sto-3g", verbose=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = FockNetwork(default_spec(basis_layout([mol]), "tiny")).eval()
+    return Model(network, MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0))
+
+
+def _water(shift=0.0, charge=0, spin=0):
+    coords = WATER + shift * np.array([[0, 0, 0], [0.1, 0.3, 0], [0, 0, 0.2]])
+    return Molecule(numbers=np.array([8, 1, 1]), coords=coords, charge=charge, spin=spin)
+
+
+@pytest.fixture(scope="module")
+def example(model):
+    return model.predict(_water(), refine=1e-8)
+
+
+def _made_up(example, rng, noise=1.0):
+    """A prediction whose errors are ``noise`` x (estimate) x |normal|, of very unequal size."""
+    size = 10.0 ** rng.uniform(-6, -2)
+    done, c = example.refined, example.certificate
+    homo, lumo = float(done.mo_energy[4]), float(done.mo_energy[5])
+    draw = dict(zip(LEVELS, noise * size * rng.normal(size=3), strict=True))
+    centre = {"homo": homo, "lumo": lumo, "gap": lumo - homo}
+    levels = {k: centre[k] + draw[k] + size for k in LEVELS}
+    estimates = {f"{k}_estimate": centre[k] + draw[k] for k in LEVELS}
+    change = size * np.array([0.6, 0.0, 0.8])
+    c = dataclasses.replace(
+        c,
+        energy=done.energy + noise * size * abs(rng.normal()),
+        energy_error_estimate=size,
+        orbital_gradient_rms=size,
+        dipole_change=tuple(change.tolist()),
+        **levels,
+        **estimates,
+    )
+    dipole = example.refined_dipole - change + noise * size * rng.normal(size=3)
+    return dataclasses.replace(example, certificate=c, dipole=dipole)
+
+
+def _covered(prediction, found):
+    done = prediction.refined
+    homo, lumo = float(done.mo_energy[4]), float(done.mo_energy[5])
+    truth = {
+        "energy": done.energy, "homo": homo, "lumo": lumo, "gap": lumo - homo,
+        "dipole": float(np.linalg.norm(prediction.refined_dipole)),
+    }  # fmt: skip
+    return {name: low <= truth[name] <= high for name, (low, high) in found.items()}
+
+
+def test_coverage_is_what_was_asked_for(example):
+    rng = np.random.default_rng(2)
+    found = calibrate([_made_up(example, rng) for _ in range(400)])
+    hits = [_covered(p, intervals(p, found)) for p in (_made_up(example, rng) for _ in range(1000))]
+    for name in ("energy", *LEVELS):
+        assert 0.92 <= np.mean([h[name] for h in hits]) <= 0.98, name
+    # a ball around the vector covers its length more often than the vector
+    assert np.mean([h["dipole"] for h in hits]) >= 0.92
+
+
+def test_the_smallest_calibration_takes_the_worst_structure(example):
+    rng = np.random.default_rng(4)
+    known = [_made_up(example, rng) for _ in range(19)]
+    found = calibrate(known)
+    assert all(all(_covered(p, intervals(p, found)).values()) for p in known)
+    with pytest.raises(InputError, match="at least 19 structures"):
+        calibrate(known[:18])
+
+
+def test_worse_predictions_get_wider_intervals(example):
+    rng = np.random.default_rng(6)
+    found = calibrate([_made_up(example, rng) for _ in range(40)])
+    made = sorted(
+        (_made_up(example, rng) for _ in range(20)),
+        key=lambda p: p.certificate.energy_error_estimate,
+    )
+    for name in ("energy", "homo", "dipole"):
+        widths = [np.ptp(intervals(p, found)[name]) for p in made]
+        assert widths == sorted(widths)
+
+
+def test_the_energy_interval_ends_at_the_variational_energy(example):
+    rng = np.random.default_rng(8)
+    found = calibrate([_made_up(example, rng) for _ in range(19)])
+    low, high = intervals(example, found)["energy"]
+    assert high == example.energy
+    assert low < example.refined.energy
+
+
+def test_open_shells_have_intervals_per_spin(model):
+    known = [model.predict(_water(0.02 * k, 1, 1), refine=1e-7) for k in range(3)]
+    found = calibrate(known, coverage=0.7)
+    for p in known:
+        got = intervals(p, found)
+        done = p.refined
+        for spin, nocc in enumerate((5, 4)):
+            low, high = got["homo"][spin]
+            assert low <= float(done.mo_energy[spin, nocc - 1]) <= high
+            low, high = got["lumo"][spin]
+            assert low <= float(done.mo_energy[spin, nocc]) <= high
+
+
+def test_it_survives_json_and_reaches_the_record(model, example):
+    rng = np.random.default_rng(10)
+    found = calibrate([_made_up(example, rng) for _ in range(25)])
+    text = json.loads(json.dumps(found.to_dict()))
+    assert Calibration.from_dict(text) == found
+    assert text["guaranteed_coverage"] == pytest.approx([0.95, 0.95 + 1 / 26])
+    calibrated = Model(model.network, model.method, {"calibration": text})
+    result = calibrated.predict(_water(0.1))
+    record = prediction_record(result)
+    assert record["intervals"] == intervals(result, found)
+    assert set(record["intervals"]) == {"energy", "homo", "lumo", "gap", "dipole"}
+    assert "intervals" not in prediction_record(model.predict(_water(0.1)))
+    assert calibrated.predict(_water(), coupled=False).intervals is None
+    with pytest.raises(InputError, match=r"model\.json"):
+        Model(model.network, model.method, {"calibration": {"n": 3}})
+
+
+def test_what_is_outside_the_calibration_says_so(example):
+    rng = np.random.default_rng(12)
+    found = calibrate([_made_up(example, rng) for _ in range(25)])
+    inside = _made_up(example, rng)
+    assert out_of_distribution(inside, found) == []
+    far = dataclasses.replace(inside.certificate, orbital_gradient_rms=10 * found.gradient)
+    (reason,) = out_of_distribution(dataclasses.replace(inside, certificate=far), found)
+    assert "orbital gradient" in reason
+    assert "10 times" in reason
+    saddle = dataclasses.replace(inside.certificate, stable=False)
+    (reason,) = out_of_distribution(dataclasses.replace(inside, certificate=saddle), found)
+    assert "curves downwards" in reason
+    anion = dataclasses.replace(inside, molecule=_water(charge=-2))
+    loose = dataclasses.replace(inside.certificate, homo=0.05)
+    reasons = out_of_distribution(dataclasses.replace(anion, certificate=loose), found)
+    assert len(reasons) == 2
+    assert "charge -2" in reasons[0]
+    assert "anion" in reasons[1]
