@@ -200,12 +200,30 @@ class TrainingConfig(Settings):
         description="Standard deviation of each displaced coordinate, angstrom.",
     )
 
+    ema: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Decay of averaged weights, 0 for none; none means 0.99 above 8 structures.",
+    )
+    budget: Literal["adaptive", "full"] = Field(
+        default="adaptive",
+        description="Builds for targets: only where they limit the network, or until confirmed.",
+    )
     supervised_blocks: tuple[NotNegative, NotNegative, NotNegative] = Field(
         default=(0.0, 0.3, 0.0),
         description="Supervised loss: weights of the occ-occ, occ-virt and virt-virt block.",
     )
     supervised_orbital_energy: float = Field(
         default=0.0, ge=0, description="Supervised loss: weight of the orbital energies."
+    )
+
+    sampling: Literal["displace", "normal-modes"] = Field(
+        default="displace",
+        description="How extra geometries are made: independent coordinates or thermal vibrations.",
+    )
+    temperature: float = Field(
+        default=300.0, ge=0, le=10_000, description="Of vibrations (normal-modes), kelvin."
     )
 
     @pydantic.model_validator(mode="after")

@@ -26,7 +26,8 @@ from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
 
 FIT = (
-    "loss", "epochs", "steps", "conv_tol_grad", "samples", "displace", "init", "skip_bad",
+    "loss", "epochs", "steps", "conv_tol_grad", "samples", "displace", "sampling", "temperature",
+    "init", "skip_bad",
 )  # fmt: skip
 
 
@@ -68,8 +69,9 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     Raises:
         InputError: If a value is wrong or two options exclude each other.
     """
-    if options["displace"] is not None and options["samples"] is None:
-        raise InputError("--displace: expected --samples N beside it; say how many geometries")
+    for name in ("displace", "sampling", "temperature"):
+        if options[name] is not None and options["samples"] is None:
+            raise InputError(f"--{name}: expected --samples N beside it; say how many geometries")
     return FitConfig.parse(
         given(options, FIT)
         | {

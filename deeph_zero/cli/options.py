@@ -124,12 +124,14 @@ method_options = _together(
 )
 fit_options = _together(
     [
-        setting(FitConfig, "loss", metavar="auto|energy|self-consistency|fixed-point"),
+        setting(FitConfig, "loss", metavar="LOSS"),
         setting(FitConfig, "epochs", metavar="N"),
         setting(FitConfig, "steps", metavar="N"),
         setting(FitConfig, "conv_tol_grad", flag="--tol", metavar="TOL"),
         setting(FitConfig, "samples", metavar="N"),
         setting(FitConfig, "displace", metavar="ANGSTROM"),
+        setting(FitConfig, "sampling", metavar="displace|normal-modes"),
+        setting(FitConfig, "temperature", metavar="KELVIN"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
         max_time_option,

@@ -43,15 +43,24 @@ class DIIS:
     def extrapolate(self) -> AOMatrix:
         """Σ_k c_k F_k with Σ c_k = 1 that minimises ‖Σ c_k e_k‖.
 
-        The normal equations are scaled by the smallest residual and solved in the eigenbasis,
-        small eigenvalues dropped, so that parallel residuals cannot blow the coefficients up.
-
         Returns:
             The extrapolated Fock matrix; the single one while only one is remembered.
         """
-        n = len(self.focks)
-        if n == 1:
+        if len(self.focks) == 1:
             return self.focks[0]
+        return torch.einsum("k,k...->...", self.coefficients(), torch.stack(self.focks))
+
+    def expected_error(self) -> float:
+        """‖Σ c_k e_k‖: what the commutator at the extrapolation would be if it were linear."""
+        return float((self.coefficients() @ torch.stack(self.errors)).norm())
+
+    def coefficients(self) -> Tensor:
+        """The c_k of :meth:`extrapolate`, oldest first.
+
+        The normal equations are scaled by the smallest residual and solved in the eigenbasis,
+        small eigenvalues dropped, so that parallel residuals cannot blow the coefficients up.
+        """
+        n = len(self.focks)
         errors = torch.stack(self.errors)
         gram = errors @ errors.mT
         scale = gram.diagonal().clamp_min(1e-300).sqrt()
@@ -66,5 +75,4 @@ class DIIS:
         keep = values.abs() > 1e-12
         solution = vectors[:, keep] @ ((vectors[:, keep].mT @ rhs) / values[keep])
         coefficients = solution[:n] * (smallest / scale)
-        coefficients = coefficients / coefficients.sum()
-        return torch.einsum("k,k...->...", coefficients, torch.stack(self.focks))
+        return coefficients / coefficients.sum()

@@ -20,6 +20,16 @@ DEFAULT_TOL = 1e-6
 """Orbital-gradient rms (Eh) at which a target counts as converged."""
 
 
+LINEAR_RESPONSE = 0.67
+"""Occupied-virtual error of F[P] as a part of the orbital gradient at P, without extrapolation."""
+
+EXTRAPOLATED = 0.25
+"""Occupied-virtual error of an extrapolated target as a part of the gradient DIIS expects there.
+
+Both are medians over distorted water (PBE/def2-SVP, 12 geometries, two to six builds, from
+superposed atoms and from a network-like start); 80 % of the ratios lie in 0.62-0.70 and 0.14-0.35.
+"""
+
 PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
 
@@ -76,6 +86,22 @@ class Teacher:
     def converged(self) -> bool:
         """A build at the target's own density confirmed it."""
         return self.residual <= self.tol
+
+    @property
+    def started(self) -> bool:
+        """At least one build is remembered."""
+        return len(self.diis) > 0
+
+    @property
+    def expected_error(self) -> float:
+        """Estimate of the rms error of the target's occupied-virtual block, Eh."""
+        if not self.started:
+            return float("inf")
+        if len(self.diis) == 1:
+            return LINEAR_RESPONSE * self.residual
+        scale = 1.0 if self.layer.unrestricted else 2.0
+        norm = self.diis.expected_error() / scale
+        return EXTRAPOLATED * norm / (2 * max(orbital_pairs(self.layer), 1)) ** 0.5
 
     def advance(self) -> float:
         """Spend one build at the target's density; returns the new residual, Eh.

@@ -113,7 +113,9 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         write_model()
         raise
     if not module.converged:
+        module.average.adopt()
         module.refit()
+        module.average.clear()
     write_model()
     return certify_all(run, module, stopped_by)
 
@@ -123,7 +125,8 @@ def _model_writer(run: Run, module: FitModule) -> Callable[[], None]:
     meta = model_meta(run.config.method, info, module.network.spec)
 
     def write() -> None:
-        save_model(run.out, module.network, meta)
+        with module.average.applied():
+            save_model(run.out, module.network, meta)
 
     return write
 

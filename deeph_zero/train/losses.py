@@ -161,12 +161,16 @@ def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
     """RMS of H - F of the label, with weights on blocks and orbital energies; no build."""
     problem = point.problem
     if problem.label is None:
-        raise InputError(
-            f"{place(problem.molecule)}expected a label for the supervised loss, got none; give "
-            "labels (deeph-zero label writes them) or use --loss fixed-point"
-        )
+        raise _no_label(problem)
     fock = problem.label.fock.to(problem.fock0)
     return _match(point, fock, problem.label_frame(), weights)
+
+
+def _no_label(problem: Problem) -> InputError:
+    return InputError(
+        f"{place(problem.molecule)}expected a label for the supervised loss, got none; give "
+        "labels (deeph-zero label writes them) or use --loss fixed-point"
+    )
 
 
 def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) -> LossValue:
@@ -226,6 +230,20 @@ class LossMix:
         """Names and weights of the losses that are on."""
         factors = {term.name: term.factor(progress) for term in self.terms}
         return {name: factor for name, factor in factors.items() if factor > 0}
+
+    def check(self, problem: Problem) -> None:
+        """Make sure that a geometry can be taught at every time.
+
+        Args:
+            problem: The geometry.
+
+        Raises:
+            InputError: If only a label could teach it at some time and it has none.
+        """
+        marks = {t.start for t in self.terms} | {t.end for t in self.terms}
+        alone = any(list(self.active(mark)) == ["supervised"] for mark in marks)
+        if alone and problem.label is None:
+            raise _no_label(problem)
 
     def __call__(self, problem: Problem, hamiltonian: AOMatrix, progress: float = 0.0) -> LossValue:
         """The mix at one H.

@@ -1,5 +1,7 @@
 """The training step: network → H → label-free loss, with the teacher's builds between epochs."""
 
+import functools
+import logging
 import math
 import time
 from typing import Any
@@ -9,18 +11,21 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.mole import place
 from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.runtime import Deadline
+from deeph_zero.train.average import WeightAverage
+from deeph_zero.train.budget import START_BUILDS, Lessons
 from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
-from deeph_zero.train.problem import Problem
+from deeph_zero.train.problem import TRAINING_GAP_FLOOR, Problem
+
+_log = logging.getLogger("deeph_zero")
 
 MAX_BAD_STEPS = 20
 """Steps in a row without a finite gradient before training gives up."""
-START_BUILDS = 2
-"""Builds per geometry before training; the second makes the first extrapolated target."""
 GRADIENT_CLIP = 10.0
 """Largest gradient norm, as a multiple of its running average."""
 
@@ -44,13 +49,13 @@ class FitModule(pl.LightningModule):
         self.mix = LossMix(plan.terms, plan.match)
         self._loss = self.mix
         self._collated: dict[tuple[int, ...], NetworkInputs] = {}
-        self._gradients = [math.inf] * len(problems)
-        self._residuals = [math.inf] * len(problems)
+        self.average = WeightAverage(network, plan.ema)
+        self.lessons = Lessons(self._problems, plan.budget)
         self._mean_norm = 0.0
         self._bad_in_a_row = 0
+        self._gap_warned = False
         self.skipped_steps = 0
         self.converged = False
-        self._taught: set[int] = set()
         self.earlier_builds = 0
         self.build_seconds = 0.0
 
@@ -66,23 +71,31 @@ class FitModule(pl.LightningModule):
         """
         begin, before = time.monotonic(), self.fock_builds
         for problem in self._problems:
+            self.mix.check(problem)
+        taught = any(term.name != "supervised" for term in self.plan.terms)
+        for k in self.lessons.members(0.0) if taught else []:
             for _ in range(START_BUILDS):
                 if deadline is not None and deadline.expired():
                     return False
-                problem.teacher.advance()
+                self.lessons.guard(k, self._problems[k].teacher.advance)
         spent = max(1, self.fock_builds - before)
         self.build_seconds = (time.monotonic() - begin) / spent
         if calibrate:
-            self.network.calibrate([p.inputs for p in self._problems], self._corrections())
+            self.network.calibrate(*self._examples())
         return True
 
-    def _corrections(self) -> list[Tensor]:
-        """ΔH to reproduce: the label's where the loss uses labels, the teacher's otherwise."""
+    def _examples(self) -> tuple[list[NetworkInputs], list[Tensor]]:
+        """Inputs and ΔH to reproduce: the label's where the loss uses labels, or the teacher's."""
         use_labels = any(term.name == "supervised" for term in self.plan.terms)
-        return [
-            (p.label.fock.to(p.fock0) if use_labels and p.label else p.teacher.target) - p.fock0
-            for p in self._problems
-        ]
+        inputs, corrections = [], []
+        for k in self.lessons.members(self.progress):
+            p = self._problems[k]
+            label = p.label if use_labels else None
+            if label is not None or p.teacher.started:
+                target = p.teacher.target if label is None else label.fock.to(p.fock0)
+                inputs.append(p.inputs)
+                corrections.append(target - p.fock0)
+        return inputs, corrections
 
     @property
     def progress(self) -> float:
@@ -94,8 +107,7 @@ class FitModule(pl.LightningModule):
     def refit(self) -> None:
         """Solve the readout in closed form for the teachers' present targets."""
         if self.plan.ridge is not None:
-            inputs = [p.inputs for p in self._problems]
-            solve_readout(self.network, inputs, self._corrections(), ridge=self.plan.ridge)
+            solve_readout(self.network, *self._examples(), ridge=self.plan.ridge)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -109,19 +121,23 @@ class FitModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """A new round of teacher's builds."""
-        self._taught.clear()
+        self.lessons.new_round()
 
     def _teach(self, batch: list[int]) -> None:
-        """One teacher's build per geometry and epoch, until its target is confirmed.
+        """Teacher's builds for a batch.
 
         Not all at the start of the epoch: Ctrl-C and the deadline are acted on between steps.
         """
         if "fixed-point" not in self.mix.active(self.progress):
             return
-        for k in batch:
-            if k not in self._taught:
-                self._problems[k].teacher.advance()
-                self._taught.add(k)
+        self.lessons.teach(batch, self._predict)
+
+    @torch.no_grad()
+    def _predict(self, batch: list[int]) -> list[Tensor]:
+        """H of some geometries, with the averaged weights: they are the better ones."""
+        with self.average.applied():
+            corrections = self.network(self._inputs(batch))
+        return [self._problems[k].hamiltonian(c) for k, c in zip(batch, corrections, strict=True)]
 
     def training_step(self, batch: list[int], batch_idx: int) -> Tensor | None:
         """Mean loss of a batch of geometries; None (no update) when it is not finite.
@@ -134,18 +150,24 @@ class FitModule(pl.LightningModule):
             The loss.
         """
         del batch_idx
+        batch = self.lessons.batch(batch, self.progress)
         self._teach(batch)
+        batch = [k for k in batch if k not in self.lessons.dropped]
+        if not batch:
+            return None
         corrections = self.network(self._inputs(batch))
         if not all(bool(torch.isfinite(c).all()) for c in corrections):
             self._skip()  # a loss that diagonalises would stop at it
             return None
-        values = [
-            self._loss(self._problems[k], self._problems[k].hamiltonian(correction), self.progress)
-            for k, correction in zip(batch, corrections, strict=True)
-        ]
-        for k, value in zip(batch, values, strict=True):
-            self._gradients[k] = value.gradient
-            self._residuals[k] = value.residual
+        values = []
+        for k, correction in zip(batch, corrections, strict=True):
+            value = self.lessons.guard(k, functools.partial(self._value, k, correction))
+            if value is not None:
+                self.lessons.errors[k] = value.gradient
+                values.append(value)
+        if not values:
+            self._skip()
+            return None
         loss = torch.stack([v.loss for v in values]).mean()
         self._log_step(loss, values)
         if not bool(torch.isfinite(loss)):
@@ -153,15 +175,32 @@ class FitModule(pl.LightningModule):
             return None
         return loss
 
+    def _value(self, k: int, correction: Tensor) -> LossValue:
+        problem = self._problems[k]
+        value = self._loss(problem, problem.hamiltonian(correction), self.progress)
+        if value.gap < TRAINING_GAP_FLOOR and not self._gap_warned:
+            self._gap_warned = True
+            _log.warning(
+                "%sthe gap of the network's H closed to %.1e Eh: derivatives of the density are "
+                "floored there",
+                place(problem.molecule),
+                value.gap,
+            )
+        return value
+
     def _log_step(self, loss: Tensor, values: list[LossValue]) -> None:
         self.log("loss", loss.detach(), batch_size=len(values))
         for name in ("residual", "gradient"):
             mean = sum(getattr(v, name) for v in values) / len(values)
             self.log(name, mean, batch_size=len(values))
         self.log("fock_builds", float(self.fock_builds))
+        self.log("skipped_steps", float(self.skipped_steps))
+        gap = min(v.gap for v in values)
+        if math.isfinite(gap):
+            self.log("gap", gap)
         if "fixed-point" in self.mix.active(self.progress):
-            worst = max(p.teacher.residual for p in self._problems)
-            self.log("teacher", worst)
+            members = self.lessons.members(self.progress)
+            self.log("teacher", max(self._problems[k].teacher.residual for k in members))
 
     def _inputs(self, batch: list[int]) -> NetworkInputs:
         key = tuple(batch)
@@ -179,9 +218,18 @@ class FitModule(pl.LightningModule):
         if self.plan.ridge is not None:
             self.refit()
             self._measure()
-        if max(self._gradients) <= self.plan.tol and self._confirm():
+        if max(self.lessons.errors) <= self.plan.tol and self._confirm():
             self.converged = True
             self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        """Say what did not go into the weights."""
+        if self.skipped_steps:
+            _log.warning(
+                "%d of %d training steps had no finite gradient and were skipped",
+                self.skipped_steps,
+                self.global_step,
+            )
 
     def _measure(self) -> None:
         """Residual and estimated gradient of every geometry, without a build."""
@@ -190,10 +238,10 @@ class FitModule(pl.LightningModule):
             for k, (problem, correction) in enumerate(
                 zip(self._problems, corrections, strict=True)
             ):
-                value = self._loss(problem, problem.hamiltonian(correction), self.progress)
-                self._residuals[k] = value.residual
+                value = self._value(k, correction)
                 # an unconfirmed target says nothing below its own residual
-                self._gradients[k] = max(value.gradient, problem.teacher.residual)
+                known = 0.0 if problem.label is not None else problem.teacher.residual
+                self.lessons.errors[k] = max(value.gradient, known)
 
     def _confirm(self) -> bool:
         """One build per geometry at the density of the present weights, whatever the loss saw."""
@@ -225,6 +273,11 @@ class FitModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step, then its weights enter the average (before anything can save a checkpoint)."""
+        super().optimizer_step(*args, **kwargs)
+        self.average.update()
 
     def configure_gradient_clipping(
         self,
@@ -261,27 +314,22 @@ class FitModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the teachers' memory and the counters."""
         checkpoint["fit"] = {
-            "teachers": [p.teacher.state() for p in self._problems],
-            "gradients": self._gradients,
-            "residuals": self._residuals,
+            "lessons": self.lessons.state(),
+            "average": self.average.state(),
             "mean_norm": self._mean_norm,
             "skipped": self.skipped_steps,
             "fock_builds": self.fock_builds,
             "build_seconds": self.build_seconds,
-            "taught": sorted(self._taught),
             "converged_to": self.plan.tol if self.converged else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Undo :meth:`on_save_checkpoint`."""
         state = checkpoint["fit"]
-        for problem, teacher in zip(self._problems, state["teachers"], strict=True):
-            problem.teacher.restore(teacher)
-        self._gradients = list(state["gradients"])
-        self._residuals = list(state["residuals"])
+        self.lessons.restore(state["lessons"])
+        self.average.restore(state["average"])
         self._mean_norm = state["mean_norm"]
         self.skipped_steps = state["skipped"]
         # builds made since this process started are counted where they are made
         self.earlier_builds = state["fock_builds"]
         self.build_seconds = state["build_seconds"]
-        self._taught = set(state["taught"])

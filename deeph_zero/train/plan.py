@@ -4,6 +4,7 @@ import dataclasses
 
 from deeph_zero.config import FitConfig
 from deeph_zero.loss_terms import Term, parse_loss
+from deeph_zero.train.budget import Budget
 from deeph_zero.train.losses import MatchWeights
 
 DEFAULT_LOSS = "fixed-point"
@@ -23,6 +24,16 @@ TOL_MODEL = 1e-3
 """The same for one model of many geometries, whose errors cannot all vanish."""
 
 
+ERROR_RATIO = 0.1
+"""Expected error of a target, as a part of the network's, above which it is improved."""
+
+EMA_DECAY = 0.99
+"""Of the averaged weights of a model of many geometries."""
+
+FIRST_WAVE = 16
+"""Geometries that are taught from the start; the builds of later ones begin at the network's H."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """The schedule of a run.
@@ -30,6 +41,7 @@ class Plan:
     Attributes:
         loss: As text, for the record.
         terms: The same in parts.
+        budget: When a teacher's build is worth its cost.
         match: Weights of the supervised loss.
         epochs: Passes over the geometries, at most.
         max_steps: Optimiser steps, at most; -1 for no limit.
@@ -38,6 +50,7 @@ class Plan:
         repeats: How often an epoch visits each geometry.
         learning_rate: Peak of the schedule.
         warmup: Steps of linear warm-up.
+        ema: Decay of the averaged weights, which are the ones evaluated and saved; 0 for none.
         tol: Orbital-gradient rms at which a geometry is converged, Eh.
         check: Stop as soon as every geometry is converged.
         limit: What ends the run otherwise, for ``stopped_by``.
@@ -46,6 +59,7 @@ class Plan:
 
     loss: str
     terms: tuple[Term, ...]
+    budget: Budget
     match: MatchWeights
     epochs: int
     max_steps: int
@@ -54,6 +68,7 @@ class Plan:
     repeats: int
     learning_rate: float
     warmup: int
+    ema: float
     tol: float
     check: bool
     limit: str
@@ -94,6 +109,7 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
     return Plan(
         loss=loss,
         terms=terms,
+        budget=_budget(config, n_geometries),
         match=MatchWeights(
             **dict(
                 zip(("occ_occ", "occ_virt", "virt_virt"), config.supervised_blocks, strict=True)
@@ -107,11 +123,19 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         repeats=repeats,
         learning_rate=config.learning_rate or 5e-3,
         warmup=min(20, total),
+        ema=(0.0 if few else EMA_DECAY) if config.ema is None else config.ema,
         tol=config.conv_tol_grad or (TOL_SOLVE if few else TOL_MODEL),
         check=few,
         limit="epochs" if config.steps is None else "steps",
         ridge=ridge,
     )
+
+
+def _budget(config: FitConfig, n_geometries: int) -> Budget:
+    """Everything is taught in full where few geometries are solved."""
+    if n_geometries <= MAX_CHECKED or config.budget == "full":
+        return Budget()
+    return Budget(ratio=ERROR_RATIO, first=FIRST_WAVE)
 
 
 def resolved(config: FitConfig, plan: Plan) -> FitConfig:
@@ -130,5 +154,6 @@ def resolved(config: FitConfig, plan: Plan) -> FitConfig:
         "batch_size": plan.batch_size,
         "learning_rate": plan.learning_rate,
         "conv_tol_grad": plan.tol,
+        "ema": plan.ema,
     }
     return config.model_copy(update=chosen)

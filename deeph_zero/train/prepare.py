@@ -1,8 +1,5 @@
 """Before training: integrals and F[P₀] of every geometry, and the network."""
 
-import dataclasses
-
-import numpy as np
 import torch
 
 from deeph_zero.config import FitConfig
@@ -16,30 +13,11 @@ from deeph_zero.predict.record import failure
 from deeph_zero.train.labels import LabelStore, label_for, wanted_method
 from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, make_problem
 from deeph_zero.train.resume import Run
-from deeph_zero.units import BOHR_IN_ANGSTROM
+from deeph_zero.train.sampling import displaced
 
 
 class TimeIsUpError(Exception):
     """The deadline passed before training began; the message says how far it came."""
-
-
-def displaced(molecules: list[Molecule], config: FitConfig) -> list[Molecule]:
-    """Copies with normally distributed displacements; charge and spin stay.
-
-    Args:
-        molecules: Where to start.
-        config: ``samples`` per structure, ``displace`` in angstrom, and the seed.
-
-    Returns:
-        ``samples`` copies of each structure, without the originals.
-    """
-    rng = np.random.default_rng(config.runtime.seed)
-    scale = config.displace / BOHR_IN_ANGSTROM
-    return [
-        dataclasses.replace(m, coords=m.coords + rng.normal(0.0, scale, m.coords.shape))
-        for m in molecules
-        for _ in range(config.samples)
-    ]
 
 
 def prepare(run: Run, *, trained: bool) -> FockNetwork:
@@ -73,7 +51,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
         ).to(getattr(torch, config.model.dtype))
     network = network.to(run.runtime.device).train()
     labels = LabelStore(config.data.labels) if config.data.labels else None
-    everything = [*run.molecules, *displaced(run.molecules, config)]
+    everything = [*run.molecules, *displaced(run.molecules, config, (config.runtime.seed,))]
     with run.reporter.task("integrals", len(everything)) as task:
         for k, molecule in enumerate(everything):
             if run.runtime.deadline.expired():

@@ -17,11 +17,13 @@ from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
 from deeph_zero.runtime import set_threads, setup
+from deeph_zero.train import module as module_file
 from deeph_zero.train import prepare
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.module import MAX_BAD_STEPS, FitModule
 from deeph_zero.train.plan import make_plan
 from deeph_zero.train.resume import Run
+from deeph_zero.train.sampling import displaced
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 TINY = {"basis": "sto-3g", "grid_level": 0}
@@ -178,7 +180,16 @@ def test_the_run_folder_holds_what_is_promised(fit, tmp_path):
         assert electrons == pytest.approx(10, abs=1e-9)
 
 
-@pytest.mark.parametrize("loss", ["energy", "self-consistency", "fixed-point"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "energy",
+        "self-consistency",
+        "commutator",
+        "fixed-point",
+        "fixed-point@0-0.5,energy:0.1,self-consistency@0.5",
+    ],
+)
 def test_every_loss_trains_with_finite_numbers(fit, tmp_path, loss):
     start = fit([water()], loss=loss, steps=1, out="short")["structures"][0]
     result = fit([water()], loss=loss, steps=40, conv_tol_grad=1e-12)
@@ -205,12 +216,12 @@ def test_samples_are_trained_on_and_not_reported(fit):
     result = fit([water()], **config)
     assert result["n_structures"] == 1
     assert result["fock_builds"] > 2 * plain["fock_builds"]
-    copies = prepare.displaced([water(), water(0.1, 1)], settings(**config))
+    copies = displaced([water(), water(0.1, 1)], settings(**config), (0,))
     assert len(copies) == 6
     shifts = np.array([m.coords for m in copies[:3]]) - water().coords
     assert np.abs(shifts).min() > 0
     assert shifts.std() * BOHR_IN_ANGSTROM == pytest.approx(0.02, rel=0.5)
-    again = prepare.displaced([water(), water(0.1, 1)], settings(**config))
+    again = displaced([water(), water(0.1, 1)], settings(**config), (0,))
     assert all((a.coords == b.coords).all() for a, b in zip(copies, again, strict=True))
 
 
@@ -357,3 +368,23 @@ def test_nothing_but_bad_gradients_gives_up(make_module):
     with pytest.raises(ComputationError, match="no finite gradient"):
         step(module)
     assert module.skipped_steps == MAX_BAD_STEPS
+
+
+def test_what_was_skipped_and_floored_is_said(make_module, caplog, monkeypatch):
+    module = make_module("energy")
+    repair = spoil(module, "gradient")
+    step(module)
+    repair()
+    monkeypatch.setattr(module_file, "TRAINING_GAP_FLOOR", 1e3)  # every gap counts as closed
+    step(module)
+    step(module)
+    module.on_train_end()
+    texts = [r.getMessage() for r in caplog.records]
+    assert len([t for t in texts if "gap of the network's H closed" in t]) == 1
+    assert len([t for t in texts if t.startswith("1 of 0 training steps had no finite")]) == 1
+
+
+def test_supervised_without_labels_is_refused_at_once(fit, tmp_path):
+    with pytest.raises(InputError, match="expected a label"):
+        fit([water()], loss="supervised")
+    assert list((tmp_path / "run").iterdir()) == []

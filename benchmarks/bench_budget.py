@@ -1,0 +1,190 @@
+"""Fock builds per geometry against accuracy: labels, truncated labels, label-free budgets.
+
+    python benchmarks/bench_budget.py --data water_monomers_1k.xyz            # 64 + 32 frames
+    python benchmarks/bench_budget.py --data frames.xyz --cases full,adaptive --seed 1
+
+Every case trains the same network on the same frames from the same initial weights, averages and
+refits it as `fit` does, and is measured on unseen frames against this package's SCF converged to a
+gradient of 1e-8. F₀ counts as a build. A label of k builds is the DIIS extrapolation after k.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import torch
+
+from deeph_zero.config import FitConfig, MethodConfig
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.train.batches import ResumableBatches
+from deeph_zero.train.budget import Budget
+from deeph_zero.train.callbacks import Checkpoints, quiet_trainer, run_trainer
+from deeph_zero.train.labels import Label
+from deeph_zero.train.module import FitModule
+from deeph_zero.train.plan import make_plan
+from deeph_zero.train.problem import Problem, basis_layout, make_problem
+
+CASES = "converged,labels-6,labels-5,labels-4,full,adaptive"
+
+
+def parse() -> argparse.Namespace:
+    """Options of this benchmark; the short form trains on ten frames for two epochs."""
+    parser = common.options(__doc__)
+    parser.add_argument("--data", type=Path, help="structure file to split")
+    parser.add_argument("--train", type=int, default=64, help="training frames (default 64)")
+    parser.add_argument("--test", type=int, default=32, help="test frames (default 32)")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and batches")
+    parser.add_argument("--epochs", type=int, default=120, help="of each training (default 120)")
+    parser.add_argument("--basis", default="def2-svp", help="basis (default def2-svp)")
+    parser.add_argument("--grid-level", type=int, default=1, help="PySCF's (default 1)")
+    parser.add_argument(
+        "--cases",
+        default=CASES,
+        help=f"default {CASES}; adaptive:RATIO:FIRST:LAST sets the budget by hand",
+    )
+    options = common.parse(parser)
+    if options.smoke:
+        options.data = common.EXAMPLES / "water_frames.xyz"
+        options.train, options.test, options.epochs = 10, 3, 2
+        options.basis, options.grid_level, options.cases = "sto-3g", 0, "labels-4,adaptive"
+    if options.data is None:
+        parser.error("--data: expected a structure file, got none; give its path")
+    return options
+
+
+def problems(options: argparse.Namespace) -> list[Problem]:
+    """Training, then test geometries: the first ones of a permutation of all, seed 0."""
+    frames = common.read_molecules(options.data)
+    wanted = options.train + options.test
+    if len(frames) < wanted:
+        raise InputError(f"--data: expected {wanted} frames or more, got {len(frames)}")
+    order = np.random.default_rng(0).permutation(len(frames))[:wanted]
+    chosen = [frames[k] for k in order]
+    method = MethodConfig(basis=options.basis, grid_level=options.grid_level)
+    moles = [build_mole(m, basis=method.basis) for m in chosen]
+    layout = basis_layout(moles)
+    cutoff = default_spec(layout).cutoff
+    return [
+        make_problem(m, method, layout, cutoff=cutoff, ao_memory_mb=20.0, mol=mole)
+        for m, mole in zip(chosen, moles, strict=True)
+    ]
+
+
+def restart(problem: Problem) -> Problem:
+    """The same geometry as if only F₀ had been built."""
+    problem.ks.fock_builds = 1
+    fresh = type(problem.teacher)(problem.ks, problem.fock0)
+    return dataclasses.replace(problem, teacher=fresh, label=None)
+
+
+def labelled(problem: Problem, builds: int | None) -> Problem:
+    """With a label from so many builds, F₀ included; None converges it."""
+    teacher = problem.teacher
+    while not teacher.converged and (builds is None or problem.ks.fock_builds < builds):
+        teacher.advance()
+    orbitals = problem.ks.orbitals(teacher.target)
+    problem.label = Label(
+        fock=teacher.target,
+        dm=problem.ks.density(teacher.target),
+        energy=teacher.energy,
+        mo_energy=orbitals.mo_energy,
+        mo_occ=orbitals.mo_occ,
+    )
+    return problem
+
+
+def trained(case: str, geometries: list[Problem], options: argparse.Namespace) -> FitModule:
+    """Train one case as ``fit`` does, the closed-form readout at its end included."""
+    mode, *numbers = case.split(":")
+    geometries = [restart(p) for p in geometries]
+    supervised = mode.startswith(("labels", "converged"))
+    if supervised:
+        builds = int(mode.split("-")[1]) if "-" in mode else None
+        geometries = [labelled(p, builds) for p in geometries]
+    config = FitConfig.parse(
+        {
+            "epochs": options.epochs,
+            "loss": "supervised" if supervised else "fixed-point",
+            "budget": "full" if mode == "full" else "adaptive",
+        }
+    )
+    plan = make_plan(config, len(geometries))
+    if numbers:
+        ratio, first, last = map(float, numbers)
+        plan = dataclasses.replace(plan, budget=Budget(ratio=ratio, first=int(first), last=last))
+    torch.manual_seed(options.seed)
+    moles = [build_mole(p.molecule, basis=options.basis) for p in geometries]
+    layout = basis_layout(moles)
+    module = FitModule(FockNetwork(default_spec(layout)).train(), geometries, plan)
+    module.start(calibrate=True)
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = Checkpoints(Path(folder) / "state", every_seconds=1e9)
+        trainer = quiet_trainer([keeper], max_epochs=plan.epochs, accelerator="cpu", devices=1)
+        batches = ResumableBatches(
+            list(range(len(geometries))) * plan.repeats, plan.batch_size, seed=options.seed
+        )
+        run_trainer(trainer, module, batches, keeper)
+    module.average.adopt()
+    module.refit()
+    return module
+
+
+def errors(module: FitModule, test: list[Problem], exact: list[torch.Tensor]) -> dict[str, float]:
+    """Mean absolute errors of H and of the rebuilt matrix on the test frames, Eh."""
+    of_h, of_rebuilt = [], []
+    module.network.eval()
+    with torch.no_grad():
+        for problem, fock in zip(test, exact, strict=True):
+            (correction,) = module.network(problem.inputs)
+            h = problem.hamiltonian(correction)
+            rebuilt = problem.ks.build(problem.ks.density(h)).fock
+            of_h.append(float((h - fock).abs().mean()))
+            of_rebuilt.append(float((rebuilt - fock).abs().mean()))
+    return {"h_mae": float(np.mean(of_h)), "rebuilt_mae": float(np.mean(of_rebuilt))}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every case."""
+    everything = problems(options)
+    train, test = everything[: options.train], everything[options.train :]
+    exact = [p.ks.scf(conv_tol=1e-12, conv_tol_grad=1e-8).fock for p in test]
+    cases = {}
+    for case in options.cases.split(","):
+        common.progress(case)
+        module = trained(case, train, options)
+        builds = [p.ks.fock_builds for p in module.problems]
+        cases[case] = errors(module, test, exact) | {
+            "builds": float(np.mean(builds)),
+            "most": max(builds),
+        }
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    return {"settings": settings, "cases": cases}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parse()
+    result = measure(options) | {"machine": common.machine(options.threads)}
+    rows = [
+        [name, f"{c['builds']:.2f}", f"{c['most']}", f"{1e6 * c['h_mae']:.1f}",
+         f"{1e6 * c['rebuilt_mae']:.1f}"]
+        for name, c in result["cases"].items()
+    ]  # fmt: skip
+    headers = ("training", "builds per geometry", "most", "H MAE, µEh", "rebuilt H̃ MAE, µEh")
+    text = (
+        f"{options.data.name}, PBE/{options.basis}, grid level {options.grid_level}; "
+        f"{options.train} training and {options.test} test frames, {options.epochs} epochs, "
+        f"seed {options.seed}.\n\n{common.table(headers, rows)}"
+    )
+    common.report(result, text, as_json=options.json, smoke=options.smoke)
+
+
+if __name__ == "__main__":
+    common.run(main)

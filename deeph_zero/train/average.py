@@ -1,0 +1,70 @@
+"""Exponential moving average of a network's weights: what is evaluated and saved when it is on."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class WeightAverage:
+    """Running mean of all parameters with a horizon that grows to 1 / (1 - decay) steps."""
+
+    def __init__(self, network: torch.nn.Module, decay: float) -> None:
+        """Bind; the first update copies the weights.
+
+        Args:
+            network: Whose parameters are averaged.
+            decay: Weight of the past in an update, at most; 0 keeps no average.
+        """
+        self._network = network
+        self._decay = decay
+        self._mean: list[Tensor] = []
+        self._updates = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the present weights in; early ones are forgotten fast."""
+        if self._decay <= 0:
+            return
+        weights = list(self._network.parameters())
+        if not self._mean:
+            self._mean = [w.detach().clone() for w in weights]
+        self._updates += 1
+        decay = min(self._decay, (1.0 + self._updates) / (10.0 + self._updates))
+        for mean, weight in zip(self._mean, weights, strict=True):
+            mean.lerp_(weight, 1.0 - decay)
+
+    def adopt(self) -> None:
+        """Make the mean the network's weights, for good."""
+        self._exchange(self._mean)
+
+    def clear(self) -> None:
+        """Forget the past: the network's weights are the ones that count."""
+        self._mean, self._updates = [], 0
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The mean as the network's weights inside the block."""
+        own = [w.detach().clone() for w in self._network.parameters()] if self._mean else []
+        self._exchange(self._mean)
+        try:
+            yield
+        finally:
+            self._exchange(own)
+
+    @torch.no_grad()
+    def _exchange(self, values: list[Tensor]) -> None:
+        for weight, value in zip(self._network.parameters(), values, strict=False):
+            weight.copy_(value)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on after a restart."""
+        return {"updates": self._updates, "mean": [m.clone() for m in self._mean]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        self._updates = int(state["updates"])
+        weights = self._network.parameters()
+        self._mean = [m.to(w) for m, w in zip(state["mean"], weights, strict=False)]

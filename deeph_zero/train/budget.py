@@ -1,0 +1,188 @@
+"""When to spend the next Fock build: per geometry, only while its target limits the network."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.mole import place
+from deeph_zero.train.problem import Problem
+from deeph_zero.types import AOMatrix
+
+_log = logging.getLogger("deeph_zero")
+
+START_BUILDS = 2
+"""First builds of a geometry that starts from F[P₀]; the second makes the first extrapolation."""
+MAX_FAILURES = 3
+"""Failed attempts at a geometry in a row before it is left out of the training."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How builds are rationed.
+
+    Attributes:
+        ratio: A target is improved while its expected error exceeds this part of the network's
+            error at the geometry; 0 improves every target until it is confirmed.
+        first: Geometries taught from the start, from F[P₀]; the others join in waves, each twice
+            as many as are there, and their first build is made at the network's density.
+        last: Fraction of the training at which all have joined.
+    """
+
+    ratio: float = 0.0
+    first: int | None = None
+    last: float = 0.3
+
+    def wants(self, target_error: float, network_error: float) -> bool:
+        """Whether the next build at a geometry without a confirmed target is worth its cost.
+
+        Args:
+            target_error: Expected of the target so far, occupied-virtual rms, Eh.
+            network_error: Of the network's H against the target, the same; infinite if unknown.
+
+        Returns:
+            False while nothing is known of the network, unless every target is to be confirmed.
+        """
+        return self.ratio == 0 or target_error > self.ratio * network_error
+
+    def joined(self, n_geometries: int, progress: float) -> int:
+        """How many geometries are taught at a point of the training.
+
+        Args:
+            n_geometries: All there are.
+            progress: Fraction of the training that is done.
+
+        Returns:
+            From ``first`` to ``n_geometries``.
+        """
+        if self.first is None or self.first >= n_geometries:
+            return n_geometries
+        waves = math.ceil(math.log2(n_geometries / self.first))
+        done = math.floor(waves * min(1.0, progress / self.last) + 1e-9)
+        return min(n_geometries, self.first * 2**done)
+
+
+class Lessons:
+    """The teachers of a run: who is taught when, what it costs, and who had to be left out."""
+
+    def __init__(self, problems: Sequence[Problem], budget: Budget) -> None:
+        """Bind.
+
+        Args:
+            problems: The geometries.
+            budget: How their builds are rationed.
+        """
+        self.budget = budget
+        self.errors = [math.inf] * len(problems)
+        self.dropped: dict[int, str] = {}
+        self._problems = problems
+        self._failures: dict[int, int] = {}
+        self._taught: set[int] = set()
+        # frames of a file are often neighbours in time: the first ones are a random choice
+        order = torch.randperm(len(problems), generator=torch.Generator().manual_seed(1))
+        self._order = order.tolist()
+        self._rank = {k: rank for rank, k in enumerate(self._order)}
+
+    def members(self, progress: float) -> list[int]:
+        """Geometries that are taught at a point of the training, in input order."""
+        n = self.budget.joined(len(self._order), progress)
+        return sorted(k for k in self._order[:n] if k not in self.dropped)
+
+    def batch(self, wanted: Sequence[int], progress: float) -> list[int]:
+        """A batch with those who have not joined yet replaced by members, each at most once.
+
+        Args:
+            wanted: Positions from the loader.
+            progress: Fraction of the training that is done.
+
+        Returns:
+            Positions to train on.
+
+        Raises:
+            ComputationError: If every geometry had to be left out.
+        """
+        if len(self.dropped) == len(self._order):
+            raise ComputationError(
+                "expected Fock builds at the training geometries, all of them failed, the last "
+                f"one with: {list(self.dropped.values())[-1]}; check the structures"
+            )
+        n = self.budget.joined(len(self._order), progress)
+        found = (self._order[self._rank[k] % n] for k in wanted)
+        return [k for k in dict.fromkeys(found) if k not in self.dropped]
+
+    def new_round(self) -> None:
+        """Another epoch: every geometry may cost one build again."""
+        self._taught.clear()
+
+    def teach(
+        self, batch: Sequence[int], predict: Callable[[list[int]], Sequence[AOMatrix]]
+    ) -> None:
+        """At most one build per geometry of a batch and round.
+
+        Args:
+            batch: Positions.
+            predict: The network's H at some positions, without gradient.
+        """
+        new = [k for k in batch if k not in self._taught]
+        self._taught.update(new)
+        fresh = [k for k in new if not self._problems[k].teacher.started]
+        for k in set(new) - set(fresh):
+            teacher = self._problems[k].teacher
+            if teacher.converged:
+                continue
+            if self.budget.wants(teacher.expected_error, self.errors[k]):
+                self.guard(k, teacher.advance)
+        for k, fock in zip(fresh, predict(fresh) if fresh else [], strict=True):
+            self.guard(k, lambda k=k, fock=fock: self._join(self._problems[k], fock))
+
+    @staticmethod
+    def _join(problem: Problem, fock: AOMatrix) -> None:
+        """First build of a geometry, at the network's density."""
+        dm = problem.ks.density(fock)
+        built = problem.ks.build(dm)
+        problem.teacher.offer(dm, built.fock, float(built.energy))
+
+    def guard(self, k: int, work: Callable[[], Any]) -> Any:
+        """Do something with one geometry; its failure is counted and does not end the training.
+
+        Args:
+            k: Position of the geometry.
+            work: What to do.
+
+        Returns:
+            What ``work`` returns; None if it failed.
+        """
+        try:
+            result = work()
+        except (ComputationError, torch.linalg.LinAlgError) as error:
+            self._failures[k] = self._failures.get(k, 0) + 1
+            if self._failures[k] >= MAX_FAILURES:
+                self.dropped[k] = str(error).splitlines()[0]
+                where = place(self._problems[k].molecule)
+                _log.warning("%sleft out of the training: %s", where, self.dropped[k])
+            return None
+        self._failures.pop(k, None)
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on after a restart."""
+        return {
+            "teachers": [p.teacher.state() for p in self._problems],
+            "errors": self.errors,
+            "taught": sorted(self._taught),
+            "dropped": [[k, text] for k, text in self.dropped.items()],
+            "failures": [[k, n] for k, n in self._failures.items()],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        for problem, teacher in zip(self._problems, state["teachers"], strict=True):
+            problem.teacher.restore(teacher)
+        self.errors = list(state["errors"])
+        self._taught = set(state["taught"])
+        self.dropped = {int(k): str(text) for k, text in state["dropped"]}
+        self._failures = {int(k): int(n) for k, n in state["failures"]}

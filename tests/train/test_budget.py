@@ -1,0 +1,192 @@
+"""Builds are spent where they help: the policy, the teachers' error estimates, and failures."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from deeph_zero.config import FitConfig, MethodConfig
+from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.molecule import Molecule
+from deeph_zero.train.average import WeightAverage
+from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons
+from deeph_zero.train.plan import make_plan
+from deeph_zero.train.problem import basis_layout, make_problem
+
+METHOD = MethodConfig(basis="sto-3g", grid_level=0)
+
+
+def prepared(shift, basis="sto-3g"):
+    coords = np.array([[0, 0, 0.2], [0, 1.43 + shift, 1.1], [0.1, -1.4, 1.15]])
+    one = Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", frame=int(100 * shift))
+    method = METHOD.model_copy(update={"basis": basis})
+    mole = build_mole(one, basis=basis)
+    return make_problem(one, method, basis_layout([mole]), cutoff=8.0)
+
+
+@pytest.fixture
+def problems():
+    return [prepared(0.05 * k) for k in range(3)]
+
+
+def test_a_build_is_wanted_while_the_target_limits_the_network():
+    full, rationed = Budget(), Budget(ratio=0.1)
+    assert full.wants(1e-9, 1.0)
+    assert rationed.wants(2e-4, 1e-3)
+    assert not rationed.wants(0.5e-4, 1e-3)
+    assert not rationed.wants(2e-4, math.inf), "nothing is known of the network yet"
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 20, 64, 1000])
+def test_waves_double_and_end_with_everybody(n):
+    budget = Budget(ratio=0.1, first=8, last=0.25)
+    sizes = [budget.joined(n, p) for p in np.linspace(0, 1, 101)]
+    assert sizes[0] == min(n, 8)
+    assert set(sizes[25:]) == {n}
+    for before, after in itertools.pairwise(sizes):
+        assert before <= after <= 2 * before
+    assert Budget().joined(n, 0.0) == n
+
+
+def test_expected_error_is_the_targets_true_one_within_a_factor_of_three():
+    problem = prepared(0.0, basis="def2-svp")
+    ks, t = problem.ks, problem.teacher
+    exact = ks.scf(conv_tol=1e-12, conv_tol_grad=1e-9).fock
+    c, nocc = ks.orbitals(exact).mo_coeff, ks.nelec[0]
+    assert t.expected_error == math.inf
+    for _ in range(6):
+        t.advance()
+        block = (c.mT @ (t.target - exact) @ c)[:nocc, nocc:]
+        true = float(block.square().mean().sqrt())
+        assert true / 3 < t.expected_error < 3 * true
+
+
+def test_state_of_the_lessons_is_kept(problems):
+    lessons = Lessons(problems, Budget())
+    for p in problems:
+        p.teacher.advance()
+    lessons.errors = [1.0, 2.0, 3.0]
+    lessons.teach([0, 2], lambda _: [])
+    again = Lessons([prepared(0.05 * k) for k in range(3)], Budget())
+    again.restore(lessons.state())
+    before = [p.ks.fock_builds for p in again._problems]
+    again.teach([0, 1, 2], lambda _: [])
+    after = [p.ks.fock_builds for p in again._problems]
+    # 0 and 2 had their build of this round already
+    assert [b - a for a, b in zip(before, after, strict=True)] == [0, 1, 0]
+    assert again.errors == [1.0, 2.0, 3.0]
+
+
+def test_a_newcomer_starts_at_the_networks_density(problems):
+    lessons = Lessons(problems, Budget(ratio=0.1, first=1))
+    guess = problems[1].ks.scf(max_cycle=3).fock
+    lessons.teach([1], lambda batch: [guess for _ in batch])
+    assert problems[1].ks.fock_builds >= 2
+    want = problems[1].ks.build(problems[1].ks.density(guess)).fock
+    torch.testing.assert_close(problems[1].teacher.target, want)
+    builds = problems[1].ks.fock_builds
+    lessons.teach([1], lambda batch: [guess for _ in batch])
+    assert problems[1].ks.fock_builds == builds, "one build per round"
+
+
+def test_full_budget_ends_when_targets_are_confirmed(problems):
+    lessons = Lessons(problems, Budget())
+    for p in problems:
+        p.teacher.advance()
+    for _ in range(20):
+        lessons.new_round()
+        lessons.teach([0, 1, 2], lambda _: [])
+    assert all(p.teacher.converged for p in problems)
+    spent = [p.ks.fock_builds for p in problems]
+    labelled = [prepared(0.05 * k) for k in range(3)]
+    for p in labelled:
+        while not p.teacher.converged:
+            p.teacher.advance()
+    assert spent == [p.ks.fock_builds for p in labelled], "not more than labelling"
+
+
+def test_those_who_wait_are_replaced_by_members(problems):
+    lessons = Lessons(problems, Budget(ratio=0.1, first=1, last=0.5))
+    (member,) = lessons.members(0.0)
+    assert lessons.batch([0, 1, 2], 0.0) == [member]
+    assert sorted(lessons.batch([0, 1, 2], 1.0)) == [0, 1, 2]
+    assert lessons.members(1.0) == [0, 1, 2]
+
+
+def test_a_geometry_whose_build_fails_is_left_out_and_training_goes_on(
+    problems, monkeypatch, caplog
+):
+    def broken(*_):
+        raise ComputationError("expected a finite density")
+
+    lessons = Lessons(problems, Budget())
+    for p in problems:
+        p.teacher.advance()
+    monkeypatch.setattr(problems[1].ks, "build", broken)
+    for _ in range(MAX_FAILURES):
+        assert lessons.batch([0, 1, 2], 0.0) == [0, 1, 2]
+        lessons.new_round()
+        lessons.teach([0, 1, 2], lambda _: [])
+    assert lessons.batch([0, 1, 2], 0.0) == [0, 2]
+    assert lessons.members(0.0) == [0, 2]
+    assert [r.getMessage() for r in caplog.records] == [
+        "w.xyz frame 5: left out of the training: expected a finite density"
+    ]
+    again = Lessons(problems, Budget())
+    again.restore(lessons.state())
+    assert again.dropped == lessons.dropped
+    for k in (0, 2):
+        for _ in range(MAX_FAILURES):
+            lessons.guard(k, broken)
+    with pytest.raises(ComputationError, match="all of them failed"):
+        lessons.batch([0], 0.0)
+
+
+def test_a_failure_that_passes_is_forgiven(problems):
+    lessons = Lessons(problems, Budget())
+
+    def broken():
+        raise ComputationError("expected a finite density")
+
+    for _ in range(3 * MAX_FAILURES):
+        assert lessons.guard(0, broken) is None
+        assert lessons.guard(0, lambda: 7) == 7
+    assert lessons.dropped == {}
+
+
+def test_who_gets_which_budget():
+    few, many = (make_plan(FitConfig(), n) for n in (1, 100))
+    assert few.budget == Budget()
+    assert few.ema == 0.0
+    assert many.budget.ratio > 0
+    assert make_plan(FitConfig(budget="full"), 100).budget == Budget()
+    assert make_plan(FitConfig(ema=0.5), 1).ema == 0.5
+
+
+def test_average_of_weights():
+    network = torch.nn.Linear(2, 1, bias=False)
+    average = WeightAverage(network, 0.9)
+    mean = None
+    for step in range(1, 200):
+        torch.nn.init.constant_(network.weight, float(step % 7))
+        average.update()
+        decay = min(0.9, (1 + step) / (10 + step))
+        mean = step % 7 if mean is None else decay * mean + (1 - decay) * (step % 7)
+    now = network.weight.detach().clone()
+    with average.applied():
+        torch.testing.assert_close(network.weight, torch.full((1, 2), mean))
+    assert torch.equal(network.weight, now)
+    other = WeightAverage(network, 0.9)
+    other.restore(average.state())
+    for one in (average, other):
+        one.update()
+    assert torch.equal(average.state()["mean"][0], other.state()["mean"][0])
+    average.adopt()
+    assert torch.equal(network.weight, average.state()["mean"][0])
+    without = WeightAverage(network, 0.0)
+    without.update()
+    with without.applied():
+        assert torch.equal(network.weight, average.state()["mean"][0])
