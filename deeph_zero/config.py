@@ -319,4 +319,28 @@ class LabelConfig(Settings):
         description="Orbital gradient to stop at; none means sqrt(conv_tol).",
     )
     max_cycle: int = Field(default=100, ge=1, le=10_000, description="SCF iterations at most.")
+    init_guess: Literal["minao", "atom", "huckel", "core"] = Field(
+        default="minao",
+        description="Where the SCF starts: superposed atoms, atomic or Hückel orbitals, or the "
+        "core Hamiltonian's.",
+    )
+    smearing: float = Field(
+        default=0.0, ge=0, le=1, description="Width of Fermi occupations, Eh; 0 fills by aufbau."
+    )
+    level_shift: float = Field(
+        default=0.0, ge=0, le=10, description="Raise virtual orbitals while iterating, Eh."
+    )
+    stability: bool = Field(
+        default=False,
+        description="Check each converged density and go down from saddle points.",
+    )
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
+
+    @pydantic.model_validator(mode="after")
+    def _one_occupation(self) -> "LabelConfig":
+        if self.smearing > 0 and self.stability:
+            raise ValueError(
+                "--smearing and --stability exclude each other: a smeared density is no "
+                f"determinant; got --smearing {self.smearing:g}; give one of them"
+            )
+        return self

@@ -6,6 +6,7 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.cli.options import (
+    LABEL,
     METHOD,
     Invocation,
     common_options,
@@ -37,7 +38,7 @@ def label(invocation: Invocation, **options: Any) -> int:
       deeph-zero label frames.xyz -o labels.h5 --xc pbe --basis def2-svp
     """  # noqa: D301  (\b is click's mark)
     config = LabelConfig.parse(
-        given(options, ("conv_tol", "max_cycle", "skip_bad"))
+        given(options, LABEL)
         | {
             "method": given(options, METHOD),
             "runtime": runtime_values(options, invocation.started),

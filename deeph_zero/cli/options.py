@@ -17,6 +17,9 @@ METHOD = (
     "basis", "xc", "auxbasis", "density_fit", "grid_level", "charge", "spin", "unrestricted",
     "break_symmetry",
 )  # fmt: skip
+LABEL = (
+    "conv_tol", "max_cycle", "init_guess", "smearing", "level_shift", "stability", "skip_bad",
+)  # fmt: skip
 RUNTIME = ("device", "threads", "seed")
 
 
@@ -141,6 +144,10 @@ label_options = _together(
     [
         setting(LabelConfig, "conv_tol", metavar="TOL"),
         setting(LabelConfig, "max_cycle", metavar="N"),
+        setting(LabelConfig, "init_guess", metavar="minao|atom|huckel|core"),
+        setting(LabelConfig, "smearing", metavar="EH"),
+        setting(LabelConfig, "level_shift", metavar="EH"),
+        setting(LabelConfig, "stability"),
         setting(LabelConfig, "skip_bad"),
         max_time_option,
     ]

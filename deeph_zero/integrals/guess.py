@@ -8,12 +8,15 @@ import scipy.linalg
 from pyscf import gto
 from pyscf.scf import hf
 
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.one_electron import as_tensor
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
 
 _RECIPES = (("minao", hf.init_guess_by_minao), ("atom", hf.init_guess_by_atom))
+
+_NAMED = {"atom": hf.init_guess_by_atom, "huckel": hf.init_guess_by_huckel}
 
 SYMMETRY_BREAKING = 0.25
 """Relative change of AO amplitudes between alpha and beta."""
@@ -54,8 +57,46 @@ def atomic_density(mol: gto.Mole) -> tuple[np.ndarray, str]:
     return _core_density(mol), "hcore"
 
 
+def named_density(mol: gto.Mole, recipe: str) -> tuple[np.ndarray, str]:
+    """Total density matrix of one recipe, not rescaled, and the recipe used.
+
+    Args:
+        mol: Built molecule.
+        recipe: "minao" (:func:`atomic_density`, which falls back where it fails), "atom"
+            (spherically averaged atomic Hartree-Fock), "huckel" (Hückel orbitals of these atoms)
+            or "core" (orbitals of the core Hamiltonian).
+
+    Returns:
+        Density matrix [nao, nao] and the name.
+
+    Raises:
+        InputError: If the name is unknown.
+        ComputationError: If PySCF has no such guess for this molecule.
+    """
+    if recipe == "minao":
+        return atomic_density(mol)
+    if recipe == "core":
+        return _core_density(mol), recipe
+    if recipe not in _NAMED:
+        known = ", ".join(["minao", *_NAMED, "core"])
+        raise InputError(f"init guess expected one of {known}, got {recipe!r}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the atom guess calls a deprecated PySCF function
+            dm = np.asarray(_NAMED[recipe](mol))
+    except (ArithmeticError, LookupError, RuntimeError, ValueError, np.linalg.LinAlgError) as error:
+        raise ComputationError(
+            f"PySCF has no starting density {recipe!r} for this molecule ({error}); use minao"
+        ) from error
+    return (dm + dm.T) / 2, recipe
+
+
 def density_guess(
-    mol: gto.Mole, *, unrestricted: bool = False, break_symmetry: bool = False
+    mol: gto.Mole,
+    *,
+    unrestricted: bool = False,
+    break_symmetry: bool = False,
+    recipe: str = "minao",
 ) -> AOMatrix:
     """Starting density P0 with exactly the right number of electrons.
 
@@ -66,12 +107,13 @@ def density_guess(
             and - on the two ends of the molecule and irregular from orbital to orbital, which
             breaks spin and spatial symmetry so that an SCF can find broken-symmetry solutions.
             The same molecule always gets the same changes.
+        recipe: See :func:`named_density`.
 
     Returns:
         [nao, nao] with tr(P0 S) = N, or [2, nao, nao] with tr(P0_s S) = n_s; float64, CPU.
     """
     ovlp = hf.get_ovlp(mol)
-    dm, name = atomic_density(mol)
+    dm, name = named_density(mol, recipe)
     _log.debug("starting density: %s", name)
     if not unrestricted:
         return as_tensor(_rescale(dm, ovlp, mol.nelectron, mol))

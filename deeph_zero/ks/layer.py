@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
@@ -229,7 +230,7 @@ class KohnShamLayer:
         ts = per_orbital * torch.stack([ts for _, ts in parts]).sum()
         return self.x @ p @ self.x.mT, ts
 
-    def commutator(self, fock: AOMatrix, dm: AOMatrix) -> AOMatrix:
+    def commutator(self, fock: AOMatrix, dm: AOMatrix) -> Float[Tensor, "*spin nmo nmo"]:
         """Xᵀ (F P S - S P F) X, [.., nmo, nmo]: the orbital gradient in an orthonormal basis."""
         fps = fock @ dm @ self.data.ovlp
         return self.x.mT @ (fps - fps.mT) @ self.x

@@ -4,14 +4,41 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from deeph_zero import runtime
 from deeph_zero.config import LabelConfig
-from deeph_zero.integrals.mole import place
+from deeph_zero.integrals.guess import density_guess
+from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.start import starting_density
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import Result, check_finite, run_batch
 from deeph_zero.predict.record import label_arrays, structure_record
 from deeph_zero.reporting import Reporter
 from deeph_zero.train.problem import kohn_sham
+
+
+def _prepared(
+    molecule: Molecule, config: LabelConfig, device: torch.device | str
+) -> tuple[KohnSham, Tensor]:
+    """The layer and the density its SCF starts from."""
+    method = config.method
+    mol = build_mole(molecule, basis=method.basis)
+    ks = kohn_sham(molecule, method, device=device, mol=mol)
+    ks.smearing = config.smearing
+    if config.init_guess == "minao":
+        return ks, ks.data.dm_guess
+    if config.init_guess == "core" and not method.break_symmetry:
+        return ks, starting_density(ks, "core")
+    guess = density_guess(
+        mol,
+        unrestricted=ks.unrestricted,
+        break_symmetry=method.break_symmetry,
+        recipe=config.init_guess,
+    )
+    return ks, guess.to(ks.data.ovlp)
 
 
 def run_label(
@@ -43,11 +70,14 @@ def run_label(
     settings = runtime.setup(config.runtime)
 
     def compute(molecule: Molecule) -> Result:
-        ks = kohn_sham(molecule, config.method, device=settings.device)
+        ks, dm0 = _prepared(molecule, config, settings.device)
         result = ks.scf(
+            dm0,
             conv_tol=config.conv_tol,
             conv_tol_grad=config.conv_tol_grad,
             max_cycle=config.max_cycle,
+            level_shift=config.level_shift,
+            leave_saddles=config.stability,
         )
         check_finite(result.energy, "SCF energy")
         if not result.converged:
@@ -68,6 +98,9 @@ def run_label(
         if result.degenerate:
             record["degenerate"] = True
         arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
+        if config.smearing > 0:
+            record["free_energy"] = attributes["free_energy"] = result.free_energy
+            attributes["smearing"] = config.smearing
         return arrays, attributes, record, ks.info.auxbasis, ks.fock_builds
 
     return run_batch(
