@@ -178,6 +178,42 @@ class Polarised:
         return (self.zeta13_a * self.zeta13_a + self.zeta13_b * self.zeta13_b) / 2
 
     @cached_property
+    def moving_a(self) -> Tensor:
+        """(1 + zeta)^(-1/3), or 0 where the cube root is constant."""
+        return torch.where(self.zeta_a > ZETA_THRESHOLD, self.zeta13_a.reciprocal(), 0.0)
+
+    @cached_property
+    def moving_b(self) -> Tensor:
+        """(1 - zeta)^(-1/3), or 0 where the cube root is constant."""
+        return torch.where(self.zeta_b > ZETA_THRESHOLD, self.zeta13_b.reciprocal(), 0.0)
+
+    @cached_property
+    def f_zeta_slope(self) -> Tensor:
+        """d f_zeta / d zeta."""
+        a = self.zeta13_a * self.zeta13_a * self.moving_a
+        b = self.zeta13_b * self.zeta13_b * self.moving_b
+        return (a - b).mul_(4 / 3 / (2 ** (4 / 3) - 2))
+
+    @cached_property
+    def phi_slope(self) -> Tensor:
+        """d phi / d zeta."""
+        return (self.moving_a - self.moving_b).mul_(1 / 3)
+
+    def potentials(self, eps: Tensor, by_rs: Tensor, by_zeta: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of rho eps(rs, zeta) by rho_a and rho_b.
+
+        Args:
+            eps: Energy per electron, [ngrids].
+            by_rs: Its derivative by ln rs.
+            by_zeta: Its derivative by zeta.
+
+        Returns:
+            Two tensors [ngrids].
+        """
+        common = eps - by_rs / 3
+        return common + by_zeta * self.zeta_b, common - by_zeta * self.zeta_a
+
+    @cached_property
     def d_s(self) -> Tensor:
         """Spin scaling of the uniform-gas kinetic energy [(1+z)^(5/3) + (1-z)^(5/3)] / 2."""
         return (self.zeta13_a**5 + self.zeta13_b**5) / 2

@@ -83,6 +83,34 @@ def _first(d: ClosedShell, beta: float) -> tuple[Tensor, Tensor, Tensor]:
     return f, by_rho, by_sigma.mul(d.inverse43).mul_(T2_FACTOR * (beta / GAMMA))
 
 
+def _polarised_first(d: Polarised, beta: float) -> tuple[Tensor, ...]:
+    """Energy per volume and its derivatives by the five spin-resolved variables.
+
+    As for the closed shell, with gamma phi^3 for gamma and t^2 that contains phi^-2.
+    """
+    eps, by_rs, by_zeta = PW92_MOD.polarised_first(d)
+    g = (d.phi * d.phi * d.phi).mul_(GAMMA)
+    per_sigma = (T2_FACTOR * beta / GAMMA) / (d.rho * d.rho * d.rho13 * d.phi * d.phi)
+    t2 = per_sigma * d.sigma
+    w = torch.expm1(-eps / g)
+    y = t2 / w
+    y2 = y * y
+    p_inverse = (1 + y + y2).reciprocal_()
+    inner = t2 * (1 + y) * p_inverse
+    h = torch.log1p(inner).mul_(g)
+    outer = p_inverse.mul_(p_inverse).div_(1 + inner)
+    by_t2 = (1 + 2 * y).mul_(outer).mul_(g)
+    # derivative of h by eps at fixed phi, and by ln phi at fixed eps, t^2 included
+    by_eps = (2 + y).mul_(y).mul_(y2).mul_(outer).mul_(1 + w).neg_()
+    by_log_phi = 3 * h - 3 * eps * by_eps - 2 * t2 * by_t2
+    by_zeta = by_zeta * (1 + by_eps) + by_log_phi * d.phi_slope / d.phi
+    by_rs = by_rs * (1 + by_eps) + 7 * t2 * by_t2
+    by_sigma = per_sigma.mul_(by_t2).mul_(d.rho)
+    total = eps + h
+    by_rho = d.potentials(total, by_rs, by_zeta)
+    return d.rho * total, *by_rho, by_sigma, 2 * by_sigma, by_sigma.clone()
+
+
 def _component(name: str, libxc_id: int, beta: float) -> Component:
     return Component(
         name=name,
@@ -92,6 +120,7 @@ def _component(name: str, libxc_id: int, beta: float) -> Component:
         closed_shell=lambda d: d.rho * pbe_correlation_unpolarised(d, beta),
         polarised=lambda d: d.rho * pbe_correlation_polarised(d, beta),
         closed_shell_first=lambda d: _first(d, beta),
+        polarised_first=lambda d: _polarised_first(d, beta),
     )
 
 

@@ -87,6 +87,24 @@ class PerdewWang:
         stiffness = -self.stiffness.energy(d.rs, d.rs_sqrt) / self.f_zeta_second
         return para + d.f_zeta * (stiffness + d.zeta**4 * (ferro - para - stiffness))
 
+    def polarised_first(self, d: Polarised) -> tuple[Tensor, Tensor, Tensor]:
+        """Correlation energy per electron and its derivatives by ln rs and zeta, without a graph.
+
+        Args:
+            d: Spin densities.
+
+        Returns:
+            Three tensors [ngrids], Eh.
+        """
+        para, para_slope = self.para.energy_and_slope(d.rs, d.rs_sqrt)
+        ferro, ferro_slope = self.ferro.energy_and_slope(d.rs, d.rs_sqrt)
+        stiffness, stiffness_slope = self.stiffness.energy_and_slope(d.rs, d.rs_sqrt)
+        factor = -1 / self.f_zeta_second
+        stiffness, stiffness_slope = stiffness.mul_(factor), stiffness_slope.mul_(factor)
+        return interpolated(
+            d, (para, para_slope), (ferro, ferro_slope), (stiffness, stiffness_slope)
+        )
+
     def slope_unpolarised(self, d: ClosedShell) -> Tensor:
         """rs d eps / d rs at zeta = 0, [ngrids], Eh."""
         return self.para.slope(d.rs, d.rs_sqrt)
@@ -97,6 +115,32 @@ class PerdewWang:
         ferro = self.ferro.slope(d.rs, d.rs_sqrt)
         stiffness = -self.stiffness.slope(d.rs, d.rs_sqrt) / self.f_zeta_second
         return para + d.f_zeta * (stiffness + d.zeta**4 * (ferro - para - stiffness))
+
+
+def interpolated(
+    d: Polarised,
+    para: tuple[Tensor, Tensor],
+    ferro: tuple[Tensor, Tensor],
+    stiffness: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """para + f (stiffness + zeta^4 (ferro - para - stiffness)) with its derivatives.
+
+    Args:
+        d: Spin densities.
+        para: Unpolarised energy per electron and its derivative by ln rs, [ngrids] each.
+        ferro: The same of the fully polarised gas.
+        stiffness: The same of the spin stiffness over f''(0).
+
+    Returns:
+        Energy per electron and its derivatives by ln rs and zeta, without a graph.
+    """
+    zeta3 = d.zeta * d.zeta * d.zeta
+    zeta4 = zeta3 * d.zeta
+    rest, rest_slope = (f - p - s for f, p, s in zip(ferro, para, stiffness, strict=True))
+    bracket = stiffness[0] + zeta4 * rest
+    eps = para[0] + d.f_zeta * bracket
+    by_rs = para[1] + d.f_zeta * (stiffness[1] + zeta4 * rest_slope)
+    return eps, by_rs, d.f_zeta_slope * bracket + 4 * zeta3 * d.f_zeta * rest
 
 
 _BETA_PARA = (7.5957, 3.5876, 1.6382, 0.49294)
@@ -122,6 +166,10 @@ def _component(name: str, libxc_id: int, fit: PerdewWang) -> Component:
         eps, slope = fit.para.energy_and_slope(d.rs, d.rs_sqrt)
         return d.rho * eps, eps - slope / 3
 
+    def polarised_first(d: Polarised) -> tuple[Tensor, Tensor, Tensor]:
+        eps, by_rs, by_zeta = fit.polarised_first(d)
+        return d.rho * eps, *d.potentials(eps, by_rs, by_zeta)
+
     return Component(
         name=name,
         libxc_id=libxc_id,
@@ -130,6 +178,7 @@ def _component(name: str, libxc_id: int, fit: PerdewWang) -> Component:
         closed_shell=lambda d: d.rho * fit.unpolarised(d),
         polarised=lambda d: d.rho * fit.polarised(d),
         closed_shell_first=first,
+        polarised_first=polarised_first,
     )
 
 

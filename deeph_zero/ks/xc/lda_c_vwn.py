@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component, FirstDerivatives
 from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.lda_c_pw import interpolated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,24 @@ def _rpa_polarised(d: Polarised) -> Tensor:
     return d.rho * (para + d.f_zeta * (RPA_FERROMAGNETIC.energy(d.rs_sqrt) - para))
 
 
+def _vwn_polarised_first(d: Polarised) -> tuple[Tensor, Tensor, Tensor]:
+    def both(fit: PadeFit, factor: float) -> tuple[Tensor, Tensor]:
+        eps, slope = fit.energy_and_slope(d.rs_sqrt)
+        return eps.mul_(factor), slope.mul_(0.5 * factor)  # by ln rs instead of ln x
+
+    ends = both(PARAMAGNETIC, 1.0), both(FERROMAGNETIC, 1.0)
+    eps, by_rs, by_zeta = interpolated(d, *ends, both(STIFFNESS, 1 / F_ZETA_SECOND))
+    return d.rho * eps, *d.potentials(eps, by_rs, by_zeta)
+
+
+def _rpa_polarised_first(d: Polarised) -> tuple[Tensor, Tensor, Tensor]:
+    para, para_slope = RPA_PARAMAGNETIC.energy_and_slope(d.rs_sqrt)
+    ferro, ferro_slope = RPA_FERROMAGNETIC.energy_and_slope(d.rs_sqrt)
+    eps = para + d.f_zeta * (ferro - para)
+    by_rs = 0.5 * (para_slope + d.f_zeta * (ferro_slope - para_slope))
+    return d.rho * eps, *d.potentials(eps, by_rs, d.f_zeta_slope * (ferro - para))
+
+
 def _first(fit: PadeFit) -> FirstDerivatives:
     def first(d: ClosedShell) -> tuple[Tensor, Tensor]:
         eps, slope = fit.energy_and_slope(d.rs_sqrt)
@@ -110,6 +129,7 @@ COMPONENTS = (
         closed_shell=_vwn_closed_shell,
         polarised=_vwn_polarised,
         closed_shell_first=_first(PARAMAGNETIC),
+        polarised_first=_vwn_polarised_first,
     ),
     Component(
         name="LDA_C_VWN_RPA",
@@ -119,5 +139,6 @@ COMPONENTS = (
         closed_shell=_rpa_closed_shell,
         polarised=_rpa_polarised,
         closed_shell_first=_first(RPA_PARAMAGNETIC),
+        polarised_first=_rpa_polarised_first,
     ),
 )
