@@ -125,6 +125,11 @@ class AOGrid:
         """Most bytes that kept blocks can take."""
         return min(self._limit, self._needed)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of AO values kept so far."""
+        return self._store.used_bytes
+
     def block(self, k: int) -> AOBlock:
         """Block ``k``, from memory or evaluated now.
 

@@ -80,6 +80,7 @@ def test_short_memory_rounds_columns_and_changes_nothing(ethanol, exact, xc, sha
     energy, fock = change(ks, exact[xc])
     store = ks.data.grid._store
     assert single_columns(ks) > 0.01 * store.used_bytes
+    assert ks.data.grid.kept_bytes == store.used_bytes
     assert store.used_bytes <= share * needed_mb(exact[xc]) * 1e6
     assert (len(store._kept) < ks.data.grid.n_blocks) == (share < 0.5)
     assert energy < 1e-9
