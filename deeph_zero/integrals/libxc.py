@@ -106,7 +106,7 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
         )
     try:
         omega, alpha, hyb = numint.NumInt().rsh_and_hybrid_coeff(xc)
-    except (AssertionError, KeyError, ValueError) as error:
+    except (AssertionError, AttributeError, KeyError, ValueError) as error:
         raise InputError(f"xc {xc!r} has a range separation PySCF cannot evaluate") from error
     return XCSpec(
         name=xc,
@@ -134,11 +134,19 @@ def make_functional(
         The functional, or None for pure Hartree-Fock exchange.
 
     Raises:
-        InputError: If "torch" is asked for and a component has no torch implementation.
+        InputError: If "torch" is asked for and a component has no torch implementation, or not
+            with the omega that the string gives it.
     """
     if spec.kind == "HF":
         return None
     if engine == "libxc":
+        return LibxcFunctional(spec, unrestricted=unrestricted)
+    if _sets_omega_of_component(spec):
+        if engine == "torch":
+            raise InputError(
+                f"xc {spec.name!r} gives its functionals an omega of its own, which those in torch"
+                " do not take; use engine 'auto' or 'libxc'"
+            )
         return LibxcFunctional(spec, unrestricted=unrestricted)
     if engine == "torch" or registry.is_implemented(name for name, _ in spec.components):
         return registry.combine(spec.components, unrestricted=unrestricted)
@@ -260,6 +268,14 @@ class LibxcFunctional:
         density = rho[..., 0, :].sum(0) if self.unrestricted else rho[0]
         dilute = density < _DILUTE
         return [np.where(dilute & ~np.isfinite(x), 0.0, x) for x in out]
+
+
+def _sets_omega_of_component(spec: XCSpec) -> bool:
+    """Whether RSH, SR_HF or LR_HF in the string changes the omega of a component."""
+    (_, _, omega), _ = _parse(spec.name, spec.name)
+    # libxc's default omega of GGA_X_WPBEH is 0
+    ranged = (n == "GGA_X_WPBEH" or libxc.rsh_coeff(n)[0] != 0 for n, _ in spec.components)
+    return omega != 0 and any(ranged)
 
 
 @lru_cache(maxsize=1)

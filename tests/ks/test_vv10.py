@@ -66,7 +66,8 @@ def test_equals_pyscf_on_a_molecular_grid(water: gto.Mole) -> None:
 
 def test_derivatives_are_those_of_the_written_out_sum() -> None:
     rho, points = cloud(17)
-    d1, d2 = (torch.randn_like(rho) * rho[0] for _ in range(2))
+    g = torch.Generator().manual_seed(5)
+    d1, d2 = (torch.randn(rho.shape, generator=g, dtype=rho.dtype) * rho[0] for _ in range(2))
     x = rho.clone().requires_grad_()
     total = dense_energy(x, points)
     value = float(total.detach())
@@ -81,7 +82,7 @@ def test_derivatives_are_those_of_the_written_out_sum() -> None:
         (vv10.response(rho, d1, points, TERMS), second),
         (vv10.second_response(rho, d1, d2, points, TERMS), third),
     ):
-        assert float(wanted.detach().abs().max()) > 1e-4
+        assert float(wanted.detach().abs().max()) > 1e-6
         torch.testing.assert_close(w * found, wanted.detach(), rtol=1e-10, atol=1e-13)
 
 
@@ -113,7 +114,8 @@ def test_no_gradient_is_no_division_by_zero() -> None:
 
 def test_blocks_and_origin_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     rho, points = cloud(31)
-    d1, d2 = torch.randn_like(rho) * rho[0], torch.randn_like(rho) * rho[0]
+    g = torch.Generator().manual_seed(6)
+    d1, d2 = (torch.randn(rho.shape, generator=g, dtype=rho.dtype) * rho[0] for _ in range(2))
 
     def everything(where: Points) -> list[Tensor]:
         return [
