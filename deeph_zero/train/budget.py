@@ -141,7 +141,10 @@ class Lessons:
 
     @staticmethod
     def _join(problem: Problem, fock: AOMatrix) -> None:
-        """First build of a geometry, at the network's density."""
+        """First build of a geometry, at the network's density unless there is none."""
+        if not bool(torch.isfinite(fock).all()):
+            problem.teacher.advance()
+            return
         dm = problem.ks.density(fock)
         built = problem.ks.build(dm)
         problem.teacher.offer(dm, built.fock, float(built.energy))

@@ -109,7 +109,7 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
     return Plan(
         loss=loss,
         terms=terms,
-        budget=_budget(config, n_geometries),
+        budget=_budget(config, terms, n_geometries),
         match=MatchWeights(
             **dict(
                 zip(("occ_occ", "occ_virt", "virt_virt"), config.supervised_blocks, strict=True)
@@ -131,9 +131,10 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
     )
 
 
-def _budget(config: FitConfig, n_geometries: int) -> Budget:
-    """Everything is taught in full where few geometries are solved."""
-    if n_geometries <= MAX_CHECKED or config.budget == "full":
+def _budget(config: FitConfig, terms: tuple[Term, ...], n_geometries: int) -> Budget:
+    """Rationed only where many geometries are taught: nobody waits for builds that are not made."""
+    taught = any(term.name == "fixed-point" for term in terms)
+    if n_geometries <= MAX_CHECKED or config.budget == "full" or not taught:
         return Budget()
     return Budget(ratio=ERROR_RATIO, first=FIRST_WAVE)
 

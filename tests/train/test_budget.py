@@ -92,6 +92,13 @@ def test_a_newcomer_starts_at_the_networks_density(problems):
     assert problems[1].ks.fock_builds == builds, "one build per round"
 
 
+def test_a_newcomer_starts_alone_when_the_network_says_nothing(problems):
+    lessons = Lessons(problems, Budget(ratio=0.1, first=1))
+    lessons.teach([1], lambda batch: [problems[1].fock0 * math.nan for _ in batch])
+    assert problems[1].teacher.started
+    assert bool(torch.isfinite(problems[1].teacher.target).all())
+
+
 def test_full_budget_ends_when_targets_are_confirmed(problems):
     lessons = Lessons(problems, Budget())
     for p in problems:
@@ -163,6 +170,9 @@ def test_who_gets_which_budget():
     assert few.ema == 0.0
     assert many.budget.ratio > 0
     assert make_plan(FitConfig(budget="full"), 100).budget == Budget()
+    assert make_plan(FitConfig(loss="supervised"), 100).budget == Budget()
+    mixed = make_plan(FitConfig(loss="energy,fixed-point"), 100)
+    assert mixed.budget == many.budget
     assert make_plan(FitConfig(ema=0.5), 1).ema == 0.5
 
 
