@@ -104,7 +104,7 @@ def one_line(ended):
         ("one", "certificate", 1),
         ("many", "integrals", 4),
         ("many", "build", 7),
-        ("many", "build", 25),  # a teacher's build within the first epoch
+        ("one", "build", 3),  # a teacher's build within the first epoch
         ("many", "step", 3),
         ("many", "certificate", 4),
     ],
