@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from pyscf import gto
 
 from deeph_zero.config import FitConfig
-from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham import KohnSham, KohnShamBatch
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
 from deeph_zero.train.fit import run_fit
@@ -55,3 +56,25 @@ def test_fit_on_the_device(tmp_path):
     )
     assert summary["converged"]
     assert summary["device"].startswith("cuda")
+
+
+@pytest.mark.parametrize("xc", ["pbe", "pbe0", "tpss"])
+def test_a_padded_batch_on_the_device_equals_the_cpu_one_by_one(water, xc):
+    hydrogen = gto.M(atom="H 0 0 0; H 0 .1 .74", basis="def2-svp", verbose=0)
+    methyl = gto.M(
+        atom="C 0 0 .02; H 0 1.08 0; H .93 -.54 0; H -.93 -.54 .01",
+        basis="def2-svp",
+        spin=1,
+        verbose=0,
+    )
+    moles = [water, hydrogen, methyl] if xc != "tpss" else [water, methyl]
+    batch = KohnShamBatch.from_pyscf(moles, xc=xc, grid_level=0, device="cuda")
+    assert batch.strategy == "padded"
+    singles = [KohnSham.from_pyscf(mol, xc=xc, grid_level=0) for mol in moles]
+    built = batch.build([one.data.dm_guess for one in batch.layers])
+    for one, found in zip(singles, built, strict=True):
+        wanted = one.build(one.data.dm_guess)
+        torch.testing.assert_close(found.fock.cpu(), wanted.fock, rtol=1e-12, atol=1e-10)
+    for one, found in zip(singles, batch.scf(), strict=True):
+        assert found.converged
+        assert found.energy == pytest.approx(one.scf().energy, abs=1e-9)
