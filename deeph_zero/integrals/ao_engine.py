@@ -1,6 +1,7 @@
 """AO values of chosen shells on grid points: libcint on the CPU, or torch on the grid's device."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
@@ -13,8 +14,8 @@ from pyscf.dft import numint
 from torch import Tensor
 
 from deeph_zero.ao.extent import shell_extents, significant_shells
-from deeph_zero.ao.values import N_COMPONENTS, AOBasis, ao_rows
-from deeph_zero.integrals.shells import ao_basis
+from deeph_zero.ao.values import N_COMPONENTS, AOBasis, Shell, ao_rows
+from deeph_zero.integrals.shells import ao_shells
 
 # ruff: noqa: SLF001  a molecule with fewer shells is one with fewer rows of PySCF's _bas
 
@@ -126,6 +127,18 @@ def make_engine(
     return TorchAO(basis, mol.atom_coords(), coords, deriv, device)
 
 
+@functools.lru_cache(maxsize=64)
+def _extents(
+    key: tuple[tuple[int, tuple[float, ...], tuple[tuple[float, ...], ...]], ...],
+    cart: bool,
+    cutoff: float,
+    deriv: int,
+) -> Float[Tensor, " nshell"]:
+    """Reach of shells given by l, exponents and coefficients: the same for every geometry."""
+    shells = [Shell(atom=0, l=l, exponents=e, coefficients=c) for l, e, c in key]
+    return shell_extents(AOBasis.from_shells(shells, cart=cart), cutoff, deriv)
+
+
 @dataclasses.dataclass(frozen=True)
 class ShellReach:
     """Which shells may reach a block of grid points.
@@ -154,8 +167,10 @@ class ShellReach:
         Returns:
             The reach of every shell.
         """
-        basis = ao_basis(mol)
-        extents = shell_extents(basis, cutoff, deriv)
+        shells = ao_shells(mol)
+        basis = AOBasis.from_shells(shells, cart=bool(mol.cart))
+        key = tuple((s.l, tuple(s.exponents), tuple(map(tuple, s.coefficients))) for s in shells)
+        extents = _extents(key, bool(mol.cart), cutoff, deriv)
         return cls(basis, np.diff(mol.ao_loc_nr()), extents, mol.atom_coords())
 
     def shells(

@@ -12,7 +12,7 @@ from deeph_zero.ao.values import columns_last
 from deeph_zero.integrals.ao_engine import AOEngineName, ShellReach, make_engine
 from deeph_zero.integrals.ao_storage import AOStore, choose_precision, rounding_bound
 from deeph_zero.integrals.one_electron import as_tensor, lindep_threshold
-from deeph_zero.integrals.point_order import compact_order
+from deeph_zero.integrals.point_order import box_order, compact_order
 from deeph_zero.ks.protocol import AOBlock
 
 AO_CUTOFF = 1e-13
@@ -40,7 +40,12 @@ def build_grid(mol: gto.Mole, level: int = 3) -> gen_grid.Grids:
     """
     grids = gen_grid.Grids(mol)
     grids.level = level
-    return grids.build()
+    grids.build(sort_grids=False)
+    real = int((grids.atm_idx >= 0).sum())  # what follows is padding
+    order = np.arange(len(grids.weights))
+    order[:real] = box_order(mol.atom_coords(), grids.coords[:real])
+    grids._select_grids(order)  # noqa: SLF001  PySCF's way to reorder, private to it
+    return grids
 
 
 class AOGrid:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
+from pyscf.dft import gen_grid
 
 SMALL_BOHR = 15.0
 """Molecules up to this length keep the given order: their AOs reach nearly every block."""
@@ -46,6 +47,30 @@ def compact_order(
         if value < lowest:
             best, lowest = order, value
     return best
+
+
+def box_order(centres: Float[np.ndarray, "natm 3"], coords: Points) -> Order:
+    """PySCF's order of a grid: boxes by x, y, z, points of a box as they come.
+
+    The same as ``pyscf.dft.gen_grid.arg_group_grids``, in a fifth of its time: one integer per
+    box is sorted instead of rows of three.
+
+    Args:
+        centres: Atoms, bohr.
+        coords: Grid points, bohr; those far outside the molecule share its outermost boxes.
+
+    Returns:
+        Positions of the points in the new order.
+    """
+    low = centres.min(0) - gen_grid.GROUP_BOUNDARY_PENALTY
+    high = centres.max(0) + gen_grid.GROUP_BOUNDARY_PENALTY
+    count = ((high - low) * (1.0 / gen_grid.GROUP_BOX_SIZE)).round().astype(int)
+    index = np.floor((coords - low) * (1.0 / ((high - low) / count))).astype(int)
+    np.clip(index, -1, count, out=index)
+    key = np.ravel_multi_index(tuple((index + 1).T), tuple(count + 2))
+    # NumPy sorts short integers by radix
+    small = np.prod(count + 2) <= np.iinfo(np.uint16).max
+    return np.argsort(key.astype(np.uint16) if small else key, kind="stable")
 
 
 def boxes_along(centres: Float[np.ndarray, "natm 3"], coords: Points) -> Order:

@@ -9,6 +9,11 @@ from deeph_zero.errors import InputError
 
 
 def ao_basis(mol: gto.Mole) -> AOBasis:
+    """The shells of :func:`ao_shells` as a basis, float64 on the CPU."""
+    return AOBasis.from_shells(ao_shells(mol), cart=bool(mol.cart))
+
+
+def ao_shells(mol: gto.Mole) -> list[Shell]:
     """Exponents, contraction coefficients (normalised as PySCF does) and centres of all shells.
 
     Ghost atoms have shells like any other centre; an ECP has none.
@@ -17,7 +22,7 @@ def ao_basis(mol: gto.Mole) -> AOBasis:
         mol: Built molecule, spherical or Cartesian.
 
     Returns:
-        The basis in PySCF's AO order, float64 on the CPU.
+        Shells in PySCF's AO order.
 
     Raises:
         InputError: A shell with a spinor kappa, which has no real AOs.
@@ -35,4 +40,4 @@ def ao_basis(mol: gto.Mole) -> AOBasis:
                 coefficients=mol._libcint_ctr_coeff(k).T.tolist(),
             )
         )
-    return AOBasis.from_shells(shells, cart=bool(mol.cart))
+    return shells

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pyscf import gto
+from pyscf.dft import gen_grid
 
 from deeph_zero.integrals.ao_engine import ShellReach
 from deeph_zero.integrals.grids import AO_CUTOFF, AOGrid, build_grid
@@ -107,3 +108,18 @@ def test_cost_counts_squared_columns():
     mol = chain(3, 0)
     reach = ShellReach.of(mol, AO_CUTOFF, 1)
     assert reach.cost(mol.atom_coords(), [0, 3]) == mol.nao**2
+
+
+@pytest.mark.parametrize("name", ["small", "long"])
+def test_box_order_is_pyscfs(name):
+    atom = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
+    if name == "long":
+        atom = "; ".join(f"He {0.1 * k} {0.3 * k} {1.9 * k}" for k in range(9))
+    mol = gto.M(atom=atom, basis="sto-3g", verbose=0)
+    reference = gen_grid.Grids(mol)
+    reference.level = 1
+    reference.build()
+    ours = build_grid(mol, 1)
+    assert np.array_equal(ours.coords, reference.coords)
+    assert np.array_equal(ours.weights, reference.weights)
+    assert np.array_equal(ours.atm_idx, reference.atm_idx)
