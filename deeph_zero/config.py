@@ -153,9 +153,6 @@ class DataConfig(Settings):
     """What is trained on."""
 
     train: tuple[str, ...] = Field(default=(), description="Structure files to train on.")
-    validation: tuple[str, ...] = Field(
-        default=(), description="Structure files to measure on while training."
-    )
     labels: tuple[str, ...] = Field(
         default=(), description="Files of `deeph-zero label`, matched to the structures."
     )

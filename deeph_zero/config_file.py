@@ -29,7 +29,7 @@ CONFIG_TOML = "config.toml"
 """Name of the resolved settings in a run folder."""
 
 _WIDTH = 96
-_PATHS = (("data", "train"), ("data", "validation"), ("data", "labels"), ("training", "init"))
+_PATHS = (("data", "train"), ("data", "labels"), ("training", "init"))
 """Settings that are paths, relative to the folder of the file."""
 
 

@@ -146,7 +146,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
 
 
 def _files(config: FitConfig) -> list[str]:
-    return [*config.data.train, *config.data.validation, *config.data.labels]
+    return [*config.data.train, *config.data.labels]
 
 
 def _check_init(init: str | None) -> None:
