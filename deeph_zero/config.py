@@ -182,6 +182,9 @@ class TrainingConfig(Settings):
     batch_size: int | None = Field(
         default=None, ge=1, description="Structures per step; none means the engine's choice."
     )
+    devices: int = Field(
+        default=1, ge=1, le=64, description="Processes that share the structures (CPU)."
+    )
     init: str | None = Field(default=None, description="Model (run folder or file) to start from.")
     skip_bad: bool = Field(default=False, description="Leave bad frames out instead of stopping.")
     samples: int = Field(

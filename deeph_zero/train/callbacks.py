@@ -289,7 +289,8 @@ class Checkpoints(Checkpoint):
         """Save, unless the last checkpoint is young or was written in the middle of this epoch."""
         del pl_module
         # a stop in mid-epoch passes here too, with Lightning believing that the epoch is complete
-        old = time.monotonic() - self._saved_at >= self._every
+        agree = trainer.strategy.reduce_boolean_decision
+        old = agree(time.monotonic() - self._saved_at >= self._every, all=False)
         if self._unsaved and (old or self.stopped_by is not None):
             self._save(trainer)
 

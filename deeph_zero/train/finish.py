@@ -21,6 +21,7 @@ from deeph_zero.runtime import interruptible
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem
 from deeph_zero.train.resume import SUMMARY_FILE, Run
+from deeph_zero.train.team import Team
 
 
 def certify_all(run: Run, module: FitModule, stopped_by: str) -> dict[str, Any]:
@@ -41,6 +42,8 @@ def certify_all(run: Run, module: FitModule, stopped_by: str) -> dict[str, Any]:
         ComputationError: If a file cannot be written, or every structure failed.
         KeyboardInterrupt: After Ctrl-C, with ``predictions.h5`` written.
     """
+    if run.team is not None:
+        return _certify_together(run, module, stopped_by, run.team)
     own = {id(p.molecule): p for p in module.problems}
     todo = [(k, own[id(m)]) for k, m in enumerate(run.molecules) if id(m) in own]
     failed_now = 0
@@ -71,6 +74,39 @@ def certify_all(run: Run, module: FitModule, stopped_by: str) -> dict[str, Any]:
     if failed_now == len(todo):
         raise ComputationError(f"every structure failed; see {run.out / SUMMARY_FILE}")
     return result
+
+
+def _certify_together(run: Run, module: FitModule, stopped_by: str, team: Team) -> dict[str, Any]:
+    """The same with several processes: each its own geometries, process 0 writes them all."""
+    results: list[tuple[int, dict[str, Any], Any]] = []
+    position = {id(m): k for k, m in enumerate(run.molecules)}
+    for k in module.here():
+        problem = module.problems[k]
+        if id(problem.molecule) not in position:
+            continue  # a displaced copy
+        if run.runtime.deadline.expired():
+            stopped_by = "max_time"
+            break
+        try:
+            entry, group = _certify(run, module, problem)
+        except ComputationError as error:
+            entry, group = failure(problem.molecule, error), None
+        results.append((position[id(problem.molecule)], entry, group))
+    reports = team.gather((results, stopped_by, sum(p.ks.fock_builds for p in module.problems)))
+    if not team.leads:
+        return {}
+    if any(report[1] == "max_time" for report in reports):
+        stopped_by = "max_time"
+    module.remote_builds = sum(report[2] for report in reports[1:])
+    with PredictionWriter(run.out / "predictions.h5") as writer:
+        done = (result for report in reports for result in report[0])
+        for k, entry, group in sorted(done, key=lambda result: result[0]):
+            if group is None:
+                run.failed.append(entry)
+                continue
+            writer.write(*group)
+            run.entries[k] = entry
+    return write_summary(run, stopped_by)
 
 
 def _certify(
@@ -117,6 +153,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     # builds of this attempt, and those before it: the checkpoint's count or, if larger, the
     # summary's, which includes certificates
     now = sum(p.ks.fock_builds for p in run.problems)
+    now += run.module.remote_builds if run.module else 0
     before = max(run.builds_before, run.module.earlier_builds if run.module else 0)
     result = summary(
         command=run.command,

@@ -1,16 +1,17 @@
 """``fit``: prepare geometries, train one network on them without labels, certify, write the run."""
 
 import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from deeph_zero.config import FitConfig
-from deeph_zero.errors import ComputationError, DeephZeroError
+from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.model import model_meta
 from deeph_zero.molecule import Molecule
-from deeph_zero.reporting import Reporter
-from deeph_zero.runtime import Deadline, setup
+from deeph_zero.reporting import Reporter, SilentReporter
+from deeph_zero.runtime import Deadline, set_threads, setup
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.callbacks import (
     Checkpoints,
@@ -31,6 +32,8 @@ from deeph_zero.train.resume import (
     is_done,
     resume_point,
 )
+from deeph_zero.train.team import Team, TeamStrategy, assembled
+from deeph_zero.train.team_module import TeamModule
 
 
 def run_fit(
@@ -79,7 +82,8 @@ def run_fit(
     # before any work, so that whatever happens next can be resumed
     run.save_settings()
     try:
-        return _fit(run, resume_from)
+        with _team(run, resume_from):
+            return _fit(run, resume_from)
     except TimeIsUpError as error:
         reporter.warning(f"the time is up before training: {error}; nothing was trained")
         return write_summary(run, "max_time")
@@ -95,11 +99,57 @@ def run_fit(
         raise
 
 
+@contextlib.contextmanager
+def _team(run: Run, resume_from: Path | None) -> Iterator[None]:
+    """Inside the block ``run`` has the processes that were asked for."""
+    size = run.config.devices
+    if size == 1:
+        yield
+        return
+    if run.runtime.device.type != "cpu":
+        raise InputError(
+            f"training.devices: expected 1 with --device {run.runtime.device}, got {size}; "
+            "several processes work on CPUs only"
+        )
+    share = max(1, run.runtime.threads // size)
+    runtime = run.config.runtime.model_copy(update={"threads": share, "device": "cpu"})
+    config = run.config.model_copy(update={"runtime": runtime})
+    set_threads(share)
+    try:
+        arguments = (config, run.molecules, run.out, resume_from)
+        with assembled(size, _work, arguments) as team:
+            run.team = team
+            yield
+    finally:
+        set_threads(run.runtime.threads)
+
+
+def _work(
+    place: tuple[int, int, Path],
+    config: FitConfig,
+    molecules: list[Molecule],
+    out: Path,
+    resume_from: Path | None,
+) -> None:
+    """What a process but the first does: the same, without files and words."""
+    runtime = setup(config.runtime)
+    logging.getLogger("deeph_zero").setLevel(logging.ERROR)
+    team = Team(*place)
+    run = Run(config, runtime, SilentReporter(), out, "", [], molecules, team=team)
+    try:
+        _fit(run, resume_from)
+    finally:
+        team.close()
+
+
 def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     network = prepare(run, trained=resume_from is not None)
     plan = make_plan(run.config, len(run.problems))
     run.save_toml(resolved(run.config, plan))
-    module = FitModule(network, run.problems, plan)
+    if run.team is None:
+        module = FitModule(network, run.problems, plan)
+    else:
+        module = TeamModule(network, run.problems, plan, run.team)
     if resume_from is None and not module.start(
         calibrate=run.config.init is None, deadline=run.runtime.deadline
     ):
@@ -121,6 +171,8 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
 
 
 def _model_writer(run: Run, module: FitModule) -> Callable[[], None]:
+    if not run.leads:
+        return lambda: None
     info = module.problems[0].ks.info
     meta = model_meta(run.config.method, info, module.network.spec)
 
@@ -155,6 +207,7 @@ def _train(
         max_steps=plan.max_steps,
         accelerator="gpu" if gpu else "cpu",
         devices=[run.runtime.device.index or 0] if gpu else 1,
+        strategy="auto" if run.team is None else TeamStrategy(run.team),
     )
     batches = ResumableBatches(
         list(range(len(module.problems))) * plan.repeats, plan.batch_size, seed=run.runtime.seed

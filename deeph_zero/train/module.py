@@ -58,6 +58,15 @@ class FitModule(pl.LightningModule):
         self.converged = False
         self.earlier_builds = 0
         self.build_seconds = 0.0
+        self.remote_builds = 0
+
+    def here(self) -> list[int]:
+        """Positions of the geometries that this process has: all of them."""
+        return list(range(len(self._problems)))
+
+    def share(self, batch: list[int]) -> list[int]:
+        """The part of a batch that this process computes: all of it."""
+        return batch
 
     def start(self, *, calibrate: bool, deadline: Deadline | None = None) -> bool:
         """First builds of every teacher; from them the network's input and output scales.
@@ -70,8 +79,8 @@ class FitModule(pl.LightningModule):
             Whether it was done; false when the time was up.
         """
         begin, before = time.monotonic(), self.fock_builds
-        for problem in self._problems:
-            self.mix.check(problem)
+        for k in self.here():
+            self.mix.check(self._problems[k])
         taught = any(term.name != "supervised" for term in self.plan.terms)
         for k in self.lessons.members(0.0) if taught else []:
             for _ in range(START_BUILDS):
@@ -150,7 +159,7 @@ class FitModule(pl.LightningModule):
             The loss.
         """
         del batch_idx
-        batch = self.lessons.batch(batch, self.progress)
+        batch = self.share(self.lessons.batch(batch, self.progress))
         self._teach(batch)
         batch = [k for k in batch if k not in self.lessons.dropped]
         if not batch:

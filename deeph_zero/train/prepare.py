@@ -14,6 +14,7 @@ from deeph_zero.train.labels import LabelStore, label_for, wanted_method
 from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, make_problem
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
+from deeph_zero.train.team_module import AbsentProblem
 
 
 class TimeIsUpError(Exception):
@@ -56,6 +57,9 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
         for k, molecule in enumerate(everything):
             if run.runtime.deadline.expired():
                 raise TimeIsUpError(f"{k} of {len(everything)} geometries were prepared")
+            if run.team is not None and not run.team.owns(k):
+                run.problems.append(AbsentProblem(molecule))
+                continue
             try:
                 problem = make_problem(
                     molecule,
@@ -82,8 +86,9 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
 
 def _leave_out(run: Run, molecule: Molecule, error: Exception, *, asked_for: bool) -> None:
     """Record a geometry that fails, or stop at it; a displaced copy is not the user's frame."""
-    if asked_for:
-        if not run.config.skip_bad:
+    if asked_for or run.team is not None:
+        # several processes have to agree on the list
+        if not run.config.skip_bad or run.team is not None:
             raise error
         run.failed.append(failure(molecule, error))
     run.reporter.warning(f"{place(molecule)}left out: {failure(molecule, error)['error']}")
@@ -103,7 +108,8 @@ def _initial(config: FitConfig) -> FockNetwork:
 def _report_degenerate(run: Run) -> None:
     if run.config.method.break_symmetry:
         return
-    found = [p for p in run.problems if p.ks.orbitals(p.fock0).degenerate]
+    here = [p for p in run.problems if not isinstance(p, AbsentProblem)]
+    found = [p for p in here if p.ks.orbitals(p.fock0).degenerate]
     if found:
         first = place(found[0].molecule)
         run.reporter.warning(

@@ -17,6 +17,7 @@ from deeph_zero.runtime import Runtime
 from deeph_zero.train.checkpoint import KEEP
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem
+from deeph_zero.train.team import Team
 
 CONFIG_FILE = "config.json"
 """Resolved settings of a run; ``--resume`` compares them."""
@@ -45,6 +46,7 @@ class Run:
         entries: Certified structures so far, by position in ``molecules``.
         builds_before: Builds of earlier attempts, as far as they were recorded.
         earlier_entries: ``structures`` of an earlier attempt whose model is still the one there is.
+        team: The processes that share the work; None for one process.
     """
 
     config: FitConfig
@@ -60,6 +62,12 @@ class Run:
     entries: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     builds_before: int = 0
     earlier_entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    team: Team | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process reads, writes and reports."""
+        return self.team is None or self.team.leads
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -86,6 +94,8 @@ class Run:
             config: Every setting, as far as it is resolved.
         """
         found = {"device": str(self.runtime.device), "threads": self.runtime.threads}
+        if not self.leads:
+            return
         runtime = config.runtime.model_copy(update=found)
         resolved = config.model_copy(update={"runtime": runtime})
         write_text(self.out / CONFIG_TOML, to_toml(sections_of(resolved)))

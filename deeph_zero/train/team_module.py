@@ -1,0 +1,188 @@
+"""Training with several processes: each has its own geometries, all have the same weights.
+
+A batch is the same list of geometries as with one process. Every process computes the losses of
+those that are its own; gradients are sums of d(loss)/n over all n geometries of the batch, so each
+counts once wherever it is and however unequal the shares are.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeph_zero.errors import InputError
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.inputs import NetworkInputs
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.runtime import Deadline
+from deeph_zero.train.module import FitModule
+from deeph_zero.train.plan import Plan
+from deeph_zero.train.problem import Problem
+from deeph_zero.train.team import Team
+
+_REDUCE = {"fock_builds": sum, "skipped_steps": max, "teacher": max, "gap": min}
+"""How a logged number of the whole follows from those of the processes; others are means."""
+
+
+class _Nobody:
+    """Layer and teacher of a geometry that is at another process."""
+
+    fock_builds = 0
+    started = False
+    converged = True
+    residual = -float("inf")
+
+    def advance(self) -> float:
+        return self.residual
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        pass
+
+
+class AbsentProblem(Problem):
+    """The place of a geometry that another process has: no integrals, no builds."""
+
+    def __init__(self, molecule: Molecule) -> None:
+        """Keep the place.
+
+        Args:
+            molecule: The structure.
+        """
+        nobody: Any = _Nobody()
+        self.molecule, self.ks, self.teacher, self.label = molecule, nobody, nobody, None
+
+
+class TeamModule(FitModule):
+    """A :class:`FitModule` whose geometries are spread over processes."""
+
+    def __init__(
+        self, network: FockNetwork, problems: list[Problem], plan: Plan, team: Team
+    ) -> None:
+        """Bind.
+
+        Args:
+            network: The model, the same at every process.
+            problems: All geometries, :class:`AbsentProblem` where another process has it.
+            plan: Loss and schedule.
+            team: The processes.
+
+        Raises:
+            InputError: If there are too few geometries.
+        """
+        if plan.check:
+            raise InputError(
+                f"training.devices: expected more than 8 geometries for {team.size} processes, got "
+                f"{len(problems)}; leave devices out"
+            )
+        super().__init__(network, problems, plan)
+        self._team = team
+        self._logged: dict[str, tuple[float, int]] = {}
+
+    def here(self) -> list[int]:
+        """Positions of this process's geometries."""
+        return [k for k in range(len(self._problems)) if self._team.owns(k)]
+
+    def share(self, batch: list[int]) -> list[int]:
+        """This process's part of a batch."""
+        return [k for k in batch if self._team.owns(k)]
+
+    def start(self, *, calibrate: bool, deadline: Deadline | None = None) -> bool:
+        """See :meth:`FitModule.start`; the scales come from the geometries of all."""
+        done = super().start(calibrate=False, deadline=deadline)
+        if self._team.any(not done):
+            return False
+        if calibrate:
+            self.network.calibrate(*self._examples())
+        return True
+
+    def _examples(self) -> tuple[list[NetworkInputs], list[Tensor]]:
+        """Those of all processes, in input order."""
+        inputs, corrections = super()._examples()
+        keys = [k for k in self.lessons.members(self.progress) if self._has_example(k)]
+        own = list(zip(keys, inputs, corrections, strict=True))
+        found = sorted((e for part in self._team.gather(own) for e in part), key=lambda e: e[0])
+        return [e[1] for e in found], [e[2] for e in found]
+
+    def _has_example(self, k: int) -> bool:
+        problem = self._problems[k]
+        use_labels = any(term.name == "supervised" for term in self.plan.terms)
+        return problem.teacher.started or (use_labels and problem.label is not None)
+
+    def on_train_epoch_start(self) -> None:
+        """A new round; geometries that one process had to leave out are left out by all."""
+        super().on_train_epoch_start()
+        for dropped in self._team.gather(self.lessons.dropped):
+            self.lessons.dropped.update(dropped)
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Keep a number of this process until all have theirs."""
+        del args
+        self._logged[name] = (float(value), int(kwargs.get("batch_size") or 1))
+
+    def training_step(self, batch: list[int], batch_idx: int) -> Tensor | None:
+        """This process's part of the mean loss over a batch; None where one was not finite.
+
+        Args:
+            batch: Positions of the geometries, those of other processes included.
+            batch_idx: Not used.
+
+        Returns:
+            Sum of its losses divided by the number of geometries of the whole batch.
+        """
+        self._logged = {"fock_builds": (float(self.fock_builds), 1)}
+        if "fixed-point" in self.mix.active(self.progress):
+            own = [k for k in self.lessons.members(self.progress) if self._team.owns(k)]
+            residuals = [self._problems[k].teacher.residual for k in own]
+            self._logged["teacher"] = (max(residuals, default=-float("inf")), 1)
+        skipped = self.skipped_steps
+        loss = super().training_step(batch, batch_idx)
+        bad = self.skipped_steps > skipped
+        reports = self._team.gather((bad, self._logged, self.fock_builds))
+        self.remote_builds = sum(report[2] for report in reports) - self.fock_builds
+        if any(report[0] for report in reports):
+            if not bad:
+                self._skip()  # all count alike
+            return None
+        counts = [report[1]["loss"][1] if "loss" in report[1] else 0 for report in reports]
+        total = sum(counts)
+        if total == 0:
+            return None
+        self._log_all([report[1] for report in reports])
+        if loss is None:  # no geometry of this batch is here
+            return 0.0 * torch.stack([p.sum() for p in self.network.parameters()]).sum()
+        return loss * (counts[self._team.rank] / total)
+
+    def _log_all(self, parts: list[dict[str, tuple[float, int]]]) -> None:
+        for name in dict.fromkeys(name for part in parts for name in part):
+            values = [part[name] for part in parts if name in part]
+            count = sum(n for _, n in values)
+            if name in _REDUCE:
+                result = _REDUCE[name](value for value, _ in values)
+            else:
+                result = sum(value * n for value, n in values) / count
+            # a tensor keeps its precision, a float would be rounded to single
+            exact = torch.tensor(float(result), dtype=torch.float64)
+            super().log(name, exact, batch_size=count)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Add up the gradients of all processes, then as :class:`FitModule`."""
+        self._team.sum_gradients(self.network.parameters())
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the teachers' memory of every process."""
+        super().on_save_checkpoint(checkpoint)
+        parts = self._team.gather(checkpoint["fit"])
+        checkpoint["fit"] = {"team": parts, "converged_to": None}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Undo :meth:`on_save_checkpoint`, each process its own part."""
+        super().on_load_checkpoint({"fit": checkpoint["fit"]["team"][self._team.rank]})

@@ -1,0 +1,149 @@
+"""Two processes against one with the same global batch: same losses, weights and results."""
+
+import csv
+import json
+import tomllib
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.config import FitConfig
+from deeph_zero.errors import InputError
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.train.plan import make_plan
+from deeph_zero.train.team import Team
+from deeph_zero.train.team_module import TeamModule
+
+SETTINGS = """
+[data]
+train = ["set.xyz"]
+[method]
+basis = "sto-3g"
+grid_level = 0
+[model]
+size = "tiny"
+dtype = "float64"
+[runtime]
+device = "cpu"
+threads = 1
+[training]
+learning_rate = 1e-3
+epochs = 3
+# eleven structures: shares of 6 and 5, batches of 4, 4 and 3
+batch_size = 4
+devices = {}
+"""
+TOL = 1e-12
+"""Relative: the two differ only in the order in which float64 numbers are added."""
+
+
+def frames():
+    rng = np.random.default_rng(5)
+    water = np.array([[0, 0, 0.1], [0, 0.76, 0.58], [0.05, -0.74, 0.61]])
+    text = ""
+    for _ in range(11):
+        xyz = water + 0.06 * rng.standard_normal(water.shape)
+        rows = "\n".join(
+            f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip("OHH", xyz, strict=True)
+        )
+        text += f"3\n\n{rows}\n"
+    return text
+
+
+@pytest.fixture(scope="module")
+def both(commands, tmp_path_factory):
+    """The run folders of one and of two processes."""
+    place = tmp_path_factory.mktemp("team")
+    (place / "set.xyz").write_text(frames())
+    for devices in (1, 2):
+        path = place / f"{devices}.toml"
+        path.write_text(SETTINGS.format(devices))
+        done = commands.run("train", path, "-o", place / f"run{devices}", "-q")
+        assert done.code in (0, 1), done.err
+    return place / "run1", place / "run2"
+
+
+def column(run, name):
+    with (run / "metrics.csv").open() as stream:
+        return np.array([float(row[name]) for row in csv.DictReader(stream)])
+
+
+@pytest.mark.slow
+def test_the_loss_curve_is_that_of_one_process(both):
+    for name in ("step", "epoch", "fock_builds", "skipped_steps"):
+        np.testing.assert_array_equal(column(both[0], name), column(both[1], name))
+    assert len(column(both[0], "loss")) == 3
+    # one process logs in single precision
+    for name in ("loss", "residual", "gradient"):
+        np.testing.assert_allclose(column(both[0], name), column(both[1], name), rtol=2e-7)
+
+
+@pytest.mark.slow
+def test_the_weights_are_those_of_one_process(both):
+    one, two = (load_file(run / "model.safetensors") for run in both)
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        # the readout is solved in closed form: its condition amplifies rounding in the weights, not
+        # in the Fock matrices, which are compared below
+        if weight.numel() and not name.startswith(("node_out.", "pair_out.")):
+            scale = max(float(weight.abs().max()), 1.0)
+            assert float((weight - two[name]).abs().max()) <= TOL * scale, name
+
+
+@pytest.mark.slow
+def test_the_results_are_complete_and_in_input_order(both):
+    one, two = (json.loads((run / "summary.json").read_text()) for run in both)
+    assert one["fock_builds"] == two["fock_builds"]
+    assert [e["frame"] for e in two["structures"]] == list(range(11))
+    for a, b in zip(one["structures"], two["structures"], strict=True):
+        assert a["energy"] == pytest.approx(b["energy"], abs=1e-9)
+        assert a["dipole"] == pytest.approx(b["dipole"], abs=1e-7)
+    with h5py.File(both[0] / "predictions.h5") as a, h5py.File(both[1] / "predictions.h5") as b:
+        assert list(a) == list(b)
+        for name in a:
+            np.testing.assert_array_equal(a[name]["positions"], b[name]["positions"])
+            np.testing.assert_allclose(a[name]["fock"], b[name]["fock"], atol=1e-9)
+    assert tomllib.loads((both[1] / "config.toml").read_text())["training"]["devices"] == 2
+
+
+@pytest.mark.slow
+def test_a_finished_run_of_two_goes_on(both, commands):
+    text = SETTINGS.format(2).replace("epochs = 3", "epochs = 4")
+    path = both[1].parent / "longer.toml"
+    path.write_text(text)
+    done = commands.run("train", path, "-o", both[1], "-q", "--resume")
+    assert done.code in (0, 1), done.err
+    assert column(both[1], "epoch").tolist() == [0, 1, 2, 3]
+
+
+class Alone(Team):
+    """A process that is told what the others said, without any of them."""
+
+    def __init__(self, rank, size, others):
+        self.rank, self.size, self._others = rank, size, others
+
+    def gather(self, item):
+        return [*self._others, item]
+
+
+def test_gradients_without_any_process_stay_none(tmp_path):
+    team = Team(0, 1, tmp_path)
+    weight = torch.nn.Parameter(torch.ones(2))
+    team.sum_gradients([weight])
+    assert weight.grad is None
+    weight.grad = torch.ones(2)
+    team.sum_gradients([weight])
+    assert weight.grad.tolist() == [1.0, 1.0]
+    team.close()
+
+
+def test_few_geometries_are_refused():
+    plan = make_plan(FitConfig(), 3)
+    network = FockNetwork(default_spec(BasisLayout.from_shells({1: (0, 0, 1)}), "tiny"))
+    with pytest.raises(InputError, match="expected more than 8 geometries for 2 processes, got 0"):
+        TeamModule(network, [], plan, Alone(0, 2, []))
