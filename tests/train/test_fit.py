@@ -36,9 +36,11 @@ EXTRA_KEYS = {"failed", "loss", "skipped_steps", "limits"}
 ENTRY_KEYS = {
     "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
     "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
+    "mulliken_charges", "lowdin_charges",
 }  # fmt: skip
 DATASETS = {
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
+    "mulliken_charges", "lowdin_charges", "bond_orders",
 }  # fmt: skip
 
 
