@@ -160,7 +160,7 @@ def test_the_run_folder_holds_what_is_promised(fit, tmp_path):
     names = {p.name for p in run.iterdir()}
     assert names == {
         "model.safetensors", "model.json", "summary.json", "metrics.csv", "predictions.h5",
-        "checkpoints", "config.json",
+        "checkpoints", "config.json", "config.toml",
     }  # fmt: skip
     rows = metrics(run)
     assert int(rows[-1]["step"]) == 3
