@@ -69,7 +69,8 @@ def model_meta(method: MethodConfig, info: KSInfo, spec: NetworkSpec) -> dict[st
     Returns:
         JSON values, for :func:`deeph_zero.train.checkpoint.save_model`.
     """
-    resolved = ("xc", "kind", "xc_components", "hyb", "alpha", "omega", "auxbasis", "cart")
+    resolved = ("xc", "kind", "xc_components", "hyb", "alpha", "omega", "nlc", "dispersion")
+    resolved += ("auxbasis", "cart")
     return {
         "method": method.model_dump(mode="json"),
         "basis": method.basis,

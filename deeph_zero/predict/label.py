@@ -12,12 +12,24 @@ from deeph_zero.config import LabelConfig
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.mole import build_mole, place
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.scf import SCFResult
 from deeph_zero.ks.start import starting_density
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import Result, check_finite, run_batch
-from deeph_zero.predict.record import label_arrays, structure_record
+from deeph_zero.predict.record import dispersion_entry, label_arrays, structure_record
 from deeph_zero.reporting import Reporter
 from deeph_zero.train.problem import kohn_sham
+
+
+def _solved(ks: KohnSham, dm0: Tensor, config: LabelConfig) -> SCFResult:
+    return ks.scf(
+        dm0,
+        conv_tol=config.conv_tol,
+        conv_tol_grad=config.conv_tol_grad,
+        max_cycle=config.max_cycle,
+        level_shift=config.level_shift,
+        leave_saddles=config.stability,
+    )
 
 
 def _prepared(
@@ -71,14 +83,7 @@ def run_label(
 
     def compute(molecule: Molecule) -> Result:
         ks, dm0 = _prepared(molecule, config, settings.device)
-        result = ks.scf(
-            dm0,
-            conv_tol=config.conv_tol,
-            conv_tol_grad=config.conv_tol_grad,
-            max_cycle=config.max_cycle,
-            level_shift=config.level_shift,
-            leave_saddles=config.stability,
-        )
+        result = _solved(ks, dm0, config)
         check_finite(result.energy, "SCF energy")
         if not result.converged:
             reporter.warning(
@@ -97,6 +102,7 @@ def run_label(
         )
         if result.degenerate:
             record["degenerate"] = True
+        record |= dispersion_entry(ks.info)
         arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
         if config.smearing > 0:
             record["free_energy"] = attributes["free_energy"] = result.free_energy

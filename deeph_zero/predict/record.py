@@ -11,6 +11,7 @@ from torch import Tensor
 from deeph_zero import __version__
 from deeph_zero.config import MethodConfig
 from deeph_zero.integrals.mole import place
+from deeph_zero.integrals.system import KSInfo
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf import SCFResult
@@ -103,7 +104,12 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         record["forces"] = prediction.forces.tolist()
     if prediction.degenerate:
         record["degenerate"] = True
-    return record
+    return record | dispersion_entry(prediction.info)
+
+
+def dispersion_entry(info: KSInfo) -> dict[str, Any]:
+    """``dispersion_energy`` (Eh, part of every energy beside it); nothing where there is none."""
+    return {} if info.dispersion is None else {"dispersion_energy": info.e_disp}
 
 
 def _charges(found: Populations) -> dict[str, list[float]]:

@@ -10,11 +10,12 @@ from pyscf.dft import libxc
 
 import deeph_zero as dz
 from deeph_zero.errors import InputError
-from deeph_zero.integrals import corrections
+from deeph_zero.integrals import corrections, system
 from deeph_zero.integrals.corrections import corrections_in, corrections_of
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.ks.build import fock_build
+from deeph_zero.predict.record import dispersion_entry
 
 GEOMETRY = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 has_dispersion = pytest.mark.skipif(
@@ -157,6 +158,20 @@ def test_dispersion_switched_off_needs_no_extra(monkeypatch: pytest.MonkeyPatch)
     mf.disp = False
     assert corrections_in(mf).dispersion is None
     assert assert_same_as_pyscf(mf).data.e_disp == 0.0
+
+
+def test_dispersion_adds_to_every_energy_and_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without the extra: the number is made up, what is done with it is not."""
+    monkeypatch.setattr(corrections, "check_dispersion", lambda *_: None)
+    monkeypatch.setattr(system, "dispersion_energy", lambda *_: -0.25)
+    mol = molecule(basis="sto-3g")
+    without, plain = ks_data(mol, xc="pbe", grid_level=0)
+    data, info = ks_data(mol, xc="pbe-d4", grid_level=0)
+    one, other = (fock_build(d, without.dm_guess) for d in (data, without))
+    assert float(one.energy - other.energy) == pytest.approx(-0.25, abs=1e-13)
+    assert torch.equal(one.fock, other.fock)
+    assert dispersion_entry(info) == {"dispersion_energy": -0.25}
+    assert dispersion_entry(plain) == {}
 
 
 def test_a_string_with_two_readings_is_logged(caplog: pytest.LogCaptureFixture) -> None:
