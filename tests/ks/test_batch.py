@@ -75,6 +75,15 @@ def test_density_build_and_response_equal_one_by_one(xc, strategy):
     assert_close(along, [one.response(dm, f) for one, dm, f in parts])
 
 
+def test_nonlocal_correlation_is_part_of_a_padded_batch():
+    one = layer("helium", "wb97x_v")
+    (found,) = KSBatch([one], strategy="padded").build([one.data.dm_guess])
+    wanted = one.build(one.data.dm_guess)
+    assert abs(float(wanted.e_nlc)) > 1e-4
+    assert float(found.energy) == pytest.approx(float(wanted.energy), abs=1e-10)
+    torch.testing.assert_close(found.fock, wanted.fock, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("xc", ["pbe", "pbe0"])
 def test_gradients_and_second_derivatives_equal_one_by_one(xc, strategy):
