@@ -17,8 +17,8 @@ import numpy as np
 
 from deeph_zero.errors import ComputationError, InputError
 
-Kind = Literal["run", "file", "json"]
-"""What an output is: a run folder, one HDF5 file with its JSON beside it, or a JSON file."""
+Kind = Literal["run", "file", "json", "html"]
+"""What an output is: a run folder, an HDF5 file with its JSON beside it, a JSON or HTML file."""
 
 RUN_MARKS = ("model.json", "model.safetensors", "summary.json", "checkpoints")
 """A folder with one of these is a run of ours."""
@@ -29,6 +29,7 @@ RUN_FILES = (
     "metrics.csv",
     "predictions.h5",
     "report.html",
+    "report_plots",
 )
 """What ``--overwrite`` may remove from a run; anything else in the folder stays."""
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -68,7 +69,7 @@ def check_output(
         if kind == "run":
             _check_run(path, resume, overwrite)
         else:
-            _check_file(path, overwrite, HDF5_SUFFIXES if kind == "file" else (".json",))
+            _check_file(path, overwrite, kind)
         _check_writable(path)
     except OSError as error:
         raise InputError(_cannot("use", path, error) + "; choose another -o") from None
@@ -147,10 +148,11 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(f"{path} exists and is not empty; use --resume or --overwrite")
 
 
-def _check_file(path: Path, overwrite: bool, suffixes: tuple[str, ...]) -> None:
+def _check_file(path: Path, overwrite: bool, kind: Kind) -> None:
+    suffixes = HDF5_SUFFIXES if kind == "file" else (f".{kind}",)
     if path.suffix.lower() not in suffixes:
         raise InputError(f"-o {path}: expected a name ending in {suffixes[0]}; choose another -o")
-    for part in dict.fromkeys((path, json_beside(path))):
+    for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.is_dir():
             raise InputError(f"{part}: expected a file, this is a folder; choose another -o")
         if part.exists() and part.stat().st_size and not overwrite:

@@ -66,6 +66,24 @@ def test_wheel_holds_basis_data_and_nothing_importable_called_basis(
     assert {name for name in top if not name.endswith(".dist-info")} == {"deeph_zero"}
 
 
+def test_wheel_holds_the_templates_and_the_viewer_of_reports(wheel: zipfile.Path, source: Path):
+    report = source / "deeph_zero/report"
+    parts = [p for name in ("templates", "vendor") for p in (report / name).iterdir()]
+    assert len(parts) >= 5
+    assert {str(p.relative_to(source)) for p in parts} <= wheel_names(wheel)
+
+
+def test_vendored_viewer_is_the_published_one():
+    """3Dmol.js 2.5.5 as published; a changed file is a new version, with its licences."""
+    data = (ROOT / "deeph_zero/report/vendor/3Dmol-min.js").read_bytes()
+    known = "f7cc78921ae72e7623e89cdd111434f58c2efddd2ffda1cd212644b406fb8016"
+    assert hashlib.sha256(data).hexdigest() == known
+    assert b"</script" not in data
+    licences = (ROOT / "deeph_zero/report/vendor/LICENSE-3Dmol.txt").read_text()
+    for name in ("University of Pittsburgh", "GLmol", "Three.js", "jQuery", "pako", "UPNG.js"):
+        assert name in licences
+
+
 def test_wheel_holds_licences_and_the_command(wheel: zipfile.Path):
     (info,) = {n.split("/")[0] for n in wheel_names(wheel) if ".dist-info/" in n}
     assert {f"{info}/licenses/{n}" for n in ("LICENSE", "THIRD_PARTY_LICENSES")} <= wheel_names(

@@ -100,6 +100,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     """
     from deeph_zero import runtime
     from deeph_zero.cli import checks, show
+    from deeph_zero.cli.report import report_run
     from deeph_zero.files import check_output, claim_output
     from deeph_zero.reporting import ConsoleReporter, configure_logging
 
@@ -132,6 +133,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
             reporter=reporter,
             command=command,
         )
+        report_run(out, reporter)
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
     if not options["as_json"] and (out / "model.json").exists():
         reporter.message(f"next: deeph-zero predict {shlex.quote(str(out))} STRUCTURES")

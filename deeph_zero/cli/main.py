@@ -25,6 +25,7 @@ COMMANDS = {
     "label": "deeph_zero.cli.label",
     "train": "deeph_zero.cli.train",
     "evaluate": "deeph_zero.cli.evaluate",
+    "report": "deeph_zero.cli.report",
     "doctor": "deeph_zero.cli.doctor",
 }
 EXIT_INTERRUPTED = 130

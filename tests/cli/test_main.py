@@ -19,7 +19,7 @@ from deeph_zero.cli import main
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import ComputationError, InputError
 
-COMMANDS = ["fit", "predict", "label", "doctor"]
+COMMANDS = ["fit", "predict", "label", "report", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,313 @@
+"""What a report is made of: the files of a run, a prediction or labels, read and checked."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from ase.data import chemical_symbols
+from jaxtyping import Float, Int
+
+from deeph_zero.errors import InputError
+from deeph_zero.files import HDF5_SUFFIXES, json_beside
+from deeph_zero.report.values import formula, number, structure_name
+
+Kind = Literal["run", "predict", "label"]
+SUMMARY_FILE = "summary.json"
+PREDICTIONS_FILE = "predictions.h5"
+METRICS_FILE = "metrics.csv"
+MODEL_FILE = "model.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Matrices:
+    """One HDF5 group. Atomic units, PySCF's AO order; a leading axis of 2 is spin.
+
+    Attributes:
+        molecule: ``numbers`` [natm], ``coords`` [natm, 3] bohr, ``charge``, ``spin``, ``basis``.
+        overlap: S, [nao, nao].
+        fock: The network's H (of labels, the converged Fock matrix), Eh.
+        fock_rebuilt: F[P], Eh; None if no build was made.
+        dm: Density matrix.
+        mo_energy: Levels, Eh, [nmo] or [2, nmo].
+        mo_occ: Their occupations.
+    """
+
+    numbers: Int[np.ndarray, " natm"]
+    coords: Float[np.ndarray, "natm 3"]
+    charge: int
+    spin: int
+    basis: str
+    overlap: Float[np.ndarray, "nao nao"]
+    fock: Float[np.ndarray, "*spin nao nao"]
+    fock_rebuilt: Float[np.ndarray, "*spin nao nao"] | None
+    dm: Float[np.ndarray, "*spin nao nao"]
+    mo_energy: Float[np.ndarray, "*spin nmo"]
+    mo_occ: Float[np.ndarray, "*spin nmo"]
+
+    @property
+    def unrestricted(self) -> bool:
+        """Alpha and beta have matrices of their own."""
+        return self.dm.ndim == 3
+
+    @property
+    def hamiltonian(self) -> np.ndarray:
+        """The matrix whose eigenvalues ``mo_energy`` are."""
+        return self.fock if self.fock_rebuilt is None else self.fock_rebuilt
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbols."""
+        return [chemical_symbols[z] for z in self.numbers]
+
+    def occupied(self) -> list[int]:
+        """Occupied orbitals per spin channel (one entry for a closed shell)."""
+        full = 1.0 if self.unrestricted else 2.0
+        return [round(float(o.sum()) / full) for o in np.atleast_2d(self.mo_occ)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Structure:
+    """One entry of the summary and where its matrices are.
+
+    Attributes:
+        entry: As in ``summary.json``.
+        group: HDF5 group; None if it has none.
+        formula: With subscripts; "" if the group is missing.
+        natm: Atoms; 0 if the group is missing.
+        unrestricted: The density has two spins.
+    """
+
+    entry: dict[str, Any]
+    group: str | None = None
+    formula: str = ""
+    natm: int = 0
+    unrestricted: bool = False
+
+    @property
+    def name(self) -> str:
+        """File name and frame."""
+        return structure_name(self.entry)
+
+    @property
+    def error_estimate(self) -> float | None:
+        """Estimated energy error, Eh."""
+        return number(self.entry.get("energy_error_estimate"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Everything a report says comes from here.
+
+    Attributes:
+        path: What was given: a run folder or an HDF5 file.
+        kind: What wrote it.
+        summary: The summary.
+        summary_path: Where it stood.
+        structures: In the summary's order.
+        metrics: Columns of ``metrics.csv``, NaN where a row has none; empty if there is no file.
+        model: ``model.json``; empty if there is none.
+        hdf5: The matrices; None if the file is missing.
+    """
+
+    path: Path
+    kind: Kind
+    summary: dict[str, Any]
+    summary_path: Path
+    structures: list[Structure]
+    metrics: dict[str, np.ndarray]
+    model: dict[str, Any]
+    hdf5: Path | None
+
+    def matrices(self, structure: Structure) -> Matrices | None:
+        """Matrices of one structure.
+
+        Args:
+            structure: One of ``structures``.
+
+        Returns:
+            None if the file has none of it.
+
+        Raises:
+            InputError: If they are there and cannot be used.
+        """
+        if self.hdf5 is None or structure.group is None:
+            return None
+        try:
+            with h5py.File(self.hdf5) as handle:
+                return _matrices(handle[structure.group])
+        except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+            text = " ".join(str(error).split())[:120]
+            raise InputError(
+                f"{self.hdf5}: expected matrices of one structure in group {structure.group}, got "
+                f"{text}; write the file again"
+            ) from None
+
+
+def read_source(path: Path) -> Source:
+    """Read a run folder, or an HDF5 file with its JSON beside it.
+
+    Args:
+        path: What the user gave.
+
+    Returns:
+        Its contents.
+
+    Raises:
+        InputError: If it is neither, or a file in it cannot be read.
+    """
+    if path.suffix.lower() in HDF5_SUFFIXES and path.is_file():
+        summary_path, hdf5, folder = json_beside(path), path, None
+    elif path.is_dir():
+        summary_path, hdf5, folder = path / SUMMARY_FILE, path / PREDICTIONS_FILE, path
+    else:
+        there = "is another kind of file" if path.exists() else "does not exist"
+        raise InputError(
+            f"expected a run folder, or an .h5 file of predict or label, got {path}, which {there}"
+            "; give the folder that deeph-zero fit wrote"
+        )
+    if not summary_path.is_file():
+        raise InputError(
+            f"expected {summary_path}, which does not exist; a run that was killed before its end "
+            "gets one with deeph-zero fit ... --resume"
+        )
+    summary = _read_json(summary_path)
+    entries = summary.get("structures")
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise InputError(
+            f"{summary_path}: expected a summary with a list of structures; give a folder that "
+            "deeph-zero fit wrote"
+        )
+    groups, kind = _groups(hdf5) if hdf5.is_file() else ({}, "predict")
+    model = folder / MODEL_FILE if folder else None
+    return Source(
+        path=path,
+        kind="run" if folder else kind,
+        summary=summary,
+        summary_path=summary_path,
+        structures=_match(entries, groups),
+        metrics=_read_metrics(folder / METRICS_FILE) if folder else {},
+        model=_read_json(model) if model and model.is_file() else {},
+        hdf5=hdf5 if hdf5.is_file() else None,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: expected JSON, got {text}; write the file again") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+def _read_metrics(path: Path) -> dict[str, np.ndarray]:
+    """Columns as numbers; half a line at the end of a killed run is left out."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError):
+        return {}
+    rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+    names = [n for n in (rows[0] if rows else {}) if n]
+    return {name: np.array([_float(row.get(name)) for row in rows]) for name in names}
+
+
+def _float(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+_Key = tuple[str, int]
+
+
+def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
+    """Group names and formulas by file and frame, and which command wrote the file."""
+    found: dict[_Key, deque[dict[str, Any]]] = defaultdict(deque)
+    rebuilt = False
+    try:
+        with h5py.File(path) as handle:
+            for name in sorted(handle):
+                group = handle[name]
+                attributes = group.attrs
+                symbols = [chemical_symbols[z] for z in group["numbers"][()]]
+                key = str(attributes.get("file", "")), int(attributes.get("frame", 0))
+                found[key].append(
+                    {
+                        "group": name,
+                        "formula": formula(symbols, int(attributes.get("charge", 0))),
+                        "natm": len(symbols),
+                        "unrestricted": group["density"].ndim == 3,
+                    }
+                )
+                # a label has one Fock matrix; a prediction always says whether it was refined
+                rebuilt = rebuilt or "refined" in attributes
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path}: expected an HDF5 file of deeph-zero, got {text}; write the file again"
+        ) from None
+    return found, "predict" if rebuilt else "label"
+
+
+def _match(
+    entries: list[dict[str, Any]], groups: dict[_Key, deque[dict[str, Any]]]
+) -> list[Structure]:
+    """Pair entries and groups; entries without a certificate have no group."""
+    structures = []
+    for entry in entries:
+        frame = number(entry.get("frame"))
+        waiting = groups.get((str(entry.get("file", "")), int(frame or 0)))
+        # a structure that is given twice has two groups, in the order of the entries
+        facts = waiting.popleft() if waiting else {}
+        structures.append(Structure(entry=entry, **facts))
+    return structures
+
+
+def _matrices(group: Any) -> Matrices:
+    def read(name: str) -> np.ndarray:
+        return np.asarray(group[name][()], dtype=float)
+
+    return Matrices(
+        numbers=np.asarray(group["numbers"][()], dtype=np.int64),
+        coords=read("positions"),
+        charge=int(group.attrs.get("charge", 0)),
+        spin=int(group.attrs.get("spin", 0)),
+        basis=str(group.attrs.get("basis", "")),
+        overlap=read("overlap"),
+        fock=read("fock"),
+        fock_rebuilt=read("fock_rebuilt") if "fock_rebuilt" in group else None,
+        dm=read("density"),
+        mo_energy=read("mo_energy"),
+        mo_occ=read("mo_occ"),
+    )
+
+
+def choose(structures: list[Structure], count: int) -> list[Structure]:
+    """The structures to look at closely: worst and best by estimated error, then in input order.
+
+    Args:
+        structures: All.
+        count: How many at most.
+
+    Returns:
+        Those with matrices, worst first.
+    """
+    shown = [s for s in structures if s.group is not None]
+    known = sorted(
+        (s for s in shown if s.error_estimate is not None),
+        key=lambda s: s.error_estimate or 0.0,
+        reverse=True,
+    )
+    order = [*known[:1], *known[1:][-1:], *shown]
+    unique = {id(s): s for s in order}
+    return list(unique.values())[:count]

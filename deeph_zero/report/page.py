@@ -1,0 +1,216 @@
+"""Puts a report together: one HTML file that needs nothing else, and the plots as files."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from deeph_zero import __version__
+from deeph_zero.errors import InputError
+from deeph_zero.files import write_text
+from deeph_zero.report import (
+    DEFAULT_MOLECULES,
+    curves,
+    figures,
+    heat,
+    levels,
+    table,
+    volumes,
+    words,
+)
+from deeph_zero.report.data import Matrices, Source, Structure, choose, read_source
+
+MAX_MAPS = 2
+"""Structures whose matrices are drawn: the worst and the best."""
+REPORT_FILE = "report.html"
+
+
+@dataclasses.dataclass
+class _Close:
+    """One structure looked at closely.
+
+    Attributes:
+        structure: Which.
+        matrices: Its matrices.
+        mol: PySCF's Mole; None if the basis set cannot be had.
+        note: Why there is no Mole.
+    """
+
+    structure: Structure
+    matrices: Matrices
+    mol: Any
+    note: str
+
+    @property
+    def label(self) -> str:
+        """Name and formula."""
+        return f"{self.structure.name} ({self.structure.formula})"
+
+
+def write_report(source: Path, out: Path, *, molecules: int = DEFAULT_MOLECULES) -> Path:
+    """Write the page.
+
+    Args:
+        source: Run folder, or HDF5 file of ``predict`` or ``label``.
+        out: The HTML file.
+        molecules: How many structures get orbital levels and surfaces, the worst first.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If the source cannot be read.
+        ComputationError: If the page cannot be written.
+    """
+    write_text(out, render(read_source(source), molecules=molecules))
+    return out
+
+
+def write_plots(source: Path, folder: Path, *, molecules: int = DEFAULT_MOLECULES) -> list[Path]:
+    """Write every plot as SVG and PNG.
+
+    Args:
+        source: Run folder, or HDF5 file of ``predict`` or ``label``.
+        folder: Where; made if needed.
+        molecules: How many structures get plots of their own.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: If the source cannot be read.
+        ComputationError: If a file cannot be written.
+    """
+    read = read_source(source)
+    with contextlib.suppress(OSError):  # writing into it will say what is wrong
+        folder.mkdir(parents=True, exist_ok=True)
+    named = [(name, figure) for name, (_, figure) in _run_figures(read).items()]
+    for k, close in enumerate(_look_closely(read, molecules)):
+        group = close.structure.group
+        named.append((f"levels_{group}", levels.ladder(close.matrices, "Orbital energies")))
+        if k < MAX_MAPS:
+            named += [(f"{name}_{group}", f) for name, (_, f) in _maps(close).items()]
+    return [path for name, figure in named for path in figures.save(figure, folder, name)]
+
+
+def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
+    """The page as text.
+
+    Args:
+        source: What it is about.
+        molecules: How many structures get a close look.
+
+    Returns:
+        HTML.
+    """
+    closes = _look_closely(source, molecules)
+    first = closes[0] if closes else None
+    subject = first.structure if first else next(iter(source.structures), None)
+    heads, rows = table.structure_table(source)
+    parts = {
+        "title": words.title(source),
+        "headline": words.headline(source),
+        "tiles": words.tiles(source, first.matrices if first else None),
+        "account": words.account(source),
+        "certificate": words.certificate(source, subject, first.matrices if first else None)
+        if subject
+        else [],
+        "subject": subject.name if subject and len(source.structures) > 1 else "",
+        "heads": heads,
+        "rows": rows,
+        "left_out": max(0, len(source.structures) - len(rows)),
+        "failed": [f for f in source.summary.get("failed") or [] if isinstance(f, dict)],
+        "curves": list(_inline(_run_figures(source), "run")),
+        "close": [_close_part(k, close) for k, close in enumerate(closes)],
+        "notes": _notes(source, closes, molecules),
+        "provenance": table.provenance(source),
+        "version": __version__,
+    }
+    scenes = [{"label": c.label} | volumes.scene(c.matrices, c.mol) for c in closes if c.mol]
+    return _environment().get_template("report.html.jinja").render(
+        **parts,
+        scenes=_json_in_script({"scenes": scenes, "clip": volumes.CLIP, "levels": volumes.LEVELS}),
+        has_scenes=bool(scenes),
+        viewer=_resource("vendor/3Dmol-min.js") if scenes else "",
+        licence=_resource("vendor/LICENSE-3Dmol.txt") if scenes else "",
+        css=_resource("templates/report.css"),
+        script=_resource("templates/report.js"),
+    )  # fmt: skip
+
+
+def _run_figures(source: Source) -> dict[str, tuple[str, Figure]]:
+    found = dict(curves.training_curves(source))
+    errors = curves.errors_by_structure(source)
+    if errors is not None:
+        found["errors"] = "Estimated energy error by structure", errors
+    return found
+
+
+def _maps(close: _Close) -> dict[str, tuple[str, Figure]]:
+    offsets = volumes.offsets_of(close.mol) if close.mol else None
+    return heat.heat_maps(close.matrices, offsets)
+
+
+def _close_part(k: int, close: _Close) -> dict[str, Any]:
+    ladder = {"levels": ("Orbital energies", levels.ladder(close.matrices, "Orbital energies"))}
+    plots = ladder | (_maps(close) if k < MAX_MAPS else {})
+    return {"label": close.label, "plots": list(_inline(plots, f"m{k}"))}
+
+
+def _inline(plots: dict[str, tuple[str, Figure]], prefix: str) -> Iterator[str]:
+    for name, (caption, figure) in plots.items():
+        yield figures.inline_svg(figure, caption, f"{prefix}-{name}")
+
+
+def _look_closely(source: Source, count: int) -> list[_Close]:
+    closes = []
+    for structure in choose(source.structures, count):
+        matrices = source.matrices(structure)
+        if matrices is None:
+            continue
+        try:
+            mol, note = volumes.mole_of(matrices), ""
+        except InputError as error:
+            mol, note = None, str(error)
+        closes.append(_Close(structure, matrices, mol, note))
+    return closes
+
+
+def _notes(source: Source, closes: list[_Close], count: int) -> list[str]:
+    notes = [f"No surfaces and blocks for {c.label}: {c.note}." for c in closes if c.note]
+    if source.hdf5 is None:
+        notes.append(
+            "The file with the matrices is missing: no orbitals, no matrices, no surfaces."
+        )
+    elif not closes and count > 0:
+        notes.append("No structure was finished: there are no matrices to show.")
+    elif len(closes) < len(source.structures):
+        notes.append(
+            f"Shown are {len(closes)} of {len(source.structures)} structures, the ones with the "
+            "largest and the smallest estimated error first; --molecules N shows more."
+        )
+    return notes
+
+
+def _environment() -> jinja2.Environment:
+    loader = jinja2.FunctionLoader(lambda name: _resource(f"templates/{name}"))
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def _resource(name: str) -> str:
+    return resources.files("deeph_zero.report").joinpath(name).read_text("utf-8")
+
+
+def _json_in_script(data: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
