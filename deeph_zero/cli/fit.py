@@ -22,6 +22,7 @@ from deeph_zero.cli.options import (
     runtime_values,
     structures_argument,
 )
+from deeph_zero.cli.report import report_run
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
 
@@ -100,7 +101,6 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     """
     from deeph_zero import runtime
     from deeph_zero.cli import checks, show
-    from deeph_zero.cli.report import report_run
     from deeph_zero.files import check_output, claim_output
     from deeph_zero.reporting import ConsoleReporter, configure_logging
 
@@ -141,9 +141,8 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     skipped = [b.as_dict() for b in bad]
     failed = [entry for entry in summary.get("failed") or [] if entry not in skipped]
     asked = dict(summary) | {"failed": failed}
-    show.require_success(
-        asked, out=out, cure="; go on with --resume and more --steps or --max-time"
-    )
+    cure = "; go on with --resume and more --steps or --max-time"
+    show.require_success(asked, out=out, cure=cure)
     return 0
 
 
