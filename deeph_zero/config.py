@@ -14,6 +14,9 @@ FORCE_TOL = 1e-6
 """Orbital-gradient norm (Eh) to refine to before forces, when no other was asked for: the error of
 a force is of first order in what is left of it."""
 
+FEWEST_CALIBRATION = 19
+"""No finite interval of 95 % coverage comes from fewer structures: n >= 1 / 0.05 - 1."""
+
 Cube = Literal["density", "spin-density", "homo", "lumo"]
 """What ``predict --cube`` puts on a box of points."""
 
@@ -185,6 +188,13 @@ class TrainingConfig(Settings):
     devices: int = Field(
         default=1, ge=1, le=64, description="Processes that share the structures (CPU)."
     )
+    calibration: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Frames kept out of training and refined at its end, for calibrated intervals; "
+        "none means 20 of 100 or more, 0 none; 95 % intervals need 19.",
+    )
     init: str | None = Field(default=None, description="Model (run folder or file) to start from.")
     skip_bad: bool = Field(default=False, description="Leave bad frames out instead of stopping.")
     samples: int = Field(
@@ -232,6 +242,11 @@ class TrainingConfig(Settings):
             raise ValueError(
                 "--epochs and --steps exclude each other; "
                 f"got --epochs {self.epochs} and --steps {self.steps}; give one of them"
+            )
+        if self.calibration is not None and 0 < self.calibration < FEWEST_CALIBRATION:
+            raise ValueError(
+                f"--calibration: expected 0, or {FEWEST_CALIBRATION} or more for 95 % intervals, "
+                f"got {self.calibration}"
             )
         return self
 

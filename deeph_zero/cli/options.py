@@ -135,6 +135,7 @@ fit_options = _together(
         setting(FitConfig, "displace", metavar="ANGSTROM"),
         setting(FitConfig, "sampling", metavar="displace|normal-modes"),
         setting(FitConfig, "temperature", metavar="KELVIN"),
+        setting(FitConfig, "calibration", metavar="N"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
         max_time_option,

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from deeph_zero.config import FEWEST_CALIBRATION
 from deeph_zero.errors import InputError
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.predict.single import Prediction
 
 COVERAGE = 0.95
-SMALLEST = 19
-"""Structures below which no finite interval of 95 % coverage exists: n >= 1 / 0.05 - 1."""
+SMALLEST = FEWEST_CALIBRATION
 
 FLOORS = {"energy": 1e-9, "homo": 1e-7, "lumo": 1e-7, "gap": 1e-7, "dipole": 1e-6}
 """Scales are at least this (Eh, debye): below it the SCF tolerance decides, not the model."""

@@ -1,5 +1,7 @@
 """After training: certificates at the network's own densities, predictions and summary."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from deeph_zero.files import PredictionWriter, write_json
 from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
+from deeph_zero.predict.calibration import intervals, out_of_distribution
 from deeph_zero.predict.record import (
     failure,
     method_attributes,
@@ -17,6 +20,7 @@ from deeph_zero.predict.record import (
     structure_record,
     summary,
 )
+from deeph_zero.predict.single import Prediction
 from deeph_zero.runtime import interruptible
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem
@@ -24,7 +28,12 @@ from deeph_zero.train.resume import SUMMARY_FILE, Run
 from deeph_zero.train.team import Team
 
 
-def certify_all(run: Run, module: FitModule, stopped_by: str) -> dict[str, Any]:
+def certify_all(
+    run: Run,
+    module: FitModule,
+    stopped_by: str,
+    kept_out: Mapping[int, Prediction] | None = None,
+) -> dict[str, Any]:
     """Write ``predictions.h5`` and ``summary.json``.
 
     The deadline and the first Ctrl-C are acted on between structures, a second Ctrl-C at once,
@@ -34,6 +43,7 @@ def certify_all(run: Run, module: FitModule, stopped_by: str) -> dict[str, Any]:
         run: The run; its ``entries`` are filled.
         module: The trained network and its geometries.
         stopped_by: What ended training.
+        kept_out: Predictions of the frames that calibrate, by position.
 
     Returns:
         The summary.
@@ -44,31 +54,33 @@ def certify_all(run: Run, module: FitModule, stopped_by: str) -> dict[str, Any]:
     """
     if run.team is not None:
         return _certify_together(run, module, stopped_by, run.team)
+    ready = dict(kept_out or {})
     own = {id(p.molecule): p for p in module.problems}
-    todo = [(k, own[id(m)]) for k, m in enumerate(run.molecules) if id(m) in own]
+    todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or id(m) in own]
     failed_now = 0
     with (
         interruptible() as interrupt,
         PredictionWriter(run.out / "predictions.h5") as writer,
         run.reporter.task("certificates", len(todo)) as task,
     ):
-        for k, problem in todo:
+        for k, molecule in todo:
             if interrupt.requested:
                 break
             if run.runtime.deadline.expired():
                 stopped_by = "max_time"
                 break
             try:
-                entry, group = _certify(run, module, problem)
+                found = ready.get(k) or _certify(run, module, own[id(molecule)])
+                entry, group = _records(run, module, found)
             except ComputationError as error:
                 failed_now += 1
-                run.failed.append(failure(problem.molecule, error))
-                run.reporter.warning(f"{place(problem.molecule)}{run.failed[-1]['error']}")
+                run.failed.append(failure(molecule, error))
+                run.reporter.warning(f"{place(molecule)}{run.failed[-1]['error']}")
             except KeyboardInterrupt:  # the second one: give this structure up
                 break
             else:
                 writer.write(*group)
-                run.entries[k] = entry
+                run.entries[k] = entry | ({"calibration": True} if k in ready else {})
             task.advance()
     result = write_summary(run, stopped_by)
     if failed_now == len(todo):
@@ -88,7 +100,7 @@ def _certify_together(run: Run, module: FitModule, stopped_by: str, team: Team) 
             stopped_by = "max_time"
             break
         try:
-            entry, group = _certify(run, module, problem)
+            entry, group = _records(run, module, _certify(run, module, problem))
         except ComputationError as error:
             entry, group = failure(problem.molecule, error), None
         results.append((position[id(problem.molecule)], entry, group))
@@ -109,14 +121,12 @@ def _certify_together(run: Run, module: FitModule, stopped_by: str, team: Team) 
     return write_summary(run, stopped_by)
 
 
-def _certify(
-    run: Run, module: FitModule, problem: Problem
-) -> tuple[dict[str, Any], tuple[dict[str, Any], dict[str, Any]]]:
-    """Entry of the summary, and arrays and attributes of the prediction."""
+def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
+    """The network's prediction of a geometry it was trained on, from the integrals there are."""
     with torch.no_grad():
         (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
     fock = problem.hamiltonian(correction)
-    prediction = single.assemble(
+    return single.assemble(
         problem.molecule,
         problem.ks,
         fock,
@@ -125,13 +135,25 @@ def _certify(
         certificate=True,
         coupled=True,
     )
+
+
+def _records(
+    run: Run, module: FitModule, prediction: Prediction
+) -> tuple[dict[str, Any], tuple[dict[str, Any], dict[str, Any]]]:
+    """Entry of the summary, and arrays and attributes, all at the network's own density."""
+    calibration = run.calibration
+    facts: dict[str, Any] = {"refined": None, "refined_dipole": prediction.dipole}
+    if calibration is not None:
+        facts["intervals"] = intervals(prediction, calibration)
+        facts["out_of_distribution"] = tuple(out_of_distribution(prediction, calibration))
+    prediction = dataclasses.replace(prediction, **facts)
     entry = prediction_record(prediction)
     assert prediction.certificate is not None
     gradient = prediction.certificate.orbital_gradient_rms
     entry["converged"] = gradient <= module.plan.tol
     arrays, attributes = prediction_arrays(prediction)
     attributes |= {
-        **method_attributes(problem.molecule, run.config.method, problem.ks.info.auxbasis),
+        **method_attributes(prediction.molecule, run.config.method, prediction.info.auxbasis),
         "converged": entry["converged"],
     }
     return entry, (arrays, attributes)
@@ -153,7 +175,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     # builds of this attempt, and those before it: the checkpoint's count or, if larger, the
     # summary's, which includes certificates
     now = sum(p.ks.fock_builds for p in run.problems)
-    now += run.module.remote_builds if run.module else 0
+    now += run.calibration_builds + (run.module.remote_builds if run.module else 0)
     before = max(run.builds_before, run.module.earlier_builds if run.module else 0)
     result = summary(
         command=run.command,
@@ -172,6 +194,8 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     result["loss"] = run.module.plan.loss if run.module else run.config.loss
     result["skipped_steps"] = run.module.skipped_steps if run.module else 0
     result["limits"] = run.limits
+    if run.calibration is not None:
+        result["calibration"] = run.calibration.to_dict()
     write_json(run.out / SUMMARY_FILE, result)
     return result
 

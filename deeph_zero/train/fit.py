@@ -13,6 +13,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import Reporter, SilentReporter
 from deeph_zero.runtime import Deadline, set_threads, setup
 from deeph_zero.train.batches import ResumableBatches
+from deeph_zero.train.calibrate import held_out, refine_held_out
 from deeph_zero.train.callbacks import (
     Checkpoints,
     MetricsFile,
@@ -143,6 +144,8 @@ def _work(
 
 
 def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
+    if run.team is None:  # several processes do not calibrate
+        run.held_out = held_out(run.config, len(run.molecules))
     network = prepare(run, trained=resume_from is not None)
     plan = make_plan(run.config, len(run.problems))
     run.save_toml(resolved(run.config, plan))
@@ -155,7 +158,10 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     ):
         raise TimeIsUpError("the geometries were prepared, their first Fock builds not completed")
     run.module = module
-    write_model = _model_writer(run, module)
+    meta = {}
+    if run.leads:
+        meta = model_meta(run.config.method, module.problems[0].ks.info, module.network.spec)
+    write_model = _model_writer(run, module, meta)
     write_model()
     try:
         stopped_by = _train(run, module, resume_from, write_model)
@@ -167,14 +173,15 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         module.refit()
         module.average.clear()
     write_model()
-    return certify_all(run, module, stopped_by)
+    kept_out = refine_held_out(run, module, meta)
+    if run.calibration is not None:
+        write_model()
+    return certify_all(run, module, stopped_by, kept_out)
 
 
-def _model_writer(run: Run, module: FitModule) -> Callable[[], None]:
+def _model_writer(run: Run, module: FitModule, meta: dict[str, Any]) -> Callable[[], None]:
     if not run.leads:
         return lambda: None
-    info = module.problems[0].ks.info
-    meta = model_meta(run.config.method, info, module.network.spec)
 
     def write() -> None:
         with module.average.applied():

@@ -2,6 +2,7 @@
 
 import torch
 
+from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import build_mole, place
@@ -40,19 +41,11 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     config = run.config
     moles = [build_mole(m, basis=config.method.basis) for m in run.molecules]
     layout = basis_layout(moles)
-    if trained:
-        network = load(run.out).network
-    elif config.init is not None:
-        network = _initial(config)
-        network.spec.layout.with_elements(dict(layout.shells))
-    else:
-        torch.manual_seed(run.runtime.seed)
-        network = FockNetwork(
-            default_spec(layout, config.model.size, cutoff=config.model.cutoff)
-        ).to(getattr(torch, config.model.dtype))
-    network = network.to(run.runtime.device).train()
+    network = _network(run, layout, trained=trained)
     labels = LabelStore(config.data.labels) if config.data.labels else None
-    everything = [*run.molecules, *displaced(run.molecules, config, (config.runtime.seed,))]
+    used = [k for k in range(len(moles)) if k not in set(run.held_out)]
+    frames, moles = [run.molecules[k] for k in used], [moles[k] for k in used]
+    everything = [*frames, *displaced(frames, config, (config.runtime.seed,))]
     with run.reporter.task("integrals", len(everything)) as task:
         for k, molecule in enumerate(everything):
             if run.runtime.deadline.expired():
@@ -76,12 +69,28 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
                     problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
                 run.problems.append(problem)
             except (ComputationError, InputError) as error:
-                _leave_out(run, molecule, error, asked_for=k < len(run.molecules))
+                _leave_out(run, molecule, error, asked_for=k < len(frames))
             task.advance()
     if not run.problems:
         raise ComputationError("no geometry could be prepared; see the warnings above")
     _report_degenerate(run)
     return network
+
+
+def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
+    """The network in the run folder, the one to start from, or a new one."""
+    config = run.config
+    if trained:
+        network = load(run.out).network
+    elif config.init is not None:
+        network = _initial(config)
+        network.spec.layout.with_elements(dict(layout.shells))
+    else:
+        torch.manual_seed(run.runtime.seed)
+        network = FockNetwork(
+            default_spec(layout, config.model.size, cutoff=config.model.cutoff)
+        ).to(getattr(torch, config.model.dtype))
+    return network.to(run.runtime.device).train()
 
 
 def _leave_out(run: Run, molecule: Molecule, error: Exception, *, asked_for: bool) -> None:

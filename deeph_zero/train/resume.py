@@ -12,6 +12,7 @@ from deeph_zero.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.errors import InputError
 from deeph_zero.files import write_json, write_text
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.calibration import Calibration
 from deeph_zero.reporting import Reporter
 from deeph_zero.runtime import Runtime
 from deeph_zero.train.checkpoint import KEEP
@@ -47,6 +48,9 @@ class Run:
         builds_before: Builds of earlier attempts, as far as they were recorded.
         earlier_entries: ``structures`` of an earlier attempt whose model is still the one there is.
         team: The processes that share the work; None for one process.
+        held_out: Positions in ``molecules`` that are not trained on but calibrate the model.
+        calibration: What came of them.
+        calibration_builds: Fock builds spent on them.
     """
 
     config: FitConfig
@@ -63,6 +67,9 @@ class Run:
     builds_before: int = 0
     earlier_entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     team: Team | None = None
+    held_out: tuple[int, ...] = ()
+    calibration: Calibration | None = None
+    calibration_builds: int = 0
 
     @property
     def leads(self) -> bool:
