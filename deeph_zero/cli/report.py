@@ -93,16 +93,22 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
 def report_run(out: Path, reporter: Reporter) -> None:
     """Write the report of a run that has just ended; what goes wrong is a warning.
 
+    Nothing is written without predictions, or where the page is newer than the summary (a finished
+    run that was asked to go on).
+
     Args:
         out: Run folder.
         reporter: Where the warning goes.
     """
-    if not (out / "summary.json").is_file():
+    summary, page = out / "summary.json", out / "report.html"
+    if not (summary.is_file() and (out / "predictions.h5").is_file()):
+        return
+    if page.is_file() and page.stat().st_mtime_ns >= summary.stat().st_mtime_ns:
         return
     try:
-        from deeph_zero.report.page import REPORT_FILE, write_report
+        from deeph_zero.report.page import write_report
 
-        write_report(out, out / REPORT_FILE)
+        write_report(out, page)
     except Exception as error:  # a page that cannot be made is no reason to lose a run
         line = " ".join(str(error).split()) or type(error).__name__
         reporter.warning(f"no report: {line[:200]}; the run is complete without it")

@@ -1,6 +1,7 @@
 """`deeph-zero report`, and the report at the end of `fit`."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -92,8 +93,11 @@ def test_a_report_that_fails_is_a_warning(water_run, tmp_path):
     reporter = _Warnings()
     report_run(water_run, reporter)
     assert reporter.said == []
-    assert (water_run / "report.html").is_file()
+    first = (water_run / "report.html").stat()
+    report_run(water_run, reporter)  # nothing has changed since
+    assert (water_run / "report.html").stat().st_mtime_ns == first.st_mtime_ns
     (water_run / "predictions.h5").write_bytes(b"broken")
+    os.utime(water_run / "summary.json", ns=(first.st_mtime_ns + 1, first.st_mtime_ns + 1))
     report_run(water_run, reporter)
     assert len(reporter.said) == 1
     assert reporter.said[0].startswith("no report: ")

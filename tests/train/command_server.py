@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-import deeph_zero.cli.checks  # noqa: F401  (imported once, here)
+import deeph_zero.cli.checks
+import deeph_zero.report.page  # noqa: F401
 from deeph_zero.cli import fit  # noqa: F401
 from deeph_zero.cli.main import entry_point
 from deeph_zero.ks.teacher import Teacher
