@@ -63,6 +63,9 @@ NAMES = {
 }
 """libxc names of functionals that the references call otherwise."""
 
+DISPERSION = {"B97-D3": "d3zero:b97d"}
+"""Corrections that a name implies without PySCF's suffix: Q-Chem's B97-D3 is B97-D with D3(0)."""
+
 ABSENT = {
     "B3TLAP": "not in libxc (depends on the density Laplacian)",
     "wM05-D": "not in libxc",
@@ -110,6 +113,7 @@ def mean_field(entry: dict[str, Any]) -> Any:
     )
     xc = entry["xc_name"]
     mf = (dft.UKS if entry["spin"] else dft.RKS)(mol, xc=xc)
+    mf.disp = DISPERSION.get(entry["xc"])
     text = entry["grid"]
     mf.nlcgrids.atom_grid = NLC_GRID
     _set_grid(mf.nlcgrids, text.partition("nlc")[2])
