@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from deeph_zero.report.data import Source
 from deeph_zero.report.figures import BLUE, GREEN, ORANGE, log_ticks, new_axes, style
+from deeph_zero.report.values import number
 
 FEW = 3
 """Structures from which a plot over structures says more than the table."""
@@ -46,6 +47,7 @@ def training_curves(source: Source) -> dict[str, tuple[str, Figure]]:
         Caption and figure by name; empty for a run without metrics.
     """
     steps = source.metrics.get("step")
+    finals = _finals(source)
     if steps is None or not np.isfinite(steps).any():
         return {}
     plots = {}
@@ -53,8 +55,21 @@ def training_curves(source: Source) -> dict[str, tuple[str, Figure]]:
         known = [line for line in lines if _finite(source.metrics.get(line[0]), name)]
         if known:
             log = name not in _LINEAR
-            plots[name] = title, _curve(source.metrics, (title, unit), known, log=log)
+            final = finals.get(name)
+            plots[name] = title, _curve(source.metrics, (title, unit), known, log=log, final=final)
     return plots
+
+
+def _finals(source: Source) -> dict[str, float]:
+    """Means of the certificates, to be seen beside the curves of what they certify."""
+    keys = {"residual": "orbital_gradient_rms", "energy_error": "energy_error_estimate"}
+    found = {}
+    for name, key in keys.items():
+        values = [number(s.entry.get(key)) for s in source.structures]
+        known = [v for v in values if v is not None]
+        if known and sum(known) > 0:
+            found[name] = sum(known) / len(known)
+    return found
 
 
 def _finite(values: np.ndarray | None, name: str) -> bool:
@@ -71,6 +86,7 @@ def _curve(
     lines: Sequence[Line],
     *,
     log: bool,
+    final: float | None,
 ) -> Figure:
     with style():
         figure, axes = new_axes()
@@ -82,9 +98,14 @@ def _curve(
                 metrics["step"][fine], y[fine], dashes, color=colour, label=label or None,
                 marker=marker, markersize=3,
             )  # fmt: skip
+        if final is not None:
+            axes.plot(
+                metrics["step"][np.isfinite(metrics["step"])][-1:], [final], "*", color=ORANGE,
+                markersize=9, label="certificate", clip_on=False,
+            )  # fmt: skip
         _decorate(axes, *titles, log=log)
         axes.set_xlabel("training step")
-        if any(label for _, label, _, _ in lines):
+        if final is not None or any(label for _, label, _, _ in lines):
             axes.legend()
         return figure
 

@@ -20,6 +20,8 @@ from deeph_zero.train.problem import Frame, Problem
 from deeph_zero.types import AOMatrix, Scalar
 
 MILLI = 1e3
+GAP = 1e-3
+"""Smallest orbital energy difference in an estimate, Eh, as in the certificate."""
 FLOOR = 1e-9
 """RMS below which a loss turns flat, Eh."""
 
@@ -52,6 +54,8 @@ class LossValue:
             made there.
         built: A Fock build was made at P(H).
         gap: Smallest gap between occupied and empty levels that the gradient divided by, Eh.
+        energy_error: Second-order estimate of E[P(H)] - E_SCF without response, Eh; where no build
+            was made, from the target, as if that were self-consistent.
     """
 
     loss: Tensor
@@ -59,6 +63,7 @@ class LossValue:
     gradient: float
     built: bool = False
     gap: float = math.inf
+    energy_error: float = 0.0
 
 
 class Point:
@@ -105,7 +110,15 @@ class Point:
         with torch.no_grad():
             off = orthonormal(self.problem, self.hamiltonian - self.state[1])
             residual = float(off.square().mean().sqrt())
-        return LossValue(loss, residual, self.gradient, built=True)
+        return LossValue(
+            loss, residual, self.gradient, built=True, energy_error=self.energy_error()
+        )
+
+    def energy_error(self) -> float:
+        """The certificate's cheap estimate of E[P(H)] - E_SCF, Eh; no response build."""
+        energy, fock = (x.detach() for x in self.state)
+        ks, dm = self.problem.ks, self.dm.detach()
+        return ks.certificate(dm, fock, float(energy), coupled=False).energy_error_estimate
 
 
 def orthonormal(problem: Problem, matrix: AOMatrix) -> Tensor:
@@ -188,7 +201,11 @@ def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) 
         keep = slice(2 * max(point.problem.ks.nelec))
         off = levels[..., keep] - frame.mo_energy[..., keep]
         loss = loss + weights.orbital_energy * _rms(off)
-    return LossValue(MILLI * loss, float(rms.detach()), float(ov.detach()))
+    # 2 Σ F_ia² / Δ_ia for a closed shell; the sum over all pairs has each of them twice
+    levels = frame.mo_energy.unsqueeze(-1) - frame.mo_energy.unsqueeze(-2)
+    each = frame.occ_virt * mixed.detach().square() / levels.abs().clamp_min(GAP)
+    error = float(each.sum()) * (0.5 if mixed.ndim == 3 else 1.0)
+    return LossValue(MILLI * loss, float(rms.detach()), float(ov.detach()), energy_error=error)
 
 
 def _block(mixed: Tensor, pairs: Tensor) -> Tensor:

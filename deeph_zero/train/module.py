@@ -199,7 +199,7 @@ class FitModule(pl.LightningModule):
 
     def _log_step(self, loss: Tensor, values: list[LossValue]) -> None:
         self.log("loss", loss.detach(), batch_size=len(values))
-        for name in ("residual", "gradient"):
+        for name in ("residual", "gradient", "energy_error"):
             mean = sum(getattr(v, name) for v in values) / len(values)
             self.log(name, mean, batch_size=len(values))
         self.log("fock_builds", float(self.fock_builds))

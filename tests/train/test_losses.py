@@ -249,3 +249,23 @@ def test_terms_fade_into_each_other():
     for progress in np.linspace(0, 1, 41):
         on = loss.active(progress)
         assert on.get("fixed-point", 0) + on.get("self-consistency", 0) / 2 == pytest.approx(1)
+
+
+def test_energy_error_without_a_build_is_the_rise_of_the_band_energy(problem, rng):
+    """tr F*(P(H) - P(F*)), to second order: what the estimate is without response."""
+    target = problem.label.fock
+    h = target + symmetric(target, rng, 1e-4)
+    rise = float((target * (problem.ks.density(h) - problem.ks.density(target))).sum())
+    found = mix("supervised")(problem, h).energy_error
+    assert rise > 1e-7
+    assert found == pytest.approx(rise, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["energy", "self-consistency", "commutator"])
+def test_energy_error_with_a_build_is_near_the_true_one(problem, rng, name):
+    h = problem.label.fock + symmetric(problem.label.fock, rng, 2e-3)
+    energy, _ = problem.ks(problem.ks.density(h))
+    true = float(energy) - problem.label.energy
+    assert true > 1e-6
+    # without response: right to a factor of about two (docs/conventions.md)
+    assert 0.4 < mix(name)(problem, h).energy_error / true < 2.5
