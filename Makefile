@@ -12,7 +12,7 @@ SOURCES := deeph_zero basis tests examples benchmarks setup.py
 PRESENT = $(wildcard $(SOURCES))
 
 .DEFAULT_GOAL := help
-.PHONY: help env fit test check format lint imports docstrings types bench clean
+.PHONY: help env fit test check format lint imports docstrings types bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -72,6 +72,13 @@ bench: env  ## every benchmark in its short form
 	@for file in $(wildcard benchmarks/bench_*.py); do \
 	  echo "bench: $$file --smoke"; $(BIN)/python $$file --smoke || exit 1; done
 
+docs: env  ## the documentation site, site/index.html (installs MkDocs Material into .venv)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) \
+	  -c constraints.txt -e '.[docs]' >$(VENV)/docs.log 2>&1 \
+	  || { tail -n 15 $(VENV)/docs.log >&2; echo "make docs: pip failed; the log is $(VENV)/docs.log" >&2; exit 1; }
+	@NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs build --strict --clean --quiet
+	@echo "make docs: site/index.html"
+
 clean:  ## remove the environment, caches, builds and run folders of make fit
-	@rm -rf $(VENV) build dist *.egg-info water_run .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build dist site *.egg-info water_run .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,7 +35,7 @@ class DeepHZero(Calculator):
 
     Charge and spin (2S) are read from ``atoms.info``, else they are the model's.
 
-    Example:
+    Examples:
         >>> atoms.calc = dz.ase.DeepHZero(dz.load("run/"))
         >>> atoms.get_potential_energy()
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class KohnSham(KohnShamLayer):
     """Differentiable Kohn-Sham theory of one molecule; see :class:`KohnShamLayer`.
 
-    Example:
+    Examples:
         >>> ks = dz.KohnSham.from_pyscf(mol, xc="pbe")
         >>> result = ks.scf()
         >>> energy, fock = ks(ks.density(result.fock))
@@ -92,7 +92,7 @@ class KohnSham(KohnShamLayer):
 class KohnShamBatch(KSBatch):
     """Differentiable Kohn-Sham theory of several molecules in one call; see :class:`KSBatch`.
 
-    Example:
+    Examples:
         >>> batch = dz.KohnShamBatch.from_pyscf([water, methanol], xc="pbe")
         >>> results = batch.scf()
         >>> energies, focks = batch([result.dm for result in results])

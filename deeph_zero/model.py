@@ -91,7 +91,7 @@ class Model:
         meta: Contents of ``model.json`` except the architecture.
         calibration: What intervals are made from; None if the model was not calibrated.
 
-    Example:
+    Examples:
         >>> model = dz.load("run/")
         >>> result = model.predict(mol)
         >>> mf.kernel(dm0=model.guess(mf))

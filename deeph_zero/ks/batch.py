@@ -104,7 +104,7 @@ class KSBatch:
     layer alone to rounding, and is differentiable in the same way. The layers count their own
     builds.
 
-    Example:
+    Examples:
         >>> batch = KSBatch([water, methanol])
         >>> energies, focks = batch(batch.density(focks))
     """
