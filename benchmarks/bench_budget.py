@@ -80,7 +80,8 @@ def problems(options: argparse.Namespace) -> list[Problem]:
 def restart(problem: Problem) -> Problem:
     """The same geometry as if only F₀ had been built."""
     problem.ks.fock_builds = 1
-    fresh = type(problem.teacher)(problem.ks, problem.fock0)
+    assert problem.start is not None
+    fresh = type(problem.teacher)(problem.ks, problem.start.fock)
     return dataclasses.replace(problem, teacher=fresh, label=None)
 
 

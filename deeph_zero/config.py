@@ -141,6 +141,11 @@ class RuntimeConfig(Settings):
 class ModelConfig(Settings):
     """The network, where it is a new one: ``init`` and ``--resume`` bring their own."""
 
+    inputs: Literal["physics", "geometry"] = Field(
+        default="physics",
+        description="What the network reads: physics (matrices before any SCF, one Fock build) or "
+        "geometry (elements and positions: faster, less accurate).",
+    )
     size: Literal["tiny", "small", "medium", "large"] = Field(
         default="small", description="Widths and depth of a new network."
     )
@@ -258,6 +263,15 @@ class FitConfig(TrainingConfig):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _can_break_symmetry(self) -> "FitConfig":
+        if self.method.break_symmetry and self.model.inputs == "geometry":
+            raise ValueError(
+                "--break-symmetry: expected --inputs physics with it, got geometry: elements and "
+                "positions have the symmetry that is to be broken; leave one of them out"
+            )
+        return self
 
 
 class PredictConfig(Settings):

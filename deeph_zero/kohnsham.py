@@ -88,6 +88,47 @@ class KohnSham(KohnShamLayer):
         tol = 0.0 if break_symmetry else DEGENERACY_TOL
         return cls(data, info, degeneracy_tol=tol, smearing=smearing)
 
+    @classmethod
+    def without_builds(
+        cls,
+        mol: Any,
+        *,
+        xc: str = "pbe",
+        density_fit: bool = True,
+        auxbasis: str | None = None,
+        unrestricted: bool | None = None,
+        device: str = "cpu",
+        break_symmetry: bool = False,
+    ) -> "KohnSham":
+        """A layer for orbitals, densities and dipoles only: no two-electron integral, no grid.
+
+        Args:
+            mol: A built ``gto.Mole``.
+            xc: As in :meth:`from_pyscf`; nothing of it is evaluated.
+            density_fit: As in :meth:`from_pyscf`.
+            auxbasis: As in :meth:`from_pyscf`.
+            unrestricted: As in :meth:`from_pyscf`.
+            device: Where the tensors live.
+            break_symmetry: Keep integer occupations under degeneracy.
+
+        Returns:
+            The layer; a Fock build raises ComputationError.
+
+        Raises:
+            InputError: If the functional or fitting set is not supported.
+        """
+        from deeph_zero.integrals.bare import bare_data  # PySCF is heavy
+
+        data, info = bare_data(
+            mol,
+            xc=xc,
+            density_fit=density_fit,
+            auxbasis=auxbasis,
+            unrestricted=mol.spin != 0 if unrestricted is None else unrestricted,
+            device=device,
+        )
+        return cls(data, info, degeneracy_tol=0.0 if break_symmetry else DEGENERACY_TOL)
+
 
 class KohnShamBatch(KSBatch):
     """Differentiable Kohn-Sham theory of several molecules in one call; see :class:`KSBatch`.

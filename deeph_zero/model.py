@@ -193,7 +193,7 @@ class Model:
         return self._predict(molecule, self.method, certificate=certificate, coupled=coupled)
 
     def guess(self, mf: Any) -> np.ndarray:
-        """Starting density for ``mf.kernel(dm0=...)``; costs one Fock build (network inputs).
+        """Starting density for ``mf.kernel(dm0=...)``; costs one Fock build with physics inputs.
 
         Another functional or fitting set only makes the start less good. In another basis set the
         density is projected. Either brings a warning.
@@ -284,7 +284,15 @@ class Model:
         spec = self.network.spec
         dtype = next(self.network.parameters()).dtype
         problem = make_problem(
-            molecule, method, spec.layout, cutoff=spec.cutoff, dtype=dtype, device=self.device
+            molecule,
+            method,
+            spec.layout,
+            cutoff=spec.cutoff,
+            dtype=dtype,
+            device=self.device,
+            inputs=spec.inputs,
+            taught=False,
+            builds=certificate or refine is not None,
         )
         ks = problem.ks
         with torch.no_grad():
@@ -302,9 +310,11 @@ class Model:
         refined, facts = None, {}
         if refine is not None:
             assert built is not None
-            # F[P0] was built for the network: where P0 is the better start, it is a free one
             usual = (ks.data.dm_guess, problem.start)
-            worse = single.is_worse(ks, (dm, built), usual)
+            # where F[P0] was built for the network and P0 is the better start, it is a free one
+            worse = problem.start is not None and single.is_worse(
+                ks, (dm, built), (ks.data.dm_guess, problem.start)
+            )
             refined = single.refine(ks, *(usual if worse else (dm, built)), tol=refine)
             facts["standard_start"] = worse
             if compare_start:

@@ -79,7 +79,10 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
         ("[trainig]\nepochs = 3\n", "unknown setting 'trainig'; did you mean 'training'?"),
         ("epochs = 3\n", "unknown setting 'epochs'; did you mean 'training.epochs'?"),
         ("[method]\nseed = 3\n", "unknown setting 'method.seed'; did you mean 'runtime.seed'?"),
-        ("[model]\nqqqq = 3\n", "unknown setting 'model.qqqq'; known are size, cutoff, dtype"),
+        (
+            "[model]\nqqqq = 3\n",
+            "unknown setting 'model.qqqq'; known are inputs, size, cutoff, dtype",
+        ),
         ("[training]\nepochs = 'ten'\n", "training.epochs: expected a whole number from 1 up, got"),
         ("[training]\nepochs = '10'\n", "training.epochs: expected a whole number from 1 up, got"),
         ("[training]\nepochs = true\n", "training.epochs: expected a whole number from 1 up, got"),

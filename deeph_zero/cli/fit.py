@@ -73,11 +73,17 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     for name in ("displace", "sampling", "temperature"):
         if options[name] is not None and options["samples"] is None:
             raise InputError(f"--{name}: expected --samples N beside it; say how many geometries")
+    if options["inputs"] is not None and options["init"] is not None:
+        raise InputError(
+            f"--inputs and --init exclude each other: {options['init']} has its own inputs; "
+            "leave --inputs out"
+        )
     return FitConfig.parse(
         given(options, FIT)
         | {
             "data": {"train": options["structures"]},
             "method": given(options, METHOD),
+            "model": given(options, ("inputs",)),
             "runtime": runtime_values(options, started),
         }
     )

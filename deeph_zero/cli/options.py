@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 import rich_click as click
 
-from deeph_zero.config import FitConfig, LabelConfig, MethodConfig, RuntimeConfig
+from deeph_zero.config import FitConfig, LabelConfig, MethodConfig, ModelConfig, RuntimeConfig
 from deeph_zero.errors import InputError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -136,6 +136,7 @@ fit_options = _together(
         setting(FitConfig, "sampling", metavar="displace|normal-modes"),
         setting(FitConfig, "temperature", metavar="KELVIN"),
         setting(FitConfig, "calibration", metavar="N"),
+        setting(ModelConfig, "inputs", metavar="physics|geometry"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
         max_time_option,

@@ -35,11 +35,12 @@ class PhysicsMatrices:
 
     Attributes:
         ovlp: Overlap S, [nao, nao].
-        hcore: Core Hamiltonian, [nao, nao], Eh.
+        hcore: Core Hamiltonian, [nao, nao], Eh; with ``geometry`` inputs the screened one.
         dm0: Superposition of atomic densities P0, total [nao, nao] or [2, nao, nao]; None with
             ``geometry`` inputs.
         fock0: F0 = F[P0], Eh, same shape; or None.
         ddm0: P(F0) - P0, same shape; or None.
+        n_spin: Spin channels where no density tells: 2 for an open shell.
     """
 
     ovlp: Float[Tensor, "nao nao"]
@@ -47,6 +48,7 @@ class PhysicsMatrices:
     dm0: AOMatrix | None = None
     fock0: AOMatrix | None = None
     ddm0: AOMatrix | None = None
+    n_spin: int = 1
 
     def channels(self) -> Float[Tensor, "channel matrix nao nao"]:
         """Input matrices of each spin channel: one channel of 5, or two of 8.
@@ -70,7 +72,7 @@ class PhysicsMatrices:
         common = torch.stack([self.ovlp, self.hcore])
         if not given:
             own = torch.zeros(3, nao, nao, dtype=common.dtype, device=common.device)
-            return torch.cat([common, own])[None]
+            return torch.cat([common, own]).expand(self.n_spin, -1, -1, -1)
         dm, fock, ddm = given
         if dm.ndim == 2:
             return torch.cat([common, torch.stack([dm / 2, fock, ddm / 2])])[None]

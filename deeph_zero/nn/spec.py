@@ -7,6 +7,8 @@ from typing import Any, Literal
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 
+InputKind = Literal["physics", "geometry"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
@@ -21,7 +23,8 @@ class NetworkSpec:
         cutoff: Pairs further apart get no correction, bohr.
         n_radial: Radial functions of the distance.
         embedding: Width of the element and pair embeddings.
-        inputs: ``physics`` reads S, h, P0, F0, dP; ``geometry`` reads S and h only.
+        inputs: ``physics`` reads S, h, P0, F0, dP and corrects F0; ``geometry`` reads S and the
+            screened core Hamiltonian, functions of elements and positions, and corrects the latter.
     """
 
     layout: BasisLayout
@@ -32,7 +35,7 @@ class NetworkSpec:
     cutoff: float = 14.0
     n_radial: int = 16
     embedding: int = 32
-    inputs: Literal["physics", "geometry"] = "physics"
+    inputs: InputKind = "physics"
 
     def __post_init__(self) -> None:
         """Check that the widths belong together.
@@ -85,7 +88,7 @@ def default_spec(
     size: Size = "small",
     *,
     cutoff: float = 14.0,
-    inputs: Literal["physics", "geometry"] = "physics",
+    inputs: InputKind = "physics",
 ) -> NetworkSpec:
     """Widths that worked for a basis of any angular momentum.
 

@@ -63,6 +63,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
                     device=run.runtime.device,
                     ao_memory_mb=AO_MEMORY_MB / len(everything),
                     mol=moles[k] if k < len(moles) else None,
+                    inputs=network.spec.inputs,
                 )
                 if labels is not None:
                     wanted = wanted_method(config.method, problem.ks.info.auxbasis)
@@ -87,9 +88,9 @@ def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
         network.spec.layout.with_elements(dict(layout.shells))
     else:
         torch.manual_seed(run.runtime.seed)
-        network = FockNetwork(
-            default_spec(layout, config.model.size, cutoff=config.model.cutoff)
-        ).to(getattr(torch, config.model.dtype))
+        new = config.model
+        spec = default_spec(layout, new.size, cutoff=new.cutoff, inputs=new.inputs)
+        network = FockNetwork(spec).to(getattr(torch, new.dtype))
     return network.to(run.runtime.device).train()
 
 

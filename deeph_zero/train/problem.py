@@ -1,8 +1,8 @@
-"""One geometry made ready for the network: integrals, the atomic-density Fock matrix, inputs."""
+"""One geometry made ready for the network: integrals, the matrix it corrects, inputs."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,12 +10,14 @@ from torch import Tensor
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.teacher import Teacher
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
+from deeph_zero.nn.spec import InputKind
 from deeph_zero.train.labels import Label
 from deeph_zero.types import AOMatrix
 
@@ -60,9 +62,10 @@ class Problem:
     Attributes:
         molecule: The structure.
         ks: Kohn-Sham layer; counts its Fock builds.
-        fock0: F[P₀], the network's base, Eh.
-        start: The whole build at P₀, where an ordinary SCF starts.
-        matrices: The physics matrices of the input.
+        fock0: H₀, what the network corrects, Eh: F[P₀], or with ``geometry`` inputs the screened
+            core Hamiltonian.
+        start: The whole build at P₀, where an ordinary SCF starts; None if nobody asked for it.
+        matrices: The matrices of the input.
         inputs: Network inputs.
         teacher: Remembered builds and the target they give.
         label: Converged reference values, where the user has them.
@@ -71,7 +74,7 @@ class Problem:
     molecule: Molecule
     ks: KohnSham
     fock0: AOMatrix
-    start: FockBuild
+    start: FockBuild | None
     matrices: PhysicsMatrices
     inputs: NetworkInputs
     teacher: Teacher
@@ -108,7 +111,7 @@ class Problem:
         )
 
     def hamiltonian(self, correction: AOMatrix) -> AOMatrix:
-        """H = F[P₀] + the network's correction, float64."""
+        """H = H₀ + the network's correction, float64."""
         return self.fock0 + correction.to(self.fock0.dtype)
 
 
@@ -145,6 +148,7 @@ def kohn_sham(
     device: torch.device | str = "cpu",
     ao_memory_mb: float = AO_MEMORY_MB,
     mol: "gto.Mole | None" = None,
+    builds: bool = True,
 ) -> KohnSham:
     """The Kohn-Sham layer of a structure with a run's settings.
 
@@ -154,20 +158,24 @@ def kohn_sham(
         device: Where the tensors live.
         ao_memory_mb: AO values kept for this molecule.
         mol: The built ``Mole``, if there is one already.
+        builds: Whether Fock builds will be asked of it; without, no integral for them is made.
 
     Returns:
         The layer.
     """
+    mol = build_mole(molecule, basis=method.basis) if mol is None else mol
+    common: dict[str, Any] = {
+        "xc": method.xc,
+        "density_fit": method.density_fit,
+        "auxbasis": method.auxbasis,
+        "unrestricted": needs_unrestricted(molecule, method),
+        "device": str(device),
+        "break_symmetry": method.break_symmetry,
+    }
+    if not builds:
+        return KohnSham.without_builds(mol, **common)
     return KohnSham.from_pyscf(
-        build_mole(molecule, basis=method.basis) if mol is None else mol,
-        xc=method.xc,
-        density_fit=method.density_fit,
-        auxbasis=method.auxbasis,
-        grid_level=method.grid_level,
-        unrestricted=needs_unrestricted(molecule, method),
-        device=str(device),
-        break_symmetry=method.break_symmetry,
-        ao_memory_mb=ao_memory_mb,
+        mol, grid_level=method.grid_level, ao_memory_mb=ao_memory_mb, **common
     )
 
 
@@ -181,8 +189,11 @@ def make_problem(
     device: torch.device | str = "cpu",
     ao_memory_mb: float = AO_MEMORY_MB,
     mol: "gto.Mole | None" = None,
+    inputs: InputKind = "physics",
+    taught: bool = True,
+    builds: bool = True,
 ) -> Problem:
-    """Prepare a geometry; spends one Fock build (F[P₀]).
+    """Prepare a geometry; spends one Fock build (F[P₀]) where the inputs or the teacher need it.
 
     Args:
         molecule: The structure.
@@ -193,6 +204,9 @@ def make_problem(
         device: Where the tensors live.
         ao_memory_mb: AO values kept for this molecule.
         mol: The built ``Mole``, if there is one already.
+        inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
+        taught: Whether a teacher will begin at F[P₀].
+        builds: Whether Fock builds follow; matters for ``geometry`` inputs without a teacher.
 
     Returns:
         The problem.
@@ -200,24 +214,25 @@ def make_problem(
     Raises:
         ComputationError: If the starting Fock matrix is not finite.
     """
-    ks = kohn_sham(molecule, method, device=device, ao_memory_mb=ao_memory_mb, mol=mol)
+    mol = build_mole(molecule, basis=method.basis) if mol is None else mol
+    physics = inputs == "physics"
+    ks = kohn_sham(
+        molecule,
+        method,
+        device=device,
+        ao_memory_mb=ao_memory_mb,
+        mol=mol,
+        builds=builds or physics or taught,
+    )
     ks.gap_floor = TRAINING_GAP_FLOOR
-    dm0 = ks.data.dm_guess
-    start = ks.build(dm0)
-    fock0 = start.fock
-    if not bool(torch.isfinite(fock0).all()):
+    start = ks.build(ks.data.dm_guess) if physics or taught else None
+    if start is not None and not bool(torch.isfinite(start.fock).all()):
         raise ComputationError(
             f"{place(molecule)}: the Fock matrix of the atomic-density guess is not finite; "
             "check the geometry"
         )
-    matrices = PhysicsMatrices(
-        ovlp=ks.data.ovlp,
-        hcore=ks.data.hcore,
-        dm0=dm0,
-        fock0=fock0,
-        ddm0=ks.density(fock0) - dm0,
-    )
-    inputs = prepare_inputs(
+    fock0, matrices = _physics(ks, start) if physics else _geometry(ks, mol)
+    prepared = prepare_inputs(
         layout,
         molecule.numbers,
         molecule.coords,
@@ -233,6 +248,27 @@ def make_problem(
         fock0=fock0,
         start=start,
         matrices=matrices,
-        inputs=inputs,
-        teacher=Teacher(ks, fock0),
+        inputs=prepared,
+        teacher=Teacher(ks, fock0 if start is None else start.fock),
     )
+
+
+def _physics(ks: KohnSham, start: FockBuild | None) -> tuple[AOMatrix, PhysicsMatrices]:
+    """F[P₀] as H₀, and what the network sees of it."""
+    assert start is not None
+    dm0, fock0 = ks.data.dm_guess, start.fock
+    return fock0, PhysicsMatrices(
+        ovlp=ks.data.ovlp,
+        hcore=ks.data.hcore,
+        dm0=dm0,
+        fock0=fock0,
+        ddm0=ks.density(fock0) - dm0,
+    )
+
+
+def _geometry(ks: KohnSham, mol: "gto.Mole") -> tuple[AOMatrix, PhysicsMatrices]:
+    """The screened core Hamiltonian as H₀ (for every spin), and what the network sees of it."""
+    screened = screened_core(mol, ks.data.hcore).to(ks.data.ovlp)
+    n_spin = 2 if ks.unrestricted else 1
+    matrices = PhysicsMatrices(ovlp=ks.data.ovlp, hcore=screened, n_spin=n_spin)
+    return screened.repeat(2, 1, 1) if ks.unrestricted else screened, matrices

@@ -111,6 +111,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "resume nothing": (["fit", "good.xyz", "-o", "fresh", "--resume"], ["--resume", "fresh"]),
     "resume foreign": (["fit", "good.xyz", "-o", "used", "--resume"], ["--resume", "used"]),
     "start from nothing": (["fit", "good.xyz", "--init", "no"], ["--init no", "does not exist"]),
+    "inputs of another model": (
+        ["fit", "good.xyz", "--init", "model", "--inputs", "geometry"], ["--inputs", "leave"]
+    ),
+    "unknown inputs": (["fit", "good.xyz", "--inputs", "guesses"], ["physics", "geometry"]),
     "start from text": (["fit", "good.xyz", "--init", "good.xyz"], ["--init good.xyz"]),
     "no model": (["predict", "no", "good.xyz"], ["no", "does not exist"]),
     "model a text file": (["predict", "good.xyz", "good.xyz"], ["good.xyz", "expected a model"]),

@@ -43,9 +43,17 @@ class Case:
         def turn(m):
             return u @ m @ u.mT
 
-        fields = {k: turn(v) for k, v in vars(self.matrices).items()}
+        given = {k: v for k, v in vars(self.matrices).items() if isinstance(v, torch.Tensor)}
+        matrices = dataclasses.replace(self.matrices, **{k: turn(v) for k, v in given.items()})
         return dataclasses.replace(
-            self, coords=coords, numbers=numbers or self.numbers, matrices=PhysicsMatrices(**fields)
+            self, coords=coords, numbers=numbers or self.numbers, matrices=matrices
+        )
+
+    def bare(self, n_spin=1):
+        """What `geometry` inputs hold."""
+        m = self.matrices
+        return dataclasses.replace(
+            self, matrices=PhysicsMatrices(ovlp=m.ovlp, hcore=m.hcore, n_spin=n_spin)
         )
 
 

@@ -53,6 +53,29 @@ def test_f_functions_and_open_shell_turn_too(sign, make_case, make_network):
     torch.testing.assert_close(u @ before @ u.T, after, rtol=0, atol=ATOL)
 
 
+@pytest.mark.parametrize("name", MOLECULES)
+@pytest.mark.parametrize(("sign", "n_spin"), [(1, 1), (-1, 2)])
+def test_geometry_inputs_turn_too(name, sign, n_spin, make_case, make_network):
+    case = make_case(MOLECULES[name]).bare(n_spin)
+    net = make_network(case.layout, inputs="geometry")
+    rotation = rotation_matrix(9, sign)
+    u = ao_rotation(case.layout, case.numbers, rotation)
+    before = net(case.inputs())[0]
+    after = net(case.transformed(u, case.coords @ rotation.T).inputs())[0]
+    assert before.ndim == 1 + n_spin
+    assert before.abs().max() > 1e-2
+    torch.testing.assert_close(u @ before @ u.T, after, rtol=0, atol=ATOL)
+
+
+def test_geometry_inputs_swap_spins(make_case, make_network):
+    case = make_case("O 0 0 0.1; H 0.2 0.76 0.58", spin=1).bare(2)
+    net = make_network(case.layout, inputs="geometry")
+    alpha_beta = net(case.inputs())[0]
+    swapped = net(dataclasses.replace(case, spin=-1).inputs())[0]
+    assert (alpha_beta[0] - alpha_beta[1]).abs().max() > 1e-3
+    torch.testing.assert_close(swapped, alpha_beta.flip(0), rtol=0, atol=1e-13)
+
+
 def test_atoms_may_be_permuted(make_case, make_network):
     case = make_case(WATER)
     net = make_network(case.layout)

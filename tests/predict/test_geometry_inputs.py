@@ -1,0 +1,152 @@
+"""A network that reads elements and positions: no Fock build, no two-electron integral, no grid."""
+
+import numpy as np
+import pytest
+import torch
+from pyscf import dft, gto
+
+from deeph_zero.ao.rotation import ao_rotation
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import ComputationError
+from deeph_zero.integrals import system
+from deeph_zero.integrals.atomic_potentials import screened_core
+from deeph_zero.integrals.mole import molecule_of
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.model import Model, load, model_meta
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.train.checkpoint import save_model
+from deeph_zero.train.problem import basis_layout, make_problem
+
+METHOD = MethodConfig(basis="6-31g", grid_level=1)
+WATER = "O 0 0 0.1; H 0.1 0.76 0.58; H 0.05 -0.74 0.61"
+
+
+def mole(atom=WATER, **settings):
+    return gto.M(atom=atom, **({"basis": METHOD.basis, "verbose": 0} | settings))
+
+
+def network(scale=0.01):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        net = FockNetwork(default_spec(basis_layout([mole()]), "tiny", inputs="geometry"))
+        for name, value in net.named_parameters():
+            if "_out." in name:
+                torch.nn.init.normal_(value, std=scale)
+    return net.double().eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(network(), METHOD)
+
+
+@pytest.fixture
+def no_integrals(monkeypatch):
+    def refuse(*_args, **_settings):
+        raise AssertionError("asked for integrals that a prediction does not need")
+
+    for name in ("two_electron_operators", "_grid", "density_guess"):
+        monkeypatch.setattr(system, name, refuse)
+
+
+@pytest.mark.usefixtures("no_integrals")
+def test_nothing_is_built_without_a_certificate(model):
+    result = model.predict(mole(), certificate=False)
+    assert result.fock_builds == 0
+    assert result.energy is None
+    assert result.fock_rebuilt is None
+    assert result.n_electrons is None
+    assert float((result.dm * result.overlap).sum()) == pytest.approx(10)
+    assert (result.fock - screened_core(mole())).abs().max() > 1e-3
+    assert np.linalg.norm(result.dipole) > 0.1
+    with pytest.raises(AssertionError):
+        model.predict(mole())
+
+
+def test_an_untrained_network_says_the_screened_core():
+    result = Model(network(scale=0.0), METHOD).predict(mole(), certificate=False)
+    torch.testing.assert_close(result.fock, screened_core(mole()), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_prediction_turns_with_the_molecule_exactly(model, sign):
+    """From the structure to the matrix: there is no grid that stays put."""
+    mol = mole()
+    q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    rotation = torch.from_numpy(q * np.sign(np.linalg.det(q)) * sign)
+    turned = mol.set_geom_(mol.atom_coords() @ rotation.numpy().T, unit="bohr", inplace=False)
+    u = ao_rotation(basis_layout([mol]), [8, 1, 1], rotation)
+    before, after = (model.predict(m, certificate=False).fock for m in (mol, turned))
+    torch.testing.assert_close(u @ before @ u.T, after, rtol=0, atol=1e-10)
+
+
+@pytest.mark.usefixtures("no_integrals")
+def test_radicals_have_two_unlike_matrices(model):
+    result = model.predict(mole("O 0 0 0; H 0.1 0.2 0.94", spin=1), certificate=False)
+    assert result.fock.shape == (2, 11, 11)
+    assert (result.fock[0] - result.fock[1]).abs().max() > 1e-4
+    traces = (result.dm * result.overlap).sum((-1, -2))
+    assert traces.tolist() == pytest.approx([5, 4])
+
+
+def test_files_keep_the_kind_of_inputs(model, tmp_path):
+    info = KohnSham.without_builds(mole()).info
+    save_model(tmp_path, model.network, model_meta(METHOD, info, model.network.spec))
+    again = load(tmp_path)
+    assert again.network.spec.inputs == "geometry"
+    assert torch.equal(
+        again.predict(mole(), certificate=False).fock, model.predict(mole(), certificate=False).fock
+    )
+
+
+def test_the_description_is_that_of_the_full_layer():
+    bare = KohnSham.without_builds(mole(), xc="pbe0").info
+    full = KohnSham.from_pyscf(mole(), xc="pbe0", grid_level=0).info
+    for name in ("xc", "kind", "xc_components", "hyb", "auxbasis", "density_fit", "nao", "cart",
+                 "charge", "spin", "basis", "ao_atoms", "atom_charges", "dispersion"):  # fmt: skip
+        assert getattr(bare, name) == getattr(full, name), name
+
+
+def test_certificate_and_refinement_still_are_exact(model):
+    mf = dft.RKS(mole(), xc="pbe").density_fit()
+    mf.grids.level = 1
+    mf.conv_tol = 1e-11
+    mf.kernel()
+    result = model.predict(mole(), refine=1e-6)
+    assert result.certificate is not None
+    assert result.refined is not None
+    assert result.refined.converged
+    assert result.energy > mf.e_tot + 1e-6
+    assert result.refined.energy == pytest.approx(mf.e_tot, abs=1e-9)
+    assert result.standard_start is False
+
+
+@pytest.mark.usefixtures("no_integrals")
+def test_a_guess_costs_no_build(model):
+    dm = model.guess(dft.RKS(mole(), xc="pbe").density_fit())
+    assert np.einsum("ij,ji->", dm, mole().intor("int1e_ovlp")) == pytest.approx(10)
+
+
+def test_a_layer_without_integrals_refuses_builds():
+    ks = KohnSham.without_builds(mole())
+    with pytest.raises(ComputationError, match="two-electron integrals"):
+        ks.scf()
+    with pytest.raises(ComputationError, match="two-electron integrals"):
+        ks.build(ks.data.dm_guess)
+
+
+def test_training_teaches_from_the_superposed_atoms(water_molecule):
+    layout = basis_layout([mole()])
+    settings = {"cutoff": 14.0, "inputs": "geometry"}
+    problem = make_problem(water_molecule, METHOD, layout, **settings)
+    assert problem.ks.fock_builds == 1
+    assert problem.start is not None
+    assert torch.equal(problem.teacher.target, problem.start.fock)
+    assert torch.equal(problem.fock0, screened_core(mole()))
+    assert (problem.fock0 - problem.start.fock).abs().max() > 0.01
+
+
+@pytest.fixture
+def water_molecule():
+    return molecule_of(mole())
