@@ -66,6 +66,7 @@ def _loss(value: object) -> object:
     return value
 
 
+Workers = Annotated[int, Field(ge=1, le=256)]
 Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
 Name = Annotated[str, pydantic.BeforeValidator(_name)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -307,6 +308,9 @@ class PredictConfig(Settings):
         description="Write a cube file: density, spin-density, homo or lumo (repeatable).",
         examples=["density, spin-density, homo or lumo"],
     )
+    workers: Workers = Field(
+        default=1, description="Processes that share the structures, and the threads."
+    )
     charge: int = Field(default=0, ge=-100, le=100, description="Charge of frames that state none.")
     spin: int = Field(default=0, ge=0, le=100, description="2S of frames that state none.")
 
@@ -362,6 +366,9 @@ class LabelConfig(Settings):
     stability: bool = Field(
         default=False,
         description="Check each converged density and go down from saddle points.",
+    )
+    workers: Workers = Field(
+        default=1, description="Processes that share the structures, and the threads."
     )
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
 

@@ -1,7 +1,6 @@
 """Output files: claim a place, write whole files or none, and say what stood in the way."""
 
 import contextlib
-import errno
 import fcntl
 import json
 import math
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.file_errors import cannot, cure_of, errno_in
 
 Kind = Literal["run", "file", "json", "html"]
 """What an output is: a run folder, an HDF5 file with its JSON beside it, a JSON or HTML file."""
@@ -69,10 +69,10 @@ def check_output(
         if kind == "run":
             _check_run(path, resume, overwrite)
         else:
-            _check_file(path, overwrite, kind)
+            _check_file(path, overwrite, kind, resume=resume)
         _check_writable(path)
     except OSError as error:
-        raise InputError(_cannot("use", path, error) + "; choose another -o") from None
+        raise InputError(cannot("use", path, error) + "; choose another -o") from None
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def claim_output(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(_cannot("create", folder, error) + "; choose another -o") from None
+        raise InputError(cannot("create", folder, error) + "; choose another -o") from None
     try:
         with _locked(folder) if kind == "run" else contextlib.nullcontext():
             if kind == "run" and overwrite:
@@ -148,15 +148,25 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(f"{path} exists and is not empty; use --resume or --overwrite")
 
 
-def _check_file(path: Path, overwrite: bool, kind: Kind) -> None:
+def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> None:
     suffixes = HDF5_SUFFIXES if kind == "file" else (f".{kind}",)
     if path.suffix.lower() not in suffixes:
         raise InputError(f"-o {path}: expected a name ending in {suffixes[0]}; choose another -o")
     for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.is_dir():
             raise InputError(f"{part}: expected a file, this is a folder; choose another -o")
-        if part.exists() and part.stat().st_size and not overwrite:
-            raise InputError(f"{part} exists and is not empty; use --overwrite or another -o")
+    begun = journal_beside(path).exists() and kind == "file"
+    if resume and not begun:
+        there = f"{path} is complete" if path.exists() else "there is none"
+        raise InputError(f"--resume: expected an unfinished {path}, {there}; leave --resume out")
+    if resume or overwrite:
+        return
+    for part in (path, json_beside(path)) if kind == "file" else (path,):
+        if part.exists() and part.stat().st_size:
+            cure = "--resume, --overwrite" if begun else "--overwrite"
+            raise InputError(f"{part} exists and is not empty; use {cure} or another -o")
+    if begun:
+        raise InputError(f"{path} was begun and not finished; use --resume or --overwrite")
 
 
 def _check_writable(path: Path) -> None:
@@ -206,6 +216,11 @@ def json_beside(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def journal_beside(path: Path) -> Path:
+    """What an unfinished HDF5 file goes on from, see ``predict/journal.py``."""
+    return path.with_name(path.name + ".part")
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder that becomes ``path`` when the block succeeds.
@@ -226,7 +241,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ComputationError(_cannot("write", path, error) + _cure(error)) from None
+        raise ComputationError(cannot("write", path, error) + cure_of(error)) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -371,23 +386,6 @@ class PredictionWriter:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            number = getattr(error, "errno", None) or _errno_in(str(error))
+            number = getattr(error, "errno", None) or errno_in(str(error))
             plain = OSError(number, os.strerror(number)) if number else OSError(str(error))
-            raise ComputationError(_cannot("write", self._path, plain) + _cure(plain)) from None
-
-
-def _errno_in(text: str) -> int | None:
-    tail = text.partition("errno = ")[2]
-    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
-    return int(digits) if digits else None
-
-
-def _cannot(verb: str, path: Path, error: OSError) -> str:
-    lines = (error.strerror or str(error) or type(error).__name__).splitlines()
-    return f"cannot {verb} {path} ({lines[0]})"
-
-
-def _cure(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "; free some space and run it again"
-    return "; check the folder and run it again"
+            raise ComputationError(cannot("write", self._path, plain) + cure_of(plain)) from None

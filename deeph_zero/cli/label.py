@@ -16,6 +16,7 @@ from deeph_zero.cli.options import (
     method_options,
     output_option,
     overwrite_option,
+    resume_file_option,
     runtime_values,
     structures_argument,
 )
@@ -27,6 +28,7 @@ from deeph_zero.config import LabelConfig
 @output_option
 @method_options
 @label_options
+@resume_file_option
 @overwrite_option
 @common_options
 @click.pass_obj
@@ -56,6 +58,7 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
 
     place = {
         "kind": "file",
+        "resume": options["resume"],
         "overwrite": options["overwrite"],
         "inputs": options["structures"],
     }
@@ -77,8 +80,9 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
             out,
             reporter=reporter,
             command=command,
+            resume=options["resume"],
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    cure = "; run it again with more --max-time" if summary["stopped_by"] == "max_time" else ""
+    cure = "; go on with --resume" if summary["stopped_by"] == "max_time" else ""
     show.require_success(summary, out=out, asked=len(molecules), cure=cure)
     return 0

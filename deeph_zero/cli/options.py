@@ -19,6 +19,7 @@ METHOD = (
 )  # fmt: skip
 LABEL = (
     "conv_tol", "max_cycle", "init_guess", "smearing", "level_shift", "stability", "skip_bad",
+    "workers",
 )  # fmt: skip
 RUNTIME = ("device", "threads", "seed")
 
@@ -97,6 +98,9 @@ overwrite_option = click.option(
 resume_option = click.option(
     "--resume", is_flag=True, help="Go on with the run that is in the output folder."
 )
+resume_file_option = click.option(
+    "--resume", is_flag=True, help="Go on with an output that was begun and not finished."
+)
 common_options = _together(
     [
         click.option(
@@ -151,6 +155,7 @@ label_options = _together(
         setting(LabelConfig, "level_shift", metavar="EH"),
         setting(LabelConfig, "stability"),
         setting(LabelConfig, "skip_bad"),
+        setting(LabelConfig, "workers", metavar="N"),
         max_time_option,
     ]
 )

@@ -13,6 +13,7 @@ from deeph_zero.cli.options import (
     max_time_option,
     output_option,
     overwrite_option,
+    resume_file_option,
     runtime_values,
     setting,
     structures_argument,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from deeph_zero.structures import BadFrame
 
 
-EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin")
+EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin", "workers")
 
 
 @click.command()
@@ -48,6 +49,8 @@ EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "s
 @setting(PredictConfig, "charge", metavar="N")
 @setting(PredictConfig, "spin", metavar="2S")
 @max_time_option
+@setting(PredictConfig, "workers", metavar="N")
+@resume_file_option
 @overwrite_option
 @common_options
 @click.pass_obj
@@ -61,6 +64,7 @@ def predict(invocation: Invocation, **options: Any) -> int:
     Example:
       deeph-zero predict water_run/ frames.xyz -o out.h5
       deeph-zero predict water_run/ frames.xyz --refine 1e-5 --json
+      deeph-zero predict water_run/ many.xyz --workers 4 --resume
       deeph-zero predict water_run/ water.xyz --forces --molden water.molden --cube homo
     """  # noqa: D301  (\b is click's mark)
     if options["no_certificate"] and options["cheap_estimate"]:
@@ -87,6 +91,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
 
     place = {
         "kind": "file",
+        "resume": options["resume"],
         "overwrite": options["overwrite"],
         "inputs": [*options["structures"], options["model"]],
     }
@@ -95,7 +100,8 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     runtime.setup(config.runtime)
     molecules, bad = _read(config, options)
-    export.check(config, out, len(molecules) + len(bad), overwrite=options["overwrite"])
+    again = options["overwrite"] or options["resume"]
+    export.check(config, out, len(molecules) + len(bad), overwrite=again)
     from deeph_zero.predict.run import run_predict
 
     with claim_output(out, **place), show.keeping(out):
@@ -107,9 +113,10 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
             config,
             reporter=reporter,
             command=command,
+            resume=options["resume"],
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    cure = "; run it again with more --max-time" if summary["stopped_by"] == "max_time" else ""
+    cure = "; go on with --resume" if summary["stopped_by"] == "max_time" else ""
     show.require_success(summary, out=out, asked=len(molecules), cure=cure)
     return 0
 

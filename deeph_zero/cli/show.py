@@ -143,7 +143,8 @@ def keeping(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = f"; the structures done so far are kept in {out}" if out.exists() else ""
+        done = "; the structures done so far are kept in {}; go on with --resume"
+        kept = done.format(out) if out.exists() else ""
         raise KeyboardInterrupt(f"interrupted{kept}") from None
 
 

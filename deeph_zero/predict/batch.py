@@ -1,131 +1,180 @@
 """The loop that ``predict`` and ``label`` share: structure by structure, files that always end."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
 from deeph_zero.config import MethodConfig
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import PredictionWriter, json_beside, write_json
 from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.record import failure, method_attributes, summary
+from deeph_zero.predict.journal import Journal
+from deeph_zero.predict.record import summary
+from deeph_zero.predict.workers import Job, Outcome, Task, outcomes
 from deeph_zero.reporting import Reporter
-from deeph_zero.runtime import Runtime, interruptible
-
-Result = tuple[dict[str, Any], dict[str, Any], dict[str, Any], str | None, int]
-"""Arrays, attributes, structure entry, resolved fitting set, Fock builds."""
-
-
-class _WriteError(Exception):
-    """The output file refuses: unlike a structure's own trouble, this ends the batch."""
-
-    def __init__(self, reason: ComputationError) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
+from deeph_zero.reporting import Task as ProgressTask
+from deeph_zero.runtime import Interrupt, Runtime, interruptible
 
 
 @dataclasses.dataclass
-class _Done:
-    """What a batch has so far."""
+class _Progress:
+    """Why a batch ended, and what failed on the way."""
 
-    failed: list[dict[str, Any]]
-    structures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    auxbasis: dict[str, None] = dataclasses.field(default_factory=dict)
-    builds: int = 0
+    failed: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     stopped_by: str | None = None
-
-    def take(
-        self, result: Result, molecule: Molecule, method: MethodConfig, writer: PredictionWriter
-    ) -> None:
-        """Write one result and remember its entry."""
-        arrays, attributes, entry, auxbasis, builds = result
-        try:
-            writer.write(arrays, {**method_attributes(molecule, method, auxbasis), **attributes})
-        except ComputationError as error:
-            raise _WriteError(error) from error
-        self.structures.append(entry)
-        self.builds += builds
-        if auxbasis is not None:
-            self.auxbasis[auxbasis] = None
-
-    def summary(self, **facts: Any) -> dict[str, Any]:
-        """The summary of what there is."""
-        return summary(
-            auxbasis=" / ".join(self.auxbasis) or None,
-            structures=self.structures,
-            failed=self.failed,
-            stopped_by=self.stopped_by,
-            fock_builds=self.builds,
-            **facts,
-        )
 
 
 def run_batch(
-    compute: Callable[[Molecule], Result],
+    job: Job,
     molecules: Iterable[Molecule],
     failed: list[dict[str, Any]],
     out: Path,
     *,
+    facts: Mapping[str, Any],
     method: MethodConfig,
     runtime: Runtime,
     reporter: Reporter,
     command: str,
     description: str,
+    workers: int = 1,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Compute every structure and write ``out`` and the JSON beside it.
 
-    One structure is in memory at a time. A structure that fails is listed under ``failed`` and the
-    next one is taken. The deadline and Ctrl-C are acted on between structures, a second Ctrl-C at
-    once, always with both files complete for what was done.
+    Results are kept in a journal (``out.h5.part``) as they come and written in the order of the
+    structures when the batch ends; neither needs memory for more than one structure. A structure
+    that fails is listed under ``failed`` and the next one is taken. The deadline and Ctrl-C are
+    acted on between structures, a second Ctrl-C at once, always with both files complete for what
+    was done. The journal stays as long as a structure has no result.
 
     Args:
-        compute: What to do with one structure.
+        job: What to do with one structure.
         molecules: The structures.
         failed: Frames that could not be read, listed first.
         out: HDF5 file.
+        facts: What the results depend on, by name; compared by ``resume``.
         method: The problem, for the record.
         runtime: Device, threads, seed, deadline.
         reporter: Progress.
         command: Command line, for the record.
-        description: Text beside the progress bar.
+        description: Text beside the progress bar, and the command a journal is of.
+        workers: Processes that compute.
+        resume: Go on with the journal that is there.
 
     Returns:
         The summary.
 
     Raises:
+        InputError: If the journal is of something else, or a process cannot load the model.
         ComputationError: If a file cannot be written.
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     started = time.monotonic()
-    done = _Done(failed=list(failed))
+    progress = _Progress()
     total = len(molecules) if isinstance(molecules, Sized) else None
-    with interruptible() as interrupt:
-        with PredictionWriter(out) as writer, reporter.task(description, total) as task:
-            for molecule in molecules:
-                if interrupt.requested or runtime.deadline.expired():
-                    done.stopped_by = "interrupt" if interrupt.requested else "max_time"
-                    break
-                try:
-                    done.take(compute(molecule), molecule, method, writer)
-                except KeyboardInterrupt:  # the second one: give this structure up
-                    done.stopped_by = "interrupt"
-                    break
-                except _WriteError as error:
-                    raise error.reason from None
-                except Exception as error:
-                    # one structure must not end the batch, whatever it meets
-                    done.failed.append(failure(molecule, error))
-                    reporter.warning(place(molecule) + done.failed[-1]["error"])
-                task.advance()
-        _warn_degenerate(done.structures, reporter)
-        result = done.summary(method=method, runtime=runtime, started=started, command=command)
-        write_json(json_beside(out), result)
-    if done.stopped_by == "interrupt":
+    journal = Journal(out, {"command": description, **facts}, resume=resume)
+    keep = True
+    try:
+        _check_journal(journal, molecules)
+        with interruptible() as interrupt:
+            tasks = _left(journal, molecules, interrupt, runtime, progress)
+            if total is not None:
+                workers = max(1, min(workers, total - len(journal)))
+            with reporter.task(description, total) as task:
+                task.advance(len(journal))
+                found = outcomes(job, tasks, workers=workers, threads=runtime.threads)
+                _collect(found, journal, progress, reporter, task)
+            result = _write(journal, out) | {
+                "stopped_by": progress.stopped_by,
+                "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],
+            }
+            _warn_degenerate(result["structures"], reporter)
+            result = summary(
+                **result, method=method, runtime=runtime, started=started, command=command
+            )
+            write_json(json_beside(out), result)
+            begun = bool(len(journal) or progress.stopped_by)
+            keep = begun and bool(progress.stopped_by or progress.failed)
+    finally:
+        journal.close(remove=not keep)
+    if progress.stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
+
+
+def _check_journal(journal: Journal, molecules: Iterable[Molecule]) -> None:
+    """Every result is of the structure that has its place now."""
+    if len(journal) == 0:
+        return
+    if not isinstance(molecules, Sized):
+        raise InputError("--resume: expected a list of structures, got a stream; leave it out")
+    journal.check_count(len(molecules))
+    for index, molecule in enumerate(molecules):
+        journal.check(index, molecule)
+
+
+def _left(
+    journal: Journal,
+    molecules: Iterable[Molecule],
+    interrupt: Interrupt,
+    runtime: Runtime,
+    progress: _Progress,
+) -> Iterator[Task]:
+    """The structures without a result, until the time is up."""
+    for index, molecule in enumerate(molecules):
+        if index in journal:
+            continue
+        if interrupt.requested or runtime.deadline.expired():
+            progress.stopped_by = "interrupt" if interrupt.requested else "max_time"
+            return
+        yield index, molecule
+
+
+def _collect(
+    found: Iterator[Outcome],
+    journal: Journal,
+    progress: _Progress,
+    reporter: Reporter,
+    task: ProgressTask,
+) -> None:
+    """Keep what comes."""
+    try:
+        with contextlib.closing(found):  # pyright: ignore[reportArgumentType]
+            for outcome in found:
+                index, molecule = outcome.task
+                for text in outcome.warnings:
+                    reporter.warning(text)
+                if outcome.data is not None:
+                    journal.append(index, outcome.digest, outcome.data)
+                elif outcome.error is not None:
+                    progress.failed[index] = outcome.error
+                    reporter.warning(place(molecule) + outcome.error["error"])
+                task.advance()
+    except KeyboardInterrupt:  # the second one: what was being computed is given up
+        progress.stopped_by = "interrupt"
+
+
+def _write(journal: Journal, out: Path) -> dict[str, Any]:
+    """The HDF5 file, and what the summary says of the structures."""
+    structures: list[dict[str, Any]] = []
+    auxbasis: dict[str, None] = {}
+    builds = 0
+    with PredictionWriter(out) as writer:
+        for record in journal.records():
+            writer.write(record.arrays, record.attributes)
+            structures.append(record.entry)
+            builds += record.fock_builds
+            if record.auxbasis is not None:
+                auxbasis[record.auxbasis] = None
+    return {
+        "auxbasis": " / ".join(auxbasis) or None,
+        "structures": structures,
+        "fock_builds": builds,
+    }
 
 
 def _warn_degenerate(structures: list[dict[str, Any]], reporter: Reporter) -> None:

@@ -1,6 +1,8 @@
 """``deeph-zero label``: converged reference data from this package's own SCF."""
 
-from collections.abc import Iterable
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,15 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.ks.start import starting_density
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.batch import Result, check_finite, run_batch
-from deeph_zero.predict.record import dispersion_entry, label_arrays, structure_record
+from deeph_zero.predict.batch import check_finite, run_batch
+from deeph_zero.predict.journal import Record, digest
+from deeph_zero.predict.record import (
+    dispersion_entry,
+    label_arrays,
+    method_attributes,
+    structure_record,
+)
+from deeph_zero.predict.workers import Compute, start_process
 from deeph_zero.reporting import Reporter
 from deeph_zero.train.problem import kohn_sham
 
@@ -53,6 +62,67 @@ def _prepared(
     return ks, guess.to(ks.data.ovlp)
 
 
+@dataclasses.dataclass(frozen=True)
+class _LabelJob:
+    """What is done with one structure, in any process."""
+
+    config: LabelConfig
+
+    @property
+    def verbose(self) -> int:
+        return self.config.runtime.verbose
+
+    def start(self, threads: int) -> Compute:
+        """Nothing to load."""
+        device = start_process(self.config.runtime, threads).device
+        return functools.partial(self._compute, device)
+
+    def _compute(
+        self, device: torch.device, index: int, molecule: Molecule, warn: Callable[[str], None]
+    ) -> Record:
+        config = self.config
+        ks, dm0 = _prepared(molecule, config, device)
+        result = _solved(ks, dm0, config)
+        check_finite(result.energy, "SCF energy")
+        if not result.converged:
+            warn(
+                f"{place(molecule)}SCF not converged after "
+                f"{result.iterations} cycles; use a larger --max-cycle"
+            )
+        entry = _entry(molecule, ks, result)
+        arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
+        if config.smearing > 0:
+            entry["free_energy"] = attributes["free_energy"] = result.free_energy
+            attributes["smearing"] = config.smearing
+        auxbasis = ks.info.auxbasis
+        return Record(
+            index=index,
+            digest=digest(molecule),
+            arrays={name: value for name, value in arrays.items() if value is not None},
+            attributes=method_attributes(molecule, config.method, auxbasis) | attributes,
+            entry=entry,
+            auxbasis=auxbasis,
+            fock_builds=ks.fock_builds,
+        )
+
+
+def _entry(molecule: Molecule, ks: KohnSham, result: SCFResult) -> dict[str, Any]:
+    """The structure's entry of the summary."""
+    record = structure_record(
+        molecule,
+        # uncoupled: at convergence the response build would refine an estimate of rounding
+        certificate=ks.certificate(result.dm, result.fock, result.energy, coupled=False),
+        dipole=ks.dipole(result.dm).cpu().numpy(),
+        n_electrons=ks.n_electrons(result.dm),
+        spin_square=ks.spin_square(result.dm) if ks.unrestricted else None,
+        residual_mae=None,
+        converged=result.converged,
+    )
+    if result.degenerate:
+        record["degenerate"] = True
+    return record | dispersion_entry(ks.info)
+
+
 def run_label(
     config: LabelConfig,
     molecules: Iterable[Molecule],
@@ -61,62 +131,40 @@ def run_label(
     *,
     reporter: Reporter,
     command: str,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Converge every structure; write ``out`` (HDF5) and the JSON summary beside it.
 
     Args:
-        config: Method, tolerances, device, threads, time limit.
+        config: Method, tolerances, device, threads, processes, time limit.
         molecules: Structures, taken one at a time.
         failed: Frames that could not be read ({file, frame, error}).
         out: HDF5 file to write.
         reporter: Progress and warnings.
         command: Command line, for the record.
+        resume: Go on with what an earlier call left unfinished; it ends as one call would have.
 
     Returns:
         The summary. An SCF that does not converge is a result, marked ``converged: false``.
 
     Raises:
+        InputError: If what is to be gone on with was of other structures or settings.
         ComputationError: If a file cannot be written.
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     settings = runtime.setup(config.runtime)
-
-    def compute(molecule: Molecule) -> Result:
-        ks, dm0 = _prepared(molecule, config, settings.device)
-        result = _solved(ks, dm0, config)
-        check_finite(result.energy, "SCF energy")
-        if not result.converged:
-            reporter.warning(
-                f"{place(molecule)}SCF not converged after "
-                f"{result.iterations} cycles; use a larger --max-cycle"
-            )
-        record = structure_record(
-            molecule,
-            # uncoupled: at convergence the response build would refine an estimate of rounding
-            certificate=ks.certificate(result.dm, result.fock, result.energy, coupled=False),
-            dipole=ks.dipole(result.dm).cpu().numpy(),
-            n_electrons=ks.n_electrons(result.dm),
-            spin_square=ks.spin_square(result.dm) if ks.unrestricted else None,
-            residual_mae=None,
-            converged=result.converged,
-        )
-        if result.degenerate:
-            record["degenerate"] = True
-        record |= dispersion_entry(ks.info)
-        arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
-        if config.smearing > 0:
-            record["free_energy"] = attributes["free_energy"] = result.free_energy
-            attributes["smearing"] = config.smearing
-        return arrays, attributes, record, ks.info.auxbasis, ks.fock_builds
-
+    facts = config.model_dump(mode="json", exclude={"runtime", "workers", "skip_bad"})
     return run_batch(
-        compute,
+        _LabelJob(config),
         molecules,
         failed,
         Path(out),
+        facts=facts.pop("method") | facts,
         method=config.method,
         runtime=settings,
         reporter=reporter,
         command=command,
         description="label",
+        workers=config.workers,
+        resume=resume,
     )

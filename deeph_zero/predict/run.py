@@ -1,31 +1,48 @@
 """``deeph-zero predict``: a trained model applied to a list of structures."""
 
-from collections.abc import Iterable, Sized
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sized
 from pathlib import Path
 from typing import Any
 
 from deeph_zero import runtime
-from deeph_zero.config import FORCE_TOL, PredictConfig
+from deeph_zero.config import FORCE_TOL, MethodConfig, PredictConfig
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import export
-from deeph_zero.predict.batch import Result, check_finite, run_batch
-from deeph_zero.predict.record import prediction_arrays, prediction_record
+from deeph_zero.predict.batch import check_finite, run_batch
+from deeph_zero.predict.journal import Record, digest
+from deeph_zero.predict.record import method_attributes, prediction_arrays, prediction_record
+from deeph_zero.predict.workers import Compute, start_process
 from deeph_zero.reporting import Reporter
+from deeph_zero.train.checkpoint import fingerprint
 
 
-class _Compute:
-    """What is done with one structure; the files for other programs are numbered as the groups."""
+@dataclasses.dataclass(frozen=True)
+class _PredictJob:
+    """What is done with one structure, in any process."""
 
-    def __init__(self, model: Model, config: PredictConfig, out: Path, *, numbered: bool) -> None:
-        self._model = model
-        self._config = config
-        self._out = out
-        self._numbered = numbered
-        self._count = 0
+    model_path: str
+    config: PredictConfig
+    out: Path
+    numbered: bool
 
-    def __call__(self, molecule: Molecule) -> Result:
-        config = self._config
+    @property
+    def verbose(self) -> int:
+        return self.config.runtime.verbose
+
+    def start(self, threads: int) -> Compute:
+        """Load the model."""
+        device = start_process(self.config.runtime, threads).device
+        model = load(self.model_path, device=device)
+        return functools.partial(self._compute, model)
+
+    def _compute(
+        self, model: Model, index: int, molecule: Molecule, warn: Callable[[str], None]
+    ) -> Record:
+        del warn
+        config = self.config
         mf = None
         settings = {
             "refine": FORCE_TOL if config.forces and config.refine is None else config.refine,
@@ -34,19 +51,31 @@ class _Compute:
             "compare_start": config.compare_start,
         }
         if export.wanted(config):
-            result, mf = self._model.predict_mean_field(molecule, **settings)
+            result, mf = model.predict_mean_field(molecule, **settings)
             if config.forces:
-                result = self._model.with_forces(result)
+                result = model.with_forces(result)
         else:
-            result = self._model.predict(molecule, **settings, forces=config.forces)
+            result = model.predict(molecule, **settings, forces=config.forces)
         if result.energy is not None:
             check_finite(result.energy, "energy")
         if mf is not None:
-            export.export(mf, config, self._out, self._count if self._numbered else None)
+            export.export(mf, config, self.out, index if self.numbered else None)
         arrays, attributes = prediction_arrays(result)
-        record = prediction_record(result)
-        self._count += 1
-        return arrays, attributes, record, result.info.auxbasis, result.fock_builds
+        method, auxbasis = _method(model, config), result.info.auxbasis
+        return Record(
+            index=index,
+            digest=digest(molecule),
+            arrays={name: value for name, value in arrays.items() if value is not None},
+            attributes=method_attributes(molecule, method, auxbasis) | attributes,
+            entry=prediction_record(result),
+            auxbasis=auxbasis,
+            fock_builds=result.fock_builds,
+        )
+
+
+def _method(model: Model, config: PredictConfig) -> MethodConfig:
+    """The model's problem with this command's defaults of charge and spin."""
+    return model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
 
 
 def run_predict(
@@ -58,6 +87,7 @@ def run_predict(
     *,
     reporter: Reporter,
     command: str,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Predict every structure; write ``out`` (HDF5) and the JSON summary beside it.
 
@@ -66,9 +96,10 @@ def run_predict(
         molecules: Structures, taken one at a time.
         failed: Frames that could not be read ({file, frame, error}).
         out: HDF5 file to write.
-        config: Refinement, certificate, device, threads, time limit.
+        config: Refinement, certificate, device, threads, processes, time limit.
         reporter: Progress and warnings.
         command: Command line, for the record.
+        resume: Go on with what an earlier call left unfinished; it ends as one call would have.
 
     Returns:
         The summary. A structure that fails is listed under ``failed``; the others are not touched
@@ -76,24 +107,29 @@ def run_predict(
         no structure was left out.
 
     Raises:
-        InputError: If the model cannot be loaded; nothing is written then.
+        InputError: If the model cannot be loaded, or what is to be gone on with was of other
+            structures, settings or another model; nothing is written then.
         ComputationError: If a file cannot be written.
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     settings = runtime.setup(config.runtime)
-    model = load(model_path, device=settings.device)
+    model = load(model_path, device=settings.device)  # says what is wrong before anything is there
 
     single = isinstance(molecules, Sized) and len(molecules) + len(failed) == 1
-    compute = _Compute(model, config, Path(out), numbered=not single)
-    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
+    facts = {"model": fingerprint(model_path)} | config.model_dump(
+        mode="json", exclude={"runtime", "workers", "charge", "spin"}
+    )
     return run_batch(
-        compute,
+        _PredictJob(str(model_path), config, Path(out), numbered=not single),
         molecules,
         failed,
         Path(out),
-        method=method,
+        facts=facts,
+        method=_method(model, config),
         runtime=settings,
         reporter=reporter,
         command=command,
         description="predict",
+        workers=config.workers,
+        resume=resume,
     )

@@ -89,6 +89,28 @@ def model_folder(path: str | pathlib.Path) -> pathlib.Path:
     return path.parent
 
 
+def fingerprint(path: str | pathlib.Path) -> str:
+    """A hash of a model's two files.
+
+    Args:
+        path: Run folder or its ``model.safetensors``.
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256.
+
+    Raises:
+        InputError: If there is no model.
+    """
+    folder = model_folder(path)
+    whole = hashlib.sha256()
+    try:
+        for ending in ("safetensors", "json"):
+            whole.update((folder / f"{MODEL_STEM}.{ending}").read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the model in {folder} ({error.strerror})") from None
+    return whole.hexdigest()[:16]
+
+
 def spec_document(network: torch.nn.Module) -> dict[str, Any]:
     """A network's ``spec`` as JSON values."""
     spec: Any = network.spec

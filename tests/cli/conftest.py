@@ -118,11 +118,12 @@ class Engine:
         (out / "checkpoints").mkdir(exist_ok=True)
         return self._call(config, molecules, failed, out, reporter, command, resume=resume)
 
-    def predict(self, model_path, molecules, failed, out, config, *, reporter, command):
-        return self._call(config, molecules, failed, out, reporter, command, model=model_path)
+    def predict(self, model_path, molecules, failed, out, config, *, resume, reporter, command):
+        more = {"model": model_path, "resume": resume}
+        return self._call(config, molecules, failed, out, reporter, command, **more)
 
-    def label(self, config, molecules, failed, out, *, reporter, command):
-        return self._call(config, molecules, failed, out, reporter, command)
+    def label(self, config, molecules, failed, out, *, resume, reporter, command):
+        return self._call(config, molecules, failed, out, reporter, command, resume=resume)
 
     def _call(self, config, molecules, failed, out, reporter, command, **more):  # noqa: PLR0917
         self.calls.append(
