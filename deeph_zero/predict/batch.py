@@ -77,7 +77,7 @@ def run_batch(
     progress = _Progress()
     total = len(molecules) if isinstance(molecules, Sized) else None
     journal = Journal(out, {"command": description, **facts}, resume=resume)
-    keep = True
+    complete = False
     try:
         _check_journal(journal, molecules)
         with interruptible() as interrupt:
@@ -86,21 +86,17 @@ def run_batch(
                 workers = max(1, min(workers, total - len(journal)))
             with reporter.task(description, total) as task:
                 task.advance(len(journal))
-                found = outcomes(job, tasks, workers=workers, threads=runtime.threads)
-                _collect(found, journal, progress, reporter, task)
-            result = _write(journal, out) | {
-                "stopped_by": progress.stopped_by,
-                "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],
-            }
-            _warn_degenerate(result["structures"], reporter)
+                stream = outcomes(job, tasks, workers=workers, threads=runtime.threads)
+                _collect(stream, journal, progress, reporter, task)
+            found = _write(journal, out, progress, failed, reporter)
             result = summary(
-                **result, method=method, runtime=runtime, started=started, command=command
+                **found, command=command, method=method, runtime=runtime, started=started
             )
             write_json(json_beside(out), result)
-            begun = bool(len(journal) or progress.stopped_by)
-            keep = begun and bool(progress.stopped_by or progress.failed)
+            complete = not (progress.stopped_by or (progress.failed and len(journal)))
     finally:
-        journal.close(remove=not keep)
+        # where something goes wrong before the first result, nothing is left behind
+        journal.close(remove=complete or not (journal or resume or progress.stopped_by))
     if progress.stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
@@ -158,7 +154,13 @@ def _collect(
         progress.stopped_by = "interrupt"
 
 
-def _write(journal: Journal, out: Path) -> dict[str, Any]:
+def _write(
+    journal: Journal,
+    out: Path,
+    progress: _Progress,
+    failed: list[dict[str, Any]],
+    reporter: Reporter,
+) -> dict[str, Any]:
     """The HDF5 file, and what the summary says of the structures."""
     structures: list[dict[str, Any]] = []
     auxbasis: dict[str, None] = {}
@@ -170,7 +172,10 @@ def _write(journal: Journal, out: Path) -> dict[str, Any]:
             builds += record.fock_builds
             if record.auxbasis is not None:
                 auxbasis[record.auxbasis] = None
+    _warn_degenerate(structures, reporter)
     return {
+        "stopped_by": progress.stopped_by,
+        "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],
         "auxbasis": " / ".join(auxbasis) or None,
         "structures": structures,
         "fock_builds": builds,
