@@ -1,0 +1,163 @@
+"""Where a training step spends its time, and predictions without a Fock build against the SCF.
+
+    python benchmarks/bench_step.py --threads 1                      # three molecules, three sizes
+    python benchmarks/bench_step.py --molecules ethanol --sizes small
+
+PBE/def2-SVP, grid level 3, fitted. CPU time of this process, medians of --repeats rounds in which
+every part is timed once; "step / build" is forward, backward and optimiser plus one Fock build,
+divided by that build. Integrals and inputs are made once per geometry, not in a step.
+"""
+
+import argparse
+import functools
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import common
+import numpy as np
+import torch
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.model import Model
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.train.problem import Problem, basis_layout, make_problem
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+ETHANOL = """C -1.18 -0.40 0.02; C 0.10 0.43 -0.01; O 1.21 -0.45 0.05; H -1.25 -1.03 -0.87
+H -1.24 -1.05 0.90; H -2.05 0.26 0.03; H 0.14 1.10 0.86; H 0.13 1.05 -0.92; H 2.00 0.10 0.03"""
+URACIL = """N 0.00 1.18 0.02; C 1.24 0.58 0.00; N 1.22 -0.79 0.00; C 0.06 -1.56 -0.01
+C -1.15 -0.96 0.00; C -1.25 0.48 0.01; O 2.27 1.22 0.01; O -2.28 1.13 -0.01; H 0.04 2.19 0.05
+H 2.11 -1.25 0.02; H 0.17 -2.64 -0.02; H -2.07 -1.52 0.03"""
+PARTS = ("build", "forward", "backward", "optimiser")
+
+
+def parse() -> argparse.Namespace:
+    """Options of this benchmark."""
+    parser = common.options(__doc__)
+    parser.add_argument("--molecules", default="water,ethanol,uracil", help="comma-separated")
+    parser.add_argument("--sizes", default="small,medium,large", help="comma-separated")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds (default 7)")
+    options = common.parse(parser)
+    if options.smoke:
+        options.molecules, options.sizes, options.repeats = "water", "tiny", 2
+    return options
+
+
+def molecule(name: str) -> Molecule:
+    """Water from the examples; ethanol and uracil near their minima, without symmetry."""
+    text = {"ethanol": ETHANOL, "uracil": URACIL}.get(name)
+    if text is None:
+        return common.example(name)
+    from pyscf.data.elements import charge
+
+    rows = [row.split() for row in text.replace("\n", ";").split(";")]
+    coords = np.array([[float(x) for x in row[1:]] for row in rows]) / BOHR_IN_ANGSTROM
+    return Molecule(numbers=np.array([charge(row[0]) for row in rows]), coords=coords, file=name)
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Result and CPU time of a call, seconds."""
+    start = time.process_time()
+    return call(), time.process_time() - start
+
+
+def step(problem: Problem, network: FockNetwork, repeats: int) -> dict[str, float]:
+    """Median CPU seconds of every part of a step."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-6, eps=1e-16)
+    target = problem.teacher.target - problem.fock0
+    seconds: dict[str, list[float]] = {name: [] for name in PARTS}
+    density = problem.ks.density(problem.fock0)
+    for _ in range(repeats + 1):  # the first round warms up
+        optimizer.zero_grad()
+        (correction,), forward = timed(lambda: network(problem.inputs))
+        loss = (correction - target).square().sum()
+        _, backward = timed(loss.backward)
+        _, optimiser = timed(optimizer.step)
+        built, build = timed(functools.partial(problem.ks.build, density))
+        for name, value in zip(PARTS, (build, forward, backward, optimiser), strict=True):
+            seconds[name].append(value)
+        density = problem.ks.density(built.fock)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def predictions(given: Molecule, network: FockNetwork, repeats: int) -> dict[str, float]:
+    """CPU seconds of a prediction without a certificate, and of the SCF it stands for."""
+    model = Model(network.eval(), MethodConfig())
+    runs = [timed(lambda: model.predict(given, certificate=False)) for _ in range(repeats + 1)]
+    assert all(result.fock_builds == 0 for result, _ in runs)
+    mf = common.mean_field(build_mole(given, basis="def2-svp"), "pbe")
+    _, theirs = timed(mf.kernel)
+    return {"predict": statistics.median(s for _, s in runs[1:]), "pyscf": theirs}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every molecule and size."""
+    rows, speed = [], []
+    for name in options.molecules.split(","):
+        given = molecule(name)
+        layout = basis_layout([build_mole(given, basis="def2-svp")])
+        spec = default_spec(layout)
+        problem, prepare = timed(
+            lambda g=given, la=layout, sp=spec: make_problem(
+                g, MethodConfig(), la, cutoff=sp.cutoff
+            )
+        )
+        problem.teacher.advance()
+        for size in options.sizes.split(","):
+            common.progress(f"{name} {size}")
+            torch.manual_seed(0)
+            network = FockNetwork(default_spec(layout, size))
+            network.calibrate([problem.inputs], [problem.teacher.target - problem.fock0])
+            parts = step(problem, network, options.repeats)
+            rest = parts["forward"] + parts["backward"] + parts["optimiser"]
+            rows.append(
+                {"molecule": name, "size": size, "nao": problem.ks.nao, "prepare": prepare}
+                | {"parameters": sum(p.numel() for p in network.parameters())}
+                | parts
+                | {"ratio": 1 + rest / parts["build"], "peak_mb": _peak_mb()}
+            )
+            network = FockNetwork(default_spec(layout, size, inputs="geometry"))
+            found = predictions(given, network, options.repeats)
+            speed.append({"molecule": name, "size": size} | found)
+    return {"steps": rows, "predictions": speed}
+
+
+def _peak_mb() -> float:
+    """Largest resident memory of this process so far, MB (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parse()
+    result = measure(options) | {"machine": common.machine(options.threads)}
+    steps = [
+        [f"{r['molecule']} ({r['nao']} AOs)", r["size"], f"{r['parameters'] / 1e6:.2f}",
+         f"{1e3 * r['prepare']:.0f}", *(f"{1e3 * r[p]:.1f}" for p in PARTS),
+         f"{r['ratio']:.2f}", f"{r['peak_mb']:.0f}"]
+        for r in result["steps"]
+    ]  # fmt: skip
+    headers = ("molecule", "size", "parameters, 10⁶", "prepare, ms", *(f"{p}, ms" for p in PARTS),
+               "step / build", "peak, MB")  # fmt: skip
+    speed = [
+        [r["molecule"], r["size"], f"{1e3 * r['predict']:.0f}", f"{r['pyscf']:.2f}",
+         f"{r['pyscf'] / r['predict']:.0f}"]
+        for r in result["predictions"]
+    ]  # fmt: skip
+    named = ("molecule", "size", "predict, ms", "PySCF's SCF, s", "ratio")
+    text = (
+        f"A training step, physics inputs\n\n{common.table(headers, steps)}\n\n"
+        "`geometry` inputs, prediction without a certificate, untrained weights\n\n"
+        f"{common.table(named, speed)}"
+    )
+    common.report(result, text, as_json=options.json, smoke=options.smoke)
+
+
+if __name__ == "__main__":
+    common.run(main)
