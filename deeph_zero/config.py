@@ -194,6 +194,17 @@ class TrainingConfig(Settings):
     devices: int = Field(
         default=1, ge=1, le=64, description="Processes that share the structures (CPU)."
     )
+    memory_mb: float | None = Field(
+        default=None,
+        gt=0,
+        description="Memory for all geometries, MB; none means 60 % of what is free. Integrals "
+        "that do not fit are computed again when needed.",
+    )
+    disk_mb: float = Field(
+        default=0.0,
+        ge=0,
+        description="Disk space in the run folder for integrals that do not fit in memory, MB.",
+    )
     calibration: int | None = Field(
         default=None,
         ge=0,

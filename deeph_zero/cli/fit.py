@@ -28,7 +28,7 @@ from deeph_zero.errors import InputError
 
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "displace", "sampling", "temperature",
-    "init", "skip_bad", "calibration",
+    "init", "skip_bad", "calibration", "memory_mb", "disk_mb",
 )  # fmt: skip
 
 

@@ -141,6 +141,8 @@ fit_options = _together(
         setting(FitConfig, "temperature", metavar="KELVIN"),
         setting(FitConfig, "calibration", metavar="N"),
         setting(ModelConfig, "inputs", metavar="physics|geometry"),
+        setting(FitConfig, "memory_mb", flag="--memory", metavar="MB"),
+        setting(FitConfig, "disk_mb", flag="--disk", metavar="MB"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
         max_time_option,

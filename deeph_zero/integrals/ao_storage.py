@@ -1,7 +1,7 @@
 """Which AO blocks are kept in memory and how precisely: float64, float32 where provable, or not."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -122,6 +122,10 @@ class AOStore:
         self._kept: dict[int, AOBlock | _MixedBlock] = {}
         self._refused: set[int] = set()
         self.used_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of a store is empty: blocks are evaluated again."""
+        return vars(self) | {"_kept": {}, "_refused": set(), "used_bytes": 0}
 
     def find(self, k: int) -> AOBlock | None:
         """Block ``k`` if it is kept."""

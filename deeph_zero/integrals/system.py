@@ -34,6 +34,7 @@ from deeph_zero.integrals.two_electron import (
 )
 from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.protocol import KSData, XCKind
+from deeph_zero.types import AOMatrix
 
 # ruff: noqa: SLF001  PySCF keeps _built private
 
@@ -129,6 +130,7 @@ def ks_data(
     max_memory_mb: float | None = None,
     engine: Engine = "auto",
     break_symmetry: bool = False,
+    dm_guess: AOMatrix | None = None,
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
 
@@ -149,6 +151,7 @@ def ks_data(
         max_memory_mb: Limit for all two-electron tensors together; None: 80 % of what is free.
         engine: Functional engine, see ``integrals.libxc.make_functional``.
         break_symmetry: Break spin and spatial symmetry of the starting density (unrestricted).
+        dm_guess: The starting density, where it is known already.
 
     Returns:
         The layer's data, float64 on ``device``, and its description.
@@ -184,7 +187,11 @@ def ks_data(
         device=device,
         with_df=settings.with_df,
     )
-    data = _static_data(settings, two, device, break_symmetry=break_symmetry)
+    if dm_guess is None:
+        dm_guess = density_guess(
+            settings.mol, unrestricted=settings.unrestricted, break_symmetry=break_symmetry
+        )
+    data = _static_data(settings, two, device, dm_guess)
     data = dataclasses.replace(data, functional=functional, grid=grid)
     data = _with_corrections(
         data, settings, spec, device=device, ao_memory_mb=ao_memory_mb, ao_engine=ao_engine
@@ -232,15 +239,11 @@ def _static_data(
     settings: _Settings,
     two: TwoElectronPart,
     device: torch.device | str,
-    *,
-    break_symmetry: bool,
+    dm_guess: AOMatrix,
 ) -> KSData:
     """Everything but functional and grid: integrals, electron numbers, starting density."""
     mol = settings.mol
     one = one_electron(mol, ovlp=settings.ovlp, hcore=settings.hcore, device=device)
-    guess = density_guess(
-        mol, unrestricted=settings.unrestricted, break_symmetry=break_symmetry
-    ).to(device)
     return KSData(
         ovlp=one.ovlp,
         hcore=one.hcore,
@@ -253,7 +256,7 @@ def _static_data(
         exchange=two.exchange,
         functional=None,
         grid=None,
-        dm_guess=guess,
+        dm_guess=dm_guess.to(device),
         lindep_threshold=lindep_threshold(),
     )
 

@@ -1,6 +1,7 @@
 """J and K of one two-electron operator, from fitted three-centre or exact four-centre integrals."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -56,6 +57,16 @@ class FittedTensor:
         # Two arrays of the block's size live at once: the unpacked block and its half transform.
         self._block = max(1, min(cderi.shape[0], int(memory_mb / (2 * row_mb))))
         self._full: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is made again when needed is not copied."""
+        return vars(self) | {"_full": None}
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """What K keeps beside the packed tensor once it was asked for."""
+        kept = self._block >= self.cderi.shape[0]
+        return 8 * self.nao**2 * self.cderi.shape[0] if kept else 0
 
     def coulomb(self, dm: AOMatrix) -> AOMatrix:
         """J[dm], Eh; linear, any leading axes."""

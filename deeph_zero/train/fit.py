@@ -98,6 +98,8 @@ def run_fit(
         elif not resume:
             run.forget_settings()  # nothing to go on with
         raise
+    finally:
+        run.release()
 
 
 @contextlib.contextmanager
@@ -140,6 +142,7 @@ def _work(
     try:
         _fit(run, resume_from)
     finally:
+        run.release()
         team.close()
 
 

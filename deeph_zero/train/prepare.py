@@ -1,5 +1,8 @@
 """Before training: integrals and F[P₀] of every geometry, and the network."""
 
+import functools
+from typing import TYPE_CHECKING, Any
+
 import torch
 
 from deeph_zero.ao.shells import BasisLayout
@@ -11,11 +14,15 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
+from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
 from deeph_zero.train.labels import LabelStore, label_for, wanted_method
-from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, make_problem
+from deeph_zero.train.problem import AO_MEMORY_MB, Problem, basis_layout, make_problem, same_data
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.team_module import AbsentProblem
+
+if TYPE_CHECKING:
+    from pyscf import gto
 
 
 class TimeIsUpError(Exception):
@@ -46,6 +53,8 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     used = [k for k in range(len(moles)) if k not in set(run.held_out)]
     frames, moles = [run.molecules[k] for k in used], [moles[k] for k in used]
     everything = [*frames, *displaced(frames, config, (config.runtime.seed,))]
+    share = AO_MEMORY_MB / len(everything)
+    run.store = store = _store(run)
     with run.reporter.task("integrals", len(everything)) as task:
         for k, molecule in enumerate(everything):
             if run.runtime.deadline.expired():
@@ -54,17 +63,8 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
                 run.problems.append(AbsentProblem(molecule))
                 continue
             try:
-                problem = make_problem(
-                    molecule,
-                    config.method,
-                    network.spec.layout,
-                    cutoff=network.spec.cutoff,
-                    dtype=network.dtype,
-                    device=run.runtime.device,
-                    ao_memory_mb=AO_MEMORY_MB / len(everything),
-                    mol=moles[k] if k < len(moles) else None,
-                    inputs=network.spec.inputs,
-                )
+                mol = moles[k] if k < len(moles) else None
+                problem = _problem(run, store, network, molecule, mol=mol, ao_memory_mb=share)
                 if labels is not None:
                     wanted = wanted_method(config.method, problem.ks.info.auxbasis)
                     problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
@@ -75,6 +75,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     if not run.problems:
         raise ComputationError("no geometry could be prepared; see the warnings above")
     _report_degenerate(run)
+    _report_memory(run, store)
     return network
 
 
@@ -92,6 +93,58 @@ def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
         spec = default_spec(layout, new.size, cutoff=new.cutoff, inputs=new.inputs)
         network = FockNetwork(spec).to(getattr(torch, new.dtype))
     return network.to(run.runtime.device).train()
+
+
+def _problem(
+    run: Run,
+    store: HeavyStore,
+    network: FockNetwork,
+    molecule: Molecule,
+    *,
+    mol: "gto.Mole | None",
+    ao_memory_mb: float,
+) -> Problem:
+    """A geometry whose large tensors are in the store."""
+    where: dict[str, Any] = {"device": run.runtime.device, "ao_memory_mb": ao_memory_mb}
+    method, spec = run.config.method, network.spec
+    problem = make_problem(
+        molecule,
+        method,
+        spec.layout,
+        cutoff=spec.cutoff,
+        dtype=network.dtype,
+        mol=mol,
+        inputs=spec.inputs,
+        **where,
+    )
+    guess = problem.ks.data.dm_guess
+    store.adopt(problem, functools.partial(same_data, molecule, method, guess, **where))
+    return problem
+
+
+def _store(run: Run) -> HeavyStore:
+    config, processes = run.config, run.config.devices
+    memory_mb = memory_limit_mb(config.memory_mb, run.runtime.device, processes)
+    return HeavyStore(memory_mb, config.disk_mb / processes, run.out)
+
+
+def _report_memory(run: Run, store: HeavyStore) -> None:
+    """Say once what is done about geometries that do not fit."""
+    if store.needed_bytes <= store.memory_bytes:
+        return
+    memory, needed = store.memory_bytes / 1e6, store.needed_bytes / 1e6
+    how = "computed again when they are used (--disk MB writes them to a file)"
+    if store.n_written:
+        how = "read from disk when they are used, or computed again where the disk is full"
+    run.reporter.message(
+        f"integrals of {store.n_kept} of {len(store)} geometries fit in {memory:.0f} MB (all: "
+        f"{needed:.0f} MB); the others are {how}"
+    )
+    if store.light_bytes > store.memory_bytes:
+        run.reporter.warning(
+            f"expected at least {store.light_bytes / 1e6:.0f} MB for inputs and matrices of "
+            f"{len(store)} geometries, got {memory:.0f} MB; use fewer frames or a larger --memory"
+        )
 
 
 def _leave_out(run: Run, molecule: Molecule, error: Exception, *, asked_for: bool) -> None:

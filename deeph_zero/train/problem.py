@@ -12,8 +12,10 @@ from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.teacher import Teacher
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
@@ -164,7 +166,50 @@ def kohn_sham(
         The layer.
     """
     mol = build_mole(molecule, basis=method.basis) if mol is None else mol
-    common: dict[str, Any] = {
+    common = _keywords(molecule, method, device)
+    if not builds:
+        return KohnSham.without_builds(mol, **common)
+    return KohnSham.from_pyscf(
+        mol, grid_level=method.grid_level, ao_memory_mb=ao_memory_mb, **common
+    )
+
+
+def same_data(
+    molecule: Molecule,
+    method: MethodConfig,
+    dm_guess: AOMatrix,
+    *,
+    device: torch.device | str = "cpu",
+    ao_memory_mb: float = AO_MEMORY_MB,
+) -> KSData:
+    """What the layer of :func:`kohn_sham` holds, computed once more.
+
+    Args:
+        molecule: The structure.
+        method: As for the layer.
+        dm_guess: The layer's starting density.
+        device: As for the layer.
+        ao_memory_mb: As for the layer.
+
+    Returns:
+        The data; on a CPU with the same number of threads bitwise the same.
+    """
+    mol = build_mole(molecule, basis=method.basis)
+    keywords = _keywords(molecule, method, device)
+    return ks_data(
+        mol,
+        dm_guess=dm_guess,
+        grid_level=method.grid_level,
+        ao_memory_mb=ao_memory_mb,
+        **keywords,
+    )[0]
+
+
+def _keywords(
+    molecule: Molecule, method: MethodConfig, device: torch.device | str
+) -> dict[str, Any]:
+    """What layers with and without Fock builds have in common."""
+    return {
         "xc": method.xc,
         "density_fit": method.density_fit,
         "auxbasis": method.auxbasis,
@@ -172,11 +217,6 @@ def kohn_sham(
         "device": str(device),
         "break_symmetry": method.break_symmetry,
     }
-    if not builds:
-        return KohnSham.without_builds(mol, **common)
-    return KohnSham.from_pyscf(
-        mol, grid_level=method.grid_level, ao_memory_mb=ao_memory_mb, **common
-    )
 
 
 def make_problem(

@@ -16,6 +16,7 @@ from deeph_zero.predict.calibration import Calibration
 from deeph_zero.reporting import Reporter
 from deeph_zero.runtime import Runtime
 from deeph_zero.train.checkpoint import KEEP
+from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem
 from deeph_zero.train.team import Team
@@ -25,6 +26,8 @@ CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
 LIMITS = ("epochs", "steps", "conv_tol_grad")
 """Settings that say how far a run goes: ``--resume`` may change them."""
+FREE = ("skip_bad", "memory_mb", "disk_mb")
+"""Other settings that ``--resume`` may change: the result does not depend on them."""
 ENDS = ("converged", "epochs", "steps")
 """Values of ``stopped_by`` after which the same command has nothing left to do."""
 
@@ -51,6 +54,7 @@ class Run:
         held_out: Positions in ``molecules`` that are not trained on but calibrate the model.
         calibration: What came of them.
         calibration_builds: Fock builds spent on them.
+        store: Keeps the large tensors of the geometries, once there are some.
     """
 
     config: FitConfig
@@ -70,6 +74,7 @@ class Run:
     held_out: tuple[int, ...] = ()
     calibration: Calibration | None = None
     calibration_builds: int = 0
+    store: HeavyStore | None = None
 
     @property
     def leads(self) -> bool:
@@ -88,6 +93,11 @@ class Run:
         """
         self.save_toml(self.config)
         write_json(self.out / CONFIG_FILE, settings(self.config, self.molecules))
+
+    def release(self) -> None:
+        """Give back what the run took on disk beside its files."""
+        if self.store is not None:
+            self.store.close()
 
     def forget_settings(self) -> None:
         """Undo :meth:`save_settings`."""
@@ -160,7 +170,7 @@ def compare_settings(run: Run) -> None:
     new = json.loads(json.dumps(settings(run.config, run.molecules)))
     # a longer run is what people resume for; where the structures lie does not matter
     for doc in (old, new):
-        for name in (*LIMITS, "skip_bad"):
+        for name in (*LIMITS, *FREE):
             doc.get("config", {}).pop(name, None)
         doc["structures"] = [frame[2] for frame in doc.pop("frames", [])]
     if old != new:

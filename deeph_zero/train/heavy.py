@@ -1,0 +1,338 @@
+"""Integrals and AO values of many geometries within a stated memory; the rest is made again."""
+
+import dataclasses
+import logging
+import os
+import pickle
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from deeph_zero.integrals.two_electron import available_memory_mb
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.coulomb import FittedTensor
+from deeph_zero.ks.protocol import Grid, KSData, NonlocalCorrelation, TwoElectron
+from deeph_zero.train.problem import Problem
+
+_log = logging.getLogger("deeph_zero")
+
+SHARE_OF_AVAILABLE = 0.6
+"""Of the free memory, for all geometries of a run when the user says nothing."""
+STAYING = 0.75
+"""Part of the memory whose geometries stay. Batches are drawn at random, once around per epoch: a
+cache that always drops the least recently used one would nearly always drop what comes next."""
+_POINT_BYTES = 64
+"""What a grid point takes beside AO values: coordinates, weights, block tables."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heavy:
+    """The large part of :class:`~deeph_zero.ks.protocol.KSData`, with its names."""
+
+    coulomb: TwoElectron
+    exchange: tuple[tuple[float, TwoElectron], ...]
+    grid: Grid | None
+    nlc: NonlocalCorrelation | None
+    dipole: torch.Tensor
+
+    @classmethod
+    def of(cls, data: KSData) -> "Heavy":
+        """That of a geometry."""
+        return cls(**{field.name: getattr(data, field.name) for field in dataclasses.fields(cls)})
+
+
+class StoredData(KSData):
+    """The data of one geometry whose large part is in a store, fetched whenever it is used."""
+
+    def __init__(self, data: KSData, fetch: Callable[[], Heavy]) -> None:
+        """Keep what is small.
+
+        Args:
+            data: The whole.
+            fetch: Gives its large part, always with the same values.
+        """
+        for field in dataclasses.fields(KSData):
+            if not isinstance(getattr(StoredData, field.name, None), property):
+                object.__setattr__(self, field.name, getattr(data, field.name))
+        object.__setattr__(self, "_fetch", fetch)
+
+    def _heavy(self) -> Heavy:
+        fetch: Callable[[], Heavy] = vars(self)["_fetch"]
+        return fetch()
+
+    @property
+    def coulomb(self) -> TwoElectron:  # pyright: ignore
+        """Operator of J."""
+        return self._heavy().coulomb
+
+    @property
+    def exchange(self) -> tuple[tuple[float, TwoElectron], ...]:  # pyright: ignore
+        """((coefficient, operator), ...) of c_x K."""
+        return self._heavy().exchange
+
+    @property
+    def grid(self) -> Grid | None:  # pyright: ignore
+        """AO values."""
+        return self._heavy().grid
+
+    @property
+    def nlc(self) -> NonlocalCorrelation | None:  # pyright: ignore
+        """Non-local correlation, with its grid."""
+        return self._heavy().nlc
+
+    @property
+    def dipole(self) -> torch.Tensor:  # pyright: ignore
+        """Dipole integrals, [3, nao, nao], bohr."""
+        return self._heavy().dipole
+
+
+@dataclasses.dataclass
+class _Source:
+    """How the data of a geometry comes back."""
+
+    rebuild: Callable[[], KSData]
+    nbytes: int
+    place: tuple[int, int] | None = None
+    """Offset and length in the file."""
+    used: int = 0
+
+
+class HeavyStore:
+    """Large tensors of a run's geometries, in memory up to a limit.
+
+    What does not fit is computed again from the structure when it is used, or read from a file
+    without a name, which vanishes with the process. Either way it is bitwise the same on a CPU.
+    """
+
+    def __init__(self, memory_mb: float, disk_mb: float = 0.0, folder: Path | None = None) -> None:
+        """An empty store.
+
+        Args:
+            memory_mb: For everything kept of the geometries, their small matrices included, MB.
+                The geometry in use is kept whatever its size.
+            disk_mb: Largest size of the file, MB.
+            folder: Where the file is; None for the system's folder for temporary files.
+        """
+        self.memory_bytes = memory_mb * 1e6
+        self.light_bytes = 0
+        self.rebuilt = 0
+        self.read = 0
+        self._disk_bytes = disk_mb * 1e6
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        self._written = 0
+        self._sources: list[_Source] = []
+        self._staying: OrderedDict[int, Heavy] = OrderedDict()
+        self._passing: OrderedDict[int, Heavy] = OrderedDict()
+        self._used = {True: 0, False: 0}
+        self._clock = 0
+        self._current: tuple[int, Heavy] | None = None
+
+    def __len__(self) -> int:
+        """Number of geometries."""
+        return len(self._sources)
+
+    @property
+    def n_kept(self) -> int:
+        """Geometries that are in memory now."""
+        return len(self._staying) + len(self._passing)
+
+    @property
+    def n_written(self) -> int:
+        """Geometries that are in the file."""
+        return sum(source.place is not None for source in self._sources)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the large tensors in memory can take."""
+        return sum(self._used.values())
+
+    @property
+    def needed_bytes(self) -> int:
+        """What all geometries together can take."""
+        return self.light_bytes + sum(source.nbytes for source in self._sources)
+
+    def adopt(self, problem: Problem, rebuild: Callable[[], KSData]) -> None:
+        """Take over the large tensors of a geometry; its layer asks for them from now on.
+
+        Args:
+            problem: The geometry, freshly prepared.
+            rebuild: Computes its data once more.
+        """
+        data, key = problem.ks.data, len(self._sources)
+        self.light_bytes += light_bytes(problem)
+        self._sources.append(_Source(rebuild, heavy_bytes(problem.ks)))
+        self._put(key, lambda: Heavy.of(data))
+        problem.ks.data = StoredData(data, lambda: self.get(key))
+
+    def get(self, key: int) -> Heavy:
+        """The large part of a geometry, from memory, the file, or computed now.
+
+        Args:
+            key: Position in the order of adoption.
+
+        Returns:
+            Its tensors.
+
+        Raises:
+            ComputationError: If it has to be computed and that fails.
+        """
+        if self._current is not None and self._current[0] == key:
+            return self._current[1]
+        for shelf in (self._staying, self._passing):
+            if key in shelf:
+                shelf.move_to_end(key)
+                return self._use(key, shelf[key])
+        return self._put(key, lambda: self._load(key))
+
+    def close(self) -> None:
+        """Give the disk space back; what was there is computed again if it is asked for."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._disk_bytes = None, 0.0
+
+    def _use(self, key: int, data: Heavy) -> Heavy:
+        self._clock += 1
+        self._sources[key].used = self._clock
+        self._current = key, data
+        return data
+
+    def _put(self, key: int, make: Callable[[], Heavy]) -> Heavy:
+        """Make room first: what leaves and what comes are never both in memory."""
+        self._current = None
+        nbytes = self._sources[key].nbytes
+        room = self.memory_bytes - self.light_bytes
+        while self.used_bytes + nbytes > room and self.n_kept:
+            self._drop()
+        data = make()
+        stays = self._used[True] + nbytes <= STAYING * room
+        (self._staying if stays else self._passing)[key] = data
+        self._used[stays] += nbytes
+        return self._use(key, data)
+
+    def _drop(self) -> None:
+        """Let go of a geometry: one that was not used for long, or one that passes through."""
+        oldest = next(iter(self._staying), None)
+        stale = oldest is not None and self._clock - self._sources[oldest].used > 2 * len(
+            self._sources
+        )
+        stays = stale or not self._passing
+        key, data = (self._staying if stays else self._passing).popitem(last=False)
+        self._used[stays] -= self._sources[key].nbytes
+        self._write(key, data)
+
+    def _write(self, key: int, data: Heavy) -> None:
+        source = self._sources[key]
+        if source.place is not None or self._written >= self._disk_bytes:
+            return
+        raw = pickle.dumps(data, protocol=pickle.HIGHEST_PROTOCOL)
+        if self._written + len(raw) > self._disk_bytes:
+            self._disk_bytes = self._written  # full
+            return
+        try:
+            if self._file is None:
+                # without a name: nothing is left behind, however the process ends
+                self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
+            _write_all(self._file.fileno(), raw, self._written)
+        except OSError as error:
+            _log.warning(
+                "the file for integrals cannot grow (%s): those of further geometries are computed "
+                "again when needed",
+                error.strerror or error,
+            )
+            self._disk_bytes = self._written
+            return
+        source.place = self._written, len(raw)
+        self._written += len(raw)
+
+    def _load(self, key: int) -> Heavy:
+        source = self._sources[key]
+        raw = self._read(source.place)
+        if raw is None:
+            self.rebuilt += 1
+            return Heavy.of(source.rebuild())
+        self.read += 1
+        return pickle.loads(raw)
+
+    def _read(self, place: tuple[int, int] | None) -> bytes | None:
+        if place is None or self._file is None:
+            return None
+        offset, length = place
+        parts: list[bytes] = []
+        while length:
+            part = os.pread(self._file.fileno(), length, offset)
+            if not part:
+                return None
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+        return b"".join(parts)
+
+
+def _write_all(file: int, raw: bytes, offset: int) -> None:
+    view = memoryview(raw)
+    while view:
+        count = os.pwrite(file, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def heavy_bytes(ks: KohnSham) -> int:
+    """The most that integrals, grid and AO values of a geometry can take.
+
+    Args:
+        ks: Its layer, with its data in memory.
+
+    Returns:
+        Bytes, the temporary memory of a Fock build not included.
+    """
+    fitted = {id(op): op for _, op in ks.data.exchange if isinstance(op, FittedTensor)}
+    unpacked = sum(op.unpacked_bytes for op in fitted.values())
+    return ks.info.memory_bytes + unpacked + _POINT_BYTES * ks.info.ngrids + _bytes(ks.data.dipole)
+
+
+def light_bytes(problem: Problem) -> int:
+    """What a geometry takes in any case: network inputs, small matrices, the teacher's memory.
+
+    Args:
+        problem: The geometry.
+
+    Returns:
+        Bytes, with the teacher's memory full.
+    """
+    small = (problem.inputs, problem.matrices, problem.start, problem.label, problem.ks.x)
+    tensors = {t.untyped_storage().data_ptr(): _bytes(t) for item in small for t in _tensors(item)}
+    # focks and errors, the target, four matrices of its orbitals
+    return sum(tensors.values()) + (2 * problem.teacher.diis.space + 5) * _bytes(problem.fock0)
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _tensors(item: Any) -> list[torch.Tensor]:
+    """Those among the attributes of a record."""
+    values = (
+        [item] if isinstance(item, torch.Tensor) else list(getattr(item, "__dict__", {}).values())
+    )
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def memory_limit_mb(wanted: float | None, device: torch.device, processes: int = 1) -> float:
+    """Memory for the geometries of one process.
+
+    Args:
+        wanted: The user's, for all processes together; None for a share of what is free.
+        device: Where the tensors live.
+        processes: How many share the memory.
+
+    Returns:
+        MB.
+    """
+    if wanted is None:
+        gpu = device.type == "cuda"
+        free = torch.cuda.mem_get_info(device)[0] / 1e6 if gpu else available_memory_mb()
+        wanted = SHARE_OF_AVAILABLE * free
+    return wanted / processes
