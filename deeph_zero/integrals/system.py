@@ -134,9 +134,8 @@ def ks_data(
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
 
-    A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, with or without
-    ``density_fit``) decides xc, fitting and its basis, grids, non-local correlation, dispersion
-    and spin treatment; the keywords for these are then ignored.
+    A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, fitted or not) decides
+    xc, fitting, grids, corrections and spin treatment; keywords for these are then ignored.
 
     Args:
         mol_or_mf: Built PySCF molecule or mean-field object.
@@ -187,11 +186,7 @@ def ks_data(
         device=device,
         with_df=settings.with_df,
     )
-    if dm_guess is None:
-        dm_guess = density_guess(
-            settings.mol, unrestricted=settings.unrestricted, break_symmetry=break_symmetry
-        )
-    data = _static_data(settings, two, device, dm_guess)
+    data = _static_data(settings, two, device, break_symmetry=break_symmetry, dm_guess=dm_guess)
     data = dataclasses.replace(data, functional=functional, grid=grid)
     data = _with_corrections(
         data, settings, spec, device=device, ao_memory_mb=ao_memory_mb, ao_engine=ao_engine
@@ -239,11 +234,17 @@ def _static_data(
     settings: _Settings,
     two: TwoElectronPart,
     device: torch.device | str,
-    dm_guess: AOMatrix,
+    *,
+    break_symmetry: bool,
+    dm_guess: AOMatrix | None,
 ) -> KSData:
     """Everything but functional and grid: integrals, electron numbers, starting density."""
     mol = settings.mol
     one = one_electron(mol, ovlp=settings.ovlp, hcore=settings.hcore, device=device)
+    if dm_guess is None:
+        dm_guess = density_guess(
+            mol, unrestricted=settings.unrestricted, break_symmetry=break_symmetry
+        )
     return KSData(
         ovlp=one.ovlp,
         hcore=one.hcore,
