@@ -134,7 +134,7 @@ def ks_data(
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
 
-    A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, fitted or not) decides
+    A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, fitted or not) sets
     xc, fitting, grids, corrections and spin treatment; keywords for these are then ignored.
 
     Args:
