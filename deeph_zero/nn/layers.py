@@ -100,8 +100,9 @@ class GatedMLP(torch.nn.Module):
         h = self.first(parts)
         scalars = h[0].squeeze(-2) if self.nodes else h[0]
         scalars = torch.nn.functional.silu(scalars + self.condition(condition))
-        found = torch.cat([scalars, invariants(h[1:], self.axes[1:])], -1)
-        scalars = torch.nn.functional.silu(self.mix(found))
+        # a basis of s shells alone has no other parts
+        found = [scalars, invariants(h[1:], self.axes[1:])] if len(h) > 1 else [scalars]
+        scalars = torch.nn.functional.silu(self.mix(torch.cat(found, -1)))
         gates = self.gate(scalars).sigmoid().split(self.n_gates, -1)
         gated = [
             x * (g if axis is None else g.unsqueeze(axis))

@@ -6,10 +6,13 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.config import MethodConfig
+from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.train.problem import basis_layout, make_problem
 
 LAYOUT = BasisLayout.from_shells({1: (0, 0, 1), 8: (0, 0, 0, 1, 1, 2)})
 
@@ -103,3 +106,16 @@ def test_unseen_geometry_is_better_than_the_start(water_problem, network):
     inputs, _, wanted = water_problem
     error = (network(inputs)[0] - wanted).abs().mean()
     assert error < 0.1 * wanted.abs().mean()
+
+
+@pytest.mark.parametrize(("atom", "nao"), [("H 0 0 0; H 0 0.1 0.74", 2), ("He 0 0 0", 1)])
+def test_a_basis_of_s_shells_alone_has_a_network(atom, nao):
+    mol = gto.M(atom=atom, basis="sto-3g", verbose=0)
+    spec = default_spec(basis_layout([mol]), "tiny")
+    numbers = mol.atom_charges()
+    molecule = Molecule(numbers=numbers, coords=mol.atom_coords())
+    method = MethodConfig(basis="sto-3g", grid_level=0)
+    problem = make_problem(molecule, method, spec.layout, cutoff=spec.cutoff)
+    (correction,) = FockNetwork(spec)(problem.inputs)
+    assert correction.shape == (nao, nao)
+    assert torch.isfinite(correction).all()

@@ -41,7 +41,7 @@ def test_max_time_of_label_ends_between_frames(folder, monkeypatch, capfd):
     assert code == 1
     assert err == (
         "error: not finished: 2 of 3 structures done, stopped by max_time; the result is kept in "
-        "l.h5; run it again with more --max-time\n"
+        "l.h5; go on with --resume\n"
     )
     summary = json.loads((folder / "l.json").read_text())
     assert (summary["stopped_by"], summary["n_structures"]) == ("max_time", 2)
@@ -88,8 +88,8 @@ def test_labels_of_oh_have_pyscfs_broken_symmetry_energy(folder, capfd, broken):
 
 
 def test_labels_pass_degeneracy_on(folder, capfd, monkeypatch):
-    def degenerate(self, **settings):
-        return dataclasses.replace(original(self, **settings), degenerate=True)
+    def degenerate(self, *start, **settings):
+        return dataclasses.replace(original(self, *start, **settings), degenerate=True)
 
     original = KohnSham.scf
     monkeypatch.setattr(KohnSham, "scf", degenerate)
