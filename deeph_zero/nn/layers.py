@@ -92,7 +92,8 @@ class GatedMLP(torch.nn.Module):
         self.n_gates = list(hidden[1:])
         n_invariants = sum(h // 2 for h in hidden[1:])
         self.mix = torch.nn.Linear(hidden[0] + n_invariants, hidden[0])
-        self.gate = torch.nn.Linear(hidden[0], sum(self.n_gates))
+        # a basis of s shells alone has only scalars: nothing to gate
+        self.gate = torch.nn.Linear(hidden[0], sum(self.n_gates)) if self.n_gates else None
         self.last = TypedLinear(hidden, outputs, bias=True, gain=_RESIDUAL_GAIN)
 
     def forward(self, parts: Sequence[Tensor], condition: Tensor) -> list[Tensor]:
@@ -100,10 +101,9 @@ class GatedMLP(torch.nn.Module):
         h = self.first(parts)
         scalars = h[0].squeeze(-2) if self.nodes else h[0]
         scalars = torch.nn.functional.silu(scalars + self.condition(condition))
-        # a basis of s shells alone has no other parts
-        found = [scalars, invariants(h[1:], self.axes[1:])] if len(h) > 1 else [scalars]
+        found = [scalars] if self.gate is None else [scalars, invariants(h[1:], self.axes[1:])]
         scalars = torch.nn.functional.silu(self.mix(torch.cat(found, -1)))
-        gates = self.gate(scalars).sigmoid().split(self.n_gates, -1)
+        gates = () if self.gate is None else self.gate(scalars).sigmoid().split(self.n_gates, -1)
         gated = [
             x * (g if axis is None else g.unsqueeze(axis))
             for x, g, axis in zip(h[1:], gates, self.axes[1:], strict=True)
