@@ -130,7 +130,10 @@ def measure(
         dm = turn @ result.dm @ turn.mT
         built = other.build(dm)
         again = other.scf(dm, first_build=built, conv_tol=1e-11)
-        fields = {key: turn @ value @ turn.mT for key, value in vars(matrices).items()}
+        fields = {
+            key: turn @ value @ turn.mT if isinstance(value, torch.Tensor) else value
+            for key, value in vars(matrices).items()
+        }
         after = output(net, layout, there, PhysicsMatrices(**fields))
         change = {
             "de": abs(float(built.energy) - result.energy),
