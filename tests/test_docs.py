@@ -7,16 +7,13 @@ and leave for the blocks after them is the real thing.
 import contextlib
 import dataclasses
 import io
-import os
 import re
 import shlex
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from deeph_zero.cli.main import entry_point
@@ -63,15 +60,6 @@ def runnable(path: Path) -> list[Block]:
 
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-@pytest.fixture(autouse=True)
-def _restore_process() -> Iterator[None]:
-    environ, threads = dict(os.environ), torch.get_num_threads()
-    yield
-    os.environ.clear()
-    os.environ.update(environ)
-    torch.set_num_threads(threads)
 
 
 def command(line: str) -> None:

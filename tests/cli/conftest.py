@@ -1,8 +1,6 @@
 """A folder with structures, a real (untrained) model, and engines that only record their call."""
 
 import dataclasses
-import logging
-import os
 import shutil
 import sys
 import types
@@ -25,18 +23,6 @@ class Outcome:
     code: int
     out: str
     err: str
-
-
-@pytest.fixture(autouse=True)
-def _restore_process():
-    environ, threads = dict(os.environ), torch.get_num_threads()
-    handlers, level = list(logging.getLogger("deeph_zero").handlers), logging.WARNING
-    yield
-    os.environ.clear()
-    os.environ.update(environ)
-    torch.set_num_threads(threads)
-    logging.getLogger("deeph_zero").handlers[:] = handlers
-    logging.getLogger("deeph_zero").setLevel(level)
 
 
 @pytest.fixture(scope="session")

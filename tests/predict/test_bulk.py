@@ -11,9 +11,8 @@ import time
 import h5py
 import numpy as np
 import pytest
-import torch
 
-from deeph_zero import files, runtime
+from deeph_zero import files
 from deeph_zero.config import LabelConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
@@ -25,13 +24,6 @@ SETTINGS = {
     "runtime": {"device": "cpu", "threads": 1},
     "method": {"basis": "sto-3g", "auxbasis": "weigend", "grid_level": 0},
 }
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    before = torch.get_num_threads()
-    yield
-    runtime.set_threads(before)
 
 
 class Reporter(SilentReporter):

@@ -19,7 +19,6 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.label import run_label
 from deeph_zero.predict.run import run_predict
 from deeph_zero.reporting import SilentReporter
-from deeph_zero.runtime import set_threads
 from deeph_zero.train.checkpoint import save_model
 from deeph_zero.train.problem import basis_layout
 
@@ -35,13 +34,6 @@ ENTRY_KEYS = [
     "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
     "mulliken_charges", "lowdin_charges",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    before = torch.get_num_threads()
-    yield
-    set_threads(before)
 
 
 class Listener(SilentReporter):

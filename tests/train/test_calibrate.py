@@ -4,25 +4,16 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from deeph_zero import load
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
-from deeph_zero.runtime import set_threads
 from deeph_zero.train.calibrate import held_out
 from deeph_zero.train.fit import run_fit
 
 METHOD = {"basis": "6-31g", "auxbasis": "weigend", "grid_level": 0}
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    before = torch.get_num_threads()
-    yield
-    set_threads(before)
 
 
 class Listener(SilentReporter):

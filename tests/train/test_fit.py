@@ -16,7 +16,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
-from deeph_zero.runtime import set_threads, setup
+from deeph_zero.runtime import setup
 from deeph_zero.train import module as module_file
 from deeph_zero.train import prepare
 from deeph_zero.train.fit import run_fit
@@ -42,13 +42,6 @@ DATASETS = {
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
     "mulliken_charges", "lowdin_charges", "bond_orders",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    before = torch.get_num_threads()
-    yield
-    set_threads(before)
 
 
 class Listener(SilentReporter):

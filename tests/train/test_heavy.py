@@ -11,19 +11,11 @@ from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
-from deeph_zero.runtime import set_threads
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore, heavy_bytes, light_bytes, memory_limit_mb
 from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, build_mole, make_problem, same_data
 
 N = 10
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    before = torch.get_num_threads()
-    yield
-    set_threads(before)
 
 
 class Listener(SilentReporter):
