@@ -8,7 +8,7 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 
 if TYPE_CHECKING:
-    from deeph_zero.integrals.system import KSInfo
+    from deeph_zero.integrals.info import KSInfo
     from deeph_zero.ks.protocol import KSData
 
 

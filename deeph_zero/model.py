@@ -12,8 +12,8 @@ from pyscf.data import elements
 
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.mole import build_mole, molecule_of, place
-from deeph_zero.integrals.system import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork

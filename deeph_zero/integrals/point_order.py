@@ -65,12 +65,7 @@ def box_order(centres: Float[np.ndarray, "natm 3"], coords: Points) -> Order:
     low = centres.min(0) - gen_grid.GROUP_BOUNDARY_PENALTY
     high = centres.max(0) + gen_grid.GROUP_BOUNDARY_PENALTY
     count = ((high - low) * (1.0 / gen_grid.GROUP_BOX_SIZE)).round().astype(int)
-    index = np.floor((coords - low) * (1.0 / ((high - low) / count))).astype(int)
-    np.clip(index, -1, count, out=index)
-    key = np.ravel_multi_index(tuple((index + 1).T), tuple(count + 2))
-    # NumPy sorts short integers by radix
-    small = np.prod(count + 2) <= np.iinfo(np.uint16).max
-    return np.argsort(key.astype(np.uint16) if small else key, kind="stable")
+    return _by_box(coords, low, high, count, [0, 1, 2])
 
 
 def boxes_along(centres: Float[np.ndarray, "natm 3"], coords: Points) -> Order:
@@ -84,10 +79,25 @@ def boxes_along(centres: Float[np.ndarray, "natm 3"], coords: Points) -> Order:
         Positions of the points in the new order.
     """
     low, high = centres.min(0) - _MARGIN_BOHR, centres.max(0) + _MARGIN_BOHR
-    count = np.maximum(np.round((high - low) / _BOX_BOHR), 1.0)
-    boxes = np.clip(np.floor((coords - low) / (high - low) * count), -1, count)
-    axes = np.argsort(np.ptp(centres, axis=0), kind="stable")
-    return np.lexsort(boxes.T[axes])
+    count = np.maximum(np.round((high - low) / _BOX_BOHR), 1.0).astype(int)
+    longest_first = np.argsort(-np.ptp(centres, axis=0), kind="stable").tolist()
+    return _by_box(coords, low, high, count, longest_first)
+
+
+def _by_box(
+    coords: Points,
+    low: Float[np.ndarray, "3"],
+    high: Float[np.ndarray, "3"],
+    count: Int[np.ndarray, "3"],
+    axes: list[int],
+) -> Order:
+    """Points box by box, along the first axis first; those outside are in a layer around."""
+    index = np.floor((coords - low) * (1.0 / ((high - low) / count))).astype(int)
+    np.clip(index, -1, count, out=index)
+    key = np.ravel_multi_index(tuple((index + 1).T[axes]), tuple((count + 2)[axes]))
+    # NumPy sorts short integers by radix
+    small = np.prod(count + 2) <= np.iinfo(np.uint16).max
+    return np.argsort(key.astype(np.uint16) if small else key, kind="stable")
 
 
 def bisection(coords: Points, bounds: Sequence[int]) -> Order:

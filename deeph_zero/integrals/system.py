@@ -18,6 +18,7 @@ from deeph_zero.integrals.corrections import (
     nonlocal_correlation,
 )
 from deeph_zero.integrals.guess import density_guess
+from deeph_zero.integrals.info import KSInfo, ks_info
 from deeph_zero.integrals.libxc import Engine, XCSpec, describe, make_functional
 from deeph_zero.integrals.mole import (
     AuxiliaryBasis,
@@ -25,7 +26,7 @@ from deeph_zero.integrals.mole import (
     auxbasis_label,
     auxiliary_basis,
 )
-from deeph_zero.integrals.one_electron import lindep_threshold, one_electron
+from deeph_zero.integrals.one_electron import OneElectron, lindep_threshold, one_electron
 from deeph_zero.integrals.supported import check_supported
 from deeph_zero.integrals.two_electron import (
     TwoElectronPart,
@@ -40,60 +41,6 @@ from deeph_zero.types import AOMatrix
 
 _GRID_CHOICES = {"radi_method", "becke_scheme", "prune", "radii_adjust", "atomic_radii"}
 """Settings that live on PySCF's class until a user changes them."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class KSInfo:
-    """What was computed, resolved to names and numbers; recorded beside every result.
-
-    Attributes:
-        xc: Functional as given.
-        kind: "HF", "LDA", "GGA" or "MGGA".
-        xc_components: [libxc name, coefficient] of every semilocal part.
-        hyb: Short-range (or global) fraction of exact exchange.
-        alpha: Long-range fraction.
-        omega: Range-separation parameter, 1/bohr; 0 without.
-        basis: Basis set name, or "custom".
-        auxbasis: Resolved name of the fitting set; None without fitting.
-        density_fit: Whether J (and K) are fitted.
-        grid_level: PySCF's level; None for a custom grid or none at all.
-        ngrids: Quadrature points of non-zero weight.
-        nao: Atomic orbitals.
-        naux: Fitting functions; 0 without fitting.
-        cart: Cartesian functions.
-        charge: Total charge.
-        spin: 2S.
-        nlc: [b, C, coefficient] of every VV10 term.
-        dispersion: PySCF's name of the dispersion correction; None without.
-        e_disp: Its energy, Eh.
-        memory_bytes: Two-electron tensors plus the most that kept AO values take (without the
-            bounded working memory of one build).
-        ao_atoms: Atom of each AO.
-        atom_charges: Nuclear charges in the Hamiltonian (reduced by ECP cores, 0 for ghosts).
-    """
-
-    xc: str
-    kind: XCKind
-    xc_components: list[list[str | float]]
-    hyb: float
-    alpha: float
-    omega: float
-    basis: str
-    auxbasis: str | None
-    density_fit: bool
-    grid_level: int | None
-    ngrids: int
-    nao: int
-    naux: int
-    cart: bool
-    charge: int
-    spin: int
-    nlc: list[list[float]]
-    dispersion: str | None
-    e_disp: float
-    memory_bytes: int
-    ao_atoms: tuple[int, ...]
-    atom_charges: tuple[int, ...]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -186,7 +133,7 @@ def ks_data(
         device=device,
         with_df=settings.with_df,
     )
-    data = _static_data(settings, two, device, break_symmetry=break_symmetry, dm_guess=dm_guess)
+    data = _without_xc(settings, two, device, break_symmetry=break_symmetry, dm_guess=dm_guess)
     data = dataclasses.replace(data, functional=functional, grid=grid)
     data = _with_corrections(
         data, settings, spec, device=device, ao_memory_mb=ao_memory_mb, ao_engine=ao_engine
@@ -230,7 +177,7 @@ def _check_spin(settings: _Settings) -> None:
         raise InputError(msg)
 
 
-def _static_data(
+def _without_xc(
     settings: _Settings,
     two: TwoElectronPart,
     device: torch.device | str,
@@ -238,13 +185,33 @@ def _static_data(
     break_symmetry: bool,
     dm_guess: AOMatrix | None,
 ) -> KSData:
-    """Everything but functional and grid: integrals, electron numbers, starting density."""
-    mol = settings.mol
+    mol, spins = settings.mol, settings.unrestricted
     one = one_electron(mol, ovlp=settings.ovlp, hcore=settings.hcore, device=device)
     if dm_guess is None:
-        dm_guess = density_guess(
-            mol, unrestricted=settings.unrestricted, break_symmetry=break_symmetry
-        )
+        dm_guess = density_guess(mol, unrestricted=spins, break_symmetry=break_symmetry)
+    return static_data(mol, one, two, dm_guess.to(device), unrestricted=spins)
+
+
+def static_data(
+    mol: gto.Mole,
+    one: OneElectron,
+    two: TwoElectronPart,
+    dm_guess: AOMatrix,
+    *,
+    unrestricted: bool,
+) -> KSData:
+    """Everything but functional and grid: integrals, electron numbers, starting density.
+
+    Args:
+        mol: Built molecule.
+        one: Its one-electron integrals.
+        two: Its two-electron operators.
+        dm_guess: Starting density, on the integrals' device.
+        unrestricted: Whether matrices carry a spin axis.
+
+    Returns:
+        The data of Hartree-Fock without exchange, unless ``two`` holds some.
+    """
     return KSData(
         ovlp=one.ovlp,
         hcore=one.hcore,
@@ -252,12 +219,12 @@ def _static_data(
         nuclear_dipole=one.nuclear_dipole,
         e_nuc=one.e_nuc,
         nelec=(int(mol.nelec[0]), int(mol.nelec[1])),
-        unrestricted=settings.unrestricted,
+        unrestricted=unrestricted,
         coulomb=two.coulomb,
         exchange=two.exchange,
         functional=None,
         grid=None,
-        dm_guess=dm_guess.to(device),
+        dm_guess=dm_guess,
         lindep_threshold=lindep_threshold(),
     )
 
@@ -350,41 +317,19 @@ def _info(
     two: TwoElectronPart,
     aux: AuxiliaryBasis | None,
 ) -> KSInfo:
-    mol, grid, nlc = settings.mol, data.grid, data.nlc
+    grid, nlc = data.grid, data.nlc
     own = {id(g): g for g in (grid, nlc.grid if nlc else None) if isinstance(g, ao_grids.AOGrid)}
-    slices = mol.aoslice_by_atom()
-    naux = two.coulomb.cderi.shape[0] if isinstance(two.coulomb, FittedTensor) else 0
-    return KSInfo(
-        xc=settings.xc,
-        kind=spec.kind,
-        xc_components=[[name, float(factor)] for name, factor in spec.components],
-        hyb=float(spec.hyb),
-        alpha=float(spec.alpha),
-        omega=float(spec.omega),
-        basis=_basis_name(mol),
+    return ks_info(
+        settings.mol,
+        spec,
+        settings.xc,
         auxbasis=aux.name if aux else None,
-        density_fit=aux is not None,
         grid_level=None if grid is None else _grid_level(settings),
         ngrids=grid.ngrids if grid else 0,
-        nao=int(mol.nao_nr()),
-        naux=int(naux),
-        cart=bool(mol.cart),
-        charge=int(mol.charge),
-        spin=int(mol.spin),
-        nlc=[[term.b, term.c, term.coefficient] for term in spec.corrections.nlc],
-        dispersion=spec.corrections.dispersion,
+        naux=two.coulomb.cderi.shape[0] if isinstance(two.coulomb, FittedTensor) else 0,
         e_disp=data.e_disp,
         memory_bytes=two.memory_bytes + sum(g.memory_bytes for g in own.values()),
-        ao_atoms=tuple(a for a, (*_, start, stop) in enumerate(slices) for _ in range(start, stop)),
-        atom_charges=tuple(int(z) for z in mol.atom_charges()),
     )
-
-
-def _basis_name(mol: gto.Mole) -> str:
-    """The one name all atoms share, else "custom"."""
-    given = set(map(str, mol.basis.values())) if isinstance(mol.basis, dict) else {str(mol.basis)}
-    name = next(iter(given)) if len(given) == 1 else "custom"
-    return name if isinstance(mol.basis, str | dict) and "[" not in name else "custom"
 
 
 def _grid_level(settings: _Settings) -> int | None:

@@ -12,9 +12,9 @@ from pyscf.tools import cubegen, molden
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import atomic_path
+from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.mole import auxbasis_name, build_mole, place
-from deeph_zero.integrals.system import KSInfo
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction

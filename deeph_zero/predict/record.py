@@ -10,8 +10,8 @@ from torch import Tensor
 
 from deeph_zero import __version__
 from deeph_zero.config import MethodConfig
+from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.mole import place
-from deeph_zero.integrals.system import KSInfo
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf import SCFResult

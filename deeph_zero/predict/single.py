@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.system import KSInfo
+from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate, semicanonical
