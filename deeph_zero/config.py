@@ -147,6 +147,11 @@ class ModelConfig(Settings):
         description="What the network reads: physics (matrices before any SCF, one Fock build) or "
         "geometry (elements and positions: faster, less accurate).",
     )
+    interaction: Literal["so2", "tensor-product"] = Field(
+        default="so2",
+        description="How atoms exchange messages: so2 (linear maps in bond frames) or "
+        "tensor-product (with spherical harmonics; slower).",
+    )
     size: Literal["tiny", "small", "medium", "large"] = Field(
         default="small", description="Widths and depth of a new network."
     )

@@ -10,92 +10,16 @@ from deeph_zero.ao.blocks import irrep_basis, irrep_matrix, split_irreps
 from deeph_zero.errors import InputError
 from deeph_zero.nn.calibration import Scales
 from deeph_zero.nn.frames import (
-    SignedPermutation,
     feature_keys,
     frame_basis,
     frame_matrix,
-    frame_order,
     join_frame,
-    rotate_irreps,
     split_frame,
 )
 from deeph_zero.nn.inputs import N_MATRICES, NetworkInputs
-from deeph_zero.nn.layers import GatedMLP, TypedLinear
+from deeph_zero.nn.interactions import LAYERS
+from deeph_zero.nn.layers import TypedLinear
 from deeph_zero.nn.spec import NetworkSpec
-
-_MESSAGE_NORM = 0.35
-"""Messages are summed and multiplied by this: about 1/sqrt of the neighbours of an atom."""
-
-
-class InteractionLayer(torch.nn.Module):
-    """One round: nodes into the bond frames, pairs updated, messages back, nodes updated."""
-
-    def __init__(self, spec: NetworkSpec) -> None:
-        """Weights of one layer."""
-        super().__init__()
-        self.keys = feature_keys(spec.natural, spec.pseudo)
-        widths = [mult for _, mult in self.keys]
-        self.channels = [n + p for n, p in zip(spec.natural, spec.pseudo, strict=True)]
-        self.order = SignedPermutation(frame_order(spec.natural, spec.pseudo))
-        self.pair_widths = spec.pair
-        inside = self.order.widths
-        self.receive = TypedLinear(widths, widths)
-        self.send = TypedLinear(widths, widths)
-        self.pair = GatedMLP(
-            [a + b for a, b in zip(spec.pair, inside, strict=True)],
-            spec.pair,
-            [a + b for a, b in zip(spec.pair, inside, strict=True)],
-            condition=spec.embedding,
-            nodes=False,
-        )
-        self.node = GatedMLP(
-            [2 * w for w in widths], widths, widths, condition=spec.embedding, nodes=True
-        )
-
-    def _flat(self, parts: Sequence[Tensor]) -> Tensor:
-        """Node features as one vector: per l, components, then natural and pseudo channels."""
-        by_l: dict[int, list[Tensor]] = {}
-        for ((l, _), _), x in zip(self.keys, parts, strict=True):
-            by_l.setdefault(l, []).append(x)
-        return torch.cat([torch.cat(by_l[l], -1).flatten(-2) for l in sorted(by_l)], -1)
-
-    def _parts(self, flat: Tensor) -> list[Tensor]:
-        """Inverse of :meth:`_flat`."""
-        parts = []
-        sizes = [(2 * l + 1) * c for l, c in enumerate(self.channels)]
-        for l, block in enumerate(flat.split(sizes, -1)):
-            mults = [mult for key, mult in self.keys if key[0] == l]
-            parts += block.unflatten(-1, (2 * l + 1, self.channels[l])).split(mults, -1)
-        return parts
-
-    def forward(
-        self,
-        nodes: list[Tensor],
-        pairs: list[Tensor],
-        element: Tensor,
-        condition: Tensor,
-        inputs: NetworkInputs,
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Updated node features and pair features."""
-        i, j = inputs.edge_index
-        received, sent = self._flat(self.receive(nodes)), self._flat(self.send(nodes))
-        both = received.index_select(0, i) + sent.index_select(0, j)
-        rotated = rotate_irreps(both, inputs.wigner, self.channels)
-        inside = split_frame(self.order.to_frame(rotated), self.order.widths)
-        joined = [torch.cat(two, -1) for two in zip(pairs, inside, strict=True)]
-        out = self.pair(joined, condition)
-        split = [
-            x.split([a, b], -1)
-            for x, a, b in zip(out, self.pair_widths, self.order.widths, strict=True)
-        ]
-        pairs = [x + new for x, (new, _) in zip(pairs, split, strict=True)]
-        message = self.order.from_frame(join_frame([m for _, m in split]))
-        message = message * (inputs.envelope * _MESSAGE_NORM)[:, None]
-        message = rotate_irreps(message, inputs.wigner, self.channels, inverse=True)
-        summed = torch.zeros_like(received).index_add(0, i, message)
-        joined = [torch.cat(two, -1) for two in zip(nodes, self._parts(summed), strict=True)]
-        nodes = [x + new for x, new in zip(nodes, self.node(joined, element), strict=True)]
-        return nodes, pairs
 
 
 class FockNetwork(torch.nn.Module):
@@ -132,7 +56,9 @@ class FockNetwork(torch.nn.Module):
         self.pair_start = TypedLinear(pair_inputs, spec.pair)
         self.pair_film = torch.nn.Linear(k, sum(spec.pair))
         self.pair_bias = torch.nn.Linear(k, spec.pair[0])
-        self.layers = torch.nn.ModuleList(InteractionLayer(spec) for _ in range(spec.n_layers))
+        self.layers = torch.nn.ModuleList(
+            LAYERS[spec.interaction](spec) for _ in range(spec.n_layers)
+        )
         features = dict(self.keys)
         self.node_feature_widths = [
             features.get(key, 0) + n_inputs[key] for key, _ in self.irreps.keys

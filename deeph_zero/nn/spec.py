@@ -8,6 +8,7 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 
 InputKind = Literal["physics", "geometry"]
+Interaction = Literal["so2", "tensor-product"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class NetworkSpec:
         embedding: Width of the element and pair embeddings.
         inputs: ``physics`` reads S, h, P0, F0, dP and corrects F0; ``geometry`` reads S and the
             screened core Hamiltonian, functions of elements and positions, and corrects the latter.
+        interaction: Message passing by linear maps in bond frames or by tensor products.
     """
 
     layout: BasisLayout
@@ -36,6 +38,7 @@ class NetworkSpec:
     n_radial: int = 16
     embedding: int = 32
     inputs: InputKind = "physics"
+    interaction: Interaction = "so2"
 
     def __post_init__(self) -> None:
         """Check that the widths belong together.
@@ -89,6 +92,7 @@ def default_spec(
     *,
     cutoff: float = 14.0,
     inputs: InputKind = "physics",
+    interaction: Interaction = "so2",
 ) -> NetworkSpec:
     """Widths that worked for a basis of any angular momentum.
 
@@ -98,6 +102,7 @@ def default_spec(
             or one trajectory, larger ones for many molecules.
         cutoff: bohr.
         inputs: See :class:`NetworkSpec`.
+        interaction: See :class:`NetworkSpec`.
 
     Returns:
         The specification.
@@ -123,4 +128,5 @@ def default_spec(
         n_layers=_LAYERS[size],
         cutoff=cutoff,
         inputs=inputs,
+        interaction=interaction,
     )

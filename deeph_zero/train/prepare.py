@@ -90,7 +90,13 @@ def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
     else:
         torch.manual_seed(run.runtime.seed)
         new = config.model
-        spec = default_spec(layout, new.size, cutoff=new.cutoff, inputs=new.inputs)
+        spec = default_spec(
+            layout,
+            new.size,
+            cutoff=new.cutoff,
+            inputs=new.inputs,
+            interaction=new.interaction,
+        )
         network = FockNetwork(spec).to(getattr(torch, new.dtype))
     return network.to(run.runtime.device).train()
 

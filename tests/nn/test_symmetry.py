@@ -17,6 +17,7 @@ MOLECULES = {
     "methane": "C 0 0 0; H .63 .63 .63; H -.63 -.63 .63; H -.63 .63 -.63; H .63 -.63 -.63",
     "neon-like oxygen": "O 0.3 0.1 -0.2",
 }
+INTERACTIONS = ["so2", "tensor-product"]
 ATOL = 1e-10
 """Float64 through three layers of order-one features; seen: 3e-14."""
 
@@ -29,9 +30,10 @@ def rotation_matrix(seed, sign):
 
 @pytest.mark.parametrize("name", MOLECULES)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_output_turns_with_the_molecule(name, sign, make_case, make_network):
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_output_turns_with_the_molecule(name, sign, interaction, make_case, make_network):
     case = make_case(MOLECULES[name])
-    net = make_network(case.layout)
+    net = make_network(case.layout, interaction=interaction)
     rotation = rotation_matrix(7, sign)
     u = ao_rotation(case.layout, case.numbers, rotation)
     shifted = case.coords @ rotation.T + torch.tensor([1.0, -2.0, 0.5])
@@ -42,9 +44,10 @@ def test_output_turns_with_the_molecule(name, sign, make_case, make_network):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_f_functions_and_open_shell_turn_too(sign, make_case, make_network):
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_f_functions_and_open_shell_turn_too(sign, interaction, make_case, make_network):
     case = make_case("O 0 0 0.1; H 0.2 0.76 0.58", basis="def2-tzvp", channels=2, spin=1)
-    net = make_network(case.layout)
+    net = make_network(case.layout, interaction=interaction)
     rotation = rotation_matrix(8, sign)
     u = ao_rotation(case.layout, case.numbers, rotation)
     before = net(case.inputs())[0]
@@ -76,9 +79,10 @@ def test_geometry_inputs_swap_spins(make_case, make_network):
     torch.testing.assert_close(swapped, alpha_beta.flip(0), rtol=0, atol=1e-13)
 
 
-def test_atoms_may_be_permuted(make_case, make_network):
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_atoms_may_be_permuted(interaction, make_case, make_network):
     case = make_case(WATER)
-    net = make_network(case.layout)
+    net = make_network(case.layout, interaction=interaction)
     order = [2, 0, 1]
     rows = ao_rows(case.layout, case.numbers)
     index = torch.cat([rows[a][rows[a] < 24].sort().values for a in order])
@@ -118,14 +122,15 @@ def test_equal_spins_agree_with_the_closed_shell(make_case, make_network):
     torch.testing.assert_close(opened, closed.expand(2, -1, -1), rtol=0, atol=1e-12)
 
 
-def test_batch_equals_single(make_case, make_network):
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_batch_equals_single(interaction, make_case, make_network):
     cases = [
         make_case(WATER),
         make_case("O 0 0 0.1; H 0.2 0.76 0.58", channels=2, spin=1, seed=1),
         make_case("H 0 0 0", channels=2, spin=1, seed=2),
         make_case(MOLECULES["methane"], seed=3),
     ]
-    net = make_network(cases[0].layout)
+    net = make_network(cases[0].layout, interaction=interaction)
     batch = collate([c.inputs() for c in cases])
     nested = collate(
         [collate([c.inputs() for c in cases[:2]]), collate([cases[2].inputs()]), cases[3].inputs()]
@@ -144,11 +149,12 @@ def test_output_is_symmetric_float64(make_case, make_network):
     assert torch.equal(out, out.mT)
 
 
-def test_cutoff_is_smooth(make_case, make_network):
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_cutoff_is_smooth(interaction, make_case, make_network):
     """Value and slope of the output vanish where the pair leaves the cutoff, inside it do not."""
     cutoff = 5.0
     case = make_case("O 0 0 0; H 0 0 1.0", charge=-1)
-    net = make_network(case.layout, cutoff=cutoff)
+    net = make_network(case.layout, cutoff=cutoff, interaction=interaction)
 
     def output(distance):
         coords = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, distance]], dtype=torch.float64)
