@@ -4,11 +4,11 @@
     python benchmarks/bench_qm9.py --data qm9.npz --train 60 --test 20 --epochs 30
 
 The data are arrays ``z``, ``R`` (angstrom) and ``offsets`` (molecule k is offsets[k]:offsets[k+1])
-of neutral closed-shell molecules. Those with up to six heavy atoms train, those with seven and eight
-test: the first ones of a seeded permutation of either group. `fit` and `evaluate` are the real
-commands; the reference is this package's own converged SCF of the same discretised problem, and SCF
-builds are counted from minao and from the prediction, F₀ included. With ``--folder`` the run stays:
-a training that `--max-time` ended goes on when the script is started again.
+of neutral closed-shell molecules. Those with up to six heavy atoms train, those with seven and
+eight test: the first ones of a seeded permutation of either group. `fit` and `evaluate` are the
+real commands; the reference is this package's own converged SCF of the same discretised problem,
+and SCF builds are counted from minao and from the prediction, F₀ included. With ``--folder`` the
+run stays: a training that `--max-time` ended goes on when the script is started again.
 """
 
 import argparse

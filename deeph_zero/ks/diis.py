@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from deeph_zero.types import AOMatrix
-
 
 class DIIS:
     """Extrapolates Fock matrices from their commutators.
@@ -32,15 +30,19 @@ class DIIS:
         self.focks.clear()
         self.errors.clear()
 
-    def add(self, fock: AOMatrix, error: Tensor) -> None:
-        """Remember one build and its commutator (any shape; only inner products are used)."""
+    def keep_last(self) -> None:
+        """Forget all but the newest build."""
+        del self.focks[:-1], self.errors[:-1]
+
+    def add(self, fock: Tensor, error: Tensor) -> None:
+        """Remember one build and its commutator (any shapes; of errors, inner products count)."""
         self.focks.append(fock)
         self.errors.append(error.reshape(-1))
         if len(self.focks) > self.space:
             self.focks.pop(0)
             self.errors.pop(0)
 
-    def extrapolate(self) -> AOMatrix:
+    def extrapolate(self) -> Tensor:
         """Σ_k c_k F_k with Σ c_k = 1 that minimises ‖Σ c_k e_k‖.
 
         Returns:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.diis import DIIS
+from deeph_zero.ks.packed import pack_antisymmetric, pack_symmetric, unpack_symmetric
 from deeph_zero.types import AOMatrix, Scalar
 
 if TYPE_CHECKING:
@@ -158,8 +159,12 @@ class Teacher:
     def _remember(self, dm: AOMatrix, fock: AOMatrix, energy: float) -> None:
         self.residual = self.rms(fock, dm)
         self.energy = energy
-        self.diis.add(fock, self.layer.commutator(fock, dm))
-        self.target = fock if self.converged else self.diis.extrapolate()
+        error = self.layer.commutator(fock, dm)
+        # many geometries remember many builds: only triangles are kept
+        self.diis.add(pack_symmetric(fock), pack_antisymmetric(error))
+        self.target = fock if self.converged else unpack_symmetric(self.diis.extrapolate())
+        if self.converged:
+            self.diis.keep_last()
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on after a restart, as tensors."""

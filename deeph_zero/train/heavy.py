@@ -8,7 +8,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
@@ -16,7 +16,9 @@ from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.protocol import Grid, KSData, NonlocalCorrelation, TwoElectron
+from deeph_zero.train.light import Waiting, light_bytes, shrink
 from deeph_zero.train.problem import Problem
+from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
 
@@ -55,6 +57,8 @@ class StoredData(KSData):
             data: The whole.
             fetch: Gives its large part, always with the same values.
         """
+        small = {name: Waiting(getattr(data, name)) for name in ("ovlp", "hcore", "dm_guess")}
+        object.__setattr__(self, "_small", small)
         for field in dataclasses.fields(KSData):
             if not isinstance(getattr(StoredData, field.name, None), property):
                 object.__setattr__(self, field.name, getattr(data, field.name))
@@ -63,6 +67,25 @@ class StoredData(KSData):
     def _heavy(self) -> Heavy:
         fetch: Callable[[], Heavy] = vars(self)["_fetch"]
         return fetch()
+
+    def _waiting(self, name: str) -> AOMatrix:
+        small: dict[str, Waiting] = vars(self)["_small"]
+        return small[name].matrix()
+
+    @property
+    def ovlp(self) -> AOMatrix:  # pyright: ignore
+        """S."""
+        return self._waiting("ovlp")
+
+    @property
+    def hcore(self) -> AOMatrix:  # pyright: ignore
+        """T + V, Eh."""
+        return self._waiting("hcore")
+
+    @property
+    def dm_guess(self) -> AOMatrix:  # pyright: ignore
+        """Starting density."""
+        return self._waiting("dm_guess")
 
     @property
     def coulomb(self) -> TwoElectron:  # pyright: ignore
@@ -164,6 +187,7 @@ class HeavyStore:
             rebuild: Computes its data once more.
         """
         data, key = problem.ks.data, len(self._sources)
+        shrink(problem)
         self.light_bytes += light_bytes(problem)
         self._sources.append(_Source(rebuild, heavy_bytes(problem.ks)))
         self._put(key, lambda: Heavy.of(data))
@@ -293,31 +317,8 @@ def heavy_bytes(ks: KohnSham) -> int:
     return ks.info.memory_bytes + unpacked + _POINT_BYTES * ks.info.ngrids + _bytes(ks.data.dipole)
 
 
-def light_bytes(problem: Problem) -> int:
-    """What a geometry takes in any case: network inputs, small matrices, the teacher's memory.
-
-    Args:
-        problem: The geometry.
-
-    Returns:
-        Bytes, with the teacher's memory full.
-    """
-    small = (problem.inputs, problem.matrices, problem.start, problem.label, problem.ks.x)
-    tensors = {t.untyped_storage().data_ptr(): _bytes(t) for item in small for t in _tensors(item)}
-    # focks and errors, the target, four matrices of its orbitals
-    return sum(tensors.values()) + (2 * problem.teacher.diis.space + 5) * _bytes(problem.fock0)
-
-
 def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _tensors(item: Any) -> list[torch.Tensor]:
-    """Those among the attributes of a record."""
-    values = (
-        [item] if isinstance(item, torch.Tensor) else list(getattr(item, "__dict__", {}).values())
-    )
-    return [value for value in values if isinstance(value, torch.Tensor)]
 
 
 def memory_limit_mb(wanted: float | None, device: torch.device, processes: int = 1) -> float:

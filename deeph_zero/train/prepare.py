@@ -123,8 +123,8 @@ def _problem(
         inputs=spec.inputs,
         **where,
     )
-    guess = problem.ks.data.dm_guess
-    store.adopt(problem, functools.partial(same_data, molecule, method, guess, **where))
+    data_of = functools.partial(same_data, molecule, method, **where)
+    store.adopt(problem, lambda: data_of(problem.ks.data.dm_guess))
     return problem
 
 

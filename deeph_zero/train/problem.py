@@ -19,6 +19,7 @@ from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.teacher import Teacher
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
+from deeph_zero.nn.packed_inputs import PackedInputs
 from deeph_zero.nn.spec import InputKind
 from deeph_zero.train.labels import Label
 from deeph_zero.types import AOMatrix
@@ -44,17 +45,28 @@ class Frame:
         target: The matrix, Eh.
         vectors: Its eigenvectors in the orthonormal basis, columns, [.., nmo, nmo].
         mo_energy: Its eigenvalues, Eh.
-        occ_occ: Weight in the occupied-occupied block, [.., nmo, nmo].
-        occ_virt: Weight in the occupied-virtual block, |f_p - f_q| scaled to 0..1.
-        virt_virt: Weight in the virtual-virtual block.
+        filled: Occupations scaled to 0..1, [.., nmo].
     """
 
     target: AOMatrix
     vectors: Tensor
     mo_energy: Tensor
-    occ_occ: Tensor
-    occ_virt: Tensor
-    virt_virt: Tensor
+    filled: Tensor
+
+    @property
+    def occ_occ(self) -> Tensor:
+        """Weight in the occupied-occupied block, [.., nmo, nmo]."""
+        return torch.minimum(self.filled.unsqueeze(-1), self.filled.unsqueeze(-2))
+
+    @property
+    def occ_virt(self) -> Tensor:
+        """Weight in the occupied-virtual block, |f_p - f_q|."""
+        return (self.filled.unsqueeze(-1) - self.filled.unsqueeze(-2)).abs()
+
+    @property
+    def virt_virt(self) -> Tensor:
+        """Weight in the virtual-virtual block."""
+        return 1.0 - torch.maximum(self.filled.unsqueeze(-1), self.filled.unsqueeze(-2))
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -67,8 +79,8 @@ class Problem:
         fock0: H₀, what the network corrects, Eh: F[P₀], or with ``geometry`` inputs the screened
             core Hamiltonian.
         start: The whole build at P₀, where an ordinary SCF starts; None if nobody asked for it.
-        matrices: The matrices of the input.
-        inputs: Network inputs.
+        matrices: The matrices of the input; None once they are not needed.
+        stored: Network inputs, packed where many wait.
         teacher: Remembered builds and the target they give.
         label: Converged reference values, where the user has them.
     """
@@ -77,12 +89,17 @@ class Problem:
     ks: KohnSham
     fock0: AOMatrix
     start: FockBuild | None
-    matrices: PhysicsMatrices
-    inputs: NetworkInputs
+    matrices: PhysicsMatrices | None
+    stored: NetworkInputs | PackedInputs
     teacher: Teacher
     label: Label | None = None
     _target_frame: Frame | None = None
     _label_frame: Frame | None = None
+
+    @property
+    def inputs(self) -> NetworkInputs:
+        """Network inputs."""
+        return self.stored.unpack() if isinstance(self.stored, PackedInputs) else self.stored
 
     def target_frame(self) -> Frame:
         """Orbitals of the teacher's target, kept until it changes."""
@@ -100,16 +117,12 @@ class Problem:
 
     def _frame(self, target: AOMatrix) -> Frame:
         orbitals = self.ks.orbitals(target)
-        filled = orbitals.mo_occ / orbitals.mo_occ.max().clamp_min(1.0)
-        first, second = filled.unsqueeze(-1), filled.unsqueeze(-2)
         return Frame(
             target=target,
             # orthonormal-basis eigenvectors: X⁻¹ C = Xᵀ S C
             vectors=self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff,
             mo_energy=orbitals.mo_energy,
-            occ_occ=torch.minimum(first, second),
-            occ_virt=(first - second).abs(),
-            virt_virt=1.0 - torch.maximum(first, second),
+            filled=orbitals.mo_occ / orbitals.mo_occ.max().clamp_min(1.0),
         )
 
     def hamiltonian(self, correction: AOMatrix) -> AOMatrix:
@@ -288,7 +301,7 @@ def make_problem(
         fock0=fock0,
         start=start,
         matrices=matrices,
-        inputs=prepared,
+        stored=prepared,
         teacher=Teacher(ks, fock0 if start is None else start.fock),
     )
 

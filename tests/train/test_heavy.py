@@ -9,10 +9,12 @@ from safetensors.torch import load_file
 
 from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
+from deeph_zero.ks.packed import pack_antisymmetric, pack_symmetric
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
 from deeph_zero.train.fit import run_fit
-from deeph_zero.train.heavy import HeavyStore, heavy_bytes, light_bytes, memory_limit_mb
+from deeph_zero.train.heavy import HeavyStore, heavy_bytes, memory_limit_mb
+from deeph_zero.train.light import light_bytes
 from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, build_mole, make_problem, same_data
 
 N = 10
@@ -50,8 +52,11 @@ def problem_of(molecule, method, ao_memory_mb=1.0):
 
 def adopt(store, problem, method):
     """As a run does it."""
-    guess = problem.ks.data.dm_guess
-    store.adopt(problem, lambda: same_data(problem.molecule, method, guess, ao_memory_mb=1.0))
+
+    def again():
+        return same_data(problem.molecule, method, problem.ks.data.dm_guess, ao_memory_mb=1.0)
+
+    store.adopt(problem, again)
 
 
 METHODS = {
@@ -108,9 +113,32 @@ def test_sizes_cover_what_is_held():
     held = sum(op.cderi.nbytes + op._full.nbytes for _, op in ks.data.exchange)
     held += ks.data.grid.kept_bytes + ks.data.grid.coords.nbytes + ks.data.dipole.nbytes
     assert held <= heavy_bytes(ks) <= 1.5 * held
-    small = light_bytes(problem)
-    diis = 2 * problem.teacher.diis.space * problem.fock0.nbytes
-    assert small > diis + problem.inputs.edge_inputs.nbytes
+
+
+def test_what_always_stays_is_counted():
+    """Filled up as training does it, the tensors of a geometry are those that were announced."""
+    problem = problem_of(waters(1)[0], METHODS["wb97x"])
+    inputs, wanted = problem.inputs, light_bytes(problem)
+    adopt(HeavyStore(1e-6), problem, METHODS["wb97x"])
+    teacher = problem.teacher
+    dm, fock = problem.ks.data.dm_guess, problem.fock0
+    for _ in range(teacher.diis.space + 2):
+        teacher.diis.add(
+            pack_symmetric(fock), pack_antisymmetric(teacher.layer.commutator(fock, dm))
+        )
+    teacher.target = fock.clone()
+    frame = problem.target_frame()
+    held = [problem.fock0, problem.ks.x, teacher.target, frame.vectors]
+    held += [*teacher.diis.focks, *teacher.diis.errors]
+    small = sum(x.nbytes for x in held) + problem.stored.nbytes
+    assert small < light_bytes(problem) < small + 4 * fock.nbytes
+    assert light_bytes(problem) < 0.7 * wanted
+    for name, value in vars(inputs).items():
+        again = getattr(problem.inputs, name)
+        pairs = zip(value, again, strict=True) if isinstance(value, tuple) else [(value, again)]
+        assert all(
+            torch.equal(*p) if isinstance(p[0], torch.Tensor) else p[0] == p[1] for p in pairs
+        )
 
 
 def test_geometries_that_fit_are_never_made_again():

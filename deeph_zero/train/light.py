@@ -1,0 +1,80 @@
+"""What stays in memory of every geometry whatever happens to its integrals, made small."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ks.packed import pack_symmetric, unpack_symmetric
+from deeph_zero.nn.inputs import NetworkInputs
+from deeph_zero.nn.packed_inputs import PackedInputs
+from deeph_zero.train.problem import Problem
+
+
+class Waiting:
+    """A matrix that is seldom used; its triangle, where it is exactly symmetric."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        """Pack.
+
+        Args:
+            matrix: Any square matrix or matrices.
+        """
+        self._packed = torch.equal(matrix, matrix.mT)
+        self._stored = pack_symmetric(matrix) if self._packed else matrix
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._stored.nbytes
+
+    def matrix(self) -> Tensor:
+        """As it was, bit by bit."""
+        return unpack_symmetric(self._stored) if self._packed else self._stored
+
+
+def shrink(problem: Problem) -> None:
+    """Let go of what only the preparation needed, and pack the network's inputs.
+
+    Args:
+        problem: A geometry that is prepared and going to be trained on.
+    """
+    problem.matrices = problem.start = None
+    stored = problem.stored
+    if isinstance(stored, NetworkInputs) and stored.numbers.device.type == "cpu":
+        problem.stored = PackedInputs(stored)
+
+
+def light_bytes(problem: Problem) -> int:
+    """What a geometry takes in any case: network inputs, small matrices, the teacher's memory.
+
+    Args:
+        problem: The geometry, after :func:`shrink`.
+
+    Returns:
+        Bytes, with the teacher's memory full.
+    """
+    stored = problem.stored
+    inputs = stored.nbytes if isinstance(stored, PackedInputs) else total_bytes(stored)
+    data, matrix = problem.ks.data, problem.fock0.nbytes
+    small = sum(Waiting(m).nbytes for m in (data.ovlp, data.hcore, data.dm_guess))
+    label = total_bytes(problem.label) + matrix if problem.label is not None else 0
+    # the teacher's triangles; H₀, the target and its orbitals
+    return inputs + small + problem.ks.x.nbytes + label + (problem.teacher.diis.space + 3) * matrix
+
+
+def total_bytes(item: Any) -> int:
+    """Those of the tensors among the attributes of a record, each storage once.
+
+    Args:
+        item: The record.
+
+    Returns:
+        Bytes.
+    """
+    found: dict[int, int] = {}
+    for value in vars(item).values():
+        for x in value if isinstance(value, tuple) else (value,):
+            if isinstance(x, Tensor):
+                found[x.untyped_storage().data_ptr()] = x.nbytes
+    return sum(found.values())
