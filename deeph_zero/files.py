@@ -17,8 +17,8 @@ import numpy as np
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.file_errors import cannot, cure_of, errno_in
 
-Kind = Literal["run", "file", "json", "html"]
-"""What an output is: a run folder, an HDF5 file with its JSON beside it, a JSON or HTML file."""
+Kind = Literal["run", "file", "json", "html", "db"]
+"""What an output is: a run folder, an HDF5 file with its JSON beside it, or one file of a kind."""
 
 RUN_MARKS = ("model.json", "model.safetensors", "summary.json", "checkpoints")
 """A folder with one of these is a run of ours."""

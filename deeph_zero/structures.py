@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from scipy.spatial import KDTree
 from deeph_zero.errors import InputError
 from deeph_zero.files import HDF5_SUFFIXES
 from deeph_zero.molecule import Molecule
+from deeph_zero.qh9 import is_qh9, qh9_frames
 from deeph_zero.sources import (
     SMILES_PREFIX,
     WholeFileError,
@@ -32,6 +34,8 @@ MIN_DISTANCE = 0.1
 """Two nuclei nearer than this (angstrom) are one typing mistake, not a molecule."""
 
 _XYZ_SUFFIXES = {".xyz", ".extxyz"}
+_BINARY_SUFFIXES = {".npz", ".db", *HDF5_SUFFIXES}
+"""Read piece by piece: such files can be larger than the memory."""
 _COUNT = re.compile(r"\s*\d+\s*")
 
 
@@ -60,15 +64,20 @@ class BadFrame:
 
 
 def read_structures(
-    paths: Sequence[str | Path], *, charge: int | None = None, spin: int | None = None
+    paths: Sequence[str | Path],
+    *,
+    charge: int | None = None,
+    spin: int | None = None,
+    limit: int | None = None,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read every frame of every file; a bad frame does not cost the good ones.
 
     Args:
-        paths: Files in any format ASE reads, npz arrays, our own HDF5 files, ``.smi`` files, or
-            ``smiles:CCO``.
+        paths: Files in any format ASE reads, npz arrays, our own HDF5 files, QH9 databases,
+            ``.smi`` files, or ``smiles:CCO``.
         charge: Charge of frames without a ``charge=`` of their own; None means 0.
         spin: 2S of frames without a ``spin=`` of their own; None means 0.
+        limit: Frames read of each file; None reads all.
 
     Returns:
         The good molecules in input order, coordinates in bohr, and the bad frames.
@@ -76,7 +85,7 @@ def read_structures(
     molecules: list[Molecule] = []
     bad: list[BadFrame] = []
     for path in paths:
-        for frame, item in enumerate(_read_source(str(path))):
+        for frame, item in enumerate(itertools.islice(_read_source(str(path)), limit)):
             try:
                 if isinstance(item, InputError):
                     raise item
@@ -127,21 +136,13 @@ def _read_source(name: str) -> Iterator[ase.Atoms | Molecule | InputError]:
 
 def _read_file(path: Path) -> Iterator[ase.Atoms | Molecule | InputError]:
     """Frames in order, an error in the place of each frame that cannot be parsed."""
-    suffix = path.suffix.lower()
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(1 if path.suffix.lower() in _BINARY_SUFFIXES else -1)
         if not content.strip():
             yield WholeFileError("expected a structure, the file is empty; write a molecule to it")
-        elif suffix in _XYZ_SUFFIXES:
-            yield from _read_xyz_text(_decode(content))
-        elif suffix == ".npz":
-            yield from npz_frames(path)
-        elif suffix in HDF5_SUFFIXES:
-            yield from hdf5_frames(path)
-        elif suffix == ".smi":
-            yield from smiles_frames(_decode(content))
         else:
-            yield from _read_with_ase(path)
+            yield from _read_format(path, content)
     except FileNotFoundError:
         yield WholeFileError("expected a structure file, there is none; check the path")
     except IsADirectoryError:
@@ -150,6 +151,23 @@ def _read_file(path: Path) -> Iterator[ase.Atoms | Molecule | InputError]:
         yield WholeFileError(f"cannot be read ({error.strerror or error}); check the path")
     except WholeFileError as error:
         yield error
+
+
+def _read_format(path: Path, content: bytes) -> Iterator[ase.Atoms | Molecule | InputError]:
+    """Frames by the reader that belongs to the file's ending."""
+    suffix = path.suffix.lower()
+    if suffix in _XYZ_SUFFIXES:
+        yield from _read_xyz_text(_decode(content))
+    elif suffix == ".npz":
+        yield from npz_frames(path)
+    elif suffix in HDF5_SUFFIXES:
+        yield from hdf5_frames(path)
+    elif suffix == ".smi":
+        yield from smiles_frames(_decode(content))
+    elif suffix == ".db" and is_qh9(path):
+        yield from qh9_frames(path)
+    else:
+        yield from _read_with_ase(path)
 
 
 def _decode(content: bytes) -> str:

@@ -35,3 +35,28 @@ def m_order(l: int) -> tuple[int, ...]:
         ``order`` with ``e3nn[k] = pyscf[order[k]]``; the identity except for p.
     """
     return _CYCLE if l == 1 else tuple(range(2 * l + 1))
+
+
+AO_ORDERS = ("pyscf", "m", "orca")
+"""How programs order the functions of a shell: PySCF; m = -l..l; ORCA's m = 0, 1, -1, 2, -2, ..."""
+
+
+def stored_order(l: int, name: str) -> tuple[int, ...]:
+    """Position within a PySCF shell of each function of a shell in another order.
+
+    ORCA's signs of |m| > 2 are not treated: f functions need more than an order.
+
+    Args:
+        l: Angular momentum of the shell.
+        name: One of :data:`AO_ORDERS`.
+
+    Returns:
+        ``order`` with ``stored[k] = pyscf[order[k]]``.
+    """
+    if name == "pyscf":
+        return tuple(range(2 * l + 1))
+    by_m = m_order(l)
+    if name == "m":
+        return by_m
+    outwards = [0] + [m for k in range(1, l + 1) for m in (k, -k)]
+    return tuple(by_m[m + l] for m in outwards)

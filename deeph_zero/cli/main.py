@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "deeph_zero.cli.train",
     "evaluate": "deeph_zero.cli.evaluate",
     "report": "deeph_zero.cli.report",
+    "convert": "deeph_zero.cli.convert",
     "doctor": "deeph_zero.cli.doctor",
 }
 EXIT_INTERRUPTED = 130
