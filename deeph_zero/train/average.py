@@ -28,13 +28,12 @@ class WeightAverage:
         """Take the present weights in; early ones are forgotten fast."""
         if self._decay <= 0:
             return
-        weights = list(self._network.parameters())
+        weights: list[Tensor] = list(self._network.parameters())
         if not self._mean:
             self._mean = [w.detach().clone() for w in weights]
         self._updates += 1
         decay = min(self._decay, (1.0 + self._updates) / (10.0 + self._updates))
-        for mean, weight in zip(self._mean, weights, strict=True):
-            mean.lerp_(weight, 1.0 - decay)
+        torch._foreach_lerp_(self._mean, weights, 1.0 - decay)
 
     def adopt(self) -> None:
         """Make the mean the network's weights, for good."""

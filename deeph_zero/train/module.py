@@ -268,7 +268,11 @@ class FitModule(pl.LightningModule):
         """Adam with a warm-up and a cosine decay to a hundredth, advanced per step."""
         plan = self.plan
         optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), eps=1e-16
+            self.network.parameters(),
+            lr=plan.learning_rate,
+            betas=(0.9, 0.99),
+            eps=1e-16,
+            fused=True,  # hundreds of small tensors: one loop in place of ten
         )
 
         def factor(step: int) -> float:
