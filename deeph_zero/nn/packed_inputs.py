@@ -79,7 +79,7 @@ class PackedInputs:
         transpose = torch.cat([flat + k * nao * nao for k in range(n)])
         turn = self._turn.dense().squeeze(1)
         dim = round(turn.shape[1] ** 0.5)
-        made = {"ao_wigner": turn.view(-1, dim, dim), "transpose": transpose}
+        made: dict[str, Any] = {"ao_wigner": turn.view(-1, dim, dim), "transpose": transpose}
         return NetworkInputs(**sparse, **whole, **self._rest, **made)
 
 
