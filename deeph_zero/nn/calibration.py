@@ -31,6 +31,7 @@ class Scales(torch.nn.Module):
     node_out: Tensor
     pair_out: Tensor
     lookup: Tensor
+    settled: Tensor
     node_instance: Tensor
     pair_instance: Tensor
 
@@ -43,6 +44,8 @@ class Scales(torch.nn.Module):
         lookup = torch.full((max(spec.elements) + 1,), -1, dtype=torch.long)
         lookup[list(spec.elements)] = torch.arange(n)
         self.register_buffer("lookup", lookup, persistent=False)
+        # elements whose scales belong to trained weights
+        self.register_buffer("settled", torch.zeros(n, dtype=torch.bool), persistent=False)
         node, pair = _instances(self.irreps.keys), _frame_instances(self.frame.widths)
         self.register_buffer("node_instance", node, persistent=False)
         self.register_buffer("pair_instance", pair, persistent=False)
@@ -107,12 +110,20 @@ class Scales(torch.nn.Module):
         count = nodes.count.clamp(min=1)[:, None, None]
         spread = (spread.square() + (rms / (1 + count)).square()).sqrt()
         seen = nodes.count > 0
-        self.node_shift.copy_(_fill(mean, seen)[:, :-1])
-        self.node_scale.copy_(_positive(_fill(spread, seen)[:, :-1]))
-        self.node_out.copy_(_floored(_fill(rms, seen)[:, -1]))
+        self._set(self.node_shift, _fill(mean, seen)[:, :-1])
+        self._set(self.node_scale, _positive(_fill(spread, seen)[:, :-1]))
+        self._set(self.node_out, _floored(_fill(rms, seen)[:, -1]))
         rms, seen = pairs.rms(self.pair_instance.cpu()), pairs.count > 0
-        self.pair_scale.copy_(_positive(_fill(rms, seen)[:, :-1]).view_as(self.pair_scale))
-        self.pair_out.copy_(_floored(_fill(rms, seen)[:, -1]).view_as(self.pair_out))
+        self._set(self.pair_scale, _positive(_fill(rms, seen)[:, :-1]))
+        self._set(self.pair_out, _floored(_fill(rms, seen)[:, -1]))
+
+    def _set(self, buffer: Tensor, values: Tensor) -> None:
+        """Write all rows but those of settled elements, or of pairs of two such."""
+        n = len(self.elements)
+        settled, per_pair = self.settled, buffer.shape[:2] == (n, n) and len(values) == n * n
+        kept = settled[:, None] & settled if per_pair else settled
+        kept = kept.view(*kept.shape, *[1] * (buffer.ndim - kept.ndim))
+        buffer.copy_(torch.where(kept, buffer, values.view_as(buffer).to(buffer)))
 
     def _count(
         self, x: NetworkInputs, correction: Tensor, nodes: "_Moments", pairs: "_Moments"

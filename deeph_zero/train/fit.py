@@ -157,7 +157,7 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     else:
         module = TeamModule(network, run.problems, plan, run.team)
     if resume_from is None and not module.start(
-        calibrate=run.config.init is None, deadline=run.runtime.deadline
+        calibrate=not bool(network.scales.settled.all()), deadline=run.runtime.deadline
     ):
         raise TimeIsUpError("the geometries were prepared, their first Fock builds not completed")
     run.module = module

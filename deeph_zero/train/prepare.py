@@ -11,6 +11,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import build_mole, place
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.extension import extended
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
@@ -85,8 +86,7 @@ def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
     if trained:
         network = load(run.out).network
     elif config.init is not None:
-        network = _initial(config)
-        network.spec.layout.with_elements(dict(layout.shells))
+        network = extended(_initial(config), dict(layout.shells))
     else:
         torch.manual_seed(run.runtime.seed)
         new = config.model

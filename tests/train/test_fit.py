@@ -267,6 +267,17 @@ def test_init_starts_from_a_model(fit, tmp_path):
     assert list((tmp_path / "other").iterdir()) == []
 
 
+def test_init_takes_a_new_element(fit, tmp_path):
+    fit([water()], out="first", conv_tol_grad=1e-4)
+    coords = np.array([[0, 0, 0], [0, 0.1, 2.3], [1.7, 0, -1.1], [-1.7, 0.2, -1.0]])
+    formaldehyde = Molecule(numbers=np.array([6, 8, 1, 1]), coords=coords, file="h2co.xyz")
+    summary = fit([formaldehyde], init=str(tmp_path / "first"), out="more")
+    assert summary["converged"] is True
+    (entry,) = summary["structures"]
+    assert entry["energy"] == pytest.approx(pyscf_energy(formaldehyde, {}), abs=1e-6)
+    assert load(tmp_path / "more").network.spec.elements == (1, 6, 8)
+
+
 def test_a_frame_that_fails_in_preparation_stops_or_is_left_out(fit, tmp_path, monkeypatch):
     def fails_once(molecule, *args, **kwargs):
         if molecule.frame == 1:
