@@ -18,8 +18,8 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
-from deeph_zero.predict import calibration, meanfield, single
-from deeph_zero.predict.calibration import Calibration
+from deeph_zero.predict import meanfield, single
+from deeph_zero.predict.calibration import Calibration, with_intervals
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.checkpoint import read_model
 from deeph_zero.train.problem import make_problem
@@ -323,11 +323,7 @@ class Model:
         result = single.assemble(
             molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
         )
-        if self.calibration is not None:
-            facts["intervals"] = calibration.intervals(result, self.calibration)
-            reasons = calibration.out_of_distribution(result, self.calibration)
-            facts["out_of_distribution"] = tuple(reasons)
-        return dataclasses.replace(result, **facts), ks
+        return with_intervals(dataclasses.replace(result, **facts), self.calibration), ks
 
     def _as_molecule(self, given: object) -> Molecule:
         if isinstance(given, Molecule):

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from deeph_zero.config import FEWEST_CALIBRATION
 from deeph_zero.errors import InputError
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.predict.single import Prediction
 
 COVERAGE = 0.95
-SMALLEST = FEWEST_CALIBRATION
 
 FLOORS = {"energy": 1e-9, "homo": 1e-7, "lumo": 1e-7, "gap": 1e-7, "dipole": 1e-6}
 """Scales are at least this (Eh, debye): below it the SCF tolerance decides, not the model."""
@@ -91,7 +89,8 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
     """Calibration from refined predictions of structures that were not trained on.
 
     Args:
-        predictions: Each refined and with a certificate; at least :data:`SMALLEST` for 95 %.
+        predictions: Each refined and with a certificate; at least
+            :data:`deeph_zero.config.FEWEST_CALIBRATION` for 95 %.
         coverage: Wanted share of structures inside their interval.
 
     Returns:
@@ -196,6 +195,25 @@ def out_of_distribution(prediction: Prediction, calibration: Calibration) -> lis
     if molecule.charge < 0 and highest.size and float(highest.max()) > 0:
         reasons.append("an anion with an occupied level above zero is not bound in this basis")
     return reasons
+
+
+def with_intervals(prediction: Prediction, calibration: Calibration | None) -> Prediction:
+    """The same prediction with its intervals, and with the reasons not to trust them.
+
+    Args:
+        prediction: As its model made it.
+        calibration: Of that model; None leaves the prediction as it is.
+
+    Returns:
+        A copy; ``intervals`` is None without a coupled certificate.
+    """
+    if calibration is None:
+        return prediction
+    return dataclasses.replace(
+        prediction,
+        intervals=intervals(prediction, calibration),
+        out_of_distribution=tuple(out_of_distribution(prediction, calibration)),
+    )
 
 
 def _around(centre: float | None, width: float) -> list[float] | None:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from deeph_zero.config import FitConfig
+from deeph_zero.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import place
 from deeph_zero.model import Model
-from deeph_zero.predict.calibration import SMALLEST, calibrate
+from deeph_zero.predict.calibration import calibrate
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.resume import Run
@@ -84,13 +84,13 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
             task.advance()
     run.calibration_builds += sum(p.fock_builds for p in done.values())
     usable = [p for p in done.values() if _is_usable(p)]
-    if len(usable) >= SMALLEST:
+    if len(usable) >= FEWEST_CALIBRATION:
         run.calibration = calibrate(usable)
         meta["calibration"] = run.calibration.to_dict()
     elif run.held_out:
         run.reporter.warning(
-            f"{len(usable)} of {len(run.held_out)} frames could be refined, {SMALLEST} are needed: "
-            "no intervals; give a larger --calibration"
+            f"{len(usable)} of {len(run.held_out)} frames could be refined, {FEWEST_CALIBRATION} "
+            "are needed: no intervals; give a larger --calibration"
         )
     return done
 

@@ -11,7 +11,7 @@ from deeph_zero.files import PredictionWriter, write_json
 from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
-from deeph_zero.predict.calibration import intervals, out_of_distribution
+from deeph_zero.predict.calibration import with_intervals
 from deeph_zero.predict.record import (
     failure,
     method_attributes,
@@ -141,12 +141,8 @@ def _records(
     run: Run, module: FitModule, prediction: Prediction
 ) -> tuple[dict[str, Any], tuple[dict[str, Any], dict[str, Any]]]:
     """Entry of the summary, and arrays and attributes, all at the network's own density."""
-    calibration = run.calibration
-    facts: dict[str, Any] = {"refined": None, "refined_dipole": prediction.dipole}
-    if calibration is not None:
-        facts["intervals"] = intervals(prediction, calibration)
-        facts["out_of_distribution"] = tuple(out_of_distribution(prediction, calibration))
-    prediction = dataclasses.replace(prediction, **facts)
+    own = dataclasses.replace(prediction, refined=None, refined_dipole=prediction.dipole)
+    prediction = with_intervals(own, run.calibration)
     entry = prediction_record(prediction)
     assert prediction.certificate is not None
     gradient = prediction.certificate.orbital_gradient_rms
