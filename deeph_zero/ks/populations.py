@@ -27,11 +27,18 @@ class Populations:
     bond_orders: Float[Tensor, "natm natm"]
 
 
+def square_root(ovlp: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao nao"]:
+    """S^½, the symmetric one."""
+    values, vectors = torch.linalg.eigh(ovlp)
+    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.mT
+
+
 def populations(
     dm: AOMatrix,
     ovlp: Float[Tensor, "nao nao"],
     ao_atoms: Sequence[int],
     atom_charges: Sequence[int],
+    root: Float[Tensor, "nao nao"] | None = None,
 ) -> Populations:
     """Population analysis of a density matrix.
 
@@ -40,6 +47,7 @@ def populations(
         ovlp: S.
         ao_atoms: Atom of each AO.
         atom_charges: Nuclear charges, those of an effective core potential reduced by its core.
+        root: :func:`square_root` of ``ovlp``, where it is known already.
 
     Returns:
         Charges sum to the molecular charge; bond orders are symmetric.
@@ -55,8 +63,7 @@ def populations(
     member = torch.nn.functional.one_hot(atoms, len(nuclei)).to(dm.dtype)
     total = dm.sum(0) if dm.ndim == 3 else dm
     ps = total @ ovlp
-    values, vectors = torch.linalg.eigh(ovlp)
-    root = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.mT
+    root = square_root(ovlp) if root is None else root
     spin = spin_ps = None
     if dm.ndim == 3:
         spin_ps = (dm[0] - dm[1]) @ ovlp

@@ -1,6 +1,7 @@
 """One prediction: what follows from a network's Fock matrix, with and without a Fock build."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate, semicanonical
-from deeph_zero.ks.populations import Populations, populations
+from deeph_zero.ks.populations import Populations, populations, square_root
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.types import AOMatrix, OrbitalEnergies
@@ -89,8 +90,16 @@ class Prediction:
         Returns:
             Mulliken's, Löwdin's and Mayer's.
         """
-        dm = self.refined.dm if refined and self.refined is not None else self.dm
-        return populations(dm, self.overlap, self.info.ao_atoms, self.info.atom_charges)
+        own, final = self._populations
+        return final if refined else own
+
+    @functools.cached_property
+    def _populations(self) -> tuple[Populations, Populations]:
+        """Of P̂ and of the refined density: records and files ask for both, several times."""
+        root = square_root(self.overlap)
+        facts = self.overlap, self.info.ao_atoms, self.info.atom_charges, root
+        own = populations(self.dm, *facts)
+        return own, own if self.refined is None else populations(self.refined.dm, *facts)
 
 
 def refine(
