@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.ks.certificate import semicanonical
+from deeph_zero.ks.quadratic import semicanonical
 from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:

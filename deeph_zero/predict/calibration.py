@@ -191,6 +191,8 @@ def out_of_distribution(prediction: Prediction, calibration: Calibration) -> lis
         )
     if not certificate.stable:
         reasons.append("the energy curves downwards: the occupied orbitals may be the wrong ones")
+    elif not certificate.aufbau:
+        reasons.append("an empty level lies below an occupied one: they may be the wrong orbitals")
     highest = _values(certificate.homo)
     if molecule.charge < 0 and highest.size and float(highest.max()) > 0:
         reasons.append("an anion with an occupied level above zero is not bound in this basis")

@@ -13,8 +13,9 @@ from deeph_zero.errors import InputError
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
-from deeph_zero.ks.certificate import Certificate, semicanonical
+from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.populations import Populations, populations, square_root
+from deeph_zero.ks.quadratic import semicanonical
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.types import AOMatrix, OrbitalEnergies

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from pyscf import gto
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.quadratic import nodes, response_share, semicanonical
 
 WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
 NO2 = "N 0.01 0 0; O 0.02 1.1 0.46; O -0.03 -1.12 0.43"
@@ -67,35 +69,122 @@ def test_coupled_estimate_is_within_a_factor_two_of_the_truth(atom, spin, xc, si
     assert 0.5 < got.energy_error_estimate / error < 2.0
 
 
-@pytest.mark.parametrize(("atom", "spin"), [(WATER, 0), (NO2, 1)], ids=["water", "no2"])
-def test_coupled_estimate_is_the_minimum_of_its_quadratic_model(atom, spin, rng):
-    """Along the estimated rotation the energy falls as the model says: exp(tX), differentiated."""
-    ks = layer(atom, "pbe", spin=spin)
+def newton_equations(ks, dm, fock):
+    """Weights, gradient, D and full Hessian of the rotations, from energies and Fock matrices.
+
+    The Hessian's columns are central differences of the gradient F_pq in the orbitals that
+    exp(hX) turns: nothing of the response build or of the certificate enters.
+    """
+    coeff, occ, f_mo = semicanonical(ks, dm, fock)
+    spins, rows, columns = torch.nonzero(occ.unsqueeze(-1) > occ.unsqueeze(-2), as_tuple=True)
+    level = torch.diagonal(f_mo, dim1=-2, dim2=-1)
+    d = level[spins, columns] - level[spins, rows]
+    weight = occ[spins, rows] - occ[spins, columns]
+
+    def gradient(k, size):
+        x = torch.zeros_like(f_mo)
+        x[spins[k], rows[k], columns[k]] = size
+        turned = coeff @ torch.linalg.matrix_exp(x.mT - x)
+        there = ((turned * occ.unsqueeze(-2)) @ turned.mT).reshape(dm.shape)
+        f = turned.mT @ ks.build(there).fock.reshape(coeff.shape[0], ks.nao, ks.nao) @ turned
+        return f[spins, rows, columns]
+
+    h = 1e-4
+    columns_of = [(gradient(k, h) - gradient(k, -h)) / (2 * h) for k in range(len(d))]
+    return weight, f_mo[spins, rows, columns], d, torch.stack(columns_of, dim=1)
+
+
+@pytest.mark.parametrize(("charge", "spin"), [(0, 0), (1, 1)], ids=["closed", "open"])
+@pytest.mark.parametrize(("xc", "soft"), [("pbe", 1.0), ("pbe0", 0.9375), ("hf", 0.75)])
+def test_the_estimate_is_the_two_node_rule_of_the_hessian(charge, spin, xc, soft, rng):
+    ks = layer(WATER, xc, charge, spin, basis="sto-3g")
     exact = ks.scf(conv_tol=1e-12)
-    dm = rotated(ks, exact.dm, 3e-3, rng)
+    # a smooth error, like a network's
+    noise = torch.randn(exact.fock.shape, generator=rng, dtype=torch.float64)
+    dm = ks.density(exact.fock + 3e-4 * (noise + noise.mT))
     built = ks.build(dm)
-    from deeph_zero.ks.certificate import semicanonical
+    weight, g, d, hessian = newton_equations(ks, dm, built.fock)
 
-    coeff, occ, f_mo = semicanonical(ks, dm, built.fock)
-    df = occ.unsqueeze(-1) - occ.unsqueeze(-2)
-    e = torch.diagonal(f_mo, dim1=-2, dim2=-1)
-    de = e.unsqueeze(-2) - e.unsqueeze(-1)
-    # the occupied orbital p moves by t X_pq along the virtual q
-    x = torch.where(df > 0, -f_mo / torch.where(df > 0, de, 1.0), 0.0)
-
-    def energy(t):
-        u = torch.linalg.matrix_exp(t * (x.mT - x))
-        c = coeff @ u
-        turned = (c * occ.unsqueeze(-2)) @ c.mT
-        return float(ks.build(turned.reshape(dm.shape)).energy)
-
-    h = 0.02
-    e0, plus, minus = energy(0.0), energy(h), energy(-h)
-    assert e0 == pytest.approx(float(built.energy), abs=1e-9)
-    slope, curvature = (plus - minus) / (2 * h), (plus - 2 * e0 + minus) / h**2
-    assert slope < 0 < curvature
+    x = -g / d
+    y = hessian @ x / d
+    share = weight * d * x * x / (weight * d * x * x).sum()
+    alpha = float((share * y / x).sum())
+    variance = float((share * (y / x - alpha) ** 2).sum())
+    assert variance > 1e-4  # else one node would do, and this test would not see the second
+    soft, stiff = nodes(alpha, variance, soft)
+    cheap = float((weight * g * g / d).sum())
     got = ks.certificate(dm, built.fock, built.energy)
-    assert got.energy_error_estimate == pytest.approx(slope**2 / (2 * curvature), rel=2e-2)
+    want = cheap * (soft + stiff - alpha) / (soft * stiff)
+    assert got.energy_error_estimate == pytest.approx(want, rel=1e-3)
+    # one node is a lower bound of the whole quadratic model, and two nodes come close to it
+    whole = float((weight * g) @ torch.linalg.solve(hessian, g))
+    assert cheap / alpha < 0.99 * whole
+    assert want == pytest.approx(whole, rel=0.06)
+    assert whole == pytest.approx(float(built.energy) - exact.energy, rel=0.02)
+
+
+@pytest.mark.parametrize("xc", ["pbe", "pbe0"])
+@pytest.mark.parametrize(("atom", "spin"), [(WATER, 0), (NO2, 1)], ids=["water", "no2"])
+@pytest.mark.parametrize("size", [1e-5, 1e-3])
+def test_smooth_errors_are_estimated_closely(atom, spin, xc, size, rng):
+    """Errors of a Fock matrix that respond as a network's do: energies, levels and dipole."""
+    ks = layer(atom, xc, spin=spin)
+    exact = ks.scf(conv_tol=1e-12, conv_tol_grad=1e-7)
+    levels = [
+        e[: n + 1] for e, n in zip(exact.mo_energy.reshape(-1, ks.nmo), ks.nelec, strict=False)
+    ]
+    want = np.concatenate([e[-2:].numpy() for e in levels])
+    dipole = ks.dipole(exact.dm).numpy()
+    missed = []
+    for _ in range(3):
+        noise = torch.randn(exact.fock.shape, generator=rng, dtype=torch.float64)
+        dm = ks.density(exact.fock + size * ks.data.ovlp @ (noise + noise.mT) @ ks.data.ovlp)
+        built = ks.build(dm)
+        got = ks.certificate(dm, built.fock, built.energy)
+        error = float(built.energy) - exact.energy
+        assert error > 2e-9
+        assert got.energy_error_estimate == pytest.approx(error, rel=0.15)
+        raw, better = (
+            np.stack([np.atleast_1d(getattr(got, n + end)) for n in ("homo", "lumo")], -1).ravel()
+            for end in ("", "_estimate")
+        )
+        off = ks.dipole(dm).numpy() - dipole
+        moved = off + np.asarray(got.dipole_change)
+        found = [np.abs(better - want).sum(), np.abs(raw - want).sum()]
+        missed.append([*found, np.linalg.norm(moved), np.linalg.norm(off)])
+    level, raw_level, moment, raw_moment = np.sum(missed, axis=0)
+    assert level < 0.6 * raw_level
+    assert moment < 0.7 * raw_moment
+
+
+@pytest.mark.parametrize("soft", [1.0, 0.75])
+@pytest.mark.parametrize("alpha", [0.3, 0.76, 1.001, 2.5, 40.0])
+@pytest.mark.parametrize("variance", [0.0, 0.05, 3.0])
+def test_the_two_nodes_reproduce_the_moments(alpha, variance, soft):
+    low, high = nodes(alpha, variance, soft)
+    assert 0 < low < alpha <= high
+    share = (alpha - low) / (high - low) if high > low else 1.0
+    assert (1 - share) * low + share * high == pytest.approx(alpha)
+    spread = (1 - share) * (low - alpha) ** 2 + share * (high - alpha) ** 2
+    assert spread == pytest.approx(variance, abs=1e-12)
+    assert 0.999 / high < response_share(alpha, low, high) < 1.001 / low
+    if alpha > soft + 0.5:
+        assert low == pytest.approx(soft)
+
+
+@pytest.mark.parametrize(("charge", "spin"), [(0, 0), (1, 1)], ids=["closed", "open"])
+def test_wrong_occupied_orbitals_are_noticed(charge, spin):
+    ks = layer(WATER, "pbe", charge, spin)
+    exact = ks.scf(conv_tol=1e-11)
+    assert ks.certificate(exact.dm, exact.fock, exact.energy).aufbau
+    coeff = exact.mo_coeff.clone().reshape(-1, ks.nao, ks.nmo)
+    n = ks.nelec[0]
+    swap = [n - 2, n]
+    coeff[0][:, swap] = coeff[0][:, swap[::-1]]
+    dm = ((coeff * exact.mo_occ.reshape(-1, 1, ks.nmo)) @ coeff.mT).reshape(exact.dm.shape)
+    built = ks.build(dm)
+    assert float(built.energy) - exact.energy > 0.1
+    assert not ks.certificate(dm, built.fock, built.energy).aufbau
 
 
 def test_converged_density_has_no_error_left():

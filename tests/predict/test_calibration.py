@@ -160,6 +160,9 @@ def test_what_is_outside_the_calibration_says_so(example):
     saddle = dataclasses.replace(inside.certificate, stable=False)
     (reason,) = out_of_distribution(dataclasses.replace(inside, certificate=saddle), found)
     assert "curves downwards" in reason
+    excited = dataclasses.replace(inside.certificate, aufbau=False)
+    (reason,) = out_of_distribution(dataclasses.replace(inside, certificate=excited), found)
+    assert "an empty level lies below" in reason
     anion = dataclasses.replace(inside, molecule=_water(charge=-2))
     loose = dataclasses.replace(inside.certificate, homo=0.05)
     reasons = out_of_distribution(dataclasses.replace(anion, certificate=loose), found)
