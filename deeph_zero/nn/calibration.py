@@ -6,7 +6,8 @@ that the trainable part sees numbers of order one. A scale is shared by the comp
 and therefore keeps the symmetry.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,9 @@ from deeph_zero.nn.spec import NetworkSpec
 
 _FLOOR = 1e-2
 """Smallest output scale as a fraction of the mean one."""
+_NARROWEST = 0.1
+"""Smallest scale of a channel as a fraction of its root mean square over the classes: one that a
+few symmetric molecules leave nearly empty would magnify what the next molecule puts there."""
 
 
 class Scales(torch.nn.Module):
@@ -87,7 +91,28 @@ class Scales(torch.nn.Module):
         i, j = edge_index
         return raw / self.pair_scale[species[i], species[j], : raw.shape[1]]
 
-    def calibrate(self, inputs: Sequence[NetworkInputs], corrections: Sequence[Tensor]) -> None:
+    def moments(
+        self,
+        inputs: Sequence[NetworkInputs],
+        corrections: Sequence[Tensor],
+        others: Iterable[NetworkInputs] = (),
+    ) -> "Moments":
+        """What :meth:`set_from` needs of some examples; see :meth:`FockNetwork.calibrate`."""
+        found = Moments.empty(len(self.elements), self.node_out.shape[-1])
+        for x, correction in zip(inputs, corrections, strict=True):
+            exact = x.to("cpu", torch.float64)
+            self._count_inputs(exact, found)
+            self._count_correction(exact, correction.detach().cpu().double(), found)
+        for x in others:
+            self._count_inputs(x.to("cpu", torch.float64), found)
+        return found
+
+    def calibrate(
+        self,
+        inputs: Sequence[NetworkInputs],
+        corrections: Sequence[Tensor],
+        others: Iterable[NetworkInputs] = (),
+    ) -> None:
         """See :meth:`FockNetwork.calibrate`."""
         if not inputs or len(inputs) != len(corrections):
             msg = (
@@ -95,27 +120,36 @@ class Scales(torch.nn.Module):
                 f"{len(corrections)} and {len(inputs)}; pass one correction per molecule"
             )
             raise InputError(msg)
-        n, full = len(self.elements), self.node_out.shape[-1]
-        nodes = _Moments(n, N_MATRICES + 1, full)
-        pairs = _Moments(n * n, N_MATRICES + 1, full)
-        for x, correction in zip(inputs, corrections, strict=True):
-            self._count(
-                x.to("cpu", torch.float64), correction.detach().cpu().double(), nodes, pairs
-            )
-        invariant = torch.arange(full) < self.irreps.sizes[0]
+        self.set_from([self.moments(inputs, corrections, others)])
+
+    def set_from(self, parts: "Sequence[Moments]") -> None:
+        """Set the scales.
+
+        Args:
+            parts: From :meth:`moments`, of different examples.
+        """
+        found = Moments.empty(len(self.elements), self.node_out.shape[-1])
+        for part in parts:
+            found.add(part)
+        nodes = found.nodes
+        invariant = torch.arange(nodes.first.shape[-1]) < self.irreps.sizes[0]
         mean = torch.where(invariant, nodes.mean(), 0.0)
         rms = nodes.rms(self.node_instance.cpu())
         spread = nodes.rms(self.node_instance.cpu(), mean)
         # one example has no spread: the prior width is the size itself, fading with more examples
         count = nodes.count.clamp(min=1)[:, None, None]
         spread = (spread.square() + (rms / (1 + count)).square()).sqrt()
-        seen = nodes.count > 0
-        self._set(self.node_shift, _fill(mean, seen)[:, :-1])
-        self._set(self.node_scale, _positive(_fill(spread, seen)[:, :-1]))
-        self._set(self.node_out, _floored(_fill(rms, seen)[:, -1]))
-        rms, seen = pairs.rms(self.pair_instance.cpu()), pairs.count > 0
-        self._set(self.pair_scale, _positive(_fill(rms, seen)[:, :-1]))
-        self._set(self.pair_out, _floored(_fill(rms, seen)[:, -1]))
+        self._set(self.node_shift, _fill(mean, nodes.seen))
+        self._set(self.node_scale, _positive(_widened(spread, nodes.seen)))
+        pairs = found.pairs
+        rms = _widened(pairs.rms(self.pair_instance.cpu()), pairs.seen)
+        self._set(self.pair_scale, _positive(rms))
+        for out, target, instance in (
+            (found.node_out, self.node_out, self.node_instance),
+            (found.pair_out, self.pair_out, self.pair_instance),
+        ):
+            rms = _widened(out.rms(instance.cpu()), out.seen)
+            self._set(target, _floored(rms[:, 0]))
 
     def _set(self, buffer: Tensor, values: Tensor) -> None:
         """Write all rows but those of settled elements, or of pairs of two such."""
@@ -125,9 +159,14 @@ class Scales(torch.nn.Module):
         kept = kept.view(*kept.shape, *[1] * (buffer.ndim - kept.ndim))
         buffer.copy_(torch.where(kept, buffer, values.view_as(buffer).to(buffer)))
 
-    def _count(
-        self, x: NetworkInputs, correction: Tensor, nodes: "_Moments", pairs: "_Moments"
-    ) -> None:
+
+    def _count_inputs(self, x: NetworkInputs, found: "Moments") -> None:
+        species = self.species(x.numbers.to(self.lookup.device)).cpu()
+        found.nodes.add(species, _pad(x.node_inputs))
+        i, j = x.edge_index
+        found.pairs.add(species[i] * len(self.elements) + species[j], _pad(x.edge_inputs))
+
+    def _count_correction(self, x: NetworkInputs, correction: Tensor, found: "Moments") -> None:
         if len(x.shapes) != 1 or tuple(correction.shape) != x.shapes[0]:
             msg = (
                 f"a correction must be a matrix of shape {x.shapes[0]} for one molecule, got "
@@ -136,12 +175,10 @@ class Scales(torch.nn.Module):
             raise InputError(msg)
         species = self.species(x.numbers.to(self.lookup.device)).cpu()
         node, pair = self.targets(x, correction)
-        node_rows = torch.cat([_pad(x.node_inputs), node[:, None]], 1)
-        nodes.add(species, node_rows)
+        found.node_out.add(species, node[:, None])
         i, j = x.edge_index
         strength = (x.decay * x.envelope).clamp(min=1e-3)[:, None]
-        pair_rows = torch.cat([_pad(x.edge_inputs), (pair / strength)[:, None]], 1)
-        pairs.add(species[i] * len(self.elements) + species[j], pair_rows)
+        found.pair_out.add(species[i] * len(self.elements) + species[j], (pair / strength)[:, None])
 
     def targets(
         self, x: NetworkInputs, correction: Tensor
@@ -166,6 +203,15 @@ class _Moments:
         self.first.index_add_(0, index, rows)
         self.second.index_add_(0, index, rows.square())
 
+    @property
+    def seen(self) -> Tensor:
+        return self.count > 0
+
+    def merge(self, other: "_Moments") -> None:
+        self.count += other.count
+        self.first += other.first
+        self.second += other.second
+
     def mean(self) -> Tensor:
         return self.first / self.count.clamp(min=1)[:, None, None]
 
@@ -180,6 +226,59 @@ class _Moments:
         size = int(instance.max()) + 1
         total = square.new_zeros(*square.shape[:-1], size).index_add(-1, instance, square)
         return (total / instance.bincount(minlength=size)).sqrt()[..., instance]
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Sums over examples from which the scales follow; sums of different examples add up.
+
+    Attributes:
+        nodes: Diagonal blocks of the input matrices, per element.
+        pairs: Off-diagonal ones, per ordered element pair.
+        node_out: Diagonal blocks of the corrections.
+        pair_out: Off-diagonal ones, divided by the strength of the pair.
+    """
+
+    nodes: _Moments
+    pairs: _Moments
+    node_out: _Moments
+    pair_out: _Moments
+
+    @classmethod
+    def empty(cls, n: int, full: int) -> "Moments":
+        """No examples.
+
+        Args:
+            n: Elements.
+            full: Components of a block.
+
+        Returns:
+            Zeros.
+        """
+        return cls(
+            _Moments(n, N_MATRICES, full),
+            _Moments(n * n, N_MATRICES, full),
+            _Moments(n, 1, full),
+            _Moments(n * n, 1, full),
+        )
+
+    def add(self, other: "Moments") -> None:
+        """Take in other examples.
+
+        Args:
+            other: Their sums.
+        """
+        for field in dataclasses.fields(self):
+            getattr(self, field.name).merge(getattr(other, field.name))
+
+
+def _widened(scale: Tensor, seen: Tensor) -> Tensor:
+    """Classes without an example filled; every channel at least a part of what it is elsewhere."""
+    filled = _fill(scale, seen)
+    if not bool(seen.any()):
+        return filled
+    typical = scale[seen].square().mean(0).sqrt()
+    return torch.maximum(filled, _NARROWEST * typical)
 
 
 def _pad(raw: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The Fock network: physics matrices in, correction to the Fock matrix out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -191,18 +191,24 @@ class FockNetwork(torch.nn.Module):
         return node, inputs.ao_wigner.mT @ edge @ inputs.ao_wigner
 
     @torch.no_grad()
-    def calibrate(self, inputs: Sequence[NetworkInputs], corrections: Sequence[Tensor]) -> None:
+    def calibrate(
+        self,
+        inputs: Sequence[NetworkInputs],
+        corrections: Sequence[Tensor],
+        others: Iterable[NetworkInputs] = (),
+    ) -> None:
         """Set input and output scales from examples; no labels needed.
 
         Args:
             inputs: One entry per molecule.
             corrections: Example corrections Delta_H in the same order, Eh, [nao, nao] or
                 [2, nao, nao]; label-free proxies such as F[P(F0)] - F0 serve.
+            others: More molecules, whose corrections are not known: for the input scales.
 
         Raises:
             InputError: If the lists differ in length or are empty, or a shape does not fit.
         """
-        self.scales.calibrate(inputs, corrections)
+        self.scales.calibrate(inputs, corrections, others)
 
 
 def _film(

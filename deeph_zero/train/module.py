@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from deeph_zero.nn.readout import solve_readout
 from deeph_zero.runtime import Deadline
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import START_BUILDS, Lessons
+from deeph_zero.train.examples import MadeWhenAsked
 from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.problem import TRAINING_GAP_FLOOR, Problem
@@ -90,21 +92,38 @@ class FitModule(pl.LightningModule):
         spent = max(1, self.fock_builds - before)
         self.build_seconds = (time.monotonic() - begin) / spent
         if calibrate:
-            self.network.calibrate(*self._examples())
+            self.network.calibrate(*self._examples(), self._other_inputs())
         return True
 
-    def _examples(self) -> tuple[list[NetworkInputs], list[Tensor]]:
-        """Inputs and ΔH to reproduce: the label's where the loss uses labels, or the teacher's."""
-        use_labels = any(term.name == "supervised" for term in self.plan.terms)
-        inputs, corrections = [], []
-        for k in self.lessons.members(self.progress):
-            p = self._problems[k]
-            label = p.label if use_labels else None
-            if label is not None or p.teacher.started:
-                target = p.teacher.target if label is None else label.fock.to(p.fock0)
-                inputs.append(p.inputs)
-                corrections.append(target - p.fock0)
-        return inputs, corrections
+    def _example_keys(self) -> list[int]:
+        """Geometries for which there is a ΔH to reproduce."""
+        members, problems = self.lessons.members(self.progress), self._problems
+        return [
+            k
+            for k in members
+            if problems[k].teacher.started or (self._uses_labels and problems[k].label is not None)
+        ]
+
+    @property
+    def _uses_labels(self) -> bool:
+        return any(term.name == "supervised" for term in self.plan.terms)
+
+    def _correction(self, k: int) -> Tensor:
+        """ΔH to reproduce: the label's where the loss uses labels, or the teacher's."""
+        p = self._problems[k]
+        label = p.label if self._uses_labels else None
+        return (p.teacher.target if label is None else label.fock.to(p.fock0)) - p.fock0
+
+    def _examples(self) -> tuple[Sequence[NetworkInputs], Sequence[Tensor]]:
+        """Inputs and ΔH to reproduce."""
+        keys = self._example_keys()
+        inputs = MadeWhenAsked(keys, lambda k: self._problems[k].inputs)
+        return inputs, MadeWhenAsked(keys, self._correction)
+
+    def _other_inputs(self) -> Sequence[NetworkInputs]:
+        """Inputs of the geometries that are no examples yet."""
+        keys = sorted(set(self.here()) - set(self._example_keys()))
+        return MadeWhenAsked(keys, lambda k: self._problems[k].inputs)
 
     @property
     def progress(self) -> float:

@@ -95,21 +95,16 @@ class TeamModule(FitModule):
         if self._team.any(not done):
             return False
         if calibrate:
-            self.network.calibrate(*self._examples())
+            found = self.network.scales.moments(*super()._examples(), self._other_inputs())
+            self.network.scales.set_from(self._team.gather(found))
         return True
 
     def _examples(self) -> tuple[list[NetworkInputs], list[Tensor]]:
         """Those of all processes, in input order."""
         inputs, corrections = super()._examples()
-        keys = [k for k in self.lessons.members(self.progress) if self._has_example(k)]
-        own = list(zip(keys, inputs, corrections, strict=True))
+        own = list(zip(self._example_keys(), inputs, corrections, strict=True))
         found = sorted((e for part in self._team.gather(own) for e in part), key=lambda e: e[0])
         return [e[1] for e in found], [e[2] for e in found]
-
-    def _has_example(self, k: int) -> bool:
-        problem = self._problems[k]
-        use_labels = any(term.name == "supervised" for term in self.plan.terms)
-        return problem.teacher.started or (use_labels and problem.label is not None)
 
     def on_train_epoch_start(self) -> None:
         """A new round; geometries that one process had to leave out are left out by all."""

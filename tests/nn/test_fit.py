@@ -119,3 +119,58 @@ def test_a_basis_of_s_shells_alone_has_a_network(atom, nao):
     (correction,) = FockNetwork(spec)(problem.inputs)
     assert correction.shape == (nao, nao)
     assert torch.isfinite(correction).all()
+
+
+def test_readout_in_parts_is_that_of_all_at_once(monkeypatch):
+    """Unlike molecules, some without an element: the sums over parts give the same maps."""
+    atoms = ("O 0 0 0.1; H 0 0.8 0.6; H 0.1 -0.7 0.6", "O 0 0 0; O 0 0.1 1.3; H 0.9 0 -0.2")
+    rng, cases = torch.Generator().manual_seed(5), []
+    for atom in (*atoms, "H 0 0 0; H 0.1 0.2 0.8"):
+        spin = 1 if "O 0 0.1" in atom else 0
+        mol = gto.M(atom=atom, basis="def2-svp", spin=spin, verbose=0)
+        s, h = (torch.tensor(mol.intor(name)) for name in ("int1e_ovlp", "int1e_kin"))
+        matrices = PhysicsMatrices(ovlp=s, hcore=h, n_spin=spin + 1)
+        inputs = prepare_inputs(
+            LAYOUT, mol.atom_charges(), torch.tensor(mol.atom_coords()), 0, spin, matrices,
+            cutoff=14.0, dtype=torch.float64,
+        )  # fmt: skip
+        wanted = torch.randn(inputs.shapes[0], generator=rng, dtype=torch.float64)
+        cases += 100 * [(inputs, wanted + wanted.mT)]
+    found = []
+    for part in (1000, 130):
+        monkeypatch.setattr("deeph_zero.nn.readout.PART", part)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            net = FockNetwork(default_spec(LAYOUT, "tiny")).double()
+        net.calibrate(*zip(*cases, strict=True))
+        # more rows than features: the ridge is then the same for both
+        solve_readout(net, *zip(*cases, strict=True), ridge=1e-3)
+        with torch.no_grad():
+            found.append([net(inputs)[0] for inputs, _ in cases[::100]])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
+def test_one_molecule_without_a_channel_does_not_blow_up_the_next():
+    """π channels between H and O are empty in a line; bent, they are as large as anything."""
+    pairs = []
+    for bend in (0.0, 0.6):
+        mol = gto.M(atom=f"H 0 0 -1; O 0 0 0; H {bend} 0 0.9", basis="def2-svp", verbose=0)
+        s, h = (torch.tensor(mol.intor(name)) for name in ("int1e_ovlp", "int1e_kin"))
+        pairs.append((mol, PhysicsMatrices(ovlp=s, hcore=h)))
+    line, bent = (
+        prepare_inputs(
+            LAYOUT, m.atom_charges(), torch.tensor(m.atom_coords()), 0, 0, x, cutoff=14.0
+        )
+        for m, x in pairs
+    )
+    net = FockNetwork(default_spec(LAYOUT))
+    largest = []
+    for others in ((), [bent]):
+        net.calibrate([line], [torch.zeros(line.shapes[0], dtype=torch.float64)], others)
+        species = net.scales.species(bent.numbers)
+        largest.append(
+            net.scales.pair_inputs(bent.edge_inputs, species, bent.edge_index).abs().max()
+        )
+    assert largest[0] < 50
+    assert largest[1] < largest[0]
