@@ -210,6 +210,11 @@ class TrainingConfig(Settings):
         ge=0,
         description="Disk space in the run folder for integrals that do not fit in memory, MB.",
     )
+    jk_dtype: Literal["float32", "float64"] = Field(
+        default="float64",
+        description="Number format that fitted two-electron integrals are kept in while training; "
+        "float32 takes a sixth of the memory. Certificates use float64.",
+    )
     calibration: int | None = Field(
         default=None,
         ge=0,
@@ -280,6 +285,15 @@ class FitConfig(TrainingConfig):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _can_round(self) -> "FitConfig":
+        if self.jk_dtype == "float32" and not self.method.density_fit:
+            raise ValueError(
+                "--jk-dtype: expected float64 with --no-density-fit, got float32; exact integrals "
+                "are not rounded, leave one of them out"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _can_break_symmetry(self) -> "FitConfig":

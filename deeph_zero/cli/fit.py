@@ -29,6 +29,7 @@ from deeph_zero.errors import InputError
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "displace", "sampling", "temperature",
     "init", "skip_bad", "calibration", "memory_mb", "disk_mb",
+    "jk_dtype",
 )  # fmt: skip
 
 

@@ -143,6 +143,7 @@ fit_options = _together(
         setting(ModelConfig, "inputs", metavar="physics|geometry"),
         setting(FitConfig, "memory_mb", flag="--memory", metavar="MB"),
         setting(FitConfig, "disk_mb", flag="--disk", metavar="MB"),
+        setting(FitConfig, "jk_dtype", metavar="float64|float32"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
         max_time_option,

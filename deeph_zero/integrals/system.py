@@ -78,6 +78,7 @@ def ks_data(
     engine: Engine = "auto",
     break_symmetry: bool = False,
     dm_guess: AOMatrix | None = None,
+    jk_dtype: torch.dtype = torch.float64,
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
 
@@ -98,6 +99,7 @@ def ks_data(
         engine: Functional engine, see ``integrals.libxc.make_functional``.
         break_symmetry: Break spin and spatial symmetry of the starting density (unrestricted).
         dm_guess: The starting density, where it is known already.
+        jk_dtype: Fitted two-electron tensors are kept in; everything is computed in float64.
 
     Returns:
         The layer's data, float64 on ``device``, and its description.
@@ -132,6 +134,7 @@ def ks_data(
         max_memory_mb=max_memory_mb,
         device=device,
         with_df=settings.with_df,
+        jk_dtype=jk_dtype,
     )
     data = _without_xc(settings, two, device, break_symmetry=break_symmetry, dm_guess=dm_guess)
     data = dataclasses.replace(data, functional=functional, grid=grid)

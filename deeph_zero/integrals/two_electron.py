@@ -98,6 +98,7 @@ def fitted_tensor(
     max_memory_mb: float | None = None,
     device: torch.device | str = "cpu",
     with_df: df.DF | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> FittedTensor:
     """Fitted tensor B with (mn|ls) ~ sum_L B[L,mn] B[L,ls] of one operator, by PySCF.
 
@@ -113,6 +114,7 @@ def fitted_tensor(
         max_memory_mb: Limit for the tensor; None: 80 % of the available memory.
         device: Where the tensor goes.
         with_df: A user's DF object whose finished tensor is taken over when it has one.
+        dtype: The tensor is kept in; made in double precision.
 
     Returns:
         J and K of this operator.
@@ -134,7 +136,7 @@ def fitted_tensor(
         cderi = _cholesky_eri(mol, auxmol, omega, nbytes)
     if cderi.shape[0] < auxmol.nao_nr():
         _log.debug("metric is singular: %d of %d functions kept", len(cderi), auxmol.nao_nr())
-    packed = torch.from_numpy(np.ascontiguousarray(cderi)).to(device)
+    packed = torch.from_numpy(np.ascontiguousarray(cderi)).to(device, dtype)
     return FittedTensor(packed, int(mol.nao_nr()))
 
 
@@ -178,6 +180,7 @@ def two_electron_operators(
     max_memory_mb: float | None = None,
     device: torch.device | str = "cpu",
     with_df: df.DF | None = None,
+    jk_dtype: torch.dtype = torch.float64,
 ) -> TwoElectronPart:
     """J's operator and those of c_x K, their total size checked before the first is made.
 
@@ -189,6 +192,7 @@ def two_electron_operators(
         max_memory_mb: Limit for all tensors together; None: 80 % of the available memory.
         device: Where the tensors go.
         with_df: A user's DF object whose finished tensor is taken over when it has one.
+        jk_dtype: Fitted tensors are kept in.
 
     Returns:
         Operators and their size. An operator that both J and K need exists once.
@@ -206,13 +210,18 @@ def two_electron_operators(
     for omega, fit in wanted:
         limits: dict[str, Any] = {"omega": omega, "max_memory_mb": max_memory_mb, "device": device}
         if fit and aux is not None:
-            made[omega, fit] = fitted_tensor(mol, aux.mole, with_df=with_df, **limits)
+            made[omega, fit] = fitted_tensor(
+                mol, aux.mole, with_df=with_df, dtype=jk_dtype, **limits
+            )
         else:
             made[omega, fit] = four_centre(mol, **limits)
     return TwoElectronPart(
         coulomb=made[0.0, aux is not None],
         exchange=tuple((c, made[w, fit_exchange]) for c, w in terms),
-        memory_bytes=nbytes,
+        memory_bytes=sum(
+            _operator_bytes(mol, aux if fit else None) * (jk_dtype.itemsize if fit else 8) // 8
+            for _, fit in wanted
+        ),
     )
 
 

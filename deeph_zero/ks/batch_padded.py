@@ -46,7 +46,7 @@ class _Operator:
         if len(fitted) == len(parts):
             naux = max(p.cderi.shape[0] for p in fitted)
             # the pairs of fewer orbitals are the first ones of the packed triangle of more
-            self._packed = padded([p.cderi for p in fitted], naux, nao * (nao + 1) // 2)
+            self._packed = padded([p.cderi.double() for p in fitted], naux, nao * (nao + 1) // 2)
 
     def coulomb(self, dm: Tensor) -> Tensor:
         """J of [n_mol, nao, nao]."""

@@ -15,6 +15,8 @@ _CHUNK = 64
 """Fitting functions per step of K: their half-transformed integrals stay in the cache."""
 
 DEFAULT_MEMORY_MB = 1000.0
+_ROUNDED_MB = 32.0
+"""Of a tensor in single precision, so much is turned to double at a time."""
 
 
 def pair_index(nao: int, device: torch.device) -> Int[Tensor, "nao nao"]:
@@ -38,6 +40,10 @@ class FittedTensor:
     naux nao² rank(P). Only the packed tensor is always held; its unpacked form is made once if it
     fits ``memory_mb`` and block by block otherwise.
 
+    A tensor in single precision is turned to double block by block, so that only the rounding of B
+    itself is felt: energy and Fock matrix are those of one slightly different operator, still
+    exact derivatives of each other.
+
     References:
         F. Weigend, Phys. Chem. Chem. Phys. 4, 4285 (2002), eqs. 2-9.
     """
@@ -46,11 +52,13 @@ class FittedTensor:
         """Wrap the packed tensor.
 
         Args:
-            cderi: B, packed lower triangle.
+            cderi: B, packed lower triangle; double precision, or single to save memory.
             nao: Number of atomic orbitals.
             memory_mb: Upper limit for temporary unpacked integrals.
         """
         self.cderi = cderi
+        self.rounded = cderi.dtype == torch.float32
+        memory_mb = min(memory_mb, _ROUNDED_MB) if self.rounded else memory_mb
         self.nao = nao
         self._index = pair_index(nao, cderi.device)
         row_mb = 8 * nao * nao / 1e6
@@ -65,14 +73,17 @@ class FittedTensor:
     @property
     def unpacked_bytes(self) -> int:
         """What K keeps beside the packed tensor once it was asked for."""
-        kept = self._block >= self.cderi.shape[0]
+        kept = self._block >= self.cderi.shape[0] and not self.rounded
         return 8 * self.nao**2 * self.cderi.shape[0] if kept else 0
 
     def coulomb(self, dm: AOMatrix) -> AOMatrix:
         """J[dm], Eh; linear, any leading axes."""
         lead = dm.shape[:-2]
         packed = pack_density(dm).reshape(-1, self.cderi.shape[1])
-        vj = (packed @ self.cderi.mT) @ self.cderi
+        vj = torch.zeros_like(packed)
+        for block in self.cderi.split(self._block) if self.rounded else (self.cderi,):
+            exact = block.double()
+            vj += (packed @ exact.mT) @ exact
         return vj.reshape(*lead, -1)[..., self._index]
 
     def exchange(self, dm: AOMatrix) -> AOMatrix:
@@ -110,7 +121,7 @@ class FittedTensor:
         return vk.tril() + lower.mT
 
     def _unpacked(self) -> "list[Tensor] | _Blocks":
-        if self._block >= self.cderi.shape[0]:
+        if self._block >= self.cderi.shape[0] and not self.rounded:
             if self._full is None:
                 self._full = self.cderi[:, self._index]
             return [self._full]
@@ -125,7 +136,7 @@ class _Blocks:
 
     def __iter__(self):  # noqa: ANN204
         for start in range(0, self._cderi.shape[0], self._block):
-            yield self._cderi[start : start + self._block][:, self._index]
+            yield self._cderi[start : start + self._block].double()[:, self._index]
 
 
 class FourCentre:

@@ -1,7 +1,8 @@
 """After training: certificates at the network's own densities, predictions and summary."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from deeph_zero.predict.record import (
 from deeph_zero.predict.single import Prediction
 from deeph_zero.runtime import interruptible
 from deeph_zero.train.module import FitModule
-from deeph_zero.train.problem import Problem
+from deeph_zero.train.problem import Problem, same_data
 from deeph_zero.train.resume import SUMMARY_FILE, Run
 from deeph_zero.train.team import Team
 
@@ -126,15 +127,29 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
     with torch.no_grad():
         (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
     fock = problem.hamiltonian(correction)
-    return single.assemble(
-        problem.molecule,
-        problem.ks,
-        fock,
-        problem.ks.density(fock),
-        None,
-        certificate=True,
-        coupled=True,
-    )
+    with _exact(run, problem):
+        return single.assemble(
+            problem.molecule,
+            problem.ks,
+            fock,
+            problem.ks.density(fock),
+            None,
+            certificate=True,
+            coupled=True,
+        )
+
+
+@contextlib.contextmanager
+def _exact(run: Run, problem: Problem) -> Iterator[None]:
+    """Inside the block the layer has integrals in double precision, whatever it is trained with."""
+    stored = problem.ks.data
+    if run.config.jk_dtype != "float64":
+        guess, device = stored.dm_guess, run.runtime.device
+        problem.ks.data = same_data(problem.molecule, run.config.method, guess, device=device)
+    try:
+        yield
+    finally:
+        problem.ks.data = stored
 
 
 def _records(

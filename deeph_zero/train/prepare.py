@@ -112,6 +112,7 @@ def _problem(
 ) -> Problem:
     """A geometry whose large tensors are in the store."""
     where: dict[str, Any] = {"device": run.runtime.device, "ao_memory_mb": ao_memory_mb}
+    where["jk_dtype"] = getattr(torch, run.config.jk_dtype)
     method, spec = run.config.method, network.spec
     problem = make_problem(
         molecule,

@@ -164,6 +164,7 @@ def kohn_sham(
     ao_memory_mb: float = AO_MEMORY_MB,
     mol: "gto.Mole | None" = None,
     builds: bool = True,
+    jk_dtype: torch.dtype = torch.float64,
 ) -> KohnSham:
     """The Kohn-Sham layer of a structure with a run's settings.
 
@@ -174,6 +175,7 @@ def kohn_sham(
         ao_memory_mb: AO values kept for this molecule.
         mol: The built ``Mole``, if there is one already.
         builds: Whether Fock builds will be asked of it; without, no integral for them is made.
+        jk_dtype: Fitted two-electron tensors are kept in.
 
     Returns:
         The layer.
@@ -183,7 +185,11 @@ def kohn_sham(
     if not builds:
         return KohnSham.without_builds(mol, **common)
     return KohnSham.from_pyscf(
-        mol, grid_level=method.grid_level, ao_memory_mb=ao_memory_mb, **common
+        mol,
+        grid_level=method.grid_level,
+        ao_memory_mb=ao_memory_mb,
+        jk_dtype=jk_dtype,
+        **common,
     )
 
 
@@ -194,6 +200,7 @@ def same_data(
     *,
     device: torch.device | str = "cpu",
     ao_memory_mb: float = AO_MEMORY_MB,
+    jk_dtype: torch.dtype = torch.float64,
 ) -> KSData:
     """What the layer of :func:`kohn_sham` holds, computed once more.
 
@@ -203,6 +210,7 @@ def same_data(
         dm_guess: The layer's starting density.
         device: As for the layer.
         ao_memory_mb: As for the layer.
+        jk_dtype: As for the layer.
 
     Returns:
         The data; on a CPU with the same number of threads bitwise the same.
@@ -214,6 +222,7 @@ def same_data(
         dm_guess=dm_guess,
         grid_level=method.grid_level,
         ao_memory_mb=ao_memory_mb,
+        jk_dtype=jk_dtype,
         **keywords,
     )[0]
 
@@ -245,6 +254,7 @@ def make_problem(
     inputs: InputKind = "physics",
     taught: bool = True,
     builds: bool = True,
+    jk_dtype: torch.dtype = torch.float64,
 ) -> Problem:
     """Prepare a geometry; spends one Fock build (F[P₀]) where the inputs or the teacher need it.
 
@@ -260,6 +270,7 @@ def make_problem(
         inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
         taught: Whether a teacher will begin at F[P₀].
         builds: Whether Fock builds follow; matters for ``geometry`` inputs without a teacher.
+        jk_dtype: Fitted two-electron tensors are kept in.
 
     Returns:
         The problem.
@@ -276,6 +287,7 @@ def make_problem(
         ao_memory_mb=ao_memory_mb,
         mol=mol,
         builds=builds or physics or taught,
+        jk_dtype=jk_dtype,
     )
     ks.gap_floor = TRAINING_GAP_FLOOR
     start = ks.build(ks.data.dm_guess) if physics or taught else None
