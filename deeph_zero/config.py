@@ -1,13 +1,12 @@
 """The settings of every command: names, defaults, allowed ranges."""
 
-import math
-import re
 from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
 
-from deeph_zero.loss_terms import LOSSES, parse_loss
+from deeph_zero.loss_terms import LOSSES
+from deeph_zero.setting_types import Duration, Loss, Name, NotNegative, Workers
 from deeph_zero.settings import Settings
 
 FORCE_TOL = 1e-6
@@ -19,58 +18,6 @@ FEWEST_CALIBRATION = 19
 
 Cube = Literal["density", "spin-density", "homo", "lumo"]
 """What ``predict --cube`` puts on a box of points."""
-
-_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*([smhd]))+", re.IGNORECASE)
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd])", re.IGNORECASE)
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from a number or from text such as "90", "45s", "10m", "1h", "1h30m", "2d".
-
-    Args:
-        value: A number of seconds, or text.
-
-    Returns:
-        Seconds, positive and finite.
-
-    Raises:
-        ValueError: If it is not a positive time.
-    """
-    text = str(value).strip()
-    if not isinstance(value, bool) and _DURATION.fullmatch(text):
-        seconds = sum(float(n) * _UNIT_SECONDS[u.lower()] for n, u in _DURATION_PART.findall(text))
-    else:
-        try:
-            seconds = math.nan if isinstance(value, bool) else float(text)
-        except ValueError:
-            seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError("expected a positive time such as 90 (seconds), 10m or 1h")
-    return seconds
-
-
-def _name(value: object) -> object:
-    """Names arrive from shells and files: strip blanks, refuse what cannot be a name."""
-    if isinstance(value, str):
-        value = value.strip()
-        if not value or not value.isprintable():
-            raise ValueError("expected a name")
-    return value
-
-
-def _loss(value: object) -> object:
-    """A mix of losses, or "auto", which leaves the choice to the engine."""
-    if isinstance(value, str) and value != "auto":
-        parse_loss(value)
-    return value
-
-
-Workers = Annotated[int, Field(ge=1, le=256)]
-Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
-Name = Annotated[str, pydantic.BeforeValidator(_name)]
-NotNegative = Annotated[float, Field(ge=0)]
-Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
 
 
 class MethodConfig(Settings):

@@ -18,9 +18,9 @@ from deeph_zero.config import (
     ModelConfig,
     PredictConfig,
     RuntimeConfig,
-    parse_duration,
 )
 from deeph_zero.errors import InputError
+from deeph_zero.setting_types import parse_duration
 from deeph_zero.settings import Settings, option_name
 
 

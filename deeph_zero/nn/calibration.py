@@ -159,7 +159,6 @@ class Scales(torch.nn.Module):
         kept = kept.view(*kept.shape, *[1] * (buffer.ndim - kept.ndim))
         buffer.copy_(torch.where(kept, buffer, values.view_as(buffer).to(buffer)))
 
-
     def _count_inputs(self, x: NetworkInputs, found: "Moments") -> None:
         species = self.species(x.numbers.to(self.lookup.device)).cpu()
         found.nodes.add(species, _pad(x.node_inputs))
