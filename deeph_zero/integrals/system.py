@@ -83,7 +83,7 @@ def ks_data(
     """Integrals, grid, functional and starting density of one molecule.
 
     A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, fitted or not) sets
-    xc, fitting, grids, corrections and spin treatment; keywords for these are then ignored.
+    xc, fitting, grids, corrections, spin treatment; keywords for these are then ignored.
 
     Args:
         mol_or_mf: Built PySCF molecule or mean-field object.
@@ -109,13 +109,9 @@ def ks_data(
         ComputationError: The two-electron tensors do not fit the memory.
     """
     if isinstance(mol_or_mf, gto.Mole):
+        fit: dict[str, Any] = {"density_fit": density_fit, "auxbasis": auxbasis}
         settings = _from_mole(
-            mol_or_mf,
-            xc=xc,
-            density_fit=density_fit,
-            auxbasis=auxbasis,
-            grid_level=grid_level,
-            unrestricted=unrestricted,
+            mol_or_mf, xc=xc, grid_level=grid_level, unrestricted=unrestricted, **fit
         )
     else:
         settings = _from_mean_field(mol_or_mf)
@@ -136,11 +132,10 @@ def ks_data(
         with_df=settings.with_df,
         jk_dtype=jk_dtype,
     )
-    data = _without_xc(settings, two, device, break_symmetry=break_symmetry, dm_guess=dm_guess)
-    data = dataclasses.replace(data, functional=functional, grid=grid)
-    data = _with_corrections(
-        data, settings, spec, device=device, ao_memory_mb=ao_memory_mb, ao_engine=ao_engine
-    )
+    bare = _without_xc(settings, two, device, break_symmetry=break_symmetry, dm_guess=dm_guess)
+    place: dict[str, Any] = {"device": device, "ao_memory_mb": ao_memory_mb}
+    data = dataclasses.replace(bare, functional=functional, grid=grid)
+    data = _with_corrections(data, settings, spec, ao_engine=ao_engine, **place)
     return data, _info(settings, spec, data, two, aux)
 
 
