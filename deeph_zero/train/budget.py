@@ -15,8 +15,8 @@ from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
 
-START_BUILDS = 2
-"""First builds of a geometry that starts from F[P₀]; the second makes the first extrapolation."""
+START_BUILDS = 1
+"""First builds, beside F[P₀], of a geometry that starts there."""
 MAX_FAILURES = 3
 """Failed attempts at a geometry in a row before it is left out of the training."""
 
@@ -132,7 +132,7 @@ class Lessons:
         fresh = [k for k in new if not self._problems[k].teacher.started]
         for k in set(new) - set(fresh):
             teacher = self._problems[k].teacher
-            if teacher.converged:
+            if teacher.finished:
                 continue
             if self.budget.wants(teacher.expected_error, self.errors[k]):
                 self.guard(k, teacher.advance)

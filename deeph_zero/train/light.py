@@ -59,8 +59,9 @@ def light_bytes(problem: Problem) -> int:
     data, matrix = problem.ks.data, problem.fock0.nbytes
     small = sum(Waiting(m).nbytes for m in (data.ovlp, data.hcore, data.dm_guess))
     label = total_bytes(problem.label) + matrix if problem.label is not None else 0
-    # the teacher's triangles; H₀, the target and its orbitals
-    return inputs + small + problem.ks.x.nbytes + label + (problem.teacher.diis.space + 3) * matrix
+    # the teacher's triangles (Fock matrix, density, commutator); H₀, the target and its orbitals
+    memory = (3 * problem.teacher.diis.space // 2 + 3) * matrix
+    return inputs + small + problem.ks.x.nbytes + label + memory
 
 
 def total_bytes(item: Any) -> int:

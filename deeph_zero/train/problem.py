@@ -314,8 +314,15 @@ def make_problem(
         start=start,
         matrices=matrices,
         stored=prepared,
-        teacher=Teacher(ks, fock0 if start is None else start.fock),
+        teacher=_teacher(ks, fock0, start),
     )
+
+
+def _teacher(ks: KohnSham, fock0: AOMatrix, start: FockBuild | None) -> Teacher:
+    """Begins at F[P₀] where that was built."""
+    if start is None:
+        return Teacher(ks, fock0)
+    return Teacher(ks, start.fock, dm0=ks.data.dm_guess)
 
 
 def _physics(ks: KohnSham, start: FockBuild | None) -> tuple[AOMatrix, PhysicsMatrices]:

@@ -1,0 +1,82 @@
+"""The dielectric step: solves its linear equations and brings targets closer to the end."""
+
+import pytest
+import torch
+from pyscf import gto
+
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks import dielectric
+from deeph_zero.ks.density import divided_difference
+from deeph_zero.ks.dielectric import dielectric_step
+from deeph_zero.ks.grid_maps import total_density
+
+
+@pytest.fixture(params=["water", "amidogen"])
+def ks(request, water):
+    radical = "N 0 0 0; H .1 0 1.03; H .93 .35 -.2"
+    open_shell = gto.M(atom=radical, basis="sto-3g", spin=1, verbose=0)
+    mol = water if request.param == "water" else open_shell
+    return KohnSham.from_pyscf(mol, grid_level=0)
+
+
+def near(ks, size):
+    """F of a density whose Fock matrix was off by ``size`` Eh, and that density."""
+    exact = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-7).fock
+    torch.manual_seed(3)
+    noise = torch.randn(exact.shape, dtype=exact.dtype)
+    dm = ks.density(exact + size * (noise + noise.mT))
+    return exact, ks.build(dm).fock, dm
+
+
+def dense_solution(ks, fock, dm):
+    """The same change of F with every matrix written out, pair by pair."""
+    orbitals = ks.orbitals(fock)
+    w = divided_difference(orbitals.mo_energy, orbitals.mo_occ, ks.gap_floor)
+    c = orbitals.mo_coeff
+
+    def response(flat):
+        potential = dielectric.COULOMB_PART * ks.data.coulomb.coulomb(
+            total_density(flat.reshape(dm.shape))
+        ).expand(dm.shape)
+        return (c @ (w * (c.mT @ potential @ c)) @ c.mT).reshape(-1)
+
+    n = dm.numel()
+    unit = torch.eye(n, dtype=dm.dtype).reshape(n, *dm.shape)
+    columns = [response(0.5 * (one + one.mT)) for one in unit]
+    first = (ks.density(fock) - dm).reshape(-1)
+    change = torch.linalg.solve(torch.eye(n, dtype=dm.dtype) - torch.stack(columns, 1), first)
+    total = total_density(change.reshape(dm.shape))
+    return dielectric.COULOMB_PART * ks.data.coulomb.coulomb(total)
+
+
+def test_the_equations_are_solved(ks, monkeypatch):
+    monkeypatch.setattr(dielectric, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(dielectric, "MAX_PRODUCTS", 200)
+    _, fock, dm = near(ks, 1e-3)
+    want = dense_solution(ks, fock, dm)
+    assert float(want.abs().max()) > 1e-4
+    torch.testing.assert_close(
+        dielectric_step(ks, fock, dm), want.expand_as(fock), atol=1e-9, rtol=0
+    )
+
+
+def test_the_default_tolerance_changes_a_percent(ks, monkeypatch):
+    _, fock, dm = near(ks, 1e-3)
+    quick = dielectric_step(ks, fock, dm)
+    monkeypatch.setattr(dielectric, "TOLERANCE", 1e-12)
+    exact = dielectric_step(ks, fock, dm)
+    assert float((quick - exact).norm()) < 0.02 * float(exact.norm())
+
+
+def test_it_brings_a_rebuilt_matrix_three_times_closer(ks):
+    exact, fock, dm = near(ks, 1e-3)
+    builds = ks.fock_builds
+    moved = fock + dielectric_step(ks, fock, dm)
+    assert ks.fock_builds == builds, "not a build"
+    assert float((moved - exact).norm()) < float((fock - exact).norm()) / 3
+
+
+def test_nothing_moves_at_self_consistency(ks):
+    exact = ks.scf(conv_tol=1e-12, conv_tol_grad=1e-8)
+    step = dielectric_step(ks, exact.fock, exact.dm)
+    assert float(step.abs().max()) < 1e-7
