@@ -23,6 +23,9 @@ DEFAULT_TOL = 1e-6
 """Orbital-gradient rms (Eh) at which a target counts as converged."""
 
 
+LINEAR_RESPONSE = 0.67
+"""Occupied-virtual error of F[P] as a part of the orbital gradient at P: a confirmed target's."""
+
 FIRST_STEP = 0.06
 """Occupied-virtual error of the first target from a network, as a part of the orbital gradient."""
 
@@ -39,6 +42,9 @@ UNCONFIRMED = 3.0
 
 LABELLING_STEP = 0.03
 """Orbital gradient at the second build of labelling, as a part of the first's: 0.02 to 0.04."""
+
+HISTORY = 6
+"""Builds that are remembered: most geometries never have more."""
 
 PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
@@ -93,7 +99,7 @@ class Teacher:
         """
         self.layer = layer
         self.tol = tol
-        self.diis = DIIS()
+        self.diis = DIIS(HISTORY)
         self.target: Tensor = fock0
         self.residual = float("inf")
         self.energy = float("nan")
@@ -127,7 +133,7 @@ class Teacher:
         if not self.started:
             return float("inf")
         if len(self.diis) == 1:
-            return FIRST_STEP * self.residual
+            return (LINEAR_RESPONSE if self.converged else FIRST_STEP) * self.residual
         scale = 1.0 if self.layer.unrestricted else 2.0
         norm = self.diis.expected_error() / scale
         return LATER_STEPS * norm / (2 * max(orbital_pairs(self.layer), 1)) ** 0.5

@@ -123,9 +123,9 @@ def test_what_always_stays_is_counted():
     teacher = problem.teacher
     dm, fock = problem.ks.data.dm_guess, problem.fock0
     for _ in range(teacher.diis.space + 2):
-        teacher.diis.add(
-            pack_symmetric(fock), pack_antisymmetric(teacher.layer.commutator(fock, dm))
-        )
+        both = torch.stack([fock, dm])
+        error = teacher.layer.commutator(fock, dm)
+        teacher.diis.add(pack_symmetric(both), pack_antisymmetric(error))
     teacher.target = fock.clone()
     frame = problem.target_frame()
     held = [problem.fock0, problem.ks.x, teacher.target, frame.vectors]
