@@ -110,10 +110,14 @@ def require_success(
     if failed:
         first = failed[0]
         frame = "" if first.get("frame") is None else f" frame {first['frame']}"
-        total = len(failed) + len(summary.get("structures") or [])
+        done = len(summary.get("structures") or [])
+        stopped = ""
+        if summary.get("stopped_by") and asked is not None:
+            stopped = f"stopped by {summary['stopped_by']} with {done} of {asked} done; "
         raise ComputationError(
-            f"{len(failed)} of {total} structures failed, the first one {first['file']}{frame}: "
-            f"{first['error']}; the others are kept, see 'failed' in {where}"
+            f"{stopped}{len(failed)} of {len(failed) + done} structures failed, the first one "
+            f"{first['file']}{frame}: {first['error']}; the others are kept, see 'failed' in "
+            f"{where}{cure if stopped else ''}"
         )
     if not summary.get("converged", True):
         entries = summary.get("structures") or []

@@ -7,6 +7,7 @@ integral is computed.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -263,16 +264,31 @@ def _ecp_name(basis: str) -> str:
     return family.group() if family else basis
 
 
+_UNKNOWN_BASIS = (
+    BasisNotFoundError, LookupError, OSError, ValueError, AttributeError, AssertionError,
+)  # fmt: skip
+"""AssertionError: "@3s2p" asks for more functions than the set has."""
+
+
 def _covers(basis: str, z: int) -> bool:
     """Whether PySCF can load this basis set for element ``z``."""
+    if not Path(basis).is_file():
+        return _in_library(basis, z)
     try:
-        if Path(basis).is_file():
-            # PySCF gives an element missing in a file the functions of another one, silently
-            return bool(gto.basis.parse_nwchem.load(basis, elements.ELEMENTS[z]))
+        # PySCF gives an element missing in a file the functions of another one, silently
+        return bool(gto.basis.parse_nwchem.load(basis, elements.ELEMENTS[z]))
+    except _UNKNOWN_BASIS:
+        return False
+
+
+@functools.lru_cache(maxsize=512)
+def _in_library(basis: str, z: int) -> bool:
+    """The same for a name; kept, because PySCF parses its text file anew each time."""
+    try:
         with _quiet():
             return bool(gto.basis.load(basis, elements.ELEMENTS[z]))
-    except (BasisNotFoundError, LookupError, OSError, ValueError, AttributeError, AssertionError):
-        return False  # AssertionError: "@3s2p" asks for more functions than the set has
+    except _UNKNOWN_BASIS:
+        return False
 
 
 def _check_known(

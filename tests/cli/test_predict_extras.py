@@ -8,6 +8,8 @@ import pytest
 from pyscf import lib
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.cli.show import require_success
+from deeph_zero.errors import ComputationError
 
 
 @pytest.fixture
@@ -72,3 +74,14 @@ def test_wrong_options_are_one_line(water, tmp_path, capsys, options, message):
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
     assert {p.name for p in tmp_path.iterdir()} == {"w.xyz"}
+
+
+def test_a_stop_is_said_where_frames_failed_too(tmp_path):
+    bad = {"file": "w.xyz", "frame": 1, "error": "expected an element"}
+    summary = {"failed": [bad], "structures": [{"converged": None}], "converged": False}
+    with pytest.raises(ComputationError, match=r"^1 of 2 structures failed.*o\.json$"):
+        require_success(summary, out=tmp_path / "o.h5", asked=9, cure="; go on")
+    summary["stopped_by"] = "max_time"
+    words = r"^stopped by max_time with 1 of 9 done; 1 of 2 structures failed.*o\.json; go on$"
+    with pytest.raises(ComputationError, match=words):
+        require_success(summary, out=tmp_path / "o.h5", asked=9, cure="; go on")
