@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from deeph_zero.files import atomic_path, write_text
 from deeph_zero.report.values import SUPERSCRIPTS
@@ -23,6 +23,8 @@ _CSS = {INK: "currentColor", FAINT: "var(--line)", BLUE: "var(--blue)", ORANGE: 
         GREEN: "var(--green)", PINK: "var(--pink)"}  # fmt: skip
 NARROW = 50.0
 """Ratio of the ends of a logarithmic axis below which decades alone are too few ticks."""
+MIN_TICKS = 2
+"""Of a logarithmic axis: fewer tell no size."""
 PNG_DPI = 200
 WIDTH, HEIGHT = 4.2, 2.9
 """Of a plot, in inches: about the width of a phone, so that letters stay readable there."""
@@ -84,15 +86,26 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
         low: Lower end, > 0.
         high: Upper end.
     """
-    wide = high / low > NARROW
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=6))
+    axis.set_major_locator(_locator(low, high))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
     axis.set_minor_locator(NullLocator())
 
 
+def _locator(low: float, high: float) -> Locator:
+    """Powers of ten, or as many of their multiples as two ticks take."""
+    if high / low > NARROW:
+        return LogLocator(subs=(1.0,), numticks=6)
+    for subs in ((1.0, 2.0, 5.0), tuple(float(k) for k in range(1, 10))):
+        locator = LogLocator(subs=subs, numticks=12)
+        if sum(low <= tick <= high for tick in locator.tick_values(low, high)) >= MIN_TICKS:
+            return locator
+    return MaxNLocator(4)
+
+
 def _power(value: float) -> str:
     """Text such as "10⁻³" or "2·10⁻³"; numbers from 0.1 to 900 as they are."""
-    mantissa, exponent = f"{value:.0e}".split("e")
+    mantissa, exponent = f"{value:.2e}".split("e")
+    mantissa = f"{float(mantissa):g}"
     if -1 <= int(exponent) <= 2:
         return f"{value:g}"
     power = str(int(exponent)).translate(SUPERSCRIPTS)

@@ -13,7 +13,7 @@ import pytest
 
 from deeph_zero.errors import InputError
 from deeph_zero.files import write_json
-from deeph_zero.report import data, heat, volumes
+from deeph_zero.report import data, figures, heat, volumes
 from deeph_zero.report.page import render, write_plots, write_report
 from deeph_zero.report.values import duration, formula, show, small_energy
 
@@ -313,3 +313,25 @@ def test_words_for_numbers():
     ]  # fmt: skip
     assert show([1.0, None], ".1f") == "1.0 / –"
     assert show(float("nan"), ".1f") == "–"
+
+
+@pytest.mark.parametrize("ends", [(8.4, 12.3), (1.6e-4, 1.9e-4), (3e-7, 4e-6), (1e-9, 2.0)])
+def test_a_logarithmic_axis_has_ticks_whatever_its_range(ends):
+    with figures.style():
+        _, axes = figures.new_axes()
+        axes.plot([1, 2], ends)
+        axes.set_yscale("log")
+        axes.set_ylim(*ends)
+        figures.log_ticks(axes.yaxis, *ends)
+        ticks = [tick for tick in axes.get_yticks() if ends[0] <= tick <= ends[1]]
+        labels = [axes.yaxis.get_major_formatter()(tick) for tick in ticks]
+    assert 2 <= len(ticks) <= 9
+    assert len(set(labels)) == len(labels)
+    for tick, label in zip(ticks, labels, strict=True):
+        plain = label.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-"))
+        mantissa, power = (
+            re.fullmatch(r"(?:([\d.]+)·)?10(-?\d+)", plain).groups()
+            if (plain != label)
+            else (plain, "0")
+        )
+        assert float(mantissa or 1) * 10.0 ** int(power) == pytest.approx(tick, rel=1e-2)
