@@ -55,7 +55,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="of dynamics (default 200)")
     parser.add_argument("--timestep", type=float, default=0.5, help="femtoseconds (default 0.5)")
     parser.add_argument("--temperature", type=float, default=300.0, help="kelvin (default 300)")
-    parser.add_argument("--fmax", type=float, default=1e-3, help="eV/Å (default 0.001)")
+    parser.add_argument("--fmax", type=float, default=0.01, help="eV/Å (default 0.01)")
     parser.add_argument("--tol", type=float, default=1e-6, help="conv_tol_grad (default 1e-6)")
     parser.add_argument("--displacement", type=float, default=1e-3, help="bohr (default 0.001)")
     given = common.parse(parser)
