@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from pyscf import scf
 from pyscf.data import elements
+from torch import Tensor
 
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
@@ -22,7 +23,7 @@ from deeph_zero.predict import meanfield, single
 from deeph_zero.predict.calibration import Calibration, with_intervals
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.checkpoint import read_model
-from deeph_zero.train.problem import make_problem
+from deeph_zero.train.problem import Problem, make_problem
 
 _SAME_OVERLAP = 1e-8
 """Largest difference between overlap matrices of one basis set at one geometry."""
@@ -157,21 +158,16 @@ class Model:
             ComputationError: If the network's output is not finite, or forces were asked for and
                 the refinement did not converge.
         """
-        if forces and refine is None:
-            refine = FORCE_TOL
         result, _ = self._predict(
             self._as_molecule(molecule),
             self.method,
             refine=refine,
             certificate=certificate,
             coupled=coupled,
+            forces=forces,
             compare_start=compare_start,
         )
-        return self.with_forces(result) if forces else result
-
-    def with_forces(self, result: Prediction) -> Prediction:
-        """The same refined prediction with its nuclear forces; see :func:`.meanfield.forces`."""
-        return dataclasses.replace(result, forces=meanfield.forces(result, self.method))
+        return result
 
     def predict_layer(
         self, molecule: Molecule, *, certificate: bool = True, coupled: bool = True
@@ -249,14 +245,14 @@ class Model:
         molecule = self._as_molecule(mf.mol)
         result, ks = self._predict(molecule, self._method_for(mf), refine=refine, coupled=False)
         meanfield.warn_differences(mf, self.method, result.info, basis=False)
-        return _fill(mf, result, ks)
+        return meanfield.fill(mf, *_orbitals(result, ks))
 
     def predict_mean_field(self, molecule: object, **settings: Any) -> tuple[Prediction, Any]:
         """A prediction and the PySCF object that holds it, made with the model's own method.
 
         Args:
             molecule: As in :meth:`predict`.
-            **settings: ``refine``, ``coupled`` and ``compare_start`` of :meth:`predict`.
+            **settings: As in :meth:`predict`.
 
         Returns:
             The prediction, and an RKS or UKS object filled as by :meth:`as_scf`.
@@ -268,7 +264,7 @@ class Model:
         given = self._as_molecule(molecule)
         result, ks = self._predict(given, self.method, **settings)
         mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)
-        return result, _fill(mf, result, ks)
+        return result, meanfield.fill(mf, *_orbitals(result, ks))
 
     def _predict(
         self,
@@ -278,23 +274,49 @@ class Model:
         refine: float | None = None,
         certificate: bool = True,
         coupled: bool = True,
+        forces: bool = False,
         compare_start: bool = False,
     ) -> tuple[Prediction, KohnSham]:
+        if forces and refine is None:
+            refine = FORCE_TOL
+        problem, fock = self._network_fock(
+            molecule, method, builds=certificate or refine is not None
+        )
+        ks = problem.ks
+        dm = ks.density(fock)
+        # one build serves the certificate and the first iteration of the refinement
+        built = ks.build(dm) if certificate or refine is not None else None
+        refined, facts = None, {}
+        if refine is not None:
+            assert built is not None
+            refined, facts = single.refine_best(
+                ks, (dm, built), problem.start, tol=refine, compare_start=compare_start
+            )
+        result = single.assemble(
+            molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
+        )
+        result = with_intervals(dataclasses.replace(result, **facts), self.calibration)
+        if forces:
+            result = dataclasses.replace(result, forces=meanfield.forces(result, method))
+        return result, ks
+
+    def _network_fock(
+        self, molecule: Molecule, method: MethodConfig, *, builds: bool
+    ) -> tuple[Problem, Tensor]:
+        """H, and the problem it was predicted for; ``builds`` says whether it will make any."""
         self._check_elements(molecule)
         spec = self.network.spec
-        dtype = next(self.network.parameters()).dtype
         problem = make_problem(
             molecule,
             method,
             spec.layout,
             cutoff=spec.cutoff,
-            dtype=dtype,
+            dtype=next(self.network.parameters()).dtype,
             device=self.device,
             inputs=spec.inputs,
             taught=False,
-            builds=certificate or refine is not None,
+            builds=builds,
         )
-        ks = problem.ks
         with torch.no_grad():
             (correction,) = self.network(problem.inputs.to(self.device))
             fock = problem.hamiltonian(correction)
@@ -304,26 +326,7 @@ class Model:
                 "or infinity; the geometry is far outside its training data: train it on such "
                 "structures"
             )
-        dm = ks.density(fock)
-        # one build serves the certificate and the first iteration of the refinement
-        built = ks.build(dm) if certificate or refine is not None else None
-        refined, facts = None, {}
-        if refine is not None:
-            assert built is not None
-            usual = (ks.data.dm_guess, problem.start)
-            # where F[P0] was built for the network and P0 is the better start, it is a free one
-            worse = problem.start is not None and single.is_worse(
-                ks, (dm, built), (ks.data.dm_guess, problem.start)
-            )
-            refined = single.refine(ks, *(usual if worse else (dm, built)), tol=refine)
-            facts["standard_start"] = worse
-            if compare_start:
-                other = refined if worse else single.refine(ks, *usual, tol=refine)
-                facts["standard_iterations"] = other.iterations
-        result = single.assemble(
-            molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
-        )
-        return with_intervals(dataclasses.replace(result, **facts), self.calibration), ks
+        return problem, fock
 
     def _as_molecule(self, given: object) -> Molecule:
         if isinstance(given, Molecule):
@@ -372,15 +375,13 @@ class Model:
         )
 
 
-def _fill(mf: Any, result: Prediction, ks: KohnSham) -> Any:
-    """Put the refined orbitals, else those of P̂, into ``mf``."""
-    if result.refined is not None:
-        return meanfield.fill(mf, result.refined)
-    mf.mo_coeff, mf.mo_energy, mf.mo_occ = (
-        np.ascontiguousarray(part.cpu().numpy()) for part in single.canonical_orbitals(ks, result)
-    )
-    mf.e_tot, mf.converged = result.energy, False
-    return mf
+def _orbitals(result: Prediction, ks: KohnSham) -> tuple[Any, float, bool]:
+    """The refined orbitals, else those of P̂; their energy, and whether it is converged."""
+    done = result.refined
+    if done is not None:
+        return (done.mo_coeff, done.mo_energy, done.mo_occ), done.energy, done.converged
+    assert result.energy is not None
+    return single.canonical_orbitals(ks, result), result.energy, False
 
 
 def _symbols(numbers: tuple[int, ...] | list[int]) -> str:

@@ -1,7 +1,7 @@
 """``deeph-zero predict``: Fock matrices, properties and certificates from a trained model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
@@ -20,11 +20,6 @@ from deeph_zero.cli.options import (
 )
 from deeph_zero.config import PredictConfig
 from deeph_zero.errors import InputError
-from deeph_zero.molecule import Molecule
-
-if TYPE_CHECKING:
-    from deeph_zero.structures import BadFrame
-
 
 EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin", "workers")
 
@@ -84,8 +79,9 @@ def predict(invocation: Invocation, **options: Any) -> int:
 
 def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command: str) -> int:
     from deeph_zero import runtime
-    from deeph_zero.cli import show
+    from deeph_zero.cli import checks, show
     from deeph_zero.files import check_output, claim_output
+    from deeph_zero.model import load
     from deeph_zero.predict import export
     from deeph_zero.reporting import ConsoleReporter, configure_logging
 
@@ -98,8 +94,10 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     check_output(out, **place)
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
-    runtime.setup(config.runtime)
-    molecules, bad = _read(config, options)
+    # the model first: what a structure needs depends on it
+    model = load(options["model"], device=runtime.setup(config.runtime).device)
+    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
+    molecules, bad = checks.read_and_check(options["structures"], method, elements=model.elements)
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again)
     from deeph_zero.predict.run import run_predict
@@ -114,20 +112,9 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
             reporter=reporter,
             command=command,
             resume=options["resume"],
+            model=model,
         )
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
     cure = "; go on with --resume" if summary["stopped_by"] == "max_time" else ""
     show.require_success(summary, out=out, asked=len(molecules), cure=cure)
     return 0
-
-
-def _read(
-    config: PredictConfig, options: dict[str, Any]
-) -> tuple[list[Molecule], "list[BadFrame]"]:
-    """Check the model first: what a structure needs depends on it."""
-    from deeph_zero.cli import checks
-    from deeph_zero.model import load
-
-    model = load(options["model"])
-    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
-    return checks.read_and_check(options["structures"], method, elements=model.elements)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pyscf import dft, lib, scf
 from pyscf.tools import cubegen, molden
+from torch import Tensor
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
@@ -15,7 +16,6 @@ from deeph_zero.files import atomic_path
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.mole import auxbasis_name, build_mole, place
-from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
 
@@ -60,24 +60,25 @@ def refined_mean_field(prediction: Prediction, method: MethodConfig) -> Any:
     if done is None:
         raise InputError("expected a refined prediction, got the network's own; give refine=1e-6")
     mf = mean_field(prediction.molecule, method, unrestricted=done.dm.ndim == 3)
-    return fill(mf, done)
+    return fill(mf, (done.mo_coeff, done.mo_energy, done.mo_occ), done.energy, done.converged)
 
 
-def fill(mf: Any, done: SCFResult) -> Any:
-    """Put a converged SCF into a mean-field object of the same problem.
+def fill(mf: Any, orbitals: tuple[Tensor, Tensor, Tensor], energy: float, converged: bool) -> Any:
+    """Put orbitals into a mean-field object of the same problem.
 
     Args:
         mf: PySCF's object.
-        done: The SCF.
+        orbitals: Coefficients, energies and occupations.
+        energy: Of their density, Eh.
+        converged: Whether it is self-consistent.
 
     Returns:
         ``mf`` itself with ``mo_coeff``, ``mo_energy``, ``mo_occ``, ``e_tot`` and ``converged``.
     """
     mf.mo_coeff, mf.mo_energy, mf.mo_occ = (
-        np.ascontiguousarray(part.cpu().numpy())
-        for part in (done.mo_coeff, done.mo_energy, done.mo_occ)
+        np.ascontiguousarray(part.cpu().numpy()) for part in orbitals
     )
-    mf.e_tot, mf.converged = done.energy, done.converged
+    mf.e_tot, mf.converged = energy, converged
     return mf
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeph_zero import runtime
-from deeph_zero.config import FORCE_TOL, MethodConfig, PredictConfig
+from deeph_zero.config import MethodConfig, PredictConfig
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import export
@@ -27,15 +27,20 @@ class _PredictJob:
     config: PredictConfig
     out: Path
     numbered: bool
+    model: Model | None = None
+    """The loaded model; other processes load their own."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"model": None}
 
     @property
     def verbose(self) -> int:
         return self.config.runtime.verbose
 
     def start(self, threads: int) -> Compute:
-        """Load the model."""
+        """Load the model, where this process has not."""
         device = start_process(self.config.runtime, threads).device
-        model = load(self.model_path, device=device)
+        model = load(self.model_path, device=device) if self.model is None else self.model
         return functools.partial(self._compute, model)
 
     def _compute(
@@ -45,17 +50,16 @@ class _PredictJob:
         config = self.config
         mf = None
         settings = {
-            "refine": FORCE_TOL if config.forces and config.refine is None else config.refine,
+            "refine": config.refine,
             "certificate": config.certificate,
             "coupled": config.coupled,
+            "forces": config.forces,
             "compare_start": config.compare_start,
         }
         if export.wanted(config):
             result, mf = model.predict_mean_field(molecule, **settings)
-            if config.forces:
-                result = model.with_forces(result)
         else:
-            result = model.predict(molecule, **settings, forces=config.forces)
+            result = model.predict(molecule, **settings)
         if result.energy is not None:
             check_finite(result.energy, "energy")
         if mf is not None:
@@ -88,6 +92,7 @@ def run_predict(
     reporter: Reporter,
     command: str,
     resume: bool = False,
+    model: Model | None = None,
 ) -> dict[str, Any]:
     """Predict every structure; write ``out`` (HDF5) and the JSON summary beside it.
 
@@ -100,6 +105,7 @@ def run_predict(
         reporter: Progress and warnings.
         command: Command line, for the record.
         resume: Go on with what an earlier call left unfinished; it ends as one call would have.
+        model: What ``model_path`` holds, on the device of ``config``, if it was loaded already.
 
     Returns:
         The summary. A structure that fails is listed under ``failed``; the others are not touched
@@ -113,14 +119,14 @@ def run_predict(
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     settings = runtime.setup(config.runtime)
-    model = load(model_path, device=settings.device)  # says what is wrong before anything is there
-
+    if model is None:  # says what is wrong before anything is there
+        model = load(model_path, device=settings.device)
     single = isinstance(molecules, Sized) and len(molecules) + len(failed) == 1
     facts = {"model": fingerprint(model_path)} | config.model_dump(
         mode="json", exclude={"runtime", "workers", "charge", "spin"}
     )
     return run_batch(
-        _PredictJob(str(model_path), config, Path(out), numbered=not single),
+        _PredictJob(str(model_path), config, Path(out), numbered=not single, model=model),
         molecules,
         failed,
         Path(out),

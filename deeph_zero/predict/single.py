@@ -146,6 +146,40 @@ def is_worse(
     return not norms[0] <= norms[1]
 
 
+def refine_best(
+    ks: KohnSham,
+    predicted: tuple[Tensor, FockBuild],
+    start: FockBuild | None,
+    *,
+    tol: float,
+    compare_start: bool,
+) -> tuple[SCFResult, dict[str, Any]]:
+    """Refine from the prediction, or from the superposed atoms where those are the better start.
+
+    Args:
+        ks: Kohn-Sham layer of the molecule.
+        predicted: P̂ and the build there.
+        start: The build at the superposed atoms, where it was made for the network: only then is
+            it a free start.
+        tol: As in :func:`refine`.
+        compare_start: Also converge from the superposed atoms, and count.
+
+    Returns:
+        The refinement, and ``standard_start`` and ``standard_iterations`` of :class:`Prediction`.
+
+    Raises:
+        InputError: If ``tol`` is not positive.
+    """
+    superposed = ks.data.dm_guess
+    worse = start is not None and is_worse(ks, predicted, (superposed, start))
+    usual = refine(ks, superposed, start, tol=tol) if worse or compare_start else None
+    done = usual if worse and usual is not None else refine(ks, *predicted, tol=tol)
+    facts: dict[str, Any] = {"standard_start": worse}
+    if compare_start and usual is not None:
+        facts["standard_iterations"] = usual.iterations
+    return done, facts
+
+
 def assemble(
     molecule: Molecule,
     ks: KohnSham,

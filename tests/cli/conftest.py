@@ -104,7 +104,10 @@ class Engine:
         (out / "checkpoints").mkdir(exist_ok=True)
         return self._call(config, molecules, failed, out, reporter, command, resume=resume)
 
-    def predict(self, model_path, molecules, failed, out, config, *, resume, reporter, command):
+    def predict(
+        self, model_path, molecules, failed, out, config, *, resume, reporter, command, model
+    ):
+        del model
         more = {"model": model_path, "resume": resume}
         return self._call(config, molecules, failed, out, reporter, command, **more)
 
