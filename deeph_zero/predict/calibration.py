@@ -2,9 +2,14 @@
 
 Split conformal prediction with the certificate's own estimate as the scale: a bad prediction gets a
 wide interval, and under exchangeability the coverage is guaranteed without any model of the errors.
+
+The energy error is of second order in the distance from self-consistency and is scaled by its
+estimate; what is left of errors of levels and dipole is of first order, so their scale is the root
+of that estimate. (The size of the correction itself would be another, but it vanishes by chance.)
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,12 +22,17 @@ from deeph_zero.predict.single import Prediction
 
 COVERAGE = 0.95
 
-FLOORS = {"energy": 1e-9, "homo": 1e-7, "lumo": 1e-7, "gap": 1e-7, "dipole": 1e-6}
-"""Scales are at least this (Eh, debye): below it the SCF tolerance decides, not the model."""
+QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
+
+SMALLEST_ENERGY = 1e-9
+"""Scales are at least that of this energy error, Eh: below it the SCF tolerance decides."""
 
 FLOOR_SHARE = 0.1
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
 interval arbitrarily narrow."""
+
+RULE = 2
+"""Of scales and centres: a calibration means something only with the rule it was made by."""
 
 FAR_GRADIENT = 3.0
 """An orbital gradient this many times the largest one of the calibration is out of distribution."""
@@ -37,8 +47,9 @@ class Calibration:
     Attributes:
         n: Structures it was made from.
         coverage: Asked for.
-        quantiles: Per quantity the factor on the certificate's scale.
-        floors: Per quantity the smallest scale, Eh (dipole: debye).
+        quantiles: Per quantity the factor on the certificate's scale: for the energy a number, for
+            levels in Eh^½, for the dipole in debye Eh^-½.
+        floors: Per quantity what is added to the scale: Eh for the energy, Eh^½ for the others.
         gradient: Largest ``orbital_gradient_rms`` among the structures, Eh.
         states: (charge, spin) pairs that occurred.
     """
@@ -54,22 +65,28 @@ class Calibration:
         """Plain JSON values, with the coverage that ``n`` structures can guarantee."""
         values = dataclasses.asdict(self)
         upper = min(self.coverage + 1.0 / (self.n + 1), 1.0)
-        return values | {"guaranteed_coverage": [self.coverage, upper]}
+        return values | {"rule": RULE, "guaranteed_coverage": [self.coverage, upper]}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
+    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration | None":
         """Inverse of :meth:`to_dict`.
 
         Args:
             values: What JSON made of it.
 
         Returns:
-            The calibration.
+            The calibration; None, with a line in the log, if it was made by another rule.
 
         Raises:
             InputError: If something is missing or not a number.
         """
         try:
+            if values["n"] and values.get("rule") != RULE:
+                logging.getLogger("deeph_zero").warning(
+                    "the model was calibrated by another version, so predictions have no "
+                    "intervals; train it again, e.g. `deeph-zero fit ... --init MODEL`"
+                )
+                return None
             return cls(
                 n=int(values["n"]),
                 coverage=float(values["coverage"]),
@@ -114,12 +131,10 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
     errors = [_errors(p) for p in predictions]
     scales = [_scales(p) for p in predictions]
     floors, quantiles = {}, {}
-    for name, smallest in FLOORS.items():
-        floor = max(smallest, FLOOR_SHARE * float(np.median([_largest(s[name]) for s in scales])))
-        scores = sorted(
-            _largest(np.asarray(e[name]) / (np.asarray(s[name]) + floor))
-            for e, s in zip(errors, scales, strict=True)
-        )
+    for name in QUANTITIES:
+        known = [s[name] for s in scales]
+        floor = max(_scale_of(SMALLEST_ENERGY)[name], FLOOR_SHARE * float(np.median(known)))
+        scores = sorted(e[name] / (s + floor) for e, s in zip(errors, known, strict=True))
         floors[name], quantiles[name] = floor, scores[rank - 1]
     certificates = [p.certificate for p in predictions if p.certificate is not None]
     states = {(p.molecule.charge, p.molecule.spin) for p in predictions}
@@ -150,20 +165,19 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
         return None
     scales = _scales(prediction)
     widths = {
-        name: (np.asarray(scales[name]) + calibration.floors[name]) * q
+        name: (scales[name] + calibration.floors[name]) * q
         for name, q in calibration.quantiles.items()
     }
     energy = certificate.energy
-    out: dict[str, Any] = {"energy": [energy - float(widths["energy"]), energy]}
+    out: dict[str, Any] = {"energy": [energy - widths["energy"], energy]}
     for name in LEVELS:
         centre = getattr(certificate, f"{name}_estimate")
         if isinstance(centre, list):
-            out[name] = [_around(c, w) for c, w in zip(centre, widths[name], strict=True)]
+            out[name] = [_around(c, widths[name]) for c in centre]
         else:
-            out[name] = _around(centre, float(widths[name]))
-    length = float(np.linalg.norm(prediction.dipole + np.asarray(certificate.dipole_change)))
-    radius = float(widths["dipole"])
-    out["dipole"] = [max(length - radius, 0.0), length + radius]
+            out[name] = _around(centre, widths[name])
+    length = _estimated_length(prediction)
+    out["dipole"] = [max(length - widths["dipole"], 0.0), length + widths["dipole"]]
     return out
 
 
@@ -219,7 +233,7 @@ def with_intervals(prediction: Prediction, calibration: Calibration | None) -> P
 
 
 def _around(centre: float | None, width: float) -> list[float] | None:
-    return None if centre is None else [centre - float(width), centre + float(width)]
+    return None if centre is None else [centre - width, centre + width]
 
 
 def _values(level: float | Sequence[float | None] | None) -> np.ndarray:
@@ -235,39 +249,43 @@ def _largest(values: object) -> float:
     return float(given.max()) if given.size else 0.0
 
 
-def _scales(prediction: Prediction) -> dict[str, Any]:
-    """The certificate's own idea of each error: what its first-order correction moves."""
+def _scales(prediction: Prediction) -> dict[str, float]:
+    """The certificate's own idea of each error."""
     c = prediction.certificate
     if c is None or c.dipole_change is None:
         raise InputError(
             "expected predictions with a coupled certificate, got one without; leave "
             "--cheap-estimate and --no-certificate out"
         )
-    out: dict[str, Any] = {
-        "energy": c.energy_error_estimate,
-        "dipole": float(np.linalg.norm(c.dipole_change)),
-    }
-    for name in LEVELS:
-        change = np.abs(_values(getattr(c, f"{name}_estimate")) - _values(getattr(c, name)))
-        out[name] = change if isinstance(getattr(c, name), list) else float(change[0])
-    return out
+    return _scale_of(c.energy_error_estimate)
 
 
-def _errors(prediction: Prediction) -> dict[str, Any]:
-    """True errors of what the intervals are centred on."""
+def _scale_of(energy_error: float) -> dict[str, float]:
+    return {n: energy_error if n == "energy" else math.sqrt(energy_error) for n in QUANTITIES}
+
+
+def _estimated_length(prediction: Prediction) -> float:
+    """Of the dipole, debye."""
+    assert prediction.certificate is not None
+    return float(
+        np.linalg.norm(prediction.dipole + np.asarray(prediction.certificate.dipole_change))
+    )
+
+
+def _errors(prediction: Prediction) -> dict[str, float]:
+    """True errors of what the intervals are centred on; of several spins the largest."""
     c, done = prediction.certificate, prediction.refined
     if c is None or done is None or not done.converged:
         raise InputError("expected converged refinements to calibrate with, got one that is not")
     reference = _reference_levels(done)
-    moved = prediction.dipole + np.asarray(c.dipole_change)
-    out: dict[str, Any] = {
+    length = float(np.linalg.norm(prediction.refined_dipole))
+    out = {
         # rounding can leave the prediction below a refinement that stopped at its tolerance
         "energy": max(c.energy - done.energy, 0.0),
-        "dipole": float(np.linalg.norm(moved - prediction.refined_dipole)),
+        "dipole": abs(_estimated_length(prediction) - length),
     }
     for name in LEVELS:
-        error = np.abs(_values(getattr(c, f"{name}_estimate")) - reference[name])
-        out[name] = error if isinstance(getattr(c, name), list) else float(error[0])
+        out[name] = _largest(np.abs(_values(getattr(c, f"{name}_estimate")) - reference[name]))
     return out
 
 
