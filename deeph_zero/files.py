@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -289,6 +289,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
+
+
+def group_names(names: Iterable[str]) -> list[str]:
+    """Groups of an HDF5 file in the order of writing: "9999" is before "10000"."""
+    return sorted(names, key=lambda name: (len(name), name))
 
 
 class PredictionWriter:

@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
 from deeph_zero.errors import InputError
-from deeph_zero.files import HDF5_SUFFIXES, json_beside
+from deeph_zero.files import HDF5_SUFFIXES, group_names, json_beside
 from deeph_zero.report.values import formula, number, structure_name
 
 Kind = Literal["run", "predict", "label"]
@@ -236,7 +236,7 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
     rebuilt = False
     try:
         with h5py.File(path) as handle:
-            for name in sorted(handle):
+            for name in group_names(handle):
                 group = handle[name]
                 attributes = group.attrs
                 symbols = [chemical_symbols[z] for z in group["numbers"][()]]

@@ -10,9 +10,11 @@ import h5py
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial import KDTree
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
+from deeph_zero.files import group_names
 from deeph_zero.molecule import Molecule
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
@@ -146,8 +148,8 @@ class LabelStore:
         self._by_kind: dict[tuple[bytes, int, int], list[int]] = {}
         for k, entry in enumerate(self._entries):
             self._by_kind.setdefault(_kind(entry.molecule), []).append(k)
-        self._coords = {
-            kind: np.stack([self._entries[k].molecule.coords for k in members])
+        self._places = {
+            kind: KDTree(np.stack([self._entries[k].molecule.coords.ravel() for k in members]))
             for kind, members in self._by_kind.items()
         }
 
@@ -178,11 +180,14 @@ class LabelStore:
             The position, or None if there is no label for it.
         """
         kind = _kind(molecule)
-        if kind not in self._coords:
+        if kind not in self._places:
             return None
-        distance = np.abs(self._coords[kind] - molecule.coords).max(axis=(1, 2))
-        best = int(distance.argmin())
-        return self._by_kind[kind][best] if distance[best] <= SAME_POSITION else None
+        # in numbers of labels times structures a search through all would be quadratic
+        bound = float(np.nextafter(SAME_POSITION, 1.0))
+        distance, best = self._places[kind].query(
+            molecule.coords.ravel(), p=np.inf, distance_upper_bound=bound
+        )
+        return self._by_kind[kind][int(best)] if distance <= SAME_POSITION else None
 
     def require(self, index: int, wanted: LabelMethod) -> None:
         """Stop at a label of another method.
@@ -309,7 +314,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 def _entries(path: Path) -> list[_Entry]:
     with _open(path) as handle:
-        names = sorted(name for name in handle if isinstance(handle[name], h5py.Group))
+        names = group_names(name for name in handle if isinstance(handle[name], h5py.Group))
         if not names:
             raise InputError(
                 f"{path}: expected labels, the file holds no structure; "

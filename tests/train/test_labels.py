@@ -167,3 +167,27 @@ def test_files_that_hold_no_labels(tmp_path):
     h5py.File(empty, "w").close()
     with pytest.raises(InputError, match="holds no structure"):
         LabelStore([empty])
+
+
+def test_more_than_ten_thousand_labels_keep_their_order(labels, tmp_path):
+    path, molecules = labels
+    many = tmp_path / "many.h5"
+    with h5py.File(path) as source, h5py.File(many, "w") as target:
+        for k, name in enumerate(("9998", "9999", "10000")):
+            source.copy(f"{k:04d}", target, name)
+    store = LabelStore([many])
+    for k, molecule in enumerate(molecules):
+        np.testing.assert_array_equal(store.molecules[k].coords, molecule.coords)
+        assert store.place(k).endswith(f"frame {k}")
+        assert store.index(molecule) == k
+
+
+def test_a_label_is_found_to_the_last_bit_of_the_tolerance(labels):
+    path, molecules = labels
+    store = LabelStore([path])
+    moved = molecules[2].coords.copy()
+    moved[2, 1] += 0.9e-6
+    assert store.index(dataclasses.replace(molecules[2], coords=moved)) == 2
+    moved[0, 0] -= 1.1e-6
+    assert store.index(dataclasses.replace(molecules[2], coords=moved)) is None
+    assert store.index(dataclasses.replace(molecules[2], charge=1, spin=1)) is None
