@@ -15,6 +15,7 @@ from deeph_zero.cli.options import (
     setting,
 )
 from deeph_zero.config import EvaluateConfig
+from deeph_zero.errors import InputError
 
 
 @click.command()
@@ -79,6 +80,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     settings = runtime.setup(config.runtime)
+    _refuse_databases(options["labels"])
     model = load(options["model"], device=settings.device)
     method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
     molecules, bad = checks.read_and_check(options["labels"], method, elements=model.elements)
@@ -98,6 +100,19 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     show_errors(result, reporter, as_json=options["as_json"], out=out)
     _require_success(result, out, len(molecules))
     return 0
+
+
+def _refuse_databases(names: tuple[str, ...]) -> None:
+    """Their matrices would be left aside, and their structures labelled once more."""
+    from deeph_zero.qh9 import is_qh9
+
+    for name in names:
+        if Path(name).suffix.lower() == ".db" and is_qh9(Path(name)):
+            stem = Path(name).stem
+            raise InputError(
+                f"{name}: expected labels or structures, got a QH9 database; make labels of it "
+                f"with `deeph-zero convert {name} {stem}.h5`"
+            )
 
 
 def _require_success(result: dict[str, Any], out: Path, asked: int) -> None:

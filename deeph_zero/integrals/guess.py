@@ -9,12 +9,13 @@ from pyscf import gto
 from pyscf.scf import hf
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.integrals.minao import minao_density
 from deeph_zero.integrals.one_electron import as_tensor
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
 
-_RECIPES = (("minao", hf.init_guess_by_minao), ("atom", hf.init_guess_by_atom))
+_RECIPES = (("minao", minao_density), ("atom", hf.init_guess_by_atom))
 
 _NAMED = {"atom": hf.init_guess_by_atom, "huckel": hf.init_guess_by_huckel}
 

@@ -7,6 +7,7 @@ from pyscf.scf import hf
 
 from deeph_zero.integrals import guess
 from deeph_zero.integrals.guess import atomic_density, density_guess
+from deeph_zero.integrals.minao import minao_density
 
 MOLECULES = {
     "water": {"atom": "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", "basis": "def2-svp"},
@@ -105,3 +106,17 @@ def test_broken_symmetry_finds_the_lower_solution_of_stretched_h2():
         energies.append(mf.kernel(dm0=start.numpy()))
         assert mf.converged
     assert energies[1] < energies[0] - 0.03
+
+
+def test_minao_is_pyscfs(mol):
+    difference = minao_density(mol) - np.asarray(hf.init_guess_by_minao(mol))
+    assert np.abs(difference).max() < 1e-13
+
+
+@pytest.mark.parametrize("atoms", ["He Li Be B", "N F Ne Na", "Al Si P S", "K Ti Fe Zn", "Br1 Kr"])
+def test_minao_is_pyscfs_for_many_elements(atoms):
+    atom = [(symbol, (0.3 * k, 0.2, 2.0 * k)) for k, symbol in enumerate(atoms.split())]
+    mol = gto.M(atom=atom, basis="def2-svp", spin=None, verbose=0)
+    for _ in range(2):  # read, and kept
+        difference = minao_density(mol) - np.asarray(hf.init_guess_by_minao(mol))
+        assert np.abs(difference).max() < 1e-13

@@ -212,6 +212,13 @@ def error_line(capsys):
     return line
 
 
+def test_evaluate_says_what_to_do_with_a_database(database, tmp_path, capsys):
+    assert entry_point(["evaluate", str(tmp_path), str(database), *COMMON]) == 2
+    line = error_line(capsys)
+    assert "got a QH9 database" in line
+    assert line.endswith("QH9Stable.db QH9Stable.h5`")
+
+
 def test_another_functional_is_noticed(database, tmp_path, capsys):
     for xc in ("b3lyp", "pbe"):
         assert run(database, tmp_path / "o.h5", *GRID, "--xc", xc) == 2
