@@ -177,6 +177,13 @@ class TrainingConfig(Settings):
         le=1_000_000,
         description="Extra geometries displaced at random per structure.",
     )
+    stream: bool = Field(
+        default=False,
+        description="Replace displaced copies by new ones while training; memory stays the same.",
+    )
+    stream_visits: int = Field(
+        default=8, ge=1, le=10_000, description="Training steps that see a copy of a stream."
+    )
     displace: float = Field(
         default=0.05,
         gt=0,
@@ -216,6 +223,15 @@ class TrainingConfig(Settings):
             raise ValueError(
                 "--epochs and --steps exclude each other; "
                 f"got --epochs {self.epochs} and --steps {self.steps}; give one of them"
+            )
+        if self.stream and not self.samples:
+            raise ValueError(
+                "--stream: expected --samples N beside it, got 0; say how many copies of a "
+                "structure there are at a time"
+            )
+        if self.stream and self.devices > 1:
+            raise ValueError(
+                f"--stream: expected one process, got {self.devices}; leave training.devices out"
             )
         if self.calibration is not None and 0 < self.calibration < FEWEST_CALIBRATION:
             raise ValueError(

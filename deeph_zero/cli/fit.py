@@ -27,8 +27,8 @@ from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
 
 FIT = (
-    "loss", "epochs", "steps", "conv_tol_grad", "samples", "displace", "sampling", "temperature",
-    "init", "skip_bad", "calibration", "memory_mb", "disk_mb",
+    "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
+    "temperature", "init", "skip_bad", "calibration", "memory_mb", "disk_mb",
     "jk_dtype",
 )  # fmt: skip
 
@@ -71,8 +71,8 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     Raises:
         InputError: If a value is wrong or two options exclude each other.
     """
-    for name in ("displace", "sampling", "temperature"):
-        if options[name] is not None and options["samples"] is None:
+    for name in ("stream", "displace", "sampling", "temperature"):
+        if options[name] not in (None, False) and options["samples"] is None:
             raise InputError(f"--{name}: expected --samples N beside it; say how many geometries")
     if options["inputs"] is not None and options["init"] is not None:
         raise InputError(

@@ -136,6 +136,7 @@ fit_options = _together(
         setting(FitConfig, "steps", metavar="N"),
         setting(FitConfig, "conv_tol_grad", flag="--tol", metavar="TOL"),
         setting(FitConfig, "samples", metavar="N"),
+        setting(FitConfig, "stream"),
         setting(FitConfig, "displace", metavar="ANGSTROM"),
         setting(FitConfig, "sampling", metavar="displace|normal-modes"),
         setting(FitConfig, "temperature", metavar="KELVIN"),

@@ -149,6 +149,12 @@ class Lessons:
         built = problem.ks.build(dm)
         problem.teacher.offer(dm, built.fock, float(built.energy))
 
+    def forget(self, k: int) -> None:
+        """Another geometry has taken this place."""
+        self.errors[k] = math.inf
+        self._taught.discard(k)
+        self._failures.pop(k, None)
+
     def guard(self, k: int, work: Callable[[], Any]) -> Any:
         """Do something with one geometry; its failure is counted and does not end the training.
 

@@ -207,6 +207,8 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     result["limits"] = run.limits
     if run.calibration is not None:
         result["calibration"] = run.calibration.to_dict()
+    if run.stream is not None:
+        result["geometries_replaced"] = run.stream.replaced
     if run.store is not None and run.store.rebuilt + run.store.read > 0:
         result["integrals"] = {"computed_again": run.store.rebuilt, "read": run.store.read}
     write_json(run.out / SUMMARY_FILE, result)

@@ -153,7 +153,7 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     plan = make_plan(run.config, len(run.problems))
     run.save_toml(resolved(run.config, plan))
     if run.team is None:
-        module = FitModule(network, run.problems, plan)
+        module = FitModule(network, run.problems, plan, run.stream)
     else:
         module = TeamModule(network, run.problems, plan, run.team)
     if resume_from is None and not module.start(

@@ -119,8 +119,11 @@ class _Source:
 
     rebuild: Callable[[], KSData]
     nbytes: int
+    light: int
     place: tuple[int, int] | None = None
     """Offset and length in the file."""
+    space: tuple[int, int] | None = None
+    """What the file has for this geometry or those before it in its place."""
     used: int = 0
 
 
@@ -179,19 +182,41 @@ class HeavyStore:
         """What all geometries together can take."""
         return self.light_bytes + sum(source.nbytes for source in self._sources)
 
-    def adopt(self, problem: Problem, rebuild: Callable[[], KSData]) -> None:
+    def adopt(
+        self, problem: Problem, rebuild: Callable[[], KSData], key: int | None = None
+    ) -> None:
         """Take over the large tensors of a geometry; its layer asks for them from now on.
 
         Args:
             problem: The geometry, freshly prepared.
             rebuild: Computes its data once more.
+            key: Position of the geometry that it replaces, if it replaces one.
         """
-        data, key = problem.ks.data, len(self._sources)
+        data, key = problem.ks.data, len(self._sources) if key is None else key
         shrink(problem)
-        self.light_bytes += light_bytes(problem)
-        self._sources.append(_Source(rebuild, heavy_bytes(problem.ks)))
+        source = _Source(rebuild, heavy_bytes(problem.ks), light_bytes(problem))
+        if key == len(self._sources):
+            self._sources.append(source)
+        else:
+            self.release(key)
+            self.light_bytes -= self._sources[key].light
+            source.space = self._sources[key].space
+            self._sources[key] = source
+        self.light_bytes += source.light
         self._put(key, lambda: Heavy.of(data))
         problem.ks.data = StoredData(data, lambda: self.get(key))
+
+    def release(self, key: int) -> None:
+        """Let go of the tensors of a geometry that is about to be replaced.
+
+        Args:
+            key: Its position.
+        """
+        if self._current is not None and self._current[0] == key:
+            self._current = None
+        for stays, shelf in ((True, self._staying), (False, self._passing)):
+            if shelf.pop(key, None) is not None:
+                self._used[stays] -= self._sources[key].nbytes
 
     def get(self, key: int) -> Heavy:
         """The large part of a geometry, from memory, the file, or computed now.
@@ -251,17 +276,22 @@ class HeavyStore:
 
     def _write(self, key: int, data: Heavy) -> None:
         source = self._sources[key]
-        if source.place is not None or self._written >= self._disk_bytes:
+        full = self._written >= self._disk_bytes
+        if source.place is not None or (full and source.space is None):
             return
         raw = pickle.dumps(data, protocol=pickle.HIGHEST_PROTOCOL)
-        if self._written + len(raw) > self._disk_bytes:
-            self._disk_bytes = self._written  # full
-            return
+        offset, size = source.space or (0, 0)
+        if len(raw) > size:
+            # one that comes into an older one's place may be followed by a larger one
+            offset, size = self._written, len(raw) if not size else len(raw) * 5 // 4
+            if offset + size > self._disk_bytes:
+                self._disk_bytes = self._written  # full
+                return
         try:
             if self._file is None:
                 # without a name: nothing is left behind, however the process ends
                 self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
-            _write_all(self._file.fileno(), raw, self._written)
+            _write_all(self._file.fileno(), raw, offset)
         except OSError as error:
             _log.warning(
                 "the file for integrals cannot grow (%s): those of further geometries are computed "
@@ -270,8 +300,8 @@ class HeavyStore:
             )
             self._disk_bytes = self._written
             return
-        source.place = self._written, len(raw)
-        self._written += len(raw)
+        source.place, source.space = (offset, len(raw)), (offset, size)
+        self._written = max(self._written, offset + size)
 
     def _load(self, key: int) -> Heavy:
         source = self._sources[key]

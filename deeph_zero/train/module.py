@@ -23,6 +23,7 @@ from deeph_zero.train.examples import MadeWhenAsked
 from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.problem import TRAINING_GAP_FLOOR, Problem
+from deeph_zero.train.stream import Stream
 
 _log = logging.getLogger("deeph_zero")
 
@@ -35,15 +36,23 @@ GRADIENT_CLIP = 10.0
 class FitModule(pl.LightningModule):
     """Trains a Fock network on its geometries without labels."""
 
-    def __init__(self, network: FockNetwork, problems: list[Problem], plan: Plan) -> None:
+    def __init__(
+        self,
+        network: FockNetwork,
+        problems: list[Problem],
+        plan: Plan,
+        stream: Stream | None = None,
+    ) -> None:
         """Bind network and geometries.
 
         Args:
             network: The model.
             problems: Its geometries, calibrated and with started teachers.
             plan: Loss and schedule.
+            stream: What replaces some of the geometries on the way.
         """
         super().__init__()
+        self._stream = stream
         self.network = network
         self.plan = plan
         # Lightning would walk through a plain list of our objects on every device move
@@ -179,6 +188,9 @@ class FitModule(pl.LightningModule):
         """
         del batch_idx
         batch = self.share(self.lessons.batch(batch, self.progress))
+        if self._stream is not None:
+            remaining = (1.0 - self.progress) * self.plan.epochs
+            self._stream.visit(batch, self.lessons, remaining)
         self._teach(batch)
         batch = [k for k in batch if k not in self.lessons.dropped]
         if not batch:
@@ -348,6 +360,7 @@ class FitModule(pl.LightningModule):
         checkpoint["fit"] = {
             "lessons": self.lessons.state(),
             "average": self.average.state(),
+            "stream": None if self._stream is None else self._stream.state(),
             "mean_norm": self._mean_norm,
             "skipped": self.skipped_steps,
             "fock_builds": self.fock_builds,
@@ -358,6 +371,8 @@ class FitModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Undo :meth:`on_save_checkpoint`."""
         state = checkpoint["fit"]
+        if self._stream is not None:
+            self._stream.restore(state["stream"])
         self.lessons.restore(state["lessons"])
         self.average.restore(state["average"])
         self._mean_norm = state["mean_norm"]

@@ -17,9 +17,11 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
 from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
 from deeph_zero.train.labels import LabelStore, label_for, wanted_method
+from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.problem import AO_MEMORY_MB, Problem, basis_layout, make_problem, same_data
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
+from deeph_zero.train.stream import Stream
 from deeph_zero.train.team_module import AbsentProblem
 
 if TYPE_CHECKING:
@@ -77,7 +79,42 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
         raise ComputationError("no geometry could be prepared; see the warnings above")
     _report_degenerate(run)
     _report_memory(run, store)
+    run.stream = _stream(run, network, frames, everything, share)
     return network
+
+
+def _stream(
+    run: Run,
+    network: FockNetwork,
+    frames: list[Molecule],
+    everything: list[Molecule],
+    ao_memory_mb: float,
+) -> Stream | None:
+    """What replaces displaced copies, if that was asked for."""
+    config, store = run.config, run.store
+    if not config.stream:
+        return None
+    if len(run.problems) <= MAX_CHECKED:
+        raise InputError(
+            f"--stream: expected more than {MAX_CHECKED} geometries at a time, got "
+            f"{len(run.problems)}; give a larger --samples"
+        )
+    assert store is not None
+    copies = {id(m): k for k, m in enumerate(everything) if k >= len(frames)}
+    origin = [copies.get(id(p.molecule)) for p in run.problems]
+    one = config.model_copy(update={"samples": 1})
+
+    def make(place: int, generation: int) -> Problem:
+        copy = origin[place]
+        assert copy is not None
+        frame = frames[(copy - len(frames)) // config.samples]
+        seed = (config.runtime.seed, copy, generation)
+        (molecule,) = displaced([frame], one, seed)
+        store.release(place)  # what leaves and what comes are never both in memory
+        return _problem(run, store, network, molecule, ao_memory_mb=ao_memory_mb, key=place)
+
+    places = [k for k, copy in enumerate(origin) if copy is not None]
+    return Stream(run.problems, places, make, config.stream_visits)
 
 
 def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
@@ -107,10 +144,11 @@ def _problem(
     network: FockNetwork,
     molecule: Molecule,
     *,
-    mol: "gto.Mole | None",
+    mol: "gto.Mole | None" = None,
     ao_memory_mb: float,
+    key: int | None = None,
 ) -> Problem:
-    """A geometry whose large tensors are in the store."""
+    """A geometry whose large tensors are in the store, in the place of another one if ``key``."""
     where: dict[str, Any] = {"device": run.runtime.device, "ao_memory_mb": ao_memory_mb}
     where["jk_dtype"] = getattr(torch, run.config.jk_dtype)
     method, spec = run.config.method, network.spec
@@ -125,7 +163,7 @@ def _problem(
         **where,
     )
     data_of = functools.partial(same_data, molecule, method, **where)
-    store.adopt(problem, lambda: data_of(problem.ks.data.dm_guess))
+    store.adopt(problem, lambda: data_of(problem.ks.data.dm_guess), key)
     return problem
 
 

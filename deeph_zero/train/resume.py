@@ -19,6 +19,7 @@ from deeph_zero.train.checkpoint import KEEP
 from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem
+from deeph_zero.train.stream import Stream
 from deeph_zero.train.team import Team
 
 CONFIG_FILE = "config.json"
@@ -55,6 +56,7 @@ class Run:
         calibration: What came of them.
         calibration_builds: Fock builds spent on them.
         store: Keeps the large tensors of the geometries, once there are some.
+        stream: Replaces displaced copies during training, if asked for.
     """
 
     config: FitConfig
@@ -75,6 +77,7 @@ class Run:
     calibration: Calibration | None = None
     calibration_builds: int = 0
     store: HeavyStore | None = None
+    stream: Stream | None = None
 
     @property
     def leads(self) -> bool:

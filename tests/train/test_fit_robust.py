@@ -19,7 +19,7 @@ from deeph_zero.train.checkpoint import KEEP, SafeCheckpointIO
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = ("--basis", "sto-3g", "--grid-level", "0", "--threads", "1", "--device", "cpu")
 FRAMES = 10
-KINDS = ("one", "many")
+KINDS = ("one", "many", "stream")
 pytestmark = pytest.mark.slow
 
 
@@ -34,7 +34,9 @@ def inputs(tmp_path_factory):
     limits = {
         "one": ("--tol", "1e-15", "--epochs", "3"),
         "many": ("--tol", "1e-15", "--epochs", "4"),
+        "stream": ("--tol", "1e-15", "--epochs", "12", "--samples", "9", "--stream"),
     }
+    shutil.copy(EXAMPLES / "water.xyz", folder / "stream.xyz")
     return {kind: (folder / f"{kind}.xyz", *TINY, *limits[kind]) for kind in KINDS}
 
 
@@ -107,6 +109,7 @@ def one_line(ended):
         ("one", "build", 3),  # a teacher's build within the first epoch
         ("many", "step", 3),
         ("many", "certificate", 4),
+        ("stream", "step", 11),
     ],
 )
 def test_ctrl_c_keeps_a_run_that_resumes_to_the_same_end(commands, inputs, whole, tmp_path, case):
@@ -122,7 +125,7 @@ def test_ctrl_c_keeps_a_run_that_resumes_to_the_same_end(commands, inputs, whole
     kept = summary(run)
     assert kept["stopped_by"] == "interrupt"
     assert kept["converged"] is False
-    assert kept["n_structures"] == (1 if kind == "one" else FRAMES)
+    assert kept["n_structures"] == (FRAMES if kind == "many" else 1)
     before_training = place == "integrals" or (place, call) in {("build", 1), ("build", 7)}
     assert (run / "model.safetensors").exists() is not before_training
     if place == "certificate":
@@ -133,6 +136,9 @@ def test_ctrl_c_keeps_a_run_that_resumes_to_the_same_end(commands, inputs, whole
     resumed = commands.run(*argv, "--resume")
     assert resumed.code == 1, resumed.err
     same(run, whole[kind])
+    if kind == "stream":
+        assert summary(run)["geometries_replaced"] == summary(whole[kind])["geometries_replaced"]
+        assert summary(run)["geometries_replaced"] > 0
     assert summary(run)["fock_builds"] >= summary(whole[kind])["fock_builds"]
 
 
