@@ -9,13 +9,14 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pyscf import gto
+from pyscf import gto, lib
 from pyscf.dft import numint
 from torch import Tensor
 
 from deeph_zero.ao.extent import shell_extents, significant_shells
 from deeph_zero.ao.values import N_COMPONENTS, AOBasis, Shell, ao_rows
 from deeph_zero.integrals.shells import ao_shells
+from deeph_zero.ks.sharing import working_alone
 
 # ruff: noqa: SLF001  a molecule with fewer shells is one with fewer rows of PySCF's _bas
 
@@ -61,7 +62,8 @@ class LibcintAO:
         if not shells.all():
             mol = mol.copy(deep=False)
             mol._bas = mol._bas[shells]
-        ao = numint.eval_ao(mol, coords, deriv=self._deriv).reshape(ncomp, len(coords), -1)
+        with lib.with_omp_threads(1 if working_alone() else None):
+            ao = numint.eval_ao(mol, coords, deriv=self._deriv).reshape(ncomp, len(coords), -1)
         return torch.from_numpy(ao.transpose(0, 2, 1)).to(self._device)
 
 

@@ -12,12 +12,14 @@ from typing import Literal, cast, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyscf import lib
 from pyscf.dft import libxc, numint
 from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.corrections import Corrections, corrections_of, split
 from deeph_zero.ks.protocol import NVAR, Functional, XCKind
+from deeph_zero.ks.sharing import working_alone
 from deeph_zero.ks.xc import registry
 from deeph_zero.types import Features, GridScalar
 
@@ -264,7 +266,8 @@ class LibxcFunctional:
                 " choose another functional"
             )
         spin = 1 if self.unrestricted else 0
-        out = numint.NumInt().eval_xc_eff(self.spec.name, rho, deriv, spin=spin)[: deriv + 1]
+        with lib.with_omp_threads(1 if working_alone() else None):
+            out = numint.NumInt().eval_xc_eff(self.spec.name, rho, deriv, spin=spin)[: deriv + 1]
         density = rho[..., 0, :].sum(0) if self.unrestricted else rho[0]
         dilute = density < _DILUTE
         return [np.where(dilute & ~np.isfinite(x), 0.0, x) for x in out]

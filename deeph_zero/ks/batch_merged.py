@@ -5,21 +5,27 @@ costs the same for few points as for thousands, is called seldom.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from deeph_zero.ks import build
 from deeph_zero.ks.build import DensityOnGrid, FockBuild, block_groups
 from deeph_zero.ks.factor import spectral_factors
 from deeph_zero.ks.grid_maps import density_features, restrict
-from deeph_zero.ks.protocol import AOBlock, Functional, KSData
+from deeph_zero.ks.protocol import AOBlock, Functional, KSData, XCKind
+from deeph_zero.ks.sharing import available_threads, one_thread_each, share
 from deeph_zero.types import MoleculeMatrix
 
 MERGE_POINTS = 12288
 """Points up to which the groups of different molecules share a call: beyond, a call's
 intermediates leave the processor's cache and cost more than the call itself."""
 
+R = TypeVar("R")
+Add = Callable[[int, list[AOBlock], Tensor], None]
+"""Adds the matrix of a weighted potential to a molecule's."""
 Groups = list[tuple[int, list[AOBlock]]]
 """Blocks that share a call of the functional, with the position of their molecule."""
 
@@ -37,8 +43,25 @@ def fock_builds(
     Returns:
         The builds, in order; the same numbers as one by one.
     """
-    if functional is None:
-        return [build.fock_build(*one) for one in zip(datas, dms, strict=True)]
+    alone = [k for k, data in enumerate(datas) if functional is None or _alone(data)]
+    out = {k: build.fock_build(datas[k], dms[k]) for k in alone}
+    small = [k for k in range(len(datas)) if k not in out]
+    if functional is not None and small:
+        found = _small_builds(functional, [datas[k] for k in small], [dms[k] for k in small])
+        out |= dict(zip(small, found, strict=True))
+    return [out[k] for k in range(len(datas))]
+
+
+def _alone(data: KSData) -> bool:
+    """Whether a molecule fills calls of the functional without others."""
+    return data.grid is None or data.grid.ngrids > MERGE_POINTS
+
+
+@one_thread_each()
+def _small_builds(
+    functional: Functional, datas: Sequence[KSData], dms: Sequence[MoleculeMatrix]
+) -> list[FockBuild]:
+    """Builds of molecules that share calls of the functional."""
     factors = [spectral_factors(dm) for dm in dms]
     builds = [
         build.fock_build(dataclasses.replace(data, functional=None, grid=None), dm, orbitals)
@@ -48,23 +71,64 @@ def fock_builds(
         DensityOnGrid(dm, functional.kind, orbitals)
         for dm, orbitals in zip(dms, factors, strict=True)
     ]
-    e_xc = [dm.new_zeros(()) for dm in dms]
-    count = [dm.new_zeros(()) for dm in dms]
-    for groups in _shared(datas):
+
+    def work(groups: Groups, add: Add) -> list[tuple[int, Tensor, Tensor]]:
         rho = torch.cat([densities[k].features(b) for k, blocks in groups for b in blocks], dim=-1)
         energy, potential = functional.gradient(rho)
-        start = 0
+        found, start = [], 0
         for k, blocks in groups:
             weights = torch.cat([block.weights for block in blocks])
             part = slice(start, start + len(weights))
-            e_xc[k] = e_xc[k] + weights @ energy[part]
-            count[k] = count[k] + (rho[..., 0, part] @ weights).sum()
-            build.add_potential_(
-                builds[k].fock, blocks, potential[..., part] * weights, functional.kind
-            )
+            add(k, blocks, potential[..., part] * weights)
+            found.append((k, weights @ energy[part], (rho[..., 0, part] @ weights).sum()))
             start = part.stop
+        return found
+
+    e_xc = [dm.new_zeros(()) for dm in dms]
+    count = [dm.new_zeros(()) for dm in dms]
+    focks = [one.fock for one in builds]
+    for k, energy, electrons in _sum_over_groups_(focks, datas, functional.kind, work):
+        e_xc[k] += energy
+        count[k] += electrons
     parts = zip(builds, e_xc, count, strict=True)
     return [dataclasses.replace(b, e_xc=e, n_electrons=n) for b, e, n in parts]
+
+
+def _sum_over_groups_(
+    out: Sequence[MoleculeMatrix],
+    datas: Sequence[KSData],
+    kind: XCKind,
+    work: Callable[[Groups, Add], list[R]],
+) -> list[R]:
+    """Let threads share the groups; parts of a matrix are summed in the order of the groups."""
+    found: list[R] = []
+    values = sum(one.grid.ngrids * one.grid.nao for one in datas if one.grid is not None)
+    if available_threads() == 1 or values < build.SHARED_VALUES:
+
+        def add(k: int, blocks: list[AOBlock], potential: Tensor) -> None:
+            build.add_potential_(out[k], blocks, potential, kind)
+
+        for groups in _shared(datas):
+            found += work(groups, add)
+        return found
+
+    def with_matrices(groups: Groups) -> tuple[list[R], list[tuple[int, Tensor]]]:
+        matrices: list[tuple[int, Tensor]] = []
+
+        def add(k: int, blocks: list[AOBlock], potential: Tensor) -> None:
+            matrix = torch.zeros_like(out[k])
+            build.add_potential_(matrix, blocks, potential, kind)
+            matrices.append((k, matrix))
+
+        return work(groups, add), matrices
+
+    def use(result: tuple[list[R], list[tuple[int, Tensor]]]) -> None:
+        found.extend(result[0])
+        for k, matrix in result[1]:
+            out[k].add_(matrix)
+
+    share(with_matrices, _shared(datas), use)
+    return found
 
 
 def responses(
@@ -84,13 +148,32 @@ def responses(
     Returns:
         dF of each, Eh.
     """
+    alone = [k for k, data in enumerate(datas) if functional is None or _alone(data)]
+    out = {k: build.response(datas[k], dms[k], directions[k]) for k in alone}
+    small = [k for k in range(len(datas)) if k not in out]
+    if functional is not None and small:
+        along = [directions[k] for k in small]
+        found = _small_responses(
+            functional, [datas[k] for k in small], [dms[k] for k in small], along
+        )
+        out |= dict(zip(small, found, strict=True))
+    return [out[k] for k in range(len(datas))]
+
+
+@one_thread_each()
+def _small_responses(
+    functional: Functional,
+    datas: Sequence[KSData],
+    dms: Sequence[MoleculeMatrix],
+    directions: Sequence[MoleculeMatrix],
+) -> list[MoleculeMatrix]:
+    """Responses of molecules that share calls of the functional."""
     bare = [dataclasses.replace(data, functional=None, grid=None) for data in datas]
     out = [build.response(*one) for one in zip(bare, dms, directions, strict=True)]
-    if functional is None:
-        return out
     kind = functional.kind
     densities = [DensityOnGrid(dm, kind, spectral_factors(dm)) for dm in dms]
-    for groups in _shared(datas):
+
+    def work(groups: Groups, add: Add) -> list[None]:
         each = [(k, block) for k, blocks in groups for block in blocks]
         rho = torch.cat([densities[k].features(block) for k, block in each], dim=-1)
         along = [density_features(b, restrict(directions[k], b), kind) for k, b in each]
@@ -98,9 +181,11 @@ def responses(
         start = 0
         for k, blocks in groups:
             weights = torch.cat([block.weights for block in blocks])
-            part = second[..., start : start + len(weights)] * weights
-            build.add_potential_(out[k], blocks, part, kind)
+            add(k, blocks, second[..., start : start + len(weights)] * weights)
             start += len(weights)
+        return []
+
+    _sum_over_groups_(out, datas, kind, work)
     return out
 
 

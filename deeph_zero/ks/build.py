@@ -5,7 +5,8 @@ orbitals; a closed shell has P_σ = P/2, hence the factors ¼ and ½ below. F is
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -25,11 +26,17 @@ from deeph_zero.ks.nonlocal_terms import (
     nonlocal_second_response,
 )
 from deeph_zero.ks.protocol import AOBlock, Grid, KSData, XCKind
+from deeph_zero.ks.sharing import available_threads, one_thread_each, share
 from deeph_zero.types import AOMatrix
+
+R = TypeVar("R")
 
 GROUP_POINTS = 32768
 GROUP_MEMORY_MB = 64.0
 """Bounds of the points and AO values that one call of the functional covers."""
+
+SHARED_VALUES = 600_000
+"""AO values (points times orbitals) from which threads share a grid: the work of milliseconds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +108,7 @@ def exchange_matrix(
     return vk.mul_(-1.0 if dm.ndim == 3 else -0.5)
 
 
+@one_thread_each()
 def fock_build(data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> FockBuild:
     """Energy and Fock matrix at a symmetric density matrix.
 
@@ -150,17 +158,50 @@ def _add_semilocal_(
     functional = data.functional
     assert functional is not None
     assert data.grid is not None
-    e_xc = dm.new_zeros(())
-    count = dm.new_zeros(())
     density = DensityOnGrid(dm, functional.kind, factors)
-    for blocks in block_groups(data.grid):
+
+    def work(blocks: list[AOBlock], out: AOMatrix) -> tuple[Tensor, Tensor]:
         weights = torch.cat([block.weights for block in blocks])
         rho = torch.cat([density.features(block) for block in blocks], dim=-1)
         energy, potential = functional.gradient(rho)
-        e_xc = e_xc + weights @ energy
-        count = count + (rho[..., 0, :] @ weights).sum()
-        add_potential_(fock, blocks, potential * weights, functional.kind)
-    return e_xc, count
+        add_potential_(out, blocks, potential * weights, functional.kind)
+        return weights @ energy, (rho[..., 0, :] @ weights).sum()
+
+    parts = sum_over_groups_(fock, data.grid, work)
+    return sum((e for e, _ in parts), dm.new_zeros(())), sum(
+        (n for _, n in parts), dm.new_zeros(())
+    )
+
+
+def sum_over_groups_(
+    out: AOMatrix, grid: Grid, work: Callable[[list[AOBlock], AOMatrix], R]
+) -> list[R]:
+    """Let threads share the grid, each with blocks of its own.
+
+    Args:
+        out: Matrix to which every call of ``work`` adds a part; summed in the order of the blocks,
+            so that the result depends on the number of threads but not on their timing.
+        grid: The grid.
+        work: Gets some blocks and the matrix to add to.
+
+    Returns:
+        What the calls returned, in order.
+    """
+    threads = available_threads() if out.device.type == "cpu" else 1
+    if threads == 1 or grid.ngrids * grid.nao < SHARED_VALUES:
+        return [work(blocks, out) for blocks in block_groups(grid)]
+    found: list[R] = []
+
+    def with_matrix(blocks: list[AOBlock]) -> tuple[R, AOMatrix]:
+        matrix = torch.zeros_like(out)
+        return work(blocks, matrix), matrix
+
+    def use(result: tuple[R, AOMatrix]) -> None:
+        found.append(result[0])
+        out.add_(result[1])
+
+    share(with_matrix, block_groups(grid, threads), use)
+    return found
 
 
 def add_potential_(
@@ -172,24 +213,31 @@ def add_potential_(
         _scatter_add_(out, potential_matrix(block, part, kind), block)
 
 
-def block_groups(grid: Grid) -> Iterator[list[AOBlock]]:
+def block_groups(grid: Grid, threads: int = 1) -> Iterator[list[AOBlock]]:
     """All blocks of a grid, in groups that one call of the functional takes.
 
     Small blocks leave out more AOs and stay in the cache; a functional wants many points at once.
 
     Args:
         grid: The grid.
+        threads: How many share the groups; several get about as many points each.
 
     Yields:
         Blocks with at most ``GROUP_POINTS`` points and ``GROUP_MEMORY_MB`` of AO values in all
         (but at least one block).
     """
+    limit = GROUP_POINTS
+    if threads > 1:
+        rounds = -(-grid.ngrids // (threads * GROUP_POINTS))
+        # half a block more: a group ends at the block nearest to its share
+        half = grid.ngrids / max(grid.n_blocks, 1) / 2
+        limit = grid.ngrids / max(threads * rounds, 1) + half
     group: list[AOBlock] = []
     points = nbytes = 0
     for k in range(grid.n_blocks):
         block = grid.block(k)
         new_points, new_bytes = len(block.weights), block.ao.numel() * block.ao.element_size()
-        full = points + new_points > GROUP_POINTS or nbytes + new_bytes > GROUP_MEMORY_MB * 1e6
+        full = points + new_points > limit or nbytes + new_bytes > GROUP_MEMORY_MB * 1e6
         if group and full:
             yield group
             group, points, nbytes = [], 0, 0
@@ -227,6 +275,7 @@ class DensityOnGrid:
         return out.reshape(*self._dm.shape[:-2], *out.shape[-2:])
 
 
+@one_thread_each()
 def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
     """Derivative of F along a symmetric direction G: J[G] - c_x K[G] + f_xc · rho[G].
 
@@ -247,18 +296,22 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
     if functional is not None and grid is not None:
         kind = functional.kind
         density = DensityOnGrid(dm, kind, spectral_factors(dm))
-        for blocks in block_groups(grid):
+
+        def work(blocks: list[AOBlock], part: AOMatrix) -> None:
             weights = torch.cat([block.weights for block in blocks])
             rho = torch.cat([density.features(block) for block in blocks], dim=-1)
             change = torch.cat(
                 [density_features(b, restrict(direction, b), kind) for b in blocks], dim=-1
             )
-            add_potential_(out, blocks, functional.second(rho, change) * weights, kind)
+            add_potential_(part, blocks, functional.second(rho, change) * weights, kind)
+
+        sum_over_groups_(out, grid, work)
     if data.nlc is not None:
         out += nonlocal_response(data.nlc, dm, direction)
     return out
 
 
+@one_thread_each()
 def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> AOMatrix:
     """Second derivative of F along two directions (density functionals only; J, K are linear).
 
@@ -276,14 +329,17 @@ def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> A
     if functional is not None and grid is not None:
         kind = functional.kind
         density = DensityOnGrid(dm, kind, spectral_factors(dm))
-        for blocks in block_groups(grid):
+
+        def work(blocks: list[AOBlock], part: AOMatrix) -> None:
             weights = torch.cat([block.weights for block in blocks])
             rho = torch.cat([density.features(block) for block in blocks], dim=-1)
             c1, c2 = (
                 torch.cat([density_features(b, restrict(d, b), kind) for b in blocks], dim=-1)
                 for d in (d1, d2)
             )
-            add_potential_(out, blocks, functional.third(rho, c1, c2) * weights, kind)
+            add_potential_(part, blocks, functional.third(rho, c1, c2) * weights, kind)
+
+        sum_over_groups_(out, grid, work)
     if data.nlc is not None:
         out += nonlocal_second_response(data.nlc, dm, d1, d2)
     return out

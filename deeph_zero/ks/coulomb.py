@@ -1,6 +1,6 @@
 """J and K of one two-electron operator, from fitted three-centre or exact four-centre integrals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,14 +9,20 @@ from torch import Tensor
 
 from deeph_zero.ks.factor import Factor, spectral_factor
 from deeph_zero.ks.grid_maps import panels
+from deeph_zero.ks.sharing import available_threads, share, threads_per_operation
 from deeph_zero.types import AOMatrix, PackedFit
 
 _CHUNK = 64
 """Fitting functions per step of K: their half-transformed integrals stay in the cache."""
+_ROWS = 128
+"""Fitting functions of a piece of K that one thread works on."""
+_STEP_MB = 8.0
+"""Integrals per step of J, which are then read once, and unpacked per step of K."""
+_SHARED_J = 2**22
+_SHARED_K = 2**24
+"""Products from which threads share J and K: the work of milliseconds."""
 
 DEFAULT_MEMORY_MB = 1000.0
-_ROUNDED_MB = 32.0
-"""Of a tensor in single precision, so much is turned to double at a time."""
 
 
 def pair_index(nao: int, device: torch.device) -> Int[Tensor, "nao nao"]:
@@ -38,7 +44,7 @@ class FittedTensor:
 
     J = Σ_L B_L (Σ_ls B_L,ls P_ls); K = Σ_L B_L P B_L, with P = Σ_i s_i v_i v_iᵀ so that K costs
     naux nao² rank(P). Only the packed tensor is always held; its unpacked form is made once if it
-    fits ``memory_mb`` and block by block otherwise.
+    fits ``memory_mb`` and in small pieces, again at every call, otherwise.
 
     A tensor in single precision is turned to double block by block, so that only the rounding of B
     itself is felt: energy and Fock matrix are those of one slightly different operator, still
@@ -54,16 +60,13 @@ class FittedTensor:
         Args:
             cderi: B, packed lower triangle; double precision, or single to save memory.
             nao: Number of atomic orbitals.
-            memory_mb: Upper limit for temporary unpacked integrals.
+            memory_mb: Upper limit for unpacked integrals that are kept.
         """
         self.cderi = cderi
         self.rounded = cderi.dtype == torch.float32
-        memory_mb = min(memory_mb, _ROUNDED_MB) if self.rounded else memory_mb
         self.nao = nao
         self._index = pair_index(nao, cderi.device)
-        row_mb = 8 * nao * nao / 1e6
-        # Two arrays of the block's size live at once: the unpacked block and its half transform.
-        self._block = max(1, min(cderi.shape[0], int(memory_mb / (2 * row_mb))))
+        self._keep = not self.rounded and 8 * nao * nao * cderi.shape[0] <= memory_mb * 1e6
         self._full: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,17 +76,29 @@ class FittedTensor:
     @property
     def unpacked_bytes(self) -> int:
         """What K keeps beside the packed tensor once it was asked for."""
-        kept = self._block >= self.cderi.shape[0] and not self.rounded
-        return 8 * self.nao**2 * self.cderi.shape[0] if kept else 0
+        return 8 * self.nao**2 * self.cderi.shape[0] if self._keep else 0
 
     def coulomb(self, dm: AOMatrix) -> AOMatrix:
         """J[dm], Eh; linear, any leading axes."""
         lead = dm.shape[:-2]
         packed = pack_density(dm).reshape(-1, self.cderi.shape[1])
         vj = torch.zeros_like(packed)
-        for block in self.cderi.split(self._block) if self.rounded else (self.cderi,):
-            exact = block.double()
-            vj += (packed @ exact.mT) @ exact
+        naux = self.cderi.shape[0]
+        step = max(1, int(_STEP_MB * 1e6 / (8 * max(packed.shape[1], 1))))
+
+        def work(rows: Tensor) -> Tensor:
+            out = torch.zeros_like(packed)
+            for some in rows.split(step):  # read once, for both products
+                exact = some.double()
+                out.addmm_(packed @ exact.mT, exact)
+            return out
+
+        if self.cderi.numel() >= _SHARED_J and self.cderi.device.type == "cpu":
+            share(work, iter(self.cderi.split(-(-naux // available_threads()))), vj.add_)
+        elif self.rounded:
+            vj = work(self.cderi)
+        else:
+            vj = (packed @ self.cderi.mT) @ self.cderi
         return vj.reshape(*lead, -1)[..., self._index]
 
     def exchange(self, dm: AOMatrix) -> AOMatrix:
@@ -106,37 +121,51 @@ class FittedTensor:
         self, columns: Float[Tensor, "nao rank"], signs: Float[Tensor, " rank"]
     ) -> Float[Tensor, "nao nao"]:
         """K = Σ_i s_i Σ_L (B_L c_i)(B_L c_i)ᵀ; only its lower triangle is multiplied."""
+        by_sign = [(s, columns[:, signs == s].mT.contiguous()) for s in (1.0, -1.0)]
+        by_sign = [(s, orbitals) for s, orbitals in by_sign if len(orbitals)]
         vk = columns.new_zeros(self.nao, self.nao)
-        for sign in (1.0, -1.0):
-            orbitals = columns[:, signs == sign].mT.contiguous()
-            if len(orbitals) == 0:
-                continue
-            for block in self._unpacked():
-                for part in block.split(_CHUNK):
+        self._unpack_all()
+
+        def work(start: int) -> Tensor:
+            out = torch.zeros_like(vk)
+            for part in self._unpacked(start, start + _ROWS):
+                for sign, orbitals in by_sign:
                     half = (orbitals @ part).reshape(-1, self.nao)  # [L and i, n]
-                    for start, stop in panels(self.nao):
-                        left, right = half[:, start:stop].mT, half[:, :stop]
-                        vk[start:stop, :stop].addmm_(left, right, alpha=sign)
+                    for first, stop in panels(self.nao):
+                        left, right = half[:, first:stop].mT, half[:, :stop]
+                        out[first:stop, :stop].addmm_(left, right, alpha=sign)
+            return out
+
+        starts = iter(range(0, self.cderi.shape[0], _ROWS))
+        products = self.cderi.shape[0] * self.nao**2 * columns.shape[1]
+        if products < _SHARED_K or vk.device.type != "cpu":
+            for start in starts:
+                vk += work(start)
+        else:
+            share(work, starts, vk.add_)
         lower = vk.tril(-1)
         return vk.tril() + lower.mT
 
-    def _unpacked(self) -> "list[Tensor] | _Blocks":
-        if self._block >= self.cderi.shape[0] and not self.rounded:
-            if self._full is None:
-                self._full = self.cderi[:, self._index]
-            return [self._full]
-        return _Blocks(self.cderi, self._index, self._block)
+    def _unpack_all(self) -> None:
+        if self._keep and self._full is None:
+            self._full = self.cderi[:, self._index]
 
-
-class _Blocks:
-    """Iterates over unpacked blocks of the fitted tensor without keeping them."""
-
-    def __init__(self, cderi: Tensor, index: Tensor, block: int) -> None:
-        self._cderi, self._index, self._block = cderi, index, block
-
-    def __iter__(self):  # noqa: ANN204
-        for start in range(0, self._cderi.shape[0], self._block):
-            yield self._cderi[start : start + self._block].double()[:, self._index]
+    def _unpacked(self, start: int, stop: int) -> Iterator[Float[Tensor, "rows nao nao"]]:
+        """Some fitting functions, a few at a time; each overwrites the one before if not kept."""
+        if self._full is not None:
+            yield from self._full[start:stop].split(_CHUNK)
+            return
+        rows = self.cderi[start:stop]
+        if rows.device.type != "cpu":
+            yield from (some.double()[:, self._index] for some in rows.split(_CHUNK))
+            return
+        step = max(1, min(_CHUNK, int(_STEP_MB * 1e6 / (8 * self.nao**2))))
+        room = rows.new_empty(min(step, len(rows)), self.nao**2, dtype=torch.float64)
+        flat = self._index.reshape(-1)
+        for some in rows.split(step):
+            for row, one in zip(some, room, strict=False):  # faster than all rows in one call
+                torch.index_select(row.double(), 0, flat, out=one)
+            yield room[: len(some)].reshape(-1, self.nao, self.nao)
 
 
 class FourCentre:
@@ -167,7 +196,8 @@ class FourCentre:
         """J[dm], Eh; linear, any leading axes."""
         lead = dm.shape[:-2]
         packed = pack_density(dm).reshape(-1, self.eri.shape[0])
-        return (packed @ self.eri).reshape(*lead, -1)[..., self._index]
+        with threads_per_operation():
+            return (packed @ self.eri).reshape(*lead, -1)[..., self._index]
 
     def exchange(self, dm: AOMatrix) -> AOMatrix:
         """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
@@ -177,5 +207,6 @@ class FourCentre:
         for start in range(0, self.nao, self._rows):
             rows = self._index[start : start + self._rows]  # [m, l]
             eri = self.eri[rows][..., self._index]  # [m, l, n, s]
-            vk[:, start : start + self._rows] = torch.einsum("mlns,xls->xmn", eri, flat)
+            with threads_per_operation():
+                vk[:, start : start + self._rows] = torch.einsum("mlns,xls->xmn", eri, flat)
         return vk.reshape(*lead, *dm.shape[-2:])

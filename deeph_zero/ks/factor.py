@@ -1,15 +1,20 @@
 """A density matrix as a sum of few orbitals: the cheap way to every quantity linear in it."""
 
+import contextlib
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deeph_zero.ks.sharing import threads_per_operation
 from deeph_zero.types import AOMatrix
 
 Factor = tuple[Tensor, Tensor]
 """Columns [nao, rank] and signs [rank] of :func:`spectral_factor`."""
 _NOISE = 1e-12
 """Eigenvalues this far below the largest are rounding: of the density and of its eigenvectors."""
+_LONG = 400
+"""Orbitals from which more threads are worth their start."""
 _WIDTH = 8
 """Orbitals are padded to a multiple of it with zeros: narrow odd matrices multiply slowly."""
 
@@ -26,7 +31,9 @@ def spectral_factor(
         The eigenvectors times the root of the absolute eigenvalue, and the signs; rank is the
         number of eigenvalues beyond rounding, 0 for a zero matrix.
     """
-    values, vectors = torch.linalg.eigh(dm)
+    long = dm.shape[-1] >= _LONG
+    with threads_per_operation() if long else contextlib.nullcontext():
+        values, vectors = torch.linalg.eigh(dm)
     size = values.abs()
     keep = size > _NOISE * size.max()
     values, vectors = values[keep], vectors[:, keep]

@@ -1,6 +1,7 @@
 """Density variables on the grid from a density matrix, and the adjoint map back to a matrix."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ks.protocol import NVAR, AOBlock, XCKind
+from deeph_zero.ks.recording import Operations, recorded
 from deeph_zero.types import AOMatrix
 
 LocalMatrix = Float[Tensor, "*spin nloc nloc"]
@@ -15,6 +17,8 @@ LocalOrbitals = Float[Tensor, "nloc width"]
 
 _PANEL = 48
 """Columns per panel of a symmetric product, of which only one triangle is multiplied."""
+_WHOLE = 160
+"""Columns up to which the whole product, in one call, is as fast."""
 
 
 def total_density(matrix: AOMatrix) -> Float[Tensor, "nao nao"]:
@@ -72,25 +76,42 @@ def orbital_features(
     Cost:
         Matrix products with as many columns as there are orbitals instead of AOs.
     """
-    ao = block.ao
-    npoints = ao.shape[1]
-    out = ao.new_empty(NVAR[kind], npoints)
+    if block.ao.device.type != "cpu":
+        return _ORBITAL_FEATURES[kind](block.ao, orbitals)[0]
+    return _recorded_features(kind)(block.ao, orbitals)[0]
+
+
+def _lda_features(ao: Tensor, orbitals: Tensor) -> tuple[Tensor]:
     # orbitals first: narrow products are fastest with the points as the long last axis
-    if kind == "MGGA":
-        psi = (orbitals.mT @ ao.reshape(-1, ao.shape[2]).mT).reshape(-1, 4, npoints)
-        for x in range(4):
-            torch.sum(psi[:, 0] * psi[:, x], 0, out=out[x])
-        torch.sum(psi[:, 1:].square_().reshape(-1, npoints), 0, out=out[4])
-        out[4] *= 0.5
-    else:
-        psi = orbitals.mT @ ao[0].mT
-        torch.sum(psi.square(), 0, out=out[0])
-        if kind == "GGA":
-            half = psi.mT @ orbitals.mT
-            for x in range(1, 4):
-                torch.sum(half * ao[x], -1, out=out[x])
-    out[1:4] *= 2.0
-    return out
+    psi = orbitals.mT @ ao[0].mT
+    return (psi.square_().sum(0, keepdim=True),)
+
+
+def _gga_features(ao: Tensor, orbitals: Tensor) -> tuple[Tensor]:
+    psi = orbitals.mT @ ao[0].mT
+    half = (psi.mT @ orbitals.mT).mul_(2.0)
+    gradient = [(half * ao[x]).sum(-1) for x in range(1, 4)]
+    return (torch.stack([psi.square_().sum(0), *gradient]),)
+
+
+def _mgga_features(ao: Tensor, orbitals: Tensor) -> tuple[Tensor]:
+    npoints = ao.shape[1]
+    psi = (orbitals.mT @ ao.reshape(-1, ao.shape[2]).mT).reshape(-1, 4, npoints)
+    rows = [(psi[:, 0] * psi[:, x]).sum(0).mul_(factor) for x, factor in enumerate((1, 2, 2, 2))]
+    tau = psi[:, 1:].square_().reshape(-1, npoints).sum(0).mul_(0.5)
+    return (torch.stack([*rows, tau]),)
+
+
+_ORBITAL_FEATURES: dict[XCKind, Operations] = {
+    "LDA": _lda_features,
+    "GGA": _gga_features,
+    "MGGA": _mgga_features,
+}
+
+
+@lru_cache(maxsize=3)
+def _recorded_features(kind: XCKind) -> Operations:
+    return recorded(_ORBITAL_FEATURES[kind], (1 if kind == "LDA" else 4, 16, 3), (3, 2))
 
 
 def potential_matrix(
@@ -109,24 +130,63 @@ def potential_matrix(
     """
     lead = potential.shape[:-2]
     flat = potential.reshape(-1, *potential.shape[-2:])
-    out = torch.stack([_potential_one(block.ao, one, kind) for one in flat])
+    matrix = _potential_map(kind, block.ao)
+    out = torch.stack([matrix(block.ao, one)[0] for one in flat])
     return out.reshape(*lead, *out.shape[-2:])
 
 
-def _potential_one(
-    ao: Float[Tensor, "ncomp npoints nloc"], potential: Float[Tensor, "nvar npoints"], kind: XCKind
-) -> Float[Tensor, "nloc nloc"]:
+def _potential_map(kind: XCKind, ao: Tensor) -> Operations:
+    """How the matrix is made: every second product is saved where there are many AOs."""
+    if kind == "MGGA" and (ao.shape[2] > _WHOLE or ao.device.type != "cpu"):
+        return _mgga_potential_by_panels
+    return _POTENTIAL[kind] if ao.device.type != "cpu" else _recorded_potential(kind)
+
+
+def _half_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+    """Half of the matrix of density and gradient (not symmetric), and room for a product."""
     v = potential.unsqueeze(-1)
     mix = (0.5 * v[0]) * ao[0]
-    if kind != "LDA":
-        for x in range(1, 4):
-            mix.addcmul_(v[x], ao[x])
-    half = ao[0].mT @ mix
-    if kind == "MGGA":
-        weight = 0.25 * v[4]
-        for x in range(1, 4):
-            _add_lower_(half, ao[x], torch.mul(weight, ao[x], out=mix))
-    return half + half.mT
+    for x in range(1, 4):
+        mix.addcmul_(v[x], ao[x])
+    return ao[0].mT @ mix, mix
+
+
+def _lda_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half = ao[0].mT @ ((0.5 * potential[0]).unsqueeze(-1) * ao[0])
+    return (half + half.mT,)
+
+
+def _gga_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half, _ = _half_potential(ao, potential)
+    return (half + half.mT,)
+
+
+def _mgga_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half, room = _half_potential(ao, potential)
+    weight = (0.25 * potential[4]).unsqueeze(-1)
+    for x in range(1, 4):
+        half.addmm_(ao[x].mT, torch.mul(weight, ao[x], out=room))
+    return (half + half.mT,)
+
+
+def _mgga_potential_by_panels(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half, room = _half_potential(ao, potential)
+    weight = (0.25 * potential[4]).unsqueeze(-1)
+    for x in range(1, 4):
+        _add_lower_(half, ao[x], torch.mul(weight, ao[x], out=room))
+    return (half + half.mT,)
+
+
+_POTENTIAL: dict[XCKind, Operations] = {
+    "LDA": _lda_potential,
+    "GGA": _gga_potential,
+    "MGGA": _mgga_potential,
+}
+
+
+@lru_cache(maxsize=3)
+def _recorded_potential(kind: XCKind) -> Operations:
+    return recorded(_POTENTIAL[kind], (1 if kind == "LDA" else 4, 16, 3), (NVAR[kind], 16))
 
 
 def _add_lower_(

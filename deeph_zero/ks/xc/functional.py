@@ -12,6 +12,7 @@ gradient components, is done by hand:
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import TypeVar, final
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.protocol import NVAR, XCKind
+from deeph_zero.ks.recording import Operations, recorded
 from deeph_zero.ks.xc.component import Component
 from deeph_zero.ks.xc.density import (
     ClosedShell,
@@ -35,6 +37,8 @@ Group = tuple[float, tuple[tuple[Component, float], ...]]
 """A density threshold and the (functional, coefficient) pairs that share it."""
 GRADIENT_CEILING = 1e40
 """Largest gradient component; the ceiling of sigma is 1e73."""
+N_VARIABLES: dict[XCKind, tuple[int, int]] = {"LDA": (1, 2), "GGA": (2, 5), "MGGA": (3, 7)}
+"""Density variables of a closed shell, and of two spins."""
 _ORDER: tuple[XCKind, ...] = ("LDA", "GGA", "MGGA")
 
 
@@ -94,8 +98,8 @@ class SemilocalFunctional:
         f_u = None
         raw = _variables(rho)
         for threshold, pairs in self._by_hand:
-            value, first = _first_by_hand(raw, threshold, pairs, unrestricted=self.unrestricted)
-            f_total, f_u = f_total + value, _add(f_u, first)
+            value, *first = _by_hand(raw, (threshold, pairs), unrestricted=self.unrestricted)
+            f_total, f_u = f_total + value, _add(f_u, tuple(first))
         for leaves, f, ratio in self._evaluate(raw, self._automatic):
             f_u = _add(f_u, _derivatives(f, leaves))
             value = f.detach()
@@ -201,14 +205,28 @@ def _counted_share(raw: Variables, density: Polarised) -> Tensor:
     return ((raw[0] + raw[1]) / density.rho.detach()).clamp(max=1.0)
 
 
-def _first_by_hand(
-    raw: Variables,
-    threshold: float,
-    pairs: Sequence[tuple[Component, float]],
-    *,
-    unrestricted: bool,
-) -> tuple[Tensor, Variables]:
+def _by_hand(raw: Variables, group: Group, *, unrestricted: bool) -> Variables:
     """f and its derivatives by the density variables, from the written-out ones."""
+    kind = _highest([c.kind for c, _ in group[1]])
+    used = raw[: N_VARIABLES[kind][unrestricted]]
+    if used[0].device.type != "cpu":
+        return _first_by_hand(used, group, unrestricted=unrestricted)
+    return _recorded(group, unrestricted, len(used))(*used)
+
+
+@lru_cache(maxsize=256)
+def _recorded(group: Group, unrestricted: bool, n_variables: int) -> Operations:
+    """:func:`_first_by_hand` of a group, recorded once for all molecules."""
+
+    def first(*raw: Tensor) -> Variables:
+        return _first_by_hand(raw, group, unrestricted=unrestricted)
+
+    return recorded(first, *[(16,)] * n_variables)
+
+
+def _first_by_hand(raw: Variables, group: Group, *, unrestricted: bool) -> Variables:
+    """The same, operation by operation."""
+    threshold, pairs = group
     kind = _highest([c.kind for c, _ in pairs])
     with torch.no_grad():
         if unrestricted:
@@ -226,7 +244,7 @@ def _first_by_hand(
         f, *first = (torch.where(density.alive, x, 0.0) for x in _require(total))
         if isinstance(density, Polarised):
             f = f * _counted_share(raw, density)
-    return f, tuple(first)
+    return f, *first
 
 
 def _derivatives(
