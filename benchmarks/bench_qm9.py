@@ -47,6 +47,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="passes over the molecules")
     parser.add_argument("--max-time", help="limit of this piece of the training, such as 10m")
     parser.add_argument("--memory", type=float, help="for the molecules of the training, MB")
+    parser.add_argument("--jk-dtype", default="float32", help="of `fit` (default float32)")
     parser.add_argument("--folder", type=Path, help="keep the run here, and go on with it")
     options = common.parse(parser)
     if options.smoke:
@@ -94,6 +95,7 @@ def fit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     words += ["--resume"] if (folder / "run").exists() else []
     words += ["--basis", options.basis, "--xc", options.xc, "--grid-level", options.grid_level]
     words += ["--seed", options.seed, "--threads", options.threads, "--calibration", 0]
+    words += ["--jk-dtype", options.jk_dtype]
     for name in ("epochs", "max_time", "memory"):
         value = getattr(options, name)
         words += [] if value is None else [f"--{name.replace('_', '-')}", value]
