@@ -6,7 +6,7 @@ import pydantic
 from pydantic import Field
 
 from deeph_zero.loss_terms import LOSSES
-from deeph_zero.setting_types import Duration, Loss, Name, NotNegative, Workers
+from deeph_zero.setting_types import Duration, HeldOut, Loss, Name, NotNegative, Workers
 from deeph_zero.settings import Settings
 
 FORCE_TOL = 1e-6
@@ -116,6 +116,13 @@ class DataConfig(Settings):
     train: tuple[str, ...] = Field(default=(), description="Structure files to train on.")
     labels: tuple[str, ...] = Field(
         default=(), description="Files of `deeph-zero label`, matched to the structures."
+    )
+    validation: HeldOut | None = Field(
+        default=None,
+        description="Structures to measure the model on while it trains: a file, or the fraction "
+        "of the frames that is kept out for it. The run ends with the weights that were best at "
+        "them.",
+        examples=["a file, or a fraction above 0 and at most 0.5"],
     )
 
 
@@ -248,6 +255,15 @@ class FitConfig(TrainingConfig):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _one_process_validates(self) -> "FitConfig":
+        if self.data.validation is not None and self.devices > 1:
+            raise ValueError(
+                f"data.validation: expected training.devices = 1 with it, got {self.devices}; "
+                "leave one of them out"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _can_round(self) -> "FitConfig":

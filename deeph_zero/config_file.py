@@ -29,7 +29,7 @@ CONFIG_TOML = "config.toml"
 """Name of the resolved settings in a run folder."""
 
 _WIDTH = 96
-_PATHS = (("data", "train"), ("data", "labels"), ("training", "init"))
+_PATHS = (("data", "train"), ("data", "labels"), ("data", "validation"), ("training", "init"))
 """Settings that are paths, relative to the folder of the file."""
 
 
@@ -241,6 +241,8 @@ def _placed(value: Any, folder: Path, *, absolute: bool = False) -> Any:
     """A path, or a list of them, seen from ``folder``."""
     if isinstance(value, list | tuple):
         return tuple(_placed(item, folder, absolute=absolute) for item in value)
+    if isinstance(value, float):
+        return value  # a fraction where a path could be
     if value.startswith(SMILES_PREFIX):
         return value
     joined = folder / value

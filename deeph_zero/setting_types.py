@@ -55,8 +55,24 @@ def _loss(value: object) -> object:
     return value
 
 
+def _held_out(value: object) -> object:
+    """A fraction of what there is, or a file."""
+    fraction = value
+    if isinstance(value, str):
+        try:
+            fraction = float(value)
+        except ValueError:
+            return _name(value)
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float):
+        raise ValueError("expected a file or a fraction")  # noqa: TRY004  (pydantic wants it)
+    if not 0 < fraction <= 0.5:
+        raise ValueError("expected a file or a fraction of the frames, above 0 and at most 0.5")
+    return float(fraction)
+
+
 Workers = Annotated[int, Field(ge=1, le=256)]
 Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
 Name = Annotated[str, pydantic.BeforeValidator(_name)]
 NotNegative = Annotated[float, Field(ge=0)]
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
+HeldOut = Annotated[float | str, pydantic.BeforeValidator(_held_out)]

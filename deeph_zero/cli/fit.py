@@ -2,7 +2,7 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from deeph_zero.cli.options import (
 from deeph_zero.cli.report import report_run
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
+from deeph_zero.molecule import Molecule
 
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
@@ -82,7 +83,7 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     return FitConfig.parse(
         given(options, FIT)
         | {
-            "data": {"train": options["structures"]},
+            "data": {"train": options["structures"]} | given(options, ("validation",)),
             "method": given(options, METHOD),
             "model": given(options, ("inputs",)),
             "runtime": runtime_values(options, started),
@@ -126,6 +127,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
         checks.refuse_bad(bad)
     _check_init(config.init)
     checks.check_training_labels(config, molecules)
+    validation = _validation(config, molecules)
     from deeph_zero.train.fit import run_fit
 
     with claim_output(out, **place), _kept(out, command):
@@ -139,6 +141,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
             resume=options["resume"],
             reporter=reporter,
             command=command,
+            validation=validation,
         )
         report_run(out, reporter)
     show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
@@ -153,8 +156,23 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     return 0
 
 
+def _validation(config: FitConfig, molecules: Sequence[Molecule]) -> list[Molecule]:
+    """Structures of the file that measure, all of them usable; none if frames are kept out."""
+    from deeph_zero.cli import checks
+
+    path = config.data.validation
+    if not isinstance(path, str):
+        return []
+    elements = {int(z) for molecule in molecules for z in molecule.numbers}
+    found, bad = checks.read_and_check([path], config.method, elements=elements)
+    if not config.skip_bad:
+        checks.refuse_bad(bad)
+    return found
+
+
 def _files(config: FitConfig) -> list[str]:
-    return [*config.data.train, *config.data.labels]
+    more = [config.data.validation] if isinstance(config.data.validation, str) else []
+    return [*config.data.train, *config.data.labels, *more]
 
 
 def _check_init(init: str | None) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import pydantic
 import rich_click as click
 
-from deeph_zero.config import FitConfig, LabelConfig, MethodConfig, ModelConfig, RuntimeConfig
+from deeph_zero.config import (
+    DataConfig,
+    FitConfig,
+    LabelConfig,
+    MethodConfig,
+    ModelConfig,
+    RuntimeConfig,
+)
 from deeph_zero.errors import InputError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -141,6 +148,7 @@ fit_options = _together(
         setting(FitConfig, "sampling", metavar="displace|normal-modes"),
         setting(FitConfig, "temperature", metavar="KELVIN"),
         setting(FitConfig, "calibration", metavar="N"),
+        setting(DataConfig, "validation", metavar="FILE|FRACTION"),
         setting(ModelConfig, "inputs", metavar="physics|geometry"),
         setting(FitConfig, "memory_mb", flag="--memory", metavar="MB"),
         setting(FitConfig, "disk_mb", flag="--disk", metavar="MB"),

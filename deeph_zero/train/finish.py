@@ -56,7 +56,7 @@ def certify_all(
     if run.team is not None:
         return _certify_together(run, module, stopped_by, run.team)
     ready = dict(kept_out or {})
-    own = {id(p.molecule): p for p in module.problems}
+    own = {id(p.molecule): p for p in (*module.problems, *run.validators)}
     todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or id(m) in own]
     failed_now = 0
     with (
@@ -81,7 +81,8 @@ def certify_all(
                 break
             else:
                 writer.write(*group)
-                run.entries[k] = entry | ({"calibration": True} if k in ready else {})
+                role = {"calibration": True} if k in ready else {}
+                run.entries[k] = entry | ({"validation": True} if k in run.measuring else role)
             task.advance()
     result = write_summary(run, stopped_by)
     if failed_now == len(todo):
@@ -185,7 +186,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     """
     # builds of this attempt, and those before it: the checkpoint's count or, if larger, the
     # summary's, which includes certificates
-    now = sum(p.ks.fock_builds for p in run.problems)
+    now = sum(p.ks.fock_builds for p in (*run.problems, *run.validators))
     now += run.calibration_builds + (run.module.remote_builds if run.module else 0)
     before = max(run.builds_before, run.module.earlier_builds if run.module else 0)
     result = summary(
@@ -209,6 +210,8 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
         result["calibration"] = run.calibration.to_dict()
     if run.stream is not None:
         result["geometries_replaced"] = run.stream.replaced
+    if run.validated is not None:
+        result["validation"] = run.validated
     if run.store is not None and run.store.rebuilt + run.store.read > 0:
         result["integrals"] = {"computed_again": run.store.rebuilt, "read": run.store.read}
     write_json(run.out / SUMMARY_FILE, result)

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from deeph_zero.train.resume import (
 )
 from deeph_zero.train.team import Team, TeamStrategy, assembled
 from deeph_zero.train.team_module import TeamModule
+from deeph_zero.train.validation import ValidationCheck, check_positions
 
 
 def run_fit(
@@ -46,6 +47,7 @@ def run_fit(
     resume: bool,
     reporter: Reporter,
     command: str,
+    validation: Sequence[Molecule] = (),
 ) -> dict[str, Any]:
     """Train on structures without labels and write the run folder.
 
@@ -57,6 +59,7 @@ def run_fit(
         resume: Go on from the checkpoint in ``out``, if there is one.
         reporter: Progress and messages.
         command: Command line, for the record.
+        validation: Structures to measure the model on, where they come from a file.
 
     Returns:
         The summary, as written to ``summary.json``.
@@ -67,6 +70,7 @@ def run_fit(
         KeyboardInterrupt: After Ctrl-C, with the run and its summary kept.
     """
     run = Run(config, setup(config.runtime), reporter, out, command, failed, molecules)
+    run.validation = list(validation)
     if config.runtime.started is not None:
         run.started = config.runtime.started
     resume_from = None
@@ -149,6 +153,9 @@ def _work(
 def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     if run.team is None:  # several processes do not calibrate
         run.held_out = held_out(run.config, len(run.molecules))
+    if isinstance(run.config.data.validation, float):
+        fraction = run.config.data.validation
+        run.measuring = check_positions(fraction, len(run.molecules), run.held_out)
     network = prepare(run, trained=resume_from is not None)
     plan = make_plan(run.config, len(run.problems))
     run.save_toml(resolved(run.config, plan))
@@ -166,8 +173,9 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         meta = model_meta(run.config.method, module.problems[0].ks.info, module.network.spec)
     write_model = _model_writer(run, module, meta)
     write_model()
+    check = ValidationCheck(run.validators, plan.epochs) if run.validators else None
     try:
-        stopped_by = _train(run, module, resume_from, write_model)
+        stopped_by = _train(run, module, resume_from, write_model, check)
     except KeyboardInterrupt:
         write_model()
         raise
@@ -175,6 +183,8 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         module.average.adopt()
         module.refit()
         module.average.clear()
+        if check is not None:
+            run.validated = check.choose(module.network)
     write_model()
     kept_out = refine_held_out(run, module, meta)
     if run.calibration is not None:
@@ -194,7 +204,11 @@ def _model_writer(run: Run, module: FitModule, meta: dict[str, Any]) -> Callable
 
 
 def _train(
-    run: Run, module: FitModule, resume_from: Path | None, write_model: Callable[[], None]
+    run: Run,
+    module: FitModule,
+    resume_from: Path | None,
+    write_model: Callable[[], None],
+    check: ValidationCheck | None,
 ) -> str:
     plan = module.plan
     if resume_from is not None and _restore_converged(module, resume_from):
@@ -205,11 +219,12 @@ def _train(
     gpu = run.runtime.device.type == "cuda"
     trainer = quiet_trainer(
         [
+            *([] if check is None else [check]),
             MetricsFile(run.out / "metrics.csv"),
             ProgressReport(
                 run.reporter,
                 "training",
-                shown=("loss", "residual", "gradient", "fock_builds"),
+                shown=("loss", "residual", "gradient", "val_residual", "fock_builds"),
             ),
             checkpoints,
         ],

@@ -23,6 +23,7 @@ from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.stream import Stream
 from deeph_zero.train.team_module import AbsentProblem
+from deeph_zero.train.validation import converge
 
 if TYPE_CHECKING:
     from pyscf import gto
@@ -53,7 +54,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     layout = basis_layout(moles)
     network = _network(run, layout, trained=trained)
     labels = LabelStore(config.data.labels) if config.data.labels else None
-    used = [k for k in range(len(moles)) if k not in set(run.held_out)]
+    used = [k for k in range(len(moles)) if k not in {*run.held_out, *run.measuring}]
     frames, moles = [run.molecules[k] for k in used], [moles[k] for k in used]
     everything = [*frames, *displaced(frames, config, (config.runtime.seed,))]
     share = AO_MEMORY_MB / len(everything)
@@ -77,6 +78,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
             task.advance()
     if not run.problems:
         raise ComputationError("no geometry could be prepared; see the warnings above")
+    _prepare_validation(run, store, network)
     _report_degenerate(run)
     _report_memory(run, store)
     run.stream = _stream(run, network, frames, everything, share)
@@ -165,6 +167,25 @@ def _problem(
     data_of = functools.partial(same_data, molecule, method, **where)
     store.adopt(problem, lambda: data_of(problem.ks.data.dm_guess), key)
     return problem
+
+
+def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> None:
+    """Solve the structures that measure."""
+    wanted = [*run.validation, *(run.molecules[k] for k in run.measuring)]
+    if not wanted:
+        return
+    share = AO_MEMORY_MB / len(wanted)
+    with run.reporter.task("validation", len(wanted)) as task:
+        for k, molecule in enumerate(wanted):
+            if run.runtime.deadline.expired():
+                raise TimeIsUpError(f"{k} of {len(wanted)} validation structures were solved")
+            try:
+                problem = _problem(run, store, network, molecule, mol=None, ao_memory_mb=share)
+                converge(problem)
+                run.validators.append(problem)
+            except (ComputationError, InputError) as error:
+                _leave_out(run, molecule, error, asked_for=k >= len(run.validation))
+            task.advance()
 
 
 def _store(run: Run) -> HeavyStore:

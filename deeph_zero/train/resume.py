@@ -52,6 +52,10 @@ class Run:
         builds_before: Builds of earlier attempts, as far as they were recorded.
         earlier_entries: ``structures`` of an earlier attempt whose model is still the one there is.
         team: The processes that share the work; None for one process.
+        validation: Structures of a file that measure the model while it trains.
+        measuring: Positions in ``molecules`` of frames kept out for the same.
+        validators: Both, solved.
+        validated: Errors of the final weights at them.
         held_out: Positions in ``molecules`` that are not trained on but calibrate the model.
         calibration: What came of them.
         calibration_builds: Fock builds spent on them.
@@ -73,6 +77,10 @@ class Run:
     builds_before: int = 0
     earlier_entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     team: Team | None = None
+    validation: list[Molecule] = dataclasses.field(default_factory=list)
+    measuring: tuple[int, ...] = ()
+    validators: list[Problem] = dataclasses.field(default_factory=list)
+    validated: dict[str, Any] | None = None
     held_out: tuple[int, ...] = ()
     calibration: Calibration | None = None
     calibration_builds: int = 0
