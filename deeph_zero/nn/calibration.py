@@ -157,7 +157,9 @@ class Scales(torch.nn.Module):
         settled, per_pair = self.settled, buffer.shape[:2] == (n, n) and len(values) == n * n
         kept = settled[:, None] & settled if per_pair else settled
         kept = kept.view(*kept.shape, *[1] * (buffer.ndim - kept.ndim))
-        buffer.copy_(torch.where(kept, buffer, values.view_as(buffer).to(buffer)))
+        # to single precision in any case: however the sums were ordered, the scales are the same
+        rounded = values.float().view_as(buffer).to(buffer)
+        buffer.copy_(torch.where(kept, buffer, rounded))
 
     def _count_inputs(self, x: NetworkInputs, found: "Moments") -> None:
         species = self.species(x.numbers.to(self.lookup.device)).cpu()
