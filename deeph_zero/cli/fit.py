@@ -116,7 +116,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
         "kind": "run",
         "resume": options["resume"],
         "overwrite": options["overwrite"],
-        "inputs": [*_files(config), *([config.init] if config.init else [])],
+        "inputs": _files(config),
     }
     check_output(out, **place)
     configure_logging(config.runtime.verbose)
@@ -127,7 +127,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
         checks.refuse_bad(bad)
     _check_init(config.init)
     checks.check_training_labels(config, molecules)
-    validation = _validation(config, molecules)
+    validation, left_out = _validation(config, molecules), [b.as_dict() for b in bad]
     from deeph_zero.train.fit import run_fit
 
     with claim_output(out, **place), _kept(out, command):
@@ -136,7 +136,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
         summary = run_fit(
             config,
             molecules,
-            [b.as_dict() for b in bad],
+            left_out,
             out,
             resume=options["resume"],
             reporter=reporter,
@@ -148,11 +148,9 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     if not options["as_json"] and (out / "model.json").exists():
         reporter.message(f"next: deeph-zero predict {shlex.quote(str(out))} STRUCTURES")
     # frames left out on request are no failure; what failed later is
-    skipped = [b.as_dict() for b in bad]
-    failed = [entry for entry in summary.get("failed") or [] if entry not in skipped]
-    asked = dict(summary) | {"failed": failed}
+    failed = [entry for entry in summary.get("failed") or [] if entry not in left_out]
     cure = "; go on with --resume and more --steps or --max-time"
-    show.require_success(asked, out=out, cure=cure)
+    show.require_success(dict(summary) | {"failed": failed}, out=out, cure=cure)
     return 0
 
 
@@ -172,6 +170,7 @@ def _validation(config: FitConfig, molecules: Sequence[Molecule]) -> list[Molecu
 
 def _files(config: FitConfig) -> list[str]:
     more = [config.data.validation] if isinstance(config.data.validation, str) else []
+    more += [config.init] if config.init else []
     return [*config.data.train, *config.data.labels, *more]
 
 
