@@ -99,7 +99,8 @@ class Engine:
         self.result: Callable[..., dict[str, Any]] | None = None
         self.error: BaseException | None = None
 
-    def fit(self, config, molecules, failed, out, *, resume, reporter, command):
+    def fit(self, config, molecules, failed, out, *, resume, reporter, command, validation):
+        assert list(validation) == []
         (out / "model.json").write_text("{}")
         (out / "checkpoints").mkdir(exist_ok=True)
         return self._call(config, molecules, failed, out, reporter, command, resume=resume)
