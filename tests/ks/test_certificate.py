@@ -157,6 +157,28 @@ def test_smooth_errors_are_estimated_closely(atom, spin, xc, size, rng):
     assert moment < 0.7 * raw_moment
 
 
+@pytest.mark.parametrize("xc", ["pbe", "pbe0"])
+@pytest.mark.parametrize(
+    ("atom", "charge", "spin"),
+    [(WATER, 0, 0), (WATER, 1, 1), (NO2, 0, 1)],
+    ids=["h2o", "ion", "no2"],
+)
+def test_a_poor_density_is_estimated_within_a_factor_two(atom, charge, spin, xc):
+    """One diagonalisation from superposed atoms: a tenth of a hartree too high."""
+    ks = layer(atom, xc, charge, spin)
+    dm = ks.density(ks.build(ks.data.dm_guess).fock)
+    built = ks.build(dm)
+    error = float(built.energy) - ks.scf(conv_tol=1e-10).energy
+    assert error > 0.03
+    got = ks.certificate(dm, built.fock, built.energy)
+    assert got.stable
+    assert got.energy_error_estimate == pytest.approx(error, rel=0.3)
+    cheap = ks.certificate(dm, built.fock, built.energy, coupled=False)
+    assert not cheap.coupled
+    assert cheap.homo_estimate is None
+    assert cheap.energy_error_estimate > 1.7 * error  # charge moves: the response matters
+
+
 @pytest.mark.parametrize("soft", [1.0, 0.75])
 @pytest.mark.parametrize("alpha", [0.3, 0.76, 1.001, 2.5, 40.0])
 @pytest.mark.parametrize("variance", [0.0, 0.05, 3.0])
