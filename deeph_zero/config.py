@@ -108,6 +108,11 @@ class ModelConfig(Settings):
     dtype: Literal["float32", "float64"] = Field(
         default="float32", description="Number format of the network's weights."
     )
+    elements: tuple[str, ...] = Field(
+        default=(),
+        description="Elements for which the network keeps room, so that a later run with init can "
+        "add them; needed for those with more shells than any element of the structures.",
+    )
 
 
 class DataConfig(Settings):

@@ -78,7 +78,7 @@ class BasisLayout:
         if new.slots != self.slots:
             msg = (
                 f"the new elements need slots {new.slots} per l, the layout has {self.slots}; "
-                "train a new model, with an element of that size among its structures"
+                "train a new model, with these elements in [model] elements"
             )
             raise InputError(msg)
         return new

@@ -1,9 +1,13 @@
 """Before training: integrals and F[P₀] of every geometry, and the network."""
 
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from ase.data import atomic_numbers
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import FitConfig
@@ -130,7 +134,7 @@ def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
         torch.manual_seed(run.runtime.seed)
         new = config.model
         spec = default_spec(
-            layout,
+            _with_room(layout, new.elements, config.method.basis),
             new.size,
             cutoff=new.cutoff,
             inputs=new.inputs,
@@ -138,6 +142,24 @@ def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
         )
         network = FockNetwork(spec).to(getattr(torch, new.dtype))
     return network.to(run.runtime.device).train()
+
+
+def _with_room(layout: BasisLayout, symbols: Sequence[str], basis: str) -> BasisLayout:
+    """The layout with slots for the shells of further elements."""
+    unknown = [symbol for symbol in symbols if symbol not in atomic_numbers]
+    if unknown:
+        raise InputError(
+            f"[model] elements: expected element symbols, got {unknown[0]!r}; write for example "
+            "['C', 'S']"
+        )
+    if not symbols:
+        return layout
+    numbers = [atomic_numbers[symbol] for symbol in symbols]
+    origin = np.zeros((1, 3))
+    atoms = [Molecule(numbers=np.array([z]), coords=origin, spin=z % 2) for z in numbers]
+    room = basis_layout([build_mole(atom, basis=basis) for atom in atoms])
+    slots = [max(n) for n in itertools.zip_longest(layout.slots, room.slots, fillvalue=0)]
+    return BasisLayout.from_shells(dict(layout.shells), slots=slots)
 
 
 def _problem(

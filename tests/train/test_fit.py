@@ -278,6 +278,21 @@ def test_init_takes_a_new_element(fit, tmp_path):
     assert load(tmp_path / "more").network.spec.elements == (1, 6, 8)
 
 
+def test_room_for_a_larger_element_can_be_kept(fit, tmp_path):
+    hydrogen_sulfide = Molecule(
+        numbers=np.array([16, 1, 1]), coords=water().coords * 1.4, file="h2s.xyz"
+    )
+    for name, elements in (("narrow", []), ("wide", ["S"])):
+        fit([water()], out=name, steps=1, model={"elements": elements})
+    with pytest.raises(InputError, match=r"cannot take new elements: .*\[model\] elements"):
+        fit([hydrogen_sulfide], init=str(tmp_path / "narrow"), out="refused")
+    summary = fit([hydrogen_sulfide], init=str(tmp_path / "wide"), out="more")
+    (entry,) = summary["structures"]
+    assert entry["energy"] == pytest.approx(pyscf_energy(hydrogen_sulfide, {}), abs=1e-6)
+    with pytest.raises(InputError, match=r"\[model\] elements: expected element symbols, got 'Su'"):
+        fit([water()], out="typo", model={"elements": ["Su"]})
+
+
 def test_a_frame_that_fails_in_preparation_stops_or_is_left_out(fit, tmp_path, monkeypatch):
     def fails_once(molecule, *args, **kwargs):
         if molecule.frame == 1:
