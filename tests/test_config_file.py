@@ -81,7 +81,7 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
         ("[method]\nseed = 3\n", "unknown setting 'method.seed'; did you mean 'runtime.seed'?"),
         (
             "[model]\nqqqq = 3\n",
-            "unknown setting 'model.qqqq'; known are inputs, interaction, size, cutoff, dtype, elements",
+            "unknown setting 'model.qqqq'; known are inputs, interaction, size, cutoff, dtype",
         ),
         ("[training]\nepochs = 'ten'\n", "training.epochs: expected a whole number from 1 up, got"),
         ("[training]\nepochs = '10'\n", "training.epochs: expected a whole number from 1 up, got"),
