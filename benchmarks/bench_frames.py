@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--undisturbed", action="store_true", help="compare with one plain run")
     given = common.parse(parser)
     if given.smoke:
-        given.frames, given.undisturbed = 200, True
+        given.frames, given.undisturbed = 60, True
     return given
 
 
