@@ -235,27 +235,42 @@ def measure(options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     return records
 
 
-def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
-    """Lines of the table; the ratio is of rebuilt H̃, to the supervised run of the same seed."""
-    rows = []
+GROUP = ("data", "samples", "xc", "basis", "grid_level", "train", "test", "epochs")
+"""What the cases of one table have in common."""
+
+
+def row(r: dict[str, Any], group: list[dict[str, Any]]) -> list[str]:
+    """A line of the table; the ratio is of rebuilt H̃, to the supervised run of the same seed."""
+    other = "geometry-supervised" if r["case"] == "geometry" else "supervised"
+    same = [s for s in group if (s["case"], s["seed"], s["set"]) == (other, r["seed"], r["set"])]
+    ratio = f"{r['rebuilt_mae'] / same[-1]['rebuilt_mae']:.2f}" if same else ""
+    micro = [
+        f"{1e6 * r[k]:.3g}"
+        for k in ("h_mae", "rebuilt_mae", "rebuilt_median", "energy_error",
+                  "energy_error_after", "homo_mae", "lumo_mae")
+    ]  # fmt: skip
+    title = " ".join([r["case"], *r["set"]])
+    seconds = f"{r['training_seconds']:.0f}"
+    return [title, str(r["seed"]), f"{r['builds']:.1f}", *micro, ratio, seconds]
+
+
+def tables(records: list[dict[str, Any]]) -> str:
+    """One table per data set and method."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for r in records:
-        same = [
-            s for s in records
-            if s["case"] == ("geometry-supervised" if r["case"] == "geometry" else "supervised")
-            and all(s[k] == r[k] for k in ("data", "train", "test", "xc", "basis", "seed", "set"))
-        ]  # fmt: skip
-        ratio = f"{r['rebuilt_mae'] / same[-1]['rebuilt_mae']:.2f}" if same else ""
-        micro = [
-            f"{1e6 * r[k]:.3g}"
-            for k in ("h_mae", "rebuilt_mae", "rebuilt_median", "energy_error",
-                      "energy_error_after", "homo_mae", "lumo_mae")
-        ]  # fmt: skip
-        title = " ".join([r["case"], *r["set"]])
-        rows.append(
-            [title, str(r["seed"]), f"{r['builds']:.1f}", *micro, ratio,
-             f"{r['training_seconds']:.0f}"]
-        )  # fmt: skip
-    return rows
+        groups.setdefault(tuple(r[name] for name in GROUP), []).append(r)
+    headers = ("training", "seed", "builds", "H", "H̃", "H̃, median", "energy", "after estimate",
+               "HOMO", "LUMO", "H̃ / supervised", "training, s")  # fmt: skip
+    parts = ["Mean absolute errors on unseen frames, µEh; HOMO and LUMO of the rebuilt matrix."]
+    for key, group in groups.items():
+        named = dict(zip(GROUP, key, strict=True))
+        source = named["data"] + (" (vibrations)" if named["samples"] else "")
+        parts.append(
+            f"{source}, {named['xc']}/{named['basis']}, grid level {named['grid_level']}; "
+            f"{named['train']} training and {named['test']} test frames, {named['epochs']} epochs"
+        )
+        parts.append(common.table(headers, [row(r, group) for r in group]))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -270,11 +285,8 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             records = measure(options, Path(folder))
-    headers = ("training", "seed", "builds", "H", "H̃", "H̃, median", "energy", "after estimate",
-               "HOMO", "LUMO", "H̃ / supervised", "training, s")  # fmt: skip
-    text = f"Mean absolute errors in µEh.\n\n{common.table(headers, rows_of(records))}"
     result = {"records": records, "machine": common.machine(options.threads)}
-    common.report(result, text, as_json=options.json, smoke=options.smoke)
+    common.report(result, tables(records), as_json=options.json, smoke=options.smoke)
 
 
 if __name__ == "__main__":
