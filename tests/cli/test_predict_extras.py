@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from pyscf import lib
 
+from deeph_zero import model
 from deeph_zero.cli.main import entry_point
 from deeph_zero.cli.show import require_success
 from deeph_zero.errors import ComputationError
+from deeph_zero.predict import single
 
 
 @pytest.fixture
@@ -38,6 +40,19 @@ def test_forces_and_counts_reach_the_files(water, tmp_path):
         assert np.allclose(group["mulliken_charges"], entry["refined_mulliken_charges"])
         gross = np.diag(group["density"][()] @ group["overlap"][()])
         assert 8 - gross[:5].sum() == pytest.approx(group["mulliken_charges"][0], abs=1e-10)
+
+
+def test_the_model_is_read_once_and_the_overlap_turned_once(water, monkeypatch):
+    calls = []
+
+    def counted(module, name):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, **k: (calls.append(name), real(*a, **k))[1])
+
+    counted(model, "read_model")
+    counted(single, "square_root")
+    assert _predict([*water, "--refine", "1e-5"]) == 0
+    assert sorted(calls) == ["read_model", "square_root"]
 
 
 def test_files_for_other_programs_are_named_and_never_overwritten(water, tmp_path, capsys):
