@@ -31,7 +31,7 @@ FLOOR_SHARE = 0.1
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
 interval arbitrarily narrow."""
 
-RULE = 2
+RULE = 3
 """Of scales and centres: a calibration means something only with the rule it was made by."""
 
 FAR_GRADIENT = 3.0
@@ -49,7 +49,7 @@ class Calibration:
         coverage: Asked for.
         quantiles: Per quantity the factor on the certificate's scale: for the energy a number, for
             levels in Eh^½, for the dipole in debye Eh^-½.
-        floors: Per quantity what is added to the scale: Eh for the energy, Eh^½ for the others.
+        floors: Per quantity the smallest scale: Eh for the energy, Eh^½ for the others.
         gradient: Largest ``orbital_gradient_rms`` among the structures, Eh.
         states: (charge, spin) pairs that occurred.
     """
@@ -134,7 +134,7 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
     for name in QUANTITIES:
         known = [s[name] for s in scales]
         floor = max(_scale_of(SMALLEST_ENERGY)[name], FLOOR_SHARE * float(np.median(known)))
-        scores = sorted(e[name] / (s + floor) for e, s in zip(errors, known, strict=True))
+        scores = sorted(e[name] / max(s, floor) for e, s in zip(errors, known, strict=True))
         floors[name], quantiles[name] = floor, scores[rank - 1]
     certificates = [p.certificate for p in predictions if p.certificate is not None]
     states = {(p.molecule.charge, p.molecule.spin) for p in predictions}
@@ -165,7 +165,7 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
         return None
     scales = _scales(prediction)
     widths = {
-        name: (scales[name] + calibration.floors[name]) * q
+        name: max(scales[name], calibration.floors[name]) * q
         for name, q in calibration.quantiles.items()
     }
     energy = certificate.energy

@@ -157,19 +157,38 @@ def test_a_calibration_by_another_rule_gives_no_intervals(model, example, caplog
         assert old.predict(_water(0.1)).intervals is None
 
 
+def test_an_exact_estimate_covers_errors_of_any_size(example):
+    """Far beyond the calibration too: the floor must not lend the factor what it lacks there."""
+    rng = np.random.default_rng(16)
+
+    def made(size):
+        p = _made_up(example, rng)
+        c = dataclasses.replace(
+            p.certificate, energy=p.refined.energy + size, energy_error_estimate=1.01 * size
+        )
+        return dataclasses.replace(p, certificate=c)
+
+    found = calibrate([made(10.0 ** rng.uniform(-6, -5)) for _ in range(40)])
+    for size in (1e-8, 1e-5, 1e-3, 1e-1):
+        p = made(size)
+        low, high = intervals(p, found)["energy"]
+        assert low <= p.refined.energy + 0.011 * size
+        assert high - low < max(1.2 * size, 1e-5)
+
+
 def test_widths_follow_the_root_of_the_energy_error(example):
     """Levels and dipole move in the first order of what the energy feels in the second."""
     rng = np.random.default_rng(14)
     known = [_made_up(example, rng) for _ in range(30)]
     found = calibrate(known)
-    sizes = [1e-7, 1e-5, 1e-3]
+    sizes = [1e-3, 1e-2, 1e-1]  # above the floor
     for name, power in (("energy", 1.0), ("homo", 0.5), ("gap", 0.5), ("dipole", 0.5)):
         widths = []
         for size in sizes:
             c = dataclasses.replace(known[0].certificate, energy_error_estimate=size)
-            got = intervals(dataclasses.replace(known[0], certificate=c), found)[name]
-            floor = found.floors[name] * found.quantiles[name] * (1 if name == "energy" else 2)
-            widths.append(np.ptp(got) - floor)
+            widths.append(
+                np.ptp(intervals(dataclasses.replace(known[0], certificate=c), found)[name])
+            )
         slopes = np.diff(np.log(widths)) / np.diff(np.log(sizes))
         assert slopes == pytest.approx([power] * 2, abs=1e-6), name
 
