@@ -63,7 +63,7 @@ class KohnSham(KohnShamLayer):
             smearing: Width (Eh) of Fermi occupations; each spin has its own chemical potential.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
-                "libcint" or "torch").
+                "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).
 
         Returns:
             The layer; ``info`` tells what was resolved.

@@ -156,6 +156,7 @@ def nonlocal_correlation(
     grids: gen_grid.Grids | None,
     semilocal: Grid | None,
     *,
+    level: int = 3,
     device: torch.device | str,
     ao_memory_mb: float,
     ao_engine: AOEngineName = "auto",
@@ -165,8 +166,9 @@ def nonlocal_correlation(
     Args:
         mol: Built molecule.
         terms: Parameters.
-        grids: ``mf.nlcgrids``; None makes PySCF's default, level 3 whatever the other grid is.
+        grids: ``mf.nlcgrids``; None makes one.
         semilocal: Grid of the semilocal functional, taken over where it is the same one.
+        level: Of the grid to make; PySCF's default is 3 whatever the other grid is.
         device: Where the tensors go.
         ao_memory_mb: Memory for kept AO values, MB.
         ao_engine: Who evaluates them, see ``integrals.grids.AOGrid``.
@@ -175,7 +177,7 @@ def nonlocal_correlation(
         What the Kohn-Sham layer needs.
     """
     if grids is None:
-        grids = build_grid(mol)
+        grids = build_grid(mol, level)
     elif grids.coords is None:
         grids.build()
     ao = AOGrid(

@@ -60,6 +60,7 @@ class _Settings:
     hcore: np.ndarray | None = None
     corrections: Corrections | None = None
     nlcgrids: gen_grid.Grids | None = None
+    nlc_grid_level: int = 3
     disp: str | None = None
 
 
@@ -79,6 +80,7 @@ def ks_data(
     break_symmetry: bool = False,
     dm_guess: AOMatrix | None = None,
     jk_dtype: torch.dtype = torch.float64,
+    nlc_grid_level: int = 3,
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
 
@@ -100,6 +102,7 @@ def ks_data(
         break_symmetry: Break spin and spatial symmetry of the starting density (unrestricted).
         dm_guess: The starting density, where it is known already.
         jk_dtype: Fitted two-electron tensors are kept in; everything is computed in float64.
+        nlc_grid_level: Level of the grid for VV10, as PySCF's ``mf.nlcgrids.level``.
 
     Returns:
         The layer's data, float64 on ``device``, and its description.
@@ -110,9 +113,8 @@ def ks_data(
     """
     if isinstance(mol_or_mf, gto.Mole):
         fit: dict[str, Any] = {"density_fit": density_fit, "auxbasis": auxbasis}
-        settings = _from_mole(
-            mol_or_mf, xc=xc, grid_level=grid_level, unrestricted=unrestricted, **fit
-        )
+        levels = {"grid_level": grid_level, "nlc_grid_level": nlc_grid_level}
+        settings = _from_mole(mol_or_mf, xc=xc, unrestricted=unrestricted, **levels, **fit)
     else:
         settings = _from_mean_field(mol_or_mf)
     _check_spin(settings)
@@ -156,6 +158,7 @@ def _with_corrections(
             spec.corrections.nlc,
             settings.nlcgrids,
             data.grid,
+            level=settings.nlc_grid_level,
             device=device,
             ao_memory_mb=ao_memory_mb,
             ao_engine=ao_engine,
@@ -234,12 +237,14 @@ def _from_mole(
     density_fit: bool,
     auxbasis: BasisInput,
     grid_level: int,
+    nlc_grid_level: int,
     unrestricted: bool | None,
 ) -> _Settings:
     if not mol._built:
         raise InputError("expected a built molecule, got an unbuilt gto.Mole; call mol.build()")
-    if not 0 <= grid_level <= 9:
-        raise InputError(f"expected --grid-level 0 to 9, got {grid_level}; 3 is the default")
+    for name, level in (("--grid-level", grid_level), ("nlc_grid_level", nlc_grid_level)):
+        if not 0 <= level <= 9:
+            raise InputError(f"expected {name} 0 to 9, got {level}; 3 is the default")
     return _Settings(
         mol=mol,
         xc=xc,
@@ -248,6 +253,7 @@ def _from_mole(
         fit_exchange=density_fit,
         auxbasis=auxbasis,
         grid_level=grid_level,
+        nlc_grid_level=nlc_grid_level,
     )
 
 

@@ -72,19 +72,26 @@ def threads_per_operation() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def share(work: Callable[[P], R], pieces: Iterator[P], use: Callable[[R], object]) -> None:
+def share(
+    work: Callable[[P], R],
+    pieces: Iterator[P],
+    use: Callable[[R], object],
+    *,
+    on_cpu: bool = True,
+) -> None:
     """Call ``use(work(piece))`` for every piece, in the order of the pieces.
 
     Args:
         work: Makes a result of a piece; called in several threads, without autograd.
         pieces: Asked for one at a time, in order, perhaps from different threads.
         use: Gets the results in order, one at a time, perhaps in different threads.
+        on_cpu: False for work of another device, which one thread feeds.
 
     Raises:
         BaseException: What ``work``, ``pieces`` or ``use`` raised first, in any thread.
     """
     threads = available_threads()
-    if threads == 1:
+    if threads == 1 or not on_cpu:
         for piece in pieces:
             use(work(piece))
         return

@@ -16,12 +16,15 @@ References:
 import dataclasses
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp
 
+from deeph_zero.ks.recording import Operations, recorded
+from deeph_zero.ks.sharing import share
 from deeph_zero.types import GridScalar
 
 DENSITY_CUTOFF = 1e-8
@@ -223,29 +226,52 @@ def pair_sums(
         Quadratic. One change costs about three times the values alone, two about ten times.
     """
     n = coords.shape[0]
-    outer = min(OUTER_POINTS, n)
-    pairs = (PAIRS_CPU if coords.device.type == "cpu" else PAIRS_DEVICE) // len(local)
-    inner = max(pairs // max(outer, 1), 1)
+    outer = max(min(OUTER_POINTS, n), 1)
+    on_cpu = coords.device.type == "cpu"
+    inner = max((PAIRS_CPU if on_cpu else PAIRS_DEVICE) // len(local) // outer, 1)
     parts: list[list[Tensor]] = [[local[0].new_zeros(3, 0)] for _ in local]
-    for start in range(0, n, max(outer, 1)):
-        rows = slice(start, min(start + outer, n))
-        # distances from the block's middle: what cancels in R² is then as small as R itself
-        shifted = coords - coords[rows].mean(0)
-        square = (shifted * shifted).sum(1)
-        x = torch.stack([torch.ones_like(square), square, *shifted.unbind(1)])
-        total: list[Tensor] = [x.new_zeros(x[:, rows].shape[1], 6) for _ in local]
-        left = [_factors(y[0, rows], y[1, rows], x[:, rows]) for y in local]
-        for first in range(0, n, inner):
-            cols = slice(first, min(first + inner, n))
-            right = [_factors(y[0, cols], y[1, cols], x[:, cols]) for y in local]
-            a = [one.mT @ _swapped(x[:, cols]) for one in left]
-            b = [_swapped(x[:, rows]).mT @ one for one in right]
-            charges = [y[2, cols] for y in local]
-            for k, sums in enumerate(_block_sums(a, b, charges, x[:, cols])):
-                total[k] += sums
-        for k, sums in enumerate(total):
-            parts[k].append(_with_distances(sums, x[:, rows]))
+
+    def work(start: int) -> list[Tensor]:
+        return _rows_of_sums(local, coords, slice(start, min(start + outer, n)), inner)
+
+    def use(found: list[Tensor]) -> None:
+        for part, one in zip(parts, found, strict=True):
+            part.append(one)
+
+    share(work, iter(range(0, n, outer)), use, on_cpu=on_cpu)
     return tuple(torch.cat(part, dim=1) for part in parts)
+
+
+def _rows_of_sums(
+    local: tuple[Tensor, ...], coords: Tensor, rows: slice, inner: int
+) -> list[Tensor]:
+    """:func:`pair_sums` of some points, ``inner`` of their partners at a time."""
+    # distances from the block's middle: what cancels in R² is then as small as R itself
+    shifted = coords - coords[rows].mean(0)
+    square = (shifted * shifted).sum(1)
+    x = torch.stack([torch.ones_like(square), square, *shifted.unbind(1)])
+    step = _recorded_block(len(local)) if x.device.type == "cpu" else _block
+    outer = x[:, rows], *[y[:, rows] for y in local]
+    total: list[Tensor] = [x.new_zeros(outer[0].shape[1], 6) for _ in local]
+    for x_cols, *y_cols in zip(*[one.split(inner, dim=1) for one in (x, *local)], strict=True):
+        for k, sums in enumerate(step(outer[0], x_cols, *outer[1:], *y_cols)):
+            total[k] += sums
+    return [_with_distances(sums, outer[0]) for sums in total]
+
+
+@lru_cache(maxsize=3)
+def _recorded_block(orders: int) -> Operations:
+    return recorded(_block, (5, 16), (5, 16), *[(3, 16)] * (2 * orders))
+
+
+def _block(x_rows: Tensor, x_cols: Tensor, *local: Tensor) -> tuple[Tensor, ...]:
+    """Sums of the outer points over the inner ones; ω, κ, q per order, of the outer ones first."""
+    half = len(local) // 2
+    left = [_factors(y[0], y[1], x_rows) for y in local[:half]]
+    right = [_factors(y[0], y[1], x_cols) for y in local[half:]]
+    a = [one.mT @ _swapped(x_cols) for one in left]
+    b = [_swapped(x_rows).mT @ one for one in right]
+    return tuple(_block_sums(a, b, [y[2] for y in local[half:]], x_cols))
 
 
 def _factors(omega: Tensor, kappa: Tensor, x: Tensor) -> Tensor:

@@ -55,6 +55,20 @@ def test_vv10_equals_pyscf(xc: str, fit: bool, spin: int) -> None:
     assert float(ks.build(ks.data.dm_guess).e_nlc) > 0.01
 
 
+def test_level_of_the_nonlocal_grid_is_pyscfs() -> None:
+    mol = molecule(atom="He 0 0 0; H .1 .2 .9", charge=1, spin=0)
+    mf = dft.RKS(mol, xc="wb97x-v")
+    mf.grids.level, mf.nlcgrids.level = 1, 0
+    levels = {"grid_level": 1, "nlc_grid_level": 0}
+    ks = dz.KohnSham.from_pyscf(mol, xc="wb97x-v", density_fit=False, **levels)
+    dm = ks.data.dm_guess
+    assert float(ks.build(dm).energy) == pytest.approx(mf.energy_tot(dm=dm.numpy()), abs=1e-10)
+    assert ks.data.nlc is not None
+    assert ks.data.nlc.grid.ngrids < ks.info.ngrids
+    with pytest.raises(InputError, match="nlc_grid_level 0 to 9, got 10"):
+        dz.KohnSham.from_pyscf(mol, xc="wb97x-v", nlc_grid_level=10)
+
+
 @pytest.mark.parametrize(
     "xc", ["b97m-v", "vv10", "lc_vv10", "scan_vv10", "scan_rvv10", "0.5*vv10 + 0.5*pbe"]
 )
