@@ -52,7 +52,7 @@ class FitModule(pl.LightningModule):
             stream: What replaces some of the geometries on the way.
         """
         super().__init__()
-        self._stream = stream
+        self.stream = stream
         self.network = network
         self.plan = plan
         # Lightning would walk through a plain list of our objects on every device move
@@ -188,9 +188,9 @@ class FitModule(pl.LightningModule):
         """
         del batch_idx
         batch = self.share(self.lessons.batch(batch, self.progress))
-        if self._stream is not None:
+        if self.stream is not None:
             remaining = (1.0 - self.progress) * self.plan.epochs
-            self._stream.visit(batch, self.lessons, remaining)
+            self.stream.visit(batch, self.lessons, remaining)
         self._teach(batch)
         batch = [k for k in batch if k not in self.lessons.dropped]
         if not batch:
@@ -360,7 +360,7 @@ class FitModule(pl.LightningModule):
         checkpoint["fit"] = {
             "lessons": self.lessons.state(),
             "average": self.average.state(),
-            "stream": None if self._stream is None else self._stream.state(),
+            "stream": None if self.stream is None else self.stream.state(),
             "mean_norm": self._mean_norm,
             "skipped": self.skipped_steps,
             "fock_builds": self.fock_builds,
@@ -371,8 +371,8 @@ class FitModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Undo :meth:`on_save_checkpoint`."""
         state = checkpoint["fit"]
-        if self._stream is not None:
-            self._stream.restore(state["stream"])
+        if self.stream is not None:
+            self.stream.restore(state["stream"])
         self.lessons.restore(state["lessons"])
         self.average.restore(state["average"])
         self._mean_norm = state["mean_norm"]
