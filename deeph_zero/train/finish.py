@@ -54,7 +54,7 @@ def certify_all(
         KeyboardInterrupt: After Ctrl-C, with ``predictions.h5`` written.
     """
     if run.team is not None:
-        return _certify_together(run, module, stopped_by, run.team)
+        return _certify_together(run, module, stopped_by, run.team, kept_out or {})
     ready = dict(kept_out or {})
     own = {id(p.molecule): p for p in (*module.problems, *run.validators)}
     todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or id(m) in own]
@@ -90,9 +90,18 @@ def certify_all(
     return result
 
 
-def _certify_together(run: Run, module: FitModule, stopped_by: str, team: Team) -> dict[str, Any]:
+def _certify_together(
+    run: Run,
+    module: FitModule,
+    stopped_by: str,
+    team: Team,
+    kept_out: Mapping[int, Prediction],
+) -> dict[str, Any]:
     """The same with several processes: each its own geometries, process 0 writes them all."""
     results: list[tuple[int, dict[str, Any], Any]] = []
+    for k, found in kept_out.items():
+        entry, group = _records(run, module, found)
+        results.append((k, entry | {"calibration": True}, group))
     position = {id(m): k for k, m in enumerate(run.molecules)}
     for k in module.here():
         problem = module.problems[k]
@@ -192,7 +201,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     result = summary(
         command=run.command,
         method=run.config.method,
-        auxbasis=run.problems[0].ks.info.auxbasis if run.problems else None,
+        auxbasis=run.present[0].ks.info.auxbasis if run.present else None,
         runtime=run.runtime,
         started=run.started,
         structures=_entries(run),

@@ -151,8 +151,7 @@ def _work(
 
 
 def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
-    if run.team is None:  # several processes do not calibrate
-        run.held_out = held_out(run.config, len(run.molecules))
+    run.held_out = held_out(run.config, len(run.molecules))
     if isinstance(run.config.data.validation, float):
         fraction = run.config.data.validation
         run.measuring = check_positions(fraction, len(run.molecules), run.held_out)
@@ -163,6 +162,7 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         module = FitModule(network, run.problems, plan, run.stream)
     else:
         module = TeamModule(network, run.problems, plan, run.team)
+        module.lessons.dropped.update(run.lost)
     if resume_from is None and not module.start(
         calibrate=not bool(network.scales.settled.all()), deadline=run.runtime.deadline
     ):
@@ -170,7 +170,7 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     run.module = module
     meta = {}
     if run.leads:
-        meta = model_meta(run.config.method, module.problems[0].ks.info, module.network.spec)
+        meta = model_meta(run.config.method, run.present[0].ks.info, module.network.spec)
     write_model = _model_writer(run, module, meta)
     write_model()
     check = ValidationCheck(run.validators, plan.epochs) if run.validators else None
@@ -186,7 +186,10 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         if check is not None:
             run.validated = check.choose(module.network)
     write_model()
-    kept_out = refine_held_out(run, module, meta)
+    # several processes: the first one calibrates, the others wait for what comes of it
+    kept_out = refine_held_out(run, module, meta) if run.leads else {}
+    if run.team is not None:
+        run.calibration = run.team.gather(run.calibration)[0]
     if run.calibration is not None:
         write_model()
     return certify_all(run, module, stopped_by, kept_out)

@@ -26,6 +26,7 @@ from deeph_zero.train.problem import AO_MEMORY_MB, Problem, basis_layout, make_p
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.stream import Stream
+from deeph_zero.train.team import Team
 from deeph_zero.train.team_module import AbsentProblem
 from deeph_zero.train.validation import converge
 
@@ -79,8 +80,13 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
                 run.problems.append(problem)
             except (ComputationError, InputError) as error:
                 _leave_out(run, molecule, error, asked_for=k < len(frames))
+                if run.team is not None:  # who has which geometry goes by its position
+                    run.problems.append(AbsentProblem(molecule))
+                    run.lost[k] = failure(molecule, error)["error"]
             task.advance()
-    if not run.problems:
+    if run.team is not None:
+        _agree(run, run.team)
+    if not run.present:
         raise ComputationError("no geometry could be prepared; see the warnings above")
     _prepare_validation(run, store, network)
     _report_degenerate(run)
@@ -237,12 +243,22 @@ def _report_memory(run: Run, store: HeavyStore) -> None:
 
 def _leave_out(run: Run, molecule: Molecule, error: Exception, *, asked_for: bool) -> None:
     """Record a geometry that fails, or stop at it; a displaced copy is not the user's frame."""
-    if asked_for or run.team is not None:
-        # several processes have to agree on the list
-        if not run.config.skip_bad or run.team is not None:
+    if asked_for:
+        if not run.config.skip_bad:
             raise error
         run.failed.append(failure(molecule, error))
     run.reporter.warning(f"{place(molecule)}left out: {failure(molecule, error)['error']}")
+
+
+def _agree(run: Run, team: Team) -> None:
+    """All processes leave out what one of them could not prepare; process 0 records it."""
+    reports = team.gather((run.lost, run.failed))
+    for lost, failed in reports[1:] if team.leads else reports:
+        run.lost.update(lost)
+        if team.leads:
+            run.failed += failed
+            for entry in failed:
+                run.reporter.warning(f"{entry['file']}: left out: {entry['error']}")
 
 
 def _initial(config: FitConfig) -> FockNetwork:
@@ -259,8 +275,7 @@ def _initial(config: FitConfig) -> FockNetwork:
 def _report_degenerate(run: Run) -> None:
     if run.config.method.break_symmetry:
         return
-    here = [p for p in run.problems if not isinstance(p, AbsentProblem)]
-    found = [p for p in here if p.ks.orbitals(p.fock0).degenerate]
+    found = [p for p in run.present if p.ks.orbitals(p.fock0).degenerate]
     if found:
         first = place(found[0].molecule)
         run.reporter.warning(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -93,6 +93,8 @@ class Problem:
     stored: NetworkInputs | PackedInputs
     teacher: Teacher
     label: Label | None = None
+    present: ClassVar[bool] = True
+    """Whether its integrals are in this process."""
     _target_frame: Frame | None = None
     _label_frame: Frame | None = None
 

@@ -47,6 +47,8 @@ class Run:
         molecules: The structures the summary is about.
         started: ``time.monotonic()`` when the command began.
         problems: Geometries prepared so far.
+        lost: With several processes, positions in ``problems`` of those that could not be prepared,
+            and why.
         module: What is trained, once there is something.
         entries: Certified structures so far, by position in ``molecules``.
         builds_before: Builds of earlier attempts, as far as they were recorded.
@@ -72,6 +74,7 @@ class Run:
     molecules: list[Molecule]
     started: float = dataclasses.field(default_factory=time.monotonic)
     problems: list[Problem] = dataclasses.field(default_factory=list)
+    lost: dict[int, str] = dataclasses.field(default_factory=dict)
     module: FitModule | None = None
     entries: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     builds_before: int = 0
@@ -91,6 +94,11 @@ class Run:
     def leads(self) -> bool:
         """Whether this process reads, writes and reports."""
         return self.team is None or self.team.leads
+
+    @property
+    def present(self) -> list[Problem]:
+        """Geometries that this process has."""
+        return [p for p in self.problems if p.present]
 
     @property
     def limits(self) -> dict[str, Any]:

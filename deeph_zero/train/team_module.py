@@ -45,6 +45,8 @@ class _Nobody:
 class AbsentProblem(Problem):
     """The place of a geometry that another process has: no integrals, no builds."""
 
+    present = False
+
     def __init__(self, molecule: Molecule) -> None:
         """Keep the place.
 
@@ -83,7 +85,7 @@ class TeamModule(FitModule):
 
     def here(self) -> list[int]:
         """Positions of this process's geometries."""
-        return [k for k in range(len(self._problems)) if self._team.owns(k)]
+        return [k for k, p in enumerate(self._problems) if self._team.owns(k) and p.present]
 
     def share(self, batch: list[int]) -> list[int]:
         """This process's part of a batch."""

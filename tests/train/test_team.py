@@ -13,10 +13,15 @@ from safetensors.torch import load_file
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import FitConfig
-from deeph_zero.errors import InputError
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.reporting import SilentReporter
+from deeph_zero.runtime import setup
+from deeph_zero.train import prepare
 from deeph_zero.train.plan import make_plan
+from deeph_zero.train.resume import Run
 from deeph_zero.train.team import Team
 from deeph_zero.train.team_module import TeamModule
 
@@ -46,11 +51,11 @@ after nine steps of 1e-3), rounding is that much larger in a step. Fock matrices
 """
 
 
-def frames():
+def frames(n=11):
     rng = np.random.default_rng(5)
     water = np.array([[0, 0, 0.1], [0, 0.76, 0.58], [0.05, -0.74, 0.61]])
     text = ""
-    for _ in range(11):
+    for _ in range(n):
         xyz = water + 0.06 * rng.standard_normal(water.shape)
         rows = "\n".join(
             f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip("OHH", xyz, strict=True)
@@ -127,6 +132,24 @@ def test_a_finished_run_of_two_goes_on(both, commands, tmp_path):
     assert column(run, "epoch").tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
+def test_the_first_process_calibrates(commands, tmp_path):
+    (tmp_path / "set.xyz").write_text(frames(40))
+    text = SETTINGS.format(2).replace("epochs = 3", "epochs = 1\ncalibration = 19")
+    (tmp_path / "c.toml").write_text(text)
+    done = commands.run("train", tmp_path / "c.toml", "-o", tmp_path / "run", "-q")
+    assert done.code in (0, 1), done.err
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    entries = told["structures"]
+    assert [e["frame"] for e in entries] == list(range(40))
+    assert sum(bool(e.get("calibration")) for e in entries) == 19
+    for entry in entries:  # those of the other process, too
+        low, high = entry["intervals"]["energy"]
+        assert low < entry["energy"] <= high + 1e-9
+    meta = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert meta["calibration"] == told["calibration"]
+
+
 class Alone(Team):
     """A process that is told what the others said, without any of them."""
 
@@ -135,6 +158,61 @@ class Alone(Team):
 
     def gather(self, item):
         return [*self._others, item]
+
+
+class Leader(Alone):
+    """Process 0, whose gather returns its own item first."""
+
+    def gather(self, item):
+        return [item, *self._others]
+
+
+def broken(k):
+    return {"file": "set.xyz", "frame": k, "error": f"broken {k}"}
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_bad_geometries_are_left_out_by_all(tmp_path, monkeypatch, leads):
+    """The third geometry fails here, the second one at the other process."""
+    rng = np.random.default_rng(0)
+    water = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
+    molecules = [
+        Molecule(
+            numbers=np.array([8, 1, 1]),
+            coords=water + 0.1 * rng.standard_normal((3, 3)),
+            file="set.xyz",
+            frame=k,
+        )
+        for k in range(4)
+    ]
+    mine, theirs = (2, 1) if leads else (1, 2)
+    other = [({theirs: f"broken {theirs}"}, [broken(theirs)])]
+    team = (Leader if leads else Alone)(0 if leads else 1, 2, other)
+    real = prepare.make_problem
+
+    def make_problem(molecule, *args, **kwargs):
+        if molecule.frame == mine:
+            raise ComputationError(f"broken {mine}")
+        return real(molecule, *args, **kwargs)
+
+    monkeypatch.setattr(prepare, "make_problem", make_problem)
+    method = {"basis": "sto-3g", "grid_level": 0}
+    model = {"size": "tiny"}
+    config = FitConfig.parse({"method": method, "model": model, "skip_bad": True, "devices": 2})
+    runtime = setup(config.runtime)
+    run = Run(config, runtime, SilentReporter(), tmp_path, "", [], molecules, team=team)
+    network = prepare.prepare(run, trained=False)
+    assert sorted(run.lost) == [1, 2]
+    assert [e["frame"] for e in run.failed] == ([2, 1] if leads else [1])
+    plan = make_plan(config, 9)
+    module = TeamModule(network, run.problems, plan, team)
+    module.lessons.dropped.update(run.lost)
+    assert module.here() == ([0] if leads else [3])
+    assert module.lessons.members(1.0) == [0, 3]
+    strict = FitConfig.parse({"method": method, "model": model, "devices": 2})
+    run = Run(strict, runtime, SilentReporter(), tmp_path, "", [], molecules, team=team)
+    with pytest.raises(ComputationError, match="broken"):
+        prepare.prepare(run, trained=False)
 
 
 def test_gradients_without_any_process_stay_none(tmp_path):
