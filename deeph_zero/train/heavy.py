@@ -16,6 +16,7 @@ from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.protocol import Grid, KSData, NonlocalCorrelation, TwoElectron
+from deeph_zero.ks.sharing import threads_per_operation
 from deeph_zero.train.light import Waiting, light_bytes, shrink
 from deeph_zero.train.problem import Problem
 from deeph_zero.types import AOMatrix
@@ -66,7 +67,8 @@ class StoredData(KSData):
 
     def _heavy(self) -> Heavy:
         fetch: Callable[[], Heavy] = vars(self)["_fetch"]
-        return fetch()
+        with threads_per_operation():  # inside a build too: the same threads give the same bits
+            return fetch()
 
     def _waiting(self, name: str) -> AOMatrix:
         small: dict[str, Waiting] = vars(self)["_small"]
