@@ -10,7 +10,7 @@ import difflib
 import functools
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -97,6 +97,19 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
         cart=cart,
     )
     return mol
+
+
+def free_atoms(symbols: Sequence[str]) -> list[Molecule]:
+    """One atom of every element named, neutral, in its lowest spin; one line on a wrong name."""
+    unknown = [symbol for symbol in symbols if symbol not in elements.ELEMENTS[1:]]
+    if unknown:
+        raise InputError(
+            f"[model] elements: expected element symbols, got {unknown[0]!r}; write for example "
+            "['C', 'S']"
+        )
+    numbers = [elements.charge(symbol) for symbol in symbols]
+    origin = np.zeros((1, 3))
+    return [Molecule(numbers=np.array([z]), coords=origin, spin=z % 2) for z in numbers]
 
 
 def molecule_of(mol: gto.Mole) -> Molecule:

@@ -5,14 +5,12 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from ase.data import atomic_numbers
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.integrals.mole import build_mole, free_atoms, place
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.extension import extended
@@ -152,17 +150,9 @@ def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
 
 def _with_room(layout: BasisLayout, symbols: Sequence[str], basis: str) -> BasisLayout:
     """The layout with slots for the shells of further elements."""
-    unknown = [symbol for symbol in symbols if symbol not in atomic_numbers]
-    if unknown:
-        raise InputError(
-            f"[model] elements: expected element symbols, got {unknown[0]!r}; write for example "
-            "['C', 'S']"
-        )
     if not symbols:
         return layout
-    numbers = [atomic_numbers[symbol] for symbol in symbols]
-    origin = np.zeros((1, 3))
-    atoms = [Molecule(numbers=np.array([z]), coords=origin, spin=z % 2) for z in numbers]
+    atoms = free_atoms(symbols)
     room = basis_layout([build_mole(atom, basis=basis) for atom in atoms])
     slots = [max(n) for n in itertools.zip_longest(layout.slots, room.slots, fillvalue=0)]
     return BasisLayout.from_shells(dict(layout.shells), slots=slots)

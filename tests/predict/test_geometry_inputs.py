@@ -142,7 +142,9 @@ def test_training_teaches_from_the_superposed_atoms(water_molecule):
     problem = make_problem(water_molecule, METHOD, layout, **settings)
     assert problem.ks.fock_builds == 1
     assert problem.start is not None
-    assert torch.equal(problem.teacher.target, problem.start.fock)
+    physics = make_problem(water_molecule, METHOD, layout, **settings | {"inputs": "physics"})
+    assert torch.equal(physics.fock0, problem.start.fock)
+    assert torch.equal(problem.teacher.target, physics.teacher.target)
     assert torch.equal(problem.fock0, screened_core(mole()))
     assert (problem.fock0 - problem.start.fock).abs().max() > 0.01
 
