@@ -30,9 +30,6 @@ ERROR_RATIO = 0.1
 EMA_DECAY = 0.99
 """Of the averaged weights of a model of many geometries."""
 
-FIRST_WAVE = 16
-"""Geometries that are taught from the start; the builds of later ones begin at the network's H."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -136,7 +133,7 @@ def _budget(config: FitConfig, terms: tuple[Term, ...], n_geometries: int) -> Bu
     taught = any(term.name == "fixed-point" for term in terms)
     if n_geometries <= MAX_CHECKED or config.budget == "full" or not taught:
         return Budget()
-    return Budget(ratio=ERROR_RATIO, first=FIRST_WAVE)
+    return Budget(ratio=ERROR_RATIO)
 
 
 def resolved(config: FitConfig, plan: Plan) -> FitConfig:
