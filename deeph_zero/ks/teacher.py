@@ -46,6 +46,10 @@ LABELLING_STEP = 0.03
 HISTORY = 6
 """Builds that are remembered: most geometries never have more."""
 
+STALLED = 0.7
+"""A build whose commutator is not below so much of the one before is not followed by a dielectric
+step: where it does not help (an ion with near-degenerate levels was seen), DIIS alone goes on."""
+
 PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
 
@@ -209,7 +213,9 @@ class Teacher:
             self.diis.keep_last()
             return
         mean, mean_dm = unpack_symmetric(self.diis.extrapolate()).unbind(0)
-        self.target = mean + dielectric_step(self.layer, mean, mean_dm)
+        norms = [float(error.norm()) for error in self.diis.errors[-2:]]
+        stalled = len(norms) == 2 and norms[1] > STALLED * norms[0]
+        self.target = mean if stalled else mean + dielectric_step(self.layer, mean, mean_dm)
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on after a restart, as tensors."""

@@ -174,7 +174,9 @@ def test_one_frame_ends_at_pyscfs_energy(fit, molecule, method):
 def test_the_run_folder_holds_what_is_promised(fit, tmp_path):
     bad = {"file": "w.xyz", "frame": 7, "error": "expected elements, got Xx"}
     method = {"charge": 0}
-    result = fit([water(), water(0.1, 1)], method=method, failed=[bad], steps=3)
+    result = fit(
+        [water(), water(0.1, 1)], method=method, failed=[bad], steps=3, conv_tol_grad=1e-12
+    )
     run = tmp_path / "run"
     assert set(result) == SUMMARY_KEYS | EXTRA_KEYS
     assert all(set(entry) == ENTRY_KEYS for entry in result["structures"])
