@@ -47,8 +47,9 @@ HISTORY = 6
 """Builds that are remembered: most geometries never have more."""
 
 STALLED = 0.7
-"""A build whose commutator is not below so much of the one before is not followed by a dielectric
-step: where it does not help (an ion with near-degenerate levels was seen), DIIS alone goes on."""
+"""After two builds in a row whose commutator is not below so much of the one before, there is no
+dielectric step: where it does not help (an ion with near-degenerate levels was seen), DIIS alone
+goes on."""
 
 PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
@@ -213,8 +214,8 @@ class Teacher:
             self.diis.keep_last()
             return
         mean, mean_dm = unpack_symmetric(self.diis.extrapolate()).unbind(0)
-        norms = [float(error.norm()) for error in self.diis.errors[-2:]]
-        stalled = len(norms) == 2 and norms[1] > STALLED * norms[0]
+        norms = [float(error.norm()) for error in self.diis.errors[-3:]]
+        stalled = len(norms) == 3 and min(norms[2] / norms[1], norms[1] / norms[0]) > STALLED
         self.target = mean if stalled else mean + dielectric_step(self.layer, mean, mean_dm)
 
     def state(self) -> dict[str, Tensor]:
