@@ -242,7 +242,9 @@ class _Pool:
         if task is not None:
             error = failure(task[1], RuntimeError(f"its worker process ended ({reason})"))
             yield Outcome(task, digest(task[1]), None, error)
-        if not worker.ready or self._deaths > _DEATHS_PER_WORKER * self._count:
+        # one that dies while others work is chance, one that dies where none could start is not
+        hopeless = not worker.ready and not any(other.ready for other in self._workers)
+        if hopeless or self._deaths > _DEATHS_PER_WORKER * self._count:
             raise ComputationError(
                 f"worker processes keep ending ({reason}); go on with --resume and fewer --workers"
             )
