@@ -25,7 +25,7 @@ from deeph_zero.errors import ComputationError
 
 
 def parse() -> argparse.Namespace:
-    """Options of this benchmark; the short form kills once, in the middle of whatever a run takes."""
+    """Options of this benchmark; the short form kills once, in the middle of the run."""
     parser = common.options(__doc__)
     parser.add_argument("--data", type=Path, default=common.EXAMPLES / "water_frames.xyz")
     parser.add_argument("--kills", type=int, default=10, help="default 10")
