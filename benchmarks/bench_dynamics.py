@@ -93,7 +93,7 @@ class PySCF(Calculator):
         assert self.atoms is not None
         mol = build_mole(from_atoms(self.atoms), basis=BASIS)
         mf = common.mean_field(mol, self.given.xc, grid_level=self.given.grid_level)
-        mf.conv_tol, mf.conv_tol_grad = max(self.given.tol**2, 1e-12), self.given.tol
+        mf.conv_tol, mf.conv_tol_grad = self.given.tol, self.given.tol  # as a refinement ends
         mf.conv_check = False
         calls, veff = [], mf.get_veff
         mf.get_veff = lambda *args, **kwargs: (calls.append(1), veff(*args, **kwargs))[1]

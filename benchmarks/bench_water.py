@@ -8,7 +8,7 @@ first 92 frames are one geometry in different orientations, so the split is a se
 permutation of all frames; test frames whose interatomic distances equal those of a training frame
 are reported apart. `fit` and `predict` are the real commands. The reference is PySCF's SCF of the
 same discretised problem: Fock matrices and energies from conv_tol_grad 1e-8, cycles counted from
-minao to conv_tol = tol², conv_tol_grad = tol (without PySCF's extra cycle at the end), the same
+minao to conv_tol_grad = tol, as --refine (without PySCF's extra cycle at the end), the same
 criteria as `predict --refine tol`.
 """
 
@@ -143,7 +143,7 @@ def reference(molecule: Molecule, options: argparse.Namespace) -> Reference:
     started = time.perf_counter()
     mol = build_mole(molecule, basis=BASIS)
     mf = common.mean_field(mol, options.xc, grid_level=options.grid_level)
-    mf.conv_tol, mf.conv_tol_grad = max(options.refine**2, 1e-11), options.refine
+    mf.conv_tol, mf.conv_tol_grad = options.refine, options.refine  # as --refine ends
     mf.conv_check = False  # a cycle after convergence that nobody needs
     builds = []
     veff = mf.get_veff

@@ -142,7 +142,7 @@ class Model:
             molecule: A built ``pyscf.gto.Mole`` in the model's basis, an ``ase.Atoms`` (charge and
                 spin from its ``info``), or a :class:`~deeph_zero.molecule.Molecule`.
             refine: Finish with SCF until the norm of the orbital gradient (PySCF's
-                ``conv_tol_grad``) is below this and the energy changes by less than its square.
+                ``conv_tol_grad``, Eh) is below this and the energy's last change is too.
             certificate: Spend one Fock build on energy, orbital gradient and error estimate.
             coupled: Spend a response build on a better error estimate.
             forces: Nuclear forces of the refined energy; refines to 1e-6 unless ``refine`` says

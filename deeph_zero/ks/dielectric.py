@@ -4,7 +4,7 @@ Near self-consistency P' = P(F[P]) misses the fixed point by the response of F t
 that response is the Coulomb matrix, which costs a small part of a Fock build: no grid is involved.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,12 +27,31 @@ targets of about the same error; without exchange and correlation (1.0) it is tw
 TOLERANCE = 1e-2
 """Relative residual at which the linear equations count as solved: the kernel is not exacter."""
 
+STALLED = 0.7
+"""Two builds in a row whose commutator is not below so much of the one before are a stall: there
+(ions with near-degenerate levels were seen) DIIS without the step does better."""
+
 MAX_PRODUCTS = 20
 """Coulomb matrices per step at most; molecules take two to four."""
 
 
+def stops_helping(norms: Sequence[float]) -> bool:
+    """Whether the last builds say that DIIS should go on without the step.
+
+    Args:
+        norms: Norms of the commutators of the builds so far, oldest first.
+
+    Returns:
+        True after two stalled builds in a row.
+    """
+    last = norms[-3:]
+    return len(last) == 3 and min(last[2] / last[1], last[1] / last[0]) > STALLED
+
+
 @torch.no_grad()
-def dielectric_step(layer: "KohnShamLayer", fock: AOMatrix, dm: AOMatrix) -> AOMatrix:
+def dielectric_step(
+    layer: "KohnShamLayer", fock: AOMatrix, dm: AOMatrix, degeneracy_tol: float | None = None
+) -> AOMatrix:
     """Change of a Fock matrix on the way to self-consistency, from the Coulomb response alone.
 
     With χ = dP/dF at F = F[P] and the kernel K ≈ c J, the change D of the density obeys
@@ -44,6 +63,8 @@ def dielectric_step(layer: "KohnShamLayer", fock: AOMatrix, dm: AOMatrix) -> AOM
         layer: The molecule.
         fock: F of ``dm``, or the same linear combination of such matrices, Eh.
         dm: The density matrix; need not be idempotent.
+        degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly; None takes the
+            layer's.
 
     Returns:
         K D, to be added to ``fock``, Eh; the same for both spins.
@@ -58,7 +79,7 @@ def dielectric_step(layer: "KohnShamLayer", fock: AOMatrix, dm: AOMatrix) -> AOM
     Cost:
         Three to five Coulomb matrices and one diagonalisation; not a Fock build.
     """
-    orbitals = layer.orbitals(fock)
+    orbitals = layer.orbitals(fock, degeneracy_tol)
     c, occ = orbitals.mo_coeff, orbitals.mo_occ
     weights = divided_difference(orbitals.mo_energy, occ, layer.gap_floor)
     root = (-weights).clamp_min(0.0).sqrt()

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.adiis import adiis_coefficients
-from deeph_zero.ks.diis import DIIS
+from deeph_zero.ks.mixing import Mixer
 from deeph_zero.ks.newton import minimise
 from deeph_zero.ks.rotation import Rotations, is_idempotent
 from deeph_zero.ks.stability import stability
@@ -53,6 +52,8 @@ class SCFSettings:
         damp: Fraction of the previous Fock matrix mixed in before DIIS starts.
         diis_start: Iteration at which DIIS starts.
         level_shift: Raises the virtual orbitals by this much (Eh) while iterating.
+        dielectric: Move every extrapolated matrix on by the Coulomb response, see
+            :mod:`.dielectric`, as long as it helps: fewer builds. False iterates as PySCF does.
         degeneracy_tol: Frontier levels closer than this are filled evenly; 0, PySCF's behaviour,
             keeps integer occupations.
         init_guess: Where to start without a density: "minao" (superposed atoms) or "core"
@@ -70,6 +71,7 @@ class SCFSettings:
     damp: float = 0.0
     diis_start: int = 1
     level_shift: float = 0.0
+    dielectric: bool = True
     degeneracy_tol: float = 0.0
     init_guess: str = "minao"
     retry: bool = True
@@ -302,28 +304,6 @@ def _result(
     )
 
 
-class _Mixer:
-    """Chooses the next Fock matrix from the builds so far."""
-
-    def __init__(self, settings: SCFSettings) -> None:
-        self.settings = settings
-        self.diis = DIIS(settings.diis_space)
-        self.dms: list[Tensor] = []
-
-    def add(self, state: _State, error: Tensor) -> None:
-        self.diis.add(state.fock, error)
-        self.dms.append(state.dm)
-        self.dms = self.dms[-len(self.diis) :]
-
-    def next_fock(self, cycle: int, state: _State, previous: Tensor, *, downhill: bool) -> Tensor:
-        if cycle < self.settings.diis_start:
-            return (1 - self.settings.damp) * state.fock + self.settings.damp * previous
-        if downhill and len(self.dms) > 1:
-            c = adiis_coefficients(self.dms, self.diis.focks)
-            return torch.einsum("k,k...->...", c, torch.stack(self.diis.focks))
-        return self.diis.extrapolate()
-
-
 def _diis_iteration(
     layer: "KohnShamLayer",
     dm0: Tensor,
@@ -335,12 +315,12 @@ def _diis_iteration(
     state = _State(
         energy=float(built.energy), fock=built.fock, dm=dm0, gradient_norm=gradient_norm(error)
     )
-    mixer = _Mixer(settings)
-    fock, norms = state.fock, []
+    mixer = Mixer(layer, settings)
     best: _State | None = None
     if is_idempotent(layer, dm0):  # a determinant's build is as good as any later one
-        mixer.add(state, error)
+        mixer.add(state.fock, dm0, error)
         best = state
+    fock, norms = mixer.first_fock(state.fock, dm0), []
     cycle = 0
     while not state.converged and cycle < settings.max_cycle:
         cycle += 1
@@ -359,7 +339,7 @@ def _diis_iteration(
             entropy_energy=ts,
             converged=close and norm < settings.gradient_tolerance,
         )
-        mixer.add(state, error)
+        mixer.add(state.fock, dm, error)
         norms.append(norm)
         far = cycle > TRANSIENT and norm > FAR
         rising = far and best is not None and energy > best.energy + ENERGY_RISE
@@ -367,7 +347,7 @@ def _diis_iteration(
             best = state
         if settings.retry and _has_rotations(layer, settings) and _stalled(norms):
             return state, best, cycle
-        fock = mixer.next_fock(cycle, state, previous, downhill=rising and settings.retry)
+        fock = mixer.next_fock(cycle, state.fock, previous, downhill=rising and settings.retry)
     return state, None, cycle
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.dielectric import dielectric_step
+from deeph_zero.ks.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.diis import DIIS
 from deeph_zero.ks.packed import pack_antisymmetric, pack_symmetric, unpack_symmetric
 from deeph_zero.types import AOMatrix, Scalar
@@ -45,11 +45,6 @@ LABELLING_STEP = 0.03
 
 HISTORY = 6
 """Builds that are remembered: most geometries never have more."""
-
-STALLED = 0.7
-"""After two builds in a row whose commutator is not below so much of the one before, there is no
-dielectric step: where it does not help (an ion with near-degenerate levels was seen), DIIS alone
-goes on."""
 
 PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
@@ -214,8 +209,7 @@ class Teacher:
             self.diis.keep_last()
             return
         mean, mean_dm = unpack_symmetric(self.diis.extrapolate()).unbind(0)
-        norms = [float(error.norm()) for error in self.diis.errors[-3:]]
-        stalled = len(norms) == 3 and min(norms[2] / norms[1], norms[1] / norms[0]) > STALLED
+        stalled = stops_helping([float(error.norm()) for error in self.diis.errors])
         self.target = mean if stalled else mean + dielectric_step(self.layer, mean, mean_dm)
 
     def state(self) -> dict[str, Tensor]:

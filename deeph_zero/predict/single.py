@@ -20,9 +20,6 @@ from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
-_ENERGY_FLOOR = 1e-11
-"""Smallest energy change asked of a refinement, Eh: below it rounding decides."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
@@ -112,8 +109,8 @@ def refine(
         ks: Kohn-Sham layer of the molecule.
         dm: Where to start.
         first_build: The build at ``dm``, where the certificate already paid for it.
-        tol: Norm of the orbital gradient to reach, Eh. The energy has to change by less than its
-            square, the relation between PySCF's two defaults.
+        tol: Norm of the orbital gradient to reach, Eh. The energy's error is of second order in
+            it, so that nothing stricter is asked of the energy's last change than ``tol`` itself.
 
     Returns:
         The last iterate, on the CPU; its ``fock_builds`` are those spent here.
@@ -123,8 +120,7 @@ def refine(
     """
     if not tol > 0:
         raise InputError(f"expected a positive tolerance to refine to, got {tol}; use e.g. 1e-5")
-    energy_tol = max(tol * tol, _ENERGY_FLOOR)
-    result = ks.scf(dm0=dm, first_build=first_build, conv_tol=energy_tol, conv_tol_grad=tol)
+    result = ks.scf(dm0=dm, first_build=first_build, conv_tol=tol, conv_tol_grad=tol)
     matrices = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
     return dataclasses.replace(result, **{name: getattr(result, name).cpu() for name in matrices})
 

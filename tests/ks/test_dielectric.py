@@ -7,7 +7,7 @@ from pyscf import gto
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks import dielectric
 from deeph_zero.ks.density import divided_difference
-from deeph_zero.ks.dielectric import dielectric_step
+from deeph_zero.ks.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.grid_maps import total_density
 
 
@@ -80,3 +80,49 @@ def test_nothing_moves_at_self_consistency(ks):
     exact = ks.scf(conv_tol=1e-12, conv_tol_grad=1e-8)
     step = dielectric_step(ks, exact.fock, exact.dm)
     assert float(step.abs().max()) < 1e-7
+
+
+def test_an_scf_with_it_needs_fewer_builds_for_the_same_result(ks):
+    plain = ks.scf(conv_tol=1e-10, conv_tol_grad=1e-6, dielectric=False)
+    moved = ks.scf(conv_tol=1e-10, conv_tol_grad=1e-6)
+    assert moved.converged
+    assert moved.fock_builds <= plain.fock_builds - 2
+    assert moved.energy == pytest.approx(plain.energy, abs=1e-10)
+    torch.testing.assert_close(moved.fock, plain.fock, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("knobs", [{"level_shift": 0.2}, {"damp": 0.3, "diis_start": 2}])
+def test_a_shifted_or_damped_scf_goes_without(ks, knobs, monkeypatch):
+    monkeypatch.setattr("deeph_zero.ks.mixing.dielectric_step", None)
+    assert ks.scf(**knobs).converged
+
+
+def test_a_stalled_scf_goes_on_without(ks, monkeypatch):
+    """A step that undoes all progress is dropped after two builds without any."""
+    taken = []
+
+    def useless(layer, fock, dm, _degeneracy_tol):
+        taken.append(dm)
+        return 0.3 * torch.linalg.inv(layer.data.ovlp).expand_as(fock)
+
+    monkeypatch.setattr("deeph_zero.ks.mixing.dielectric_step", useless)
+    result = ks.scf()
+    assert result.converged
+    assert 2 <= len(taken) < result.iterations
+
+
+def test_two_stalled_builds_in_a_row_stop_it():
+    assert not stops_helping([])
+    assert not stops_helping([1.0, 0.8])
+    assert not stops_helping([1.0, 0.8, 0.5])
+    assert not stops_helping([1.0, 0.5, 0.45])
+    assert stops_helping([9.0, 1.0, 0.8, 0.9])
+
+
+def test_a_start_that_leaves_the_hole_open_decides_without():
+    """Both π levels of hydroxyl are alike in superposed atoms: PySCF's path, PySCF's state."""
+    mol = gto.M(atom="O 0 0 0; H .2 .4 1.77", unit="B", basis="sto-3g", spin=1, verbose=0)
+    ks = KohnSham.from_pyscf(mol, grid_level=0)
+    plain, usual = ks.scf(dielectric=False), ks.scf()
+    assert usual.fock_builds == plain.fock_builds
+    assert usual.energy == plain.energy

@@ -199,9 +199,10 @@ def test_iterations_saved(done, frame):
         mf.kernel(dm0=dm0)
         assert mf.converged
         cycles.append(mf.cycles)
-    # another DIIS stops an iteration earlier or later at most
-    assert abs(entry["iterations_minao"] - cycles[0]) <= 1
-    assert abs(entry["iterations_model"] - cycles[1]) <= 1
+    # the dielectric step saves iterations, from a good start too, but a cation may go without it
+    spare = int(CHARGES[frame][0] == 1)
+    assert 2 <= entry["iterations_minao"] < cycles[0] + 2 * spare
+    assert 1 <= entry["iterations_model"] <= cycles[1] + spare
     assert entry["builds_minao"] == entry["iterations_minao"] + 1
     # the network's inputs, and the build at its density
     assert entry["builds_model"] == entry["iterations_model"] + 2
