@@ -77,7 +77,7 @@ def dielectric_step(
         P.-M. Anglade, X. Gonze, Phys. Rev. B 78, 045126 (2008).
 
     Cost:
-        Three to five Coulomb matrices and one diagonalisation; not a Fock build.
+        Three or four Coulomb matrices and one diagonalisation; not a Fock build.
     """
     orbitals = layer.orbitals(fock, degeneracy_tol)
     c, occ = orbitals.mo_coeff, orbitals.mo_occ
@@ -96,21 +96,36 @@ def dielectric_step(
 
     first = (c * occ.unsqueeze(-2)) @ c.mT - dm
     start = kernel(first)
-    solution = _conjugate_gradients(lambda y: y + pairs(kernel(density(y))), -pairs(start))
-    return start + kernel(density(solution))
+    return start + _response(lambda y: kernel(density(y)), pairs, -pairs(start))
 
 
-def _conjugate_gradients(product: Callable[[Tensor], Tensor], rhs: Tensor) -> Tensor:
-    """x with A x = rhs for a symmetric positive definite A, to :data:`TOLERANCE`."""
-    x, rest = torch.zeros_like(rhs), rhs
-    direction, size = rest, rest.square().sum()
+def _response(
+    potential: Callable[[Tensor], AOMatrix], pairs: Callable[[AOMatrix], Tensor], rhs: Tensor
+) -> AOMatrix:
+    """K of the solution y of (1 + √w K √w) y = ``rhs``, by conjugate gradients.
+
+    The potentials of the directions add up to the solution's, which costs no product of its own.
+
+    Args:
+        potential: √w-scaled pairs to K of their density.
+        pairs: A potential to √w-scaled pairs.
+        rhs: Right-hand side, in pairs.
+
+    Returns:
+        The potential, Eh, to :data:`TOLERANCE`.
+    """
+    rest = direction = rhs
+    size = rest.square().sum()
     goal = TOLERANCE**2 * size
+    total: AOMatrix | None = None
     for _ in range(MAX_PRODUCTS):
         if not bool(size > goal):  # also when it is not a number
             break
-        along = product(direction)
+        moved = potential(direction)
+        along = direction + pairs(moved)
         step = size / (direction * along).sum()
-        x, rest = x + step * direction, rest - step * along
+        total = step * moved if total is None else total + step * moved
+        rest = rest - step * along
         size, before = rest.square().sum(), size
         direction = rest + (size / before) * direction
-    return x
+    return potential(rhs) if total is None else total
