@@ -128,10 +128,29 @@ def test_every_number_is_pyscfs_at_the_predicted_density(model, atom, spin, kind
     assert abs(result.n_electrons - mol.nelectron) < 1e-2
     assert abs(result.residual_mae - (result.fock - result.fock_rebuilt).abs().mean()) < 1e-15
     assert result.residual_mae > 1e-3
+    _check_blocks(result, mf)
     assert result.fock_builds == 3
     assert (result.spin_square is None) == (spin == 0)
     if spin:
         assert abs(result.spin_square - mf.spin_square(_natural(mf, dm), mf.get_ovlp())[0]) < 1e-6
+
+
+def _check_blocks(result, mf):
+    """Against PySCF's orbitals of H, block by block."""
+    _, coeff = mf.eig(result.fock.numpy(), mf.get_ovlp())
+    coeff = np.asarray(coeff).reshape(-1, *coeff.shape[-2:])
+    delta = (result.fock - result.fock_rebuilt).numpy().reshape(coeff.shape)
+    blocks = {"occ-occ": [], "occ-virt": [], "virt-virt": []}
+    for c, d, n in zip(coeff, delta, mf.mol.nelec, strict=False):
+        mixed = np.abs(c.T @ d @ c)
+        for name, part in (
+            ("occ-occ", mixed[:n, :n]), ("occ-virt", mixed[:n, n:]), ("virt-virt", mixed[n:, n:])
+        ):  # fmt: skip
+            blocks[name].append(part.ravel())
+    assert result.residual_blocks == {
+        name: pytest.approx(np.concatenate(parts).mean(), rel=1e-6)
+        for name, parts in blocks.items()
+    }
 
 
 def _centre(mol):

@@ -73,7 +73,8 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
 
     Every value is at the network's own density but those named ``refine...``, ``converged``
     (whether the refinement converged; None without one) and ``forces`` (Eh/bohr, of the refined
-    energy). ``standard_start_iterations`` are the SCF cycles from superposed atoms.
+    energy). ``standard_start_iterations`` are the SCF cycles from superposed atoms,
+    ``residual_blocks`` the mean absolute elements of H - F[P(H)] between orbitals of H.
     """
     done = prediction.refined
     record = structure_record(
@@ -86,6 +87,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         converged=None if done is None else done.converged,
     )
     record |= _charges(prediction.populations(refined=False))
+    record["residual_blocks"] = prediction.residual_blocks
     if done is not None:
         record["refined_energy"] = done.energy
         record["refine_fock_builds"] = done.fock_builds

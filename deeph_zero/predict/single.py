@@ -18,6 +18,7 @@ from deeph_zero.ks.populations import Populations, populations, square_root
 from deeph_zero.ks.quadratic import semicanonical
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.blocks import orbital_blocks
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
 
@@ -53,6 +54,8 @@ class Prediction:
             without a calibrated model or a coupled certificate.
         out_of_distribution: Why those intervals guarantee nothing here; empty if nothing says so.
         forces: -dE/dR of the refined energy, Eh/bohr, [natm, 3]; None if not asked for.
+        residual_blocks: Mean absolute element of H - H̃ between orbitals of H, by block ("occ-occ",
+            "occ-virt", "virt-virt"; None for an empty block), Eh. Only occ-virt moves the density.
     """
 
     molecule: Molecule
@@ -78,6 +81,7 @@ class Prediction:
     intervals: dict[str, Any] | None = None
     out_of_distribution: tuple[str, ...] = ()
     forces: np.ndarray | None = None
+    residual_blocks: dict[str, float | None] | None = None
 
     def populations(self, *, refined: bool = True) -> Populations:
         """Atomic charges and bond orders.
@@ -202,12 +206,14 @@ def assemble(
     Returns:
         The prediction, on the CPU.
     """
-    rebuilt = energy = certified = residual = n_electrons = None
+    rebuilt = energy = certified = residual = blocks = n_electrons = None
     if certificate:
         built = ks.build(dm) if built is None else built
         rebuilt, energy = built.fock, float(built.energy)
         certified = ks.certificate(dm, rebuilt, energy, coupled=coupled)
         residual = float((fock - rebuilt).abs().mean())
+        own = ks.orbitals(fock)
+        blocks = orbital_blocks(fock - rebuilt, own.mo_coeff, own.mo_occ)
         n_electrons = float(built.n_electrons)
     orbitals = ks.orbitals(fock if rebuilt is None else rebuilt)
     final = dm if refined is None else refined.dm.to(dm.device)
@@ -230,6 +236,7 @@ def assemble(
         refined=refined,
         fock_builds=ks.fock_builds,
         refined_dipole=ks.dipole(final).cpu().numpy(),
+        residual_blocks=blocks,
     )
 
 

@@ -224,7 +224,7 @@ def certificate(source: Source, structure: Structure, matrices: Matrices | None)
     if residual is not None:
         sentences.append(
             f"The network's matrix and the one rebuilt from its density differ by "
-            f"{small_energy(residual)} in the average element."
+            f"{small_energy(residual)} in the average element{_mixing(entry)}."
         )
     sentences += _checks(entry, matrices)
     refined = number(entry.get("refined_energy"))
@@ -239,6 +239,17 @@ def certificate(source: Source, structure: Structure, matrices: Matrices | None)
             "density with ordinary SCF iterations."
         )
     return sentences
+
+
+def _mixing(entry: Mapping[str, Any]) -> str:
+    """The part of the residual that matters for the density, where it is on record."""
+    blocks = entry.get("residual_blocks")
+    mixing = number(blocks.get("occ-virt")) if isinstance(blocks, Mapping) else None
+    if mixing is None:
+        return ""
+    return (
+        f", by {small_energy(mixing)} between occupied and empty orbitals, which moves the density"
+    )
 
 
 def _gradient(gradient: float, entry: Mapping[str, Any]) -> str:

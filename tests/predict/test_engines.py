@@ -32,7 +32,7 @@ SUMMARY_KEYS = [
 ENTRY_KEYS = [
     "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
     "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
-    "mulliken_charges", "lowdin_charges",
+    "mulliken_charges", "lowdin_charges", "residual_blocks",
 ]  # fmt: skip
 
 

@@ -36,7 +36,7 @@ EXTRA_KEYS = {"failed", "loss", "skipped_steps", "limits"}
 ENTRY_KEYS = {
     "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
     "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
-    "mulliken_charges", "lowdin_charges",
+    "mulliken_charges", "lowdin_charges", "residual_blocks",
 }  # fmt: skip
 DATASETS = {
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
