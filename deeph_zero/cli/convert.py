@@ -5,13 +5,12 @@ from typing import Any
 
 import rich_click as click
 
+from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
     Invocation,
-    common_options,
+    file_options,
     given,
     max_time_option,
-    overwrite_option,
-    resume_file_option,
     runtime_values,
     setting,
 )
@@ -31,9 +30,7 @@ _OWN = ("basis", "xc", "grid_level", "first", "agreement", "workers")
 @setting(ConvertConfig, "agreement", metavar="EH")
 @max_time_option
 @setting(ConvertConfig, "workers", metavar="N")
-@resume_file_option
-@overwrite_option
-@common_options
+@file_options
 @click.pass_obj
 def convert(invocation: Invocation, **options: Any) -> int:
     """Convert the database A (SQLite in QH9's layout) to the labels B (HDF5), or labels to it.
@@ -67,45 +64,22 @@ def convert(invocation: Invocation, **options: Any) -> int:
 def _import(
     config: ConvertConfig, source: Path, out: Path, options: dict[str, Any], command: str
 ) -> int:
-    from deeph_zero import runtime
-    from deeph_zero.cli import show
-    from deeph_zero.files import check_output, claim_output
     from deeph_zero.integrals.libxc import describe
-    from deeph_zero.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.predict.convert import run_import
     from deeph_zero.structures import read_structures
 
-    place = {
-        "kind": "file",
-        "resume": options["resume"],
-        "overwrite": options["overwrite"],
-        "inputs": [source],
-    }
-    check_output(out, **place)
-    configure_logging(config.runtime.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
-    runtime.setup(config.runtime)
+    bulk = Bulk(out, options, [source], command)
+    reporter, _ = bulk.begin(config.runtime)
     describe(config.xc)
     _require_database(source)
     molecules, bad = read_structures([source], limit=config.first)
     if not molecules:
         raise InputError(str(bad[0]))
-    from deeph_zero.predict.convert import run_import
 
-    with claim_output(out, **place), show.keeping(out):
-        summary = run_import(
-            source,
-            molecules,
-            [b.as_dict() for b in bad],
-            out,
-            config,
-            reporter=reporter,
-            command=command,
-            resume=options["resume"],
-        )
-    show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    cure = "; go on with --resume" if summary["stopped_by"] == "max_time" else ""
-    show.require_success(summary, out=out, asked=len(molecules), cure=cure)
-    return 0
+    def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
+        return run_import(source, molecules, failed, out, config, **rest)
+
+    return bulk.run(compute, molecules, bad, reporter)
 
 
 def _require_database(source: Path) -> None:

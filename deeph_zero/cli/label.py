@@ -5,18 +5,17 @@ from typing import Any
 
 import rich_click as click
 
+from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
     LABEL,
     METHOD,
     Invocation,
-    common_options,
     default_output,
+    file_options,
     given,
     label_options,
     method_options,
     output_option,
-    overwrite_option,
-    resume_file_option,
     runtime_values,
     structures_argument,
 )
@@ -28,9 +27,7 @@ from deeph_zero.config import LabelConfig
 @output_option
 @method_options
 @label_options
-@resume_file_option
-@overwrite_option
-@common_options
+@file_options
 @click.pass_obj
 def label(invocation: Invocation, **options: Any) -> int:
     """Converge the SCF of every frame of STRUCTURES and write the matrices.
@@ -51,38 +48,17 @@ def label(invocation: Invocation, **options: Any) -> int:
 
 
 def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str) -> int:
-    from deeph_zero import runtime
-    from deeph_zero.cli import checks, show
-    from deeph_zero.files import check_output, claim_output
-    from deeph_zero.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.cli import checks
+    from deeph_zero.predict.label import run_label
 
-    place = {
-        "kind": "file",
-        "resume": options["resume"],
-        "overwrite": options["overwrite"],
-        "inputs": options["structures"],
-    }
-    check_output(out, **place)
-    configure_logging(config.runtime.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
-    runtime.setup(config.runtime)
+    bulk = Bulk(out, options, options["structures"], command)
+    reporter, _ = bulk.begin(config.runtime)
     molecules, bad = checks.read_and_check(options["structures"], config.method)
     if bad and config.skip_bad:
         reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
         bad = []
-    from deeph_zero.predict.label import run_label
 
-    with claim_output(out, **place), show.keeping(out):
-        summary = run_label(
-            config,
-            molecules,
-            [b.as_dict() for b in bad],
-            out,
-            reporter=reporter,
-            command=command,
-            resume=options["resume"],
-        )
-    show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    cure = "; go on with --resume" if summary["stopped_by"] == "max_time" else ""
-    show.require_success(summary, out=out, asked=len(molecules), cure=cure)
-    return 0
+    def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
+        return run_label(config, molecules, failed, out, **rest)
+
+    return bulk.run(compute, molecules, bad, reporter)

@@ -122,6 +122,8 @@ common_options = _together(
         setting(RuntimeConfig, "seed", metavar="N"),
     ]
 )
+file_options = _together([resume_file_option, overwrite_option, common_options])
+"""Of commands that write one file, structure by structure."""
 max_time_option = setting(RuntimeConfig, "max_time", metavar="TIME")
 method_options = _together(
     [

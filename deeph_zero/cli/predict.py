@@ -5,15 +5,14 @@ from typing import Any
 
 import rich_click as click
 
+from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
     Invocation,
-    common_options,
     default_output,
+    file_options,
     given,
     max_time_option,
     output_option,
-    overwrite_option,
-    resume_file_option,
     runtime_values,
     setting,
     structures_argument,
@@ -45,9 +44,7 @@ EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "s
 @setting(PredictConfig, "spin", metavar="2S")
 @max_time_option
 @setting(PredictConfig, "workers", metavar="N")
-@resume_file_option
-@overwrite_option
-@common_options
+@file_options
 @click.pass_obj
 def predict(invocation: Invocation, **options: Any) -> int:
     """Predict STRUCTURES with MODEL, a run folder or its model.safetensors.
@@ -78,43 +75,21 @@ def predict(invocation: Invocation, **options: Any) -> int:
 
 
 def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command: str) -> int:
-    from deeph_zero import runtime
-    from deeph_zero.cli import checks, show
-    from deeph_zero.files import check_output, claim_output
+    from deeph_zero.cli import checks
     from deeph_zero.model import load
     from deeph_zero.predict import export
-    from deeph_zero.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.predict.run import run_predict
 
-    place = {
-        "kind": "file",
-        "resume": options["resume"],
-        "overwrite": options["overwrite"],
-        "inputs": [*options["structures"], options["model"]],
-    }
-    check_output(out, **place)
-    configure_logging(config.runtime.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    bulk = Bulk(out, options, [*options["structures"], options["model"]], command)
+    reporter, runtime = bulk.begin(config.runtime)
     # the model first: what a structure needs depends on it
-    model = load(options["model"], device=runtime.setup(config.runtime).device)
+    model = load(options["model"], device=runtime.device)
     method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
     molecules, bad = checks.read_and_check(options["structures"], method, elements=model.elements)
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again)
-    from deeph_zero.predict.run import run_predict
 
-    with claim_output(out, **place), show.keeping(out):
-        summary = run_predict(
-            options["model"],
-            molecules,
-            [b.as_dict() for b in bad],
-            out,
-            config,
-            reporter=reporter,
-            command=command,
-            resume=options["resume"],
-            model=model,
-        )
-    show.show_summary(summary, reporter, as_json=options["as_json"], out=out)
-    cure = "; go on with --resume" if summary["stopped_by"] == "max_time" else ""
-    show.require_success(summary, out=out, asked=len(molecules), cure=cure)
-    return 0
+    def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
+        return run_predict(options["model"], molecules, failed, out, config, model=model, **rest)
+
+    return bulk.run(compute, molecules, bad, reporter)
