@@ -34,10 +34,15 @@ def dense_solution(ks, fock, dm):
     w = divided_difference(orbitals.mo_energy, orbitals.mo_occ, ks.gap_floor)
     c = orbitals.mo_coeff
 
+    def kernel(change):
+        total = dielectric.COULOMB_PART * ks.data.coulomb.coulomb(total_density(change))
+        if dm.ndim == 2:
+            return total
+        spin = dielectric.SPIN_PART * ks.data.coulomb.coulomb(change[0] - change[1])
+        return torch.stack([total - spin, total + spin])
+
     def response(flat):
-        potential = dielectric.COULOMB_PART * ks.data.coulomb.coulomb(
-            total_density(flat.reshape(dm.shape))
-        ).expand(dm.shape)
+        potential = kernel(flat.reshape(dm.shape))
         return (c @ (w * (c.mT @ potential @ c)) @ c.mT).reshape(-1)
 
     n = dm.numel()
@@ -45,8 +50,7 @@ def dense_solution(ks, fock, dm):
     columns = [response(0.5 * (one + one.mT)) for one in unit]
     first = (ks.density(fock) - dm).reshape(-1)
     change = torch.linalg.solve(torch.eye(n, dtype=dm.dtype) - torch.stack(columns, 1), first)
-    total = total_density(change.reshape(dm.shape))
-    return dielectric.COULOMB_PART * ks.data.coulomb.coulomb(total)
+    return kernel(change.reshape(dm.shape))
 
 
 def test_the_equations_are_solved(ks, monkeypatch):
@@ -109,6 +113,16 @@ def test_a_stalled_scf_goes_on_without(ks, monkeypatch):
     result = ks.scf()
     assert result.converged
     assert 2 <= len(taken) < result.iterations
+
+
+def test_a_spin_about_to_flip_takes_no_part(ks, monkeypatch):
+    _, fock, dm = near(ks, 1e-3)
+    usual = dielectric_step(ks, fock, dm)
+    monkeypatch.setattr(dielectric, "SPIN_PART", 50.0)  # the equations are indefinite now
+    odd = dielectric_step(ks, fock, dm)
+    monkeypatch.setattr(dielectric, "SPIN_PART", 0.0)
+    assert torch.equal(odd, dielectric_step(ks, fock, dm))
+    assert torch.equal(odd, usual) == (dm.ndim == 2)
 
 
 def test_two_stalled_builds_in_a_row_stop_it():
