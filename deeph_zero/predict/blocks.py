@@ -18,11 +18,26 @@ def orbital_blocks(delta: AOMatrix, mo_coeff: Tensor, mo_occ: Tensor) -> dict[st
     Returns:
         Value per block, Eh; None for a block without elements. Spins are pooled.
     """
-    mixed = (mo_coeff.mT @ delta @ mo_coeff).reshape(-1, *mo_coeff.shape[-1:] * 2).abs()
+    return {
+        name: None if block is None else float(block.abs().mean())
+        for name, block in _elements(delta, mo_coeff, mo_occ).items()
+    }
+
+
+def orbital_block_rms(delta: AOMatrix, mo_coeff: Tensor, mo_occ: Tensor) -> dict[str, float | None]:
+    """The same root mean square, which does not depend on the choice of degenerate orbitals."""
+    return {
+        name: None if block is None else float(block.square().mean().sqrt())
+        for name, block in _elements(delta, mo_coeff, mo_occ).items()
+    }
+
+
+def _elements(delta: AOMatrix, mo_coeff: Tensor, mo_occ: Tensor) -> dict[str, Tensor | None]:
+    mixed = (mo_coeff.mT @ delta @ mo_coeff).reshape(-1, *mo_coeff.shape[-1:] * 2)
     occupied = (mo_occ > 0).reshape(mixed.shape[0], -1)
     rows, columns = occupied.unsqueeze(-1), occupied.unsqueeze(-2)
     masks = (rows & columns, rows & ~columns, ~rows & ~columns)
     return {
-        name: float(mixed[mask].mean()) if bool(mask.any()) else None
+        name: mixed[mask] if bool(mask.any()) else None
         for name, mask in zip(BLOCKS, masks, strict=True)
     }

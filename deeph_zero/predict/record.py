@@ -74,7 +74,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
     Every value is at the network's own density but those named ``refine...``, ``converged``
     (whether the refinement converged; None without one) and ``forces`` (Eh/bohr, of the refined
     energy). ``standard_start_iterations`` are the SCF cycles from superposed atoms,
-    ``residual_blocks`` the mean absolute elements of H - F[P(H)] between orbitals of H.
+    ``residual_blocks`` the root mean squares of H - F[P(H)] between orbitals of H.
     """
     done = prediction.refined
     record = structure_record(
