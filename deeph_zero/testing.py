@@ -1,11 +1,29 @@
-"""Assertions shared by our tests and by anyone who extends the package."""
+"""What our tests share with those of anyone who extends the package."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from deeph_zero.reporting import SilentReporter
 from deeph_zero.types import AOMatrix
+
+
+class Listener(SilentReporter):
+    """Shows nothing and remembers what it was told."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self.messages: list[str] = []
+        self.warnings: list[str] = []
+
+    def message(self, text: str) -> None:
+        """Remember a message."""
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        """Remember a warning."""
+        self.warnings.append(text)
 
 
 def assert_fock_is_gradient(

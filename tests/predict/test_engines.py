@@ -18,7 +18,7 @@ from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.label import run_label
 from deeph_zero.predict.run import run_predict
-from deeph_zero.reporting import SilentReporter
+from deeph_zero.testing import Listener
 from deeph_zero.train.checkpoint import save_model
 from deeph_zero.train.problem import basis_layout
 
@@ -34,14 +34,6 @@ ENTRY_KEYS = [
     "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
     "mulliken_charges", "lowdin_charges", "residual_blocks",
 ]  # fmt: skip
-
-
-class Listener(SilentReporter):
-    def __init__(self):
-        self.warnings = []
-
-    def warning(self, text):
-        self.warnings.append(text)
 
 
 def _water(frame=0, shift=0.0):

@@ -10,18 +10,11 @@ from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
+from deeph_zero.testing import Listener
 from deeph_zero.train.calibrate import REFINE_TOL, held_out
 from deeph_zero.train.fit import run_fit
 
 METHOD = {"basis": "6-31g", "auxbasis": "weigend", "grid_level": 0}
-
-
-class Listener(SilentReporter):
-    def __init__(self):
-        self.warnings = []
-
-    def warning(self, text):
-        self.warnings.append(text)
 
 
 def _config(**settings):

@@ -17,6 +17,7 @@ from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
 from deeph_zero.runtime import setup
+from deeph_zero.testing import Listener
 from deeph_zero.train import module as module_file
 from deeph_zero.train import prepare
 from deeph_zero.train.fit import run_fit
@@ -42,14 +43,6 @@ DATASETS = {
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
     "mulliken_charges", "lowdin_charges", "bond_orders",
 }  # fmt: skip
-
-
-class Listener(SilentReporter):
-    def __init__(self):
-        self.warnings = []
-
-    def warning(self, text):
-        self.warnings.append(text)
 
 
 def water(shift=0.0, frame=0):

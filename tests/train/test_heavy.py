@@ -11,24 +11,13 @@ from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.ks.packed import pack_antisymmetric, pack_symmetric
 from deeph_zero.molecule import Molecule
-from deeph_zero.reporting import SilentReporter
+from deeph_zero.testing import Listener
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore, heavy_bytes, memory_limit_mb
 from deeph_zero.train.light import light_bytes
 from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, build_mole, make_problem, same_data
 
 N = 10
-
-
-class Listener(SilentReporter):
-    def __init__(self):
-        self.messages, self.warnings = [], []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def warning(self, text):
-        self.warnings.append(text)
 
 
 def waters(n=N):
