@@ -49,7 +49,8 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
         with torch.random.fork_rng(devices=[]):  # initial weights must not disturb the user's seed
             network = FockNetwork(spec)
         network.to(next(v.dtype for v in state.values() if v.is_floating_point()))
-        network.load_state_dict(state)
+        everything = {"scales.correction_range": network.scales.correction_range} | state
+        network.load_state_dict(everything)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -319,7 +320,7 @@ class Model:
         )
         with torch.no_grad():
             (correction,) = self.network(problem.inputs.to(self.device))
-            fock = problem.hamiltonian(correction)
+            fock = problem.predicted(correction, self.network.scales.seen_corrections)
         if not bool(torch.isfinite(fock).all()):
             raise ComputationError(
                 f"{place(molecule)}expected finite Fock matrix elements from the network, got NaN "

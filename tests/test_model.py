@@ -1,3 +1,4 @@
+import copy
 import json
 import warnings
 
@@ -385,3 +386,21 @@ def test_objects_that_cannot_be_filled_are_refused(model):
         model.as_scf(dft.ROKS(_mole(HYDROXYL, spin=1)))
     with pytest.raises(InputError, match="model's basis"):
         model.as_scf(dft.RKS(_mole(basis="sto-3g")))
+
+
+def test_a_correction_larger_than_any_in_training_is_kept_within_bounds(model):
+    free = model.predict(_mole(), certificate=False)
+    own = copy.deepcopy(model)
+    real = own.network.forward
+
+    def with_a_false_level(inputs):
+        found = real(inputs)
+        found[0][0, 0] += 40.0
+        return found
+
+    own.network.forward = with_a_false_level
+    far = own.predict(_mole(), certificate=False)
+    assert float((far.fock - free.fock).abs().max()) > 30.0
+    own.network.scales.widen(-0.05, 0.05)
+    near = own.predict(_mole(), certificate=False)
+    assert float((near.fock - free.fock).abs().max()) < 1.0

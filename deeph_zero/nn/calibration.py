@@ -19,6 +19,8 @@ from deeph_zero.nn.frames import frame_basis
 from deeph_zero.nn.inputs import N_MATRICES, NetworkInputs
 from deeph_zero.nn.spec import NetworkSpec
 
+NOTHING = 1e6
+"""Ends of an empty range, the wrong way round; weights have to be finite."""
 _FLOOR = 1e-2
 """Smallest output scale as a fraction of the mean one."""
 _NARROWEST = 0.1
@@ -34,6 +36,7 @@ class Scales(torch.nn.Module):
     pair_scale: Tensor
     node_out: Tensor
     pair_out: Tensor
+    correction_range: Tensor
     lookup: Tensor
     settled: Tensor
     node_instance: Tensor
@@ -58,6 +61,7 @@ class Scales(torch.nn.Module):
         self.register_buffer("pair_scale", torch.ones(n, n, N_MATRICES, full))
         self.register_buffer("node_out", torch.ones(n, full))
         self.register_buffer("pair_out", torch.ones(n, n, full))
+        self.register_buffer("correction_range", torch.tensor([NOTHING, -NOTHING]))
 
     def species(self, numbers: Int[Tensor, " nnode"]) -> Int[Tensor, " nnode"]:
         """Position of each atomic number among the elements.
@@ -80,6 +84,17 @@ class Scales(torch.nn.Module):
             )
             raise InputError(msg)
         return self.lookup[numbers]
+
+    @property
+    def seen_corrections(self) -> tuple[float, float]:
+        """Range of the eigenvalues of corrections, Eh, see :mod:`deeph_zero.ks.bounded`."""
+        low, high = self.correction_range.tolist()
+        return low, high
+
+    def widen(self, low: float, high: float) -> None:
+        """Take in the range of other corrections, Eh."""
+        now = self.seen_corrections
+        self.correction_range.copy_(torch.tensor([min(now[0], low), max(now[1], high)]))
 
     def node_inputs(self, raw: Tensor, species: Tensor) -> Tensor:
         """Diagonal input blocks, shifted (invariants only) and scaled."""

@@ -136,7 +136,7 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
     """The network's prediction of a geometry it was trained on, from the integrals there are."""
     with torch.no_grad():
         (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
-    fock = problem.hamiltonian(correction)
+    fock = problem.predicted(correction, module.network.scales.seen_corrections)
     with _exact(run, problem):
         return single.assemble(
             problem.molecule,

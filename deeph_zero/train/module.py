@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import place
+from deeph_zero.ks.bounded import eigenvalue_range
 from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
@@ -89,6 +90,13 @@ class FitModule(pl.LightningModule):
         Returns:
             Whether it was done; false when the time was up.
         """
+        if not self._first_builds(deadline):
+            return False
+        self._set_scales(calibrate=calibrate)
+        return True
+
+    def _first_builds(self, deadline: Deadline | None) -> bool:
+        """Those of every teacher; false when the time was up."""
         begin, before = time.monotonic(), self.fock_builds
         for k in self.here():
             self.mix.check(self._problems[k])
@@ -100,9 +108,19 @@ class FitModule(pl.LightningModule):
                 self.lessons.guard(k, self._problems[k].teacher.advance)
         spent = max(1, self.fock_builds - before)
         self.build_seconds = (time.monotonic() - begin) / spent
+        return True
+
+    def _set_scales(self, *, calibrate: bool) -> None:
+        """Scales, which a trained network keeps, and the size of corrections."""
         if calibrate:
             self.network.calibrate(*self._examples(), self._other_inputs())
-        return True
+        for low, high in self._ranges():
+            self.network.scales.widen(low, high)
+
+    def _ranges(self) -> list[tuple[float, float]]:
+        """Of the eigenvalues of the corrections to reproduce, Eh."""
+        keys = self._example_keys()
+        return [eigenvalue_range(self._correction(k), self._problems[k].ks.x) for k in keys]
 
     def _example_keys(self) -> list[int]:
         """Geometries for which there is a ΔH to reproduce."""

@@ -14,6 +14,7 @@ from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.bounded import bounded
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.teacher import Teacher
@@ -130,6 +131,11 @@ class Problem:
     def hamiltonian(self, correction: AOMatrix) -> AOMatrix:
         """H = H₀ + the network's correction, float64."""
         return self.fock0 + correction.to(self.fock0.dtype)
+
+    def predicted(self, correction: AOMatrix, seen: tuple[float, float]) -> AOMatrix:
+        """The same for use: no larger correction than training had, see :mod:`.ks.bounded`."""
+        exact = correction.to(self.fock0.dtype)
+        return self.hamiltonian(bounded(exact, self.ks.x, self.ks.data.ovlp, seen))
 
 
 def needs_unrestricted(molecule: Molecule, method: MethodConfig) -> bool:

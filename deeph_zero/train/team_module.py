@@ -93,13 +93,19 @@ class TeamModule(FitModule):
 
     def start(self, *, calibrate: bool, deadline: Deadline | None = None) -> bool:
         """See :meth:`FitModule.start`; the scales come from the geometries of all."""
-        done = super().start(calibrate=False, deadline=deadline)
-        if self._team.any(not done):
+        if self._team.any(not self._first_builds(deadline)):
             return False
-        if calibrate:
-            found = self.network.scales.moments(*super()._examples(), self._other_inputs())
-            self.network.scales.set_from(self._team.gather(found))
+        self._set_scales(calibrate=calibrate)
         return True
+
+    def _set_scales(self, *, calibrate: bool) -> None:
+        scales = self.network.scales
+        if calibrate:
+            found = scales.moments(*super()._examples(), self._other_inputs())
+            scales.set_from(self._team.gather(found))
+        for ranges in self._team.gather(self._ranges()):
+            for low, high in ranges:
+                scales.widen(low, high)
 
     def _examples(self) -> tuple[list[NetworkInputs], list[Tensor]]:
         """Those of all processes, in input order."""
