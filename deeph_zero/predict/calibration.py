@@ -22,6 +22,9 @@ from deeph_zero.predict.single import Prediction
 
 COVERAGE = 0.95
 
+ROUNDING = 1e-11
+"""Added to every half-width (Eh, debye): the structure that sets a width lies on its very end."""
+
 QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 
 SMALLEST_ENERGY = 1e-9
@@ -165,7 +168,7 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
         return None
     scales = _scales(prediction)
     widths = {
-        name: max(scales[name], calibration.floors[name]) * q
+        name: max(scales[name], calibration.floors[name]) * q + ROUNDING
         for name, q in calibration.quantiles.items()
     }
     energy = certificate.energy
