@@ -5,6 +5,7 @@ that response is the Coulomb matrix, which costs a small part of a Fock build: n
 Exchange and correlation are given as fixed parts of it, one for the density, one for the spin.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -98,19 +99,21 @@ def dielectric_step(
 
     first = (c * occ.unsqueeze(-2)) @ c.mT - dm
     for spin_part in (SPIN_PART, 0.0):
-
-        def kernel(change: AOMatrix, spin_part: float = spin_part) -> AOMatrix:
-            if change.ndim == 2:
-                return COULOMB_PART * layer.data.coulomb.coulomb(change)
-            up, down = layer.data.coulomb.coulomb(change).unbind(0)
-            total, spin = COULOMB_PART * (up + down), spin_part * (up - down)
-            return torch.stack([total - spin, total + spin])
-
+        kernel = functools.partial(_kernel, layer, spin_part)
         start = kernel(first)
-        more = _response(lambda y: kernel(density(y)), pairs, -pairs(start))
+        more = _response(lambda y, kernel=kernel: kernel(density(y)), pairs, -pairs(start))
         if more is not None:
             return start + more
     return torch.zeros_like(fock)
+
+
+def _kernel(layer: "KohnShamLayer", spin_part: float, change: AOMatrix) -> AOMatrix:
+    """K of a change of the density."""
+    if change.ndim == 2:
+        return COULOMB_PART * layer.data.coulomb.coulomb(change)
+    up, down = layer.data.coulomb.coulomb(change).unbind(0)
+    total, spin = COULOMB_PART * (up + down), spin_part * (up - down)
+    return torch.stack([total - spin, total + spin])
 
 
 def _response(

@@ -217,7 +217,7 @@ class Teacher:
             self.diis.keep_last()
             return
         mean, mean_dm = unpack_symmetric(self.diis.extrapolate()).unbind(0)
-        stalled = stops_helping([float(error.norm()) for error in self.diis.errors])
+        stalled = stops_helping([float(error.norm()) for error in self.diis.errors[-3:]])
         self.target = mean if stalled else mean + dielectric_step(self.layer, mean, mean_dm)
 
     def state(self) -> dict[str, Tensor]:

@@ -248,7 +248,8 @@ def _mixing(entry: Mapping[str, Any]) -> str:
     if mixing is None:
         return ""
     return (
-        f", by {small_energy(mixing)} between occupied and empty orbitals, which moves the density"
+        f", by {small_energy(mixing)} (root mean square) between occupied and empty orbitals, "
+        "which is what moves the density"
     )
 
 

@@ -91,14 +91,12 @@ class TeamModule(FitModule):
         """This process's part of a batch."""
         return [k for k in batch if self._team.owns(k)]
 
-    def start(self, *, calibrate: bool, deadline: Deadline | None = None) -> bool:
-        """See :meth:`FitModule.start`; the scales come from the geometries of all."""
-        if self._team.any(not self._first_builds(deadline)):
-            return False
-        self._set_scales(calibrate=calibrate)
-        return True
+    def _first_builds(self, deadline: Deadline | None) -> bool:
+        """Those of all processes."""
+        return not self._team.any(not super()._first_builds(deadline))
 
     def _set_scales(self, *, calibrate: bool) -> None:
+        """From the geometries of all processes."""
         scales = self.network.scales
         if calibrate:
             found = scales.moments(*super()._examples(), self._other_inputs())
