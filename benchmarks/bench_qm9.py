@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="npz file with z, R, offsets")
     parser.add_argument("--train", type=int, default=200, help="molecules (default 200)")
     parser.add_argument("--test", type=int, default=60, help="molecules (default 60)")
+    parser.add_argument("--calibration", type=int, default=0, help="further small ones (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice and the training")
     parser.add_argument("--xc", default="b3lyp", help="functional (default b3lyp)")
     parser.add_argument("--basis", default="def2-svp", help="basis (default def2-svp)")
@@ -79,7 +80,7 @@ def molecules(options: argparse.Namespace) -> tuple[list[ase.Atoms], list[ase.At
     rng = np.random.default_rng(options.seed)
     groups = []
     for mask, count in (
-        (heavy <= TRAIN_HEAVY, options.train),
+        (heavy <= TRAIN_HEAVY, options.train + options.calibration),
         (np.isin(heavy, TEST_HEAVY), options.test),
     ):
         found = rng.permutation(np.flatnonzero(mask))
@@ -94,8 +95,8 @@ def fit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     words: list[object] = ["fit", folder / "train.xyz", "-o", folder / "run"]
     words += ["--resume"] if (folder / "run").exists() else []
     words += ["--basis", options.basis, "--xc", options.xc, "--grid-level", options.grid_level]
-    words += ["--seed", options.seed, "--threads", options.threads, "--calibration", 0]
-    words += ["--jk-dtype", options.jk_dtype]
+    words += ["--seed", options.seed, "--threads", options.threads]
+    words += ["--jk-dtype", options.jk_dtype, "--calibration", options.calibration]
     for name in ("epochs", "max_time", "memory"):
         value = getattr(options, name)
         words += [] if value is None else [f"--{name.replace('_', '-')}", value]
@@ -132,7 +133,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "seconds": fitted["seconds"],
             "peak_mb": fitted["peak_mb"],
             "stopped_by": summary["stopped_by"],
-            "builds_per_molecule": summary["fock_builds"] / options.train,
+            "builds_per_molecule": summary["fock_builds"] / (options.train + options.calibration),
             "skipped_steps": summary["skipped_steps"],
             "failed": summary["failed"],
         },

@@ -207,7 +207,8 @@ class TrainingConfig(Settings):
         default=None,
         ge=0,
         lt=1,
-        description="Decay of averaged weights, 0 for none; none means 0.99 above 8 structures.",
+        description="Decay of averaged weights at the peak learning rate, 0 for none; none means "
+        "0.99 above 8 structures.",
     )
     budget: Literal["adaptive", "full"] = Field(
         default="adaptive",

@@ -9,14 +9,18 @@ from torch import Tensor
 
 
 class WeightAverage:
-    """Running mean of all parameters with a horizon that grows to 1 / (1 - decay) steps."""
+    """Running mean of all parameters with a horizon that grows to 1 / (1 - decay) steps.
+
+    The horizon shrinks with the learning rate. What the mean takes out is the noise of large steps;
+    where steps are small it would only lag behind.
+    """
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
         """Bind; the first update copies the weights.
 
         Args:
             network: Whose parameters are averaged.
-            decay: Weight of the past in an update, at most; 0 keeps no average.
+            decay: Weight of the past in an update at the peak learning rate; 0 keeps no average.
         """
         self._network = network
         self._decay = decay
@@ -24,16 +28,20 @@ class WeightAverage:
         self._updates = 0
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take the present weights in; early ones are forgotten fast."""
+    def update(self, rate: float = 1.0) -> None:
+        """Take the present weights in; early ones are forgotten fast.
+
+        Args:
+            rate: The learning rate of the step, as a part of its peak.
+        """
         if self._decay <= 0:
             return
         weights: list[Tensor] = list(self._network.parameters())
         if not self._mean:
             self._mean = [w.detach().clone() for w in weights]
         self._updates += 1
-        decay = min(self._decay, (1.0 + self._updates) / (10.0 + self._updates))
-        torch._foreach_lerp_(self._mean, weights, 1.0 - decay)
+        early = 9.0 / (10.0 + self._updates)
+        torch._foreach_lerp_(self._mean, weights, min(1.0, max(early, (1.0 - self._decay) / rate)))
 
     def adopt(self) -> None:
         """Make the mean the network's weights, for good."""

@@ -315,31 +315,24 @@ class FitModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam with a warm-up and a cosine decay to a hundredth, advanced per step."""
-        plan = self.plan
         optimizer = torch.optim.Adam(
             self.network.parameters(),
-            lr=plan.learning_rate,
+            lr=self.plan.learning_rate,
             betas=(0.9, 0.99),
             eps=1e-16,
             fused=True,  # hundreds of small tensors: one loop in place of ten
         )
-
-        def factor(step: int) -> float:
-            if step < plan.warmup:
-                return (step + 1) / plan.warmup
-            done = min(1.0, (step - plan.warmup) / max(1, plan.total_steps - plan.warmup))
-            return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * done))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.plan.rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *args: Any) -> None:
         """A step, then its weights enter the average (before anything can save a checkpoint)."""
-        super().optimizer_step(*args, **kwargs)
-        self.average.update()
+        rate = optimizer.param_groups[0]["lr"] / self.plan.learning_rate
+        super().optimizer_step(epoch, batch_idx, optimizer, *args)
+        self.average.update(rate)
 
     def configure_gradient_clipping(
         self,

@@ -1,6 +1,7 @@
 """How long, how fast and on what loss to train: every default of ``fit`` in one place."""
 
 import dataclasses
+import math
 
 from deeph_zero.config import FitConfig
 from deeph_zero.loss_terms import Term, parse_loss
@@ -28,7 +29,7 @@ ERROR_RATIO = 0.1
 """Expected error of a target, as a part of the network's, above which it is improved."""
 
 EMA_DECAY = 0.99
-"""Of the averaged weights of a model of many geometries."""
+"""Of the averaged weights of a model of many geometries, while steps are largest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class Plan:
         repeats: How often an epoch visits each geometry.
         learning_rate: Peak of the schedule.
         warmup: Steps of linear warm-up.
-        ema: Decay of the averaged weights, which are the ones evaluated and saved; 0 for none.
+        ema: Decay of the averaged weights, which are the ones evaluated and saved, at the peak
+            learning rate; 0 for none.
         tol: Orbital-gradient rms at which a geometry is converged, Eh.
         check: Stop as soon as every geometry is converged.
         limit: What ends the run otherwise, for ``stopped_by``.
@@ -70,6 +72,20 @@ class Plan:
     check: bool
     limit: str
     ridge: float | None
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step as a part of its peak: a warm-up, then a cosine to a hundredth.
+
+        Args:
+            step: Optimiser steps before this one.
+
+        Returns:
+            The factor, above 0.
+        """
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.total_steps - self.warmup))
+        return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def make_plan(config: FitConfig, n_geometries: int) -> Plan:

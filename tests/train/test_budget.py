@@ -203,6 +203,32 @@ def test_who_gets_which_budget():
     assert make_plan(FitConfig(ema=0.5), 1).ema == 0.5
 
 
+def test_average_follows_small_steps():
+    network = torch.nn.Linear(2, 1, bias=False)
+    average = WeightAverage(network, 0.99)
+    for step in range(1000):
+        torch.nn.init.constant_(network.weight, float(step))
+        average.update()
+    lag = 999.0 - float(average.state()["mean"][0][0, 0])
+    assert 90.0 < lag < 110.0
+    for step in range(1000, 1100):
+        torch.nn.init.constant_(network.weight, float(step))
+        average.update(rate=0.1)
+    assert float(average.state()["mean"][0][0, 0]) == pytest.approx(1090.0, abs=1.0)
+    average.update(rate=0.01)
+    assert torch.equal(average.state()["mean"][0], network.weight)
+
+
+def test_learning_rate_warms_up_and_decays():
+    plan = make_plan(FitConfig(epochs=10), 100)
+    rates = [plan.rate(step) for step in range(plan.total_steps + 5)]
+    assert plan.total_steps == 100
+    assert rates[0] == pytest.approx(1 / 20)
+    assert rates[19] == rates[20] == 1.0
+    assert all(a > b for a, b in itertools.pairwise(rates[20:101]))
+    assert rates[-1] == rates[100] == pytest.approx(0.01)
+
+
 def test_average_of_weights():
     network = torch.nn.Linear(2, 1, bias=False)
     average = WeightAverage(network, 0.9)
