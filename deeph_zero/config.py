@@ -158,6 +158,9 @@ class TrainingConfig(Settings):
     devices: int = Field(
         default=1, ge=1, le=64, description="Processes that share the structures (CPU)."
     )
+    workers: int = Field(
+        default=0, ge=0, le=256, description="Processes that compute integrals ahead of need."
+    )
     memory_mb: float | None = Field(
         default=None,
         gt=0,
@@ -202,7 +205,6 @@ class TrainingConfig(Settings):
         le=1,
         description="Standard deviation of each displaced coordinate, angstrom.",
     )
-
     ema: float | None = Field(
         default=None,
         ge=0,
@@ -221,7 +223,6 @@ class TrainingConfig(Settings):
     supervised_orbital_energy: float = Field(
         default=0.0, ge=0, description="Supervised loss: weight of the orbital energies."
     )
-
     sampling: Literal["displace", "normal-modes"] = Field(
         default="displace",
         description="How extra geometries are made: independent coordinates or thermal vibrations.",
@@ -246,6 +247,8 @@ class TrainingConfig(Settings):
             raise ValueError(
                 f"--stream: expected one process, got {self.devices}; leave training.devices out"
             )
+        if self.workers and self.devices > 1:
+            raise ValueError(f"--workers: expected 0 with several devices, got {self.workers}")
         if self.calibration is not None and 0 < self.calibration < FEWEST_CALIBRATION:
             raise ValueError(
                 f"--calibration: expected 0, or {FEWEST_CALIBRATION} or more for 95 % intervals, "

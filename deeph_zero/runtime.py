@@ -16,6 +16,9 @@ import torch
 from deeph_zero.config import RuntimeConfig
 from deeph_zero.errors import InputError
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Read by numerical libraries when a process loads them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Deadline:
@@ -133,7 +136,7 @@ def set_threads(threads: int | None) -> int:
     from pyscf import lib
 
     count = default_threads() if threads is None else threads
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in THREAD_VARIABLES:
         os.environ[name] = str(count)  # inherited by worker processes
     torch.set_num_threads(count)
     lib.num_threads(count)
@@ -202,3 +205,39 @@ def interruptible() -> Iterator[Interrupt]:
     finally:
         signal.signal(signal.SIGINT, previous)
     interrupt.check()
+
+
+@contextlib.contextmanager
+def no_interrupts() -> Iterator[None]:
+    """A process started in here is deaf to Ctrl-C from its first moment on.
+
+    Yields:
+        Nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def processes_of_one_thread() -> Iterator[None]:
+    """A process started in here loads its libraries for one thread.
+
+    Yields:
+        Nothing.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

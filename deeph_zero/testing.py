@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import SilentReporter
 from deeph_zero.types import AOMatrix
 
@@ -24,6 +26,28 @@ class Listener(SilentReporter):
     def warning(self, text: str) -> None:
         """Remember a warning."""
         self.warnings.append(text)
+
+
+def distorted_waters(n: int) -> list[Molecule]:
+    """Frames of a file that are all different and have no symmetry.
+
+    Args:
+        n: How many.
+
+    Returns:
+        The first ones of a fixed list.
+    """
+    rng = np.random.default_rng(3)
+    rest = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
+    return [
+        Molecule(
+            numbers=np.array([8, 1, 1]),
+            coords=rest + 0.1 * rng.standard_normal(rest.shape),
+            file="w.xyz",
+            frame=k,
+        )
+        for k in range(n)
+    ]
 
 
 def assert_fock_is_gradient(

@@ -155,6 +155,7 @@ fit_options = _together(
         setting(FitConfig, "memory_mb", flag="--memory", metavar="MB"),
         setting(FitConfig, "disk_mb", flag="--disk", metavar="MB"),
         setting(FitConfig, "jk_dtype", metavar="float64|float32"),
+        setting(FitConfig, "workers", metavar="N"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
         max_time_option,

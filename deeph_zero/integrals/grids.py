@@ -1,5 +1,6 @@
 """Quadrature grids and blocks of AO values, kept in memory up to a stated limit."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +27,19 @@ CACHE_MB = 1.0
 CACHED_BLOCK_POINTS = 1024
 """A block is never cut below it for the cache's sake."""
 MIN_BLOCK_POINTS = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridPoints:
+    """A quadrature grid; named as in PySCF.
+
+    Attributes:
+        coords: [ngrids, 3], bohr.
+        weights: [ngrids].
+    """
+
+    coords: np.ndarray
+    weights: np.ndarray
 
 
 def build_grid(mol: gto.Mole, level: int = 3) -> gen_grid.Grids:
@@ -67,7 +81,7 @@ class AOGrid:
     def __init__(
         self,
         mol: gto.Mole,
-        grids: gen_grid.Grids,
+        grids: gen_grid.Grids | GridPoints,
         *,
         deriv: int,
         device: torch.device | str = "cpu",
@@ -80,7 +94,7 @@ class AOGrid:
 
         Args:
             mol: Built molecule.
-            grids: Built PySCF grid (coordinates in bohr).
+            grids: Built PySCF grid (coordinates in bohr), or its points.
             deriv: 0 for values only (LDA), 1 for values and gradients (GGA, meta-GGA).
             device: Where blocks go.
             ao_memory_mb: Memory for kept blocks, MB; 0 keeps none.

@@ -5,7 +5,6 @@ import dataclasses
 import multiprocessing
 import pickle
 import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -143,7 +142,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, job, threads), daemon=True)
-        with _no_interrupts():
+        with runtime.no_interrupts():
             self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self.ready = False
@@ -161,19 +160,6 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
         self.process.join()
-
-
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """A process started in here is deaf to Ctrl-C from its first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Pool:

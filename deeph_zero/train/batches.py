@@ -72,8 +72,28 @@ class ResumableBatches(Generic[Item]):
             self._position += 1
             yield [self._items[k] for k in order[start : start + self._batch_size]]
 
-    def _order(self) -> list[int]:
+    def around(self, before: int, after: int) -> list[list[Item]]:
+        """Batches near those given last, into the next epoch.
+
+        Args:
+            before: How many of those given.
+            after: How many of those to come.
+
+        Returns:
+            Lists of items.
+        """
+        first, last = max(0, self._position - before), self._position + after
+        orders = [self._order(), self._order(self._epoch + 1) if last > len(self) else []]
+        batches = [
+            order[start : start + self._batch_size]
+            for order in orders
+            for start in range(0, len(order), self._batch_size)
+        ]
+        return [[self._items[k] for k in batch] for batch in batches[first:last]]
+
+    def _order(self, epoch: int | None = None) -> list[int]:
         if not self._shuffle:
             return list(range(len(self._items)))
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        epoch = self._epoch if epoch is None else epoch
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         return torch.randperm(len(self._items), generator=generator).tolist()

@@ -131,13 +131,27 @@ class Lessons:
         self._taught.update(new)
         fresh = [k for k in new if not self._problems[k].teacher.started]
         for k in set(new) - set(fresh):
-            teacher = self._problems[k].teacher
-            if teacher.finished:
-                continue
-            if self.budget.wants(teacher.expected_error, self.errors[k]):
-                self.guard(k, teacher.advance)
+            if self._worth_it(k):
+                self.guard(k, self._problems[k].teacher.advance)
         for k, fock in zip(fresh, predict(fresh) if fresh else [], strict=True):
             self.guard(k, lambda k=k, fock=fock: self._join(self._problems[k], fock))
+
+    def likely(self, k: int) -> bool:
+        """Whether the next visit of a geometry will probably cost a build.
+
+        Args:
+            k: Its position.
+
+        Returns:
+            True unless what is known now speaks against it.
+        """
+        if k in self.dropped or k in self._taught:
+            return False
+        return not self._problems[k].teacher.started or self._worth_it(k)
+
+    def _worth_it(self, k: int) -> bool:
+        teacher = self._problems[k].teacher
+        return not teacher.finished and self.budget.wants(teacher.expected_error, self.errors[k])
 
     @staticmethod
     def _join(problem: Problem, fock: AOMatrix) -> None:

@@ -64,12 +64,13 @@ def certify_all(
         PredictionWriter(run.out / "predictions.h5") as writer,
         run.reporter.task("certificates", len(todo)) as task,
     ):
-        for k, molecule in todo:
+        for i, (k, molecule) in enumerate(todo):
             if interrupt.requested:
                 break
             if run.runtime.deadline.expired():
                 stopped_by = "max_time"
                 break
+            run.look_ahead(own.get(id(m)) for _, m in todo[i:])
             try:
                 found = ready.get(k) or _certify(run, module, own[id(molecule)])
                 entry, group = _records(run, module, found)

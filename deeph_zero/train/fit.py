@@ -23,6 +23,7 @@ from deeph_zero.train.callbacks import (
 )
 from deeph_zero.train.checkpoint import KEEP, SafeCheckpointIO, save_model
 from deeph_zero.train.finish import certify_all, write_summary
+from deeph_zero.train.look_ahead import LookAhead
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import make_plan, resolved
 from deeph_zero.train.prepare import TimeIsUpError, prepare
@@ -240,6 +241,9 @@ def _train(
     batches = ResumableBatches(
         list(range(len(module.problems))) * plan.repeats, plan.batch_size, seed=run.runtime.seed
     )
+    store = run.store
+    if store is not None and (store.ahead is not None or store.n_written):
+        module.look_ahead = LookAhead(batches, module, store)
     stopped_by = run_trainer(trainer, module, batches, checkpoints, resume_from=resume_from)
     module.to(run.runtime.device)
     if module.converged:

@@ -6,20 +6,20 @@ import os
 import pickle
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import IO
 
 import torch
 
+from deeph_zero.integrals.ahead import IntegralsAhead, Order
 from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.coulomb import FittedTensor
-from deeph_zero.ks.protocol import Grid, KSData, NonlocalCorrelation, TwoElectron
-from deeph_zero.ks.sharing import threads_per_operation
-from deeph_zero.train.light import Waiting, light_bytes, shrink
+from deeph_zero.ks.protocol import KSData
+from deeph_zero.train.light import light_bytes, shrink
 from deeph_zero.train.problem import Problem
-from deeph_zero.types import AOMatrix
+from deeph_zero.train.stored import Heavy, StoredData
 
 _log = logging.getLogger("deeph_zero")
 
@@ -32,94 +32,16 @@ _POINT_BYTES = 64
 """What a grid point takes beside AO values: coordinates, weights, block tables."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Heavy:
-    """The large part of :class:`~deeph_zero.ks.protocol.KSData`, with its names."""
-
-    coulomb: TwoElectron
-    exchange: tuple[tuple[float, TwoElectron], ...]
-    grid: Grid | None
-    nlc: NonlocalCorrelation | None
-    dipole: torch.Tensor
-
-    @classmethod
-    def of(cls, data: KSData) -> "Heavy":
-        """That of a geometry."""
-        return cls(**{field.name: getattr(data, field.name) for field in dataclasses.fields(cls)})
-
-
-class StoredData(KSData):
-    """The data of one geometry whose large part is in a store, fetched whenever it is used."""
-
-    def __init__(self, data: KSData, fetch: Callable[[], Heavy]) -> None:
-        """Keep what is small.
-
-        Args:
-            data: The whole.
-            fetch: Gives its large part, always with the same values.
-        """
-        small = {name: Waiting(getattr(data, name)) for name in ("ovlp", "hcore", "dm_guess")}
-        object.__setattr__(self, "_small", small)
-        for field in dataclasses.fields(KSData):
-            if not isinstance(getattr(StoredData, field.name, None), property):
-                object.__setattr__(self, field.name, getattr(data, field.name))
-        object.__setattr__(self, "_fetch", fetch)
-
-    def _heavy(self) -> Heavy:
-        fetch: Callable[[], Heavy] = vars(self)["_fetch"]
-        with threads_per_operation():  # inside a build too: the same threads give the same bits
-            return fetch()
-
-    def _waiting(self, name: str) -> AOMatrix:
-        small: dict[str, Waiting] = vars(self)["_small"]
-        return small[name].matrix()
-
-    @property
-    def ovlp(self) -> AOMatrix:  # pyright: ignore
-        """S."""
-        return self._waiting("ovlp")
-
-    @property
-    def hcore(self) -> AOMatrix:  # pyright: ignore
-        """T + V, Eh."""
-        return self._waiting("hcore")
-
-    @property
-    def dm_guess(self) -> AOMatrix:  # pyright: ignore
-        """Starting density."""
-        return self._waiting("dm_guess")
-
-    @property
-    def coulomb(self) -> TwoElectron:  # pyright: ignore
-        """Operator of J."""
-        return self._heavy().coulomb
-
-    @property
-    def exchange(self) -> tuple[tuple[float, TwoElectron], ...]:  # pyright: ignore
-        """((coefficient, operator), ...) of c_x K."""
-        return self._heavy().exchange
-
-    @property
-    def grid(self) -> Grid | None:  # pyright: ignore
-        """AO values."""
-        return self._heavy().grid
-
-    @property
-    def nlc(self) -> NonlocalCorrelation | None:  # pyright: ignore
-        """Non-local correlation, with its grid."""
-        return self._heavy().nlc
-
-    @property
-    def dipole(self) -> torch.Tensor:  # pyright: ignore
-        """Dipole integrals, [3, nao, nao], bohr."""
-        return self._heavy().dipole
+Rebuild = Callable[..., KSData]
+"""Computes the data of a geometry once more; called with a worker's integrals where there are."""
 
 
 @dataclasses.dataclass
 class _Source:
     """How the data of a geometry comes back."""
 
-    rebuild: Callable[[], KSData]
+    rebuild: Rebuild
+    order: Callable[[], Order] | None
     nbytes: int
     light: int
     place: tuple[int, int] | None = None
@@ -136,7 +58,13 @@ class HeavyStore:
     without a name, which vanishes with the process. Either way it is bitwise the same on a CPU.
     """
 
-    def __init__(self, memory_mb: float, disk_mb: float = 0.0, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        memory_mb: float,
+        disk_mb: float = 0.0,
+        folder: Path | None = None,
+        ahead: IntegralsAhead | None = None,
+    ) -> None:
         """An empty store.
 
         Args:
@@ -144,7 +72,9 @@ class HeavyStore:
                 The geometry in use is kept whatever its size.
             disk_mb: Largest size of the file, MB.
             folder: Where the file is; None for the system's folder for temporary files.
+            ahead: Processes that compute what does not fit; None computes it here.
         """
+        self.ahead = ahead
         self.memory_bytes = memory_mb * 1e6
         self.light_bytes = 0
         self.rebuilt = 0
@@ -184,8 +114,19 @@ class HeavyStore:
         """What all geometries together can take."""
         return self.light_bytes + sum(source.nbytes for source in self._sources)
 
+    @property
+    def _room(self) -> float:
+        """Memory for large tensors here, what workers send left out."""
+        largest = max((source.nbytes for source in self._sources), default=0)
+        coming = 0 if self.ahead is None else self.ahead.on_order
+        return self.memory_bytes - self.light_bytes - coming * largest
+
     def adopt(
-        self, problem: Problem, rebuild: Callable[[], KSData], key: int | None = None
+        self,
+        problem: Problem,
+        rebuild: Rebuild,
+        key: int | None = None,
+        order: Callable[[], Order] | None = None,
     ) -> None:
         """Take over the large tensors of a geometry; its layer asks for them from now on.
 
@@ -193,10 +134,11 @@ class HeavyStore:
             problem: The geometry, freshly prepared.
             rebuild: Computes its data once more.
             key: Position of the geometry that it replaces, if it replaces one.
+            order: What a worker would have to compute for it.
         """
         data, key = problem.ks.data, len(self._sources) if key is None else key
         shrink(problem)
-        source = _Source(rebuild, heavy_bytes(problem.ks), light_bytes(problem))
+        source = _Source(rebuild, order, heavy_bytes(problem.ks), light_bytes(problem))
         if key == len(self._sources):
             self._sources.append(source)
         else:
@@ -240,6 +182,26 @@ class HeavyStore:
                 return self._use(key, shelf[key])
         return self._put(key, lambda: self._load(key))
 
+    def missing(self, keys: Sequence[int]) -> list[tuple[Hashable, Callable[[], Order]]]:
+        """Geometries that are neither in memory nor in the file; the file is read ahead.
+
+        Args:
+            keys: Positions of those that will be asked for, the first ones soonest.
+
+        Returns:
+            Names for :attr:`ahead`, and what they stand for.
+        """
+        found: list[tuple[Hashable, Callable[[], Order]]] = []
+        for key in keys:
+            source = self._sources[key]
+            if key in self._staying or key in self._passing:
+                continue
+            if source.place is not None and self._file is not None:
+                _read_ahead(self._file.fileno(), *source.place)
+            elif source.order is not None:
+                found.append((_again(key), source.order))
+        return found
+
     def close(self) -> None:
         """Give the disk space back; what was there is computed again if it is asked for."""
         if self._file is not None:
@@ -256,7 +218,7 @@ class HeavyStore:
         """Make room first: what leaves and what comes are never both in memory."""
         self._current = None
         nbytes = self._sources[key].nbytes
-        room = self.memory_bytes - self.light_bytes
+        room = self._room
         while self.used_bytes + nbytes > room and self.n_kept:
             self._drop()
         data = make()
@@ -310,7 +272,9 @@ class HeavyStore:
         raw = self._read(source.place)
         if raw is None:
             self.rebuilt += 1
-            return Heavy.of(source.rebuild())
+            if self.ahead is None or source.order is None:
+                return Heavy.of(source.rebuild())
+            return Heavy.of(source.rebuild(self.ahead.take(_again(key), source.order())))
         self.read += 1
         return pickle.loads(raw)
 
@@ -326,6 +290,16 @@ class HeavyStore:
             parts.append(part)
             offset, length = offset + len(part), length - len(part)
         return b"".join(parts)
+
+
+def _again(key: int) -> Hashable:
+    return "again", key
+
+
+def _read_ahead(file: int, offset: int, length: int) -> None:
+    """Ask the system to have a part of a file in memory soon, where it can be asked."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, offset, length, os.POSIX_FADV_WILLNEED)
 
 
 def _write_all(file: int, raw: bytes, offset: int) -> None:

@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -54,6 +54,7 @@ class FitModule(pl.LightningModule):
         """
         super().__init__()
         self.stream = stream
+        self.look_ahead: Callable[[list[int]], None] | None = None
         self.network = network
         self.plan = plan
         # Lightning would walk through a plain list of our objects on every device move
@@ -206,6 +207,8 @@ class FitModule(pl.LightningModule):
         """
         del batch_idx
         batch = self.share(self.lessons.batch(batch, self.progress))
+        if self.look_ahead is not None:
+            self.look_ahead(batch)
         if self.stream is not None:
             remaining = (1.0 - self.progress) * self.plan.epochs
             self.stream.visit(batch, self.lessons, remaining)
@@ -322,7 +325,11 @@ class FitModule(pl.LightningModule):
             eps=1e-16,
             fused=True,  # hundreds of small tensors: one loop in place of ten
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.plan.rate)
+
+        def rate(step: int) -> float:  # a plain function has no state to save
+            return self.plan.rate(step)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

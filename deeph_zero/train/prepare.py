@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +10,10 @@ import torch
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, free_atoms, place
+from deeph_zero.integrals.portable import Portable
+from deeph_zero.ks.protocol import KSData
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.extension import extended
@@ -20,13 +23,21 @@ from deeph_zero.predict.record import failure
 from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
 from deeph_zero.train.labels import LabelStore, label_for, wanted_method
 from deeph_zero.train.plan import MAX_CHECKED
-from deeph_zero.train.problem import AO_MEMORY_MB, Problem, basis_layout, make_problem, same_data
+from deeph_zero.train.problem import (
+    AO_MEMORY_MB,
+    Problem,
+    basis_layout,
+    make_problem,
+    order_of,
+    same_data,
+)
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
-from deeph_zero.train.stream import Stream
+from deeph_zero.train.stream import Ahead, Stream
 from deeph_zero.train.team import Team
 from deeph_zero.train.team_module import AbsentProblem
 from deeph_zero.train.validation import converge
+from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:
     from pyscf import gto
@@ -56,32 +67,12 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     moles = [build_mole(m, basis=config.method.basis) for m in run.molecules]
     layout = basis_layout(moles)
     network = _network(run, layout, trained=trained)
-    labels = LabelStore(config.data.labels) if config.data.labels else None
     used = [k for k in range(len(moles)) if k not in {*run.held_out, *run.measuring}]
     frames, moles = [run.molecules[k] for k in used], [moles[k] for k in used]
     everything = [*frames, *displaced(frames, config, (config.runtime.seed,))]
     share = AO_MEMORY_MB / len(everything)
     run.store = store = _store(run)
-    with run.reporter.task("integrals", len(everything)) as task:
-        for k, molecule in enumerate(everything):
-            if run.runtime.deadline.expired():
-                raise TimeIsUpError(f"{k} of {len(everything)} geometries were prepared")
-            if run.team is not None and not run.team.owns(k):
-                run.problems.append(AbsentProblem(molecule))
-                continue
-            try:
-                mol = moles[k] if k < len(moles) else None
-                problem = _problem(run, store, network, molecule, mol=mol, ao_memory_mb=share)
-                if labels is not None:
-                    wanted = wanted_method(config.method, problem.ks.info.auxbasis)
-                    problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
-                run.problems.append(problem)
-            except (ComputationError, InputError) as error:
-                _leave_out(run, molecule, error, asked_for=k < len(frames))
-                if run.team is not None:  # who has which geometry goes by its position
-                    run.problems.append(AbsentProblem(molecule))
-                    run.lost[k] = failure(molecule, error)["error"]
-            task.advance()
+    _prepare_all(run, network, everything, moles, ao_memory_mb=share)
     if run.team is not None:
         _agree(run, run.team)
     if not run.present:
@@ -90,7 +81,49 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     _report_degenerate(run)
     _report_memory(run, store)
     run.stream = _stream(run, network, frames, everything, share)
+    if run.stream is None and store.needed_bytes <= store.memory_bytes:
+        run.dismiss_workers()  # nothing is computed again
     return network
+
+
+def _prepare_all(
+    run: Run,
+    network: FockNetwork,
+    everything: list[Molecule],
+    moles: "list[gto.Mole]",
+    *,
+    ao_memory_mb: float,
+) -> None:
+    """Integrals, network inputs and labels; the first ones are those of ``moles``."""
+    config, store = run.config, run.store
+    assert store is not None
+    labels = LabelStore(config.data.labels) if config.data.labels else None
+    orders = [functools.partial(_order, run, m) for m in everything]
+    with run.reporter.task("integrals", len(everything)) as task:
+        for k, molecule in enumerate(everything):
+            if run.runtime.deadline.expired():
+                raise TimeIsUpError(f"{k} of {len(everything)} geometries were prepared")
+            if run.team is not None and not run.team.owns(k):
+                run.problems.append(AbsentProblem(molecule))
+                continue
+            if store.ahead is not None:
+                last = min(k + store.ahead.limit, len(orders))
+                store.ahead.plan((j, orders[j]) for j in range(k, last))
+            mol = moles[k] if k < len(moles) else None
+            try:
+                problem = _problem(
+                    run, store, network, molecule, mol=mol, ao_memory_mb=ao_memory_mb, name=k
+                )
+                if labels is not None:
+                    wanted = wanted_method(config.method, problem.ks.info.auxbasis)
+                    problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
+                run.problems.append(problem)
+            except (ComputationError, InputError) as error:
+                _leave_out(run, molecule, error, asked_for=mol is not None)
+                if run.team is not None:  # who has which geometry goes by its position
+                    run.problems.append(AbsentProblem(molecule))
+                    run.lost[k] = failure(molecule, error)["error"]
+            task.advance()
 
 
 def _stream(
@@ -114,17 +147,30 @@ def _stream(
     origin = [copies.get(id(p.molecule)) for p in run.problems]
     one = config.model_copy(update={"samples": 1})
 
-    def make(place: int, generation: int) -> Problem:
+    def molecule_of(place: int, generation: int) -> Molecule:
         copy = origin[place]
         assert copy is not None
         frame = frames[(copy - len(frames)) // config.samples]
         seed = (config.runtime.seed, copy, generation)
-        (molecule,) = displaced([frame], one, seed)
+        return displaced([frame], one, seed)[0]
+
+    def make(place: int, generation: int) -> Problem:
         store.release(place)  # what leaves and what comes are never both in memory
-        return _problem(run, store, network, molecule, ao_memory_mb=ao_memory_mb, key=place)
+        return _problem(
+            run,
+            store,
+            network,
+            molecule_of(place, generation),
+            ao_memory_mb=ao_memory_mb,
+            key=place,
+            name=(place, generation),
+        )
+
+    def order(place: int, generation: int) -> Ahead:
+        return (place, generation), lambda: _order(run, molecule_of(place, generation))
 
     places = [k for k, copy in enumerate(origin) if copy is not None]
-    return Stream(run.problems, places, make, config.stream_visits)
+    return Stream(run.problems, places, make, config.stream_visits, order)
 
 
 def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
@@ -167,11 +213,17 @@ def _problem(
     mol: "gto.Mole | None" = None,
     ao_memory_mb: float,
     key: int | None = None,
+    name: Hashable = None,
 ) -> Problem:
-    """A geometry whose large tensors are in the store, in the place of another one if ``key``."""
+    """A geometry whose large tensors are in the store, in the place of another one if ``key``.
+
+    Workers know its integrals under ``name``.
+    """
     where: dict[str, Any] = {"device": run.runtime.device, "ao_memory_mb": ao_memory_mb}
     where["jk_dtype"] = getattr(torch, run.config.jk_dtype)
     method, spec = run.config.method, network.spec
+    ahead = store.ahead
+    portable = None if ahead is None else ahead.take(name, _order(run, molecule))
     problem = make_problem(
         molecule,
         method,
@@ -180,11 +232,23 @@ def _problem(
         dtype=network.dtype,
         mol=mol,
         inputs=spec.inputs,
+        portable=portable,
         **where,
     )
-    data_of = functools.partial(same_data, molecule, method, **where)
-    store.adopt(problem, lambda: data_of(problem.ks.data.dm_guess), key)
+
+    def rebuild(again: Portable | None = None) -> KSData:
+        return same_data(molecule, method, problem.ks.data.dm_guess, portable=again, **where)
+
+    def order() -> Order:
+        return _order(run, molecule, problem.ks.data.dm_guess)
+
+    store.adopt(problem, rebuild, key, order)
     return problem
+
+
+def _order(run: Run, molecule: Molecule, dm_guess: AOMatrix | None = None) -> Order:
+    jk_dtype = getattr(torch, run.config.jk_dtype)
+    return order_of(molecule, run.config.method, jk_dtype=jk_dtype, dm_guess=dm_guess)
 
 
 def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> None:
@@ -209,7 +273,7 @@ def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> No
 def _store(run: Run) -> HeavyStore:
     config, processes = run.config, run.config.devices
     memory_mb = memory_limit_mb(config.memory_mb, run.runtime.device, processes)
-    return HeavyStore(memory_mb, config.disk_mb / processes, run.out)
+    return HeavyStore(memory_mb, config.disk_mb / processes, run.out, run.hire_workers())
 
 
 def _report_memory(run: Run, store: HeavyStore) -> None:

@@ -10,8 +10,10 @@ from torch import Tensor
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.bounded import bounded
@@ -173,6 +175,7 @@ def kohn_sham(
     mol: "gto.Mole | None" = None,
     builds: bool = True,
     jk_dtype: torch.dtype = torch.float64,
+    portable: Portable | None = None,
 ) -> KohnSham:
     """The Kohn-Sham layer of a structure with a run's settings.
 
@@ -184,6 +187,7 @@ def kohn_sham(
         mol: The built ``Mole``, if there is one already.
         builds: Whether Fock builds will be asked of it; without, no integral for them is made.
         jk_dtype: Fitted two-electron tensors are kept in.
+        portable: Integrals from :func:`order_of`, where a worker has made them.
 
     Returns:
         The layer.
@@ -197,8 +201,36 @@ def kohn_sham(
         grid_level=method.grid_level,
         ao_memory_mb=ao_memory_mb,
         jk_dtype=jk_dtype,
+        portable=portable,
         **common,
     )
+
+
+def order_of(
+    molecule: Molecule,
+    method: MethodConfig,
+    *,
+    jk_dtype: torch.dtype = torch.float64,
+    dm_guess: AOMatrix | None = None,
+) -> Order:
+    """The integrals of :func:`kohn_sham`, for a worker.
+
+    Args:
+        molecule: The structure.
+        method: As for the layer.
+        jk_dtype: As for the layer.
+        dm_guess: The starting density, where it is known already.
+
+    Returns:
+        What to order.
+    """
+    keywords = _keywords(molecule, method, "cpu") | {
+        "grid_level": method.grid_level,
+        "jk_dtype": jk_dtype,
+        "dm_guess": None if dm_guess is None else dm_guess.cpu(),
+    }
+    del keywords["device"]
+    return Order(molecule=molecule, basis=method.basis, keywords=keywords)
 
 
 def same_data(
@@ -209,6 +241,7 @@ def same_data(
     device: torch.device | str = "cpu",
     ao_memory_mb: float = AO_MEMORY_MB,
     jk_dtype: torch.dtype = torch.float64,
+    portable: Portable | None = None,
 ) -> KSData:
     """What the layer of :func:`kohn_sham` holds, computed once more.
 
@@ -219,6 +252,7 @@ def same_data(
         device: As for the layer.
         ao_memory_mb: As for the layer.
         jk_dtype: As for the layer.
+        portable: As for the layer.
 
     Returns:
         The data; on a CPU with the same number of threads bitwise the same.
@@ -231,6 +265,7 @@ def same_data(
         grid_level=method.grid_level,
         ao_memory_mb=ao_memory_mb,
         jk_dtype=jk_dtype,
+        portable=portable,
         **keywords,
     )[0]
 
@@ -263,6 +298,7 @@ def make_problem(
     taught: bool = True,
     builds: bool = True,
     jk_dtype: torch.dtype = torch.float64,
+    portable: Portable | None = None,
 ) -> Problem:
     """Prepare a geometry; spends one Fock build (F[P₀]) where the inputs or the teacher need it.
 
@@ -279,6 +315,7 @@ def make_problem(
         taught: Whether a teacher will begin at F[P₀].
         builds: Whether Fock builds follow; matters for ``geometry`` inputs without a teacher.
         jk_dtype: Fitted two-electron tensors are kept in.
+        portable: Integrals from :func:`order_of`, where a worker has made them.
 
     Returns:
         The problem.
@@ -296,14 +333,13 @@ def make_problem(
         mol=mol,
         builds=builds or physics or taught,
         jk_dtype=jk_dtype,
+        portable=portable,
     )
     ks.gap_floor = TRAINING_GAP_FLOOR
     start = ks.build(ks.data.dm_guess) if physics or taught else None
     if start is not None and not bool(torch.isfinite(start.fock).all()):
-        raise ComputationError(
-            f"{place(molecule)}: the Fock matrix of the atomic-density guess is not finite; "
-            "check the geometry"
-        )
+        text = "the Fock matrix of the atomic-density guess is not finite; check the geometry"
+        raise ComputationError(f"{place(molecule)}: {text}")
     fock0, matrices = _physics(ks, start) if physics else _geometry(ks, mol)
     prepared = prepare_inputs(
         layout,

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from deeph_zero.config import FitConfig
 from deeph_zero.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.errors import InputError
 from deeph_zero.files import write_json, write_text
+from deeph_zero.integrals.ahead import IntegralsAhead
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.calibration import Calibration
 from deeph_zero.reporting import Reporter
-from deeph_zero.runtime import Runtime
+from deeph_zero.runtime import Runtime, set_threads
 from deeph_zero.train.checkpoint import KEEP
 from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.module import FitModule
@@ -113,8 +116,37 @@ class Run:
         self.save_toml(self.config)
         write_json(self.out / CONFIG_FILE, settings(self.config, self.molecules))
 
+    def hire_workers(self) -> IntegralsAhead | None:
+        """Processes that compute integrals ahead of need; they take their threads from this one."""
+        count = self.config.workers
+        if count == 0 or self.team is not None:
+            return None
+        set_threads(max(1, self.runtime.threads - count))
+        return IntegralsAhead(count)
+
+    def look_ahead(self, coming: Iterable[Problem | None]) -> None:
+        """Let the workers begin with what is needed next.
+
+        Args:
+            coming: Geometries in the order in which they will be used; None costs nothing.
+        """
+        ahead = None if self.store is None else self.store.ahead
+        if self.store is None or ahead is None:
+            return
+        keys = {id(p): k for k, p in enumerate((*self.problems, *self.validators))}
+        wanted = (keys[id(p)] for p in coming if p is not None)
+        ahead.plan(self.store.missing(list(itertools.islice(wanted, ahead.limit))))
+
+    def dismiss_workers(self) -> None:
+        """End them; all threads are this process's again."""
+        if self.store is not None and self.store.ahead is not None:
+            self.store.ahead.close()
+            self.store.ahead = None
+            set_threads(self.runtime.threads)
+
     def release(self) -> None:
-        """Give back what the run took on disk beside its files."""
+        """Give back what the run took on disk beside its files, and its processes."""
+        self.dismiss_workers()
         if self.store is not None:
             self.store.close()
 

@@ -1,15 +1,18 @@
 """A stream of new geometries: each copy is visited a few times and then replaced by another one."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.integrals.ahead import Order
 from deeph_zero.train.budget import Lessons
 from deeph_zero.train.problem import Problem
 
 Make = Callable[[int, int], Problem]
 """The geometry of a place (position among the problems) and a generation, ready to be taught."""
+Ahead = tuple[Hashable, Callable[[], Order]]
+"""The name of integrals to be computed ahead of need, and what they are."""
 
 
 class Stream:
@@ -20,7 +23,12 @@ class Stream:
     """
 
     def __init__(
-        self, problems: Sequence[Problem], places: Sequence[int], make: Make, visits: int
+        self,
+        problems: Sequence[Problem],
+        places: Sequence[int],
+        make: Make,
+        visits: int,
+        order: Callable[[int, int], Ahead] | None = None,
     ) -> None:
         """Bind; nothing is replaced before it was visited.
 
@@ -29,7 +37,9 @@ class Stream:
             places: Positions of the copies among them.
             make: Prepares a geometry; may raise ``ComputationError`` or ``InputError``.
             visits: Training steps that see a geometry.
+            order: The integrals that ``make`` will ask for.
         """
+        self._order = order
         self.visits = visits
         self.replaced = 0
         self._problems = problems
@@ -52,6 +62,22 @@ class Stream:
             if self._left[k] == 0 and remaining >= self.visits:
                 self._replace(k, lessons)
             self._left[k] = max(0, self._left[k] - 1)
+
+    def is_due(self, k: int) -> bool:
+        """Whether a geometry is replaced at its next visit, unless the training ends."""
+        return self._left.get(k) == 0
+
+    def order(self, k: int) -> Ahead:
+        """The integrals of the geometry that comes next in a place.
+
+        Args:
+            k: The place, that of a copy.
+
+        Returns:
+            What can be computed ahead of need.
+        """
+        assert self._order is not None
+        return self._order(k, self._generation[k] + 1)
 
     def _replace(self, k: int, lessons: Lessons) -> None:
         """The next generation; a geometry that cannot be prepared is passed over."""

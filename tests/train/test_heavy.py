@@ -11,27 +11,13 @@ from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.ks.packed import pack_antisymmetric, pack_symmetric
 from deeph_zero.molecule import Molecule
-from deeph_zero.testing import Listener
+from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore, heavy_bytes, memory_limit_mb
 from deeph_zero.train.light import light_bytes
 from deeph_zero.train.problem import AO_MEMORY_MB, basis_layout, build_mole, make_problem, same_data
 
 N = 10
-
-
-def waters(n=N):
-    rng = np.random.default_rng(3)
-    rest = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
-    return [
-        Molecule(
-            numbers=np.array([8, 1, 1]),
-            coords=rest + 0.1 * rng.standard_normal(rest.shape),
-            file="w.xyz",
-            frame=k,
-        )
-        for k in range(n)
-    ]
 
 
 def problem_of(molecule, method, ao_memory_mb=1.0):
@@ -59,7 +45,7 @@ METHODS = {
 @pytest.mark.parametrize("name", METHODS)
 def test_builds_of_a_released_geometry_are_the_same(name, disk_mb, tmp_path):
     method = METHODS[name]
-    problems = [problem_of(m, method) for m in waters(3)]
+    problems = [problem_of(m, method) for m in distorted_waters(3)]
     before = [p.ks.build(p.ks.data.dm_guess) for p in problems]
     dipoles = [p.ks.data.dipole for p in problems]
     store = HeavyStore(1e-6, disk_mb, tmp_path)
@@ -85,7 +71,7 @@ def test_nonlocal_correlation_comes_back(tmp_path):
     nlc = problem.ks.data.nlc
     store = HeavyStore(1e-6, 100.0, tmp_path)
     adopt(store, problem, method)
-    adopt(store, problem_of(waters(1)[0], METHODS["pbe"]), METHODS["pbe"])
+    adopt(store, problem_of(distorted_waters(1)[0], METHODS["pbe"]), METHODS["pbe"])
     again = problem.ks.data.nlc
     assert (again is not nlc, store.read) == (True, 1)
     assert again.terms == nlc.terms
@@ -96,7 +82,7 @@ def test_nonlocal_correlation_comes_back(tmp_path):
 
 def test_sizes_cover_what_is_held():
     method = METHODS["wb97x"]
-    problem = problem_of(waters(1)[0], method)
+    problem = problem_of(distorted_waters(1)[0], method)
     ks = problem.ks
     ks.build(ks.data.dm_guess)
     held = sum(op.cderi.nbytes + op._full.nbytes for _, op in ks.data.exchange)
@@ -106,7 +92,7 @@ def test_sizes_cover_what_is_held():
 
 def test_what_always_stays_is_counted():
     """Filled up as training does it, the tensors of a geometry are those that were announced."""
-    problem = problem_of(waters(1)[0], METHODS["wb97x"])
+    problem = problem_of(distorted_waters(1)[0], METHODS["wb97x"])
     inputs, wanted = problem.inputs, light_bytes(problem)
     adopt(HeavyStore(1e-6), problem, METHODS["wb97x"])
     teacher = problem.teacher
@@ -132,7 +118,7 @@ def test_what_always_stays_is_counted():
 
 def test_geometries_that_fit_are_never_made_again():
     method = METHODS["pbe"]
-    problems = [problem_of(m, method) for m in waters(4)]
+    problems = [problem_of(m, method) for m in distorted_waters(4)]
     store = HeavyStore(1e3)
     for problem in problems:
         adopt(store, problem, method)
@@ -145,7 +131,7 @@ def test_geometries_that_fit_are_never_made_again():
 def test_part_stays_through_shuffled_epochs():
     """Half of it fits: far fewer than half of the visits would hit with least-recently-used."""
     method = METHODS["pbe"]
-    problems = [problem_of(m, method) for m in waters(8)]
+    problems = [problem_of(m, method) for m in distorted_waters(8)]
     size = max(heavy_bytes(p.ks) for p in problems)
     store = HeavyStore((sum(map(light_bytes, problems)) + 4.2 * size) / 1e6)
     for problem in problems:
@@ -161,7 +147,7 @@ def test_part_stays_through_shuffled_epochs():
 
 def test_stale_geometries_make_room():
     method = METHODS["pbe"]
-    problems = [problem_of(m, method) for m in waters(4)]
+    problems = [problem_of(m, method) for m in distorted_waters(4)]
     size = heavy_bytes(problems[0].ks)
     store = HeavyStore((sum(map(light_bytes, problems)) + 3.2 * size) / 1e6)
     for problem in problems:
@@ -177,7 +163,7 @@ def test_stale_geometries_make_room():
 
 def test_a_full_disk_falls_back_to_computing(tmp_path):
     method = METHODS["pbe"]
-    problems = [problem_of(m, method) for m in waters(3)]
+    problems = [problem_of(m, method) for m in distorted_waters(3)]
     build = problems[0].ks.build(problems[0].ks.data.dm_guess)
     store = HeavyStore(1e-6, 0.1, tmp_path)
     for problem in problems:
@@ -192,7 +178,7 @@ def test_a_full_disk_falls_back_to_computing(tmp_path):
 
 def test_a_disk_that_fails_is_told_once(tmp_path, caplog):
     method = METHODS["pbe"]
-    problems = [problem_of(m, method) for m in waters(3)]
+    problems = [problem_of(m, method) for m in distorted_waters(3)]
     store = HeavyStore(1e-6, 100.0, tmp_path / "nowhere")
     for problem in problems:
         adopt(store, problem, method)
@@ -215,7 +201,13 @@ def fit(out, reporter, **values):
         | values
     )
     return run_fit(
-        config, waters(), [], out, resume=False, reporter=reporter, command="deeph-zero fit w.xyz"
+        config,
+        distorted_waters(N),
+        [],
+        out,
+        resume=False,
+        reporter=reporter,
+        command="deeph-zero fit w.xyz",
     )
 
 
@@ -226,7 +218,7 @@ def test_weights_do_not_depend_on_memory(tmp_path, loss):
     assert "integrals" not in whole
     assert not any("fit in" in text for text in reporter.messages)
     method = METHODS["pbe"]
-    one = problem_of(waters(1)[0], method, ao_memory_mb=AO_MEMORY_MB / N)
+    one = problem_of(distorted_waters(1)[0], method, ao_memory_mb=AO_MEMORY_MB / N)
     budget = (N * light_bytes(one) + 2.3 * heavy_bytes(one.ks)) / 1e6
     for name, disk_mb in (("again", 0.0), ("disk", 1000.0)):
         reporter = Listener()

@@ -9,30 +9,16 @@ import torch
 
 from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
-from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.reporting import SilentReporter
+from deeph_zero.testing import distorted_waters
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.problem import basis_layout, build_mole, kohn_sham, make_problem
 from deeph_zero.train.state import decode_state, encode_state
 from deeph_zero.train.validation import Best, ValidationCheck, check_positions, converge
 
 METHOD = MethodConfig(basis="sto-3g", grid_level=0)
-
-
-def waters(n=12):
-    rng = np.random.default_rng(3)
-    rest = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
-    return [
-        Molecule(
-            numbers=np.array([8, 1, 1]),
-            coords=rest + 0.1 * rng.standard_normal(rest.shape),
-            file="w.xyz",
-            frame=k,
-        )
-        for k in range(n)
-    ]
 
 
 def fit(out, frames, *, held_out=None, file=()):
@@ -52,7 +38,7 @@ def fit(out, frames, *, held_out=None, file=()):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    return out, fit(out, waters(), held_out=0.1)
+    return out, fit(out, distorted_waters(12), held_out=0.1)
 
 
 def rows(out):
@@ -84,13 +70,13 @@ def test_error_is_that_against_an_scf(run):
     (k,) = [k for k, e in enumerate(told["structures"]) if e.get("validation")]
     with h5py.File(out / "predictions.h5") as file:
         hamiltonian = torch.from_numpy(file[f"{k:04d}/fock"][()])
-    fock = kohn_sham(waters()[k], METHOD).scf(conv_tol=1e-12).fock
+    fock = kohn_sham(distorted_waters(12)[k], METHOD).scf(conv_tol=1e-12).fock
     wanted = float((hamiltonian - fock).square().mean().sqrt())
     assert told["validation"]["residual"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_structures_of_a_file_are_no_part_of_the_result(tmp_path):
-    frames = waters(12)
+    frames = distorted_waters(12)
     told = fit(tmp_path, frames[:9], file=frames[9:])
     assert told["validation"]["n_structures"] == 3
     assert len(told["structures"]) == 9
@@ -98,7 +84,7 @@ def test_structures_of_a_file_are_no_part_of_the_result(tmp_path):
 
 
 def test_the_better_weights_win():
-    frames = waters(2)
+    frames = distorted_waters(2)
     layout = basis_layout([build_mole(m, basis=METHOD.basis) for m in frames])
     problems = [make_problem(m, METHOD, layout, cutoff=14.0) for m in frames]
     for problem in problems:

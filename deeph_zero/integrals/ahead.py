@@ -1,0 +1,150 @@
+"""Worker processes that compute integrals before they are asked for."""
+
+import dataclasses
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.integrals.portable import Portable
+from deeph_zero.integrals.system import portable_part
+from deeph_zero.molecule import Molecule
+from deeph_zero.runtime import no_interrupts, processes_of_one_thread, set_threads
+
+_log = logging.getLogger("deeph_zero")
+
+PER_WORKER = 2
+"""Molecules on order per process: one at work, one done or next."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be computed.
+
+    Attributes:
+        molecule: The structure.
+        basis: Basis set.
+        keywords: Those of :func:`~deeph_zero.integrals.system.portable_part`.
+    """
+
+    molecule: Molecule
+    basis: str
+    keywords: Mapping[str, Any]
+
+
+class IntegralsAhead:
+    """Computes integrals in processes of one thread each.
+
+    Everything taken was computed by a worker, whether it was ready or has to be waited for: the
+    bits of a result do not depend on who was faster. If a worker is killed, all of them end, and
+    this process computes what is asked for.
+    """
+
+    def __init__(self, workers: int) -> None:
+        """The processes start with the first order.
+
+        Args:
+            workers: How many.
+        """
+        context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
+        self._pool: ProcessPoolExecutor | None = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_begin
+        )
+        self._orders: dict[Hashable, Future[Portable]] = {}
+        self.limit = PER_WORKER * workers
+
+    @property
+    def on_order(self) -> int:
+        """How many molecules were ordered and not taken."""
+        return len(self._orders)
+
+    def plan(self, wanted: Iterable[tuple[Hashable, Callable[[], Order]]]) -> None:
+        """Order what will be asked for next, as far as there is room; give up everything else.
+
+        Args:
+            wanted: Names and what they stand for, the most urgent first.
+        """
+        orders = dict(wanted)
+        for key in [key for key in self._orders if key not in orders]:
+            self._orders.pop(key).cancel()
+        for key, order in orders.items():
+            if len(self._orders) >= self.limit:
+                return
+            if key not in self._orders:
+                future = self._submitted(order())
+                if future is None:
+                    return
+                self._orders[key] = future
+
+    def take(self, key: Hashable, order: Order) -> Portable:
+        """What was ordered under a name, or is ordered now.
+
+        Args:
+            key: Its name.
+            order: What it is.
+
+        Returns:
+            Integrals, grid points and starting density.
+
+        Raises:
+            InputError: If the molecule or method cannot be used.
+            ComputationError: If it cannot be computed.
+        """
+        future = self._orders.pop(key, None) or self._submitted(order)
+        if future is not None:
+            try:
+                return future.result()
+            except BrokenProcessPool:
+                self._give_up()
+        return _compute(order)
+
+    def close(self) -> None:
+        """End the processes; what they are at is lost."""
+        self._orders.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = None
+
+    def _submitted(self, order: Order) -> "Future[Portable] | None":
+        if self._pool is None:
+            return None
+        with processes_of_one_thread(), no_interrupts():  # processes start in here
+            try:
+                return self._pool.submit(_compute, order)
+            except BrokenProcessPool:
+                self._give_up()
+                return None
+
+    def _give_up(self) -> None:
+        if self._pool is not None:
+            _log.warning(
+                "a worker process for integrals ended (out of memory?): they are computed in the "
+                "main process from now on; use fewer --workers"
+            )
+        self.close()
+
+
+def _begin() -> None:
+    """In a new process: Ctrl-C is for the one that gives out work, whose end is the end of all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """A killed process cannot tell its workers."""
+    parent.join()
+    os._exit(1)
+
+
+def _compute(order: Order) -> Portable:
+    mol = build_mole(order.molecule, basis=order.basis)
+    return portable_part(mol, **order.keywords)

@@ -1,0 +1,56 @@
+"""What takes long to compute of a molecule, free of PySCF: it can be made in another process."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeph_zero.integrals.grids import GridPoints
+from deeph_zero.integrals.one_electron import OneElectron
+from deeph_zero.integrals.two_electron import TwoElectronPart
+from deeph_zero.ks.coulomb import FittedTensor, FourCentre
+from deeph_zero.ks.protocol import TwoElectron
+from deeph_zero.types import AOMatrix
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Portable:
+    """Integrals, grid and starting density of one molecule.
+
+    Attributes:
+        one: One-electron part.
+        two: Two-electron operators.
+        points: Grid of the semilocal functional, None where there is none.
+        dm_guess: Starting density.
+        auxbasis: Resolved name of the fitting set, None for exact integrals.
+    """
+
+    one: OneElectron
+    two: TwoElectronPart
+    points: GridPoints | None
+    dm_guess: AOMatrix
+    auxbasis: str | None
+
+    def to(self, device: torch.device | str) -> "Portable":
+        """The same with every tensor on a device; the grid stays where it is."""
+        if torch.device(device) == self.one.ovlp.device:
+            return self
+        one: dict[str, Any] = dict(vars(self.one))
+        one |= {k: v.to(device) for k, v in vars(self.one).items() if isinstance(v, Tensor)}
+        operators = (self.two.coulomb, *(operator for _, operator in self.two.exchange))
+        moved = {id(op): _moved(op, device) for op in operators}
+        two = dataclasses.replace(
+            self.two,
+            coulomb=moved[id(self.two.coulomb)],
+            exchange=tuple((c, moved[id(op)]) for c, op in self.two.exchange),
+        )
+        dm_guess = self.dm_guess.to(device)
+        return dataclasses.replace(self, one=OneElectron(**one), two=two, dm_guess=dm_guess)
+
+
+def _moved(operator: TwoElectron, device: torch.device | str) -> TwoElectron:
+    if isinstance(operator, FittedTensor):
+        return FittedTensor(operator.cderi.to(device), operator.nao)
+    assert isinstance(operator, FourCentre)
+    return FourCentre(operator.eri.to(device), operator.nao)

@@ -1,0 +1,166 @@
+"""Integrals from worker processes: the same bits in any order, and whatever happens to a worker."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deeph_zero.config import MethodConfig
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.ahead import IntegralsAhead, Order
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.integrals.portable import Portable
+from deeph_zero.integrals.system import ks_data, portable_part
+from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.molecule import Molecule
+from deeph_zero.train.problem import order_of
+
+METHODS = {
+    "pbe": {"xc": "pbe", "grid_level": 0},
+    "lda": {"xc": "lda,vwn", "grid_level": 0},
+    "scan": {"xc": "r2scan", "grid_level": 0},
+    "hybrid": {"xc": "wb97x", "grid_level": 0, "unrestricted": True},
+    "exact": {"xc": "pbe0", "grid_level": 0, "density_fit": False},
+    "hf": {"xc": "hf"},
+    "vv10": {"xc": "wb97x-v", "grid_level": 0},
+    "rounded": {"xc": "pbe0", "grid_level": 0, "jk_dtype": torch.float32},
+}
+
+
+def water(shift=0.0, **values):
+    coords = np.array([[0, 0, 0.2 + shift], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
+    return Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", **values)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_was_sent_gives_the_same_bits(name):
+    mol = build_mole(water(), basis="sto-3g")
+    sent = pickle.loads(pickle.dumps(portable_part(mol, **METHODS[name])))
+    (own, info), (got, info_got) = (
+        ks_data(mol, portable=part, **METHODS[name]) for part in (None, sent)
+    )
+    assert info_got == info
+    one, other = (KohnShamLayer(data).build(own.dm_guess) for data in (own, got))
+    assert torch.equal(one.fock, other.fock)
+    assert one.energy == other.energy
+    assert torch.equal(own.dm_guess, got.dm_guess)
+    assert torch.equal(own.dipole, got.dipole)
+
+
+def test_moving_keeps_operators_shared():
+    mol = build_mole(water(), basis="sto-3g")
+    part = portable_part(mol, xc="pbe0", grid_level=0)
+    assert part.two.coulomb is part.two.exchange[0][1]
+    assert part.to("cpu") is part
+    moved = part.to("meta")
+    assert moved.two.coulomb is moved.two.exchange[0][1]
+    assert moved.two.coulomb.cderi.device == moved.one.dipole.device == moved.dm_guess.device
+    assert moved.one.e_nuc == part.one.e_nuc
+    exact = portable_part(mol, xc="pbe0", grid_level=0, density_fit=False).to("meta")
+    assert exact.two.coulomb.eri.device.type == "meta"
+
+
+@pytest.fixture
+def orders():
+    method = MethodConfig(basis="sto-3g", grid_level=0)
+    return [order_of(water(0.01 * k), method) for k in range(4)]
+
+
+@pytest.fixture
+def ahead():
+    pool = IntegralsAhead(1)
+    yield pool
+    pool.close()
+
+
+def same(part: Portable, order: Order) -> bool:
+    own = portable_part(build_mole(order.molecule, basis=order.basis), **order.keywords)
+    ours, theirs = own.two.coulomb.cderi, part.two.coulomb.cderi
+    return torch.allclose(ours, theirs, rtol=0, atol=1e-12) and torch.equal(
+        own.one.hcore, part.one.hcore
+    )
+
+
+def test_orders_are_limited_and_plans_change(ahead, orders):
+    ahead.plan((k, lambda k=k: orders[k]) for k in range(4))
+    assert ahead.on_order == ahead.limit == 2
+    assert same(ahead.take(1, orders[1]), orders[1])
+    assert ahead.on_order == 1
+    ahead.plan([(3, lambda: orders[3])])  # 0 is not wanted any more
+    assert ahead.on_order == 1
+    assert same(ahead.take(3, orders[3]), orders[3])
+    assert same(ahead.take(2, orders[2]), orders[2])  # never ordered: waited for
+    assert ahead.on_order == 0
+
+
+def test_a_killed_worker_is_done_without(ahead, orders, caplog):
+    ahead.take(0, orders[0])
+    (process,) = ahead._pool._processes.values()
+    ahead.plan([(1, lambda: orders[1])])
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    time.sleep(0.2)
+    assert same(ahead.take(1, orders[1]), orders[1])
+    assert same(ahead.take(2, orders[2]), orders[2])
+    assert ahead._pool is None
+    assert sum("worker process" in record.message for record in caplog.records) == 1
+    ahead.plan([(3, lambda: orders[3])])
+    assert ahead.on_order == 0
+
+
+def test_errors_arrive_as_they_are(ahead):
+    lawrencium = Molecule(
+        numbers=np.array([103]), coords=np.zeros((1, 3)), spin=1, file="lr.xyz", frame=3
+    )
+    order = Order(molecule=lawrencium, basis="def2-svp", keywords={"xc": "pbe"})
+    with pytest.raises(InputError, match="def2-svp"):
+        ahead.take(0, order)
+    assert same(ahead.take(1, good := order_of(water(), MethodConfig(basis="sto-3g"))), good)
+
+
+def test_workers_end_with_a_killed_process(tmp_path):
+    script = tmp_path / "starts.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, time
+            sys.path.insert(0, sys.argv[1])
+            from test_ahead import IntegralsAhead, MethodConfig, order_of, water
+
+            if __name__ == "__main__":
+                pool = IntegralsAhead(1)
+                pool.take(0, order_of(water(), MethodConfig(basis="sto-3g", grid_level=0)))
+                print(*pool._pool._processes, flush=True)
+                time.sleep(60)
+            """
+        )
+    )
+    here = Path(__file__).parent
+    process = subprocess.Popen([sys.executable, script, here], stdout=subprocess.PIPE, text=True)
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and alive(worker):
+        time.sleep(0.1)
+    assert not alive(worker)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:  # one that nobody has asked for its end is not alive
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return True
