@@ -8,7 +8,8 @@ of neutral closed-shell molecules. Those with up to six heavy atoms train, those
 eight test: the first ones of a seeded permutation of either group. `fit` and `evaluate` are the
 real commands; the reference is this package's own converged SCF of the same discretised problem,
 and SCF builds are counted from minao and from the prediction, F₀ included. With ``--folder`` the
-run stays: a training that `--max-time` ended goes on when the script is started again.
+run stays: a training that `--max-time` ended goes on when the script is started again. There
+``unseen.xyz`` holds small molecules that were not used.
 """
 
 import argparse
@@ -32,6 +33,8 @@ LARGE = ("CH3OH", "CH3CN")
 """Names of ``ase.build.molecule`` for the short form."""
 TRAIN_HEAVY = 6
 TEST_HEAVY = (7, 8)
+UNSEEN = 200
+"""Small molecules beside those of the training, for `bench_intervals.py`."""
 
 
 def parse() -> argparse.Namespace:
@@ -59,35 +62,41 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def molecules(options: argparse.Namespace) -> tuple[list[ase.Atoms], list[ase.Atoms]]:
+def molecules(options: argparse.Namespace) -> dict[str, list[ase.Atoms]]:
     """Training and test molecules.
 
     Args:
-        options: data, train, test, seed and smoke.
+        options: data, train, test, calibration, seed and smoke.
 
     Returns:
-        Both lists.
+        Small ones to train on ("train"), larger ones ("test"), further small ones ("unseen").
 
     Raises:
         InputError: If the file has too few of them.
     """
     if options.smoke:
-        return [ase.build.molecule(m) for m in SMALL], [ase.build.molecule(m) for m in LARGE]
+        groups = {"train": SMALL, "test": LARGE}
+        return {name: [ase.build.molecule(m) for m in found] for name, found in groups.items()}
     with np.load(options.data, allow_pickle=False) as file:
         z, r, offsets = file["z"], file["R"], file["offsets"]
     pairs = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
     heavy = np.array([int((z[a:b] > 1).sum()) for a, b in pairs])
     rng = np.random.default_rng(options.seed)
-    groups = []
-    for mask, count in (
-        (heavy <= TRAIN_HEAVY, options.train + options.calibration),
-        (np.isin(heavy, TEST_HEAVY), options.test),
-    ):
-        found = rng.permutation(np.flatnonzero(mask))
+    n_small = options.train + options.calibration
+    masks = (heavy <= TRAIN_HEAVY, np.isin(heavy, TEST_HEAVY))
+    small, large = (rng.permutation(np.flatnonzero(mask)) for mask in masks)
+    for found, count in ((small, n_small), (large, options.test)):
         if len(found) < count:
             raise InputError(f"--data: expected {count} molecules of a size, got {len(found)}")
-        groups.append([ase.Atoms(z[slice(*pairs[k])], r[slice(*pairs[k])]) for k in found[:count]])
-    return groups[0], groups[1]
+    chosen = {
+        "train": small[:n_small],
+        "test": large[: options.test],
+        "unseen": small[n_small : n_small + UNSEEN],
+    }
+    return {
+        name: [ase.Atoms(z[slice(*pairs[k])], r[slice(*pairs[k])]) for k in found]
+        for name, found in chosen.items()
+    }
 
 
 def fit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -120,8 +129,8 @@ def evaluate(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, atoms in zip(("train", "test"), molecules(options), strict=True):
-        if not (folder / f"{name}.xyz").exists():
+    for name, atoms in molecules(options).items():
+        if atoms and not (folder / f"{name}.xyz").exists():
             ase.io.write(folder / f"{name}.xyz", atoms, format="extxyz")
     common.progress("training")
     started = time.perf_counter()
