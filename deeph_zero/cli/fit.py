@@ -30,7 +30,7 @@ from deeph_zero.molecule import Molecule
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
     "temperature", "init", "skip_bad", "calibration", "memory_mb", "disk_mb",
-    "jk_dtype",
+    "jk_dtype", "workers",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from deeph_zero import __version__, config
 from deeph_zero.cli import main
+from deeph_zero.cli.fit import fit
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import ComputationError, InputError
 
@@ -80,6 +81,37 @@ def test_every_fit_option_arrives(folder, run, engine):
     assert str(call["out"]) == "deep/er/run"
     assert json.loads(result.out)["fock_builds"] == 7
     assert result.err == ""
+
+
+OTHER_OPTIONS = {
+    "--density-fit", "--unrestricted", "--break-symmetry", "--stream", "--skip-bad", "--resume",
+    "--overwrite", "--json", "--verbose", "--quiet", "--output", "--max-time", "--init", "--epochs",
+}  # fmt: skip
+"""Switches, and options that other tests give."""
+VALUES = {
+    "basis": "sto-3g", "xc": "b3lyp", "auxbasis": "def2-universal-jkfit", "charge": 2, "spin": 2,
+    "grid_level": 1, "loss": "energy", "steps": 9, "conv_tol_grad": 1e-4, "samples": 4,
+    "displace": 0.1, "sampling": "normal-modes", "temperature": 77.0, "calibration": 19,
+    "validation": 0.2, "inputs": "geometry", "memory_mb": 123.0, "disk_mb": 45.0,
+    "jk_dtype": "float32", "workers": 3, "device": "cpu", "threads": 1, "seed": 7,
+}  # fmt: skip
+
+
+def test_no_fit_option_is_forgotten(folder, run, engine):
+    """Every option of the command is given alone and looked for in the settings."""
+    for option in fit.params:
+        flags = {*option.opts, *option.secondary_opts}
+        if isinstance(option, click.Argument) or flags & OTHER_OPTIONS:
+            continue
+        value = VALUES[option.name]
+        needs = ["--samples", "2"] if option.name in {"displace", "sampling", "temperature"} else []
+        words = [option.opts[0], str(value), *needs]
+        result = run("fit", "frames.xyz", "-o", f"run_{option.name}", "-q", *words)
+        assert result.code == 0, (words, result.err)
+        found = engine.calls[-1]["config"].model_dump()
+        sections = [found, *(part for part in found.values() if isinstance(part, dict))]
+        values = [part[option.name] for part in sections if option.name in part]
+        assert value in values, words
 
 
 def test_table_and_next_step(folder, run, engine):
