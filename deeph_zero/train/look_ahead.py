@@ -39,9 +39,10 @@ class LookAhead:
         """
         coming = [present, *self._batches.around(GIVEN, BATCHES)]
         keys = list(dict.fromkeys(k for batch in coming for k in batch))
-        module = self._module
-        stream = module.stream
-        leaving: set[int] = set() if stream is None else {k for k in keys if stream.is_due(k)}
+        module, stream = self._module, self._module.stream
+        leaving: list[int] = []
+        if stream is not None:
+            leaving = [k for k in keys if stream.is_due(k, module.remaining)]
         staying = [k for k in keys if k not in leaving]
         names = set(module.mix.active(module.progress))
         if names <= {"fixed-point", "supervised"}:
@@ -49,6 +50,6 @@ class LookAhead:
         ahead = self._store.ahead
         wanted = self._store.missing(staying)
         if stream is not None:
-            wanted += [stream.order(k) for k in keys if k in leaving]
+            wanted += [stream.order(k) for k in leaving]
         if ahead is not None:
             ahead.plan(wanted)

@@ -54,7 +54,7 @@ class FitModule(pl.LightningModule):
         """
         super().__init__()
         self.stream = stream
-        self.look_ahead: Callable[[list[int]], None] | None = None
+        self.look_ahead: Callable[[list[int]], None] = lambda _: None
         self.network = network
         self.plan = plan
         # Lightning would walk through a plain list of our objects on every device move
@@ -160,6 +160,11 @@ class FitModule(pl.LightningModule):
             return 0.0
         return min(1.0, self.global_step / max(1, self.plan.total_steps))
 
+    @property
+    def remaining(self) -> float:
+        """Visits that a geometry will still have."""
+        return (1.0 - self.progress) * self.plan.epochs
+
     def refit(self) -> None:
         """Solve the readout in closed form for the teachers' present targets."""
         if self.plan.ridge is not None:
@@ -207,11 +212,9 @@ class FitModule(pl.LightningModule):
         """
         del batch_idx
         batch = self.share(self.lessons.batch(batch, self.progress))
-        if self.look_ahead is not None:
-            self.look_ahead(batch)
+        self.look_ahead(batch)
         if self.stream is not None:
-            remaining = (1.0 - self.progress) * self.plan.epochs
-            self.stream.visit(batch, self.lessons, remaining)
+            self.stream.visit(batch, self.lessons, self.remaining)
         self._teach(batch)
         batch = [k for k in batch if k not in self.lessons.dropped]
         if not batch:
@@ -330,10 +333,7 @@ class FitModule(pl.LightningModule):
             return self.plan.rate(step)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *args: Any) -> None:
         """A step, then its weights enter the average (before anything can save a checkpoint)."""

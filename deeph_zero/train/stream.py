@@ -59,13 +59,21 @@ class Stream:
         for k in batch:
             if k not in self._left:
                 continue
-            if self._left[k] == 0 and remaining >= self.visits:
+            if self.is_due(k, remaining):
                 self._replace(k, lessons)
             self._left[k] = max(0, self._left[k] - 1)
 
-    def is_due(self, k: int) -> bool:
-        """Whether a geometry is replaced at its next visit, unless the training ends."""
-        return self._left.get(k) == 0
+    def is_due(self, k: int, remaining: float) -> bool:
+        """Whether a geometry is replaced at its next visit.
+
+        Args:
+            k: Its position.
+            remaining: Visits that a new geometry can still have.
+
+        Returns:
+            False for those that stay.
+        """
+        return self._left.get(k) == 0 and remaining >= self.visits
 
     def order(self, k: int) -> Ahead:
         """The integrals of the geometry that comes next in a place.
