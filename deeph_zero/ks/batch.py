@@ -34,6 +34,19 @@ def default_strategy(device: torch.device) -> Strategy:
     return "padded" if device.type == "cuda" else "merged"
 
 
+def gains(device: torch.device, ngrids: int) -> bool:
+    """Whether a molecule is faster in a batch than alone.
+
+    Args:
+        device: Where its tensors live.
+        ngrids: Points of its grid.
+
+    Returns:
+        True on a GPU; on a processor where a call of the functional has room for more points.
+    """
+    return default_strategy(device) == "padded" or ngrids <= batch_merged.MERGE_POINTS
+
+
 class _Build(Function):
     """(E, F, F, ...) of density matrices; the backward pass of the F is one response each."""
 
@@ -181,7 +194,7 @@ class KSBatch:
                 if self._is_padded(members):
                     found = self._stack(b).fock_builds(some)
                 else:
-                    datas = [self.layers[k].data for k in members]
+                    datas = [self.layers[k].data.plain() for k in members]
                     found = batch_merged.fock_builds(functional, datas, some)
                 _place(out, members, found)
         self._count()
@@ -211,7 +224,7 @@ class KSBatch:
                 if self._is_padded(members):
                     found = self._stack(b).responses(*some)
                 else:
-                    datas = [self.layers[k].data for k in members]
+                    datas = [self.layers[k].data.plain() for k in members]
                     found = batch_merged.responses(functional, datas, *some)
                 _place(out, members, found)
         self._count()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.diis import DIIS
 from deeph_zero.ks.packed import pack_antisymmetric, pack_symmetric, unpack_symmetric
@@ -154,15 +155,32 @@ class Teacher:
         """
         if self.finished:
             return self.residual
-        with torch.no_grad():
-            dm = self.layer.density(self.target)
-        if self.builds >= PATIENCE:
+        dm = self.proposal()
+        if self.needs_solver:
             self._solve(dm)
-            return self.residual
-        built = self.layer.build(dm)
+        else:
+            self.learn(dm, self.layer.build(dm))
+        return self.residual
+
+    @property
+    def needs_solver(self) -> bool:
+        """DIIS had its chance: :meth:`advance` takes the SCF solver."""
+        return self.builds >= PATIENCE
+
+    @torch.no_grad()
+    def proposal(self) -> AOMatrix:
+        """Density of the next build."""
+        return self.layer.density(self.target)
+
+    def learn(self, dm: AOMatrix, built: FockBuild) -> None:
+        """Take in a build at :meth:`proposal`.
+
+        Args:
+            dm: The proposal.
+            built: Energy and F[dm].
+        """
         self.builds += 1
         self._remember(dm, built.fock, float(built.energy))
-        return self.residual
 
     def _solve(self, dm: AOMatrix) -> None:
         """Finish with the SCF solver, to the same orbital gradient."""

@@ -1,6 +1,7 @@
 """When to spend the next Fock build: per geometry, only while its target limits the network."""
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -10,13 +11,12 @@ import torch
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import place
+from deeph_zero.ks.batch import KSBatch, gains
 from deeph_zero.train.problem import Problem
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
 
-START_BUILDS = 1
-"""First builds, beside F[P₀], of a geometry that starts there."""
 MAX_FAILURES = 3
 """Failed attempts at a geometry in a row before it is left out of the training."""
 
@@ -67,7 +67,15 @@ class Budget:
 
 
 class Lessons:
-    """The teachers of a run: who is taught when, what it costs, and who had to be left out."""
+    """The teachers of a run: who is taught when, what it costs, and who had to be left out.
+
+    Attributes:
+        budget: How builds are rationed.
+        together: Whether the integrals of a batch are in memory together, so that its builds can
+            be made in one call.
+        errors: Orbital gradient of the network's H at every geometry when it was last seen, Eh.
+        dropped: Geometries that were left out, and why.
+    """
 
     def __init__(self, problems: Sequence[Problem], budget: Budget) -> None:
         """Bind.
@@ -77,6 +85,7 @@ class Lessons:
             budget: How their builds are rationed.
         """
         self.budget = budget
+        self.together = False
         self.errors = [math.inf] * len(problems)
         self.dropped: dict[int, str] = {}
         self._problems = problems
@@ -130,11 +139,32 @@ class Lessons:
         new = [k for k in batch if k not in self._taught]
         self._taught.update(new)
         fresh = [k for k in new if not self._problems[k].teacher.started]
-        for k in set(new) - set(fresh):
-            if self._worth_it(k):
-                self.guard(k, self._problems[k].teacher.advance)
+        known = set(new) - set(fresh)
+        self.advance([k for k in new if k in known and self._worth_it(k)])
         for k, fock in zip(fresh, predict(fresh) if fresh else [], strict=True):
             self.guard(k, lambda k=k, fock=fock: self._join(self._problems[k], fock))
+
+    def advance(self, keys: Sequence[int]) -> None:
+        """One more build of some geometries, several in one call where that is faster.
+
+        Args:
+            keys: Positions of geometries with unfinished teachers.
+        """
+        proposals: dict[int, AOMatrix] = {}
+        for k in keys:
+            problem = self._problems[k]
+            shares = self.together and gains(problem.fock0.device, problem.ks.info.ngrids)
+            if shares and not problem.teacher.needs_solver:
+                dm = self.guard(k, problem.teacher.proposal)
+                if dm is not None:
+                    proposals[k] = dm
+            else:
+                self.guard(k, problem.teacher.advance)
+        if proposals:
+            batch = KSBatch([self._problems[k].ks for k in proposals])
+            builds = batch.build(list(proposals.values()))
+            for (k, dm), built in zip(proposals.items(), builds, strict=True):
+                self.guard(k, functools.partial(self._problems[k].teacher.learn, dm, built))
 
     def likely(self, k: int) -> bool:
         """Whether the next visit of a geometry will probably cost a build.

@@ -164,6 +164,8 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     else:
         module = TeamModule(network, run.problems, plan, run.team)
         module.lessons.dropped.update(run.lost)
+    store = run.store
+    module.lessons.together = store is not None and store.needed_bytes <= store.memory_bytes
     if resume_from is None and not module.start(
         calibrate=not bool(network.scales.settled.all()), deadline=run.runtime.deadline
     ):

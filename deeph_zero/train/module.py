@@ -19,7 +19,7 @@ from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.runtime import Deadline
 from deeph_zero.train.average import WeightAverage
-from deeph_zero.train.budget import START_BUILDS, Lessons
+from deeph_zero.train.budget import Lessons
 from deeph_zero.train.examples import MadeWhenAsked
 from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
@@ -82,7 +82,7 @@ class FitModule(pl.LightningModule):
         return batch
 
     def start(self, *, calibrate: bool, deadline: Deadline | None = None) -> bool:
-        """First builds of every teacher; from them the network's input and output scales.
+        """First build of every teacher; from them the network's input and output scales.
 
         Args:
             calibrate: Set the scales; false for a network that was trained before.
@@ -102,11 +102,11 @@ class FitModule(pl.LightningModule):
         for k in self.here():
             self.mix.check(self._problems[k])
         taught = any(term.name != "supervised" for term in self.plan.terms)
-        for k in self.lessons.members(0.0) if taught else []:
-            for _ in range(START_BUILDS):
-                if deadline is not None and deadline.expired():
-                    return False
-                self.lessons.guard(k, self._problems[k].teacher.advance)
+        members = sorted({*self.lessons.members(0.0)} & {*self.here()}) if taught else []
+        for start in range(0, len(members), self.plan.batch_size):
+            if deadline is not None and deadline.expired():
+                return False
+            self.lessons.advance(members[start : start + self.plan.batch_size])
         spent = max(1, self.fock_builds - before)
         self.build_seconds = (time.monotonic() - begin) / spent
         return True

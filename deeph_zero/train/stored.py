@@ -44,6 +44,10 @@ class StoredData(KSData):
                 object.__setattr__(self, field.name, getattr(data, field.name))
         object.__setattr__(self, "_fetch", fetch)
 
+    def plain(self) -> KSData:
+        """The whole, all of it in memory for as long as it is used."""
+        return KSData(**{f.name: getattr(self, f.name) for f in dataclasses.fields(KSData)})
+
     def _heavy(self) -> Heavy:
         fetch: Callable[[], Heavy] = vars(self)["_fetch"]
         with threads_per_operation():  # inside a build too: the same threads give the same bits

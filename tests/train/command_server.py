@@ -28,7 +28,7 @@ from deeph_zero.train.module import FitModule
 
 PLACES = {
     "integrals": (prepare, "make_problem"),
-    "build": (Teacher, "advance"),
+    "build": (Teacher, "learn"),
     "step": (FitModule, "training_step"),
     "epoch": (FitModule, "on_train_epoch_end"),
     "certificate": (finish, "_certify"),

@@ -1,5 +1,6 @@
 """Builds are spent where they help: the policy, the teachers' error estimates, and failures."""
 
+import functools
 import itertools
 import math
 
@@ -10,12 +11,14 @@ import torch
 from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.ks.batch import KSBatch
 from deeph_zero.ks.dielectric import dielectric_step
 from deeph_zero.molecule import Molecule
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons
+from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.plan import make_plan
-from deeph_zero.train.problem import basis_layout, make_problem
+from deeph_zero.train.problem import basis_layout, make_problem, same_data
 
 METHOD = MethodConfig(basis="sto-3g", grid_level=0)
 
@@ -177,6 +180,31 @@ def test_a_geometry_whose_build_fails_is_left_out_and_training_goes_on(
             lessons.guard(k, broken)
     with pytest.raises(ComputationError, match="all of them failed"):
         lessons.batch([0], 0.0)
+
+
+def taught(together):
+    """States of three teachers after four builds; two geometries stored, a fourth one fails."""
+    problems = [prepared(0.05 * k) for k in range(4)]
+    store = HeavyStore(1e3)
+    for p in problems[:2]:
+        store.adopt(p, functools.partial(same_data, p.molecule, METHOD, p.ks.data.dm_guess))
+    lessons = Lessons(problems, Budget())
+    lessons.together = together
+    problems[3].teacher.target = torch.full_like(problems[3].fock0, math.nan)
+    for _ in range(4):
+        lessons.advance([0, 1, 2, 3])
+    assert list(lessons.dropped) == [3]
+    assert [p.ks.fock_builds for p in problems[:3]] == [5] * 3
+    return [p.teacher.state() for p in problems[:3]]
+
+
+def test_builds_made_together_are_those_made_alone(monkeypatch):
+    sizes, build = [], KSBatch.build
+    monkeypatch.setattr(KSBatch, "build", lambda b, dms: sizes.append(len(b)) or build(b, dms))
+    for alone, shared in zip(taught(together=False), taught(together=True), strict=True):
+        assert alone.keys() == shared.keys()
+        assert all(torch.equal(alone[key], shared[key]) for key in alone)
+    assert sizes == [3] * 4
 
 
 def test_a_failure_that_passes_is_forgiven(problems):
