@@ -13,6 +13,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -38,6 +39,10 @@ class Task(Protocol):
 
     def advance(self, n: int = 1, **fields: object) -> None:
         """Count ``n`` more steps as done; ``fields`` are shown beside the bar."""
+        ...
+
+    def skip(self, n: int) -> None:
+        """Begin with ``n`` steps behind it, which say nothing about the time that is left."""
         ...
 
 
@@ -74,6 +79,9 @@ class _SilentTask:
     def advance(self, n: int = 1, **fields: object) -> None:
         """Do nothing."""
 
+    def skip(self, n: int) -> None:
+        """Do nothing."""
+
 
 class SilentReporter:
     """Shows nothing: for library calls and tests."""
@@ -107,6 +115,7 @@ class _BarTask:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=console,
         )
@@ -125,6 +134,10 @@ class _BarTask:
             self._progress.update(self._id, note=_format(fields))
         self._progress.advance(self._id, n)
 
+    def skip(self, n: int) -> None:
+        """Begin with ``n`` steps behind it."""
+        self._progress.reset(self._id, completed=n)
+
 
 class _LineTask:
     """Plain progress lines, at most one every few seconds and one at the end."""
@@ -133,7 +146,7 @@ class _LineTask:
         self._console = console
         self._description = description
         self._total = total
-        self._done = 0
+        self._done = self._skipped = 0
         self._shown = -1
         self._note = ""
         self._start = self._last = time.monotonic()
@@ -153,13 +166,26 @@ class _LineTask:
         if time.monotonic() - self._last >= _PLAIN_INTERVAL:
             self._show()
 
+    def skip(self, n: int) -> None:
+        """Begin with ``n`` steps behind it."""
+        self._done = self._skipped = n
+
     def _show(self) -> None:
         self._last = time.monotonic()
         self._shown = self._done
         total = "" if self._total is None else f"/{self._total}"
-        seconds = self._last - self._start
-        line = f"{self._description}: {self._done}{total}  {seconds:.0f} s  {self._note}"
+        seconds, did = self._last - self._start, self._done - self._skipped
+        left = ""
+        if self._total is not None and did > 0 and self._done < self._total:
+            left = f"  {_duration(seconds / did * (self._total - self._done))} left"
+        line = f"{self._description}: {self._done}{total}  {seconds:.0f} s{left}  {self._note}"
         _print(self._console, line.rstrip())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _print(console: Console, text: str) -> None:

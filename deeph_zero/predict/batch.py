@@ -85,7 +85,7 @@ def run_batch(
             if total is not None:
                 workers = max(1, min(workers, total - len(journal)))
             with reporter.task(description, total) as task:
-                task.advance(len(journal))
+                task.skip(len(journal))
                 stream = outcomes(job, tasks, workers=workers, threads=runtime.threads)
                 _collect(stream, journal, progress, reporter, task)
             found = _write(journal, out, progress, failed, reporter)

@@ -162,7 +162,7 @@ class ProgressReport(Callback):
         self._task = self._reporter.task(self._description, total)
         self._task.__enter__()
         if done:
-            self._task.advance(done)
+            self._task.skip(done)
 
     def on_train_batch_end(
         self,

@@ -151,6 +151,10 @@ def _work(
         team.close()
 
 
+SHOWN = ("loss", "residual", "gradient", "energy_error", "val_residual", "fock_builds")
+"""What is shown beside the progress of a training, of what `metrics.csv` has."""
+
+
 def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     run.held_out = held_out(run.config, len(run.molecules))
     if isinstance(run.config.data.validation, float):
@@ -230,7 +234,7 @@ def _train(
             ProgressReport(
                 run.reporter,
                 "training",
-                shown=("loss", "residual", "gradient", "val_residual", "fock_builds"),
+                shown=SHOWN,
             ),
             checkpoints,
         ],

@@ -41,6 +41,24 @@ def test_plain_lines_are_rare(capfd, monkeypatch):
     assert [line.split()[1] for line in capfd.readouterr().out.splitlines()] == ["46", "92", "100"]
 
 
+def test_time_left(capfd, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    with ConsoleReporter().task("training", 1000) as task:
+        task.skip(400)
+        for step, seconds in ((100, 60.0), (200, 120.0), (250, 150.0), (50, 30.0)):
+            now[0] += seconds
+            task.advance(step, loss=1.0)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines == [
+        "training: 500/1000  60 s  5 min left  loss 1",
+        "training: 700/1000  180 s  3 min left  loss 1",
+        "training: 950/1000  330 s  30 s left  loss 1",
+        "training: 1000/1000  360 s  loss 1",
+    ]
+    assert reporting._duration(7200.0) == "2.0 h"
+
+
 def test_bar_on_a_terminal(monkeypatch):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=100)
