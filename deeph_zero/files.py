@@ -30,6 +30,7 @@ RUN_FILES = (
     "predictions.h5",
     "report.html",
     "report_plots",
+    "tensorboard",
 )
 """What ``--overwrite`` may remove from a run; anything else in the folder stays."""
 HDF5_SUFFIXES = (".h5", ".hdf5")

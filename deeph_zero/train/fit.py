@@ -22,6 +22,7 @@ from deeph_zero.train.callbacks import (
     run_trainer,
 )
 from deeph_zero.train.checkpoint import KEEP, SafeCheckpointIO, save_model
+from deeph_zero.train.curves import live_curves
 from deeph_zero.train.finish import certify_all, write_summary
 from deeph_zero.train.look_ahead import LookAhead
 from deeph_zero.train.module import FitModule
@@ -231,6 +232,7 @@ def _train(
         [
             *([] if check is None else [check]),
             MetricsFile(run.out / "metrics.csv"),
+            *(live_curves(run.out) if run.leads else []),
             ProgressReport(
                 run.reporter,
                 "training",
