@@ -103,10 +103,11 @@ class FitModule(pl.LightningModule):
             self.mix.check(self._problems[k])
         taught = any(term.name != "supervised" for term in self.plan.terms)
         members = sorted({*self.lessons.members(0.0)} & {*self.here()}) if taught else []
-        for start in range(0, len(members), self.plan.batch_size):
+        size = self.plan.batch_size if self.lessons.together else 1
+        for start in range(0, len(members), size):
+            self.lessons.advance(members[start : start + size])
             if deadline is not None and deadline.expired():
                 return False
-            self.lessons.advance(members[start : start + self.plan.batch_size])
         spent = max(1, self.fock_builds - before)
         self.build_seconds = (time.monotonic() - begin) / spent
         return True
@@ -328,12 +329,11 @@ class FitModule(pl.LightningModule):
             eps=1e-16,
             fused=True,  # hundreds of small tensors: one loop in place of ten
         )
-
-        def rate(step: int) -> float:  # a plain function has no state to save
-            return self.plan.rate(step)
-
+        # a plain function: attributes of anything else would be saved with a checkpoint
+        rate: Callable[[int], float] = lambda step: self.plan.rate(step)  # noqa: E731, PLW0108
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        scheduled = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *args: Any) -> None:
         """A step, then its weights enter the average (before anything can save a checkpoint)."""
