@@ -8,6 +8,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from deeph_zero.nn.aggregate import sum_to_atoms
 from deeph_zero.nn.frames import (
     SignedPermutation,
     feature_keys,
@@ -77,8 +78,7 @@ class _Layer(torch.nn.Module):
         self, nodes: list[Tensor], message: Tensor, inputs: NetworkInputs
     ) -> list[Tensor]:
         """Node features beside the sum of the messages of their pairs."""
-        shape = (nodes[0].shape[0], message.shape[1])
-        summed = message.new_zeros(shape).index_add(0, inputs.edge_index[0], message)
+        summed = sum_to_atoms(message, inputs.edge_index[0], nodes[0].shape[0])
         return [torch.cat(two, -1) for two in zip(nodes, self._parts(summed), strict=True)]
 
 
