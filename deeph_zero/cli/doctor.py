@@ -21,7 +21,7 @@ PACKAGES = (
 OPTIONAL = {
     "gpu4pyscf": "integrals on the GPU",
     "rdkit": "SMILES and conformers",
-    "torch_scatter": "faster aggregation on some GPUs",
+    "torch_scatter": "sums of messages in a fixed order on a GPU",
     "pyscf.dispersion": "dispersion corrections",
     "tensorboard": "live training curves",
 }
