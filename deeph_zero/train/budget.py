@@ -155,14 +155,19 @@ class Lessons:
             problem = self._problems[k]
             shares = self.together and gains(problem.fock0.device, problem.ks.info.ngrids)
             if shares and not problem.teacher.needs_solver:
-                dm = self.guard(k, problem.teacher.proposal)
+                dm = self.guard(k, problem.teacher.proposal, forgives=False)
                 if dm is not None:
                     proposals[k] = dm
             else:
                 self.guard(k, problem.teacher.advance)
         if proposals:
             batch = KSBatch([self._problems[k].ks for k in proposals])
-            builds = batch.build(list(proposals.values()))
+            try:
+                builds = batch.build(list(proposals.values()))
+            except (ComputationError, torch.linalg.LinAlgError):  # whose fault it is shows alone
+                for k in proposals:
+                    self.guard(k, self._problems[k].teacher.advance)
+                return
             for (k, dm), built in zip(proposals.items(), builds, strict=True):
                 self.guard(k, functools.partial(self._problems[k].teacher.learn, dm, built))
 
@@ -199,12 +204,13 @@ class Lessons:
         self._taught.discard(k)
         self._failures.pop(k, None)
 
-    def guard(self, k: int, work: Callable[[], Any]) -> Any:
+    def guard(self, k: int, work: Callable[[], Any], *, forgives: bool = True) -> Any:
         """Do something with one geometry; its failure is counted and does not end the training.
 
         Args:
             k: Position of the geometry.
             work: What to do.
+            forgives: Whether success ends the row of failures; false for a part of the work.
 
         Returns:
             What ``work`` returns; None if it failed.
@@ -218,7 +224,8 @@ class Lessons:
                 where = place(self._problems[k].molecule)
                 _log.warning("%sleft out of the training: %s", where, self.dropped[k])
             return None
-        self._failures.pop(k, None)
+        if forgives:
+            self._failures.pop(k, None)
         return result
 
     def state(self) -> dict[str, Any]:

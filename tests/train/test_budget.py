@@ -207,6 +207,20 @@ def test_builds_made_together_are_those_made_alone(monkeypatch):
     assert sizes == [3] * 4
 
 
+def test_a_batch_that_fails_is_built_one_by_one(problems, monkeypatch):
+    def broken(*_):
+        raise ComputationError("expected a finite density")
+
+    lessons = Lessons(problems, Budget())
+    lessons.together = True
+    monkeypatch.setattr(KSBatch, "build", broken)
+    monkeypatch.setattr(problems[1].ks, "build", broken)
+    for _ in range(MAX_FAILURES):
+        lessons.advance([0, 1, 2])
+    assert list(lessons.dropped) == [1]
+    assert [problems[k].teacher.builds for k in (0, 2)] == [MAX_FAILURES] * 2
+
+
 def test_a_failure_that_passes_is_forgiven(problems):
     lessons = Lessons(problems, Budget())
 
