@@ -56,8 +56,11 @@ def certify_all(
     if run.team is not None:
         return _certify_together(run, module, stopped_by, run.team, kept_out or {})
     ready = dict(kept_out or {})
-    own = {id(p.molecule): p for p in (*module.problems, *run.validators)}
+    solved = (*module.problems, *run.validators)
+    own = {id(p.molecule): p for p in solved}
+    stored = {id(p.molecule): k for k, p in enumerate(solved)}
     todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or id(m) in own]
+    coming = [stored.get(id(m)) for _, m in todo]
     failed_now = 0
     with (
         interruptible() as interrupt,
@@ -70,7 +73,7 @@ def certify_all(
             if run.runtime.deadline.expired():
                 stopped_by = "max_time"
                 break
-            run.look_ahead(own.get(id(m)) for _, m in todo[i:])
+            run.look_ahead(coming, i)
             try:
                 found = ready.get(k) or _certify(run, module, own[id(molecule)])
                 entry, group = _records(run, module, found)

@@ -77,6 +77,7 @@ class HeavyStore:
         self.ahead = ahead
         self.memory_bytes = memory_mb * 1e6
         self.light_bytes = 0
+        self._largest = 0
         self.rebuilt = 0
         self.read = 0
         self._disk_bytes = disk_mb * 1e6
@@ -117,9 +118,8 @@ class HeavyStore:
     @property
     def _room(self) -> float:
         """Memory for large tensors here, what workers send left out."""
-        largest = max((source.nbytes for source in self._sources), default=0)
         coming = 0 if self.ahead is None else self.ahead.on_order
-        return self.memory_bytes - self.light_bytes - coming * largest
+        return self.memory_bytes - self.light_bytes - coming * self._largest
 
     def adopt(
         self,
@@ -147,6 +147,7 @@ class HeavyStore:
             source.space = self._sources[key].space
             self._sources[key] = source
         self.light_bytes += source.light
+        self._largest = max(self._largest, source.nbytes)
         self._put(key, lambda: Heavy.of(data))
         problem.ks.data = StoredData(data, lambda: self.get(key))
 

@@ -2,10 +2,9 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +123,19 @@ class Run:
         set_threads(max(1, self.runtime.threads - count))
         return IntegralsAhead(count)
 
-    def look_ahead(self, coming: Iterable[Problem | None]) -> None:
+    def look_ahead(self, coming: Sequence[int | None], start: int) -> None:
         """Let the workers begin with what is needed next.
 
         Args:
-            coming: Geometries in the order in which they will be used; None costs nothing.
+            coming: Positions in the store in the order in which they will be used; None costs
+                nothing.
+            start: The first one of them that is still to come.
         """
-        ahead = None if self.store is None else self.store.ahead
-        if self.store is None or ahead is None:
+        if self.store is None or self.store.ahead is None:
             return
-        keys = {id(p): k for k, p in enumerate((*self.problems, *self.validators))}
-        wanted = (keys[id(p)] for p in coming if p is not None)
-        ahead.plan(self.store.missing(list(itertools.islice(wanted, ahead.limit))))
+        ahead = self.store.ahead
+        soon = [k for k in coming[start : start + ahead.limit] if k is not None]
+        ahead.plan(self.store.missing(soon))
 
     def dismiss_workers(self) -> None:
         """End them; all threads are this process's again."""
