@@ -5,7 +5,7 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.files import HDF5_SUFFIXES
 from deeph_zero.molecule import Molecule
 from deeph_zero.qh9 import is_qh9, qh9_frames
+from deeph_zero.reading.state import Say, log_warning, stated_state
 from deeph_zero.sources import (
     SMILES_PREFIX,
     WholeFileError,
@@ -104,7 +105,8 @@ def from_atoms(atoms: ase.Atoms, *, charge: int = 0, spin: int = 0) -> Molecule:
     """One molecule from an ASE object.
 
     Args:
-        atoms: Positions in angstrom; ``info["charge"]`` and ``info["spin"]`` win over the defaults.
+        atoms: Positions in angstrom; the charge and the spin it states win over the defaults, see
+            :func:`deeph_zero.reading.state.stated_state`.
         charge: Charge when the object states none.
         spin: 2S when the object states none.
 
@@ -282,7 +284,9 @@ def _read_with_ase(path: Path) -> Iterator[ase.Atoms | InputError]:
         yield InputError(f"ASE cannot read it ({_first_line(error)}); correct it or write .xyz")
 
 
-def _molecule(atoms: ase.Atoms, charge: int, spin: int, file: str, frame: int) -> Molecule:
+def _molecule(
+    atoms: ase.Atoms, charge: int, spin: int, file: str, frame: int, *, say: Say = log_warning
+) -> Molecule:
     """Check one frame and convert it."""
     numbers = np.asarray(atoms.numbers, dtype=np.int64)
     if len(numbers) == 0:
@@ -293,8 +297,9 @@ def _molecule(atoms: ase.Atoms, charge: int, spin: int, file: str, frame: int) -
         symbol = atoms.symbols[int(np.argmax(numbers < 1))]
         raise InputError(f"expected an element, got atom {symbol!r}; ghost atoms are not supported")
     _check_positions(atoms.positions, numbers)
-    charge = _whole("charge", atoms.info, charge)
-    spin = _whole("spin", atoms.info, spin)
+    stated_charge, stated_spin = stated_state(atoms, say)
+    charge = charge if stated_charge is None else stated_charge
+    spin = spin if stated_spin is None else stated_spin
     if spin < 0:
         raise InputError(f"expected spin= (2S) of 0 or more, got {spin}; correct it")
     return Molecule(
@@ -323,24 +328,6 @@ def _check_positions(positions: np.ndarray, numbers: np.ndarray) -> None:
             f"{chemical_symbols[numbers[j]]}) are on one point (nearer than {MIN_DISTANCE} "
             "angstrom); correct the coordinates"
         )
-
-
-def _whole(key: str, info: Mapping[str, Any], default: int) -> int:
-    """``charge=`` or ``spin=`` of a frame as a whole number."""
-    value = info.get(key)
-    if value is None:
-        return default
-    cure = f"expected {key}= with a whole number, got"
-    if isinstance(value, bool | np.bool_):
-        # the comment line is split into words, so "... total charge -1" arrives as a bare word
-        raise InputError(f"{cure} the bare word {key!r}; write {key}=0 or leave the word out")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not number.is_integer():
-        raise InputError(f"{cure} {_quote(str(value))}; correct it")
-    return int(number)
 
 
 def _is_number(word: str) -> bool:

@@ -1,0 +1,271 @@
+"""Charge and spin of a molecule from whatever way a file or an ASE object states them."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import ase
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from deeph_zero.errors import InputError
+
+Say = Callable[[str], None]
+"""Takes a warning of one line."""
+
+TITLE = "title"
+"""Key of ``atoms.info`` for a title that may be ``charge multiplicity``, nothing else."""
+
+_KINDS = {
+    "charge": "charge totalcharge netcharge molecularcharge moleculecharge molcharge systemcharge "
+    "formalcharge totalformalcharge chrg",
+    "spin": "spin twos 2s uhf nopen unpaired nunpaired numunpaired unpairedelectrons "
+    "nunpairedelectrons numunpairedelectrons numberofunpairedelectrons",
+    "multiplicity": "multiplicity mult mul spinmultiplicity spinmult totalmultiplicity "
+    "totalspinmultiplicity molecularmultiplicity",
+    "electrons": "nelec nelectron nelectrons numelectrons numberofelectrons electrons nel",
+}
+_KIND = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+_LIKE = re.compile(r"charge|chrg|multiplic|spin|unpaired|magmom|magneticmoment|electron")
+_TWO_INTEGERS = re.compile(r"\s*([+-]?\d{1,3})\s*[\s,]\s*(\d{1,3})\s*")
+_WHOLE = 0.02
+"""Atomic charges are printed with few digits: a sum this near to a whole number is one."""
+_ADDED = {"initial_charges": "charge", "formal_charges": "charge", "initial_magmoms": "spin"}
+_RESULTS = {"charges": "charge", "magmoms": "spin", "magmom": "spin"}
+
+
+class _Statement(NamedTuple):
+    """One place that states a charge or a spin."""
+
+    kind: str
+    value: int
+    words: str
+
+
+def log_warning(message: str) -> None:
+    """Say a warning through the package's logger.
+
+    Args:
+        message: One line.
+    """
+    logging.getLogger("deeph_zero").warning("%s", message)
+
+
+def stated_state(atoms: ase.Atoms, say: Say = log_warning) -> tuple[int | None, int | None]:
+    """Charge and spin as an object states them, in ``info`` or in arrays of its atoms.
+
+    Keys of ``info`` count whatever their case and underscores: ``charge``, ``total_charge``, ...;
+    ``spin``, ``uhf``, ``nopen``, ... (2S); ``multiplicity``, ``spin_multiplicity``, ... (2S + 1);
+    ``nelec``, ... (electrons). So do the sums of ``initial_charges`` and ``initial_magmoms`` that
+    are not all zero, and a title of two integers. What looks like a statement but cannot be used
+    is said.
+
+    Args:
+        atoms: The molecule.
+        say: Takes each warning, a line without the name of the file.
+
+    Returns:
+        Charge and 2S, None where nothing states it.
+
+    Raises:
+        InputError: If a statement is no whole number, or two of them contradict each other.
+    """
+    statements = [*_from_info(atoms, say), *_from_arrays(atoms, say)]
+    charge, spin = (_agreed(kind, statements) for kind in ("charge", "spin"))
+    title = _from_title(atoms, charge, spin, say)
+    return title if title is not None else (charge, spin)
+
+
+def warn_of_results(atoms: ase.Atoms, charge: int, spin: int, say: Say = log_warning) -> None:
+    """Say so where atomic charges or moments computed earlier add up to another state.
+
+    Args:
+        atoms: The molecule, with results of the file it was read from.
+        charge: The charge that is used.
+        spin: The 2S that is used.
+        say: Takes each warning, a line without the name of the file.
+    """
+    if not isinstance(atoms.calc, SinglePointCalculator):  # a live one computes, states nothing
+        return
+    for key, kind in _RESULTS.items():
+        total = _total(atoms.calc.results.get(key))
+        used = charge if kind == "charge" else spin
+        whole = None if total is None else _whole_near(total if kind == "charge" else abs(total))
+        if whole not in (None, used):
+            name = "charge" if kind == "charge" else "spin (2S)"
+            say(
+                f"{key} add up to {total:g} but are results, so {name} {used} is used; "
+                f"write {kind}={whole} if that is meant"
+            )
+
+
+def _from_info(atoms: ase.Atoms, say: Say) -> Iterator[_Statement]:
+    for key, value in _flat(atoms.info):
+        name = re.sub(r"[^a-z0-9]", "", key.lower())
+        kind = _KIND.get(name)
+        if kind is None:
+            if _LIKE.search(name) and (number := _number(value)) is not None:
+                say(
+                    f"{key}={number:g} is not used, its meaning is not certain; write charge=, "
+                    "and spin= (2S) or multiplicity="
+                )
+        elif kind == "electrons":
+            yield from _electrons(key, value, atoms, say)
+        elif value is not None:
+            yield _stated(kind, key, value)
+
+
+def _flat(info: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys and values, those of ASE's databases (one level down) included."""
+    for key, value in info.items():
+        if isinstance(value, Mapping):
+            if key in ("key_value_pairs", "data"):
+                yield from _flat(value)
+        elif isinstance(key, str):
+            yield key, value
+
+
+def _stated(kind: str, key: str, value: Any) -> _Statement:
+    """A charge, a 2S or a multiplicity that must be a whole number."""
+    number = whole_number(key, value)
+    words = f"{key}={number}"
+    if kind != "multiplicity":
+        return _Statement(kind, number, words)
+    if number < 1:
+        raise InputError(f"expected {key}= of 1 or more, got {number}; correct it")
+    return _Statement("spin", number - 1, f"{words} (2S = {number - 1})")
+
+
+def whole_number(key: str, value: Any) -> int:
+    """What a key of a frame states.
+
+    Args:
+        key: Its name, for the message.
+        value: Its value as read.
+
+    Returns:
+        The whole number.
+
+    Raises:
+        InputError: If it is none.
+    """
+    cure = f"expected {key}= with a whole number, got"
+    if isinstance(value, bool | np.bool_):
+        # the comment line is split into words, so "... total charge -1" arrives as a bare word
+        raise InputError(
+            f"{cure} the bare word {key!r}; write {key}=NUMBER, or leave the word out of the title"
+        )
+    number = _number(value)
+    if number is None or not number.is_integer() or abs(number) > 1e6:
+        raise InputError(f"{cure} {_quote(str(value))}; correct it")
+    return int(number)
+
+
+def _electrons(key: str, value: Any, atoms: ase.Atoms, say: Say) -> Iterator[_Statement]:
+    """A number of electrons, or PySCF's pair (alpha, beta)."""
+    pair = np.asarray(value).ravel() if not isinstance(value, str) else np.array([])
+    numbers = [_number(v) for v in pair] if len(pair) == 2 else [_number(value)]
+    if isinstance(value, bool | np.bool_) or any(n is None or not n.is_integer() for n in numbers):
+        say(
+            f"{key}={_quote(str(value))} is not used, expected a whole number of electrons; "
+            "write charge="
+        )
+        return
+    whole = [int(n) for n in numbers if n is not None]
+    charge = int(atoms.numbers.sum()) - sum(whole)
+    yield _Statement("charge", charge, f"{key}={sum(whole)} (charge {charge})")
+    if len(whole) == 2:
+        spin = whole[0] - whole[1]
+        yield _Statement("spin", spin, f"{key} (2S = {spin})")
+
+
+def _from_arrays(atoms: ase.Atoms, say: Say) -> Iterator[_Statement]:
+    for name, kind in _ADDED.items():
+        values = atoms.arrays.get(name)
+        if values is None or not np.any(values):
+            continue  # ASE's writers and readers put zeros where nothing is stated
+        total = _total(values) if np.ndim(values) == 1 else None
+        whole = None if total is None else _whole_near(total)
+        if whole is None:
+            what = "are no numbers along one axis" if total is None else f"add up to {total:g}"
+            say(f"{name} {what} and are not used; write {kind}=")
+            continue
+        value = abs(whole) if kind == "spin" else whole
+        yield _Statement(kind, value, f"the sum {whole} of {name}")
+
+
+def _from_title(
+    atoms: ase.Atoms, charge: int | None, spin: int | None, say: Say
+) -> tuple[int, int] | None:
+    """Charge and 2S of a title like "0 3", when it can be nothing else."""
+    title = atoms.info.get(TITLE)
+    found = _TWO_INTEGERS.fullmatch(title) if isinstance(title, str) else None
+    if found is None:
+        return None
+    stated, multiplicity = int(found[1]), int(found[2])
+    electrons = int(atoms.numbers.sum()) - stated
+    quoted = _quote(str(title))
+    cure = "write charge= and multiplicity="
+    fits = electrons > 0 and 1 <= multiplicity <= electrons + 1
+    if not fits or (electrons - multiplicity + 1) % 2:
+        say(
+            f"the title {quoted} is not used: as charge and multiplicity it does not fit "
+            f"{electrons} electrons; {cure} if it is meant so"
+        )
+        return None
+    if charge not in (None, stated) or spin not in (None, multiplicity - 1):
+        say(f"the title {quoted} is not used: the frame states its charge or spin in another way")
+        return None
+    say(f"the title {quoted} is read as charge {stated}, multiplicity {multiplicity}")
+    return stated, multiplicity - 1
+
+
+def _agreed(kind: str, statements: list[_Statement]) -> int | None:
+    """The one value that all statements of a kind give."""
+    ours = [s for s in statements if s.kind == kind]
+    for other in ours[1:]:
+        if other.value != ours[0].value:
+            name = "charge" if kind == "charge" else "spin"
+            raise InputError(
+                f"expected one {name}, got {ours[0].words} and {other.words}; correct one of them"
+            )
+    return ours[0].value if ours else None
+
+
+def _total(values: Any) -> float | None:
+    """Sum of atomic numbers, None if they are none or not finite."""
+    try:
+        total = float(np.asarray(values, dtype=np.float64).sum()) if values is not None else None
+    except (TypeError, ValueError):
+        return None
+    return total if total is not None and np.isfinite(total) else None
+
+
+def _whole_near(number: float) -> int | None:
+    return round(number) if abs(number - round(number)) <= _WHOLE else None
+
+
+def _number(value: Any) -> float | None:
+    """A number, whatever it is wrapped in; None if it is none, a truth value, or not finite."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.ravel()[0]
+    if isinstance(value, bool | np.bool_ | complex | np.complexfloating) or value is None:
+        return None
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, str):
+        value = value.strip(" ,;")
+        if "_" in value:  # Python reads 1_0 as 10
+            return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _quote(text: str) -> str:
+    """A short, printable quotation of what came."""
+    short = " ".join(text.split())
+    return repr(short if len(short) <= 40 else short[:37] + "...")
