@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from deeph_zero import files
+from deeph_zero import files, hdf5, outputs
 from deeph_zero.errors import ComputationError, InputError
 
 ARRAYS = {
@@ -38,7 +38,7 @@ def raiser(error: BaseException):
 
 def test_groups_datasets_and_attributes(tmp_path):
     out = tmp_path / "out.h5"
-    with files.PredictionWriter(out) as writer:
+    with hdf5.PredictionWriter(out) as writer:
         assert not out.exists()
         assert [writer.write(ARRAYS, ATTRIBUTES), writer.write(ARRAYS, {"energy": None})] == [
             "0000", "0001",
@@ -56,7 +56,7 @@ def test_groups_datasets_and_attributes(tmp_path):
 def test_a_failing_block_leaves_the_old_file(tmp_path, error):
     out = tmp_path / "out.h5"
     out.write_bytes(b"old")
-    with pytest.raises(error), files.PredictionWriter(out) as writer:  # noqa: PT012  (the block itself must fail)
+    with pytest.raises(error), hdf5.PredictionWriter(out) as writer:  # noqa: PT012  (the block itself must fail)
         assert writer.write(ARRAYS, ATTRIBUTES) == "0000"
         raise error
     assert names(tmp_path) == ["out.h5"]
@@ -64,7 +64,7 @@ def test_a_failing_block_leaves_the_old_file(tmp_path, error):
 
 
 def test_unknown_dataset_is_refused(tmp_path):
-    writer = files.PredictionWriter(tmp_path / "o.h5")
+    writer = hdf5.PredictionWriter(tmp_path / "o.h5")
     with writer, pytest.raises(ValueError, match="'fok'"):
         writer.write({"fok": np.eye(2)}, {})
     with pytest.raises(ValueError, match="with block"):
@@ -73,7 +73,7 @@ def test_unknown_dataset_is_refused(tmp_path):
 
 def test_writer_in_a_missing_folder(tmp_path):
     with pytest.raises(ComputationError, match=r"cannot write .*o\.h5 \(No such file"):
-        files.PredictionWriter(tmp_path / "no" / "o.h5").__enter__()
+        hdf5.PredictionWriter(tmp_path / "no" / "o.h5").__enter__()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -99,7 +99,7 @@ def test_hdf5_on_a_full_disk_is_one_sentence(tmp_path, monkeypatch, error):
     monkeypatch.setattr(h5py.Group, "create_dataset", raiser(error))
     with (
         pytest.raises(ComputationError, match=FULL) as info,
-        files.PredictionWriter(out) as writer,
+        hdf5.PredictionWriter(out) as writer,
     ):
         writer.write(ARRAYS, ATTRIBUTES)
     assert len(str(info.value).splitlines()) == 1
@@ -184,7 +184,7 @@ def test_refused_outputs_change_nothing(tmp_path, case):
     before = tree(tmp_path)
     with (
         pytest.raises(InputError, match=f"(?i){word}") as info,
-        files.claim_output(path, kind=kind, **options),
+        outputs.claim_output(path, kind=kind, **options),
     ):
         raise AssertionError("claimed")
     assert len(str(info.value).splitlines()) == 1
@@ -195,20 +195,20 @@ def test_no_permission(tmp_path, monkeypatch):
     """Root may write anywhere, so the system's answer is simulated."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(InputError, match="no permission to write in"):
-        files.check_output(tmp_path / "run", kind="run")
+        outputs.check_output(tmp_path / "run", kind="run")
 
 
 def test_read_only_file_system(tmp_path, monkeypatch):
     error = OSError(errno.EROFS, "Read-only file system")
     monkeypatch.setattr(Path, "mkdir", raiser(error))
-    claim = files.claim_output(tmp_path / "run", kind="run")
+    claim = outputs.claim_output(tmp_path / "run", kind="run")
     with pytest.raises(InputError, match="Read-only file system"):
         claim.__enter__()
 
 
 def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
     run = make_run(tmp_path / "run")
-    with files.claim_output(run, kind="run", overwrite=True) as path:
+    with outputs.claim_output(run, kind="run", overwrite=True) as path:
         assert path == run
         assert names(run) == [".lock", "notes.txt"]
     assert names(run) == ["notes.txt"]
@@ -221,18 +221,18 @@ def test_a_run_killed_early_is_still_a_run(tmp_path, option):
     leavings = [".summary.json.17.tmp", "metrics.csv", "model.safetensors.new"]
     for name in leavings:
         (run / name).write_text("x")
-    with files.claim_output(run, kind="run", **{option: True}):
+    with outputs.claim_output(run, kind="run", **{option: True}):
         assert names(run) == ([".lock"] if option == "overwrite" else sorted([".lock", *leavings]))
     (run / "thesis.tex").write_text("x")
     (run / "metrics.csv").write_text("x")
     with pytest.raises(InputError):
-        files.check_output(run, kind="run", **{option: True})
+        outputs.check_output(run, kind="run", **{option: True})
 
 
 def test_resume_keeps_everything(tmp_path):
     run = make_run(tmp_path / "run")
     before = tree(run)
-    with files.claim_output(run, kind="run", resume=True):
+    with outputs.claim_output(run, kind="run", resume=True):
         pass
     assert tree(run) == before
 
@@ -242,7 +242,7 @@ def test_one_command_per_run(tmp_path):
     run.mkdir()
     with (run / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        claim = files.claim_output(run, kind="run")
+        claim = outputs.claim_output(run, kind="run")
         with pytest.raises(InputError, match="in use by another deeph-zero"):
             claim.__enter__()
 
@@ -250,7 +250,7 @@ def test_one_command_per_run(tmp_path):
 @pytest.mark.parametrize("keep", [True, False])
 def test_folders_made_for_nothing_go_away(tmp_path, keep):
     run = tmp_path / "a" / "b" / "run"
-    with contextlib.suppress(InputError), files.claim_output(run, kind="run"):
+    with contextlib.suppress(InputError), outputs.claim_output(run, kind="run"):
         if keep:
             (run / "model.json").write_text("x")
         raise InputError("found out late")
@@ -259,6 +259,19 @@ def test_folders_made_for_nothing_go_away(tmp_path, keep):
 
 def test_relative_names_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with files.claim_output(Path("run"), kind="run"):
+    with outputs.claim_output(Path("run"), kind="run"):
         assert (tmp_path / "run").is_dir()
-    files.check_output(Path("o.h5"), kind="file")
+    outputs.check_output(Path("o.h5"), kind="file")
+
+
+def test_what_is_no_ordinary_file_is_refused(tmp_path):
+    pipe = tmp_path / "p.xyz"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link"):
+        with pytest.raises(InputError, match="expected a file, this is a named pipe; copy"):
+            files.regular_file(path)
+    with pytest.raises(InputError, match="this is a device"):
+        files.regular_file("/dev/zero")
+    for path in (tmp_path, tmp_path / "none", __file__, "a\0b"):
+        files.regular_file(path)

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.db import connect
 
-from deeph_zero.files import PredictionWriter
+from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.structures import read_structures
 from deeph_zero.units import BOHR_IN_ANGSTROM
 

@@ -48,7 +48,7 @@ class Bulk:
             InputError: If the output is there already or cannot be written.
         """
         from deeph_zero import runtime
-        from deeph_zero.files import check_output
+        from deeph_zero.outputs import check_output
         from deeph_zero.reporting import ConsoleReporter, configure_logging
 
         check_output(self.out, **self._place)
@@ -78,7 +78,7 @@ class Bulk:
             ComputationError: If something failed or is missing; the output is kept.
         """
         from deeph_zero.cli import show
-        from deeph_zero.files import claim_output
+        from deeph_zero.outputs import claim_output
 
         with claim_output(self.out, **self._place), show.keeping(self.out):
             summary = compute(

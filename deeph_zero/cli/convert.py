@@ -94,7 +94,8 @@ def _require_database(source: Path) -> None:
 
 
 def _export(config: ConvertConfig, source: Path, out: Path, options: dict[str, Any]) -> int:
-    from deeph_zero.files import claim_output, to_json
+    from deeph_zero.files import to_json
+    from deeph_zero.outputs import claim_output
     from deeph_zero.predict.convert import run_export
     from deeph_zero.reporting import ConsoleReporter
 

@@ -65,8 +65,9 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     from deeph_zero import runtime
     from deeph_zero.cli import checks, show
     from deeph_zero.cli.show_errors import show_errors
-    from deeph_zero.files import HDF5_SUFFIXES, check_output, claim_output
+    from deeph_zero.files import HDF5_SUFFIXES
     from deeph_zero.model import load
+    from deeph_zero.outputs import check_output, claim_output
     from deeph_zero.predict.evaluate import run_evaluate
     from deeph_zero.reporting import ConsoleReporter, configure_logging
     from deeph_zero.train.labels import LabelStore

@@ -109,7 +109,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     """
     from deeph_zero import runtime
     from deeph_zero.cli import checks, show
-    from deeph_zero.files import check_output, claim_output
+    from deeph_zero.outputs import check_output, claim_output
     from deeph_zero.reporting import ConsoleReporter, configure_logging
 
     place = {

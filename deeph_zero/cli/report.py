@@ -58,7 +58,8 @@ def _count(text: str | None) -> int:
 
 def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[str, Any]) -> int:
     from deeph_zero import runtime
-    from deeph_zero.files import check_output, claim_output, to_json
+    from deeph_zero.files import to_json
+    from deeph_zero.outputs import check_output, claim_output
     from deeph_zero.report.data import read_source
     from deeph_zero.report.page import REPORT_FILE, write_plots, write_report
     from deeph_zero.reporting import ConsoleReporter, configure_logging

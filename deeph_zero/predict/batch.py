@@ -9,7 +9,8 @@ from typing import Any
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.files import PredictionWriter, json_beside, write_json
+from deeph_zero.files import json_beside, write_json
+from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.journal import Journal

@@ -15,7 +15,8 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
 from deeph_zero.errors import InputError
-from deeph_zero.files import HDF5_SUFFIXES, group_names, json_beside
+from deeph_zero.files import HDF5_SUFFIXES, json_beside
+from deeph_zero.hdf5 import group_names
 from deeph_zero.report.values import formula, number, structure_name
 
 Kind = Literal["run", "predict", "label"]

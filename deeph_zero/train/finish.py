@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.files import PredictionWriter, write_json
+from deeph_zero.files import write_json
+from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single

@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
-from deeph_zero.files import group_names
+from deeph_zero.hdf5 import group_names
 from deeph_zero.molecule import Molecule
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 

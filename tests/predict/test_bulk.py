@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from deeph_zero import files
+from deeph_zero import files, outputs
 from deeph_zero.config import LabelConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
@@ -230,18 +230,18 @@ def test_a_journal_without_beginning_is_refused(tmp_path):
 def test_places_of_unfinished_files(tmp_path):
     out = tmp_path / "o.h5"
     with pytest.raises(InputError, match=r"expected an unfinished .*there is none"):
-        files.check_output(out, kind="file", resume=True)
+        outputs.check_output(out, kind="file", resume=True)
     out.write_text("x")
     with pytest.raises(InputError, match="is complete"):
-        files.check_output(out, kind="file", resume=True)
+        outputs.check_output(out, kind="file", resume=True)
     files.journal_beside(out).write_text("x")
-    files.check_output(out, kind="file", resume=True)
+    outputs.check_output(out, kind="file", resume=True)
     with pytest.raises(InputError, match="use --resume, --overwrite or another"):
-        files.check_output(out, kind="file")
+        outputs.check_output(out, kind="file")
     out.unlink()
     with pytest.raises(InputError, match="begun and not finished; use --resume or --overwrite"):
-        files.check_output(out, kind="file")
-    files.check_output(out, kind="file", overwrite=True)
+        outputs.check_output(out, kind="file")
+    outputs.check_output(out, kind="file", overwrite=True)
 
 
 # ---- several processes ------------------------------------------------------------------------
