@@ -1,14 +1,11 @@
-"""One place for device, threads, seeds, the time limit and Ctrl-C."""
+"""One place for device, threads, seeds and the time limit."""
 
 import contextlib
 import dataclasses
 import os
 import random
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
 
 import numpy as np
 import torch
@@ -148,80 +145,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (libraries we call use the global state)
     torch.manual_seed(seed)
-
-
-class Interrupt:
-    """Remembers the first Ctrl-C so that a step can finish; see :func:`interruptible`."""
-
-    def __init__(self) -> None:
-        """Nothing was asked yet."""
-        self.requested = False
-
-    def check(self) -> None:
-        """Act on a remembered Ctrl-C, at a point where everything is saved.
-
-        Raises:
-            KeyboardInterrupt: If Ctrl-C was pressed.
-        """
-        if self.requested:
-            raise KeyboardInterrupt
-
-    def handle(self, signum: int, frame: FrameType | None) -> None:
-        """Signal handler: the first Ctrl-C is remembered, the second one acts at once.
-
-        Args:
-            signum: Signal number.
-            frame: Interrupted frame.
-
-        Raises:
-            KeyboardInterrupt: On the second Ctrl-C.
-        """
-        del signum, frame
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """Hold back the first Ctrl-C inside the block; the caller asks ``interrupt.check()``.
-
-    The previous handler is put back at the end, and a Ctrl-C that nobody asked about is raised
-    then. Outside the main thread Python delivers no signals and the block changes nothing.
-
-    Yields:
-        The flag to look at between steps.
-
-    Raises:
-        KeyboardInterrupt: At the end of the block, if Ctrl-C was pressed in it.
-    """
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    previous = signal.signal(signal.SIGINT, interrupt.handle)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    interrupt.check()
-
-
-@contextlib.contextmanager
-def no_interrupts() -> Iterator[None]:
-    """A process started in here is deaf to Ctrl-C from its first moment on.
-
-    Yields:
-        Nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

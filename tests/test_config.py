@@ -1,7 +1,6 @@
 """Settings: defaults of the design, ranges, and errors that name the option."""
 
 import os
-import signal
 import time
 
 import pytest
@@ -205,43 +204,3 @@ def test_the_clock_starts_with_the_command():
     assert 9.0 < runtime.Deadline.after(10.0).remaining() <= 10.0
     assert runtime.Deadline.after(None).remaining() == float("inf")
     assert not runtime.Deadline.after(None).expired()
-
-
-def test_first_interrupt_waits_for_the_step():
-    steps = []
-
-    def run() -> None:
-        with runtime.interruptible() as interrupt:
-            for step in range(5):
-                if step == 1:
-                    os.kill(os.getpid(), signal.SIGINT)
-                steps.append(step)
-                interrupt.check()
-
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    assert steps == [0, 1]
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_second_interrupt_does_not_wait():
-    def run() -> None:
-        with runtime.interruptible():
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(30)
-
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    assert time.monotonic() - start < 10
-
-
-def test_an_interrupt_nobody_asked_about_is_not_lost():
-    def run() -> None:
-        with runtime.interruptible():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        run()

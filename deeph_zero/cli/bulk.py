@@ -80,7 +80,7 @@ class Bulk:
         from deeph_zero.cli import show
         from deeph_zero.outputs import claim_output
 
-        with claim_output(self.out, **self._place), show.keeping(self.out):
+        with claim_output(self.out, **self._place), show.keeping(self.out, self.command):
             summary = compute(
                 [b.as_dict() for b in bad],
                 reporter=reporter,

@@ -86,7 +86,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
     molecules, bad = checks.read_and_check(options["labels"], method, elements=model.elements)
     files = [name for name in options["labels"] if Path(name).suffix.lower() in HDF5_SUFFIXES]
-    with claim_output(out, **place), show.keeping(out):
+    with claim_output(out, **place), show.keeping(out, command):
         result = run_evaluate(
             model,
             molecules,

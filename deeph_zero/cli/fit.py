@@ -26,6 +26,7 @@ from deeph_zero.cli.report import report_run
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
+from deeph_zero.signals import saying
 
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
@@ -187,12 +188,13 @@ def _check_init(init: str | None) -> None:
 
 @contextlib.contextmanager
 def _kept(out: Path, command: str) -> Iterator[None]:
-    """Say after Ctrl-C what is left and how to go on: with the same options."""
+    """Say after Ctrl-C or SIGTERM what is left and how to go on: with the same options."""
+    from deeph_zero.cli import show
+
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if not any((out / name).exists() for name in ("config.json", "checkpoints")):
             raise
-        words = [w for w in shlex.split(command) if w not in ("--overwrite", "--resume")]
-        again = shlex.join([*words, "--resume"])
-        raise KeyboardInterrupt(f"interrupted; the run is kept, go on with: {again}") from None
+        text = f"; the run is kept, go on with: {show.resuming(command)}"
+        raise saying(stop, text) from None

@@ -17,6 +17,7 @@ from click.exceptions import Exit
 from deeph_zero import __version__
 from deeph_zero.cli.options import Invocation
 from deeph_zero.errors import DeephZeroError, InputError
+from deeph_zero.signals import ending_like_ctrl_c, signal_of, word_of
 
 # name -> module; the module is imported when the command (or the list of commands) is needed
 COMMANDS = {
@@ -29,7 +30,6 @@ COMMANDS = {
     "convert": "deeph_zero.cli.convert",
     "doctor": "deeph_zero.cli.doctor",
 }
-EXIT_INTERRUPTED = 130
 
 click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 
@@ -87,7 +87,8 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program name; None means ``sys.argv``.
 
     Returns:
-        0 success; 1 the computation did not reach what was asked; 2 wrong input; 130 Ctrl-C.
+        0 success; 1 the computation did not reach what was asked; 2 wrong input; 130
+        Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
     # Spinning OpenMP threads make a shared machine four times slower (measured with two threads on
     # two busy cores) and gain nothing on matrices as small as ours; read when torch is imported.
@@ -98,7 +99,8 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not verbose:
                 warnings.simplefilter("ignore")  # libraries talk to developers
-            code = _run(args)
+            with ending_like_ctrl_c():
+                code = _run(args)
         sys.stdout.flush()
     except BrokenPipeError:
         # the reader has gone; keep Python from complaining about it at exit
@@ -141,7 +143,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         return error.format_message(), 2
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return str(error) or "interrupted", EXIT_INTERRUPTED
+        return str(error) or word_of(error), 128 + signal_of(error)
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         cure = "use a smaller basis, fewer structures at a time, or a machine with more memory"

@@ -12,9 +12,9 @@ from deeph_zero.cli.main import COMMANDS, cli
 _INTRO = """# Commands
 
 `deeph-zero COMMAND --help` shows the same in a terminal. Exit codes: 0 done; 1 fell short of what
-was asked (what there is is kept); 2 wrong input; 130 interrupted, the run is kept and `--resume`
-goes on with it. Every error is one line: what was expected, what came, what to do. Every setting of
-`train` is in [Settings of `train`](config.md).
+was asked (what there is is kept); 2 wrong input; 130 interrupted (143 by SIGTERM, 129 by SIGHUP),
+the run is kept and `--resume` goes on with it. Every error is one line: what was expected, what
+came, what to do. Every setting of `train` is in [Settings of `train`](config.md).
 """
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.files import to_json
+from deeph_zero.files import journal_beside, to_json
 from deeph_zero.reporting import Reporter
+from deeph_zero.signals import saying
 
 MAX_ROWS = 20
 WIDE = 110
@@ -135,21 +137,29 @@ def require_success(
 
 
 @contextlib.contextmanager
-def keeping(out: Path) -> Iterator[None]:
-    """Say after Ctrl-C that the structures done so far are kept.
+def keeping(out: Path, command: str) -> Iterator[None]:
+    """Say after Ctrl-C or SIGTERM what is kept, and how to go on.
 
     Args:
-        out: HDF5 file, written by the engine before it lets Ctrl-C through.
+        out: The output, written by the engine before it lets the signal through.
+        command: Command line as typed.
 
     Raises:
-        KeyboardInterrupt: The same, with the sentence.
+        Stopped: The same, with the sentence.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        done = "; the structures done so far are kept in {}; go on with --resume"
-        kept = done.format(out) if out.exists() else ""
-        raise KeyboardInterrupt(f"interrupted{kept}") from None
+    except KeyboardInterrupt as stop:
+        kept = f"; the structures done so far are kept in {out}" if out.exists() else ""
+        if journal_beside(out).exists():
+            kept += f"; go on with: {resuming(command)}"
+        raise saying(stop, kept) from None
+
+
+def resuming(command: str) -> str:
+    """The command with which to go on, from the one that was interrupted."""
+    words = [w for w in shlex.split(command) if w not in ("--overwrite", "--resume")]
+    return shlex.join([*words, "--resume"])
 
 
 def _card(entry: Mapping[str, Any]) -> list[list[str]]:

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,7 +14,8 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import portable_part
 from deeph_zero.molecule import Molecule
-from deeph_zero.runtime import no_interrupts, processes_of_one_thread, set_threads
+from deeph_zero.runtime import processes_of_one_thread, set_threads
+from deeph_zero.signals import leave_to_parent, no_interrupts
 
 _log = logging.getLogger("deeph_zero")
 
@@ -131,8 +131,8 @@ class IntegralsAhead:
 
 
 def _begin() -> None:
-    """In a new process: Ctrl-C is for the one that gives out work, whose end is the end of all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a new process, which ends with the one that gives out work."""
+    leave_to_parent()
     set_threads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -18,7 +18,8 @@ from deeph_zero.predict.record import summary
 from deeph_zero.predict.workers import Job, Outcome, Task, outcomes
 from deeph_zero.reporting import Reporter
 from deeph_zero.reporting import Task as ProgressTask
-from deeph_zero.runtime import Interrupt, Runtime, interruptible
+from deeph_zero.runtime import Runtime
+from deeph_zero.signals import Interrupt, interruptible
 
 
 @dataclasses.dataclass

@@ -17,7 +17,8 @@ from deeph_zero.predict.batch import check_finite
 from deeph_zero.predict.compare import compare
 from deeph_zero.predict.record import failure, summary
 from deeph_zero.reporting import Reporter, Task
-from deeph_zero.runtime import Runtime, interruptible
+from deeph_zero.runtime import Runtime
+from deeph_zero.signals import interruptible
 from deeph_zero.train.labels import Label, LabelStore, check_labels, label_for, wanted_method
 
 

@@ -18,6 +18,7 @@ from deeph_zero.predict.journal import Record, digest, encode
 from deeph_zero.predict.record import failure
 from deeph_zero.reporting import configure_logging
 from deeph_zero.runtime import Runtime
+from deeph_zero.signals import leave_to_parent, no_interrupts
 
 Task = tuple[int, Molecule]
 """Position of a structure, and the structure."""
@@ -120,7 +121,7 @@ def _attempt(compute: Compute, task: Task) -> Outcome:
 
 def _serve(connection: Connection, job: Job, threads: int) -> None:
     """In the new process: results until the other side closes, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gives out work
+    leave_to_parent()
     if job.verbose < 1:
         warnings.simplefilter("ignore")
     with contextlib.suppress(EOFError, OSError):
@@ -142,7 +143,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, job, threads), daemon=True)
-        with runtime.no_interrupts():
+        with no_interrupts():
             self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self.ready = False

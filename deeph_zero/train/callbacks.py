@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.files import write_text
 from deeph_zero.reporting import Reporter, Task
-from deeph_zero.runtime import Deadline, Interrupt, interruptible
+from deeph_zero.runtime import Deadline
+from deeph_zero.signals import Interrupt, interruptible
 from deeph_zero.train.checkpoint import SafeCheckpointIO
 
 StoppedBy = Literal["max_time", "interrupt"]
@@ -262,6 +264,7 @@ class Checkpoints(Checkpoint):
                     "would miss its last advance"
                 )
         self._saved_at = time.monotonic()
+        self.interrupt.listen()  # Lightning took SIGTERM, and would end with exit code 0
 
     def on_train_batch_end(
         self,
@@ -349,7 +352,7 @@ def quiet_trainer(callbacks: list[Callback], **settings: Any) -> pl.Trainer:
             # a row lost by a crash cannot be written again, one too many is dropped on resume:
             # so everything else comes before the checkpoint
             callbacks=sorted(callbacks, key=lambda item: isinstance(item, Checkpoints)),
-            plugins=[SafeCheckpointIO()],
+            plugins=[SafeCheckpointIO(), LightningEnvironment()],  # SLURM's has own signals
             logger=False,
             enable_checkpointing=any(isinstance(item, Checkpoints) for item in callbacks),
             enable_progress_bar=False,
@@ -368,9 +371,8 @@ def run_trainer(
 ) -> StoppedBy | None:
     """``trainer.fit``, quiet, and with Ctrl-C finishing the current step and saving.
 
-    Left to itself Lightning answers Ctrl-C by ignoring further ones for good and calling
-    ``sys.exit(1)``; here the first Ctrl-C is only noted and ``checkpoints`` acts on it after the
-    step. A second Ctrl-C stops at once, keeping the last checkpoint. Signal handlers are put back.
+    Lightning exits with 1 on Ctrl-C and with 0 on SIGTERM; here ``checkpoints`` acts on a first
+    signal after the step, and a second one stops at once, keeping the last checkpoint.
 
     Args:
         trainer: From :func:`quiet_trainer`.
@@ -383,13 +385,15 @@ def run_trainer(
         Why it stopped early: "max_time", or None when it ended by itself.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, with the checkpoint written.
+        Stopped: After Ctrl-C, SIGTERM or SIGHUP, with the checkpoint written.
+        SystemExit: If something else asked for it.
     """
     with interruptible() as interrupt, quiet_lightning():
         checkpoints.interrupt = interrupt
         try:
             trainer.fit(module, batches, ckpt_path=resume_from)
         except SystemExit:
+            interrupt.check()
             if checkpoints.killed:
                 raise KeyboardInterrupt from None
             raise

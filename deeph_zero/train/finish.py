@@ -23,7 +23,7 @@ from deeph_zero.predict.record import (
     summary,
 )
 from deeph_zero.predict.single import Prediction
-from deeph_zero.runtime import interruptible
+from deeph_zero.signals import interruptible
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem, same_data
 from deeph_zero.train.resume import SUMMARY_FILE, Run

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from deeph_zero.errors import ComputationError
+from deeph_zero.signals import leave_to_parent, no_interrupts
 
 _PATIENCE = dt.timedelta(hours=12)
 """How long a process waits for the others: one of them may be at a large molecule."""
@@ -152,7 +153,8 @@ def assembled(size: int, work: Callable[..., None], arguments: tuple[Any, ...]) 
         ]
         for process in others:
             process.daemon = True
-            process.start()
+            with no_interrupts():
+                process.start()
         team = None
         try:
             team = Team(0, size, folder)
@@ -162,7 +164,7 @@ def assembled(size: int, work: Callable[..., None], arguments: tuple[Any, ...]) 
         finally:
             for process in others:
                 if process.is_alive():
-                    process.terminate()
+                    process.kill()
                 process.join()
             if team is not None:
                 team.close()
@@ -172,10 +174,9 @@ def _guarded(
     work: Callable[..., None], place: tuple[int, int, Path], arguments: tuple[Any, ...]
 ) -> None:
     """In the new process: leave the reason of a failure where the leader finds it."""
+    leave_to_parent()  # which tells the others after the step
     try:
         work(place, *arguments)
-    except KeyboardInterrupt:
-        pass
     except BaseException as error:
         text = " ".join((str(error) or type(error).__name__).split())
         rank, _, folder = place

@@ -276,7 +276,8 @@ def test_interrupt_of_real_labels_keeps_what_is_done(folder, run, monkeypatch):
     result = run("label", "frames.xyz", "--basis", "sto-3g", "--grid-level", "0", "-o", "l.h5")
     assert result.code == 130
     assert result.err == (
-        "error: interrupted; the structures done so far are kept in l.h5; go on with --resume\n"
+        "error: interrupted; the structures done so far are kept in l.h5; go on with: deeph-zero "
+        "label frames.xyz --basis sto-3g --grid-level 0 -o l.h5 --resume\n"
     )
     with h5py.File(folder / "l.h5") as h5:
         assert list(h5) == ["0000", "0001"]

@@ -413,13 +413,16 @@ def test_resume_after_whole_epochs_is_bitwise_the_uninterrupted_run(tmp_path, un
     assert _rows(tmp_path) == uninterrupted[1]
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 5, 6, 7])
-def test_ctrl_c_finishes_the_step_saves_and_resumes_bitwise(tmp_path, uninterrupted, step):
+def test_a_signal_finishes_the_step_saves_and_resumes_bitwise(
+    tmp_path, uninterrupted, step, signum
+):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     def press(module):
         if len(module.seen) == step:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signum)
 
     with pytest.raises(KeyboardInterrupt):
         _train(tmp_path, hook=press, every=1e9)

@@ -95,6 +95,13 @@ def one_line(ended):
     return lines[-1]
 
 
+ENDS = (
+    (signal.SIGINT, 130, "interrupted"),
+    (signal.SIGTERM, 143, "ended by SIGTERM"),
+    (signal.SIGHUP, 129, "ended by SIGHUP"),
+)
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -112,15 +119,17 @@ def one_line(ended):
         ("stream", "step", 11),
     ],
 )
-def test_ctrl_c_keeps_a_run_that_resumes_to_the_same_end(commands, inputs, whole, tmp_path, case):
+def test_a_signal_keeps_a_run_that_resumes_to_the_same_end(commands, inputs, whole, tmp_path, case):
     kind, place, call = case
     run = tmp_path / "run"
     argv = ("fit", *inputs[kind], "-o", run)
-    ended = commands.run(*argv, plan=at(place, call, signal=signal.SIGINT))
-    assert ended.code == 130, ended.err
+    # each place with another signal, each signal in every phase
+    signum, code, word = ENDS[(len(place) + call) % len(ENDS)]
+    ended = commands.run(*argv, plan=at(place, call, signal=signum))
+    assert ended.code == code, ended.err
     line = one_line(ended)
     again = " ".join(["deeph-zero", *map(str, argv), "--resume"])
-    assert line == f"error: interrupted; the run is kept, go on with: {again}"
+    assert line == f"error: {word}; the run is kept, go on with: {again}"
     sound(run)
     kept = summary(run)
     assert kept["stopped_by"] == "interrupt"
@@ -326,8 +335,9 @@ def test_a_full_disk_from_the_start_is_one_line(commands, inputs, tmp_path):
     assert not run.exists()
 
 
-def test_the_command_itself_answers_ctrl_c(tmp_path):
-    """A process started as a user's shell starts it, interrupted while it trains."""
+@pytest.mark.parametrize(("signum", "code", "word"), ENDS)
+def test_the_command_itself_answers(tmp_path, signum, code, word):
+    """A process started as a user's shell starts it, ended while it trains."""
     run = tmp_path / "run"
     argv = ("fit", str(EXAMPLES / "water.xyz"), *TINY, "--tol", "1e-15", "-o", str(run))
     process = subprocess.Popen(
@@ -342,9 +352,9 @@ def test_the_command_itself_answers_ctrl_c(tmp_path):
     limit = time.monotonic() + 60
     while not (run / "model.json").exists() and time.monotonic() < limit:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1].startswith("error: interrupted; the run is kept, go on with: ")
+    assert process.returncode == code
+    assert err.splitlines()[-1].startswith(f"error: {word}; the run is kept, go on with: ")
     sound(run)
     assert summary(run)["stopped_by"] == "interrupt"
