@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from deeph_zero.one_line import one_line
+
 LOGGER = logging.getLogger("deeph_zero")
 
 _PLAIN_INTERVAL = 5.0
@@ -190,7 +192,8 @@ def _duration(seconds: float) -> str:
 
 def _print(console: Console, text: str) -> None:
     """One line, as it is: no markup, no colour guesses, no wrapping."""
-    console.print(" ".join(text.splitlines()), markup=False, highlight=False, soft_wrap=True)
+    line = one_line(" ".join(text.splitlines()), longest=None)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class ConsoleReporter:
@@ -229,19 +232,23 @@ class ConsoleReporter:
 
     def warning(self, text: str) -> None:
         """One line on standard error."""
-        _print(self._err, f"warning: {text}")
+        _print(self._err, one_line(f"warning: {' '.join(text.splitlines())}"))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of text cells; columns of numbers are right-aligned."""
         if self._quiet or self._json:
             return
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table = Table(
+            title=one_line(title, longest=None), title_justify="left", box=None, pad_edge=False
+        )
         for k, name in enumerate(columns):
             cells = [row[k] for row in rows]
             numbers = all(cell[:1] in "-+.0123456789" for cell in cells)
-            table.add_column(name, justify="right" if numbers else "left", no_wrap=True)
+            table.add_column(
+                one_line(name, longest=None), justify="right" if numbers else "left", no_wrap=True
+            )
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(one_line(cell, longest=None) for cell in row))
         self._out.print(table, markup=False, highlight=False)
 
 
@@ -255,7 +262,8 @@ class _OneLineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if self._details:
             return f"{record.levelname.lower()}: {super().format(record)}"
-        return f"{record.levelname.lower()}: {' '.join(record.getMessage().splitlines())}"
+        text = " ".join(record.getMessage().splitlines())
+        return one_line(f"{record.levelname.lower()}: {text}")
 
 
 def configure_logging(verbosity: int) -> None:

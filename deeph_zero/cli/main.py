@@ -17,6 +17,7 @@ from click.exceptions import Exit
 from deeph_zero import __version__
 from deeph_zero.cli.options import Invocation
 from deeph_zero.errors import DeephZeroError, InputError
+from deeph_zero.one_line import LONGEST, one_line
 from deeph_zero.signals import ending_like_ctrl_c, signal_of, word_of
 
 # name -> module; the module is imported when the command (or the list of commands) is needed
@@ -112,8 +113,10 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
         if verbose > isinstance(error, InputError | click.ClickException | KeyboardInterrupt):
             traceback.print_exc()
         text, code = explain(error)
+        # the command to go on with has to be complete, it is copied
+        longest = None if isinstance(error, KeyboardInterrupt) else LONGEST
         with contextlib.suppress(OSError):
-            sys.stderr.write(" ".join(f"error: {text}".split()) + "\n")
+            sys.stderr.write(one_line(f"error: {text}", longest=longest) + "\n")
     return code
 
 
@@ -141,7 +144,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, click.UsageError):
         return _usage(error), 2
     if isinstance(error, click.ClickException):
-        return error.format_message(), 2
+        return " ".join(error.format_message().split()), 2
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return str(error) or word_of(error), 128 + signal_of(error)
     text = " ".join(str(error).split())
@@ -162,5 +165,5 @@ def _usage(error: click.UsageError) -> str:
             near = difflib.get_close_matches(error.option_name, known, n=1)
         cure = f"did you mean {near[0]}?" if near else f"see {name} --help"
         return f"unknown option {error.option_name}; {cure}"
-    message = error.format_message().strip().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     return f"{message[:1].lower()}{message[1:]}; see {name} --help"
