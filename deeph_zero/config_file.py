@@ -7,7 +7,7 @@ import textwrap
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,8 +21,10 @@ from deeph_zero.config import (
     RuntimeConfig,
     TrainingConfig,
 )
+from deeph_zero.documents import SMALL, read_document
 from deeph_zero.errors import InputError
-from deeph_zero.settings import Settings, expected
+from deeph_zero.one_line import quoted
+from deeph_zero.settings import Settings, expected, with_names
 from deeph_zero.sources import SMILES_PREFIX
 
 CONFIG_TOML = "config.toml"
@@ -83,7 +85,25 @@ def fit_settings(values: Mapping[str, Mapping[str, Any]]) -> FitConfig:
     sections = RunSettings.parse(values, named=".".join)
     flat = {name: getattr(sections.training, name) for name in TrainingConfig.model_fields}
     rest = {name: getattr(sections, name) for name in ("data", "method", "model", "runtime")}
-    return FitConfig(**flat, **rest)
+    return FitConfig.parse(flat | rest, named=_called)
+
+
+def in_its_words(text: str, *, keep: Collection[str] = ()) -> str:
+    """A message about options of ``deeph-zero fit`` in the words of a settings file.
+
+    Args:
+        text: The message.
+        keep: Options to leave as they are, those of ``deeph-zero train``.
+
+    Returns:
+        "training.samples" in the place of "--samples".
+    """
+    return with_names(text, RunSettings, ".".join, keep=keep)
+
+
+def _called(path: Sequence[str]) -> str:
+    """The engine has the settings of training at its top level, the file in a section."""
+    return ".".join(("training", *path) if path[0] in TrainingConfig.model_fields else path)
 
 
 def sections_of(config: FitConfig) -> RunSettings:
@@ -177,23 +197,33 @@ def _quoted(text: str) -> str:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(read_document(path, largest=SMALL).decode("utf-8-sig"))
     except FileNotFoundError:
         raise InputError(
             f"{path}: expected a settings file, there is none; check the path, or write one with "
             f"`deeph-zero train --print-config > {path.name}`"
         ) from None
     except IsADirectoryError:
-        raise InputError(f"{path}: expected a settings file, this is a folder") from None
+        raise InputError(
+            f"{path}: expected a settings file, this is a folder; give the file, such as "
+            f"{path / CONFIG_TOML} of a run"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: expected TOML text, the content is binary") from None
+        raise InputError(
+            f"{path}: expected TOML text in UTF-8, the content is binary or of another encoding; "
+            "save it as UTF-8"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         words = re.fullmatch(r"(.*?) \(at (?:line (\d+), column \d+|end of document)\)", str(error))
         message, line = words.groups() if words else (str(error), None)
         place = f"line {line}" if line else "the end"
         raise InputError(f"{path}: not TOML at {place} ({message}); correct it") from None
+    except (ValueError, RecursionError) as error:  # the parser's limits
+        deep = isinstance(error, RecursionError)
+        reason = "values nested too deep" if deep else "a number of very many digits"
+        raise InputError(f"{path}: expected settings, got {reason}; correct it") from None
 
 
 def _check_types(values: Mapping[str, Any]) -> None:
@@ -204,6 +234,9 @@ def _check_types(values: Mapping[str, Any]) -> None:
             continue
         fields = getattr(part.annotation, "model_fields", {})
         for key, value in section.items():
+            if key in fields and fields[key].exclude:
+                known = ", ".join(k for k, field in fields.items() if not field.exclude)
+                raise InputError(f"unknown setting '{name}.{key}'; known are {known}")
             if key in fields and _wrong_type(fields[key], value):
                 raise InputError(
                     f"{name}.{key}: expected {expected(fields[key])}, got {_shown(value)}"
@@ -222,7 +255,7 @@ def _wrong_type(field: FieldInfo, value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else repr(value)
+    return ("true" if value else "false") if isinstance(value, bool) else quoted(value)
 
 
 def _kinds(annotation: Any) -> set[Any]:

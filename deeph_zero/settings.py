@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import annotated_types
@@ -12,6 +12,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from deeph_zero.errors import InputError
+from deeph_zero.one_line import quoted
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -58,7 +59,7 @@ def _option(path: Sequence[str]) -> str:
 
 def option_name(setting: str) -> str:
     """The command-line option that sets ``setting``."""
-    names = {"conv_tol_grad": "tol", "verbose": "v"}
+    names = {"conv_tol_grad": "tol", "memory_mb": "memory", "disk_mb": "disk", "verbose": "v"}
     name = names.get(setting, setting).replace("_", "-")
     return f"-{name}" if len(name) == 1 else f"--{name}"
 
@@ -122,13 +123,14 @@ def _nearest(model: type[pydantic.BaseModel], path: list[str]) -> str:
     """What an unknown name may have meant: a neighbour, else a setting of another section."""
     section = _field(model, path[:-1])
     inner: Any = section.annotation if section else model
-    known = list(inner.model_fields)
+    known = [name for name, info in inner.model_fields.items() if not info.exclude]
     near = difflib.get_close_matches(path[-1], known, n=1)
     if not near:
         elsewhere = {
             name: f"{part}.{name}"
             for part, info in model.model_fields.items()
-            for name in getattr(info.annotation, "model_fields", {})
+            for name, field in getattr(info.annotation, "model_fields", {}).items()
+            if not field.exclude
         }
         near = [elsewhere[n] for n in difflib.get_close_matches(path[-1], elsewhere, n=1)]
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
@@ -139,16 +141,16 @@ def _one_line(
 ) -> str:
     """Turn one pydantic error into our sentence."""
     path = [str(part) for part in error["loc"]]
+    message = str(error["msg"]).removeprefix("Value error, ")
     if not path:
-        return str(error["msg"]).removeprefix("Value error, ")
+        return with_names(message, model, named)
     if error["type"] == "extra_forbidden":
         return f"unknown setting {'.'.join(path)!r}; {_nearest(model, path)}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "value_error" and ", got " in message:
-        return f"{named(path)}: {message}"
     info = _field(model, path)
     if error["type"] == "value_error" and info and expected(info) == "a section of settings":
-        return message  # about settings that do not go together
+        return with_names(message, model, named)  # about settings that do not go together
+    if error["type"] == "value_error" and ", got " in message:
+        return f"{named(path)}: {message}"
     while info is None and path:
         path = path[:-1]
         info = _field(model, path)
@@ -156,7 +158,35 @@ def _one_line(
     value = error.get("input")
     near = difflib.get_close_matches(value, re.split(r",? ", accepts), 1) if _text(value) else []
     hint = f"; did you mean {near[0]}?" if near and accepts.startswith("one of") else ""
-    return f"{named(path)}: expected {accepts}, got {value!r}{hint}"
+    return f"{named(path)}: expected {accepts}, got {quoted(value)}{hint}"
+
+
+def with_names(
+    text: str,
+    model: type[pydantic.BaseModel],
+    named: Callable[[Sequence[str]], str],
+    *,
+    keep: Collection[str] = (),
+) -> str:
+    """A message about command-line options in the words of another place that sets them.
+
+    Args:
+        text: The message, in which settings are called by their options.
+        model: The settings, with sections.
+        named: How a setting is called, from its path.
+        keep: Options to leave as they are.
+
+    Returns:
+        The message with every other option renamed.
+    """
+    paths: dict[str, str] = {}
+    for name, info in model.model_fields.items():
+        inner = getattr(info.annotation, "model_fields", None)
+        for path in [[name]] if inner is None else [[name, part] for part in inner]:
+            paths.setdefault(_option(path), named(path))
+    switched_off = {f"--no-{key[2:]}": f"{value} = false" for key, value in paths.items()}
+    known = {k: v for k, v in (paths | switched_off).items() if k not in keep}
+    return re.sub(r"(?<![\w-])--?[a-z][a-z-]*", lambda m: known.get(m[0], m[0]), text)
 
 
 def _text(value: object) -> typing.TypeGuard[str]:

@@ -97,7 +97,10 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
         ("[training]\nsupervised_blocks = [1]\n", "expected a list of 3 numbers"),
         ("method = 'pbe'\n", "method: expected a section of settings, got 'pbe'"),
         ("[training]\nloss = 'enrgy'\n", "training.loss: "),
-        ("[training]\nepochs = 1\nsteps = 1\n", "--epochs and --steps exclude each other"),
+        (
+            "[training]\nepochs = 1\nsteps = 1\n",
+            "training.epochs and training.steps exclude each other",
+        ),
         ("[runtime]\nmax_time = 'soon'\n", "runtime.max_time: expected a positive time"),
         ("[method]\nxc = pbe\n", "not TOML at line 2 (Invalid value); correct it"),
         ("[method\n", "not TOML at line 1"),

@@ -14,8 +14,8 @@ from deeph_zero.cli.options import (
     runtime_values,
     setting,
 )
+from deeph_zero.config import EvaluateConfig
 from deeph_zero.errors import InputError
-from deeph_zero.evaluate_config import EvaluateConfig
 
 
 @click.command()
@@ -31,7 +31,6 @@ from deeph_zero.evaluate_config import EvaluateConfig
 @setting(EvaluateConfig, "max_cycle", metavar="N")
 @setting(EvaluateConfig, "charge", metavar="N")
 @setting(EvaluateConfig, "spin", metavar="2S")
-@setting(EvaluateConfig, "allow_close_contacts")
 @max_time_option
 @overwrite_option
 @common_options
@@ -49,7 +48,7 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
       deeph-zero evaluate water_run/ frames.xyz --json -o evaluation.json
     """  # noqa: D301  (\b is click's mark)
     config = EvaluateConfig.parse(
-        given(options, ("scf", "conv_tol", "max_cycle", "charge", "spin", "allow_close_contacts"))
+        given(options, ("scf", "conv_tol", "max_cycle", "charge", "spin"))
         | {"runtime": runtime_values(options, invocation.started)}
     )
     out = Path(options["output"]) if options["output"] else default_evaluation(options["labels"])
@@ -69,7 +68,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     from deeph_zero.files import HDF5_SUFFIXES
     from deeph_zero.model import load
     from deeph_zero.outputs import check_output, claim_output
-    from deeph_zero.predict.evaluate import run_evaluate
+    from deeph_zero.predict.evaluate import run_evaluate, usable
     from deeph_zero.reporting import ConsoleReporter, configure_logging
     from deeph_zero.train.labels import LabelStore
 
@@ -84,16 +83,19 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     settings = runtime.setup(config.runtime)
     _refuse_databases(options["labels"])
     model = load(options["model"], device=settings.device)
-    molecules, bad = checks.read_for_model(options["labels"], model, config, reporter)
+    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
+    molecules, bad = checks.read_and_check(options["labels"], method, elements=model.elements)
     files = [name for name in options["labels"] if Path(name).suffix.lower() in HDF5_SUFFIXES]
+    labels = LabelStore(files, skip_bad=True) if files else None
+    molecules, failed = usable(molecules, [b.as_dict() for b in bad], labels, model.method)
     with claim_output(out, **place), show.keeping(out, command):
         result = run_evaluate(
             model,
             molecules,
-            [b.as_dict() for b in bad],
+            failed,
             out,
             config,
-            labels=LabelStore(files) if files else None,
+            labels=labels,
             settings=settings,
             reporter=reporter,
             command=command,

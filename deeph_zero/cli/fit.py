@@ -1,10 +1,11 @@
 """``deeph-zero fit``: label-free training."""
 
 import contextlib
+import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
@@ -24,12 +25,9 @@ from deeph_zero.cli.options import (
 )
 from deeph_zero.cli.report import report_run
 from deeph_zero.config import FitConfig
-from deeph_zero.errors import InputError
+from deeph_zero.errors import DeephZeroError, InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.signals import saying
-
-if TYPE_CHECKING:
-    from deeph_zero.structures import BadFrame
 
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
@@ -87,8 +85,7 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     return FitConfig.parse(
         given(options, FIT)
         | {
-            "data": {"train": options["structures"]}
-            | given(options, ("validation", "allow_close_contacts")),
+            "data": {"train": options["structures"]} | given(options, ("validation",)),
             "method": given(options, METHOD),
             "model": given(options, ("inputs",)),
             "runtime": runtime_values(options, started),
@@ -112,6 +109,11 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
         InputError: If something is wrong with the input; nothing was written then.
         ComputationError: If the run did not reach what was asked for.
     """
+    with _in_words_of(options.get("config")):
+        return _run_training(config, out, options, command)
+
+
+def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:
     from deeph_zero import runtime
     from deeph_zero.cli import checks, show
     from deeph_zero.outputs import check_output, claim_output
@@ -127,10 +129,11 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     runtime.setup(config.runtime)
-    molecules, bad = _read(config.data.train, config)
+    molecules, bad = checks.read_and_check(config.data.train, config.method)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     _check_init(config.init)
+    checks.check_room(config)
     checks.check_training_labels(config, molecules)
     validation, left_out = _validation(config, molecules), [b.as_dict() for b in bad]
     from deeph_zero.train.fit import run_fit
@@ -159,17 +162,6 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
     return 0
 
 
-def _read(
-    structures: Sequence[str], config: FitConfig, *, elements: Collection[int] | None = None
-) -> "tuple[list[Molecule], list[BadFrame]]":
-    from deeph_zero.cli import checks
-
-    close = config.data.allow_close_contacts
-    return checks.read_and_check(
-        structures, config.method, elements=elements, allow_close_contacts=close
-    )
-
-
 def _validation(config: FitConfig, molecules: Sequence[Molecule]) -> list[Molecule]:
     """Structures of the file that measure, all of them usable; none if frames are kept out."""
     from deeph_zero.cli import checks
@@ -178,7 +170,7 @@ def _validation(config: FitConfig, molecules: Sequence[Molecule]) -> list[Molecu
     if not isinstance(path, str):
         return []
     elements = {int(z) for molecule in molecules for z in molecule.numbers}
-    found, bad = _read([path], config, elements=elements)
+    found, bad = checks.read_and_check([path], config.method, elements=elements)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     return found
@@ -199,6 +191,23 @@ def _check_init(init: str | None) -> None:
             model.load(init)
         except InputError as error:
             raise InputError(f"--init {init}: {error}") from None
+
+
+@contextlib.contextmanager
+def _in_words_of(source: str | None) -> Iterator[None]:
+    """Call settings as the file calls them that set them, and name it; None is no file."""
+    try:
+        yield
+    except DeephZeroError as error:
+        if source is None:
+            raise
+        from deeph_zero.config_file import RunSettings, in_its_words
+
+        context: Any = click.get_current_context()
+        keep = {name for option in context.command.params for name in option.opts}
+        text = in_its_words(str(error), keep=keep)
+        about_it = re.split(r"[].]", text.removeprefix("["))[0] in RunSettings.model_fields
+        raise type(error)(f"{source}: {text}" if about_it else text) from error
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """``deeph-zero report``: one self-contained HTML page about a run, and its plots as files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def report(invocation: Invocation, **options: Any) -> int:
 def _count(text: str | None) -> int:
     if text is None:
         return DEFAULT_MOLECULES
-    if not text.isdecimal():
-        raise InputError(f"--molecules: expected a count, 0 or more, got {text!r}; try 3")
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise InputError(f"--molecules: expected a count from 0 to 999999, got {text!r}; try 3")
     return int(text)
 
 

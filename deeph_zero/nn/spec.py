@@ -1,8 +1,9 @@
 """The architecture of a network as plain, JSON-able numbers."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
@@ -41,11 +42,26 @@ class NetworkSpec:
     interaction: Interaction = "so2"
 
     def __post_init__(self) -> None:
-        """Check that the widths belong together.
+        """Check that widths belong together and that every number is in its range.
 
         Raises:
-            InputError: If they do not.
+            InputError: If not.
         """
+        for name, good, wanted in (
+            ("cutoff", 0 < self.cutoff < math.inf, "a distance above 0, bohr"),
+            ("n_layers", self.n_layers >= 0, "a count, 0 or more"),
+            ("n_radial", self.n_radial >= 1, "a count, 1 or more"),
+            ("embedding", self.embedding >= 1, "a width, 1 or more"),
+            ("inputs", self.inputs in get_args(InputKind), f"one of {get_args(InputKind)}"),
+            (
+                "interaction",
+                self.interaction in get_args(Interaction),
+                f"one of {get_args(Interaction)}",
+            ),
+        ):
+            if not good:
+                msg = f"{name}: expected {wanted}, got {getattr(self, name)!r}; correct it"
+                raise InputError(msg)
         lmax = 2 * self.layout.max_l
         if not len(self.natural) == len(self.pseudo) == len(self.pair) - 1 == lmax + 1:
             msg = (

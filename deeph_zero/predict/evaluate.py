@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.errors import ComputationError
-from deeph_zero.evaluate_config import EvaluateConfig
+from deeph_zero.config import EvaluateConfig, MethodConfig
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import write_json
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.model import Model
-from deeph_zero.model_meta import method_of
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import check_finite
 from deeph_zero.predict.compare import compare
@@ -54,13 +53,10 @@ def run_evaluate(
         The evaluation, as written: ``errors`` (over all structures) and ``structures``.
 
     Raises:
-        InputError: If a label was made with another method.
         ComputationError: If the file cannot be written.
         KeyboardInterrupt: After Ctrl-C, with the file written for what was done.
     """
     started = time.monotonic()
-    if labels is not None:
-        check_labels(labels, molecules, model.method)
     failed = list(failed)
     with interruptible() as interrupt:
 
@@ -79,7 +75,7 @@ def run_evaluate(
             )
         result = summary(
             command=command,
-            method=method_of(model.meta, model.method, charge=config.charge, spin=config.spin),
+            method=model.method,
             auxbasis=model.meta.get("auxbasis"),
             runtime=settings,
             started=started,
@@ -95,6 +91,46 @@ def run_evaluate(
     if stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
+
+
+def usable(
+    molecules: Sequence[Molecule],
+    failed: list[dict[str, Any]],
+    labels: LabelStore | None,
+    method: MethodConfig,
+) -> tuple[list[Molecule], list[dict[str, Any]]]:
+    """The structures that can be compared, before any work.
+
+    Args:
+        molecules: Structures that could be read.
+        failed: Those that could not ({file, frame, error}).
+        labels: Reference values; a damaged one costs its structure, not the others.
+        method: What the labels must have been made with.
+
+    Returns:
+        Structures without a damaged label, and all failures.
+
+    Raises:
+        InputError: If nothing is left; the first reason.
+    """
+    if labels is None:
+        return list(molecules), failed
+    known = {(entry["file"], entry["frame"]) for entry in failed}
+    new = {key: text for key, text in labels.bad.items() if key not in known}
+    good = []
+    for molecule in molecules:
+        key = (molecule.file, molecule.frame)
+        try:
+            if key not in labels.bad:
+                check_labels(labels, [molecule], method)
+                good.append(molecule)
+        except InputError as error:
+            new[key] = str(error).removeprefix(f"{molecule.file} frame {molecule.frame}: ")
+    failed = failed + [{"file": f, "frame": k, "error": text} for (f, k), text in new.items()]
+    if not good:
+        first = failed[0]
+        raise InputError(f"{first['file']} frame {first['frame']}: {first['error']}")
+    return good, failed
 
 
 def _rows(
@@ -144,8 +180,6 @@ def _evaluate(
     row: dict[str, Any] = {
         "file": molecule.file,
         "frame": molecule.frame,
-        "charge": molecule.charge,
-        "spin": molecule.spin,
         "energy": prediction.energy,
         "reference_energy": label.energy,
         "energy_error_estimate": prediction.certificate.energy_error_estimate,

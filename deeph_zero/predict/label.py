@@ -153,9 +153,7 @@ def run_label(
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     settings = runtime.setup(config.runtime)
-    facts = config.model_dump(
-        mode="json", exclude={"runtime", "workers", "skip_bad", "allow_close_contacts"}
-    )
+    facts = config.model_dump(mode="json", exclude={"runtime", "workers", "skip_bad"})
     return run_batch(
         _LabelJob(config),
         molecules,

@@ -3,9 +3,9 @@
 import csv
 import dataclasses
 import io
-import json
 import math
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +14,13 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
+from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
 from deeph_zero.files import HDF5_SUFFIXES, json_beside
 from deeph_zero.hdf5 import group_names
+from deeph_zero.one_line import quoted
 from deeph_zero.report.values import formula, number, structure_name
+from deeph_zero.stored_values import HEAVIEST, Group, check_matrices
 
 Kind = Literal["run", "predict", "label"]
 SUMMARY_FILE = "summary.json"
@@ -140,9 +143,12 @@ class Source:
         """
         if self.hdf5 is None or structure.group is None:
             return None
+        place = f"{self.hdf5} group {structure.group}"
         try:
             with h5py.File(self.hdf5) as handle:
-                return _matrices(handle[structure.group])
+                return _matrices(handle[structure.group], place)
+        except InputError:
+            raise
         except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
             text = " ".join(str(error).split())[:120]
             raise InputError(
@@ -178,13 +184,14 @@ def read_source(path: Path) -> Source:
             f"expected {summary_path}, which does not exist; a run that was killed before its end "
             "gets one with deeph-zero fit ... --resume"
         )
-    summary = _read_json(summary_path)
+    summary = _read_json(summary_path, _LISTS)
     entries = summary.get("structures")
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+    if entries is None:
         raise InputError(
-            f"{summary_path}: expected a summary with a list of structures; give a folder that "
-            "deeph-zero fit wrote"
+            f"{summary_path}: expected a summary with a list of structures, got none; give a "
+            "folder that deeph-zero fit wrote"
         )
+    _check_entries(summary_path, entries)
     groups, kind = _groups(hdf5) if hdf5.is_file() else ({}, "predict")
     model = folder / MODEL_FILE if folder else None
     return Source(
@@ -199,15 +206,34 @@ def read_source(path: Path) -> Source:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, lists: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object in which ``lists``, where they are, are lists; the page doubts the rest."""
+    cure = "put the run's own file back, or run it again"
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = parse_json(read_document(path))
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: expected JSON, got {text}; write the file again") from None
+        raise InputError(f"{path}: expected JSON, got {text}; {cure}") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(data).__name__}")
+        raise InputError(f"{path}: expected a JSON object, got {quoted(data)}; {cure}")
+    for name in lists:
+        if data.get(name) is not None and not isinstance(data[name], list):
+            raise InputError(
+                f"{path}: expected {name} to be a list, got {quoted(data[name])}; {cure}"
+            )
     return data
+
+
+_LISTS = ("structures", "failed")
+
+
+def _check_entries(path: Path, entries: list[Any]) -> None:
+    for k, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise InputError(
+                f"{path}: expected a summary with a list of structures, got {quoted(entry)} as "
+                f"structures[{k}]; give a folder that deeph-zero fit wrote"
+            )
 
 
 def _read_metrics(path: Path) -> dict[str, np.ndarray]:
@@ -240,7 +266,11 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
             for name in group_names(handle):
                 group = handle[name]
                 attributes = group.attrs
-                symbols = [chemical_symbols[z] for z in group["numbers"][()]]
+                values = Group(group, f"{path} group {name}", cure="write the file again")
+                numbers = values.array("numbers", "iu")
+                if numbers.ndim != 1 or not (numbers > 0).all() or not (numbers <= HEAVIEST).all():
+                    raise values.wrong("atomic numbers", quoted(numbers.tolist()))
+                symbols = [chemical_symbols[z] for z in numbers]
                 key = str(attributes.get("file", "")), int(attributes.get("frame", 0))
                 found[key].append(
                     {
@@ -252,6 +282,8 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
                 )
                 # a label has one Fock matrix; a prediction always says whether it was refined
                 rebuilt = rebuilt or "refined" in attributes
+    except InputError:
+        raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         text = " ".join(str(error).split())[:120]
         raise InputError(
@@ -274,22 +306,32 @@ def _match(
     return structures
 
 
-def _matrices(group: Any) -> Matrices:
-    def read(name: str) -> np.ndarray:
-        return np.asarray(group[name][()], dtype=float)
-
+def _matrices(group: Any, place: str) -> Matrices:
+    values = Group(group, place, cure="write the file again")
+    numbers, coords = values.array("numbers", "iu"), values.array("positions", "fiu")
+    if coords.shape != (*numbers.shape, 3):
+        raise values.wrong("positions of shape [atoms, 3]", f"{numbers.shape} and {coords.shape}")
+    names = ("fock", "density", "mo_energy", "mo_occ", "overlap")
+    arrays = {name: values.array(name, "fiu").astype(float) for name in names}
+    fock, dm, overlap = arrays["fock"], arrays["density"], arrays["overlap"]
+    check_matrices(values, fock, dm, arrays["mo_energy"], arrays["mo_occ"])
+    rebuilt = values.array("fock_rebuilt", "fiu") if "fock_rebuilt" in values else None
+    for matrix, shape in ((overlap, fock.shape[-2:]), (rebuilt, fock.shape)):
+        if matrix is not None and matrix.shape != shape:
+            raise values.wrong(f"a matrix of shape {shape}", f"{matrix.shape}")
+    charges = {n: values.whole(n) for n in ("charge", "spin") if n in values.attributes}
     return Matrices(
-        numbers=np.asarray(group["numbers"][()], dtype=np.int64),
-        coords=read("positions"),
-        charge=int(group.attrs.get("charge", 0)),
-        spin=int(group.attrs.get("spin", 0)),
-        basis=str(group.attrs.get("basis", "")),
-        overlap=read("overlap"),
-        fock=read("fock"),
-        fock_rebuilt=read("fock_rebuilt") if "fock_rebuilt" in group else None,
-        dm=read("density"),
-        mo_energy=read("mo_energy"),
-        mo_occ=read("mo_occ"),
+        numbers=numbers.astype(np.int64),
+        coords=coords.astype(float),
+        charge=charges.get("charge", 0),
+        spin=charges.get("spin", 0),
+        basis=values.text("basis") if "basis" in values.attributes else "",
+        overlap=overlap,
+        fock=fock,
+        fock_rebuilt=None if rebuilt is None else rebuilt.astype(float),
+        dm=dm,
+        mo_energy=arrays["mo_energy"],
+        mo_occ=arrays["mo_occ"],
     )
 
 

@@ -18,7 +18,10 @@ def number(value: Any) -> float | None:
     """A finite float, or None for anything else (null, text, NaN, a truth value)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # JSON has whole numbers of any length
+        return None
 
 
 def numbers(value: Any) -> list[float | None]:

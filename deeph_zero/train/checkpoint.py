@@ -30,6 +30,7 @@ KEEP = pathlib.PurePosixPath("checkpoints") / "last.ckpt"
 _MODEL_KIND = "deeph-zero model"
 _STATE_KIND = "deeph-zero checkpoint"
 _STATE_STEM = "state"
+_STATE_KEYS = ("epoch", "global_step", "state_dict", "loops", "callbacks", "optimizer_states")
 _FINGERPRINT_LMAX = 4
 
 
@@ -290,7 +291,18 @@ class SafeCheckpointIO(CheckpointIO):
             what="checkpoint",
             check=lambda doc: _check_kind(doc, _STATE_KIND, folder),
         )
-        return decode_state(document["state"], tensors)
+        try:
+            decoded = decode_state(document["state"], tensors)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
+            decoded = None
+        state: dict[str, Any] = decoded if isinstance(decoded, dict) else {}
+        missing = [key for key in _STATE_KEYS if key not in state]
+        if missing:
+            raise InputError(
+                f"{folder / _STATE_STEM}.json: expected the state of a training, there is no "
+                f"{missing[0]}; put the run's own file back, or use --overwrite to start again"
+            )
+        return state
 
     def remove_checkpoint(self, path: str | pathlib.Path) -> None:
         """Delete the folder.

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.callbacks import Callback
+
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
-from deeph_zero.model_meta import model_meta
+from deeph_zero.model import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import Reporter, SilentReporter
 from deeph_zero.runtime import Deadline, set_threads, setup
@@ -178,9 +180,7 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     run.module = module
     meta = {}
     if run.leads:
-        meta = model_meta(
-            run.config.method, run.present[0].ks.info, module.network.spec, run.molecules
-        )
+        meta = model_meta(run.config.method, run.present[0].ks.info, module.network.spec)
     write_model = _model_writer(run, module, meta)
     write_model()
     check = ValidationCheck(run.validators, plan.epochs) if run.validators else None
@@ -203,6 +203,17 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     if run.calibration is not None:
         write_model()
     return certify_all(run, module, stopped_by, kept_out)
+
+
+class _Begun(Callback):
+    """Knows whether a checkpoint was taken over and training began."""
+
+    yes = False
+
+    def on_train_start(self, trainer: object, pl_module: object) -> None:
+        """Note it."""
+        del trainer, pl_module
+        self.yes = True
 
 
 def _model_writer(run: Run, module: FitModule, meta: dict[str, Any]) -> Callable[[], None]:
@@ -229,7 +240,7 @@ def _train(
     checkpoints = Checkpoints(
         run.out / KEEP, deadline=_training_deadline(run, module), on_save=write_model
     )
-    gpu = run.runtime.device.type == "cuda"
+    gpu, begun = run.runtime.device.type == "cuda", _Begun()
     trainer = quiet_trainer(
         [
             *([] if check is None else [check]),
@@ -241,6 +252,7 @@ def _train(
                 shown=SHOWN,
             ),
             checkpoints,
+            begun,
         ],
         max_epochs=plan.epochs,
         max_steps=plan.max_steps,
@@ -254,17 +266,33 @@ def _train(
     store = run.store
     if store is not None and (store.ahead is not None or store.n_written):
         module.look_ahead = LookAhead(batches, module, store)
-    stopped_by = run_trainer(trainer, module, batches, checkpoints, resume_from=resume_from)
+    with _restored(begun, resume_from):
+        stopped_by = run_trainer(trainer, module, batches, checkpoints, resume_from=resume_from)
     module.to(run.runtime.device)
     if module.converged:
         return "converged"
     return stopped_by or plan.limit
 
 
+@contextlib.contextmanager
+def _restored(begun: _Begun, resume_from: Path | None) -> Iterator[None]:
+    """A checkpoint that Lightning cannot take over is damaged: nothing was trained yet."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if resume_from is None or begun.yes or isinstance(error, DeephZeroError):
+            raise
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{resume_from}: expected the checkpoint of this run, cannot go on with it ({text}); "
+            "put the run's own files back, or use --overwrite to start again"
+        ) from error
+
+
 def _restore_converged(module: FitModule, resume_from: Path) -> bool:
     """Take over a checkpoint that is converged to the tolerance asked for, without a step."""
     state = SafeCheckpointIO().load_checkpoint(resume_from)
-    reached = state["fit"]["converged_to"]
+    reached = state["fit"]["converged_to"] if isinstance(state.get("fit"), dict) else None
     if reached is None or reached > module.plan.tol:
         return False
     module.load_state_dict(state["state_dict"])

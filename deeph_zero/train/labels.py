@@ -9,13 +9,13 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.hdf5 import group_names
 from deeph_zero.molecule import Molecule
+from deeph_zero.stored_values import HEAVIEST, Group, check_matrices
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
 SAME_POSITION = 1e-6
@@ -135,16 +135,20 @@ class _Entry:
 class LabelStore:
     """The labels of some files, found by structure; matrices stay on disk until asked for."""
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    def __init__(self, paths: Sequence[str | Path], *, skip_bad: bool = False) -> None:
         """Read what is in the files, without the matrices.
 
         Args:
             paths: HDF5 files of ``deeph-zero label`` (or ``predictions.h5`` files).
+            skip_bad: Leave damaged labels out and note them in ``bad`` instead of stopping.
 
         Raises:
             InputError: If a file cannot be read or is no label file.
         """
-        self._entries = [entry for path in paths for entry in _entries(Path(path))]
+        self.bad: dict[tuple[str, int], str] = {}
+        """What is wrong with labels that were left out, by file and frame."""
+        bad = self.bad if skip_bad else None
+        self._entries = [entry for path in paths for entry in _entries(Path(path), bad)]
         self._by_kind: dict[tuple[bytes, int, int], list[int]] = {}
         for k, entry in enumerate(self._entries):
             self._by_kind.setdefault(_kind(entry.molecule), []).append(k)
@@ -199,7 +203,10 @@ class LabelStore:
         Raises:
             InputError: If it was made with something else.
         """
-        different = self.method(index).differences(wanted)
+        try:
+            different = self.method(index).differences(wanted)
+        except InputError as error:  # a functional that is none
+            raise InputError(f"{self.place(index)}: {error}") from None
         if different:
             raise InputError(
                 f"{self.place(index)}: expected a label of the same method, got "
@@ -312,7 +319,8 @@ def _open(path: Path) -> Iterator[h5py.File]:
         ) from None
 
 
-def _entries(path: Path) -> list[_Entry]:
+def _entries(path: Path, bad: dict[tuple[str, int], str] | None) -> list[_Entry]:
+    """Labels of a file; damaged ones go to ``bad``, or raise InputError where there is none."""
     with _open(path) as handle:
         names = group_names(name for name in handle if isinstance(handle[name], h5py.Group))
         if not names:
@@ -320,7 +328,15 @@ def _entries(path: Path) -> list[_Entry]:
                 f"{path}: expected labels, the file holds no structure; "
                 "make them with `deeph-zero label`"
             )
-        return [_entry(path, name, frame, handle[name]) for frame, name in enumerate(names)]
+        found = []
+        for frame, name in enumerate(names):
+            try:
+                found.append(_entry(path, name, frame, handle[name]))
+            except InputError as error:
+                if bad is None:
+                    raise
+                bad[str(path), frame] = str(error).removeprefix(f"{path} frame {frame}: ")
+        return found
 
 
 def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
@@ -331,57 +347,45 @@ def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
             f"{path} frame {frame}: expected a label with {missing[0]}, it has none; "
             "make the file with `deeph-zero label`"
         )
-    facts = dict(group.attrs)
+    values = Group(group, f"{path} frame {frame}")
+    numbers = values.array("numbers", "iu")
+    coords = values.array("positions", "fiu")
+    if numbers.ndim != 1 or not len(numbers) or coords.shape != (len(numbers), 3):
+        raise values.wrong("positions of shape [atoms, 3]", f"{numbers.shape} and {coords.shape}")
+    if numbers.min() < 1 or numbers.max() > HEAVIEST:
+        raise values.wrong(f"atomic numbers from 1 to {HEAVIEST}", str(numbers.tolist()))
     molecule = Molecule(
-        numbers=np.asarray(group["numbers"][()], dtype=np.int64),
-        coords=np.asarray(group["positions"][()], dtype=np.float64),
-        charge=int(facts["charge"]),
-        spin=int(facts["spin"]),
+        numbers=numbers.astype(np.int64),
+        coords=coords.astype(np.float64),
+        charge=values.whole("charge"),
+        spin=values.whole("spin"),
         file=str(path),
         frame=frame,
     )
-    fitted = bool(facts.get("density_fit", True))
-    grid = facts.get("grid_level")
+    values.mark("ao_order", "pyscf")
+    values.mark("units", "hartree atomic units")
+    fitted = "density_fit" not in group.attrs or values.switch("density_fit")
     method = LabelMethod(
-        basis=str(facts["basis"]),
-        auxbasis=str(facts["auxbasis"]) if fitted and "auxbasis" in facts else None,
-        xc=str(facts["xc"]),
-        grid_level=None if grid is None else int(grid),
+        basis=values.text("basis"),
+        auxbasis=values.text("auxbasis") if fitted and "auxbasis" in group.attrs else None,
+        xc=values.text("xc"),
+        grid_level=values.whole("grid_level") if "grid_level" in group.attrs else None,
     )
     return _Entry(path, name, molecule, method)
 
 
 def _read(entry: _Entry) -> Label:
     with _open(entry.path) as handle:
-        group: Any = handle[entry.group]
+        values = Group(handle[entry.group], entry.place)
         # a refined prediction keeps the network's matrix as "fock"
-        fock = "fock_rebuilt" if "fock_rebuilt" in group else "fock"
-        arrays = {
-            name: np.asarray(group[key][()], dtype=np.float64)
-            for name, key in (
-                ("fock", fock),
-                ("dm", "density"),
-                ("mo_energy", "mo_energy"),
-                ("mo_occ", "mo_occ"),
-            )
-        }
-        energy = float(group.attrs["energy"])
-        converged = bool(group.attrs.get("converged", True))
-    _check(entry, arrays, energy)
-    tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        fock = "fock_rebuilt" if "fock_rebuilt" in values else "fock"
+        names = {"fock": fock, "dm": "density", "mo_energy": "mo_energy", "mo_occ": "mo_occ"}
+        arrays = {name: values.array(key, "fiu") for name, key in names.items()}
+        energy, converged = values.number("energy"), True
+        if "converged" in values.attributes:
+            converged = values.switch("converged")
+    check_matrices(values, arrays["fock"], arrays["dm"], arrays["mo_energy"], arrays["mo_occ"])
+    tensors = {
+        name: torch.from_numpy(np.array(value, dtype=np.float64)) for name, value in arrays.items()
+    }
     return Label(**tensors, energy=energy, converged=converged)
-
-
-def _check(entry: _Entry, arrays: dict[str, Float[np.ndarray, "..."]], energy: float) -> None:
-    for name, value in {**arrays, "energy": np.asarray(energy)}.items():
-        if not np.isfinite(value).all():
-            raise InputError(
-                f"{entry.place}: expected finite labels, got NaN or infinity in {name}; "
-                "label the structure again"
-            )
-    fock, dm = arrays["fock"], arrays["dm"]
-    if fock.ndim not in (2, 3) or fock.shape[-1] != fock.shape[-2] or dm.shape != fock.shape:
-        raise InputError(
-            f"{entry.place}: expected Fock and density matrices of one shape, got {fock.shape} and "
-            f"{dm.shape}; label the structure again"
-        )

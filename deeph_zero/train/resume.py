@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from deeph_zero.config import FitConfig
 from deeph_zero.config_file import CONFIG_TOML, sections_of, to_toml
+from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
 from deeph_zero.files import write_json, write_text
 from deeph_zero.integrals.ahead import IntegralsAhead
@@ -211,13 +212,7 @@ def compare_settings(run: Run) -> None:
     path = run.out / CONFIG_FILE
     if not path.exists():
         return  # killed before anything was computed: nothing to disagree with
-    try:
-        old = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"expected the settings of a run in {path}, cannot read them ({error}); "
-            "use --overwrite to start again"
-        ) from None
+    old = _own_document(path, "the settings of a run", _is_settings)
     new = json.loads(json.dumps(settings(run.config, run.molecules)))
     # a longer run is what people resume for; where the structures lie does not matter
     for doc in (old, new):
@@ -240,12 +235,44 @@ def _differences(old: Any, new: Any, name: str = "") -> set[str]:
 
 
 def earlier_summary(run: Run) -> dict[str, Any]:
-    """``summary.json`` of the attempt before, if there is a readable one."""
-    try:
-        found = json.loads((run.out / SUMMARY_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+    """``summary.json`` of the attempt before; empty if there is none."""
+    path = run.out / SUMMARY_FILE
+    if not path.exists():
         return {}
-    return found if isinstance(found, dict) else {}
+    return _own_document(path, "the summary of a run", _is_summary)
+
+
+def _own_document(path: Path, what: str, is_one: Callable[[Any], bool]) -> dict[str, Any]:
+    """A JSON file of the run that goes on; another document in its place is refused."""
+    try:
+        found = parse_json(read_document(path))
+        reason = "" if is_one(found) else "it is another JSON document"
+    except (OSError, ValueError) as error:
+        found, reason = {}, str(getattr(error, "strerror", None) or error)
+    if reason:
+        raise InputError(
+            f"{path}: expected {what}, cannot use it ({reason}); put the run's own file back, or "
+            "use --overwrite to start again"
+        )
+    return found
+
+
+def _is_settings(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+        return False
+    frames = found.get("frames")
+    return isinstance(frames, list) and all(isinstance(f, list) and len(f) == 3 for f in frames)
+
+
+def _is_summary(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    builds, entries = found.get("fock_builds", 0), found.get("structures", [])
+    return (
+        (builds is None or type(builds) is int)
+        and isinstance(entries, list)
+        and all(isinstance(entry, dict) for entry in entries)
+    )
 
 
 def is_done(run: Run, summary: dict[str, Any]) -> bool:

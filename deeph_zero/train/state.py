@@ -22,6 +22,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from deeph_zero.documents import parse_json, read_document, read_regular
 from deeph_zero.errors import ComputationError, InputError
 
 
@@ -181,7 +182,7 @@ def _settle(folder: pathlib.Path, stem: str) -> None:
 
 def _sha256_in(path: pathlib.Path) -> str | None:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = parse_json(read_document(path))
     except (OSError, ValueError):
         return None
     return document.get("sha256") if isinstance(document, dict) else None
@@ -212,7 +213,7 @@ def read_pair(
     # a run in progress replaces its pair now and then: look again before complaining
     for pause in (0.0, 0.02, 0.2):
         time.sleep(pause)
-        blob = _read_bytes(tensor_path, what)
+        blob = _read_bytes(tensor_path, what, read_regular)
         digest = hashlib.sha256(blob).hexdigest()
         waiting = json_path.with_name(json_path.name + ".new")
         source = waiting if _sha256_in(waiting) == digest else json_path
@@ -230,9 +231,13 @@ def read_pair(
     return tensors, document
 
 
-def _read_bytes(path: pathlib.Path, what: str) -> bytes:
+def _read_bytes(
+    path: pathlib.Path,
+    what: str,
+    read: Callable[[pathlib.Path], bytes],
+) -> bytes:
     try:
-        return path.read_bytes()
+        return read(path)
     except OSError as error:
         raise InputError(
             f"expected a deeph-zero {what} in {path.parent}, but {path.name} cannot be read "
@@ -251,9 +256,9 @@ def _tensors(blob: bytes, path: pathlib.Path, what: str) -> dict[str, torch.Tens
 
 
 def _document(path: pathlib.Path, what: str) -> dict[str, Any]:
-    content = _read_bytes(path, what)
+    content = _read_bytes(path, what, read_document)
     try:
-        document = json.loads(content.decode("utf-8"))
+        document = parse_json(content.decode("utf-8"))
     except ValueError as error:
         raise InputError(
             f"expected a deeph-zero {what}, got {path}, which is not valid JSON; copy it again "
