@@ -6,7 +6,18 @@ import pydantic
 from pydantic import Field
 
 from deeph_zero.loss_terms import LOSSES
-from deeph_zero.setting_types import Duration, HeldOut, Loss, Name, NotNegative, Workers
+from deeph_zero.setting_types import (
+    CloseContacts,
+    Cube,
+    Duration,
+    FrameCharge,
+    FrameSpin,
+    HeldOut,
+    Loss,
+    Name,
+    NotNegative,
+    Workers,
+)
 from deeph_zero.settings import Settings
 
 FORCE_TOL = 1e-6
@@ -15,9 +26,6 @@ a force is of first order in what is left of it."""
 
 FEWEST_CALIBRATION = 19
 """No finite interval of 95 % coverage comes from fewer structures: n >= 1 / 0.05 - 1."""
-
-Cube = Literal["density", "spin-density", "homo", "lumo"]
-"""What ``predict --cube`` puts on a box of points."""
 
 
 class MethodConfig(Settings):
@@ -129,6 +137,7 @@ class DataConfig(Settings):
         "them.",
         examples=["a file, or a fraction above 0 and at most 0.5"],
     )
+    allow_close_contacts: CloseContacts = False
 
 
 class TrainingConfig(Settings):
@@ -294,7 +303,7 @@ class FitConfig(TrainingConfig):
 
 
 class PredictConfig(Settings):
-    """Prediction with a trained model; charge and spin are defaults as in :class:`MethodConfig`."""
+    """Prediction with a trained model."""
 
     runtime: RuntimeConfig = RuntimeConfig()
     refine: float | None = Field(
@@ -329,8 +338,9 @@ class PredictConfig(Settings):
     workers: Workers = Field(
         default=1, description="Processes that share the structures, and the threads."
     )
-    charge: int = Field(default=0, ge=-100, le=100, description="Charge of frames that state none.")
-    spin: int = Field(default=0, ge=0, le=100, description="2S of frames that state none.")
+    charge: FrameCharge = None
+    spin: FrameSpin = None
+    allow_close_contacts: CloseContacts = False
 
     @pydantic.model_validator(mode="after")
     def _belong_together(self) -> "PredictConfig":
@@ -342,19 +352,6 @@ class PredictConfig(Settings):
                 "--no-certificate: orbitals for other programs need a Fock build; leave it out"
             )
         return self
-
-
-class EvaluateConfig(Settings):
-    """A model's errors; charge and spin are defaults as in :class:`MethodConfig`."""
-
-    runtime: RuntimeConfig = RuntimeConfig()
-    scf: bool = Field(
-        default=True, description="Count the SCF iterations that the prediction saves."
-    )
-    conv_tol: float = Field(default=1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
-    max_cycle: int = Field(default=100, ge=1, le=10_000, description="SCF iterations at most.")
-    charge: int = Field(default=0, ge=-100, le=100, description="Charge of frames that state none.")
-    spin: int = Field(default=0, ge=0, le=100, description="2S of frames that state none.")
 
 
 class LabelConfig(Settings):
@@ -389,6 +386,7 @@ class LabelConfig(Settings):
         default=1, description="Processes that share the structures, and the threads."
     )
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
+    allow_close_contacts: CloseContacts = False
 
     @pydantic.model_validator(mode="after")
     def _one_occupation(self) -> "LabelConfig":

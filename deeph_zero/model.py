@@ -13,9 +13,9 @@ from torch import Tensor
 
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.mole import build_mole, molecule_of, place
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.model_meta import default_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
@@ -64,30 +64,6 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
     return Model(network.to(device).eval(), method, meta, device=device)
 
 
-def model_meta(method: MethodConfig, info: KSInfo, spec: NetworkSpec) -> dict[str, Any]:
-    """What ``model.json`` says about the problem a network was trained on.
-
-    Args:
-        method: The settings, as asked for.
-        info: The settings, as resolved.
-        spec: The network's architecture.
-
-    Returns:
-        JSON values, for :func:`deeph_zero.train.checkpoint.save_model`.
-    """
-    resolved = ("xc", "kind", "xc_components", "hyb", "alpha", "omega", "nlc", "dispersion")
-    resolved += ("auxbasis", "cart")
-    return {
-        "method": method.model_dump(mode="json"),
-        "basis": method.basis,
-        "elements": list(spec.elements),
-        "shells": {str(z): list(ls) for z, ls in spec.layout.shells},
-        "density_fit": method.density_fit,
-        "grid_level": method.grid_level,
-        **{name: getattr(info, name) for name in resolved},
-    }
-
-
 class Model:
     """A trained network and the Kohn-Sham problem it was trained on.
 
@@ -95,6 +71,7 @@ class Model:
         network: The network, in evaluation mode.
         method: Basis, functional, fitting and grid.
         meta: Contents of ``model.json`` except the architecture.
+        state: Charge and 2S of structures that state none: those it was trained on.
         calibration: What intervals are made from; None if the model was not calibrated.
 
     Examples:
@@ -122,6 +99,7 @@ class Model:
         self.network = network
         self.method = method
         self.meta = dict(meta or {})
+        self.state = default_state(self.meta, method)
         found = self.meta.get("calibration")
         self.calibration = None if found is None else Calibration.from_dict(found)
         self.device = torch.device(device)
@@ -140,12 +118,14 @@ class Model:
         coupled: bool = True,
         forces: bool = False,
         compare_start: bool = False,
+        allow_close_contacts: bool = False,
     ) -> Prediction:
         """Electronic structure of one molecule.
 
         Args:
             molecule: A built ``pyscf.gto.Mole`` in the model's basis, an ``ase.Atoms`` (charge and
-                spin from its ``info``), or a :class:`~deeph_zero.molecule.Molecule`.
+                spin as it states them, else :attr:`state`), or a
+                :class:`~deeph_zero.molecule.Molecule`.
             refine: Finish with SCF until the norm of the orbital gradient (PySCF's
                 ``conv_tol_grad``, Eh) is below this and the energy's last change is too.
             certificate: Spend one Fock build on energy, orbital gradient and error estimate.
@@ -153,6 +133,7 @@ class Model:
             forces: Nuclear forces of the refined energy; refines to 1e-6 unless ``refine`` says
                 otherwise, because forces of an unconverged energy are not its derivative.
             compare_start: With ``refine``, also converge from the superposed atoms and count.
+            allow_close_contacts: Take atoms nearer to each other than in any molecule.
 
         Returns:
             The prediction.
@@ -164,7 +145,7 @@ class Model:
                 the refinement did not converge.
         """
         result, _ = self._predict(
-            self._as_molecule(molecule),
+            self._checked_molecule(molecule, allow_close_contacts),
             self.method,
             refine=refine,
             certificate=certificate,
@@ -252,11 +233,14 @@ class Model:
         meanfield.warn_differences(mf, self.method, result.info, basis=False)
         return meanfield.fill(mf, *_orbitals(result, ks))
 
-    def predict_mean_field(self, molecule: object, **settings: Any) -> tuple[Prediction, Any]:
+    def predict_mean_field(
+        self, molecule: object, *, allow_close_contacts: bool = False, **settings: Any
+    ) -> tuple[Prediction, Any]:
         """A prediction and the PySCF object that holds it, made with the model's own method.
 
         Args:
             molecule: As in :meth:`predict`.
+            allow_close_contacts: As in :meth:`predict`.
             **settings: As in :meth:`predict`.
 
         Returns:
@@ -266,7 +250,7 @@ class Model:
             InputError: As in :meth:`predict`.
             ComputationError: As in :meth:`predict`.
         """
-        given = self._as_molecule(molecule)
+        given = self._checked_molecule(molecule, allow_close_contacts)
         result, ks = self._predict(given, self.method, **settings)
         mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)
         return result, meanfield.fill(mf, *_orbitals(result, ks))
@@ -333,13 +317,18 @@ class Model:
             )
         return problem, fock
 
+    def _checked_molecule(self, given: object, insist: bool) -> Molecule:
+        from deeph_zero.given import checked_contacts
+
+        return checked_contacts(self._as_molecule(given), insist=insist)
+
     def _as_molecule(self, given: object) -> Molecule:
         if isinstance(given, Molecule):
             return given
         if hasattr(given, "get_atomic_numbers"):
-            from deeph_zero.structures import from_atoms
+            from deeph_zero.given import atoms_in_state
 
-            return from_atoms(given, charge=self.method.charge, spin=self.method.spin)  # pyright: ignore[reportArgumentType]
+            return atoms_in_state(given, self.state)  # pyright: ignore[reportArgumentType]
         if hasattr(given, "atom_coords"):
             molecule = molecule_of(given)
             if not self._same_basis(given, molecule):

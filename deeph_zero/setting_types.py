@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -75,4 +75,18 @@ Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
 Name = Annotated[str, pydantic.BeforeValidator(_name)]
 NotNegative = Annotated[float, Field(ge=0)]
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
+Cube = Literal["density", "spin-density", "homo", "lumo"]
+"""What ``predict --cube`` puts on a box of points."""
+
+CloseContacts = Annotated[
+    bool, Field(description="Take atoms nearer to each other than they are in any molecule.")
+]
+FrameCharge = Annotated[
+    int | None,
+    Field(ge=-100, le=100, description="Charge of frames that state none; none means the model's."),
+]
+FrameSpin = Annotated[
+    int | None,
+    Field(ge=0, le=100, description="2S of frames that state none; none means the model's."),
+]
 HeldOut = Annotated[float | str, pydantic.BeforeValidator(_held_out)]

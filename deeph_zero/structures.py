@@ -15,8 +15,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.io.extxyz import read_xyz
 from ase.io.formats import UnknownFileTypeError, filetype
-from scipy.spatial import KDTree
 
+from deeph_zero.contacts import check_contacts
 from deeph_zero.errors import InputError
 from deeph_zero.files import HDF5_SUFFIXES
 from deeph_zero.molecule import Molecule
@@ -30,9 +30,6 @@ from deeph_zero.sources import (
     smiles_frames,
 )
 from deeph_zero.units import BOHR_IN_ANGSTROM
-
-MIN_DISTANCE = 0.1
-"""Two nuclei nearer than this (angstrom) are one typing mistake, not a molecule."""
 
 _XYZ_SUFFIXES = {".xyz", ".extxyz"}
 _BINARY_SUFFIXES = {".npz", ".db", *HDF5_SUFFIXES}
@@ -70,6 +67,7 @@ def read_structures(
     charge: int | None = None,
     spin: int | None = None,
     limit: int | None = None,
+    allow_close_contacts: bool = False,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read every frame of every file; a bad frame does not cost the good ones.
 
@@ -79,6 +77,7 @@ def read_structures(
         charge: Charge of frames without a ``charge=`` of their own; None means 0.
         spin: 2S of frames without a ``spin=`` of their own; None means 0.
         limit: Frames read of each file; None reads all.
+        allow_close_contacts: Take atoms nearer to each other than in any molecule.
 
     Returns:
         The good molecules in input order, coordinates in bohr, and the bad frames.
@@ -91,9 +90,10 @@ def read_structures(
                 if isinstance(item, InputError):
                     raise item
                 if isinstance(item, Molecule):
-                    molecules.append(_checked(item))
+                    molecules.append(_checked(item, allow_close_contacts))
                     continue
-                molecules.append(_molecule(item, charge or 0, spin or 0, str(path), frame))
+                molecule = _molecule(item, charge or 0, spin or 0, str(path), frame)
+                molecules.append(_checked(molecule, allow_close_contacts))
             except WholeFileError as error:
                 bad.append(BadFrame(str(path), None, str(error)))
             except InputError as error:
@@ -101,7 +101,9 @@ def read_structures(
     return molecules, bad
 
 
-def from_atoms(atoms: ase.Atoms, *, charge: int = 0, spin: int = 0) -> Molecule:
+def from_atoms(
+    atoms: ase.Atoms, *, charge: int = 0, spin: int = 0, allow_close_contacts: bool = False
+) -> Molecule:
     """One molecule from an ASE object.
 
     Args:
@@ -109,6 +111,7 @@ def from_atoms(atoms: ase.Atoms, *, charge: int = 0, spin: int = 0) -> Molecule:
             :func:`deeph_zero.reading.state.stated_state`.
         charge: Charge when the object states none.
         spin: 2S when the object states none.
+        allow_close_contacts: As in :func:`read_structures`.
 
     Returns:
         The checked molecule, coordinates in bohr.
@@ -116,12 +119,12 @@ def from_atoms(atoms: ase.Atoms, *, charge: int = 0, spin: int = 0) -> Molecule:
     Raises:
         InputError: If it is no molecule we can treat.
     """
-    return _molecule(atoms, charge, spin, "", 0)
+    return _checked(_molecule(atoms, charge, spin, "", 0), allow_close_contacts)
 
 
-def _checked(molecule: Molecule) -> Molecule:
-    """The checks of a frame for one that is in bohr already."""
-    _check_positions(molecule.coords * BOHR_IN_ANGSTROM, molecule.numbers)
+def _checked(molecule: Molecule, insist: bool) -> Molecule:
+    """The molecule, unless its atoms cannot be where they are."""
+    _check_positions(molecule.coords * BOHR_IN_ANGSTROM, molecule.numbers, insist)
     return molecule
 
 
@@ -296,7 +299,6 @@ def _molecule(
     if (numbers < 1).any():
         symbol = atoms.symbols[int(np.argmax(numbers < 1))]
         raise InputError(f"expected an element, got atom {symbol!r}; ghost atoms are not supported")
-    _check_positions(atoms.positions, numbers)
     stated_charge, stated_spin = stated_state(atoms, say)
     charge = charge if stated_charge is None else stated_charge
     spin = spin if stated_spin is None else stated_spin
@@ -312,22 +314,17 @@ def _molecule(
     )
 
 
-def _check_positions(positions: np.ndarray, numbers: np.ndarray) -> None:
-    """Finite, and no two nuclei on one point."""
+def _check_positions(positions: np.ndarray, numbers: np.ndarray, insist: bool) -> None:
+    """Finite, and no two atoms nearer than in any molecule."""
     finite = np.isfinite(positions).all(axis=1)
     if not finite.all():
         k = int(np.argmin(finite))
         xyz = " ".join(f"{x:g}" for x in positions[k])
         symbol = chemical_symbols[numbers[k]]
-        raise InputError(f"expected finite coordinates, got {xyz} for atom {k + 1} ({symbol})")
-    pairs = KDTree(positions).query_pairs(MIN_DISTANCE)
-    if pairs:
-        i, j = min(pairs)
         raise InputError(
-            f"atoms {i + 1} and {j + 1} ({chemical_symbols[numbers[i]]}, "
-            f"{chemical_symbols[numbers[j]]}) are on one point (nearer than {MIN_DISTANCE} "
-            "angstrom); correct the coordinates"
+            f"expected finite coordinates, got {xyz} for atom {k + 1} ({symbol}); correct them"
         )
+    check_contacts(numbers, positions, insist=insist)
 
 
 def _is_number(word: str) -> bool:

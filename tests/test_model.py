@@ -11,7 +11,8 @@ from pyscf import dft, gto, scf
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.model import Model, load, model_meta
+from deeph_zero.model import Model, load
+from deeph_zero.model_meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec

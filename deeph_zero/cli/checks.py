@@ -1,15 +1,25 @@
 """Everything that can be found wrong before a command creates anything."""
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from deeph_zero.config import FitConfig, MethodConfig
+from deeph_zero.config import FitConfig, MethodConfig, PredictConfig
 from deeph_zero.errors import InputError
+from deeph_zero.evaluate_config import EvaluateConfig
 from deeph_zero.molecule import Molecule
 from deeph_zero.structures import BadFrame, chemical_symbols, read_structures
 
+if TYPE_CHECKING:
+    from deeph_zero.model import Model
+    from deeph_zero.reporting import Reporter
+
 
 def read_and_check(
-    structures: Sequence[str], method: MethodConfig, *, elements: Collection[int] | None = None
+    structures: Sequence[str],
+    method: MethodConfig,
+    *,
+    elements: Collection[int] | None = None,
+    allow_close_contacts: bool = False,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read all frames and check each against basis, charge and spin.
 
@@ -17,6 +27,7 @@ def read_and_check(
         structures: Files.
         method: Settings of the calculation.
         elements: Atomic numbers a model knows; None means any.
+        allow_close_contacts: Take atoms nearer to each other than in any molecule.
 
     Returns:
         Usable molecules and bad frames, both in input order.
@@ -27,7 +38,12 @@ def read_and_check(
     from deeph_zero.integrals.libxc import describe
 
     describe(method.xc)
-    molecules, bad = read_structures(structures, charge=method.charge, spin=method.spin)
+    molecules, bad = read_structures(
+        structures,
+        charge=method.charge,
+        spin=method.spin,
+        allow_close_contacts=allow_close_contacts,
+    )
     good: list[Molecule] = []
     # coordinates were checked while reading: what is left depends on this key only
     known: set[tuple[bytes, int, int]] = set()
@@ -46,6 +62,39 @@ def read_and_check(
     if not good:
         raise InputError(_first_of(bad, "no structure can be used"))
     return good, bad
+
+
+def read_for_model(
+    structures: Sequence[str],
+    model: "Model",
+    config: PredictConfig | EvaluateConfig,
+    reporter: "Reporter",
+) -> tuple[list[Molecule], list[BadFrame]]:
+    """The same for a model, whose charge and spin are those of frames that state none.
+
+    Args:
+        structures: Files.
+        model: The model.
+        config: Charge and spin that were asked for, and whether close contacts are taken.
+        reporter: Told of the charge and spin that are the model's.
+
+    Returns:
+        Usable molecules and bad frames.
+
+    Raises:
+        InputError: As :func:`read_and_check`.
+    """
+    from deeph_zero.model_meta import method_of, state_line
+
+    line = state_line(model.state, charge=config.charge, spin=config.spin)
+    if line is not None:
+        reporter.message(line)
+    return read_and_check(
+        structures,
+        method_of(model.meta, model.method, charge=config.charge, spin=config.spin),
+        elements=model.elements,
+        allow_close_contacts=config.allow_close_contacts,
+    )
 
 
 def refuse_bad(bad: Sequence[BadFrame]) -> None:

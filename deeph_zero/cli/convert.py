@@ -72,7 +72,7 @@ def _import(
     reporter, _ = bulk.begin(config.runtime)
     describe(config.xc)
     _require_database(source)
-    molecules, bad = read_structures([source], limit=config.first)
+    molecules, bad = read_structures([source], limit=config.first, allow_close_contacts=True)
     if not molecules:
         raise InputError(str(bad[0]))
 

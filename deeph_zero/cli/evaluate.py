@@ -14,8 +14,8 @@ from deeph_zero.cli.options import (
     runtime_values,
     setting,
 )
-from deeph_zero.config import EvaluateConfig
 from deeph_zero.errors import InputError
+from deeph_zero.evaluate_config import EvaluateConfig
 
 
 @click.command()
@@ -31,6 +31,7 @@ from deeph_zero.errors import InputError
 @setting(EvaluateConfig, "max_cycle", metavar="N")
 @setting(EvaluateConfig, "charge", metavar="N")
 @setting(EvaluateConfig, "spin", metavar="2S")
+@setting(EvaluateConfig, "allow_close_contacts")
 @max_time_option
 @overwrite_option
 @common_options
@@ -48,7 +49,7 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
       deeph-zero evaluate water_run/ frames.xyz --json -o evaluation.json
     """  # noqa: D301  (\b is click's mark)
     config = EvaluateConfig.parse(
-        given(options, ("scf", "conv_tol", "max_cycle", "charge", "spin"))
+        given(options, ("scf", "conv_tol", "max_cycle", "charge", "spin", "allow_close_contacts"))
         | {"runtime": runtime_values(options, invocation.started)}
     )
     out = Path(options["output"]) if options["output"] else default_evaluation(options["labels"])
@@ -83,8 +84,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     settings = runtime.setup(config.runtime)
     _refuse_databases(options["labels"])
     model = load(options["model"], device=settings.device)
-    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
-    molecules, bad = checks.read_and_check(options["labels"], method, elements=model.elements)
+    molecules, bad = checks.read_for_model(options["labels"], model, config, reporter)
     files = [name for name in options["labels"] if Path(name).suffix.lower() in HDF5_SUFFIXES]
     labels = LabelStore(files, skip_bad=True) if files else None
     molecules, failed = usable(molecules, [b.as_dict() for b in bad], labels, model.method)

@@ -3,9 +3,9 @@
 import contextlib
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -28,6 +28,9 @@ from deeph_zero.config import FitConfig
 from deeph_zero.errors import DeephZeroError, InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.signals import saying
+
+if TYPE_CHECKING:
+    from deeph_zero.structures import BadFrame
 
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
@@ -85,7 +88,8 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     return FitConfig.parse(
         given(options, FIT)
         | {
-            "data": {"train": options["structures"]} | given(options, ("validation",)),
+            "data": {"train": options["structures"]}
+            | given(options, ("validation", "allow_close_contacts")),
             "method": given(options, METHOD),
             "model": given(options, ("inputs",)),
             "runtime": runtime_values(options, started),
@@ -129,7 +133,7 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     runtime.setup(config.runtime)
-    molecules, bad = checks.read_and_check(config.data.train, config.method)
+    molecules, bad = _read(config.data.train, config)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     _check_init(config.init)
@@ -162,6 +166,17 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     return 0
 
 
+def _read(
+    structures: Sequence[str], config: FitConfig, *, elements: Collection[int] | None = None
+) -> "tuple[list[Molecule], list[BadFrame]]":
+    from deeph_zero.cli import checks
+
+    close = config.data.allow_close_contacts
+    return checks.read_and_check(
+        structures, config.method, elements=elements, allow_close_contacts=close
+    )
+
+
 def _validation(config: FitConfig, molecules: Sequence[Molecule]) -> list[Molecule]:
     """Structures of the file that measure, all of them usable; none if frames are kept out."""
     from deeph_zero.cli import checks
@@ -170,7 +185,7 @@ def _validation(config: FitConfig, molecules: Sequence[Molecule]) -> list[Molecu
     if not isinstance(path, str):
         return []
     elements = {int(z) for molecule in molecules for z in molecule.numbers}
-    found, bad = checks.read_and_check([path], config.method, elements=elements)
+    found, bad = _read([path], config, elements=elements)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     return found

@@ -53,7 +53,11 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
 
     bulk = Bulk(out, options, options["structures"], command)
     reporter, _ = bulk.begin(config.runtime)
-    molecules, bad = checks.read_and_check(options["structures"], config.method)
+    molecules, bad = checks.read_and_check(
+        options["structures"],
+        config.method,
+        allow_close_contacts=config.allow_close_contacts,
+    )
     if bad and config.skip_bad:
         reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
         bad = []

@@ -26,7 +26,7 @@ METHOD = (
 )  # fmt: skip
 LABEL = (
     "conv_tol", "max_cycle", "init_guess", "smearing", "level_shift", "stability", "skip_bad",
-    "workers",
+    "workers", "allow_close_contacts",
 )  # fmt: skip
 RUNTIME = ("device", "threads", "seed")
 
@@ -158,6 +158,7 @@ fit_options = _together(
         setting(FitConfig, "workers", metavar="N"),
         setting(FitConfig, "init", metavar="MODEL"),
         setting(FitConfig, "skip_bad"),
+        setting(DataConfig, "allow_close_contacts"),
         max_time_option,
     ]
 )
@@ -170,6 +171,7 @@ label_options = _together(
         setting(LabelConfig, "level_shift", metavar="EH"),
         setting(LabelConfig, "stability"),
         setting(LabelConfig, "skip_bad"),
+        setting(LabelConfig, "allow_close_contacts"),
         setting(LabelConfig, "workers", metavar="N"),
         max_time_option,
     ]

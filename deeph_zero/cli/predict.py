@@ -20,7 +20,10 @@ from deeph_zero.cli.options import (
 from deeph_zero.config import PredictConfig
 from deeph_zero.errors import InputError
 
-EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin", "workers")
+EXTRAS = (
+    "refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin", "workers",
+    "allow_close_contacts",
+)  # fmt: skip
 
 
 @click.command()
@@ -42,6 +45,7 @@ EXTRAS = ("refine", "forces", "compare_start", "chkfile", "molden", "charge", "s
 @click.option("--cheap-estimate", is_flag=True, help="Uncoupled error estimate: no response build.")
 @setting(PredictConfig, "charge", metavar="N")
 @setting(PredictConfig, "spin", metavar="2S")
+@setting(PredictConfig, "allow_close_contacts")
 @max_time_option
 @setting(PredictConfig, "workers", metavar="N")
 @file_options
@@ -84,8 +88,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     reporter, runtime = bulk.begin(config.runtime)
     # the model first: what a structure needs depends on it
     model = load(options["model"], device=runtime.device)
-    method = model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
-    molecules, bad = checks.read_and_check(options["structures"], method, elements=model.elements)
+    molecules, bad = checks.read_for_model(options["structures"], model, config, reporter)
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again)
 

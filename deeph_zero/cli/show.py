@@ -21,6 +21,8 @@ WIDE = 110
 
 # key in the summary, heading of the table, format, shown on a narrow terminal too
 _QUANTITIES = (
+    ("charge", "charge", "d", True),
+    ("spin", "2S", "d", True),
     ("energy", "energy / Eh", ".8f", True),
     ("energy_error_estimate", "error est.", ".1e", True),
     ("orbital_gradient_rms", "gradient", ".1e", True),
@@ -38,6 +40,7 @@ _QUANTITIES = (
     ("converged", "converged", "", True),
 )
 _NAMES = {
+    "spin": "unpaired electrons (2S)",
     "energy": "energy at the network's density",
     "energy_error_estimate": "estimated error of that energy",
     "orbital_gradient_rms": "orbital gradient, rms",
@@ -162,12 +165,17 @@ def resuming(command: str) -> str:
     return shlex.join([*words, "--resume"])
 
 
+def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a quantity is worth a place: charge and spin only where one is not 0."""
+    return any(entry.get(key) if key in ("charge", "spin") else key in entry for entry in entries)
+
+
 def _card(entry: Mapping[str, Any]) -> list[list[str]]:
     """One structure, a quantity a line."""
     return [
         [_NAMES.get(key, heading.split(" /")[0]), _cell(entry, key, form)]
         for key, heading, form, _ in _QUANTITIES
-        if key in entry
+        if says_something(key, [entry])
     ]
 
 
@@ -177,7 +185,7 @@ def _rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
     shown = [
         (key, heading, form)
         for key, heading, form, always in _QUANTITIES
-        if (wide or always) and any(key in entry for entry in entries)
+        if (wide or always) and says_something(key, entries)
     ]
     cells = [[_name(e), *(_cell(e, key, form) for key, _, form in shown)] for e in entries]
     return ["structure", *(heading for _, heading, _ in shown)], cells

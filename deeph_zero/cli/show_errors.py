@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from deeph_zero.cli.show import MAX_ROWS
+from deeph_zero.cli.show import MAX_ROWS, says_something
 from deeph_zero.files import to_json
 from deeph_zero.reporting import Reporter
 
@@ -89,6 +89,8 @@ def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str
     """One line per structure."""
     head = ["structure", "H / uEh", "H~ / uEh", "energy / uEh", "dipole / mD", "space / 1e-3"]
     with_scf = all("scf" in row for row in rows)
+    state = [key for key in ("charge", "spin") if says_something(key, rows)]
+    head[1:1] = [{"spin": "2S"}.get(key, key) for key in state]
     cells = []
     for row in rows:
         name = f"{Path(row['file']).name}:{row['frame']}"
@@ -99,7 +101,7 @@ def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str
             1e3 * row["dipole_error"],
             1e3 * row["subspace_distance"],
         )
-        line = [name, *(_short(value) for value in values)]
+        line = [name, *(str(row[key]) for key in state), *(_short(value) for value in values)]
         if with_scf:
             line.append(f"{row['scf']['builds_model']}/{row['scf']['builds_minao']}")
         cells.append(line)

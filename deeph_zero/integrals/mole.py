@@ -385,11 +385,12 @@ def _check_electrons(nuclear: int, molecule: Molecule, where: str) -> None:
         raise InputError(msg)
     if (nelec - spin) % 2:
         need, word = nelec % 2, "odd" if nelec % 2 else "even"
-        msg = (
-            f"{where}the molecule has {nelec} electrons, which needs an {word} --spin; "
-            f"got spin {spin}; add --spin {need} (or another {word} number) or change --charge"
+        mistaken = 0 < spin <= nelec + 1  # a multiplicity given for 2S
+        cure = f"multiplicity {spin} is --spin {spin - 1}" if mistaken else f"add --spin {need}"
+        raise InputError(
+            f"{where}the molecule has {nelec} electrons, which needs an {word} --spin (2S, the "
+            f"multiplicity - 1); got spin {spin}; {cure} (in a file spin=), or change --charge"
         )
-        raise InputError(msg)
     if spin > nelec:
         msg = (
             f"{where}expected at most {nelec} unpaired electrons ({nelec} in all), got "

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.config import EvaluateConfig, MethodConfig
+from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.evaluate_config import EvaluateConfig
 from deeph_zero.files import write_json
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.model import Model
+from deeph_zero.model_meta import method_of
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import check_finite
 from deeph_zero.predict.compare import compare
@@ -75,7 +77,7 @@ def run_evaluate(
             )
         result = summary(
             command=command,
-            method=model.method,
+            method=method_of(model.meta, model.method, charge=config.charge, spin=config.spin),
             auxbasis=model.meta.get("auxbasis"),
             runtime=settings,
             started=started,
@@ -180,6 +182,8 @@ def _evaluate(
     row: dict[str, Any] = {
         "file": molecule.file,
         "frame": molecule.frame,
+        "charge": molecule.charge,
+        "spin": molecule.spin,
         "energy": prediction.energy,
         "reference_energy": label.energy,
         "energy_error_estimate": prediction.certificate.energy_error_estimate,

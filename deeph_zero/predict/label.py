@@ -153,7 +153,9 @@ def run_label(
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     settings = runtime.setup(config.runtime)
-    facts = config.model_dump(mode="json", exclude={"runtime", "workers", "skip_bad"})
+    facts = config.model_dump(
+        mode="json", exclude={"runtime", "workers", "skip_bad", "allow_close_contacts"}
+    )
     return run_batch(
         _LabelJob(config),
         molecules,

@@ -51,6 +51,8 @@ def structure_record(
     record: dict[str, Any] = {
         "file": molecule.file,
         "frame": molecule.frame,
+        "charge": molecule.charge,
+        "spin": molecule.spin,
         "energy": c.energy if c else None,
         "energy_error_estimate": c.energy_error_estimate if c else None,
         "energy_estimate": c.energy_estimate if c else None,

@@ -9,6 +9,7 @@ from typing import Any
 from deeph_zero import runtime
 from deeph_zero.config import MethodConfig, PredictConfig
 from deeph_zero.model import Model, load
+from deeph_zero.model_meta import method_of
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import export
 from deeph_zero.predict.batch import check_finite, run_batch
@@ -55,6 +56,7 @@ class _PredictJob:
             "coupled": config.coupled,
             "forces": config.forces,
             "compare_start": config.compare_start,
+            "allow_close_contacts": True,  # they were checked when they were read
         }
         if export.wanted(config):
             result, mf = model.predict_mean_field(molecule, **settings)
@@ -79,7 +81,7 @@ class _PredictJob:
 
 def _method(model: Model, config: PredictConfig) -> MethodConfig:
     """The model's problem with this command's defaults of charge and spin."""
-    return model.method.model_copy(update={"charge": config.charge, "spin": config.spin})
+    return method_of(model.meta, model.method, charge=config.charge, spin=config.spin)
 
 
 def run_predict(
@@ -123,7 +125,7 @@ def run_predict(
         model = load(model_path, device=settings.device)
     single = isinstance(molecules, Sized) and len(molecules) + len(failed) == 1
     facts = {"model": fingerprint(model_path)} | config.model_dump(
-        mode="json", exclude={"runtime", "workers", "charge", "spin"}
+        mode="json", exclude={"runtime", "workers", "charge", "spin", "allow_close_contacts"}
     )
     return run_batch(
         _PredictJob(str(model_path), config, Path(out), numbered=not single, model=model),

@@ -15,6 +15,8 @@ MAX_ROWS = 2000
 
 # key in the summary, heading, unit, format
 _COLUMNS = (
+    ("charge", "Charge", "", ".0f"),
+    ("spin", "2S", "", ".0f"),
     ("energy", "Energy", "Eh", ".8f"),
     ("energy_error_estimate", "Error estimate", "Eh", ".1e"),
     ("orbital_gradient_rms", "Orbital gradient", "Eh", ".1e"),
@@ -53,7 +55,7 @@ def structure_table(source: Source) -> tuple[list[tuple[str, str]], list[list[Ce
     Returns:
         Headings with units, and rows of cells.
     """
-    used = [c for c in _COLUMNS if any(c[0] in s.entry for s in source.structures)]
+    used = [c for c in _COLUMNS if any(_is_shown(c[0], s.entry) for s in source.structures)]
     several = len({s.formula for s in source.structures}) > 1  # else the title says it
     heads = [("Structure", ""), *((c[1], c[2]) for c in used), ("Converged", "")]
     if several:
@@ -71,6 +73,11 @@ def structure_table(source: Source) -> tuple[list[tuple[str, str]], list[list[Ce
         text = {True: "yes", False: "no"}.get(flag, MISSING)  # pyright: ignore
         rows.append([*cells, Cell(text, None if flag is None else float(bool(flag)))])
     return heads, rows
+
+
+def _is_shown(key: str, entry: Mapping[str, Any]) -> bool:
+    """Charge and spin only where one is not 0."""
+    return bool(entry.get(key)) if key in ("charge", "spin") else key in entry
 
 
 def provenance(source: Source) -> list[tuple[str, str]]:

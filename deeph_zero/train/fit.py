@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
-from deeph_zero.model import model_meta
+from deeph_zero.model_meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.reporting import Reporter, SilentReporter
 from deeph_zero.runtime import Deadline, set_threads, setup
@@ -180,7 +180,9 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     run.module = module
     meta = {}
     if run.leads:
-        meta = model_meta(run.config.method, run.present[0].ks.info, module.network.spec)
+        meta = model_meta(
+            run.config.method, run.present[0].ks.info, module.network.spec, run.molecules
+        )
     write_model = _model_writer(run, module, meta)
     write_model()
     check = ValidationCheck(run.validators, plan.epochs) if run.validators else None

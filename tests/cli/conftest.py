@@ -32,7 +32,7 @@ def trained(tmp_path_factory) -> Path:
 
     from deeph_zero.config import MethodConfig
     from deeph_zero.kohnsham import KohnSham
-    from deeph_zero.model import model_meta
+    from deeph_zero.model_meta import model_meta
     from deeph_zero.nn.model import FockNetwork
     from deeph_zero.nn.spec import default_spec
     from deeph_zero.train.checkpoint import save_model

@@ -20,6 +20,8 @@ FILES: dict[str, str | bytes] = {
     "nan.xyz": WATER.format("").replace("0.76", "nan"),
     "inf.xyz": WATER.format("").replace("0.76", "-inf"),
     "point.xyz": WATER.format("").replace("0.05 -0.74 0.61", "0 0.76 0.58"),
+    "close.xyz": WATER.format("").replace("0.05 -0.74 0.61", "0 0.3 0.4"),
+    "triplet.xyz": "2\nspin=3\nO 0 0 0\nO 0 0 1.2\n",
     "none.xyz": "0\n\n",
     "periodic.xyz": WATER.format('Lattice="9 0 0 0 9 0 0 0 9" pbc="T T T"'),
     "halfcharge.xyz": WATER.format("charge=0.5"),
@@ -47,6 +49,16 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "nan": (["fit", "nan.xyz"], ["nan.xyz frame 0", "finite", "nan"]),
     "inf": (["label", "inf.xyz"], ["inf.xyz frame 0", "finite", "-inf"]),
     "one point": (["fit", "point.xyz"], ["point.xyz frame 0", "atoms 2 and 3"]),
+    "close contact": (
+        ["label", "close.xyz"], ["close.xyz frame 0", "(O, H)", "apart", "--allow-close-contacts"],
+    ),
+    "multiplicity in file": (
+        ["fit", "triplet.xyz"], ["triplet.xyz frame 0", "multiplicity 3 is --spin 2", "2S"],
+    ),
+    "multiplicity as an option": (
+        ["label", "good.xyz", "--spin", "5"], ["multiplicity 5 is --spin 4", "multiplicity - 1"],
+    ),
+    "multiplicity beyond all": (["fit", "alpha.xyz", "--charge", "-1"], ["--spin 2"]),
     "no atoms": (["fit", "none.xyz"], ["none.xyz frame 0", "no atoms"]),
     "periodic": (["fit", "periodic.xyz"], ["periodic.xyz frame 0", "periodic", "pbc"]),
     "half a charge": (["fit", "halfcharge.xyz"], ["halfcharge.xyz frame 0", "'0.5'"]),

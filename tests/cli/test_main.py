@@ -86,6 +86,7 @@ def test_every_fit_option_arrives(folder, run, engine):
 OTHER_OPTIONS = {
     "--density-fit", "--unrestricted", "--break-symmetry", "--stream", "--skip-bad", "--resume",
     "--overwrite", "--json", "--verbose", "--quiet", "--output", "--max-time", "--init", "--epochs",
+    "--allow-close-contacts",
 }  # fmt: skip
 """Switches, and options that other tests give."""
 VALUES = {

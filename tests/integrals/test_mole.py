@@ -176,7 +176,7 @@ FRAME = {"file": "set.xyz", "frame": 7}
         (
             lambda: molecule(OH.numbers, OH.coords, charge=-1, spin=1),
             "def2-svp",
-            ["10 electrons", "even --spin", "got spin 1", "add --spin 0"],
+            ["10 electrons", "even --spin", "got spin 1", "multiplicity 1 is --spin 0"],
         ),
         (
             lambda: molecule(OH.numbers, OH.coords, charge=9, **FRAME),

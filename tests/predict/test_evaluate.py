@@ -11,7 +11,7 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.cli.main import entry_point
-from deeph_zero.model import model_meta
+from deeph_zero.model_meta import model_meta
 from deeph_zero.train.checkpoint import save_model
 
 ATOMS = [

@@ -12,7 +12,8 @@ from deeph_zero.integrals import system
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import molecule_of
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.model import Model, load, model_meta
+from deeph_zero.model import Model, load
+from deeph_zero.model_meta import model_meta
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.train.checkpoint import save_model

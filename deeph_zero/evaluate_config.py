@@ -1,0 +1,21 @@
+"""Settings of ``deeph-zero evaluate``."""
+
+from pydantic import Field
+
+from deeph_zero.config import RuntimeConfig
+from deeph_zero.setting_types import CloseContacts, FrameCharge, FrameSpin
+from deeph_zero.settings import Settings
+
+
+class EvaluateConfig(Settings):
+    """A model's errors."""
+
+    runtime: RuntimeConfig = RuntimeConfig()
+    scf: bool = Field(
+        default=True, description="Count the SCF iterations that the prediction saves."
+    )
+    conv_tol: float = Field(default=1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
+    max_cycle: int = Field(default=100, ge=1, le=10_000, description="SCF iterations at most.")
+    charge: FrameCharge = None
+    spin: FrameSpin = None
+    allow_close_contacts: CloseContacts = False
