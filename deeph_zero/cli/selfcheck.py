@@ -32,7 +32,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether it ran and kept the limit."""
-        return self.value is not None and self.value <= self.limit
+        return self.value is not None and bool(self.value <= self.limit)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -53,7 +53,8 @@ def run_checks() -> list[Check]:
 def _timed(name: str, limit: float, function: Callable[[], float]) -> Check:
     start = time.perf_counter()
     try:
-        value, error = function(), ""
+        # NumPy's numbers are not Python's: a comparison of one is no bool, JSON has neither
+        value, error = float(function()), ""
     except Exception as problem:  # a broken installation is what this command is for
         first = (str(problem).splitlines() or [""])[0]
         value, error = None, f"{type(problem).__name__}: {first[:160]}"
@@ -83,7 +84,7 @@ def fock_deviation() -> float:
     dm = mf.get_init_guess(mol, "minao")
     expected = mf.get_fock(dm=dm)
     energy, fock = KohnSham.from_pyscf(mf)(torch.from_numpy(np.asarray(dm)))
-    in_energy = abs(float(energy) - mf.energy_tot(dm=dm))
+    in_energy = abs(float(energy) - float(mf.energy_tot(dm=dm)))
     return max(float(np.abs(fock.numpy() - np.asarray(expected)).max()), in_energy)
 
 
