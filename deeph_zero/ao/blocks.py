@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.ao.shells import BasisLayout
 
 IrrepKey = tuple[int, int]
@@ -87,7 +87,7 @@ def scatter_blocks(
 @functools.cache
 def clebsch_gordan(l1: int, l2: int, l: int) -> Float[Tensor, "m1 m2 m"]:
     """Real coupling coefficients in float64, orthonormal over (m1, m2)."""
-    return o3.wigner_3j(l1, l2, l, dtype=torch.float64) * math.sqrt(2 * l + 1)
+    return wigner_3j(l1, l2, l) * math.sqrt(2 * l + 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,11 @@ def to_network_axes(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch
     return vectors[..., list(_CYCLE)]
 
 
+def to_user_axes(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """Inverse of :func:`to_network_axes`."""
+    return vectors[..., [_CYCLE.index(k) for k in range(3)]]
+
+
 def rotation_to_network_axes(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """The same rotation or reflection, written for vectors in network axes."""
     return rotation[..., list(_CYCLE), :][..., list(_CYCLE)]

@@ -10,18 +10,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from e3nn import o3
 from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ao.blocks import ao_rows
 from deeph_zero.ao.convention import rotation_to_network_axes
+from deeph_zero.ao.coupling import spherical_harmonics
 from deeph_zero.ao.shells import BasisLayout
-
-
-def spherical_harmonics(l: int, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch m"]:
-    """Real harmonics of degree l of unit vectors in network axes, norm 1, m = -l..l."""
-    return o3.spherical_harmonics(l, points, normalize=False, normalization="norm")
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from deeph_zero.files import to_json
 from deeph_zero.reporting import ConsoleReporter, configure_logging
 
 PACKAGES = (
-    "torch", "pyscf", "e3nn", "pytorch-lightning", "numpy", "scipy", "ase", "h5py", "pydantic",
+    "torch", "pyscf", "pytorch-lightning", "numpy", "scipy", "ase", "h5py", "pydantic",
     "safetensors",
 )  # fmt: skip
 OPTIONAL = {

@@ -105,11 +105,12 @@ class IntegralsAhead:
         return _compute(order)
 
     def close(self) -> None:
-        """End the processes; what they are at is lost."""
+        """End the processes and wait for their end; what they are at is lost."""
         self._orders.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            # Python waits for them before it exits in any case: here nothing is left behind
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _submitted(self, order: Order) -> "Future[Portable] | None":
         if self._pool is None:

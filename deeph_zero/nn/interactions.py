@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.nn.aggregate import sum_to_atoms
 from deeph_zero.nn.frames import (
     SignedPermutation,
@@ -189,7 +189,7 @@ class TensorProductLayer(_Layer):
         """Coefficients [2l3+1, 2l1+1, l+l+1] that keep the size of what they couple."""
         known = self._couplings.setdefault((like.dtype, like.device), {})
         if ls not in known:
-            values = o3.wigner_3j(*ls, dtype=torch.float64) * math.sqrt(2 * ls[0] + 1)
+            values = wigner_3j(*ls) * math.sqrt(2 * ls[0] + 1)
             known[ls] = values.to(like)
         return known[ls]
 

@@ -27,6 +27,8 @@ Compute = Callable[[int, Molecule, Callable[[str], None]], Record]
 
 _PATIENCE = 0.5
 """Seconds between looks at whether there is anything left to wait for."""
+_LAST_WORDS = 60
+"""Seconds that a process which has said its last may take to end on a busy machine."""
 _DEATHS_PER_WORKER = 3
 """Deaths in a row, without a result between them, after which the machine is to blame."""
 
@@ -157,7 +159,7 @@ class _Worker:
     def end(self) -> None:
         self.connection.close()
         if self.task is None and self.ready:
-            self.process.join(timeout=5)
+            self.process.join(timeout=_LAST_WORDS)
         if self.process.is_alive():
             self.process.kill()
         self.process.join()
@@ -222,7 +224,8 @@ class _Pool:
         """A process has died: what it was at has failed, the others go on."""
         self._workers.remove(worker)
         task, worker.task = worker.task, None
-        worker.process.join(timeout=5)
+        worker.connection.close()
+        worker.process.join(timeout=_LAST_WORDS)
         reason = _reason(worker.process.exitcode)
         worker.end()
         self._deaths += 1

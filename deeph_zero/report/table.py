@@ -29,7 +29,7 @@ _COLUMNS = (
     ("refined_energy", "Refined energy", "Eh", ".8f"),
     ("refine_iterations", "SCF cycles", "", ".0f"),
 )
-_PACKAGES = ("torch", "e3nn", "pyscf", "numpy")
+_PACKAGES = ("torch", "pyscf", "numpy")
 _SETTINGS = (
     ("xc", "functional"), ("basis", "basis"), ("auxbasis", "fitting set"),
     ("density_fit", "density fitting"), ("grid_level", "grid level"), ("charge", "charge"),

@@ -20,7 +20,7 @@ from deeph_zero.files import write_text
 from deeph_zero.reporting import Reporter, Task
 from deeph_zero.runtime import Deadline
 from deeph_zero.signals import Interrupt, interruptible
-from deeph_zero.train.checkpoint import SafeCheckpointIO
+from deeph_zero.train.lightning_io import SafeCheckpointIO
 
 StoppedBy = Literal["max_time", "interrupt"]
 

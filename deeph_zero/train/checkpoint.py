@@ -1,24 +1,22 @@
-"""Model files and training checkpoints: safetensors + JSON, crash-safe, never pickle.
+"""Model files: safetensors + JSON, crash-safe, never pickle.
 
-A model is ``model.safetensors`` + ``model.json`` in a run folder. A training checkpoint is a folder
-with ``state.safetensors`` + ``state.json``; one is kept per run, ``RUN/checkpoints/last.ckpt/``.
-:mod:`deeph_zero.train.state` says how the two files of a pair stay consistent.
+A model is ``model.safetensors`` + ``model.json`` in a run folder; a training checkpoint is written
+the same way (:mod:`deeph_zero.train.lightning_io`). :mod:`deeph_zero.train.state` says how the two
+files of a pair stay consistent.
 """
 
 import dataclasses
 import functools
 import hashlib
 import pathlib
-import shutil
-from importlib import metadata
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from deeph_zero import __version__
+from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.train.state import decode_state, encode_state, read_pair, write_pair
+from deeph_zero.train.state import read_pair, write_pair
 
 FORMAT_VERSION = 1
 """Of model files and checkpoints; a reader refuses newer ones."""
@@ -28,31 +26,29 @@ KEEP = pathlib.PurePosixPath("checkpoints") / "last.ckpt"
 """The one checkpoint a run keeps, relative to its folder: the latest, replaced atomically."""
 
 _MODEL_KIND = "deeph-zero model"
-_STATE_KIND = "deeph-zero checkpoint"
-_STATE_STEM = "state"
-_STATE_KEYS = ("epoch", "global_step", "state_dict", "loops", "callbacks", "optimizer_states")
 _FINGERPRINT_LMAX = 4
+
+E3NN_VERSION = "0.6.0"
+"""Whose conventions the coupling coefficients have; recorded in every model."""
 
 
 @functools.cache
 def clebsch_gordan_fingerprint() -> str:
-    """Hash of e3nn's coupling coefficients, to notice another sign or order convention.
+    """Hash of the coupling coefficients, to notice another sign or order convention.
 
     The weights of a network mean something only together with the coefficients it was trained
     with. Values are rounded to two decimals: up to l = 4 the closest any of them comes to a
-    rounding boundary is 5e-5, far above the 1e-7 to which e3nn computes them, so that the hash is
-    the same on every machine and still changes with any sign, order or normalisation.
+    rounding boundary is 5e-5, far above their errors, so that the hash is the same on every machine
+    and still changes with any sign, order or normalisation.
 
     Returns:
         The first 16 hexadecimal digits of a SHA-256.
     """
-    from e3nn import o3
-
     digest = hashlib.sha256()
     for l1 in range(_FINGERPRINT_LMAX + 1):
         for l2 in range(_FINGERPRINT_LMAX + 1):
             for l3 in range(abs(l1 - l2), min(l1 + l2, 2 * _FINGERPRINT_LMAX) + 1):
-                values = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+                values = wigner_3j(l1, l2, l3)
                 digest.update((100 * values).round().to(torch.int8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -158,7 +154,7 @@ def save_model(
         "version": __version__,
         "ao_order": "pyscf",
         "units": "hartree atomic units",
-        "e3nn_version": metadata.version("e3nn"),
+        "e3nn_version": E3NN_VERSION,
         "cg_fingerprint": clebsch_gordan_fingerprint(),
         "network": spec_document(network),
     }
@@ -201,7 +197,17 @@ def _first_not_finite(tensors: dict[str, torch.Tensor]) -> str | None:
     return None
 
 
-def _check_kind(document: dict[str, Any], kind: str, folder: pathlib.Path) -> None:
+def check_kind(document: dict[str, Any], kind: str, folder: pathlib.Path) -> None:
+    """See whether a JSON file is of a kind and of a version that can be read.
+
+    Args:
+        document: Its contents.
+        kind: What it should call itself.
+        folder: Where it lies.
+
+    Raises:
+        InputError: If it is not.
+    """
     if document.get("kind") != kind:
         raise InputError(
             f"expected a {kind} in {folder}, but its JSON file does not say so; "
@@ -221,7 +227,7 @@ def _check_kind(document: dict[str, Any], kind: str, folder: pathlib.Path) -> No
 
 
 def _check_model(document: dict[str, Any], folder: pathlib.Path) -> None:
-    _check_kind(document, _MODEL_KIND, folder)
+    check_kind(document, _MODEL_KIND, folder)
     if not isinstance(document.get("network"), dict):
         raise InputError(
             f"expected the network's specification in {folder / MODEL_STEM}.json, got none; "
@@ -230,84 +236,6 @@ def _check_model(document: dict[str, Any], folder: pathlib.Path) -> None:
     if document.get("cg_fingerprint") != clebsch_gordan_fingerprint():
         raise InputError(
             f"{folder}: trained with e3nn {document.get('e3nn_version')}, whose Clebsch-Gordan "
-            f"coefficients differ from those of e3nn {metadata.version('e3nn')} installed here; "
-            "install that version or train again"
+            f"coefficients differ from those of e3nn {E3NN_VERSION}, which this version "
+            "follows; train again"
         )
-
-
-class SafeCheckpointIO(CheckpointIO):
-    """Lightning's checkpoints as a folder of safetensors + JSON, atomic, without pickle.
-
-    Give it to the trainer: ``Trainer(plugins=[SafeCheckpointIO()])``; then ``save_checkpoint`` and
-    ``fit(ckpt_path=...)`` use it.
-    """
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | pathlib.Path,
-        storage_options: object = None,
-    ) -> None:
-        """Write ``checkpoint`` into the folder ``path``; a crash leaves the old or the new one.
-
-        Args:
-            checkpoint: What Lightning collected.
-            path: The checkpoint folder.
-            storage_options: Not used.
-
-        Raises:
-            ComputationError: If the disk refuses.
-            TypeError: If the checkpoint holds objects that only pickle could store.
-        """
-        del storage_options
-        document, tensors = encode_state(checkpoint)
-        header = {"kind": _STATE_KIND, "format_version": FORMAT_VERSION, "version": __version__}
-        write_pair(pathlib.Path(path), _STATE_STEM, tensors, {**header, "state": document})
-
-    def load_checkpoint(
-        self,
-        path: str | pathlib.Path,
-        map_location: object = None,
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """Read the folder ``path``; tensors come on the CPU and Lightning moves them.
-
-        Args:
-            path: The checkpoint folder.
-            map_location: Not used.
-            weights_only: Not used; reading never runs code.
-
-        Returns:
-            What was saved.
-
-        Raises:
-            InputError: If it is not a checkpoint, damaged, or newer than this package.
-        """
-        del map_location, weights_only
-        folder = pathlib.Path(path)
-        tensors, document = read_pair(
-            folder,
-            _STATE_STEM,
-            what="checkpoint",
-            check=lambda doc: _check_kind(doc, _STATE_KIND, folder),
-        )
-        try:
-            decoded = decode_state(document["state"], tensors)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
-            decoded = None
-        state: dict[str, Any] = decoded if isinstance(decoded, dict) else {}
-        missing = [key for key in _STATE_KEYS if key not in state]
-        if missing:
-            raise InputError(
-                f"{folder / _STATE_STEM}.json: expected the state of a training, there is no "
-                f"{missing[0]}; put the run's own file back, or use --overwrite to start again"
-            )
-        return state
-
-    def remove_checkpoint(self, path: str | pathlib.Path) -> None:
-        """Delete the folder.
-
-        Args:
-            path: The checkpoint folder.
-        """
-        shutil.rmtree(path, ignore_errors=True)

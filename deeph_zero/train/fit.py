@@ -23,9 +23,10 @@ from deeph_zero.train.callbacks import (
     quiet_trainer,
     run_trainer,
 )
-from deeph_zero.train.checkpoint import KEEP, SafeCheckpointIO, save_model
+from deeph_zero.train.checkpoint import KEEP, save_model
 from deeph_zero.train.curves import live_curves
 from deeph_zero.train.finish import certify_all, write_summary
+from deeph_zero.train.lightning_io import SafeCheckpointIO
 from deeph_zero.train.look_ahead import LookAhead
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import make_plan, resolved

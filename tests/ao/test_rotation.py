@@ -6,7 +6,8 @@ import torch
 from pyscf import gto, scf
 
 from deeph_zero.ao.convention import m_order, rotation_to_network_axes, to_network_axes
-from deeph_zero.ao.rotation import ao_rotation, spherical_harmonics, wigner_d
+from deeph_zero.ao.coupling import spherical_harmonics
+from deeph_zero.ao.rotation import ao_rotation, wigner_d
 from deeph_zero.ao.shells import BasisLayout
 
 ATOMS = [("O", (0.0, 0.0, 0.1)), ("C", (0.3, -1.3, 0.2)), ("H", (0.1, 0.76, 0.58))]

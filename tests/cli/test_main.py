@@ -4,7 +4,6 @@
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -394,12 +393,8 @@ def test_doctor_reports_a_sick_installation(run, monkeypatch):
 def test_as_a_program(tmp_path):
     """The installed command: fast help, one line, right exit code, a reader that goes away."""
     program = [sys.executable, "-c", "from deeph_zero.cli.main import *; sys.exit(entry_point())"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     shown = subprocess.run([*program, "--help"], capture_output=True, text=True, check=False)
     assert (shown.returncode, shown.stderr) == (0, "")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # processor time, because the machine may be busy: 0.35 s here, importing torch costs 2 s
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     wrong = subprocess.run(
         [*program, "fit", "no.xyz"], capture_output=True, text=True, cwd=tmp_path, check=False
     )

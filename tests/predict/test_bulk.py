@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -247,8 +246,15 @@ def test_places_of_unfinished_files(tmp_path):
 # ---- several processes ------------------------------------------------------------------------
 
 
+@pytest.fixture
+def started():
+    """Asks for the processes of this test that have not ended."""
+    before = multiprocessing.active_children()
+    return lambda: [p for p in multiprocessing.active_children() if p not in before]
+
+
 @pytest.mark.slow
-def test_processes_give_what_one_gives_and_survive_a_death(tmp_path, whole):
+def test_processes_give_what_one_gives_and_survive_a_death(tmp_path, whole, started):
     """One start of the processes serves several questions: it costs seconds."""
     out = tmp_path / "o.h5"
     strange = hydrogen(2, z=110)  # no basis: fails like any other, in its process
@@ -260,24 +266,22 @@ def test_processes_give_what_one_gives_and_survive_a_death(tmp_path, whole):
     assert (failed["frame"], "basis" in failed["error"]) == (2, True)
     assert content(out) == whole[0]
     assert summary["structures"] == whole[1]
-    assert multiprocessing.active_children() == []
+    assert started() == []
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_its_structure(tmp_path, whole):
+def test_a_killed_worker_costs_its_structure(tmp_path, whole, started):
     out = tmp_path / "o.h5"
     victims = []
 
     def kill():
-        victims.extend(multiprocessing.active_children()[:1])
+        victims.extend(started()[:1])
         os.kill(victims[0].pid, signal.SIGKILL)
-        deadline = time.monotonic() + 20
-        while victims[0].is_alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        victims[0].join()
 
     reporter = Reporter(1, kill)
     summary = run(out, molecules(6), workers=2, reporter=reporter)
-    assert multiprocessing.active_children() == []
+    assert started() == []
     assert len(summary["structures"]) + len(summary["failed"]) == 6
     assert reporter.done == 6
     for entry in summary["failed"]:
@@ -288,11 +292,11 @@ def test_a_killed_worker_costs_its_structure(tmp_path, whole):
 
 
 @pytest.mark.slow
-def test_ctrl_c_with_processes_finishes_what_they_are_at(tmp_path, whole):
+def test_ctrl_c_with_processes_finishes_what_they_are_at(tmp_path, whole, started):
     out = tmp_path / "o.h5"
     with pytest.raises(KeyboardInterrupt):
         run(out, workers=2, reporter=Reporter(1, interrupt))
-    assert multiprocessing.active_children() == []
+    assert started() == []
     kept = json.loads((tmp_path / "o.json").read_text())
     assert kept["stopped_by"] == "interrupt"
     assert kept["failed"] == []
@@ -301,7 +305,7 @@ def test_ctrl_c_with_processes_finishes_what_they_are_at(tmp_path, whole):
 
 
 @pytest.mark.slow
-def test_processes_that_cannot_start_are_one_line():
+def test_processes_that_cannot_start_are_one_line(started):
     config = LabelConfig.parse({"runtime": {"device": "cuda:63"}})
     found = workers.outcomes(
         label._LabelJob(config), iter(enumerate(molecules())), workers=2, threads=2
@@ -309,4 +313,4 @@ def test_processes_that_cannot_start_are_one_line():
     with pytest.raises(InputError, match="--device cuda:63") as info:
         next(found)
     assert len(str(info.value).splitlines()) == 1
-    assert multiprocessing.active_children() == []
+    assert started() == []

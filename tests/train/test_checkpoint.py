@@ -9,17 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import safetensors.torch
 import torch
-from e3nn import o3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.reporting import SilentReporter
 from deeph_zero.runtime import Deadline
@@ -32,7 +32,8 @@ from deeph_zero.train.callbacks import (
     quiet_trainer,
     run_trainer,
 )
-from deeph_zero.train.checkpoint import KEEP, SafeCheckpointIO, read_model, save_model
+from deeph_zero.train.checkpoint import KEEP, read_model, save_model
+from deeph_zero.train.lightning_io import SafeCheckpointIO
 from deeph_zero.train.state import decode_state, encode_state, read_pair, write_pair
 
 
@@ -296,25 +297,23 @@ def test_a_kill_while_the_next_save_starts_keeps_the_waiting_pair(tmp_path, monk
 def test_fingerprint_is_far_from_every_rounding_boundary():
     values = torch.cat(
         [
-            o3.wigner_3j(a, b, c, dtype=torch.float64).flatten()
+            wigner_3j(a, b, c).flatten()
             for a in range(5)
             for b in range(5)
             for c in range(abs(a - b), min(a + b, 8) + 1)
         ]
     )
     distance = ((100 * values.abs()) % 1 - 0.5).abs().min() / 100
-    assert distance > 1e-5  # e3nn computes them to about 1e-7
+    assert distance > 1e-5
 
 
 def test_fingerprint_notices_a_changed_sign(monkeypatch):
     before = checkpoint_module.clebsch_gordan_fingerprint()
-    original = o3.wigner_3j
 
-    def flipped(l1, l2, l3, **kwargs):
-        sign = -1 if (l1, l2, l3) == (1, 1, 1) else 1
-        return sign * original(l1, l2, l3, **kwargs)
+    def flipped(l1, l2, l3):
+        return (-1 if (l1, l2, l3) == (1, 1, 1) else 1) * wigner_3j(l1, l2, l3)
 
-    monkeypatch.setattr(o3, "wigner_3j", flipped)
+    monkeypatch.setattr(checkpoint_module, "wigner_3j", flipped)
     assert checkpoint_module.clebsch_gordan_fingerprint.__wrapped__() != before
 
 
@@ -322,19 +321,18 @@ def test_fingerprint_notices_a_changed_sign(monkeypatch):
 
 
 class Toy(pl.LightningModule):
-    def __init__(self, pause=0.0, hook=None):
+    def __init__(self, hook=None):
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.layer = torch.nn.Linear(4, 4, dtype=torch.float64)
         with torch.no_grad():
             for p in self.layer.parameters():
                 p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64))
-        self.pause, self.hook, self.seen = pause, hook, []
+        self.hook, self.seen = hook, []
 
     def training_step(self, batch):
         x = torch.stack(batch)
         self.seen.append(x[0, 0].item())
-        time.sleep(self.pause)
         if self.hook is not None:
             self.hook(self)
         loss = (self.layer(x) - x).pow(2).mean()
@@ -350,7 +348,7 @@ class Toy(pl.LightningModule):
         }
 
 
-def _train(out, *, epochs=10, every=0.0, deadline=None, pause=0.0, hook=None):
+def _train(out, *, epochs=10, every=0.0, deadline=None, hook=None):
     """Train in ``out``, continuing what is there; returns the module and why it stopped."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(2)
@@ -363,7 +361,7 @@ def _train(out, *, epochs=10, every=0.0, deadline=None, pause=0.0, hook=None):
         ProgressReport(SilentReporter(), "training", shown=("loss",)),
     ]
     trainer = quiet_trainer(callbacks, max_epochs=epochs, accelerator="cpu", devices=1)
-    module = Toy(pause, hook)
+    module = Toy(hook)
     resume = out / KEEP if (out / KEEP).exists() else None
     return module, run_trainer(trainer, module, batches, checkpoints, resume_from=resume)
 
@@ -438,27 +436,35 @@ def test_a_second_ctrl_c_stops_at_once_with_the_last_checkpoint(tmp_path, uninte
 
     def press(module):
         if len(module.seen) == 8:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            survived.append(True)
 
+    survived = []
     with pytest.raises(KeyboardInterrupt):
         _train(tmp_path, hook=press)
+    assert survived == []
     assert signal.getsignal(signal.SIGINT) == before
     module, _ = _train(tmp_path)
     assert len(module.seen) == 24
     _same(module, uninterrupted)
 
 
-def test_the_deadline_stops_with_a_checkpoint(tmp_path, uninterrupted):
-    _, stopped_by = _train(tmp_path, pause=0.01, deadline=Deadline.after(0.06))
+@pytest.mark.parametrize("steps", [1, 6, 8])
+def test_the_deadline_stops_with_a_checkpoint(tmp_path, monkeypatch, uninterrupted, steps):
+    clock = [0.0]
+    monkeypatch.setattr("deeph_zero.runtime.time.monotonic", lambda: clock[0])
+
+    def tick(_module):
+        clock[0] += 1.0
+
+    _, stopped_by = _train(tmp_path, hook=tick, deadline=Deadline(steps - 0.5))
     assert stopped_by == "max_time"
     module, stopped_by = _train(tmp_path)
     assert stopped_by is None
-    assert 0 < len(module.seen) < 30
+    assert len(module.seen) == 30 - steps
     _same(module, uninterrupted)
-    done = 30 - len(module.seen)
-    _same_rows(tmp_path, uninterrupted, cut=(done - 1) // 3 if done % 3 else None)
+    _same_rows(tmp_path, uninterrupted, cut=(steps - 1) // 3 if steps % 3 else None)
 
 
 def test_an_error_in_a_step_comes_through(tmp_path):
@@ -540,14 +546,24 @@ import importlib.util, os, pathlib, sys
 spec = importlib.util.spec_from_file_location("toy", sys.argv[1])
 toy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toy)  # once: importing takes much longer than training
-for _ in sys.stdin:
+for line in sys.stdin:
     child = os.fork()
     if child == 0:
-        toy._train(pathlib.Path(sys.argv[2]), pause=0.02)
+        toy._train_until_killed(pathlib.Path(sys.argv[2]), int(line))
         os._exit(0)
-    print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
+
+
+def _train_until_killed(out, step):
+    """Kill -9 by another thread some time after a step: nothing in the training waits for it."""
+
+    def hook(module):
+        if len(module.seen) == step:
+            threading.Timer(0.003, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    _train(out, hook=hook)
+    threading.Event().wait()
 
 
 @pytest.mark.slow
@@ -557,25 +573,13 @@ def test_resume_after_kill_9_is_bitwise_the_uninterrupted_run(tmp_path, uninterr
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as nursery:
-        for delay in (0.05, 0.173):
-            nursery.stdin.write("go\n")
+        for step in (5, 7, 4):
+            nursery.stdin.write(f"{step}\n")
             nursery.stdin.flush()
-            child = int(nursery.stdout.readline())
-            before = _written(tmp_path)
-            while _written(tmp_path) == before and nursery.poll() is None:
-                time.sleep(0.001)  # until it trains
-            time.sleep(delay)
-            os.kill(child, signal.SIGKILL)
             assert int(nursery.stdout.readline()) == signal.SIGKILL
     module, _ = _train(tmp_path)
-    assert 0 < len(module.seen) < 30
     _same(module, uninterrupted)
     assert _rows(tmp_path) == uninterrupted[1]
-
-
-def _written(out):
-    path = out / "metrics.csv"
-    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 # ---- batches ------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import h5py
 import pytest
 
 from deeph_zero.model import load
-from deeph_zero.train.checkpoint import KEEP, SafeCheckpointIO
+from deeph_zero.train.checkpoint import KEEP
+from deeph_zero.train.lightning_io import SafeCheckpointIO
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = ("--basis", "sto-3g", "--grid-level", "0", "--threads", "1", "--device", "cpu")

@@ -251,10 +251,10 @@ def _derivatives(
     f: Tensor, leaves: Variables, *, create_graph: bool = False, retain_graph: bool = False
 ) -> Variables:
     """Pointwise derivatives of f with respect to each leaf."""
+    # the sum's own gradient: given one from outside, torch imports a package of symbolic shapes
     return torch.autograd.grad(
-        f,
+        f.sum(),
         leaves,
-        grad_outputs=torch.ones_like(f),
         create_graph=create_graph,
         retain_graph=retain_graph or create_graph,
         materialize_grads=True,
