@@ -19,8 +19,6 @@ SMILES_PREFIX = "smiles:"
 
 _NUMBERS = ("nuclear_charges", "z", "Z", "numbers", "atomic_numbers", "charges")
 _POSITIONS = ("coords", "R", "positions", "pos")
-_EMBEDDING_SEED = 7
-"""Of the starting conformer; the same SMILES always gives the same geometry."""
 
 
 class WholeFileError(InputError):
@@ -153,18 +151,19 @@ def smiles_frames(text: str) -> Iterator[ase.Atoms | InputError]:
     Raises:
         WholeFileError: If RDKit is not installed.
     """
+    from deeph_zero.reading.smiles import embedded
+
+    chem, all_chem = _rdkit()
     for line in text.splitlines():
         # only at the start: inside a SMILES it is a triple bond
         if line.strip() and not line.lstrip().startswith("#"):
             try:
-                yield _embed(line.split()[0])
-            except WholeFileError:
-                raise
+                yield embedded(chem, all_chem, line.split()[0])
             except InputError as error:
                 yield error
 
 
-def _rdkit() -> tuple[Any, Any, Any]:
+def _rdkit() -> tuple[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -177,30 +176,4 @@ def _rdkit() -> tuple[Any, Any, Any]:
             "SMILES need RDKit, which is not installed; run pip install 'deeph-zero[smiles]'"
         ) from None
     log.DisableLog("rdApp.*")
-    return chem, all_chem, log
-
-
-def _embed(smiles: str) -> ase.Atoms:
-    """Hydrogens, a conformer, and its MMFF (or UFF) minimum."""
-    chem, all_chem, _ = _rdkit()
-    mol = chem.MolFromSmiles(smiles)
-    if mol is None:
-        raise InputError(f"expected a SMILES, got {smiles!r}; correct it")
-    mol = chem.AddHs(mol)
-    if mol.GetNumAtoms() == 0:
-        raise InputError("expected a molecule, got no atoms; leave the line out")
-    if all_chem.EmbedMolecule(mol, randomSeed=_EMBEDDING_SEED) != 0:
-        random = {"randomSeed": _EMBEDDING_SEED, "useRandomCoords": True}
-        if all_chem.EmbedMolecule(mol, **random) != 0:
-            raise InputError(f"RDKit finds no geometry for {smiles!r}; give coordinates instead")
-    optimise = all_chem.UFFOptimizeMolecule
-    if all_chem.MMFFHasAllMoleculeParams(mol):
-        optimise = all_chem.MMFFOptimizeMolecule
-    if mol.GetNumAtoms() > 1:
-        optimise(mol, maxIters=2000)
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
-    return ase.Atoms(
-        numbers=[atom.GetAtomicNum() for atom in mol.GetAtoms()],
-        positions=mol.GetConformer().GetPositions(),
-        info={"charge": chem.GetFormalCharge(mol), "spin": radicals},
-    )
+    return chem, all_chem

@@ -131,7 +131,8 @@ def test_hdf5_files_are_structures_in_bohr(tmp_path):
 
 
 def test_smiles_without_rdkit(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rdkit", None)
+    for name in ("rdkit", "rdkit.Chem"):
+        monkeypatch.setitem(sys.modules, name, None)
     path = tmp_path / "set.smi"
     path.write_text("CCO\n")
     for source in (path, "smiles:CCO"):
