@@ -1,22 +1,34 @@
 """ASE calculator: energy, forces, dipole and charges of a trained model, refined by default."""
 
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import ase
+import numpy as np
 import torch
 from ase import units
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
 
-from deeph_zero.config import FORCE_TOL
+from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.given import atoms_in_state
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.model import Model
 from deeph_zero.predict.single import Prediction
-from deeph_zero.structures import from_atoms
+from deeph_zero.reading.state import stated_state, whole_number
 from deeph_zero.units import DEBYE_PER_AU
 
 _HARTREE = units.Hartree
 _DEBYE = units.Bohr / DEBYE_PER_AU  # e Å; through bohr, so that the units of both packages agree
+
+
+class NotGivenError(InputError, PropertyNotImplementedError):
+    """A property that the calculator cannot give; ASE knows it as one that is not implemented."""
 
 
 class DeepHZero(Calculator):
@@ -28,45 +40,116 @@ class DeepHZero(Calculator):
     network's own density, and there are no forces, because they would not be its derivative.
 
     ``results`` holds, in ASE's units: ``energy`` and ``free_energy`` (eV), ``forces`` (eV/Å),
-    ``dipole`` (e Å, about the nuclear-charge centre), ``charges`` (Mulliken), ``magmom`` and
-    ``magmoms`` (Mulliken) where unrestricted; ``energy_error_estimate`` (eV) of that energy; and
+    ``dipole`` (e Å, about the nuclear-charge centre), ``charges``, ``magmom`` and ``magmoms``
+    (Mulliken); ``energy_error_estimate`` (eV) of that energy; and
     of the way there ``network_energy`` and ``network_energy_error_estimate`` (eV),
     ``orbital_gradient_rms`` (Eh, at the network's density), ``scf_iterations``, ``fock_builds``.
 
-    Charge and spin (2S) are read from ``atoms.info``, else they are the model's.
+    Charge and spin (2S) are those the atoms state (``info``, ``initial_charges``,
+    ``initial_magmoms``), else those given here, else the model's.
 
     Examples:
         >>> atoms.calc = dz.ase.DeepHZero(dz.load("run/"))
         >>> atoms.get_potential_energy()
     """
 
-    # a class attribute, as in ASE's own calculators
+    # class attributes, as in ASE's own calculators
     implemented_properties: ClassVar[list[str]] = [  # pyright: ignore[reportIncompatibleVariableOverride]
         "energy", "free_energy", "forces", "dipole", "charges", "magmom", "magmoms",
     ]  # fmt: skip
+    default_parameters: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
+        "refine": FORCE_TOL, "charge": None, "spin": None, "allow_close_contacts": False,
+    }  # fmt: skip
 
-    def __init__(self, model: Any, *, refine: float | None = FORCE_TOL, **settings: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        refine: float | None = FORCE_TOL,
+        atoms: ase.Atoms | None = None,
+        **settings: Any,
+    ) -> None:
         """Bind a model.
 
         Args:
             model: From :func:`deeph_zero.load`.
             refine: Norm of the orbital gradient to converge to, Eh; None takes the network's own
                 density and offers no forces.
-            **settings: Passed on to ASE's ``Calculator`` (``directory``, ``label``, ``atoms``).
+            atoms: A structure that the calculator is given to.
+            **settings: ``charge`` and ``spin`` (2S) of atoms that state none, and
+                ``allow_close_contacts``; any other is refused, also by :meth:`set`.
 
         Raises:
-            InputError: If ``model`` is not a loaded model, or ``refine`` not a positive number.
+            InputError: If ``model`` is not a loaded model, or a setting is unknown or wrong.
         """
         if not isinstance(model, Model):
             raise InputError(
                 f"expected a model from deeph_zero.load, got {type(model).__name__}; "
                 "use DeepHZero(dz.load('run/'))"
             )
-        if refine is not None and not refine > 0:
-            raise InputError(f"refine: expected a positive tolerance or None, got {refine}")
-        super().__init__(**settings)
         self.model: Model = model
-        self.refine = refine
+        self._computed_with: dict[str, Any] = {}
+        check_settings({"refine": refine} | settings, model)
+        super().__init__(atoms=atoms, refine=refine, **settings)
+
+    @property
+    def refine(self) -> float | None:
+        """Norm of the orbital gradient to converge to, Eh; None does not refine."""
+        return self.parameters["refine"]
+
+    @refine.setter
+    def refine(self, value: float | None) -> None:
+        self.set(refine=value)
+
+    def set(self, **settings: Any) -> dict[str, Any]:
+        """Change settings; results of the old ones are dropped.
+
+        Args:
+            **settings: ``refine``, ``charge``, ``spin``, ``allow_close_contacts``.
+
+        Returns:
+            Those that changed.
+
+        Raises:
+            InputError: If a setting is unknown or wrong.
+        """
+        check_settings(settings, self.model)
+        changed = super().set(**settings)
+        if changed:
+            self.reset()
+        return changed
+
+    def get_property(
+        self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """A property of the atoms, computed where it is not known yet.
+
+        Args:
+            name: ASE's name of it.
+            atoms: The structure; None is the last one.
+            allow_calculation: Compute it where it is not known.
+
+        Returns:
+            The value, in ASE's units; None where it is not known and must not be computed.
+
+        Raises:
+            NotGivenError: If it is none of :attr:`implemented_properties`.
+            InputError: As :meth:`calculate`.
+            ComputationError: As :meth:`calculate`.
+        """
+        self._check_properties([name])
+        return super().get_property(name, atoms, allow_calculation)
+
+    def _check_properties(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.implemented_properties:
+                known = ", ".join(self.implemented_properties)
+                raise NotGivenError(f"{name}: expected one of {known}; others are not computed")
+            if name == "forces" and self.refine is None:
+                raise NotGivenError(
+                    "forces: expected a refined energy, this calculator was made with refine=None; "
+                    "use DeepHZero(model)"
+                )
 
     def calculate(
         self,
@@ -82,22 +165,29 @@ class DeepHZero(Calculator):
             system_changes: What changed, as ASE found it.
 
         Raises:
-            InputError: If the structure is impossible, unknown to the model or periodic, or forces
-                were asked for without refinement.
+            NotGivenError: If a property cannot be given, as forces without refinement.
+            InputError: If the structure is impossible, unknown to the model or periodic, or its
+                charge or spin contradicts the calculator's.
             ComputationError: If the refinement did not converge.
         """
+        self._check_properties(properties or ())
+        check_settings(self.parameters, self.model)  # the dictionary is open to everyone
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
+        self._computed_with = dict(self.parameters)
+        asked = {name: self.parameters[name] for name in ("charge", "spin")}
+        molecule = atoms_in_state(
+            self.atoms,
+            self.model.state,
+            **{name: None if value is None else int(value) for name, value in asked.items()},
+        )
         wants_forces = "forces" in (properties or ())
-        if wants_forces and self.refine is None:
-            raise InputError(
-                "forces: expected a refined energy, this calculator was made with refine=None; "
-                "use DeepHZero(model)"
-            )
-        method = self.model.method
-        molecule = from_atoms(self.atoms, charge=method.charge, spin=method.spin)
         result = self.model.predict(
-            molecule, refine=self.refine, coupled=self.refine is None, forces=wants_forces
+            molecule,
+            refine=self.refine,
+            coupled=self.refine is None,
+            forces=wants_forces,
+            allow_close_contacts=self.parameters["allow_close_contacts"],
         )
         if result.refined is not None and not result.refined.converged:
             raise ComputationError(
@@ -107,7 +197,7 @@ class DeepHZero(Calculator):
         self.results = _results(result)
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
-        """What differs from the last calculation; charge and spin in ``atoms.info`` count too.
+        """What differs from the last calculation; charge, spin and settings count too.
 
         Args:
             atoms: The structure.
@@ -117,9 +207,17 @@ class DeepHZero(Calculator):
             Names of what changed.
         """
         changes = super().check_state(atoms, tol)
-        previous = {} if self.atoms is None else self.atoms.info
-        same = all(previous.get(key) == atoms.info.get(key) for key in ("charge", "spin"))
-        return changes if same else [*changes, "info"]
+        if self.atoms is not None and _state(self.atoms) != _state(atoms):
+            changes = [*changes, "info"]
+        return changes if self._computed_with == self.parameters else [*changes, "parameters"]
+
+
+def _state(atoms: ase.Atoms) -> tuple[int | None, int | None] | str:
+    """What the atoms state, or why that cannot be used."""
+    try:
+        return stated_state(atoms, lambda _: None)
+    except InputError as error:
+        return str(error)
 
 
 def _results(result: Prediction) -> dict[str, Any]:
@@ -142,9 +240,9 @@ def _results(result: Prediction) -> dict[str, Any]:
         "fock_builds": result.fock_builds,
         "scf_iterations": 0 if done is None else done.iterations,
     }
-    if populations.spin_populations is not None:
-        out["magmoms"] = populations.spin_populations.numpy()
-        out["magmom"] = float(populations.spin_populations.sum())
+    moments = populations.spin_populations
+    out["magmoms"] = np.zeros(len(out["charges"])) if moments is None else moments.numpy()
+    out["magmom"] = 0.0 if moments is None else float(moments.sum())
     if result.forces is not None:
         out["forces"] = result.forces * (_HARTREE / units.Bohr)
     return out
@@ -165,3 +263,47 @@ def _energy_left(done: SCFResult) -> float:
             gap = min(gap, float(empty.min() - filled.max()))
     factor = 0.5 if done.mo_energy.ndim == 1 else 1.0
     return factor * done.gradient_norm**2 / max(gap, float(torch.finfo().eps))
+
+
+def check_settings(settings: Mapping[str, Any], model: Model) -> None:
+    """Refuse settings that would have no effect.
+
+    Args:
+        settings: Names and values.
+        model: The calculator's.
+
+    Raises:
+        InputError: If one is unknown or wrong; the line names it.
+    """
+    known = DeepHZero.default_parameters
+    for name, value in settings.items():
+        if name in known:
+            _check_value(name, value)
+        elif name in MethodConfig.model_fields:
+            own = getattr(model.method, name)
+            raise InputError(
+                f"{name}: expected no such setting beside a model, whose own is {own!r}, got "
+                f"{value!r}; leave it out, or load a model that was trained with it"
+            )
+        else:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            raise InputError(
+                f"{name}: expected one of {', '.join(known)} (charge and spin = 2S of atoms that "
+                f"state none), a setting of this name has no effect; {hint}"
+            )
+
+
+def _check_value(name: str, value: Any) -> None:
+    if name == "allow_close_contacts":
+        if not isinstance(value, bool):
+            raise InputError(f"{name}: expected True or False, got {value!r}; correct it")
+    elif value is None:
+        return
+    elif name == "refine":
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise InputError(
+                f"refine: expected a positive tolerance or None, got {value!r}; use e.g. 1e-6"
+            )
+    elif whole_number(name, value) < 0 and name == "spin":
+        raise InputError(f"spin: expected 2S of 0 or more, got {value}; correct it")

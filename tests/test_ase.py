@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 import torch
 from ase import units
+from ase.build import molecule
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from pyscf import dft, gto
@@ -83,6 +85,8 @@ def test_without_refinement_there_is_an_energy_and_no_force(model):
     assert 0.2 < atoms.calc.results["energy_error_estimate"] / error < 5
     with pytest.raises(InputError, match="refine=None"):
         atoms.get_forces()
+    with pytest.raises(PropertyNotImplementedError, match="refine=None"):
+        atoms.calc.calculate(atoms, ["energy", "forces"])
 
 
 def test_an_optimisation_ends_where_pyscfs_does(model):
@@ -125,3 +129,99 @@ def test_a_periodic_structure_is_refused(model):
     atoms.calc = dz.ase.DeepHZero(model)
     with pytest.raises(InputError, match="periodic"):
         atoms.get_potential_energy()
+
+
+def test_initial_moments_and_charges_are_a_spin_and_a_charge(model):
+    oxygen = molecule("O2")  # with moments of 1 on each atom
+    oxygen.rattle(0.01, seed=1)
+    oxygen.calc = dz.ase.DeepHZero(model)
+    triplet = oxygen.get_potential_energy()
+    assert triplet == pytest.approx(_pyscf(oxygen, spin=2).e_tot * units.Hartree, abs=1e-6)
+    assert oxygen.get_magnetic_moment() == pytest.approx(2, abs=1e-8)
+    oxygen.set_initial_magnetic_moments(None)
+    assert oxygen.get_potential_energy() > triplet + 1
+    assert oxygen.get_magnetic_moment() == 0
+    assert np.array_equal(oxygen.get_magnetic_moments(), np.zeros(2))
+    atoms = _water()
+    atoms.calc = oxygen.calc
+    atoms.set_initial_charges([0.6, 0.2, 0.2])
+    atoms.set_initial_magnetic_moments([1, 0, 0])
+    cation = _pyscf(atoms, spin=1, charge=1).e_tot * units.Hartree
+    assert atoms.get_potential_energy() == pytest.approx(cation, abs=1e-6)
+
+
+def test_charge_and_spin_of_the_calculator_count_where_the_atoms_state_none(model):
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model, charge=1, spin=1)
+    cation = atoms.get_potential_energy()
+    reference = _pyscf(atoms, spin=1, charge=1).e_tot * units.Hartree
+    assert cation == pytest.approx(reference, abs=1e-6)
+    atoms.calc.set(charge=0, spin=0)
+    neutral = atoms.get_potential_energy()
+    assert neutral < cation - 5
+    assert atoms.calc.set(charge=0) == {}
+    assert "energy" in atoms.calc.results  # nothing changed
+    atoms.calc.parameters["charge"] = 2
+    assert atoms.get_potential_energy() > cation
+    atoms.info["charge"] = 0
+    with pytest.raises(InputError, match="charge: expected the structure's own 0, got 2 beside it"):
+        atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"xc": "pbe0"}, ["xc: ", "'pbe'", "'pbe0'"]),
+        ({"basis": "def2-svp"}, ["basis: ", "'sto-3g'"]),
+        ({"grid_level": 5}, ["grid_level: "]),
+        ({"unrestricted": True}, ["unrestricted: "]),
+        ({"charges": 1}, ["charges: ", "did you mean charge?"]),
+        ({"multiplicity": 3}, ["multiplicity: ", "2S"]),
+        ({"txt": "out"}, ["txt: ", "no effect"]),
+        ({"label": "water"}, ["label: "]),
+        ({"kpts": (1, 1, 1)}, ["kpts: "]),
+        ({"spin": -1}, ["spin: ", "-1"]),
+        ({"charge": 0.5}, ["charge", "0.5"]),
+        ({"charge": True}, ["charge", "whole number"]),
+        ({"refine": -1.0}, ["refine: ", "-1.0"]),
+        ({"allow_close_contacts": 1}, ["allow_close_contacts: ", "True or False"]),
+    ],
+    ids="-".join,
+)
+def test_settings_without_effect_are_refused(model, settings, words):
+    calculator = dz.ase.DeepHZero(model)
+    for use in (
+        lambda: dz.ase.DeepHZero(model, **settings),
+        lambda: calculator.set(**settings),
+        lambda: _with_parameters(model, settings).get_potential_energy(),
+    ):
+        with pytest.raises(InputError) as error:
+            use()
+        assert all(word in str(error.value) for word in words)
+        assert len(str(error.value).splitlines()) == 1
+
+
+def _with_parameters(model, settings):
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model)
+    atoms.calc.parameters.update(settings)
+    return atoms
+
+
+def test_properties_that_cannot_be_given_are_named(model):
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model)
+    with pytest.raises(PropertyNotImplementedError, match="stress: expected one of energy"):
+        atoms.get_stress()
+    with pytest.raises(InputError, match="polarizability"):
+        atoms.calc.calculate(atoms, ["polarizability"])
+
+
+def test_close_contacts_are_refused_unless_insisted_on(model):
+    atoms = ase.Atoms("HH", [[0, 0, 0], [0, 0.1, 0.28]])
+    atoms.calc = dz.ase.DeepHZero(model)
+    with pytest.raises(InputError, match=r"0\.30 angstrom apart"):
+        atoms.get_potential_energy()
+    atoms.calc.set(allow_close_contacts=True)
+    reference = _pyscf(atoms).e_tot * units.Hartree
+    assert atoms.get_potential_energy() == pytest.approx(reference, abs=1e-6)
