@@ -95,11 +95,16 @@ class DeepHZero(Calculator):
     @property
     def refine(self) -> float | None:
         """Norm of the orbital gradient to converge to, Eh; None does not refine."""
-        return self.parameters["refine"]
+        return self._settings()["refine"]
 
     @refine.setter
     def refine(self, value: float | None) -> None:
         self.set(refine=value)
+
+    def _settings(self) -> dict[str, Any]:
+        """The calculator's settings as they stand; the dictionary is open to everyone."""
+        assert self.parameters is not None
+        return dict(self.parameters)
 
     def set(self, **settings: Any) -> dict[str, Any]:
         """Change settings; results of the old ones are dropped.
@@ -171,11 +176,12 @@ class DeepHZero(Calculator):
             ComputationError: If the refinement did not converge.
         """
         self._check_properties(properties or ())
-        check_settings(self.parameters, self.model)  # the dictionary is open to everyone
+        settings = self._settings()
+        check_settings(settings, self.model)
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        self._computed_with = dict(self.parameters)
-        asked = {name: self.parameters[name] for name in ("charge", "spin")}
+        self._computed_with = settings
+        asked = {name: settings[name] for name in ("charge", "spin")}
         molecule = atoms_in_state(
             self.atoms,
             self.model.state,
@@ -187,7 +193,7 @@ class DeepHZero(Calculator):
             refine=self.refine,
             coupled=self.refine is None,
             forces=wants_forces,
-            allow_close_contacts=self.parameters["allow_close_contacts"],
+            allow_close_contacts=settings["allow_close_contacts"],
         )
         if result.refined is not None and not result.refined.converged:
             raise ComputationError(
@@ -209,7 +215,7 @@ class DeepHZero(Calculator):
         changes = super().check_state(atoms, tol)
         if self.atoms is not None and _state(self.atoms) != _state(atoms):
             changes = [*changes, "info"]
-        return changes if self._computed_with == self.parameters else [*changes, "parameters"]
+        return changes if self._computed_with == self._settings() else [*changes, "parameters"]
 
 
 def _state(atoms: ase.Atoms) -> tuple[int | None, int | None] | str:
