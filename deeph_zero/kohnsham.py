@@ -1,8 +1,9 @@
 """``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.ks.batch import KSBatch
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
@@ -28,19 +29,23 @@ class KohnSham(KohnShamLayer):
             data: Integrals, grid and functional.
             info: What they were made with.
             **settings: Keywords of :class:`KohnShamLayer`.
+
+        Raises:
+            InputError: If linearly dependent functions leave too few orbitals for the electrons.
         """
         super().__init__(data, **settings)
         self.info = info
+        check_orbitals(data.nelec, info.nao, charge=info.charge, n_independent=self.nmo)
 
     @classmethod
     def from_pyscf(
         cls,
         mol_or_mf: Any,
         *,
-        xc: str = "pbe",
-        density_fit: bool = True,
+        xc: str | None = None,
+        density_fit: bool | None = None,
         auxbasis: str | None = None,
-        grid_level: int = 3,
+        grid_level: int | None = None,
         unrestricted: bool | None = None,
         device: str = "cpu",
         break_symmetry: bool = False,
@@ -50,12 +55,16 @@ class KohnSham(KohnShamLayer):
         """Integrals, grid and functional from PySCF.
 
         Args:
-            mol_or_mf: A built ``gto.Mole``, or an RKS, UKS, RHF or UHF object, which then decides
-                functional, fitting, grid and spin treatment.
-            xc: Functional, any string PySCF parses.
-            density_fit: Fit the two-electron integrals; False uses exact four-centre ones.
+            mol_or_mf: A built ``gto.Mole``, or an RKS, UKS, RHF or UHF object, also behind
+                ``density_fit``, ``newton`` or with point-group symmetry. An object decides
+                functional, fitting, grid and spin treatment, and its own ``get_hcore``,
+                ``get_ovlp`` and ``energy_nuc`` are used. Whatever else would change its energy is
+                refused, and so is a keyword that contradicts it.
+            xc: Functional, any string PySCF parses; "pbe" where nothing is said.
+            density_fit: Fit the two-electron integrals (so it is where nothing is said); False
+                uses exact four-centre ones.
             auxbasis: Fitting basis; None is what PySCF picks for this basis and functional.
-            grid_level: PySCF's, 0 to 9.
+            grid_level: PySCF's, 0 to 9; 3 where nothing is said.
             unrestricted: UKS; None means "if the molecule has unpaired electrons".
             device: Where the tensors live.
             break_symmetry: Perturb the starting density so that spatial and spin symmetry may
@@ -69,7 +78,8 @@ class KohnSham(KohnShamLayer):
             The layer; ``info`` tells what was resolved.
 
         Raises:
-            InputError: If the functional, basis or object is not supported.
+            InputError: If the functional, basis or object is not supported, a keyword contradicts
+                the object, or there are more electrons than orbitals.
             ComputationError: If the integrals do not fit in memory.
         """
         from deeph_zero.integrals.system import ks_data  # PySCF is heavy
@@ -115,7 +125,7 @@ class KohnSham(KohnShamLayer):
             The layer; a Fock build raises ComputationError.
 
         Raises:
-            InputError: If the functional or fitting set is not supported.
+            InputError: If the molecule, functional or fitting set is not supported.
         """
         from deeph_zero.integrals.bare import bare_data  # PySCF is heavy
 
@@ -124,7 +134,7 @@ class KohnSham(KohnShamLayer):
             xc=xc,
             density_fit=density_fit,
             auxbasis=auxbasis,
-            unrestricted=mol.spin != 0 if unrestricted is None else unrestricted,
+            unrestricted=unrestricted,
             device=device,
         )
         return cls(data, info, degeneracy_tol=0.0 if break_symmetry else DEGENERACY_TOL)
@@ -141,12 +151,12 @@ class KohnShamBatch(KSBatch):
 
     @classmethod
     def from_pyscf(
-        cls, mols_or_mfs: Iterable[Any], *, strategy: str | None = None, **settings: Any
+        cls, mols_or_mfs: Any, *, strategy: str | None = None, **settings: Any
     ) -> "KohnShamBatch":
         """Integrals, grids and functionals from PySCF.
 
         Args:
-            mols_or_mfs: Built ``gto.Mole`` or mean-field objects.
+            mols_or_mfs: Several built ``gto.Mole`` or mean-field objects.
             strategy: "merged" or "padded"; None chooses by the device.
             **settings: Keywords of :meth:`KohnSham.from_pyscf`, for all of them.
 
@@ -156,5 +166,12 @@ class KohnShamBatch(KSBatch):
         Raises:
             InputError: If there is none, or one of them is not supported.
         """
-        layers = [KohnSham.from_pyscf(one, **settings) for one in mols_or_mfs]
+        try:
+            given = list(mols_or_mfs)
+        except TypeError:
+            raise InputError(
+                f"expected several molecules or objects, got one {type(mols_or_mfs).__name__}; "
+                "put it into a list"
+            ) from None
+        layers = [KohnSham.from_pyscf(one, **settings) for one in given]
         return cls(layers, strategy=strategy)

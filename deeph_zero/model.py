@@ -2,32 +2,31 @@
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from pyscf import scf
+from pyscf import gto, scf
 from pyscf.data import elements
 from torch import Tensor
 
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import build_mole, molecule_of, place
+from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.model_meta import default_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
-from deeph_zero.predict import meanfield, single
+from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.calibration import Calibration, with_intervals
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.checkpoint import MODEL_STEM, model_folder, read_model
 from deeph_zero.train.model_document import check_model_document, check_sizes
 from deeph_zero.train.problem import Problem, make_problem
-
-_SAME_OVERLAP = 1e-8
-"""Largest difference between overlap matrices of one basis set at one geometry."""
 
 
 def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Model":
@@ -177,8 +176,8 @@ class Model:
     def guess(self, mf: Any) -> np.ndarray:
         """Starting density for ``mf.kernel(dm0=...)``; costs one Fock build with physics inputs.
 
-        Another functional or fitting set only makes the start less good. In another basis set the
-        density is projected. Either brings a warning.
+        Another functional or fitting set, a solvent, a field and the like only make the start less
+        good. In another basis set the density is projected. Each brings a warning that names it.
 
         Args:
             mf: RKS, UKS, ROKS or the Hartree-Fock counterparts.
@@ -187,20 +186,25 @@ class Model:
             [nao, nao], or [2, nao, nao] where ``mf`` is unrestricted.
 
         Raises:
-            InputError: If the molecule has elements the model does not know, or is impossible.
+            InputError: If the molecule has elements the model does not know, or is impossible, or
+                the object is of another kind or has other electrons (a pseudopotential).
             ComputationError: If the network's output is not finite.
         """
-        molecule = molecule_of(mf.mol)
-        same_basis = self._same_basis(mf.mol, molecule)
-        method = self._method_for(mf)
-        result, _ = self._predict(molecule, method, certificate=False)
-        meanfield.warn_differences(mf, self.method, result.info, basis=not same_basis)
+        agreement.check_startable(mf)
+        molecule, mole = self._rebuilt(mf.mol)
+        electrons = agreement.other_electrons(mf.mol, mole)
+        if electrons:
+            raise InputError(f"guess expected the electrons of the model's molecule: {electrons}")
+        different = agreement.differences(mf, self.method, mole, numerical=False)
+        result, _ = self._predict(molecule, self._method_for(mf), certificate=False)
+        if different:
+            text = "; ".join(different)
+            warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=2)
         dm = result.dm.numpy()
         if dm.ndim == 2 and _is_unrestricted(mf):
             dm = np.stack([0.5 * dm, 0.5 * dm])
-        if same_basis:
+        if not agreement.other_functions(mf.mol, mole):
             return dm
-        mole = self._mole(molecule)
         project = scf.addons.project_dm_nr2nr
         if dm.ndim == 3:
             return np.stack([project(mole, part, mf.mol) for part in dm])
@@ -214,24 +218,33 @@ class Model:
         within the virtual space, so that ``mf.make_rdm1()`` is the density of ``e_tot``.
 
         Args:
-            mf: RKS or UKS (or Hartree-Fock) object in the model's basis.
+            mf: RKS or UKS (or Hartree-Fock) object of the model's own problem: basis, functional,
+                fitting and grid, and nothing besides (no solvent, field, other nuclei, ...).
             refine: As in :meth:`predict`; ``converged`` can be true only then.
 
         Returns:
             ``mf`` itself.
 
         Raises:
-            InputError: If the basis is not the model's, or the object is of another kind.
+            InputError: If the object's energy is not the model's, with what differs, or the object
+                is of another kind.
             ComputationError: If the network's output is not finite.
         """
-        if not isinstance(mf, scf.hf.RHF | scf.uhf.UHF) or isinstance(mf, scf.rohf.ROHF):
+        agreement.check_startable(mf)
+        if isinstance(mf, scf.rohf.ROHF):
             raise InputError(
                 f"as_scf expects an RKS or UKS object, got {type(mf).__name__}; use model.guess(mf)"
             )
         molecule = self._as_molecule(mf.mol)
+        different = agreement.differences(mf, self.method, self._mole(molecule), numerical=True)
+        if different:
+            raise InputError(
+                f"as_scf expects the model's own problem, the object differs: "
+                f"{'; '.join(different)}; start it with mf.kernel(dm0=model.guess(mf)), or take "
+                "model.predict_mean_field(mf.mol)"
+            )
         result, ks = self._predict(molecule, self._method_for(mf), refine=refine, coupled=False)
-        meanfield.warn_differences(mf, self.method, result.info, basis=False)
-        return meanfield.fill(mf, *_orbitals(result, ks))
+        return meanfield.fill(mf, *meanfield.orbitals_of(result, ks))
 
     def predict_mean_field(
         self, molecule: object, *, allow_close_contacts: bool = False, **settings: Any
@@ -253,7 +266,7 @@ class Model:
         given = self._checked_molecule(molecule, allow_close_contacts)
         result, ks = self._predict(given, self.method, **settings)
         mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)
-        return result, meanfield.fill(mf, *_orbitals(result, ks))
+        return result, meanfield.fill(mf, *meanfield.orbitals_of(result, ks))
 
     def _predict(
         self,
@@ -330,27 +343,28 @@ class Model:
 
             return atoms_in_state(given, self.state)  # pyright: ignore[reportArgumentType]
         if hasattr(given, "atom_coords"):
-            molecule = molecule_of(given)
-            if not self._same_basis(given, molecule):
-                raise InputError(
-                    f"expected a molecule in the model's basis {self.method.basis!r}, got "
-                    f"{getattr(given, 'basis', None)!r}; build it with "
-                    f"gto.M(..., basis={self.method.basis!r})"
-                )
+            molecule, mole = self._rebuilt(given)
+            agreement.check_molecule_is(given, mole, self.method.basis)
             return molecule
+        if isinstance(given, scf.hf.SCF):
+            raise InputError(
+                f"expected a molecule, got {type(given).__name__}; give mf.mol, or use "
+                "model.as_scf(mf) or model.guess(mf)"
+            )
         raise InputError(
             f"expected a pyscf gto.Mole, an ase.Atoms or a deeph_zero Molecule, got "
             f"{type(given).__name__}; build one of these"
         )
 
-    def _mole(self, molecule: Molecule) -> Any:
+    def _mole(self, molecule: Molecule) -> gto.Mole:
         return build_mole(molecule, basis=self.method.basis)
 
-    def _same_basis(self, mol: Any, molecule: Molecule) -> bool:
-        """Compare functions, not names: two names can mean one set and the other way round."""
+    def _rebuilt(self, mol: Any) -> tuple[Molecule, gto.Mole]:
+        """A user's molecule as the model takes it, and as it would build it."""
+        molecule = molecule_of(mol)
         self._check_elements(molecule)
-        ours, theirs = (m.intor_symmetric("int1e_ovlp") for m in (self._mole(molecule), mol))
-        return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max() < _SAME_OVERLAP)
+        check_molecule(mol)
+        return molecule, self._mole(molecule)
 
     def _check_elements(self, molecule: Molecule) -> None:
         unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))
@@ -367,15 +381,6 @@ class Model:
         return self.method.model_copy(
             update={"unrestricted": unrestricted, "break_symmetry": broken}
         )
-
-
-def _orbitals(result: Prediction, ks: KohnSham) -> tuple[Any, float, bool]:
-    """The refined orbitals, else those of P̂; their energy, and whether it is converged."""
-    done = result.refined
-    if done is not None:
-        return (done.mo_coeff, done.mo_energy, done.mo_occ), done.energy, done.converged
-    assert result.energy is not None
-    return single.canonical_orbitals(ks, result), result.energy, False
 
 
 def _symbols(numbers: tuple[int, ...] | list[int]) -> str:

@@ -6,7 +6,7 @@ import ase
 import numpy as np
 import pytest
 import torch
-from pyscf import dft, gto, scf
+from pyscf import dft, gto, qmmm, scf
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
@@ -229,9 +229,37 @@ def test_another_name_of_the_same_functions_is_accepted(model):
     )
 
 
+def _renamed(basis):
+    mol = _mole(basis=basis)
+    mol.basis = BASIS
+    return mol
+
+
+def _swapped():
+    own = {symbol: gto.basis.load(BASIS, symbol) for symbol in ("O", "H")}
+    return own | {"O": own["O"][::-1]}
+
+
+def _stretched():
+    own = {symbol: gto.basis.load(BASIS, symbol) for symbol in ("O", "H")}
+    return own | {"H": [[l, *([e * 1.1, c] for e, c in rows)] for l, *rows in own["H"]]}
+
+
 BAD = [
     (lambda: _mole(basis="sto-3g"), r"model's basis '6-31g', got 'sto-3g'"),
-    (lambda: _mole(basis="def2-svp"), r"model's basis '6-31g', got 'def2-svp'"),
+    (lambda: _mole(basis="def2-svp"), r"model's basis '6-31g', got 'def2-svp': O .* not 3s2p"),
+    (
+        lambda: _mole(basis={"O": "6-31g", "H": "sto-3g"}),
+        r"got '6-31g' and 'sto-3g': H \(atom 2\) has 1s functions, not 2s",
+    ),
+    (lambda: _mole(basis="6-31g*", cart=True), r"Cartesian, not spherical \(cart=True\)"),
+    (lambda: _mole(basis="unc-6-31g"), r"'unc-6-31g': O \(atom 1\) has 10s4p functions"),
+    (lambda: _renamed("sto-3g"), "got other functions of that name: O"),
+    (lambda: _mole(basis=_swapped()), r"functions of its own: O \(atom 1\) .* another order"),
+    (
+        lambda: _mole(basis=_stretched()),
+        r"functions of its own: H \(atom 2\) has .* other exponents",
+    ),
     (lambda: _mole("O 0 0 0; Cl 0 0 1.6; H 0 1 0"), r"trained on \(H, O\), got Cl"),
     (lambda: _mole("ghost-O 0 0 3; H 0 0 0; H 0 0 .7"), r"ghost atom"),
     (gto.Mole, r"call mol\.build\(\) first"),
@@ -382,11 +410,178 @@ def test_a_refined_object_is_converged(model):
     assert abs(mf.energy_tot() - mf.e_tot) < 1e-8
 
 
+def _changed(thing, **values):
+    for key, value in values.items():
+        setattr(thing, key, value)
+    return thing
+
+
+def _in_field(mf):
+    hcore = mf.get_hcore() + 0.02 * mf.mol.intor("int1e_r")[2]
+    return _changed(mf, get_hcore=lambda *_: hcore)
+
+
+def _own_repulsion(thing):
+    return _changed(thing, energy_nuc=lambda *_: 1.0)
+
+
+def _symmetric(**settings):
+    mol = _mole("O 0 0 0.1; H 0 0.76 0.58; H 0 -0.76 0.58", symmetry=True)
+    return _changed(_mf(mol), **settings)
+
+
+def _on_grid(**settings):
+    mf = _mf(_mole())
+    _changed(mf.grids, **settings)
+    return mf
+
+
+def _filled_fit():
+    mf = _mf(_mole())
+    mf.with_df._cderi = np.ones((3, 91))
+    return mf
+
+
+# an object, what its message says, whether it only matters for an energy
+OTHERS = {
+    "solvent": (lambda: _mf(_mole()).PCM(), "a solvent model"),
+    "solvent, second order": (lambda: _mf(_mole()).PCM().newton(), "a solvent model"),
+    "x2c": (lambda: _mf(_mole()).x2c(), "relativistic"),
+    "charges": (lambda: qmmm.mm_charge(_mf(_mole()), [[0, 0, 5.0]], [0.5]), "point charges"),
+    "smearing": (lambda: scf.addons.smearing(_mf(_mole()), 0.01), "smeared occupations"),
+    "occupations": (lambda: scf.addons.frac_occ(_mf(_mole())), "get_occ of its own"),
+    "irreps": (lambda: _symmetric(irrep_nelec={"A1": 6}), "irrep_nelec"),
+    "nelec": (lambda: _changed(_mf(_mole(), dft.UKS), nelec=(6, 4)), r"mf.nelec \(6, 4\)"),
+    "field": (lambda: _in_field(_mf(_mole())), "mf.get_hcore of its own is up to 0.02"),
+    "repulsion": (lambda: _own_repulsion(_mf(_mole())), "mf.energy_nuc of its own is 8.8 Eh"),
+    "dispersion": (lambda: _changed(_mf(_mole()), disp="d9"), "'d9'"),
+    "VV10": (lambda: _changed(_mf(_mole()), nlc="vv10"), "mf.nlc 'vv10'"),
+    "unknown xc": (lambda: _changed(_mf(_mole()), xc="pbee"), "'pbee'"),
+    "own fit": (_filled_fit, "mf.with_df._cderi"),
+    "finite nuclei": (lambda: _mf(_mole(nucmod="gaussian")), "mol.nucmod"),
+    "the molecule's repulsion": (lambda: _mf(_own_repulsion(_mole())), "energy_nuc is 8.8 Eh"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_another_hamiltonian_is_a_start_with_a_warning_and_never_a_result(untrained, kind):
+    make, words = OTHERS[kind]
+    mf = make()
+    with pytest.raises(InputError, match=words) as caught:
+        untrained.as_scf(mf)
+    assert "\n" not in str(caught.value)
+    assert mf.mo_coeff is None
+    mf = make()
+    with pytest.warns(UserWarning, match=words) as notes:
+        guess = untrained.guess(mf)
+    assert sum("differs" in str(note.message) for note in notes) == 1
+    assert guess.shape[-1] == 13
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"level": 2}, "grids.level is 2, not 1"), ({"prune": None}, "grid of its own")],
+)
+def test_another_grid_is_as_good_a_start_but_another_energy(untrained, settings, words):
+    with pytest.raises(InputError, match=words):
+        untrained.as_scf(_on_grid(**settings))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        untrained.guess(_on_grid(**settings))
+
+
+@pytest.mark.parametrize(("build", "message"), DIFFERENT)
+def test_a_different_method_is_never_a_result(untrained, build, message):
+    message = message.replace("basis is '6-31g\\*', not '6-31g'", r"'6-31g', got '6-31g\*'")
+    with pytest.raises(InputError, match=message):
+        untrained.as_scf(build())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: _mf(_mole()).newton(),
+        _symmetric,
+        lambda: _symmetric().newton(),
+        lambda: _mf(_mole()).run(max_cycle=1),
+        lambda: _changed(_mf(_mole()), get_hcore=lambda *_: scf.hf.get_hcore(_mole())),
+        lambda: _mf(_mole(nucmod={}, magmom=[0, 0, 0])),
+    ],
+    ids=["newton", "symmetry", "both", "run before", "the same hcore", "defaults"],
+)
+def test_the_same_physics_is_filled_without_a_word(model, build):
+    mf = build()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.as_scf(mf, refine=1e-6)
+    fresh = build()
+    fresh.conv_tol = 1e-11
+    fresh.max_cycle = 50
+    assert mf.converged
+    assert abs(mf.e_tot - fresh.kernel()) < 1e-8
+
+
+def _heavy(**settings):
+    given = {"atom": "H .1 .2 0; I 0 .3 1.6", "basis": "def2-svp", "verbose": 0}
+    return gto.M(**(given | settings))
+
+
+@pytest.fixture(scope="module")
+def heavy_model():
+    layout = basis_layout([_heavy(ecp="def2-svp")])
+    method = MethodConfig(basis="def2-svp", grid_level=0)
+    return Model(FockNetwork(default_spec(layout, "tiny")).eval(), method)
+
+
+def test_a_pseudopotential_of_one_side_alone_is_named(heavy_model, model):
+    bare = _heavy()  # 54 electrons; the model's has 26
+    for use in (
+        heavy_model.predict,
+        lambda mol: heavy_model.guess(_mf(mol, level=0)),
+        lambda mol: heavy_model.as_scf(_mf(mol, level=0)),
+    ):
+        with pytest.raises(InputError, match=r"I \(atom 2\) .*no ECP, not 25 with.*28 electrons"):
+            use(bare)
+    other = _mole(ecp={"O": _one_electron_core()})
+    for use in (model.predict, lambda mol: model.guess(_mf(mol))):
+        with pytest.raises(InputError, match=r"O \(atom 1\) .*2 electrons, not 8 with no ECP"):
+            use(other)
+
+
+def _one_electron_core():
+    """A potential that replaces two electrons, in NWChem's format."""
+    return gto.basis.parse_ecp("O nelec 2\nO ul\n2 1.0 0.5\nO S\n2 1.2 3.0\n")
+
+
+def test_another_pseudopotential_of_the_same_size_is_named(heavy_model):
+    text = "I nelec 28\nI ul\n2 1.0 0.5\nI S\n2 1.2 3.0\n"
+    other = _heavy(ecp={"I": gto.basis.parse_ecp(text)})
+    with pytest.raises(InputError, match="another effective core potential"):
+        heavy_model.predict(other)
+    with pytest.warns(UserWarning, match="another effective core potential"):
+        heavy_model.guess(_mf(other, level=0))
+
+
+def test_electrons_of_the_molecule_count_whatever_its_charge_says(model):
+    mol = _mole()
+    mol.nelectron = 8
+    dication = _mole(charge=2)
+    results = [model.predict(one, certificate=False) for one in (mol, dication)]
+    assert torch.equal(results[0].fock, results[1].fock)
+    assert results[0].molecule.charge == 2
+
+
 def test_objects_that_cannot_be_filled_are_refused(model):
     with pytest.raises(InputError, match=r"expects an RKS or UKS object, got .*ROKS"):
         model.as_scf(dft.ROKS(_mole(HYDROXYL, spin=1)))
     with pytest.raises(InputError, match="model's basis"):
         model.as_scf(dft.RKS(_mole(basis="sto-3g")))
+    for use in (model.as_scf, model.guess):
+        for other in (dft.GKS(_mole()), _mole(), None):
+            with pytest.raises(InputError, match=f"RKS, UKS or ROKS.*got {type(other).__name__}"):
+                use(other)
+    with pytest.raises(InputError, match=r"got DFRKS; give mf\.mol"):
+        model.predict(_mf(_mole()))
 
 
 def test_a_correction_larger_than_any_in_training_is_kept_within_bounds(model):

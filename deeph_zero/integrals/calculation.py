@@ -10,13 +10,23 @@ from pyscf.dft import gen_grid
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.corrections import Corrections, corrections_in
 from deeph_zero.integrals.grids import GridPoints, build_grid
-from deeph_zero.integrals.mole import AuxiliaryBasis, BasisInput, auxbasis_label, auxiliary_basis
-from deeph_zero.integrals.supported import check_supported
+from deeph_zero.integrals.libxc import describe
+from deeph_zero.integrals.mole import (
+    AuxiliaryBasis,
+    BasisInput,
+    auxbasis_label,
+    auxiliary_basis,
+)
+from deeph_zero.integrals.orbitals import charge_of, check_orbitals
+from deeph_zero.integrals.supported import check_molecule, check_supported, energy_object
 
-# ruff: noqa: SLF001  PySCF keeps _built private
-
-_GRID_CHOICES = {"radi_method", "becke_scheme", "prune", "radii_adjust", "atomic_radii"}
-"""Settings that live on PySCF's class until a user changes them."""
+_GRID_RESULTS = frozenset(
+    {
+        "mol", "stdout", "verbose", "symmetry", "atom_grid", "level", "non0tab", "screen_index",
+        "coords", "weights", "atm_idx", "quadrature_weights", "alignment", "cutoff",
+    }
+)  # fmt: skip
+"""What every grid has of its own; all else lives on PySCF's class until a user changes it."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -34,6 +44,7 @@ class Calculation:
     with_df: df.DF | None = None
     ovlp: np.ndarray | None = None
     hcore: np.ndarray | None = None
+    e_nuc: float | None = None
     corrections: Corrections | None = None
     nlcgrids: gen_grid.Grids | None = None
     nlc_grid_level: int = 3
@@ -41,43 +52,56 @@ class Calculation:
 
 
 def calculation(
-    mol_or_mf: object,
+    mol_or_mf: Any,
     *,
-    xc: str,
-    density_fit: bool,
-    auxbasis: BasisInput,
-    grid_level: int,
-    unrestricted: bool | None,
-    nlc_grid_level: int = 3,
+    xc: str | None = None,
+    density_fit: bool | None = None,
+    auxbasis: BasisInput = None,
+    grid_level: int | None = None,
+    unrestricted: bool | None = None,
+    nlc_grid_level: int | None = None,
 ) -> Calculation:
-    """Of a molecule and keywords, or of a mean-field object alone.
+    """Of a molecule and keywords, or of a mean-field object.
 
     Args:
-        mol_or_mf: Built PySCF molecule or mean-field object.
-        xc: Functional, PySCF's syntax.
-        density_fit: Fitted or exact two-electron integrals.
+        mol_or_mf: Built PySCF molecule or mean-field object, which decides every keyword; one that
+            says something else is refused.
+        xc: Functional, PySCF's syntax; None: pbe.
+        density_fit: Fitted or exact two-electron integrals; None: fitted.
         auxbasis: Fitting set; None: PySCF's choice.
-        grid_level: PySCF's.
+        grid_level: PySCF's; None: 3.
         unrestricted: None: unrestricted if and only if ``mol.spin`` is not 0.
-        nlc_grid_level: Level of the grid for VV10.
+        nlc_grid_level: Level of the grid for VV10; None: 3.
 
     Returns:
         What is to be computed.
 
     Raises:
-        InputError: Unsupported object, functional, fitting set or spin.
+        InputError: Unsupported object, functional, fitting set or spin, a keyword that contradicts
+            the object, or more electrons than orbitals.
     """
     if isinstance(mol_or_mf, gto.Mole):
-        fit: dict[str, Any] = {"density_fit": density_fit, "auxbasis": auxbasis}
-        levels = {"grid_level": grid_level, "nlc_grid_level": nlc_grid_level}
-        found = _from_mole(mol_or_mf, xc=xc, unrestricted=unrestricted, **levels, **fit)
+        found = _from_mole(
+            mol_or_mf,
+            xc="pbe" if xc is None else xc,
+            density_fit=density_fit is not False,
+            auxbasis=auxbasis,
+            grid_level=3 if grid_level is None else grid_level,
+            nlc_grid_level=3 if nlc_grid_level is None else nlc_grid_level,
+            unrestricted=unrestricted,
+        )
     else:
         found = _from_mean_field(mol_or_mf)
+        asked = {"xc": xc, "density_fit": density_fit, "auxbasis": auxbasis}
+        asked |= {"grid_level": grid_level, "nlc_grid_level": nlc_grid_level}
+        _check_keywords(found, asked | {"unrestricted": unrestricted})
     if not found.unrestricted and found.mol.spin != 0:
         raise InputError(
             f"expected spin 0 for a restricted calculation, got spin {found.mol.spin}; "
             "use --unrestricted (unrestricted=True)"
         )
+    mol = found.mol
+    check_orbitals(mol.nelec, int(mol.nao_nr()), charge=charge_of(mol))
     return found
 
 
@@ -91,8 +115,7 @@ def _from_mole(
     nlc_grid_level: int,
     unrestricted: bool | None,
 ) -> Calculation:
-    if not mol._built:
-        raise InputError("expected a built molecule, got an unbuilt gto.Mole; call mol.build()")
+    check_molecule(mol)
     for name, level in (("--grid-level", grid_level), ("nlc_grid_level", nlc_grid_level)):
         if not 0 <= level <= 9:
             raise InputError(f"expected {name} 0 to 9, got {level}; 3 is the default")
@@ -110,6 +133,8 @@ def _from_mole(
 
 def _from_mean_field(mf: Any) -> Calculation:
     check_supported(mf)
+    mf = energy_object(mf)
+    check_molecule(mf.mol)
     kohn_sham = isinstance(mf, dft.rks.KohnShamDFT)
     with_df = getattr(mf, "with_df", None)
     corrections = corrections_in(mf)
@@ -121,12 +146,93 @@ def _from_mean_field(mf: Any) -> Calculation:
         fit_exchange=bool(with_df) and not mf.only_dfj,
         with_df=with_df or None,
         grids=mf.grids if kohn_sham else None,
-        ovlp=mf.get_ovlp(),
-        hcore=mf.get_hcore(),
+        ovlp=one_electron_matrix(mf, "get_ovlp"),
+        hcore=one_electron_matrix(mf, "get_hcore"),
+        e_nuc=float(mf.energy_nuc()),
         corrections=corrections,
         nlcgrids=mf.nlcgrids if kohn_sham else None,
         disp=mf.disp if corrections.dispersion else None,
     )
+
+
+def one_electron_matrix(mf: Any, name: str) -> np.ndarray:
+    """What a mean-field object gives for one of its one-electron matrices.
+
+    Args:
+        mf: The object.
+        name: ``get_ovlp`` or ``get_hcore``.
+
+    Returns:
+        [nao, nao], float64.
+
+    Raises:
+        InputError: If it is no real symmetric matrix of that size.
+    """
+    found, nao = np.asarray(getattr(mf, name)(mf.mol)), int(mf.mol.nao_nr())
+    fault = ""
+    if found.shape != (nao, nao):
+        fault = f"shape {found.shape}"
+    elif np.iscomplexobj(found):
+        fault = "complex numbers"
+    elif not np.isfinite(found).all():
+        fault = "NaN or infinity"
+    elif not np.allclose(found, found.T, rtol=0, atol=1e-8):
+        fault = "an asymmetric matrix"
+    if fault:
+        raise InputError(
+            f"expected mf.{name} to return a real symmetric matrix [{nao}, {nao}], got {fault}; "
+            "only one for both spins is supported"
+        )
+    return found
+
+
+def _check_keywords(found: Calculation, asked: dict[str, Any]) -> None:
+    """Refuse a keyword that says something else than the mean-field object it stands beside."""
+    nlc = found.nlcgrids
+    has: dict[str, Any] = {
+        "xc": found.xc,
+        "density_fit": found.fit_coulomb,
+        "auxbasis": fitting_set(found).name if found.fit_coulomb else None,
+        "grid_level": standard_level(found),
+        "nlc_grid_level": None if nlc is None else level_of(nlc),
+        "unrestricted": found.unrestricted,
+    }
+    for name, given in asked.items():
+        if given is None or _same_value(name, given, has[name], found):
+            continue
+        raise InputError(
+            f"expected {name} from the mean-field object, which has {has[name]!r}, got "
+            f"{name}={given!r} beside it; leave it out, or give mf.mol and every keyword"
+        )
+
+
+def _same_value(name: str, given: Any, has: Any, found: Calculation) -> bool:
+    if name == "xc":
+        return same_functional(str(given), None, found.xc, found.corrections)
+    if name == "auxbasis" and has is not None:
+        return auxiliary_basis(found.mol, found.xc, given).name.casefold() == has.casefold()
+    return given == has
+
+
+def same_functional(
+    one: str, ones: Corrections | None, other: str, others: Corrections | None
+) -> bool:
+    """Whether two spellings, with what is added to them, are one functional.
+
+    Args:
+        one: An xc string.
+        ones: Its corrections, where something else decides them.
+        other: Another xc string.
+        others: The same for this.
+
+    Returns:
+        True if every part is equal.
+
+    Raises:
+        InputError: If one of them is not supported.
+    """
+    parts = (describe(one, ones), describe(other, others))
+    return dataclasses.replace(parts[0], name="") == dataclasses.replace(parts[1], name="")
 
 
 def grid_points(settings: Calculation) -> GridPoints:
@@ -175,9 +281,20 @@ def standard_level(settings: Calculation) -> int | None:
     Returns:
         0 to 9, or None.
     """
-    grids = settings.grids
-    if grids is None:
-        return settings.grid_level
-    if grids.atom_grid or set(vars(grids)) & _GRID_CHOICES:
+    return settings.grid_level if settings.grids is None else level_of(settings.grids)
+
+
+def level_of(grids: Any) -> int | None:
+    """The same of a grid alone.
+
+    Args:
+        grids: PySCF's grid, built or not.
+
+    Returns:
+        0 to 9, or None where anything else than the level was chosen.
+    """
+    own_points = grids.coords is not None and grids.atm_idx is None
+    changed = set(vars(grids)) - _GRID_RESULTS
+    if type(grids) is not gen_grid.Grids or grids.atom_grid or changed or own_points:
         return None
     return int(grids.level)

@@ -73,12 +73,20 @@ def corrections_in(mf: Any) -> Corrections:
     try:
         if isinstance(mf, dft.rks.KohnShamDFT) and mf.do_nlc():
             terms = vv10_terms(mf.xc if libxc.is_nlc(mf.xc) else mf.nlc)
-    except NotImplementedError as error:
-        raise InputError(f"mf.xc {xc!r} is not supported by PySCF; choose another name") from error
+    except (NotImplementedError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"mf.xc {xc!r} with mf.nlc {mf.nlc!r} is not supported by PySCF ({reason}); choose "
+            "another name"
+        ) from error
     given = getattr(mf, "disp", None)
     if given is False or given == 0:
         return Corrections(terms, None)
-    disp = split(xc)[2] if given is None else str(given)
+    if not isinstance(given, str | None):
+        raise InputError(
+            f"mf.disp expected a name such as 'd3bj', got {given!r}; use None or False"
+        )
+    disp = split(xc)[2] if given is None else given
     if disp is not None:
         check_dispersion(xc, given)
     return Corrections(terms, disp)
@@ -217,13 +225,13 @@ def split(xc: str) -> tuple[str, str | bool, str | None]:
         warnings.simplefilter("always")
         try:
             parts = parse_dft(xc)
-        except NotImplementedError as error:
-            if "-" not in xc:  # libxc's semilocal functional of that name
-                return xc, "", None
-            raise InputError(
-                f"xc {xc!r} names a dispersion correction or a composite method that PySCF does not"
-                " have; write for example 'b3lyp-d3bj' or 'pbe-d4'"
-            ) from error
+        except NotImplementedError:
+            parts = None
+    if parts is None or xc.lower().endswith("-3c"):  # PySCF lists one that it cannot evaluate
+        raise InputError(
+            f"xc {xc!r} names a dispersion correction or a composite method that PySCF does not"
+            " have; write for example 'b3lyp-d3bj' or 'pbe-d4'"
+        )
     if notes:
         _log.warning("xc %r is read as PySCF reads it: %s with %s", xc, parts[0], parts[2])
     return parts

@@ -5,6 +5,7 @@ import dataclasses
 from pyscf import gto
 
 from deeph_zero.integrals.libxc import XCSpec
+from deeph_zero.integrals.orbitals import charge_of
 from deeph_zero.ks.protocol import XCKind
 
 
@@ -105,7 +106,7 @@ def ks_info(
         nao=int(mol.nao_nr()),
         naux=int(naux),
         cart=bool(mol.cart),
-        charge=int(mol.charge),
+        charge=charge_of(mol),
         spin=int(mol.spin),
         nlc=[[term.b, term.c, term.coefficient] for term in spec.corrections.nlc],
         dispersion=spec.corrections.dispersion,

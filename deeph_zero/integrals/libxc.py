@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import logging
 import re
 from collections.abc import Hashable
 from functools import lru_cache
@@ -23,6 +24,8 @@ from deeph_zero.ks.sharing import working_alone
 from deeph_zero.ks.xc import registry
 from deeph_zero.types import Features, GridScalar
 
+_log = logging.getLogger("deeph_zero")
+
 Engine = Literal["auto", "torch", "libxc"]
 
 POTENTIAL_ONLY = frozenset(
@@ -41,6 +44,8 @@ POTENTIAL_ONLY = frozenset(
 _LOW_DIMENSIONAL = re.compile(r"_[12]D(_|$)")
 _KINETIC = re.compile(r"^(LDA|GGA|MGGA)_K_")
 _YUKAWA = re.compile(r"^HYB_(GGA_XC_(CAMY|LCY)_|LDA_XC_BN05$)")
+_MADE_FOR_DISPERSION = re.compile(r"^(HYB_)?M?GGA_(XC|X|C)_\w+(_D\d?|_3C|F22D)$")
+_DISPERSION_SUFFIX = re.compile(r"((^|_)(g?d|ts|mbd|xdm|nl)|g?d[234](bj|zero|op)?)$")
 _NICKNAMES = {"lb94": "gga_x_lb", "tih": "lda_xc_tih", "tb09": "mgga_x_tb09", "mbj": "mgga_x_tb09"}
 _BLOCK = 4096
 """Points per libxc call for second and third derivatives (up to 8 kB per point)."""
@@ -106,10 +111,18 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
             f"xc {xc!r} depends on the density Laplacian, which is not supported; choose another"
             " functional"
         )
+    if not np.isfinite([*fractions, *(c for _, c in components)]).all():
+        raise InputError(
+            f"xc {xc!r} expected finite coefficients, got infinity; write smaller ones"
+        )
     try:
         omega, alpha, hyb = numint.NumInt().rsh_and_hybrid_coeff(xc)
     except (AssertionError, AttributeError, KeyError, ValueError) as error:
         raise InputError(f"xc {xc!r} has a range separation PySCF cannot evaluate") from error
+    if corrections is None:
+        corrections = corrections_of(xc)
+    if corrections.dispersion is None:
+        _warn_of_missing_dispersion(xc, components)
     return XCSpec(
         name=xc,
         kind=cast("XCKind", libxc.xc_type(xc)),
@@ -117,7 +130,7 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
         alpha=float(alpha),
         omega=float(omega),
         components=components,
-        corrections=corrections_of(xc) if corrections is None else corrections,
+        corrections=corrections,
     )
 
 
@@ -281,6 +294,19 @@ def _sets_omega_of_component(spec: XCSpec) -> bool:
     return omega != 0 and any(ranged)
 
 
+@lru_cache(maxsize=64)
+def _warn_of_missing_dispersion(xc: str, components: tuple[tuple[str, float], ...]) -> None:
+    """Say once that a functional made for a dispersion correction goes without one, as in PySCF."""
+    for name, _ in components:
+        if _MADE_FOR_DISPERSION.search(name):
+            _log.warning(
+                "xc %r: libxc's %s is the functional alone, its dispersion correction is not added "
+                "(as in PySCF); write a version behind the name, such as -d3bj, to add one",
+                xc,
+                name,
+            )
+
+
 @lru_cache(maxsize=1)
 def _libxc_names() -> dict[int, str]:
     """libxc's own name of every functional number."""
@@ -318,7 +344,9 @@ def _unknown(given: str, token: str) -> str:
     close = close or difflib.get_close_matches(token, sorted(names | short), n=1, cutoff=0.5)
     hint = "use a PySCF or libxc functional name"
     aliases = {k.lower(): str(v).lower() for k, v in libxc.XC_ALIAS.items()}
-    if token in aliases:  # PySCF spells aliases out only without a comma
+    if _DISPERSION_SUFFIX.search(token):
+        hint = "a dispersion correction is written -d3bj, -d3zero or -d4 behind the functional"
+    elif token in aliases:  # PySCF spells aliases out only without a comma
         hint = f"beside a comma write its parts, {aliases[token]!r}"
     elif full:
         hint = f"did you mean {full[0]!r}?"

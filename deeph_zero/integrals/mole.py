@@ -22,6 +22,7 @@ from pyscf.gto.basis import ALIAS, _format_basis_name
 from pyscf.lib.exceptions import BasisNotFoundError
 
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.orbitals import charge_of, check_orbitals
 from deeph_zero.molecule import Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
@@ -96,6 +97,7 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
         spin=int(molecule.spin),
         cart=cart,
     )
+    check_orbitals(mol.nelec, int(mol.nao_nr()), charge=mol.charge, where=where)
     return mol
 
 
@@ -132,7 +134,7 @@ def molecule_of(mol: gto.Mole) -> Molecule:
     return Molecule(
         numbers=np.array(numbers, dtype=np.int64),
         coords=np.array(mol.atom_coords(), dtype=np.float64),
-        charge=int(mol.charge),
+        charge=charge_of(mol),
         spin=int(mol.spin),
     )
 

@@ -55,6 +55,7 @@ def one_electron(
     *,
     ovlp: np.ndarray | None = None,
     hcore: np.ndarray | None = None,
+    e_nuc: float | None = None,
     device: torch.device | str = "cpu",
 ) -> OneElectron:
     """S, T + V + ECP, dipole matrices and nuclear numbers of one molecule.
@@ -63,6 +64,7 @@ def one_electron(
         mol: Built molecule.
         ovlp: S of a mean-field object that has its own; None: PySCF's.
         hcore: The same for the core Hamiltonian, Eh.
+        e_nuc: The same for the nuclear repulsion, Eh.
         device: Where the tensors go.
 
     Returns:
@@ -78,7 +80,7 @@ def one_electron(
         dipole=as_tensor(dipole, device),
         nuclear_dipole=as_tensor(charges @ (mol.atom_coords() - centre), device),
         centre=as_tensor(centre, device),
-        e_nuc=float(mol.energy_nuc()),
+        e_nuc=float(mol.energy_nuc()) if e_nuc is None else e_nuc,
     )
 
 

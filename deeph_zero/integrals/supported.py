@@ -1,58 +1,281 @@
-"""Which PySCF mean-field objects this package computes as PySCF does."""
+"""Which PySCF objects this package computes as PySCF does: what belongs to an object's energy.
 
+Known classes are accepted, and nothing set on the instance may replace one of their methods: an
+unknown change of the energy is refused, not overlooked.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
 from typing import Any
 
-from pyscf import df, dft, scf
+import numpy as np
+from pyscf import df, dft, gto, scf
 from pyscf.df.df_jk import _DFHF
+from pyscf.dft import libxc, rks_symm, uks_symm
 from pyscf.dft.numint import NumInt
+from pyscf.scf import hf_symm, uhf_symm
+from pyscf.soscf.newton_ah import _CIAH_SOSCF
 
 from deeph_zero.errors import InputError
 
-# ruff: noqa: SLF001  PySCF keeps _numint private
+# ruff: noqa: SLF001  PySCF keeps _numint, _scf, _built and _eri private
 
-_SUPPORTED = (dft.rks.RKS, dft.uks.UKS, scf.hf.RHF, scf.rhf.RHF, scf.uhf.UHF)
+_KNOWN = frozenset(
+    {
+        dft.rks.RKS, dft.uks.UKS, rks_symm.SymAdaptedRKS, uks_symm.SymAdaptedUKS,
+        scf.hf.RHF, scf.rhf.RHF, scf.uhf.UHF, hf_symm.SymAdaptedRHF, uhf_symm.SymAdaptedUHF,
+    }
+)  # fmt: skip
 
-_HINTS = {
-    "_Solvation": "solvent models are not supported",
-    "_X2C_SCF": "relativistic Hamiltonians are not supported",
-    "ROHF": "restricted open shells are not supported, use UKS",
-    "GHF": "generalised spin is not supported, use UKS",
-    "_SymAdaptedHF": "build the molecule with symmetry=False",
-    "SymAdaptedRHF": "build the molecule with symmetry=False",
-    "SymAdaptedUHF": "build the molecule with symmetry=False",
-    "QMMM": "external charges are not supported",
+_CLASSES = {
+    "_Solvation": ("a solvent model", "give an object without it"),
+    "_X2C_SCF": ("a relativistic Hamiltonian (x2c)", "give an object without it"),
+    "QMMM": ("external point charges", "put their potential into mf.get_hcore and mf.energy_nuc"),
+    "_SmearingSCF": (
+        "smeared occupations",
+        "give the molecule instead, KohnSham.from_pyscf(mf.mol, smearing=...)",
+    ),
+    "_SGXHF": ("semi-numerical exchange", "use density_fit()"),
+    "ROHF": ("restricted open shells", "use UKS"),
+    "GHF": ("generalised spin", "use UKS"),
+    "DHF": ("a four-component Hamiltonian", "use UKS"),
+    "SinglePointScanner": ("a scanner, which has no geometry of its own", "give its mean field"),
 }
+"""Classes somewhere among the ancestors: what they are, and what helps."""
+
+_PACKAGES = {
+    "pyscf.pbc": ("periodic boundary conditions", "give a molecule"),
+    "gpu4pyscf": ("tensors on a GPU", "give mf.to_cpu()"),
+}
+
+USED = frozenset({"get_hcore", "get_ovlp", "energy_nuc"})
+"""Methods that are asked for their result, so that another one on the instance counts."""
+
+_HARMLESS = frozenset(
+    {
+        "analyze", "callback", "check_convergence", "check_sanity", "dip_moment", "dump_chk",
+        "dump_flags", "dump_scf_summary", "get_init_guess", "mulliken_meta", "mulliken_pop",
+    }
+)  # fmt: skip
+"""Methods whose replacement changes the way to the energy, or what is printed, but not it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Peculiarity:
+    """Something of an object's energy that this package does not reproduce.
+
+    Attributes:
+        what: Words for it, behind "an object with".
+        cure: What to do.
+        basic: Whether the object is of another class altogether.
+    """
+
+    what: str
+    cure: str
+    basic: bool = False
 
 
 def check_supported(mf: Any) -> None:
     """Refuse objects whose energy would differ from the one this package computes.
 
     Args:
-        mf: Any object; a supported one is RKS, UKS, RHF or UHF, with or without ``density_fit``.
+        mf: Any object; a supported one is RKS, UKS, RHF or UHF, with or without ``density_fit``,
+            ``newton`` and point-group symmetry.
 
     Raises:
         InputError: If it is anything else or carries a setting that is not reproduced.
     """
-    plain = mf.undo_df() if isinstance(mf, _DFHF) else mf
-    if type(plain) not in _SUPPORTED:
-        bases = {c.__name__ for c in type(plain).__mro__}
-        hint = next((h for name, h in _HINTS.items() if name in bases), "use a plain RKS or UKS")
-        msg = (
-            f"expected a gto.Mole or a PySCF RKS, UKS, RHF or UHF object, got "
-            f"{type(mf).__name__}; {hint}"
+    if not isinstance(mf, scf.hf.SCF):
+        raise InputError(
+            "expected a gto.Mole or a PySCF RKS, UKS, RHF or UHF object, got "
+            f"{type(mf).__name__}; give mol or mf"
         )
-        raise InputError(msg)
-    if type(getattr(mf, "with_df", None)) not in (type(None), df.DF):
-        kind = type(mf.with_df).__name__
-        raise InputError(f"expected density fitting by pyscf.df.DF, got {kind}; use density_fit()")
-    if not isinstance(mf, dft.rks.KohnShamDFT):
+    for found in peculiarities(mf):
+        kind = f"{type(mf).__name__} with " if found.basic else "one with "
+        raise InputError(
+            f"expected a gto.Mole or a plain RKS, UKS, RHF or UHF object, got {kind}{found.what}, "
+            f"which is not supported; {found.cure}"
+        )
+
+
+def check_molecule(mol: Any) -> None:
+    """Refuse what is no built molecule, or one with integrals of its own.
+
+    Args:
+        mol: Any object; a supported one is a built ``gto.Mole``.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    if not isinstance(mol, gto.Mole):
+        raise InputError(f"expected a built gto.Mole, got {type(mol).__name__}; give mf.mol")
+    if not mol._built:
+        raise InputError("expected a built molecule, got an unbuilt gto.Mole; call mol.build()")
+    if not mol.natm:
+        raise InputError("expected a molecule with atoms, got none; give mol.atom and call build()")
+    for found in _of_molecule(mol):
+        raise InputError(
+            f"expected a plain gto.Mole, got one with {found.what}, which is not supported; "
+            f"{found.cure}"
+        )
+
+
+def energy_object(mf: Any) -> Any:
+    """The object whose energy is meant: of a second-order solver the one it solves.
+
+    Args:
+        mf: Mean-field object, perhaps from ``newton()``.
+
+    Returns:
+        It, or the object inside it.
+    """
+    return mf._scf if isinstance(mf, _CIAH_SOSCF) else mf
+
+
+def peculiarities(mf: Any) -> Iterator[Peculiarity]:
+    """Everything of an object's energy that this package does not reproduce, worst first.
+
+    Methods in :data:`USED` are left out: their results can be asked for.
+
+    Args:
+        mf: Mean-field object.
+
+    Yields:
+        What it is, and what helps.
+    """
+    yield from _of_class(mf)
+    yield from _of_solver(mf)
+    plain = energy_object(mf)
+    yield from _shadows(plain, "mf", _HARMLESS | USED)
+    yield from _of_molecule(plain.mol)
+    yield from _of_occupation(plain)
+    yield from _of_fitting(plain)
+    if isinstance(plain, dft.rks.KohnShamDFT):
+        yield from _of_functional(plain)
+
+
+def _of_class(mf: Any) -> Iterator[Peculiarity]:
+    if _undecorated(type(mf)) in _KNOWN:
         return
-    extra = None
-    if type(mf._numint) is not NumInt or "eval_xc" in vars(mf._numint):
-        extra = "a custom functional (define_xc_); use a libxc name"
-    elif mf._numint.omega is not None:
-        extra = f"its own omega {mf._numint.omega:g}; name the functional with that omega in xc"
-    elif mf.small_rho_cutoff > 1e-20 and mf.grids.coords is None:
-        extra = f"small_rho_cutoff {mf.small_rho_cutoff:g}; set it to 0"
-    if extra:
-        raise InputError(f"expected a plain Kohn-Sham object, got one with {extra}")
+    ancestors = type(mf).__mro__
+    names = {c.__name__ for c in ancestors}
+    known = [words for name, words in _CLASSES.items() if name in names]
+    known += [
+        words
+        for package, words in _PACKAGES.items()
+        if any(c.__module__.startswith(package) for c in ancestors)
+    ]
+    unknown = ("a class of its own", "use a plain RKS or UKS of PySCF")
+    for what, cure in known or [unknown]:
+        yield Peculiarity(what, cure, basic=True)
+
+
+def _undecorated(kind: type) -> type:
+    """The class that ``density_fit()`` and ``newton()`` were called on."""
+    while len(kind.__bases__) == 2 and issubclass(kind.__bases__[0], _DFHF | _CIAH_SOSCF):
+        kind = kind.__bases__[1]
+    return kind
+
+
+def _of_solver(mf: Any) -> Iterator[Peculiarity]:
+    """What was set on a second-order solver after it was made: PySCF itself ignores most of it."""
+    inner = energy_object(mf)
+    if inner is mf:
+        return
+    same = {key for key, value in vars(inner).items() if vars(mf).get(key) is value}
+    for found in _shadows(mf, "mf", _HARMLESS | same):
+        yield dataclasses.replace(found, cure="set it before newton() is called")
+    for name in ("mol", "xc", "nlc", "disp", "nelec", "irrep_nelec", "grids", "nlcgrids"):
+        one, other = getattr(mf, name, None), getattr(inner, name, None)
+        if one is not other and one != other:
+            yield Peculiarity(
+                f"mf.{name} set behind newton()", f"set {name} before newton() is called"
+            )
+
+
+def _shadows(thing: Any, name: str, allowed: frozenset[str]) -> Iterator[Peculiarity]:
+    """Instance attributes that stand in front of a method of the class."""
+    for key in sorted(set(vars(thing)) - allowed):
+        original = inspect.getattr_static(type(thing), key, None)
+        if key.startswith("init_guess") or not isinstance(original, _METHOD):
+            continue
+        if key == "get_occ":
+            what = f"{name}.get_occ of its own (frac_occ, mom_occ, float_occ or another rule)"
+        else:
+            what = f"{name}.{key} of its own"
+        yield Peculiarity(what, f"give an object without it (del {name}.{key})")
+
+
+_METHOD = (type(lambda: None), staticmethod, classmethod, property, type(len))
+
+
+def _of_molecule(mol: Any) -> Iterator[Peculiarity]:
+    if not isinstance(mol, gto.Mole):  # its class says what it is, or nothing does
+        return
+    yield from _shadows(mol, "mol", frozenset({"energy_nuc"}))
+    omega = float(mol._env[gto.PTR_RANGE_OMEGA])
+    if omega:
+        yield Peculiarity(
+            f"mol.omega {omega:g} in every two-electron integral",
+            "set mol.omega = 0 and name a range-separated functional",
+        )
+
+
+def _of_occupation(mf: Any) -> Iterator[Peculiarity]:
+    given, wanted = getattr(mf, "_nelec", None), tuple(map(int, mf.mol.nelec))
+    spins = isinstance(mf, scf.uhf.UHF | scf.rohf.ROHF)
+    if given is not None and spins and tuple(given) != wanted:
+        yield Peculiarity(
+            f"mf.nelec {tuple(given)} for a molecule with {wanted}",
+            "set mol.charge and mol.spin, and leave mf.nelec alone",
+        )
+    if getattr(mf, "irrep_nelec", None):
+        yield Peculiarity(
+            f"occupations by symmetry (mf.irrep_nelec {mf.irrep_nelec})", "clear mf.irrep_nelec"
+        )
+
+
+def _of_fitting(mf: Any) -> Iterator[Peculiarity]:
+    with_df = getattr(mf, "with_df", None)
+    if with_df:
+        if type(with_df) is not df.DF:
+            yield Peculiarity(
+                f"density fitting by {type(with_df).__name__}, got {type(with_df).__name__} for "
+                "pyscf.df.DF",
+                "use density_fit()",
+            )
+            return
+        yield from _shadows(with_df, "mf.with_df", frozenset())
+    elif getattr(mf, "_eri", None) is not None and not _is_of_molecule(mf._eri, mf.mol):
+        yield Peculiarity("two-electron integrals of its own (mf._eri)", "leave mf._eri to PySCF")
+
+
+def _is_of_molecule(eri: Any, mol: gto.Mole) -> bool:
+    """Whether packed integrals, which PySCF keeps after a run, are the molecule's own."""
+    nao = int(mol.nao_nr())
+    pairs = nao * (nao + 1) // 2
+    eri = np.asarray(eri)
+    if eri.size not in (pairs * (pairs + 1) // 2, pairs**2, nao**4):
+        return False
+    symmetry = {pairs**2: "s4", nao**4: "s1"}.get(eri.size, "s8") if nao > 1 else "s1"
+    own = mol.intor("int2e", aosym=symmetry)
+    return bool(np.abs(own.ravel() - eri.ravel()).max() < 1e-10)
+
+
+def _of_functional(mf: Any) -> Iterator[Peculiarity]:
+    numint = mf._numint
+    if type(numint) is not NumInt or "eval_xc" in vars(numint) or "eval_xc_eff" in vars(numint):
+        yield Peculiarity("a custom functional (define_xc_)", "use a libxc name")
+    else:
+        yield from _shadows(numint, "mf._numint", frozenset({"eval_xc", "eval_xc_eff"}))
+    if not isinstance(mf.xc, str):
+        yield Peculiarity(f"xc {mf.xc!r}, which is no text", "name a functional of libxc")
+    if getattr(numint, "libxc", libxc) is not libxc:
+        yield Peculiarity("functionals of another library than libxc", "leave _numint.libxc alone")
+    if getattr(numint, "omega", None) is not None:
+        yield Peculiarity(
+            f"its own omega {numint.omega:g}", "name the functional with that omega in xc"
+        )
+    if mf.small_rho_cutoff > 1e-20 and mf.grids.coords is None:
+        yield Peculiarity(f"small_rho_cutoff {mf.small_rho_cutoff:g}", "set it to 0")

@@ -35,10 +35,10 @@ from deeph_zero.types import AOMatrix
 def ks_data(
     mol_or_mf: object,
     *,
-    xc: str = "pbe",
-    density_fit: bool = True,
+    xc: str | None = None,
+    density_fit: bool | None = None,
     auxbasis: BasisInput = None,
-    grid_level: int = 3,
+    grid_level: int | None = None,
     unrestricted: bool | None = None,
     device: torch.device | str = "cpu",
     ao_memory_mb: float = ao_grids.AO_MEMORY_MB,
@@ -48,20 +48,20 @@ def ks_data(
     break_symmetry: bool = False,
     dm_guess: AOMatrix | None = None,
     jk_dtype: torch.dtype = torch.float64,
-    nlc_grid_level: int = 3,
+    nlc_grid_level: int | None = None,
     portable: Portable | None = None,
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
 
     A ``gto.Mole`` uses the keywords. A mean-field object (RKS, UKS, RHF, UHF, fitted or not) sets
-    xc, fitting, grids, corrections, spin treatment; keywords for these are then ignored.
+    xc, fitting, grids, corrections, spin treatment; a keyword that contradicts it is refused.
 
     Args:
         mol_or_mf: Built PySCF molecule or mean-field object.
-        xc: Functional, PySCF's syntax.
-        density_fit: Fitted (default) or exact two-electron integrals.
+        xc: Functional, PySCF's syntax; None: pbe.
+        density_fit: Fitted or exact two-electron integrals; None: fitted.
         auxbasis: Fitting set; None: PySCF's choice for this basis and functional.
-        grid_level: PySCF's grid level, 0 to 9.
+        grid_level: PySCF's grid level, 0 to 9; None: 3.
         unrestricted: None: unrestricted if and only if ``mol.spin`` is not 0.
         device: Where every tensor goes.
         ao_memory_mb: Memory for kept AO values on the grid, MB.
@@ -71,7 +71,7 @@ def ks_data(
         break_symmetry: Break spin and spatial symmetry of the starting density (unrestricted).
         dm_guess: The starting density, where it is known already.
         jk_dtype: Fitted two-electron tensors are kept in; everything is computed in float64.
-        nlc_grid_level: Level of the grid for VV10, as PySCF's ``mf.nlcgrids.level``.
+        nlc_grid_level: Level of the grid for VV10, as PySCF's ``mf.nlcgrids.level``; None: 3.
         portable: What :func:`portable_part` gave for the same settings, perhaps elsewhere.
 
     Returns:
@@ -187,7 +187,7 @@ def _portable(
     )
     if dm_guess is None:
         dm_guess = density_guess(mol, unrestricted=spins, break_symmetry=break_symmetry)
-    one = one_electron(mol, ovlp=settings.ovlp, hcore=settings.hcore)
+    one = one_electron(mol, ovlp=settings.ovlp, hcore=settings.hcore, e_nuc=settings.e_nuc)
     return Portable(
         one=one, two=two, points=points, dm_guess=dm_guess, auxbasis=aux.name if aux else None
     )

@@ -1,6 +1,5 @@
 """A prediction as a PySCF mean-field object: forces, checkpoint, Molden and cube files from it."""
 
-import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from torch import Tensor
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import atomic_path
-from deeph_zero.integrals.info import KSInfo
-from deeph_zero.integrals.libxc import describe
-from deeph_zero.integrals.mole import auxbasis_name, build_mole, place
+from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.single import Prediction
+from deeph_zero.predict.single import Prediction, canonical_orbitals
 
 
 def mean_field(molecule: Molecule, method: MethodConfig, *, unrestricted: bool) -> Any:
@@ -63,6 +61,25 @@ def refined_mean_field(prediction: Prediction, method: MethodConfig) -> Any:
     return fill(mf, (done.mo_coeff, done.mo_energy, done.mo_occ), done.energy, done.converged)
 
 
+def orbitals_of(
+    result: Prediction, ks: KohnSham
+) -> tuple[tuple[Tensor, Tensor, Tensor], float, bool]:
+    """What :func:`fill` takes, of a prediction.
+
+    Args:
+        result: With its energy.
+        ks: The layer it was made with.
+
+    Returns:
+        The refined orbitals, else those of P̂; their energy, and whether it is converged.
+    """
+    done = result.refined
+    if done is not None:
+        return (done.mo_coeff, done.mo_energy, done.mo_occ), done.energy, done.converged
+    assert result.energy is not None
+    return canonical_orbitals(ks, result), result.energy, False
+
+
 def fill(mf: Any, orbitals: tuple[Tensor, Tensor, Tensor], energy: float, converged: bool) -> Any:
     """Put orbitals into a mean-field object of the same problem.
 
@@ -80,33 +97,6 @@ def fill(mf: Any, orbitals: tuple[Tensor, Tensor, Tensor], energy: float, conver
     )
     mf.e_tot, mf.converged = energy, converged
     return mf
-
-
-def warn_differences(mf: Any, method: MethodConfig, info: KSInfo, *, basis: bool) -> None:
-    """Warn where a user's object solves another problem than the model was trained on.
-
-    Args:
-        mf: The user's mean-field object.
-        method: The model's.
-        info: The model's, as resolved for this molecule.
-        basis: The basis sets differ.
-    """
-    xc = getattr(mf, "xc", "hf")
-    with_df = getattr(mf, "with_df", None)
-    fitting = auxbasis_name(mf.mol, xc, with_df.auxbasis) if with_df else "no density fitting"
-    expected = info.auxbasis or "no density fitting"
-    ours, theirs = describe(method.xc), describe(xc)
-    differences = []
-    if dataclasses.replace(ours, name="") != dataclasses.replace(theirs, name=""):
-        differences.append(f"xc is {xc!r}, not {method.xc!r}")
-    if basis:
-        differences.append(f"basis is {mf.mol.basis!r}, not {method.basis!r}")
-    # another functional brings another fitting set by itself: one reason is enough
-    elif not differences and fitting != expected:
-        differences.append(f"fitting is {fitting!r}, not {expected!r}")
-    if differences:
-        text = "; ".join(differences)
-        warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=3)
 
 
 def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:

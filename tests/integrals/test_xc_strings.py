@@ -88,6 +88,13 @@ def test_two_omegas_are_refused(xc: str) -> None:
         describe(xc)
 
 
+@pytest.mark.parametrize("xc", ["1e400*pbe", "1e400*hf + pbe", "-1e999*b88,lyp"])
+def test_infinite_coefficients_are_refused(xc: str) -> None:
+    with pytest.raises(InputError, match="expected finite coefficients") as error:
+        describe(xc)
+    assert repr(xc) in str(error.value)
+
+
 def test_spellings_of_one_functional_agree() -> None:
     for same in (("wb97x-v", "wB97X_V"), ("b3lyp", "B3LYPG"), ("PBE", "pbe,pbe"), ("hf", "HF,")):
         one, other = map(describe, same)
