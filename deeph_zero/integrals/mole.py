@@ -110,8 +110,7 @@ def free_atoms(symbols: Sequence[str]) -> list[Molecule]:
             "['C', 'S']"
         )
     numbers = [elements.charge(symbol) for symbol in symbols]
-    origin = np.zeros((1, 3))
-    return [Molecule(numbers=np.array([z]), coords=origin, spin=z % 2) for z in numbers]
+    return [Molecule(numbers=np.array([z]), coords=np.zeros((1, 3)), spin=z % 2) for z in numbers]
 
 
 def molecule_of(mol: gto.Mole) -> Molecule:
