@@ -49,7 +49,7 @@ class KohnSham(KohnShamLayer):
         unrestricted: bool | None = None,
         device: str = "cpu",
         break_symmetry: bool = False,
-        smearing: float = 0.0,
+        smearing: float | None = None,
         **limits: Any,
     ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
@@ -57,7 +57,7 @@ class KohnSham(KohnShamLayer):
         Args:
             mol_or_mf: A built ``gto.Mole``, or an RKS, UKS, RHF or UHF object, also behind
                 ``density_fit``, ``newton`` or with point-group symmetry. An object decides
-                functional, fitting, grid and spin treatment, and its own ``get_hcore``,
+                functional, fitting, grid, spin treatment and smearing, and its own ``get_hcore``,
                 ``get_ovlp`` and ``energy_nuc`` are used. Whatever else would change its energy is
                 refused, and so is a keyword that contradicts it.
             xc: Functional, any string PySCF parses; "pbe" where nothing is said.
@@ -70,6 +70,7 @@ class KohnSham(KohnShamLayer):
             break_symmetry: Perturb the starting density so that spatial and spin symmetry may
                 break, and keep integer occupations under degeneracy.
             smearing: Width (Eh) of Fermi occupations; each spin has its own chemical potential.
+                None: the object's, or 0.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
                 "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).
@@ -82,8 +83,15 @@ class KohnSham(KohnShamLayer):
                 the object, or there are more electrons than orbitals.
             ComputationError: If the integrals do not fit in memory.
         """
-        from deeph_zero.integrals.system import ks_data  # PySCF is heavy
+        from deeph_zero.integrals.supported import smearing_of  # PySCF is heavy
+        from deeph_zero.integrals.system import ks_data
 
+        own = smearing_of(mol_or_mf)
+        if own and smearing not in (None, own):
+            raise InputError(
+                f"expected smearing from the mean-field object, which has {own:g}, got "
+                f"smearing={smearing!r} beside it; leave it out, or give mf.mol"
+            )
         data, info = ks_data(
             mol_or_mf,
             xc=xc,
@@ -96,7 +104,7 @@ class KohnSham(KohnShamLayer):
             **limits,
         )
         tol = 0.0 if break_symmetry else DEGENERACY_TOL
-        return cls(data, info, degeneracy_tol=tol, smearing=smearing)
+        return cls(data, info, degeneracy_tol=tol, smearing=smearing or own)
 
     @classmethod
     def without_builds(

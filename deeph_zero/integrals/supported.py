@@ -15,6 +15,7 @@ from pyscf.df.df_jk import _DFHF
 from pyscf.dft import libxc, rks_symm, uks_symm
 from pyscf.dft.numint import NumInt
 from pyscf.scf import hf_symm, uhf_symm
+from pyscf.scf.smearing import _SmearingSCF
 from pyscf.soscf.newton_ah import _CIAH_SOSCF
 
 from deeph_zero.errors import InputError
@@ -32,10 +33,6 @@ _CLASSES = {
     "_Solvation": ("a solvent model", "give an object without it"),
     "_X2C_SCF": ("a relativistic Hamiltonian (x2c)", "give an object without it"),
     "QMMM": ("external point charges", "put their potential into mf.get_hcore and mf.energy_nuc"),
-    "_SmearingSCF": (
-        "smeared occupations",
-        "give the molecule instead, KohnSham.from_pyscf(mf.mol, smearing=...)",
-    ),
     "_SGXHF": ("semi-numerical exchange", "use density_fit()"),
     "ROHF": ("restricted open shells", "use UKS"),
     "GHF": ("generalised spin", "use UKS"),
@@ -81,7 +78,7 @@ def check_supported(mf: Any) -> None:
 
     Args:
         mf: Any object; a supported one is RKS, UKS, RHF or UHF, with or without ``density_fit``,
-            ``newton`` and point-group symmetry.
+            ``newton``, Fermi smearing and point-group symmetry.
 
     Raises:
         InputError: If it is anything else or carries a setting that is not reproduced.
@@ -133,6 +130,20 @@ def energy_object(mf: Any) -> Any:
     return mf._scf if isinstance(mf, _CIAH_SOSCF) else mf
 
 
+def smearing_of(mf: Any) -> float:
+    """Width of an object's Fermi occupations.
+
+    Args:
+        mf: Any object.
+
+    Returns:
+        Eh; 0 where orbitals are filled in order, as of everything that is no mean-field object.
+    """
+    if not isinstance(mf, _SmearingSCF) or not (mf.sigma and mf.smearing_method):
+        return 0.0
+    return float(mf.sigma)
+
+
 def peculiarities(mf: Any) -> Iterator[Peculiarity]:
     """Everything of an object's energy that this package does not reproduce, worst first.
 
@@ -145,6 +156,7 @@ def peculiarities(mf: Any) -> Iterator[Peculiarity]:
         What it is, and what helps.
     """
     yield from _of_class(mf)
+    yield from _of_smearing(mf)
     yield from _of_solver(mf)
     plain = energy_object(mf)
     yield from _shadows(plain, "mf", _HARMLESS | USED)
@@ -172,8 +184,9 @@ def _of_class(mf: Any) -> Iterator[Peculiarity]:
 
 
 def _undecorated(kind: type) -> type:
-    """The class that ``density_fit()`` and ``newton()`` were called on."""
-    while len(kind.__bases__) == 2 and issubclass(kind.__bases__[0], _DFHF | _CIAH_SOSCF):
+    """The class that ``density_fit()``, ``newton()`` and ``smearing()`` were called on."""
+    decorators = _DFHF | _CIAH_SOSCF | _SmearingSCF
+    while len(kind.__bases__) == 2 and issubclass(kind.__bases__[0], decorators):
         kind = kind.__bases__[1]
     return kind
 
@@ -220,6 +233,20 @@ def _of_molecule(mol: Any) -> Iterator[Peculiarity]:
             f"mol.omega {omega:g} in every two-electron integral",
             "set mol.omega = 0 and name a range-separated functional",
         )
+
+
+def _of_smearing(mf: Any) -> Iterator[Peculiarity]:
+    if not smearing_of(mf):
+        return
+    cure = "use scf.addons.smearing(mf, sigma, method='fermi', fix_spin=True)"
+    if mf.smearing_method.lower() != "fermi":
+        yield Peculiarity(f"{mf.smearing_method} smearing", cure)
+    if mf.mu0 is not None:
+        yield Peculiarity("a chemical potential of its own (mf.mu0)", cure)
+    if isinstance(mf, scf.uhf.UHF) and not mf.fix_spin:
+        yield Peculiarity("one chemical potential for both spins", cure)
+    if isinstance(mf, _CIAH_SOSCF):
+        yield Peculiarity("smearing in newton()", "leave one of them out")
 
 
 def _of_occupation(mf: Any) -> Iterator[Peculiarity]:

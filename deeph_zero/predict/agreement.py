@@ -14,7 +14,7 @@ from deeph_zero.integrals.calculation import level_of, one_electron_matrix, same
 from deeph_zero.integrals.corrections import corrections_in
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.mole import auxbasis_label, auxbasis_name
-from deeph_zero.integrals.supported import energy_object, peculiarities
+from deeph_zero.integrals.supported import energy_object, peculiarities, smearing_of
 from deeph_zero.integrals.two_electron import exchange_terms
 
 _SAME = 1e-8
@@ -209,6 +209,8 @@ def differences(mf: Any, method: MethodConfig, ours: gto.Mole, *, numerical: boo
     """
     # restricted open shells and second-order solvers start from the same density as any other
     found = [f"it has {one.what}" for one in peculiarities(mf) if one.what not in _AS_GOOD]
+    if smearing_of(mf):
+        found.append(f"it has smeared occupations (sigma {smearing_of(mf):g})")
     plain = energy_object(mf)
     functions = other_functions(plain.mol, ours)
     if functions:

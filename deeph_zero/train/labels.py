@@ -55,12 +55,14 @@ class LabelMethod:
         auxbasis: Resolved fitting set; None without density fitting.
         xc: Functional, as given.
         grid_level: PySCF grid level; None if the file does not say.
+        smearing: Width of Fermi occupations, Eh.
     """
 
     basis: str
     auxbasis: str | None
     xc: str
     grid_level: int | None
+    smearing: float = 0.0
 
     def differences(self, other: "LabelMethod") -> list[str]:
         """In words, every setting that differs; functionals are compared by what they mean.
@@ -72,7 +74,7 @@ class LabelMethod:
             Sentences such as "basis 'sto-3g' where 'def2-svp' is wanted".
         """
         found = []
-        for name in ("basis", "auxbasis", "xc", "grid_level"):
+        for name in ("basis", "auxbasis", "xc", "grid_level", "smearing"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if name == "grid_level" and None in (mine, theirs):
                 continue
@@ -370,6 +372,7 @@ def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
         auxbasis=values.text("auxbasis") if fitted and "auxbasis" in group.attrs else None,
         xc=values.text("xc"),
         grid_level=values.whole("grid_level") if "grid_level" in group.attrs else None,
+        smearing=values.number("smearing") if "smearing" in group.attrs else 0.0,
     )
     return _Entry(path, name, molecule, method)
 

@@ -318,7 +318,7 @@ def _agree(run: Run, team: Team) -> None:
 def _initial(config: FitConfig) -> FockNetwork:
     assert config.init is not None
     model = load(config.init)
-    if model.method.basis != config.method.basis:
+    if model.method.basis.casefold() != config.method.basis.casefold():
         raise InputError(
             f"--init {config.init}: expected a model for basis {config.method.basis!r}, got one "
             f"for {model.method.basis!r}; give --basis {model.method.basis}"

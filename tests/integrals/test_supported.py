@@ -95,6 +95,27 @@ def test_the_same_physics_gives_the_same_energy(kind):
     assert abs(ours.energy - reference) < 1e-7
 
 
+def stretched(kind):
+    """A molecule with a small gap, so that smearing moves electrons."""
+    atom = "O 0 0 0; H 0.1 0.2 1.7; H 0 -1.3 -0.9"
+    charge = 1 if kind is dft.UKS else 0
+    return coarse(kind(mole(atom=atom, charge=charge, spin=charge), xc="pbe"))
+
+
+@pytest.mark.parametrize("kind", [dft.RKS, dft.UKS])
+def test_fermi_smearing_of_the_object_is_used(kind):
+    mf = scf.addons.smearing(stretched(kind), 0.03, fix_spin=True)
+    ks = dz.KohnSham.from_pyscf(mf)
+    ours = ks.scf(conv_tol=1e-11)
+    mf.conv_tol = 1e-11
+    assert abs(ours.energy - mf.kernel()) < 1e-7
+    assert abs(ours.free_energy - mf.e_free) < 1e-7
+    assert mf.e_tot - mf.e_free > 1e-4
+    with pytest.raises(InputError, match=r"which has 0\.03, got smearing=0\.01"):
+        dz.KohnSham.from_pyscf(mf, smearing=0.01)
+    assert dz.KohnSham.from_pyscf(scf.addons.smearing(stretched(kind), 0)).smearing == 0
+
+
 class Own(dft.rks.RKS):
     """A user's class, whose energy is unknown."""
 
@@ -129,7 +150,11 @@ REFUSED = {
     "x2c": (lambda: rks().x2c(), "relativistic"),
     "x2c, fit": (lambda: rks().sfx2c1e().density_fit(), "relativistic"),
     "charges": (lambda: qmmm.mm_charge(rks(), [[0, 0, 5.0]], [0.5]), "external point charges"),
-    "smearing": (lambda: scf.addons.smearing(rks(), 0.01), r"smearing=\.\.\."),
+    "Gaussian smearing": (
+        lambda: scf.addons.smearing(rks(), 0.01, method="gauss"), "gauss smearing.*fermi"
+    ),
+    "smearing across spins": (lambda: scf.addons.smearing(uks(), 0.01), "both spins.*fix_spin"),
+    "fixed level": (lambda: scf.addons.smearing(rks(), 0.01, mu0=-0.1), "mf.mu0"),
     "frac_occ": (lambda: scf.addons.frac_occ(rks()), "mf.get_occ of its own"),
     "float_occ": (lambda: scf.addons.float_occ(uks()), "mf.get_occ of its own"),
     "mom_occ": (maximum_overlap, "mf.get_occ of its own"),

@@ -102,6 +102,18 @@ def test_another_method_is_refused(labels, changes, words):
     assert len(str(info.value).splitlines()) == 1
 
 
+def test_smeared_labels_are_of_another_method(labels, tmp_path):
+    path, molecules = labels
+    smeared = tmp_path / "smeared.h5"
+    smeared.write_bytes(path.read_bytes())
+    with h5py.File(smeared, "r+") as handle:
+        handle["0000"].attrs["smearing"] = 0.01
+    wanted = wanted_method(MethodConfig(**METHOD), resolved(path))
+    with pytest.raises(InputError, match=r"frame 0: .* smearing 0\.01 where 0\.0 is wanted"):
+        label_for(LabelStore([smeared]), molecules[0], wanted)
+    assert label_for(LabelStore([smeared]), molecules[2], wanted) is not None
+
+
 def test_another_spin_treatment_is_refused(labels):
     path, molecules = labels
     store, method = LabelStore([path]), wanted_method(MethodConfig.parse(METHOD), resolved(path))
