@@ -1,6 +1,8 @@
 """Kohn-Sham theory without labels: the names users import, loaded when they are first used."""
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +27,22 @@ __all__ = [
     "load",
     "read_structures",
 ]
+
+
+def _configure_pyscf() -> None:
+    """Name PySCF's file of settings: it would run ``.pyscf_conf.py`` of the working folder.
+
+    The user's own, named by ``PYSCF_CONFIG_FILE`` or in the home folder, is run as ever.
+    """
+    own = os.environ.get("PYSCF_CONFIG_FILE")
+    if "pyscf" in sys.modules or (own and os.path.isfile(own)):  # noqa: PTH113  (pathlib is slow)
+        return
+    home = os.path.expanduser("~/.pyscf_conf.py")  # noqa: PTH111
+    ours = os.path.join(os.path.dirname(__file__), "pyscf_conf.py")  # noqa: PTH118, PTH120
+    os.environ["PYSCF_CONFIG_FILE"] = home if os.path.isfile(home) else ours  # noqa: PTH113
+
+
+_configure_pyscf()
 
 _HOME = {
     "ComputationError": "errors",

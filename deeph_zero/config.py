@@ -7,6 +7,7 @@ from pydantic import Field
 
 from deeph_zero.loss_terms import LOSSES
 from deeph_zero.setting_types import (
+    Basis,
     CloseContacts,
     Cube,
     Duration,
@@ -31,11 +32,11 @@ FEWEST_CALIBRATION = 19
 class MethodConfig(Settings):
     """What is solved: the discretised Kohn-Sham problem."""
 
-    basis: Name = Field(default="def2-svp", description="Orbital basis set, a name PySCF knows.")
+    basis: Basis = Field(default="def2-svp", description="Orbital basis set that PySCF knows.")
     xc: Name = Field(
         default="pbe", description="Exchange-correlation functional, a name PySCF knows."
     )
-    auxbasis: Name | None = Field(
+    auxbasis: Basis | None = Field(
         default=None,
         description="Fitting basis; none means PySCF's choice for this basis and functional.",
     )

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from deeph_zero.config import MethodConfig, Name, RuntimeConfig, Workers
+from deeph_zero.setting_types import Basis
 from deeph_zero.settings import Settings
 
 
@@ -10,7 +11,7 @@ class ConvertConfig(Settings):
     """Reading a database of Fock matrices; the defaults are QH9's."""
 
     runtime: RuntimeConfig = RuntimeConfig()
-    basis: Name = Field(default="def2-svp", description="Basis set of the database.")
+    basis: Basis = Field(default="def2-svp", description="Basis set of the database.")
     xc: Name = Field(
         default="b3lyp5", description="Its functional; QH9's b3lyp is PySCF's b3lyp5 (VWN5)."
     )

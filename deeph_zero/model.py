@@ -12,6 +12,7 @@ from pyscf import gto, scf
 from pyscf.data import elements
 from torch import Tensor
 
+from deeph_zero.basis_text import label_of
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import build_mole, molecule_of, place
@@ -344,7 +345,7 @@ class Model:
             return atoms_in_state(given, self.state)  # pyright: ignore[reportArgumentType]
         if hasattr(given, "atom_coords"):
             molecule, mole = self._rebuilt(given)
-            agreement.check_molecule_is(given, mole, self.method.basis)
+            agreement.check_molecule_is(given, mole, label_of(self.method.basis))
             return molecule
         if isinstance(given, scf.hf.SCF):
             raise InputError(

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from deeph_zero.basis_text import canonical, is_text, looks_like_path
+from deeph_zero.errors import InputError
 from deeph_zero.loss_terms import parse_loss
 
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -48,6 +50,24 @@ def _name(value: object) -> object:
     return value
 
 
+def _basis(value: object) -> object:
+    """A name of PySCF's library, or a text of numbers; never a path, nor a text that is none."""
+    if not isinstance(value, str):
+        return value
+    if is_text(value):
+        try:
+            return canonical(value)
+        except InputError as error:
+            text = "expected a basis set in NWChem's format, got another text"
+            raise ValueError(f"{text}: {error}") from None
+    if looks_like_path(value):
+        raise ValueError(
+            f"expected a basis set's name or text, got {value[:60]!r}, a path; name files with "
+            "--basis or --auxbasis"
+        )
+    return _name(value)
+
+
 def _loss(value: object) -> object:
     """A mix of losses, or "auto", which leaves the choice to the engine."""
     if isinstance(value, str) and value != "auto":
@@ -72,6 +92,7 @@ def _held_out(value: object) -> object:
 
 Workers = Annotated[int, Field(ge=1, le=256)]
 Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
+Basis = Annotated[str, pydantic.BeforeValidator(_basis)]
 Name = Annotated[str, pydantic.BeforeValidator(_name)]
 NotNegative = Annotated[float, Field(ge=0)]
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]

@@ -9,8 +9,8 @@ from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
     Invocation,
     file_options,
-    given,
     max_time_option,
+    method_values,
     runtime_values,
     setting,
 )
@@ -47,7 +47,7 @@ def convert(invocation: Invocation, **options: Any) -> int:
     from deeph_zero.files import HDF5_SUFFIXES
 
     config = ConvertConfig.parse(
-        given(options, _OWN) | {"runtime": runtime_values(options, invocation.started)}
+        method_values(options, _OWN) | {"runtime": runtime_values(options, invocation.started)}
     )
     source, target = Path(options["source"]), Path(options["target"])
     suffixes = source.suffix.lower(), target.suffix.lower()

@@ -75,6 +75,8 @@ def describe_installation(device: str, threads: int) -> dict[str, Any]:
     """
     import torch
 
+    from deeph_zero.integrals import no_eval
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return {
         "version": __version__,
@@ -84,6 +86,8 @@ def describe_installation(device: str, threads: int) -> dict[str, Any]:
         "devices": ["cpu", *(f"cuda:{k} {torch.cuda.get_device_name(k)}" for k in range(count))],
         "device": device,
         "threads": threads,
+        "pyscf_eval": "on" if no_eval.left_on() else "off",
+        "pyscf_settings": no_eval.configuration_file(),
         "optional": {name: _present(name) for name in OPTIONAL},
     }
 
@@ -108,6 +112,8 @@ def _show(report: dict[str, Any], reporter: ConsoleReporter) -> None:
     reporter.table("versions", ["package", "version"], rows)
     reporter.message(f"devices: {', '.join(report['devices'])}; used: {report['device']}")
     reporter.message(f"threads: {report['threads']}")
+    reporter.message(f"Python in basis texts (PySCF's eval): {report['pyscf_eval']}")
+    reporter.message(f"settings of PySCF: {report['pyscf_settings']}")
     rows = [
         [name, "present" if there else "not installed", OPTIONAL[name]]
         for name, there in report["optional"].items()

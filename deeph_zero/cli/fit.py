@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from deeph_zero.cli.options import (
-    METHOD,
     Invocation,
     common_options,
     default_output,
     fit_options,
     given,
     method_options,
+    method_values,
     output_option,
     overwrite_option,
     resume_option,
@@ -90,7 +90,7 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
         | {
             "data": {"train": options["structures"]}
             | given(options, ("validation", "allow_close_contacts")),
-            "method": given(options, METHOD),
+            "method": method_values(options),
             "model": given(options, ("inputs",)),
             "runtime": runtime_values(options, started),
         }

@@ -8,13 +8,13 @@ import rich_click as click
 from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
     LABEL,
-    METHOD,
     Invocation,
     default_output,
     file_options,
     given,
     label_options,
     method_options,
+    method_values,
     output_option,
     runtime_values,
     structures_argument,
@@ -39,7 +39,7 @@ def label(invocation: Invocation, **options: Any) -> int:
     config = LabelConfig.parse(
         given(options, LABEL)
         | {
-            "method": given(options, METHOD),
+            "method": method_values(options),
             "runtime": runtime_values(options, invocation.started),
         }
     )

@@ -1,6 +1,7 @@
 """Command-line options made from the fields of the settings, so that each is described once."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -176,6 +177,41 @@ label_options = _together(
         max_time_option,
     ]
 )
+
+
+def method_values(options: Mapping[str, Any], names: Sequence[str] = METHOD) -> dict[str, Any]:
+    """Values of :class:`MethodConfig`; a basis set in a file is read, so that it stays known.
+
+    Args:
+        options: Options of the command.
+        names: Those to take.
+
+    Returns:
+        Plain values.
+
+    Raises:
+        InputError: If a file cannot be read or is no basis set.
+    """
+    values = given(options, names)
+    for name in {"basis", "auxbasis"} & values.keys():
+        values[name] = _read_if_file(values[name], name)
+    return values
+
+
+def _read_if_file(value: str, name: str) -> str:
+    from deeph_zero.basis_text import is_text, looks_like_path, read_basis_file
+
+    if is_text(value) or not (looks_like_path(value) or os.path.lexists(value)):
+        return value
+    if not looks_like_path(value):
+        from deeph_zero.integrals.basis_sets import in_library
+
+        if in_library(value):
+            return value  # a file of this name is no reason to compute with another basis set
+    try:
+        return read_basis_file(value)
+    except InputError as error:
+        raise InputError(f"--{name}: {error}") from None
 
 
 def given(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pyscf.scf import hf
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.basis_sets import shells_of
 from deeph_zero.integrals.one_electron import as_tensor
 
 _TABLE = "sapgraspsmall"
@@ -58,8 +59,8 @@ def screened_core(mol: gto.Mole, hcore: Tensor | None = None) -> Float[Tensor, "
 def _functions(symbol: str, n_core: int) -> tuple[np.ndarray, np.ndarray]:
     """Exponents (1/bohr²) and positive electron numbers of one element's screening."""
     try:
-        table = np.array(gto.basis.load(_TABLE, symbol)[0][1:], dtype=np.float64)
-    except (KeyError, RuntimeError, IndexError) as error:
+        table = np.array((shells_of(_TABLE, symbol) or [])[0][1:], dtype=np.float64)
+    except IndexError as error:
         raise InputError(
             f"expected elements with a tabulated atomic potential, got {symbol}; "
             "use --inputs physics"

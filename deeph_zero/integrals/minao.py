@@ -7,6 +7,8 @@ from jaxtyping import Float
 from pyscf import gto
 from pyscf.scf import addons, atom_hf, hf
 
+from deeph_zero.integrals.basis_sets import shells_of
+
 _LARGEST_L = 3
 _HEAVIEST = 96
 """Beyond it PySCF's own guess takes another way."""
@@ -28,7 +30,7 @@ def free_atom(symbol: str) -> tuple[tuple[float, ...], tuple[Shell, ...]]:
     Returns:
         Occupation of every function, and the shells (which nobody may change).
     """
-    functions = {shell[0]: shell[1:] for shell in gto.basis.load("ano", symbol)}
+    functions = {shell[0]: shell[1:] for shell in shells_of("ano", symbol) or []}
     occupations: list[float] = []
     shells: list[Shell] = []
     for l in range(_LARGEST_L + 1):

@@ -4,24 +4,26 @@ Everything a user can get wrong about a structure or a basis set is found here, 
 integral is computed.
 """
 
-import contextlib
 import dataclasses
-import difflib
-import functools
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int
 from pyscf import df, dft, gto
 from pyscf.data import elements
-from pyscf.gto.basis import ALIAS, _format_basis_name
-from pyscf.lib.exceptions import BasisNotFoundError
 
+from deeph_zero.basis_text import is_text, label_of
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.basis_sets import (
+    covers,
+    ecp_of,
+    in_numbers,
+    nelec_core,
+    quiet,
+    shells_of,
+    valid_auxbasis,
+    valid_basis,
+)
 from deeph_zero.integrals.orbitals import charge_of, check_orbitals
 from deeph_zero.molecule import Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -35,9 +37,6 @@ MAX_Z = 118
 
 BasisInput: TypeAlias = str | dict | list | tuple | None
 """What PySCF takes as a basis: a name, a dictionary per element, parsed functions."""
-
-# Families whose pseudopotential PySCF stores under another name than the basis set.
-_ECP_FAMILY = re.compile(r"bfd|ccecp(he|reg|28|36)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +58,11 @@ def place(molecule: Molecule) -> str:
     return f"{molecule.file} frame {molecule.frame}: " if molecule.file else ""
 
 
+def symbols_of(molecule: Molecule) -> list[str]:
+    """Element of every atom."""
+    return [elements.ELEMENTS[int(z)] for z in molecule.numbers]
+
+
 def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mole:
     """PySCF's Mole for a structure, with the pseudopotentials the basis set was made for.
 
@@ -67,7 +71,7 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
 
     Args:
         molecule: Structure, bohr; ``spin`` is 2S.
-        basis: Basis set name known to PySCF, or the path of a basis file in NWChem format.
+        basis: Basis set name known to PySCF, or a basis set's text in NWChem's format.
         cart: Cartesian instead of spherical functions.
 
     Returns:
@@ -82,8 +86,8 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
     core = {z: nelec_core(basis, z) for z in {int(z) for z in molecule.numbers}}
     nuclear = sum(int(z) - core[int(z)] for z in molecule.numbers)
     _check_electrons(nuclear, molecule, where)
-    symbols = [elements.ELEMENTS[int(z)] for z in molecule.numbers]
-    ecp = {elements.ELEMENTS[z]: _ecp_name(basis) for z in core if _pseudopotential(basis, z)}
+    symbols = symbols_of(molecule)
+    ecp = {symbol: data for symbol in set(symbols) if (data := ecp_of(basis, symbol))}
     mol = gto.Mole()
     mol.build(
         dump_input=False,
@@ -91,13 +95,15 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
         verbose=0,
         atom=list(zip(symbols, np.asarray(molecule.coords, dtype=float).tolist(), strict=True)),
         unit="Bohr",
-        basis=basis,
+        basis={symbol: shells_of(basis, symbol) for symbol in set(symbols)},
         ecp=ecp,
         charge=int(molecule.charge),
         spin=int(molecule.spin),
         cart=cart,
     )
     check_orbitals(mol.nelec, int(mol.nao_nr()), charge=mol.charge, where=where)
+    if not is_text(basis):
+        mol.basis = basis  # by its name PySCF finds the fitting set
     return mol
 
 
@@ -138,45 +144,6 @@ def molecule_of(mol: gto.Mole) -> Molecule:
     )
 
 
-def valid_basis(
-    basis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], *, where: str = ""
-) -> None:
-    """Check that PySCF knows a basis set and that it covers the elements.
-
-    Args:
-        basis: Name or path.
-        numbers: Atomic numbers that must be covered.
-        where: Start of the message (file and frame).
-
-    Raises:
-        InputError: Unknown name (the nearest known one is suggested), or an element it lacks.
-    """
-    _check_known(basis, numbers, "--basis", where)
-
-
-def valid_auxbasis(
-    auxbasis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], *, where: str = ""
-) -> None:
-    """The same check for a density-fitting set; "autoaux" (generated) is always possible.
-
-    Args:
-        auxbasis: Name, path or "autoaux".
-        numbers: Atomic numbers that must be covered.
-        where: Start of the message (file and frame).
-
-    Raises:
-        InputError: Unknown name, or an element it lacks.
-    """
-    if auxbasis != "autoaux":
-        _check_known(auxbasis, numbers, "--auxbasis", where)
-
-
-def nelec_core(basis: str, z: int) -> int:
-    """Electrons of element ``z`` that the basis set's pseudopotential replaces (0 without one)."""
-    data = _pseudopotential(basis, z)
-    return int(data[0]) if data else 0
-
-
 def shell_ls(mol: gto.Mole) -> tuple[tuple[int, ...], ...]:
     """Angular momentum of every contracted shell, per atom, in PySCF's AO order.
 
@@ -203,7 +170,7 @@ def auxiliary_basis(mol: gto.Mole, xc: str, auxbasis: BasisInput = None) -> Auxi
     Args:
         mol: Built molecule.
         xc: Functional, PySCF's syntax.
-        auxbasis: Name, PySCF basis dictionary, or None.
+        auxbasis: Name, text, PySCF basis dictionary, or None.
 
     Returns:
         Name and auxiliary Mole.
@@ -212,25 +179,58 @@ def auxiliary_basis(mol: gto.Mole, xc: str, auxbasis: BasisInput = None) -> Auxi
         InputError: ``auxbasis`` is unknown or lacks an element.
     """
     # ghost atoms carry fitting functions too: "ghost-He" counts as helium
-    symbols = [elements._std_symbol_without_ghost(mol.atom_symbol(i)) for i in range(mol.natm)]
-    numbers = [int(gto.charge(symbol)) for symbol in symbols]
+    symbols = _elements_of(mol)
+    numbers = [int(gto.charge(symbol)) for symbol in symbols.values()]
     if isinstance(auxbasis, str):
         valid_auxbasis(auxbasis, numbers)
-    elif auxbasis is None:
+    else:
+        auxbasis = auxbasis or _pyscfs_choice(mol, xc, numbers)
+    numbers_only = in_numbers(auxbasis, symbols)
+    return AuxiliaryBasis(auxbasis_label(mol, auxbasis), df.make_auxmol(mol, numbers_only))
+
+
+def _pyscfs_choice(mol: gto.Mole, xc: str, numbers: Sequence[int]) -> BasisInput:
+    """What ``density_fit()`` takes, or the names by elements where that lacks one."""
+    try:
         auxbasis = dft.UKS(mol, xc=xc).density_fit().with_df.auxbasis
-        if isinstance(auxbasis, str) and not all(_covers(auxbasis, z) for z in set(numbers)):
-            with _quiet():
+        with quiet():
+            if isinstance(auxbasis, str) and not all(covers(auxbasis, z) for z in set(numbers)):
                 auxbasis = df.make_auxbasis(mol, xc=xc)
-    if auxbasis is None:
-        with _quiet():  # what make_auxmol(mol, None) does, but we see the names
-            auxbasis = df.make_auxbasis(mol)
-    return AuxiliaryBasis(auxbasis_label(mol, auxbasis), df.make_auxmol(mol, auxbasis))
+            # what make_auxmol(mol, None) does, but we see the names
+            return df.make_auxbasis(mol) if auxbasis is None else auxbasis
+    except ValueError as error:  # it tries whether it can load the set, and opens files first
+        raise InputError(
+            f"{' '.join(str(error).split())[:60]}: PySCF takes a file of the working folder for a "
+            "fitting set; rename the file, or work in another folder"
+        ) from None
+
+
+def fitting_functions(mol: gto.Mole, auxbasis: str | None) -> BasisInput:
+    """A fitting set for ``mf.density_fit(auxbasis=...)``, which would look for a file of its name.
+
+    Args:
+        mol: Built molecule.
+        auxbasis: Name or text; None stays None.
+
+    Returns:
+        Functions by label of the atom.
+
+    Raises:
+        InputError: If a text cannot be read.
+    """
+    return None if auxbasis is None else in_numbers(auxbasis, _elements_of(mol))
+
+
+def _elements_of(mol: gto.Mole) -> dict[str, str]:
+    """Element of every label of an atom; of "ghost-He" it is helium."""
+    labels = dict.fromkeys(mol.atom_symbol(i) for i in range(mol.natm))
+    return {label: elements._std_symbol_without_ghost(label) for label in labels}
 
 
 def auxbasis_label(mol: gto.Mole, auxbasis: BasisInput) -> str:
     """Readable name of a fitting set given as a name, a dictionary or parsed functions."""
     if isinstance(auxbasis, str):
-        return auxbasis
+        return label_of(auxbasis)
     if not isinstance(auxbasis, dict):
         return _composition(mol, auxbasis)
     names = {}
@@ -252,94 +252,6 @@ def _composition(mol: gto.Mole, functions: BasisInput) -> str:
         counts[shell[0]] = counts.get(shell[0], 0) + len(first) - 1
     content = "".join(f"{n}{'spdfghiklm'[l]}" for l, n in sorted(counts.items()))
     return f"even-tempered({content})"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence PySCF's advice to install basis-set-exchange when a set lacks an element."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
-
-
-def _pseudopotential(basis: str, z: int) -> list:
-    """PySCF's ECP data, empty without; some replace no electron at all (ccECP hydrogen)."""
-    try:
-        with _quiet():
-            return gto.basis.load_ecp(_ecp_name(basis), elements.ELEMENTS[z])
-    except (BasisNotFoundError, RuntimeError, KeyError, OSError, IndexError, ValueError):
-        # a file or Pople name holds no ECP section; the basis itself was checked before
-        return []
-
-
-def _ecp_name(basis: str) -> str:
-    """Name under which PySCF keeps the pseudopotentials of this basis set."""
-    family = _ECP_FAMILY.match(_format_basis_name(basis))
-    return family.group() if family else basis
-
-
-_UNKNOWN_BASIS = (
-    BasisNotFoundError, LookupError, OSError, ValueError, AttributeError, AssertionError,
-)  # fmt: skip
-"""AssertionError: "@3s2p" asks for more functions than the set has."""
-
-
-def _covers(basis: str, z: int) -> bool:
-    """Whether PySCF can load this basis set for element ``z``."""
-    if not Path(basis).is_file():
-        return _in_library(basis, z)
-    try:
-        # PySCF gives an element missing in a file the functions of another one, silently
-        return bool(gto.basis.parse_nwchem.load(basis, elements.ELEMENTS[z]))
-    except _UNKNOWN_BASIS:
-        return False
-
-
-@functools.lru_cache(maxsize=512)
-def _in_library(basis: str, z: int) -> bool:
-    """The same for a name; kept, because PySCF parses its text file anew each time."""
-    try:
-        with _quiet():
-            return bool(gto.basis.load(basis, elements.ELEMENTS[z]))
-    except _UNKNOWN_BASIS:
-        return False
-
-
-def _check_known(
-    basis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], option: str, where: str
-) -> None:
-    plain = _format_basis_name(basis)
-    if plain.startswith("gth"):
-        msg = (
-            f"{where}expected an all-electron basis or one with an ECP, got {option} {basis!r}, "
-            "which needs GTH pseudopotentials; use for example def2-svp"
-        )
-        raise InputError(msg)
-    missing = [z for z in dict.fromkeys(int(z) for z in numbers) if not _covers(basis, z)]
-    if not missing:
-        return
-    # a name outside the library (Pople variant, file) exists if it has any common element
-    if plain not in ALIAS and not any(_covers(basis, z) for z in (1, 6, 8, 26, 53)):
-        near = _nearest_basis(plain)
-        hint = f"did you mean {near!r}?" if near else "use a name from PySCF's basis library"
-        if Path(basis).is_file():
-            hint = "a file needs NWChem's format with a '#BASIS SET:' line before every element"
-        msg = f"{where}expected a basis set PySCF knows, got {option} {basis!r}; {hint}"
-        raise InputError(msg)
-    names = ", ".join(elements.ELEMENTS[z] for z in missing)
-    msg = (
-        f"{where}basis set {basis!r} has no functions for {names}; "
-        f"choose another {option} (the def2 family covers H to Rn)"
-    )
-    raise InputError(msg)
-
-
-def _nearest_basis(plain: str) -> str | None:
-    """Known basis set whose name is closest, in its usual spelling."""
-    pretty = {name: meta[0] for name, meta in gto.mole.BSE_META.items()}
-    known = {name for name in [*ALIAS, *pretty] if name in ALIAS or gto.basis._is_pople_basis(name)}
-    match = difflib.get_close_matches(plain, sorted(known), n=1, cutoff=0.5)
-    return pretty.get(match[0], match[0]).lower() if match else None
 
 
 def _check_atoms(molecule: Molecule, where: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import atomic_path
-from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.integrals.mole import build_mole, fitting_functions, place
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction, canonical_orbitals
@@ -38,7 +38,9 @@ def mean_field(molecule: Molecule, method: MethodConfig, *, unrestricted: bool) 
     else:
         mf = dft.UKS(mol, xc=method.xc) if unrestricted else dft.RKS(mol, xc=method.xc)
         mf.grids.level = method.grid_level
-    return mf.density_fit(auxbasis=method.auxbasis) if method.density_fit else mf
+    if not method.density_fit:
+        return mf
+    return mf.density_fit(auxbasis=fitting_functions(mol, method.auxbasis))
 
 
 def refined_mean_field(prediction: Prediction, method: MethodConfig) -> Any:

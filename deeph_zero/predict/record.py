@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero import __version__
+from deeph_zero.basis_text import for_elements, label_of
 from deeph_zero.config import MethodConfig
 from deeph_zero.integrals.info import KSInfo
-from deeph_zero.integrals.mole import place
+from deeph_zero.integrals.mole import place, symbols_of
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf import SCFResult
@@ -205,7 +206,7 @@ def method_attributes(
         "charge": molecule.charge,
         "spin": molecule.spin,
         "xc": method.xc,
-        "basis": method.basis,
+        "basis": for_elements(method.basis, symbols_of(molecule)),
         "auxbasis": auxbasis,
         "density_fit": method.density_fit,
         "grid_level": method.grid_level,
@@ -246,7 +247,7 @@ def summary(
         "format_version": FORMAT_VERSION,
         "command": command,
         "xc": method.xc,
-        "basis": method.basis,
+        "basis": label_of(method.basis),
         "auxbasis": auxbasis,
         "grid_level": method.grid_level,
         "density_fit": method.density_fit,

@@ -14,6 +14,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
+from deeph_zero.basis_text import is_text, looks_like_path, parse_basis
 from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
 from deeph_zero.files import HDF5_SUFFIXES, json_beside
@@ -271,6 +272,7 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
                 if numbers.ndim != 1 or not (numbers > 0).all() or not (numbers <= HEAVIEST).all():
                     raise values.wrong("atomic numbers", quoted(numbers.tolist()))
                 symbols = [chemical_symbols[z] for z in numbers]
+                _check_basis(path, name, str(attributes.get("basis", "")))
                 key = str(attributes.get("file", "")), int(attributes.get("frame", 0))
                 found[key].append(
                     {
@@ -290,6 +292,18 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
             f"{path}: expected an HDF5 file of deeph-zero, got {text}; write the file again"
         ) from None
     return found, "predict" if rebuilt else "label"
+
+
+def _check_basis(path: Path, group: str, basis: str) -> None:
+    """A name, or a text of numbers; what else stands there would be the file's only harm."""
+    where = f"{path}: basis of group {group}"
+    if looks_like_path(basis) and not is_text(basis):
+        raise InputError(f"{where}: expected a name, got a path: {basis[:60]!r}; leave it out")
+    try:
+        if is_text(basis):
+            parse_basis(basis)
+    except InputError as error:
+        raise InputError(f"{where}: {error}; write the file again") from None
 
 
 def _match(

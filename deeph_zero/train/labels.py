@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
+from deeph_zero.basis_text import label_of, same_basis
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.hdf5 import group_names
@@ -80,6 +81,8 @@ class LabelMethod:
                 continue
             if _same(name, mine, theirs):
                 continue
+            if name == "basis":
+                mine, theirs = label_of(mine), label_of(theirs)
             found.append(f"{name.replace('_', ' ')} {mine!r} where {theirs!r} is wanted")
         return found
 
@@ -112,12 +115,7 @@ def _same(name: str, mine: Any, theirs: Any) -> bool:
 
         ours, other = describe(mine), describe(theirs)
         return dataclasses.replace(ours, name="") == dataclasses.replace(other, name="")
-    return _plain(mine) == _plain(theirs)
-
-
-def _plain(name: str) -> str:
-    """A basis name as PySCF compares it."""
-    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    return same_basis(mine, theirs)
 
 
 @dataclasses.dataclass(frozen=True)

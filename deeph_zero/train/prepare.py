@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.basis_text import label_of, same_basis
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.ahead import Order
@@ -318,10 +319,10 @@ def _agree(run: Run, team: Team) -> None:
 def _initial(config: FitConfig) -> FockNetwork:
     assert config.init is not None
     model = load(config.init)
-    if model.method.basis.casefold() != config.method.basis.casefold():
+    if not same_basis(model.method.basis, config.method.basis):
         raise InputError(
-            f"--init {config.init}: expected a model for basis {config.method.basis!r}, got one "
-            f"for {model.method.basis!r}; give --basis {model.method.basis}"
+            f"--init {config.init}: expected a model for basis {label_of(config.method.basis)!r}, "
+            f"got one for {label_of(model.method.basis)!r}; give --basis the same"
         )
     return model.network
 

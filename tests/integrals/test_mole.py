@@ -227,16 +227,26 @@ def test_basis_checks_work_without_a_molecule():
         valid_basis("/no/such/file", [1])
 
 
-def test_basis_from_a_file(tmp_path):
-    path = tmp_path / "mine.nw"
-    path.write_text("#BASIS SET: (2s) -> [1s]\nH    S\n  1.3 0.5\n  0.2 0.6\nEND\n")
-    mol = build_mole(molecule([1, 1], [[0, 0, 0], [0, 0.1, 1.4]]), basis=str(path))
+def test_basis_from_a_text():
+    text = "H    S\n  1.3 0.5\n  0.2 0.6\n"
+    mol = build_mole(molecule([1, 1], [[0, 0, 0], [0, 0.1, 1.4]]), basis=text)
     assert mol.nao_nr() == 2
     # exponents 0.4 to 2.6 in steps of 2: ceil(log2(1 + 2.6 / 0.4)) = 3
     assert auxbasis_name(mol, "pbe") == "even-tempered(3s)"
-    # PySCF itself would hand oxygen the functions of hydrogen
-    with pytest.raises(InputError, match="no functions for O"):
-        valid_basis(str(path), [1, 8])
-    path.write_text("BASIS\nH S\n 1.3 1.0\nEND\n")
-    with pytest.raises(InputError, match="'#BASIS SET:' line before every element"):
-        valid_basis(str(path), [1])
+    with pytest.raises(InputError, match=r"basis set 'text \[.{8}\]' has no functions for O"):
+        valid_basis(text, [1, 8])
+    fitted = auxiliary_basis(mol, "pbe", "# fit\nH S\n 1.0 1.0\nH P\n 0.9 1.0\n")
+    assert fitted.name.startswith("fit [")
+    assert fitted.mole.nao == 8
+
+
+def test_a_named_basis_gives_the_molecule_that_pyscf_builds():
+    coords = [[0, 0, 0], [0, 0.1, 3.1]]
+    mol = build_mole(molecule([53, 1], coords), basis="def2-svp")
+    theirs = gto.M(
+        atom=[["I", coords[0]], ["H", coords[1]]], unit="Bohr", basis="def2-svp", ecp="def2-svp"
+    )
+    assert mol._basis == theirs._basis
+    assert mol._ecp == theirs._ecp
+    assert mol.basis == "def2-svp"
+    assert auxbasis_name(mol, "pbe") == auxbasis_name(theirs, "pbe")
