@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import math
 import sqlite3
-import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ import numpy as np
 from jaxtyping import Float
 
 from deeph_zero.errors import InputError
-from deeph_zero.sources import WholeFileError
+from deeph_zero.reading.content import WholeFileError
+from deeph_zero.reading.sqlite import connect_read_only, tables_of
 
 _COLUMNS = ("N", "Z", "pos", "Ham")
 
@@ -144,8 +144,8 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
     """The database, if it has the table and its columns."""
     if not path.is_file():
         raise WholeFileError("expected a QH9 database, there is no such file; check the path")
-    name = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(name, uri=True)) as connection:
+    tables_of(path)
+    with contextlib.closing(connect_read_only(path)) as connection:
         found = [row[1] for row in _rows(path, connection, "PRAGMA table_info(data)")]
         missing = [column for column in _COLUMNS if column not in found]
         if missing:

@@ -1,8 +1,10 @@
-"""Structures that are no coordinate files: npz arrays, our HDF5 files, SMILES."""
+"""Structures that are no coordinate files: npz arrays and SMILES."""
 
 import importlib
+import math
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,17 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from deeph_zero.errors import InputError
-from deeph_zero.molecule import Molecule
+from deeph_zero.reading.content import WholeFileError
+from deeph_zero.reading.state import looks_like_state
 
 SMILES_PREFIX = "smiles:"
 """A structure argument that starts with it is a molecule, not a file."""
 
 _NUMBERS = ("nuclear_charges", "z", "Z", "numbers", "atomic_numbers", "charges")
 _POSITIONS = ("coords", "R", "positions", "pos")
-
-
-class WholeFileError(InputError):
-    """The file as a whole cannot be read."""
+_LAST = 118
+_UNPACKED = 2**30
+"""Bytes up to which an array may unpack to many times its size."""
 
 
 def npz_frames(path: Path) -> Iterator[ase.Atoms]:
@@ -43,19 +45,22 @@ def npz_frames(path: Path) -> Iterator[ase.Atoms]:
         WholeFileError: If it is no such file.
     """
     data = _npz_arrays(path)
-    numbers = _array(data, _NUMBERS, "atomic numbers")
-    positions = _array(data, _POSITIONS, "positions in angstrom")
-    if not np.issubdtype(numbers.dtype, np.number) or (numbers != np.rint(numbers)).any():
-        raise WholeFileError("expected whole atomic numbers, got others; check the arrays")
-    if not np.issubdtype(positions.dtype, np.number) or positions.shape[-1:] != (3,):
+    numbers = _real(_array(data, _NUMBERS, "atomic numbers"), "atomic numbers")
+    positions = _real(_array(data, _POSITIONS, "positions in angstrom"), "positions")
+    if (numbers != np.rint(numbers)).any() or ((numbers < 0) | (numbers > _LAST)).any():
+        raise WholeFileError(
+            f"expected whole atomic numbers from 0 to {_LAST}, got others; check the arrays"
+        )
+    if positions.shape[-1:] != (3,):
         raise WholeFileError(
             f"expected positions of shape [frames, atoms, 3], got {positions.shape}; "
             "check the arrays"
         )
     frames = list(_npz_split(numbers.astype(np.int64), positions.astype(np.float64), data))
-    extra = {
-        key: _per_frame(data[key], key, len(frames)) for key in ("charge", "spin") if key in data
-    }
+    if not frames:
+        raise WholeFileError("expected structures, the arrays hold 0 frames; check the arrays")
+    states = [key for key in data if looks_like_state(key) and key not in _NUMBERS]
+    extra = {key: _per_frame(data[key], key, len(frames)) for key in states}
     for k, (z, xyz) in enumerate(frames):
         info = {key: values[k] for key, values in extra.items()}
         yield ase.Atoms(numbers=z, positions=xyz, info=info)
@@ -63,15 +68,59 @@ def npz_frames(path: Path) -> Iterator[ase.Atoms]:
 
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
-            wanted = {*_NUMBERS, *_POSITIONS, "N", "charge", "spin"}
-            return {key: archive[key] for key in archive.files if key in wanted}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+            wanted = {*_NUMBERS, *_POSITIONS, "N"}
+            return {
+                key: archive[key] for key in archive.files if key in wanted or looks_like_state(key)
+            }
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise WholeFileError(
             f"expected arrays of numbers in npz, cannot read it ({lines[0][:80]}); write it with "
             "numpy.savez, without objects"
         ) from None
+    except (MemoryError, NotImplementedError, RuntimeError) as error:
+        raise WholeFileError(
+            f"expected arrays that fit into the memory, cannot read them ({error}); split the file"
+        ) from None
+
+
+def _check_headers(path: Path) -> None:
+    """Sizes as announced are there, and nothing unpacks to far more than the file holds."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > max(_UNPACKED, 200 * member.compress_size):
+                raise WholeFileError(
+                    f"expected arrays that fit the file's size, {member.filename[:40]!r} unpacks "
+                    f"to {member.file_size / 1e9:.1f} GB; write it with numpy.savez"
+                )
+            if not member.filename.endswith(".npy"):
+                continue
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(file)
+                size = math.prod(shape) * dtype.itemsize
+                if not dtype.hasobject and size != member.file_size - file.tell():
+                    raise ValueError(
+                        f"{member.filename[:40]} announces {size} bytes and has "
+                        f"{member.file_size - file.tell()}"
+                    )
+
+
+def _real(values: np.ndarray, what: str) -> np.ndarray:
+    """Real numbers: a complex one would lose its imaginary part."""
+    if values.dtype.kind not in "iuf":
+        raise WholeFileError(
+            f"expected {what} as real numbers, got whole atomic numbers or positions of type "
+            f"{values.dtype}; check the arrays"
+        )
+    return values
 
 
 def _array(data: Mapping[str, np.ndarray], names: tuple[str, ...], what: str) -> np.ndarray:
@@ -116,26 +165,6 @@ def _per_frame(values: np.ndarray, key: str, n_frames: int) -> list[Any]:
             f"expected one {key} or {n_frames} of them, got {len(flat)}; check the arrays"
         )
     return flat.tolist() * (n_frames if len(flat) == 1 else 1)
-
-
-def hdf5_frames(path: Path) -> Iterator[Molecule]:
-    """Structures of a file of ``deeph-zero label`` or ``predict``; bohr, as they were computed.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The molecules.
-
-    Raises:
-        WholeFileError: If it is no such file.
-    """
-    from deeph_zero.train.labels import LabelStore
-
-    try:
-        yield from LabelStore([path]).molecules
-    except InputError as error:
-        raise WholeFileError(str(error).removeprefix(f"{path}: ")) from None
 
 
 def smiles_frames(text: str) -> Iterator[ase.Atoms | InputError]:

@@ -19,8 +19,8 @@ TITLE = "title"
 
 _KINDS = {
     "charge": "charge totalcharge netcharge molecularcharge moleculecharge molcharge systemcharge "
-    "formalcharge totalformalcharge chrg",
-    "spin": "spin twos 2s uhf nopen unpaired nunpaired numunpaired unpairedelectrons "
+    "formalcharge totalformalcharge chrg ehtcharge pubchemtotalcharge",
+    "spin": "spin ehtunpaired twos 2s uhf nopen unpaired nunpaired numunpaired unpairedelectrons "
     "nunpairedelectrons numunpairedelectrons numberofunpairedelectrons",
     "multiplicity": "multiplicity mult mul spinmultiplicity spinmult totalmultiplicity "
     "totalspinmultiplicity molecularmultiplicity",
@@ -50,6 +50,31 @@ def log_warning(message: str) -> None:
         message: One line.
     """
     logging.getLogger("deeph_zero").warning("%s", message)
+
+
+def names_state(word: str) -> bool:
+    """Whether a key or a word of a title names a charge or a spin.
+
+    Args:
+        word: The word; case, underscores and punctuation do not count.
+
+    Returns:
+        True if it is one of the names that are used.
+    """
+    return re.sub(r"[^a-z0-9]", "", word.lower()) in _KIND
+
+
+def looks_like_state(word: str) -> bool:
+    """Whether a key may speak of a charge or a spin, known or not.
+
+    Args:
+        word: The key.
+
+    Returns:
+        True if it is one of the names that are used, or sounds like one.
+    """
+    name = re.sub(r"[^a-z0-9]", "", word.lower())
+    return name in _KIND or _LIKE.search(name) is not None
 
 
 def stated_state(atoms: ase.Atoms, say: Say = log_warning) -> tuple[int | None, int | None]:
@@ -86,10 +111,8 @@ def warn_of_results(atoms: ase.Atoms, charge: int, spin: int, say: Say = log_war
         spin: The 2S that is used.
         say: Takes each warning, a line without the name of the file.
     """
-    if not isinstance(atoms.calc, SinglePointCalculator):  # a live one computes, states nothing
-        return
-    for key, kind in _RESULTS.items():
-        total = _total(atoms.calc.results.get(key))
+    for key, kind, value in _results(atoms):
+        total = _total(value)
         used = charge if kind == "charge" else spin
         whole = None if total is None else _whole_near(total if kind == "charge" else abs(total))
         if whole not in (None, used):
@@ -100,12 +123,23 @@ def warn_of_results(atoms: ase.Atoms, charge: int, spin: int, say: Say = log_war
             )
 
 
+def _results(atoms: ase.Atoms) -> Iterator[tuple[str, str, Any]]:
+    """Name, kind and values of atomic charges and moments that some calculation gave."""
+    if isinstance(atoms.calc, SinglePointCalculator):  # a live one computes, states nothing
+        for key, kind in _RESULTS.items():
+            yield key, kind, atoms.calc.results.get(key)
+    yield "magmom", "spin", atoms.info.get("magmom")
+    for name, values in atoms.arrays.items():
+        if name not in _ADDED and np.ndim(values) == 1 and looks_like_state(name):
+            yield name, "charge" if "charge" in name.lower() else "spin", values
+
+
 def _from_info(atoms: ase.Atoms, say: Say) -> Iterator[_Statement]:
     for key, value in _flat(atoms.info):
         name = re.sub(r"[^a-z0-9]", "", key.lower())
         kind = _KIND.get(name)
         if kind is None:
-            if _LIKE.search(name) and (number := _number(value)) is not None:
+            if key != "magmom" and _LIKE.search(name) and (number := _number(value)) is not None:
                 say(
                     f"{key}={number:g} is not used, its meaning is not certain; write charge=, "
                     "and spin= (2S) or multiplicity="
@@ -166,7 +200,9 @@ def _electrons(key: str, value: Any, atoms: ase.Atoms, say: Say) -> Iterator[_St
     """A number of electrons, or PySCF's pair (alpha, beta)."""
     pair = np.asarray(value).ravel() if not isinstance(value, str) else np.array([])
     numbers = [_number(v) for v in pair] if len(pair) == 2 else [_number(value)]
-    if isinstance(value, bool | np.bool_) or any(n is None or not n.is_integer() for n in numbers):
+    if isinstance(value, bool | np.bool_):
+        return  # a word of prose
+    if any(n is None or not n.is_integer() for n in numbers):
         say(
             f"{key}={_quote(str(value))} is not used, expected a whole number of electrons; "
             "write charge="

@@ -1,0 +1,191 @@
+"""Every other format: through ASE, whose readers may raise anything and ignore the charge."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.db
+import ase.io
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+from ase.io.trajectory import TrajectoryReader
+
+from deeph_zero.errors import InputError
+from deeph_zero.reading import recognise
+from deeph_zero.reading.content import WholeFileError
+from deeph_zero.reading.sqlite import tables_of
+
+_NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
+"""Formats of ASE that are servers, folders or databases."""
+
+_STATED = (
+    ("charge", r"^[ \t]*Charge\s*:\s*([+-]?\d+)\s*$"),  # NWChem
+    ("charge", r"CHARGE OF MOLECULE\s*=\s*([+-]?\d+)"),  # GAMESS
+    ("charge", r'"(?:totalCharge|charge)"\s*:\s*([+-]?\d+)'),  # Chemical JSON
+    ("multiplicity", r"^[ \t]*Spin multiplicity\s*[:=]\s*(\d+)\s*$"),
+    ("multiplicity", r'"(?:totalSpinMultiplicity|spinMultiplicity)"\s*:\s*(\d+)'),
+)
+_STATE_FORMATS = {"nwchem-out", "gamess-us-out", "gamess-us-punch", "cjson"}
+
+
+def ase_frames(
+    path: Path, content: bytes, suffix: str, name: str | None = None
+) -> Iterator[ase.Atoms | InputError]:
+    """Frames of a format that only ASE knows; those before a broken one are kept.
+
+    Args:
+        path: The file.
+        content: Its bytes, unpacked.
+        suffix: Ending of its name, lower case, without that of its packing.
+        name: ASE's name of the format where it is known.
+
+    Yields:
+        The atoms, or an error in the place of one that cannot be read.
+
+    Raises:
+        WholeFileError: If ASE does not know the format.
+    """
+    name = name or _format(path, content, suffix)
+    if name == "traj":
+        yield from _trajectory(content)
+        return
+    stated = _stated(content) if name in _STATE_FORMATS else {}
+    kind = ioformats[name]
+    source: Any = path.absolute() if kind.code[1] == "S" else kind._buf_as_filelike(content)  # noqa: SLF001
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frames = ase.io.iread(source, ":", format=name, do_not_split_by_at_sign=True)
+            for atoms in frames:
+                if not isinstance(atoms, ase.Atoms):
+                    yield InputError("expected a structure, got none; check the file")
+                    continue
+                atoms.info.update(stated)
+                yield atoms
+    except Exception as error:  # ASE raises whatever its parsers meet
+        yield _refusal(name, error)
+
+
+def _format(path: Path, content: bytes, suffix: str) -> str:
+    """ASE's name of the format: from the name of the file, or where that is generic its content."""
+    peek = io.BytesIO(content)
+    if suffix not in recognise.GENERIC:
+        peek.name = str(path.with_name(_without_packing(path.name)))
+    try:
+        name = filetype(peek, guess=True)
+    except (UnknownFileTypeError, ValueError, TypeError):
+        name = ""
+    if name not in ioformats or name in _NO_FILES or not ioformats[name].can_read:
+        raise WholeFileError(
+            f"expected a structure file, got none in a format ASE knows, nor {recognise.NAMES}; "
+            "write it as .xyz"
+        )
+    return name
+
+
+def _without_packing(name: str) -> str:
+    return re.sub(r"(\.(gz|bz2|xz))+$", "", name, flags=re.IGNORECASE)
+
+
+def _stated(content: bytes) -> dict[str, int]:
+    """Charge and multiplicity that a program's file states beside the geometry."""
+    text = content.decode("latin-1")
+    found: dict[str, int] = {}
+    for key, pattern in _STATED:
+        match = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
+        if match is not None and len(match[1]) < 5:
+            found.setdefault(key, int(match[1]))
+    return found
+
+
+def _trajectory(content: bytes) -> Iterator[ase.Atoms | InputError]:
+    """Frame by frame, so that a damaged one costs only itself."""
+    try:
+        reader = TrajectoryReader(io.BytesIO(content))
+        count = len(reader)
+    except Exception as error:  # ASE raises whatever its parsers meet
+        raise WholeFileError(str(_refusal("traj", error))) from None
+    for k in range(count):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                atoms = reader[k]
+            assert isinstance(atoms, ase.Atoms)
+            yield atoms
+        except Exception as error:  # ASE raises whatever its parsers meet
+            yield _refusal("traj", error)
+
+
+def json_frames(path: Path) -> Iterator[ase.Atoms | InputError]:
+    """Rows of a database of ASE in JSON, with the keys and data that belong to them.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The atoms, or an error in the place of a row that cannot be read.
+    """
+    yield from _rows(path, "json")
+
+
+def database_frames(path: Path) -> Iterator[ase.Atoms | InputError]:
+    """Rows of a database of ASE in SQLite, with the keys and data that belong to them.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The atoms, or an error in the place of a row that cannot be read.
+
+    Raises:
+        WholeFileError: If it is no such database.
+    """
+    if "systems" not in tables_of(path):
+        raise WholeFileError(
+            "expected a database of ASE or QH9, it has no table systems or data; write it as .xyz"
+        )
+    yield from _rows(path, "db")
+
+
+def _rows(path: Path, kind: str) -> Iterator[ase.Atoms | InputError]:
+    """Rows in order; after a broken one the next is asked for by its number."""
+    done = 0
+    last: int | None = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            database: Any = ase.db.connect(str(path.absolute()), type=kind, use_lock_file=False)
+            count = database.count()
+    except Exception as error:  # ASE raises whatever its parsers meet
+        raise WholeFileError(str(_refusal(kind, error))) from None
+    while done < count:
+        try:
+            for row in database.select(*([] if last is None else [f"id>{last}"]), sort="id"):
+                done, last = done + 1, row.id
+                yield _row(row, kind)
+            done = count
+        except Exception as error:  # ASE raises whatever its parsers meet
+            done, last = done + 1, (last or 0) + 1
+            yield _refusal(kind, error)
+
+
+def _row(row: Any, kind: str) -> ase.Atoms | InputError:
+    try:
+        atoms = row.toatoms(add_additional_information=True)
+        for key in atoms.info.get("key_value_pairs", {}):
+            # a key named charge is hidden behind a property of the row
+            atoms.info["key_value_pairs"][key] = vars(row).get(key)
+    except Exception as error:  # ASE raises whatever its parsers meet
+        return _refusal(kind, error)
+    return atoms
+
+
+def _refusal(name: str, error: Exception) -> InputError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return InputError(
+        f"expected a structure in the format {name}, ASE cannot read it ({lines[0][:100]}); "
+        "correct it or write .xyz"
+    )
