@@ -116,9 +116,11 @@ def _from_mole(
     unrestricted: bool | None,
 ) -> Calculation:
     check_molecule(mol)
+    if not isinstance(xc, str):
+        raise InputError(f"expected xc as text, got {xc!r}; use for example 'pbe'")
     for name, level in (("--grid-level", grid_level), ("nlc_grid_level", nlc_grid_level)):
-        if not 0 <= level <= 9:
-            raise InputError(f"expected {name} 0 to 9, got {level}; 3 is the default")
+        if not isinstance(level, int | np.integer) or not 0 <= level <= 9:
+            raise InputError(f"expected {name} 0 to 9, got {level!r}; 3 is the default")
     return Calculation(
         mol=mol,
         xc=xc,
@@ -263,12 +265,14 @@ def fitting_set(settings: Calculation) -> AuxiliaryBasis:
         Their name and molecule.
     """
     with_df = settings.with_df
+    # an auxmol without a tensor is made anew by PySCF, whoever set it
+    if with_df is not None and with_df.auxmol is not None and with_df._cderi is not None:  # noqa: SLF001
+        given = with_df.auxmol.basis if with_df.auxbasis is None else with_df.auxbasis
+        return AuxiliaryBasis(auxbasis_label(settings.mol, given), with_df.auxmol)
     if with_df is None or with_df.auxbasis is None:
         # a DF object without a basis resolves it for exact exchange, whatever the functional
         xc = settings.xc if with_df is None else "hf"
         return auxiliary_basis(settings.mol, xc, settings.auxbasis)
-    if with_df.auxmol is not None:
-        return AuxiliaryBasis(auxbasis_label(settings.mol, with_df.auxbasis), with_df.auxmol)
     return auxiliary_basis(settings.mol, settings.xc, with_df.auxbasis)
 
 

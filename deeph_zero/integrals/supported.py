@@ -295,7 +295,9 @@ def _of_functional(mf: Any) -> Iterator[Peculiarity]:
     if type(numint) is not NumInt or "eval_xc" in vars(numint) or "eval_xc_eff" in vars(numint):
         yield Peculiarity("a custom functional (define_xc_)", "use a libxc name")
     else:
-        yield from _shadows(numint, "mf._numint", frozenset({"eval_xc", "eval_xc_eff"}))
+        # nothing lives on an untouched one: all of its settings are the class's
+        for key in sorted(set(vars(numint)) - {"omega", "libxc"}):
+            yield Peculiarity(f"mf._numint.{key} of its own", "leave mf._numint alone")
     if not isinstance(mf.xc, str):
         yield Peculiarity(f"xc {mf.xc!r}, which is no text", "name a functional of libxc")
     if getattr(numint, "libxc", libxc) is not libxc:

@@ -14,7 +14,7 @@ import torch
 from pyscf import df, gto
 from pyscf.df import incore
 
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import AuxiliaryBasis
 from deeph_zero.ks.coulomb import FittedTensor, FourCentre
 from deeph_zero.ks.protocol import TwoElectron
@@ -121,6 +121,7 @@ def fitted_tensor(
 
     Raises:
         ComputationError: The tensor does not fit the limit.
+        InputError: The finished tensor is of another molecule.
 
     Cost:
         Peak memory: the tensor, its auxiliary metric and at most ``FIT_BUFFER_MB`` of buffers.
@@ -132,6 +133,11 @@ def fitted_tensor(
     if with_df is not None and finished is not None:
         in_memory = isinstance(finished, np.ndarray)
         cderi = finished.copy() if in_memory else np.concatenate(list(with_df.loop()))
+        if cderi.ndim != 2 or cderi.shape[1] != _nao_pair(mol):
+            raise InputError(
+                f"expected mf.with_df._cderi of shape [naux, {_nao_pair(mol)}], got "
+                f"{list(cderi.shape)}; call mf.reset(mol), or leave it to PySCF"
+            )
     else:
         cderi = _cholesky_eri(mol, auxmol, omega, nbytes)
     if cderi.shape[0] < auxmol.nao_nr():

@@ -70,8 +70,17 @@ SAME = {
     "hooks": lambda: changed(rks(), callback=print_nothing, get_init_guess=rks().get_init_guess),
     "fit switched off": lambda: changed(rks().density_fit(), with_df=None),
     "overlap": lambda: changed(rks(), get_ovlp=lambda *_: scf.hf.get_ovlp(mole())),
+    "fitting set in auxmol": lambda: with_auxmol(rks().density_fit()),
+    "HF fitting set in auxmol": lambda: with_auxmol(scf.RHF(mole()).density_fit("weigend")),
+    "HF fit run before": lambda: scf.RHF(mole()).density_fit().run(),
     "to_uks": lambda: rks().to_uks(),
 }  # fmt: skip
+
+
+def with_auxmol(mf):
+    """PySCF makes it anew from the name."""
+    mf.with_df.auxmol = df.make_auxmol(mf.mol, "def2-universal-jfit")
+    return mf
 
 
 def print_nothing(envs):
@@ -135,6 +144,17 @@ def own_integrals():
     return mf
 
 
+def cut_off(mf):
+    mf._numint.cutoff = 1e-4
+    return mf
+
+
+def other_tensor():
+    mf = rks().density_fit()
+    mf.with_df._cderi = np.ones((3, 5))
+    return mf
+
+
 def own_fit():
     mf = rks().density_fit()
     mf.with_df.get_jk = lambda *_: None
@@ -179,6 +199,8 @@ REFUSED = {
     "cutoff": (lambda: changed(rks(), small_rho_cutoff=1e-7), "small_rho_cutoff"),
     "fit": (lambda: rks().density_fit(with_df=OtherFit(mole())), "got OtherFit"),
     "fit's jk": (own_fit, "mf.with_df.get_jk of its own"),
+    "numint": (lambda: cut_off(rks()), "mf._numint.cutoff"),
+    "tensor of another molecule": (other_tensor, r"\[naux, 28\], got \[3, 5\]"),
     "functional": (
         lambda: dft.RKS(mole()).define_xc_("0.2*HF + 0.8*LDA"), "custom functional"
     ),
