@@ -274,8 +274,22 @@ def _of_fitting(mf: Any) -> Iterator[Peculiarity]:
             )
             return
         yield from _shadows(with_df, "mf.with_df", frozenset())
+        if with_df._cderi is not None and with_df.auxmol is not None:
+            places = with_df.auxmol.atom_coords()
+            if places.shape != mf.mol.atom_coords().shape or _moved(places, mf.mol):
+                yield Peculiarity("a fitted tensor of another geometry", _RESET)
     elif getattr(mf, "_eri", None) is not None and not _is_of_molecule(mf._eri, mf.mol):
-        yield Peculiarity("two-electron integrals of its own (mf._eri)", "leave mf._eri to PySCF")
+        yield Peculiarity(
+            "two-electron integrals of its own (mf._eri)",
+            "leave mf._eri to PySCF (mf.reset(mf.mol))",
+        )
+
+
+_RESET = "call mf.reset(mf.mol) after the molecule was changed"
+
+
+def _moved(places: np.ndarray, mol: gto.Mole) -> bool:
+    return bool(np.abs(places - mol.atom_coords()).max() > 1e-6)
 
 
 def _is_of_molecule(eri: Any, mol: gto.Mole) -> bool:
@@ -308,3 +322,19 @@ def _of_functional(mf: Any) -> Iterator[Peculiarity]:
         )
     if mf.small_rho_cutoff > 1e-20 and mf.grids.coords is None:
         yield Peculiarity(f"small_rho_cutoff {mf.small_rho_cutoff:g}", "set it to 0")
+    for name in ("grids", "nlcgrids"):
+        if mf.small_rho_cutoff <= 1e-20 and _is_stale(getattr(mf, name), mf.mol):
+            yield Peculiarity(f"mf.{name} of another geometry", _RESET)
+
+
+def _is_stale(grids: Any, mol: gto.Mole) -> bool:
+    """Whether the points were made around other places: shells of points centre on their atom."""
+    owner = grids.atm_idx
+    if grids.coords is None or owner is None or len(owner) != len(grids.coords):
+        return False
+    if owner.max(initial=-1) + 1 != mol.natm:
+        return True
+    own = owner >= 0
+    counts = np.bincount(owner[own], minlength=mol.natm)
+    sums = [np.bincount(owner[own], row, mol.natm) for row in grids.coords[own].T]
+    return bool((counts == 0).any()) or _moved(np.stack(sums, 1) / counts[:, None], mol)

@@ -73,6 +73,8 @@ SAME = {
     "fitting set in auxmol": lambda: with_auxmol(rks().density_fit()),
     "HF fitting set in auxmol": lambda: with_auxmol(scf.RHF(mole()).density_fit("weigend")),
     "HF fit run before": lambda: scf.RHF(mole()).density_fit().run(),
+    "reset": lambda: reset(rks()),
+    "grids of its own": lambda: custom_grid(rks()),
     "to_uks": lambda: rks().to_uks(),
 }  # fmt: skip
 
@@ -80,6 +82,18 @@ SAME = {
 def with_auxmol(mf):
     """PySCF makes it anew from the name."""
     mf.with_df.auxmol = df.make_auxmol(mf.mol, "def2-universal-jfit")
+    return mf
+
+
+def reset(mf):
+    mf = mf.density_fit().run()
+    mf.mol.set_geom_(mf.mol.atom_coords() * 1.001, unit="bohr")
+    return mf.reset(mf.mol)
+
+
+def custom_grid(mf):
+    mf.grids.atom_grid = {"O": (20, 50), "H": (15, 38)}
+    mf.grids.build()
     return mf
 
 
@@ -144,6 +158,19 @@ def own_integrals():
     return mf
 
 
+def moved(make):
+    """Run, and then another geometry in the same molecule, without ``mf.reset``."""
+    mf = make()
+    if isinstance(mf, dft.rks.KohnShamDFT):
+        mf.grids.build()
+    else:
+        mf.run()
+    if getattr(mf, "with_df", None):
+        mf.with_df.build()
+    mf.mol.set_geom_(mf.mol.atom_coords() * 1.001, unit="bohr")
+    return mf
+
+
 def cut_off(mf):
     mf._numint.cutoff = 1e-4
     return mf
@@ -199,6 +226,12 @@ REFUSED = {
     "cutoff": (lambda: changed(rks(), small_rho_cutoff=1e-7), "small_rho_cutoff"),
     "fit": (lambda: rks().density_fit(with_df=OtherFit(mole())), "got OtherFit"),
     "fit's jk": (own_fit, "mf.with_df.get_jk of its own"),
+    "moved grid": (lambda: moved(rks), "mf.grids of another geometry.*mf.reset"),
+    "moved fit": (
+        lambda: moved(lambda: scf.RHF(mole()).density_fit()), "tensor of another geometry"
+    ),
+    "moved integrals": (lambda: moved(lambda: scf.RHF(mole())), "mf._eri"),
+    "another molecule": (lambda: changed(rks().run(), mol=mole(atom="He 0 0 0")), "mf._eri"),
     "numint": (lambda: cut_off(rks()), "mf._numint.cutoff"),
     "tensor of another molecule": (other_tensor, r"\[naux, 28\], got \[3, 5\]"),
     "functional": (
