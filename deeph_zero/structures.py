@@ -232,6 +232,8 @@ def _read_content(
         return smiles_frames(text)
     if name is None and path.suffix.lower() == ".json":
         return json_frames(path)
+    if name is None and text.split("\n", 1)[0].strip().isdigit():
+        name = "xyz"  # a broken one: ASE's own reader may not come to an end
     reader = _TEXT_READERS.get(name or "")
     return reader(text, say) if reader else ase_frames(path, content, suffix, name)
 

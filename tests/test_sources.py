@@ -1,14 +1,18 @@
 """npz arrays, our HDF5 files, SMILES and ASE's own formats as structures."""
 
 import importlib.util
+import io
 import sys
+import zipfile
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.db import connect
 
+from deeph_zero import sources
 from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.structures import read_structures
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -79,6 +83,12 @@ def test_charge_and_spin_of_npz(tmp_path):
         ({"z": Z, "R": TWO.reshape(-1, 3), "N": [3, 4]}, "expected N to add up to the 6"),
         ({"z": Z, "R": np.where(TWO > 0.7, np.nan, TWO)}, "finite coordinates"),
         ({"z": Z, "R": TWO, "spin": 0.5}, "spin= with a whole number"),
+        ({"z": Z, "R": TWO * (1 + 1j)}, "real numbers"),
+        ({"z": Z * (1 + 0j), "R": TWO}, "real numbers"),
+        ({"z": Z * 1e300, "R": TWO}, "whole atomic numbers from 0 to 118"),
+        ({"z": Z, "R": TWO * 1e200}, "coordinates up to 1e+06"),
+        ({"z": Z, "R": TWO[:0]}, "0 frames"),
+        ({"z": Z, "R": TWO, "charge": 1, "total_charge": 2}, "expected one charge"),
     ],
 )
 def test_wrong_arrays_are_one_line(tmp_path, arrays, words):
@@ -86,6 +96,33 @@ def test_wrong_arrays_are_one_line(tmp_path, arrays, words):
     assert molecules == []
     assert words in str(bad[0])
     assert len(str(bad[0]).splitlines()) == 1
+
+
+def test_charge_and_spin_of_npz_under_other_names(tmp_path):
+    path = save(tmp_path, z=Z, R=TWO, total_charge=[1, -1], multiplicity=2)
+    molecules, bad = read_structures([path])
+    assert bad == []
+    assert [(m.charge, m.spin) for m in molecules] == [(1, 1), (-1, 1)]
+
+
+def test_npz_that_announces_more_than_it_holds(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"shape": (10**12, 3), "fortran_order": False, "descr": "<f8"}
+    )
+    path = tmp_path / "huge.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("R.npy", header.getvalue() + bytes(72))
+    molecules, bad = read_structures([path])
+    assert molecules == []
+    assert "announces 24000000000000 bytes and has 72" in str(bad[0])
+
+
+def test_npz_that_unpacks_to_far_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_UNPACKED", 2**16)
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, z=Z, R=np.zeros((10_000, 3, 3)))
+    assert "unpacks to" in str(read_structures([path])[1][0])
 
 
 def test_npz_that_is_none(tmp_path):
@@ -128,6 +165,36 @@ def test_hdf5_files_are_structures_in_bohr(tmp_path):
     assert [(b.frame, "on one point" in b.error) for b in bad] == [(1, True)]
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     assert "cannot read it" in str(read_structures([path])[1][0])
+
+
+def test_a_damaged_group_of_hdf5_costs_only_itself(tmp_path):
+    path = tmp_path / "set.h5"
+    coords = XYZ / BOHR_IN_ANGSTROM
+    damages = {
+        "flat": {"positions": coords.ravel()},
+        "nan": {"positions": coords * np.nan},
+        "text": {"positions": "none"},
+        "complex": {"positions": coords * 1j},
+        "other length": {"numbers": Z[:2]},
+        "fractions": {"numbers": Z * 1.5},
+        "beyond": {"numbers": Z * 100},
+        "charge": {"charge": "one"},
+        "spin": {"spin": 0.5},
+    }
+    with h5py.File(path, "w") as file:
+        for k, damage in enumerate([{}, *damages.values(), {}]):
+            group = file.create_group(f"{k:04d}")
+            facts = {"numbers": Z, "positions": coords, "charge": 1, "spin": 1} | damage
+            for key in ("numbers", "positions"):
+                group[key] = facts[key]
+            group.attrs.update(charge=facts["charge"], spin=facts["spin"])
+        (file.create_group("0011")).create_group("numbers")
+        group = file.create_group("0012")
+        group["numbers"] = h5py.ExternalLink("other.h5", "/numbers")
+    molecules, bad = read_structures([path])
+    assert [m.frame for m in molecules] == [0, len(damages) + 1]
+    assert [b.frame for b in bad] == [*range(1, len(damages) + 1), 11, 12]
+    assert [b.error for b in bad if ";" not in b.error or len(str(b).splitlines()) > 1] == []
 
 
 def test_smiles_without_rdkit(tmp_path, monkeypatch):

@@ -197,7 +197,7 @@ def _v3000(lines: list[str], say: Say) -> _Block:
             if key in ("CHG", "RAD"):
                 whole = integer(value, 15)
                 if whole is None:
-                    raise InputError(f"expected {key}= with a whole number, got {quote(word)}")
+                    raise InputError(f"expected {key}= of -15 to 15, got {quote(word)}; correct it")
                 (charges if key == "CHG" else unpaired).append(
                     whole if key == "CHG" else _radical(whole)
                 )

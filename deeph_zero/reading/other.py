@@ -15,7 +15,7 @@ from ase.io.trajectory import TrajectoryReader
 
 from deeph_zero.errors import InputError
 from deeph_zero.reading import recognise
-from deeph_zero.reading.content import WholeFileError
+from deeph_zero.reading.content import WholeFileError, text_of
 from deeph_zero.reading.sqlite import tables_of
 
 _NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
@@ -54,7 +54,10 @@ def ase_frames(
         return
     stated = _stated(content) if name in _STATE_FORMATS else {}
     kind = ioformats[name]
-    source: Any = path.absolute() if kind.code[1] == "S" else kind._buf_as_filelike(content)  # noqa: SLF001
+    by_name = not kind.acceptsfd
+    if not kind.isbinary:
+        text_of(content)  # ASE would decode it line by line
+    source: Any = path.absolute() if by_name else _handle(content, kind.isbinary)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,11 +72,16 @@ def ase_frames(
         yield _refusal(name, error)
 
 
+def _handle(content: bytes, is_binary: bool) -> io.BytesIO | io.StringIO:
+    return io.BytesIO(content) if is_binary else io.StringIO(text_of(content))
+
+
 def _format(path: Path, content: bytes, suffix: str) -> str:
     """ASE's name of the format: from the name of the file, or where that is generic its content."""
     peek = io.BytesIO(content)
-    if suffix not in recognise.GENERIC:
-        peek.name = str(path.with_name(_without_packing(path.name)))
+    plain = _without_packing(path.name)
+    if suffix not in recognise.GENERIC or any(f.match_name(plain) for f in ioformats.values()):
+        peek.name = str(path.with_name(plain))
     try:
         name = filetype(peek, guess=True)
     except (UnknownFileTypeError, ValueError, TypeError):

@@ -80,13 +80,13 @@ def _split(lines: list[str]) -> Iterator[_Frame | InputError]:
             )
             i = _resume(lines, i, _next_count(lines, follows))
             continue
-        yield _Frame(lines[i + 1], lines[start:end])
+        yield _Frame("".join(lines[i + 1 : start]), lines[start:end])
         i = behind
 
 
 def _behind(lines: list[str], start: int, end: int) -> int:
     """Where the next frame may begin: QM9's files have frequencies, SMILES and InChI behind."""
-    if _QM9_TITLE.match(lines[start + 1]):
+    if end < len(lines) and _QM9_TITLE.match(lines[start + 1]):
         for k in range(end, min(end + 3, len(lines))):
             if lines[k].startswith("InChI="):
                 return k + 1
@@ -115,6 +115,8 @@ def _next_count(lines: list[str], start: int) -> int:
 
 
 def _atoms(frame: _Frame, say: Say) -> ase.Atoms:
+    if not frame.body:
+        raise InputError("expected a molecule, got no atoms; leave the frame out")
     info = _info(frame.title)
     columns = info.pop("Properties", None)
     if columns is None:

@@ -150,7 +150,7 @@ def test_converted_labels_are_pyscfs_numbers(tmp_path, references, order):
 
 def test_a_model_is_evaluated_against_a_converted_database(tmp_path, references, database):
     from deeph_zero.config import MethodConfig
-    from deeph_zero.model import model_meta
+    from deeph_zero.model_meta import model_meta
     from deeph_zero.nn.model import FockNetwork
     from deeph_zero.nn.spec import default_spec
     from deeph_zero.train.checkpoint import save_model
