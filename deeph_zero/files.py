@@ -1,9 +1,11 @@
 """Files: ordinary ones to read, and whole ones or none to write."""
 
 import contextlib
+import errno
 import json
 import math
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,9 +56,45 @@ def journal_beside(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def open_own(path: Path) -> int:
+    """Open a lock or a journal for reading and writing, made if need be; links are not followed.
+
+    Someone who may write in the folder could have put a link to another file in its place.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The descriptor; the content is as it was.
+
+    Raises:
+        InputError: If a link, a folder, a pipe or a device is in its place.
+        OSError: If the disk refuses.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        what = "a link" if error.errno == errno.ELOOP else "no file"
+    else:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+            return descriptor
+        os.close(descriptor)
+        what = "a link to another file" if stat.S_ISREG(status.st_mode) else "no file"
+    raise InputError(
+        f"{path}: expected a file of deeph-zero's own, this is {what}; remove it or choose "
+        "another -o"
+    )
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder that becomes ``path`` when the block succeeds.
+    """An empty temporary file in the same folder that becomes ``path`` when the block succeeds.
+
+    Its name cannot be foreseen, and it is not there before: no link is followed.
 
     Args:
         path: Final name.
@@ -67,8 +105,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         ComputationError: If writing fails (disk full, folder gone).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
+        temporary.open("xb").close()
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())

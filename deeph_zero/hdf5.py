@@ -1,4 +1,4 @@
-"""HDF5 files of predictions and labels: one group per structure, whole or not there."""
+"""HDF5 files of predictions and labels: read from the file alone, written whole or not at all."""
 
 import contextlib
 import os
@@ -10,15 +10,108 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.file_errors import cannot, cure_of, errno_in
-from deeph_zero.files import atomic_path
+from deeph_zero.files import atomic_path, regular_file
 
 DATASETS = (
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
     "mulliken_charges", "lowdin_charges", "spin_populations", "bond_orders", "forces",
 )  # fmt: skip
 """Datasets of one structure; a missing one was not computed."""
+
+
+_MOST_COMPRESSED = 1040
+"""Deflate cannot do better; what announces more than that has no data behind it."""
+
+
+class InnerGroup(h5py.Group):
+    """A group whose datasets and groups lie in its own file; anything else is refused.
+
+    HDF5 follows links into other files, reads raw bytes of any file as "external storage", and puts
+    "virtual" datasets together from other files: a stranger's file could name one of the reader's.
+    """
+
+    def __getitem__(self, name: Any) -> Any:
+        """A member, checked.
+
+        Args:
+            name: Its name, without slashes.
+
+        Returns:
+            Group or dataset.
+
+        Raises:
+            InputError: If it is a link, or its data lie outside the file.
+            KeyError: If there is none.
+        """
+        if not isinstance(name, str) or "/" in name.strip("/"):
+            raise KeyError(name)
+        if name not in self:
+            raise KeyError(name)
+        if self.id.links.get_info(name.strip("/").encode()).type != h5py.h5l.TYPE_HARD:
+            raise self._outside(name, "a link")
+        found = super().__getitem__(name)
+        if isinstance(found, h5py.Group):
+            return InnerGroup(found.id)
+        if isinstance(found, h5py.Dataset):
+            self._check_dataset(name, found)
+        return found
+
+    def get(self, name: Any, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A member as :meth:`__getitem__` gives it, or ``default`` where there is none."""
+        return self[name] if name in self else default  # noqa: SIM401  (this is that method)
+
+    def values(self) -> Any:
+        """Every member, checked."""
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        """Names and members, checked."""
+        return [(name, self[name]) for name in self]
+
+    def __contains__(self, name: Any) -> bool:
+        """Whether there is a member of this name; links are not followed to see."""
+        plain = name.strip("/") if isinstance(name, str) else "/"
+        return bool(plain) and "/" not in plain and self.id.links.exists(plain.encode())
+
+    def _check_dataset(self, name: str, found: h5py.Dataset) -> None:
+        if found.external is not None:
+            raise self._outside(name, "external storage")
+        if found.is_virtual:
+            raise self._outside(name, "a virtual dataset")
+        size = os.path.getsize(self.file.filename)  # noqa: PTH202  (called for every dataset)
+        if found.nbytes > _MOST_COMPRESSED * size:
+            raise InputError(
+                f"{self.file.filename}: expected data of {self.name}/{name}, got "
+                f"{found.nbytes:.1e} announced bytes that are not there; write the file again"
+            )
+
+    def _outside(self, name: str, what: str) -> InputError:
+        place = f"{self.name.rstrip('/')}/{name}"
+        return InputError(
+            f"{self.file.filename}: expected {place} inside the file, got {what}, which is not "
+            "followed; copy the data into the file"
+        )
+
+
+@contextlib.contextmanager
+def open_hdf5(path: str | Path) -> Iterator[InnerGroup]:
+    """Open a file for reading, and nothing outside it.
+
+    Args:
+        path: An ordinary file.
+
+    Yields:
+        Its root.
+
+    Raises:
+        InputError: If it is a pipe or a device.
+        OSError: If it cannot be read, or is no HDF5.
+    """
+    regular_file(path)
+    with h5py.File(path, "r") as handle:
+        yield InnerGroup(h5py.h5g.open(handle.id, b"/"))
 
 
 def group_names(names: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from deeph_zero.errors import InputError
 from deeph_zero.file_errors import cannot
-from deeph_zero.files import HDF5_SUFFIXES, journal_beside, json_beside
+from deeph_zero.files import HDF5_SUFFIXES, journal_beside, json_beside, open_own
 
 Kind = Literal["run", "file", "json", "html", "db"]
 """What an output is: a run folder, an HDF5 file with its JSON beside it, or one file of a kind."""
@@ -185,7 +185,7 @@ def _leavings(path: Path) -> list[Path]:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; the system lets go when the process ends in any way."""
     lock = folder / LOCK_NAME
-    with lock.open("w") as handle:
+    with os.fdopen(open_own(lock), "r+b") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -11,8 +11,10 @@ References:
 """
 
 import contextlib
+import errno
 import itertools
 import math
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -135,6 +137,8 @@ def write_qh9(
                 ),
             )
     except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         raise OSError(str(error)) from None
     return next(count)
 

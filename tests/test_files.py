@@ -13,6 +13,7 @@ import pytest
 
 from deeph_zero import files, hdf5, outputs
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.predict.journal import Journal
 
 ARRAYS = {
     "numbers": np.array([1, 1]),
@@ -76,14 +77,52 @@ def test_writer_in_a_missing_folder(tmp_path):
         hdf5.PredictionWriter(tmp_path / "no" / "o.h5").__enter__()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_sentence(tmp_path):
-    out = tmp_path / "summary.json"
-    full = tmp_path / f".{out.name}.{os.getpid()}.tmp"
-    full.symlink_to("/dev/full")
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Path, "write_text", raiser(full))
     with pytest.raises(ComputationError, match=FULL):
-        files.write_json(out, {"a": 1})
+        files.write_json(tmp_path / "summary.json", {"a": 1})
     assert names(tmp_path) == []
+
+
+def test_temporary_names_cannot_be_foreseen(tmp_path):
+    with files.atomic_path(tmp_path / "a") as one, files.atomic_path(tmp_path / "a") as other:
+        assert one != other
+        assert one.read_bytes() == b""
+
+
+LINKS = {
+    "symbolic": lambda path, target: path.symlink_to(target),
+    "dangling": lambda path, target: path.symlink_to(target.with_name("none")),
+    "hard": lambda path, target: path.hardlink_to(target),
+    "pipe": lambda path, _target: os.mkfifo(path),
+    "folder": lambda path, _target: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_links_in_the_place_of_own_files_are_not_followed(tmp_path, kind):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "run").mkdir()
+    for own in (tmp_path / "run" / ".lock", tmp_path / "o.h5.part"):
+        LINKS[kind](own, precious)
+    before = tree(tmp_path)
+    claim = outputs.claim_output(tmp_path / "run", kind="run")
+    with pytest.raises(InputError, match=r"\.lock: expected a file of deeph-zero's own, this is"):
+        claim.__enter__()
+    with pytest.raises(InputError, match=r"o\.h5\.part: expected a file of deeph-zero's own"):
+        Journal(tmp_path / "o.h5", {}, resume=False)
+    assert precious.read_text() == "precious"
+    assert tree(tmp_path) == before
+
+
+def test_a_foreign_file_in_the_place_of_a_journal_is_kept(tmp_path):
+    part = tmp_path / "o.h5.part"
+    part.write_text("half a download")
+    with pytest.raises(InputError, match="expected an unfinished output, this is another file"):
+        Journal(tmp_path / "o.h5", {}, resume=False)
+    assert part.read_text() == "half a download"
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from deeph_zero import __version__
-from deeph_zero.errors import InputError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.file_errors import disk_errors
-from deeph_zero.files import journal_beside
+from deeph_zero.files import journal_beside, open_own
 from deeph_zero.molecule import Molecule
 
 FORMAT_VERSION = 1
@@ -127,18 +127,29 @@ class Journal:
         with disk_errors(self.path):
             if resume and not self.path.exists():
                 raise InputError(f"--resume: expected {self.path}, there is none; leave it out")
-            self._file = self.path.open("r+b" if resume else "a+b", buffering=0)
+            found = os.path.lexists(self.path)
+            self._file = os.fdopen(open_own(self.path), "r+b", buffering=0)
         try:
             self._lock()
             with disk_errors(self.path):
                 if resume:
                     self._recover(head)
                 else:
-                    self._file.truncate(0)
-                    self._write(_framed(head, b""))
-        except BaseException:
+                    self._begin(head)
+        except BaseException as error:
+            if not found or (isinstance(error, ComputationError) and not resume):
+                self.path.unlink(missing_ok=True)  # nothing to go on with
             self._file.close()
             raise
+
+    def _begin(self, head: Mapping[str, Any]) -> None:
+        if self._file.read(len(_MARK)) not in (b"", _MARK):
+            raise InputError(
+                f"{self.path}: expected an unfinished output, this is another file; remove it or "
+                "choose another -o"
+            )
+        self._file.truncate(0)
+        self._write(_framed(head, b""))
 
     def _lock(self) -> None:
         try:

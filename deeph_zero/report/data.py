@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
@@ -18,7 +17,7 @@ from deeph_zero.basis_text import is_text, looks_like_path, parse_basis
 from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
 from deeph_zero.files import HDF5_SUFFIXES, json_beside
-from deeph_zero.hdf5 import group_names
+from deeph_zero.hdf5 import group_names, open_hdf5
 from deeph_zero.one_line import quoted
 from deeph_zero.report.values import formula, number, structure_name
 from deeph_zero.stored_values import HEAVIEST, Group, check_matrices
@@ -146,7 +145,7 @@ class Source:
             return None
         place = f"{self.hdf5} group {structure.group}"
         try:
-            with h5py.File(self.hdf5) as handle:
+            with open_hdf5(self.hdf5) as handle:
                 return _matrices(handle[structure.group], place)
         except InputError:
             raise
@@ -263,7 +262,7 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
     found: dict[_Key, deque[dict[str, Any]]] = defaultdict(deque)
     rebuilt = False
     try:
-        with h5py.File(path) as handle:
+        with open_hdf5(path) as handle:
             for name in group_names(handle):
                 group = handle[name]
                 attributes = group.attrs

@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 from deeph_zero.basis_text import label_of, same_basis
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
-from deeph_zero.hdf5 import group_names
+from deeph_zero.hdf5 import InnerGroup, group_names, open_hdf5
 from deeph_zero.molecule import Molecule
 from deeph_zero.stored_values import HEAVIEST, Group, check_matrices
 from deeph_zero.types import AOMatrix, OrbitalEnergies
@@ -305,11 +305,11 @@ def _kind(molecule: Molecule) -> tuple[bytes, int, int]:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
+def _open(path: Path) -> Iterator[InnerGroup]:
     if not path.exists():
         raise InputError(f"{path}: expected a label file, there is none; check the path")
     try:
-        with h5py.File(path, "r") as handle:
+        with open_hdf5(path) as handle:
             yield handle
     except OSError as error:
         lines = str(error).splitlines()

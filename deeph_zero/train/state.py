@@ -160,7 +160,8 @@ def write_pair(
 
 def _write_synced(path: pathlib.Path, content: bytes) -> None:
     try:
-        with path.open("wb") as stream:
+        path.unlink(missing_ok=True)
+        with path.open("xb") as stream:  # a link in its place would be followed otherwise
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())  # else a power cut can keep the rename and lose the content
