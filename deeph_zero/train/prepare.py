@@ -296,11 +296,16 @@ def _report_memory(run: Run, store: HeavyStore) -> None:
         )
 
 
-def _leave_out(run: Run, molecule: Molecule, error: Exception, *, asked_for: bool) -> None:
+def _leave_out(
+    run: Run, molecule: Molecule, error: ComputationError | InputError, *, asked_for: bool
+) -> None:
     """Record a geometry that fails, or stop at it; a displaced copy is not the user's frame."""
     if asked_for:
         if not run.config.skip_bad:
-            raise error
+            where = place(molecule)
+            if str(error).startswith(where):
+                raise error
+            raise type(error)(f"{where}{error}") from error
         run.failed.append(failure(molecule, error))
     run.reporter.warning(f"{place(molecule)}left out: {failure(molecule, error)['error']}")
 
