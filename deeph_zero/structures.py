@@ -253,6 +253,8 @@ def _molecule(
         word = "atom 'X'; ghost atoms are not supported" if number == 0 else f"number {number}"
         raise InputError(f"expected an element, got {word}; leave the atom out or correct it")
     stated_charge, stated_spin = stated_state(atoms, say)
+    if file:
+        _warn_of_options(say, charge=(charge, stated_charge), spin=(spin, stated_spin))
     charge = charge if stated_charge is None else stated_charge
     spin = spin if stated_spin is None else stated_spin
     if spin < 0:
@@ -267,6 +269,13 @@ def _molecule(
         file=file,
         frame=frame,
     )
+
+
+def _warn_of_options(say: Say, **values: tuple[int, int | None]) -> None:
+    """Say so where a frame overrules a charge or spin that was asked for; 0 is the default."""
+    for name, (asked, stated) in values.items():
+        if asked and stated not in (None, asked):
+            say(f"the {name} {stated} that the frame states is used, not {asked}")
 
 
 def _check_positions(positions: np.ndarray, numbers: np.ndarray, insist: bool) -> None:

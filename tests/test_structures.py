@@ -49,6 +49,16 @@ def test_frame_keys_win_over_defaults(tmp_path):
     assert [(m.charge, m.spin, m.frame) for m in molecules] == [(1, 1, 0), (2, 2, 1), (-1, 3, 2)]
 
 
+def test_an_overruled_charge_is_said_once(tmp_path, caplog):
+    path = write(tmp_path, WATER.format("charge=2") * 3 + GOOD)
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        molecules, _ = read_structures([path], charge=1, spin=1)
+    assert [(m.charge, m.spin) for m in molecules] == [(2, 1)] * 3 + [(1, 1)]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path} frame 0 (and 2 more): the charge 2 that the frame states is used, not 1"
+    ]
+
+
 def test_two_files_keep_their_order(tmp_path):
     paths = [write(tmp_path, GOOD * 2, "b.xyz"), write(tmp_path, GOOD, "a.xyz")]
     molecules, _ = read_structures(paths)

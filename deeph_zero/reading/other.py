@@ -17,6 +17,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.reading import recognise
 from deeph_zero.reading.content import WholeFileError, text_of
 from deeph_zero.reading.sqlite import tables_of
+from deeph_zero.reading.words import quote
 
 _NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
 """Formats of ASE that are servers, folders or databases."""
@@ -28,6 +29,9 @@ _STATED = (
     ("multiplicity", r"^[ \t]*Spin multiplicity\s*[:=]\s*(\d+)\s*$"),
     ("multiplicity", r'"(?:totalSpinMultiplicity|spinMultiplicity)"\s*:\s*(\d+)'),
 )
+_UNDERSCORE = re.compile(rb"(?<![\w.])[+-]?\d+_\d[\d_]*(?:\.\d*)?(?![\w.])")
+"""What Python, and so ASE, reads as a number, and nobody else."""
+_SEARCHED = 2**26
 _STATE_FORMATS = {"nwchem-out", "gamess-us-out", "gamess-us-punch", "cjson"}
 
 
@@ -54,6 +58,10 @@ def ase_frames(
         return
     stated = _stated(content) if name in _STATE_FORMATS else {}
     kind = ioformats[name]
+    if not kind.isbinary and (found := _UNDERSCORE.search(content[:_SEARCHED])):
+        raise WholeFileError(
+            f"expected numbers, got {quote(found[0].decode())}; correct it or write .xyz"
+        )
     by_name = not kind.acceptsfd
     if not kind.isbinary:
         text_of(content)  # ASE would decode it line by line

@@ -28,6 +28,7 @@ _INPUTS = {
     "qchem-in": r"^[ \t]*\$molecule\b",
     "turbomole-gradient": r"^[ \t]*\$grad\b",
     "turbomole": r"^[ \t]*\$coord\b",
+    "aims": r"^[ \t]*atom(_frac)?[ \t]+[-+.\d]+[ \t]+[-+.\d]+[ \t]+[-+.\d]",
     "orca-in": r"^[ \t]*(\*\s*(xyz|int|internal|gzmt|xyzfile|gzmtfile|pdbfile)\b|%coords\b)",
 }
 _PDB = re.compile(r"^(ATOM  |HETATM).{24}[ \d.-]{24}", re.MULTILINE)

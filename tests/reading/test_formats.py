@@ -295,6 +295,7 @@ def test_a_z_matrix_of_gaussian(tmp_path):
 
 
 BAD = {
+    "count alone": ("a.xyz", "0\n", "no atoms"),
     "sdf announces more": ("a.sdf", MOL.replace("  3  2", "  5  0").format(""), "expected 5 atoms"),
     "sdf cut in its bonds": ("a.sdf", MOL.format("").split("  1  3  1")[0], "expected 2 bonds"),
     "mol charge of no atom": (
@@ -358,6 +359,20 @@ def test_a_wrong_record_is_one_line_with_a_cure(tmp_path, case):
     assert words in bad[0].error
     assert len(str(bad[0]).splitlines()) == 1
     assert ";" in bad[0].error
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.gen", "2 C\nO H\n1 1 0 0 0\n2 2 0 0 1_0\n", "expected numbers, got '1_0'"),
+        ("a.txt", "atom 0 0 0 O\natom 0 0 1_0 H\n", "expected numbers, got '1_0'"),
+        ("POSCAR", "1" * 400, "number of atoms"),
+    ],
+)
+def test_formats_of_ase_take_no_liberties(tmp_path, name, text, words):
+    molecules, bad = read_structures([save(tmp_path, name, text)])
+    assert molecules == []
+    assert words in str(bad[0])
 
 
 @pytest.mark.parametrize(
