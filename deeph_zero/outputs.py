@@ -111,9 +111,12 @@ def claim_output(
 
 
 def _refuse_inputs(path: Path, kind: Kind, inputs: Sequence[str | Path]) -> None:
-    ours = {path.resolve()} | ({json_beside(path).resolve()} if kind == "file" else set())
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"-o {path}: this symbolic link leads nowhere; choose another -o")
+    # os.path: Path.resolve raises where links go in a circle
+    ours = {os.path.realpath(p) for p in (path, *([json_beside(path)] if kind == "file" else []))}
     for name in inputs:
-        if Path(name).resolve() in ours:
+        if os.path.realpath(name) in ours:
             raise InputError(f"-o {path}: this is an input of the same command; choose another -o")
 
 

@@ -314,3 +314,15 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path):
         files.regular_file("/dev/zero")
     for path in (tmp_path, tmp_path / "none", __file__, "a\0b"):
         files.regular_file(path)
+
+
+def test_links_that_lead_nowhere_are_one_line(tmp_path):
+    loop = tmp_path / "o.h5"
+    loop.symlink_to(loop)
+    with pytest.raises(InputError, match="leads nowhere"):
+        outputs.check_output(loop, kind="file", overwrite=True)
+    outputs.check_output(tmp_path / "other.h5", kind="file", inputs=[loop])
+    (tmp_path / "alias.h5").symlink_to(tmp_path / "in.h5")
+    (tmp_path / "in.h5").touch()
+    with pytest.raises(InputError, match="input of the same command"):
+        outputs.check_output(tmp_path / "in.h5", kind="file", inputs=[tmp_path / "alias.h5"])
