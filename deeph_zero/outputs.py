@@ -55,6 +55,8 @@ def check_output(
         raise InputError("--resume and --overwrite exclude each other; give one of them")
     _refuse_inputs(path, kind, inputs)
     try:
+        if path.is_symlink() and not path.exists():
+            raise InputError(f"-o {path}: this symbolic link leads nowhere; choose another -o")
         if kind == "run":
             _check_run(path, resume, overwrite)
         else:
@@ -111,8 +113,6 @@ def claim_output(
 
 
 def _refuse_inputs(path: Path, kind: Kind, inputs: Sequence[str | Path]) -> None:
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"-o {path}: this symbolic link leads nowhere; choose another -o")
     # os.path: Path.resolve raises where links go in a circle
     ours = {os.path.realpath(p) for p in (path, *([json_beside(path)] if kind == "file" else []))}
     for name in inputs:
