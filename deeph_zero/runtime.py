@@ -17,6 +17,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 """Read by numerical libraries when a process loads them."""
 
 
+def now() -> float:
+    """Seconds on the clock of all time limits; a test may put another one in its place."""
+    return time.monotonic()
+
+
 @dataclasses.dataclass(frozen=True)
 class Deadline:
     """The moment at which a run has to be finished.
@@ -32,11 +37,11 @@ class Deadline:
         """A deadline ``max_time`` seconds after ``started`` (default: now); None for no limit."""
         if max_time is None:
             return cls(None)
-        return cls((time.monotonic() if started is None else started) + max_time)
+        return cls((now() if started is None else started) + max_time)
 
     def remaining(self) -> float:
         """Seconds left, never negative; infinity without a limit."""
-        return float("inf") if self.at is None else max(0.0, self.at - time.monotonic())
+        return float("inf") if self.at is None else max(0.0, self.at - now())
 
     def expired(self) -> bool:
         """Whether the time is up."""

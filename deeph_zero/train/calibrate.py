@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from deeph_zero import runtime
 from deeph_zero.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import place
@@ -57,8 +58,8 @@ def held_out(config: FitConfig, count: int) -> tuple[int, ...]:
 def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[int, Prediction]:
     """Predict and refine the frames kept out; put the calibration into ``meta`` if there is one.
 
-    A frame that fails or does not converge is left out with a warning. Ends early, without a
-    calibration, when the deadline passes.
+    A frame that fails or does not converge is left out with a warning. Ends early when the time
+    limit passes, or will pass before there are enough frames for a calibration.
 
     Args:
         run: The run.
@@ -69,30 +70,66 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
         Predictions by position in ``run.molecules``.
     """
     meta.pop("calibration", None)
-    run.calibration, run.calibration_builds = None, 0
-    model = Model(module.network.eval(), run.config.method, device=run.runtime.device)
+    run.calibration = None
     done: dict[int, Prediction] = {}
+    begin, tried = runtime.now(), 0
     with run.reporter.task("calibration", len(run.held_out)) as task:
         for k in run.held_out:
-            if run.runtime.deadline.expired():
-                return done
-            molecule = run.molecules[k]
+            if _is_late(run, begin, tried, sum(map(_is_usable, done.values()))):
+                break
+            molecule, tried = run.molecules[k], tried + 1
             try:
-                done[k] = model.predict(molecule, refine=REFINE_TOL)
+                done[k] = refine_one(run, module, k)
             except (ComputationError, InputError) as error:
                 run.reporter.warning(f"{place(molecule)}not calibrated with: {error}")
             task.advance()
-    run.calibration_builds += sum(p.fock_builds for p in done.values())
     usable = [p for p in done.values() if _is_usable(p)]
     if len(usable) >= FEWEST_CALIBRATION:
         run.calibration = calibrate(usable)
         meta["calibration"] = run.calibration.to_dict()
+    elif tried < len(run.held_out):
+        run.uncalibrated = f"the time limit let {tried} of {len(run.held_out)} frames be refined"
+        run.left_out.append(f"the calibration ({tried} of {len(run.held_out)} frames refined)")
     elif run.held_out:
-        run.reporter.warning(
+        run.uncalibrated = (
             f"{len(usable)} of {len(run.held_out)} frames could be refined, {FEWEST_CALIBRATION} "
-            "are needed: no intervals; give a larger --calibration"
+            "are needed"
         )
+        run.reporter.warning(f"{run.uncalibrated}: no intervals; give a larger --calibration")
     return done
+
+
+def refine_one(run: Run, module: FitModule, k: int) -> Prediction:
+    """Predict and refine one frame, counting its builds and its time.
+
+    Args:
+        run: The run.
+        module: The network as it is.
+        k: Position in ``run.molecules``.
+
+    Returns:
+        The prediction.
+
+    Raises:
+        InputError: If the structure cannot be used.
+        ComputationError: If it cannot be computed.
+    """
+    model = Model(module.network.eval(), run.config.method, device=run.runtime.device)
+    with run.costs.measured("reference"):
+        found = model.predict(run.molecules[k], refine=REFINE_TOL)
+    run.calibration_builds += found.fock_builds
+    return found
+
+
+def _is_late(run: Run, begin: float, tried: int, usable: int) -> bool:
+    """Whether the time is up, or will be before there are enough frames for a calibration."""
+    deadline = run.runtime.deadline
+    if deadline.at is None or deadline.expired():
+        return deadline.expired()
+    missing = max(1, FEWEST_CALIBRATION - usable)
+    if tried < FRAMES_PER_BLOCK:  # refinements were measured before training, from a worse start
+        return deadline.remaining() < 0.5 * missing * run.costs.reference
+    return deadline.remaining() < missing * (runtime.now() - begin) / tried
 
 
 def _is_usable(prediction: Prediction) -> bool:

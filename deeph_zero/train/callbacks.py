@@ -18,9 +18,9 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from deeph_zero.errors import ComputationError
 from deeph_zero.files import write_text
 from deeph_zero.reporting import Reporter, Task
-from deeph_zero.runtime import Deadline
 from deeph_zero.signals import Interrupt, interruptible
 from deeph_zero.train.lightning_io import SafeCheckpointIO
+from deeph_zero.train.reserve import Deadline, TrainingDeadline
 
 StoppedBy = Literal["max_time", "interrupt"]
 
@@ -224,7 +224,7 @@ class Checkpoints(Checkpoint):
         self,
         path: pathlib.Path,
         *,
-        deadline: Deadline | None = None,
+        deadline: Deadline | TrainingDeadline | None = None,
         every_seconds: float = 5.0,
         on_save: Callable[[], None] | None = None,
     ) -> None:

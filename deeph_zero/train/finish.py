@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import write_json
 from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
@@ -24,10 +24,70 @@ from deeph_zero.predict.record import (
 )
 from deeph_zero.predict.single import Prediction
 from deeph_zero.signals import interruptible
+from deeph_zero.train.calibrate import refine_one
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem, same_data
+from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
 from deeph_zero.train.resume import SUMMARY_FILE, Run
 from deeph_zero.train.team import Team
+
+WORTH_MEASURING = 10
+"""Certificates from which on one more of them is a small price for knowing what they take."""
+_LITTLE = 0.05
+"""Part of the time left that measuring may take."""
+_NONE_KEPT_OUT = "no frames were kept out for it; --calibration N keeps N of them out"
+
+
+def training_deadline(run: Run, module: FitModule) -> TrainingDeadline:
+    """When training has to end for the calibration, the certificates and the files to fit.
+
+    Args:
+        run: The run.
+        module: The network and its geometries, about to be trained.
+
+    Returns:
+        What is asked after every step.
+    """
+    ending = Ending(
+        certificates=len(_to_certify(run, module)),
+        references=len(run.held_out),
+        passes=int(module.plan.ridge is not None),
+        steps_per_pass=-(-len(module.problems) // module.plan.batch_size),
+    )
+    return TrainingDeadline(run.runtime.deadline, run.costs, ending)
+
+
+def _to_certify(run: Run, module: FitModule) -> list[Problem]:
+    """What this process certifies: its frames and what measures, not displaced copies."""
+    frames = {id(m) for m in run.molecules}
+    mine = [module.problems[k] for k in module.here()]
+    return [p for p in (*mine, *run.validators) if id(p.molecule) in frames]
+
+
+def measure(run: Run, module: FitModule) -> None:
+    """Make one certificate and one refinement of many before training, to know what they take.
+
+    Args:
+        run: The run; nothing is measured without a time limit.
+        module: The network before training.
+    """
+    if run.runtime.deadline.at is None or run.team is not None:
+        return
+    costs, little = run.costs, _LITTLE * run.runtime.deadline.remaining()
+    costs.add("build", module.build_seconds)
+    training = module.network.training
+    with contextlib.suppress(ComputationError, InputError):
+        todo = _to_certify(run, module)
+        if len(todo) >= WORTH_MEASURING and costs.certificate < little:
+            ks = todo[0].ks
+            before = ks.fock_builds
+            _certify(run, module, todo[0])
+            # metrics count the builds of training
+            run.calibration_builds += ks.fock_builds - before
+            ks.fock_builds = before
+        if run.held_out and costs.reference < little:
+            refine_one(run, module, run.held_out[0])
+    module.network.train(training)
 
 
 def certify_all(
@@ -62,7 +122,7 @@ def certify_all(
     stored = {id(p.molecule): k for k, p in enumerate(solved)}
     todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or id(m) in own]
     coming = [stored.get(id(m)) for _, m in todo]
-    failed_now = 0
+    failed_now = late = 0
     with (
         interruptible() as interrupt,
         PredictionWriter(run.out / "predictions.h5") as writer,
@@ -71,9 +131,9 @@ def certify_all(
         for i, (k, molecule) in enumerate(todo):
             if interrupt.requested:
                 break
-            if run.runtime.deadline.expired():
-                stopped_by = "max_time"
-                break
+            if k not in ready and (late or not _has_time(run)):
+                late += 1
+                continue
             run.look_ahead(coming, i)
             try:
                 found = ready.get(k) or _certify(run, module, own[id(molecule)])
@@ -89,10 +149,27 @@ def certify_all(
                 role = {"calibration": True} if k in ready else {}
                 run.entries[k] = entry | ({"validation": True} if k in run.measuring else role)
             task.advance()
-    result = write_summary(run, stopped_by)
+    _say_left_out(run, late, len(todo))
+    result = write_summary(run, "max_time" if late else stopped_by)
     if failed_now == len(todo):
         raise ComputationError(f"every structure failed; see {run.out / SUMMARY_FILE}")
     return result
+
+
+def _has_time(run: Run) -> bool:
+    """For one more certificate; the first one is made whatever it takes."""
+    return fits(run.runtime.deadline, run.costs, "certificate" if run.entries else "")
+
+
+def _say_left_out(run: Run, late: int, of: int) -> None:
+    """One line for everything that the time limit left out, certificates among it."""
+    if late:
+        run.left_out.append(f"certificates of {late} of {of} structures")
+    if run.left_out:
+        run.reporter.warning(
+            f"the time limit left out {' and '.join(run.left_out)}; go on with --resume and a "
+            "larger --max-time"
+        )
 
 
 def _certify_together(
@@ -112,7 +189,7 @@ def _certify_together(
         problem = module.problems[k]
         if id(problem.molecule) not in position:
             continue  # a displaced copy
-        if run.runtime.deadline.expired():
+        if not fits(run.runtime.deadline, run.costs, "certificate"):
             stopped_by = "max_time"
             break
         try:
@@ -123,8 +200,10 @@ def _certify_together(
     reports = team.gather((results, stopped_by, sum(p.ks.fock_builds for p in module.problems)))
     if not team.leads:
         return {}
+    late = 0
     if any(report[1] == "max_time" for report in reports):
         stopped_by = "max_time"
+        late = len(position) - sum(len(report[0]) for report in reports)
     module.remote_builds = sum(report[2] for report in reports[1:])
     with PredictionWriter(run.out / "predictions.h5") as writer:
         done = (result for report in reports for result in report[0])
@@ -134,15 +213,16 @@ def _certify_together(
                 continue
             writer.write(*group)
             run.entries[k] = entry
+    _say_left_out(run, late, len(position))
     return write_summary(run, stopped_by)
 
 
 def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
     """The network's prediction of a geometry it was trained on, from the integrals there are."""
-    with torch.no_grad():
-        (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
-    fock = problem.predicted(correction, module.network.scales.seen_corrections)
-    with _exact(run, problem):
+    with run.costs.measured("certificate"), _exact(run, problem):
+        with torch.no_grad():
+            (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
+        fock = problem.predicted(correction, module.network.scales.seen_corrections)
         return single.assemble(
             problem.molecule,
             problem.ks,
@@ -220,8 +300,13 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     result["loss"] = run.module.plan.loss if run.module else run.config.loss
     result["skipped_steps"] = run.module.skipped_steps if run.module else 0
     result["limits"] = run.limits
+    result["calibrated"] = run.calibration is not None
     if run.calibration is not None:
         result["calibration"] = run.calibration.to_dict()
+    else:
+        result["not_calibrated"] = run.uncalibrated or _NONE_KEPT_OUT
+    if run.left_out:
+        result["left_out"] = run.left_out
     if run.stream is not None:
         result["geometries_replaced"] = run.stream.replaced
     if run.validated is not None:

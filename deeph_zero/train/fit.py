@@ -12,8 +12,9 @@ from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.model_meta import model_meta
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.model import FockNetwork
 from deeph_zero.reporting import Reporter, SilentReporter
-from deeph_zero.runtime import Deadline, set_threads, setup
+from deeph_zero.runtime import set_threads, setup
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.calibrate import held_out, refine_held_out
 from deeph_zero.train.callbacks import (
@@ -25,11 +26,11 @@ from deeph_zero.train.callbacks import (
 )
 from deeph_zero.train.checkpoint import KEEP, save_model
 from deeph_zero.train.curves import live_curves
-from deeph_zero.train.finish import certify_all, write_summary
+from deeph_zero.train.finish import certify_all, measure, training_deadline, write_summary
 from deeph_zero.train.lightning_io import SafeCheckpointIO
 from deeph_zero.train.look_ahead import LookAhead
 from deeph_zero.train.module import FitModule
-from deeph_zero.train.plan import make_plan, resolved
+from deeph_zero.train.plan import Plan, make_plan, resolved
 from deeph_zero.train.prepare import TimeIsUpError, prepare
 from deeph_zero.train.resume import (
     Run,
@@ -96,6 +97,7 @@ def run_fit(
             return _fit(run, resume_from)
     except TimeIsUpError as error:
         reporter.warning(f"the time is up before training: {error}; nothing was trained")
+        run.uncalibrated = "the time limit ended the run before training"
         return write_summary(run, "max_time")
     except KeyboardInterrupt:
         write_summary(run, "interrupt")
@@ -167,13 +169,7 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     network = prepare(run, trained=resume_from is not None)
     plan = make_plan(run.config, len(run.problems))
     run.save_toml(resolved(run.config, plan))
-    if run.team is None:
-        module = FitModule(network, run.problems, plan, run.stream)
-    else:
-        module = TeamModule(network, run.problems, plan, run.team)
-        module.lessons.dropped.update(run.lost)
-    store = run.store
-    module.lessons.together = store is not None and store.needed_bytes <= store.memory_bytes
+    module = _module(run, network, plan)
     if resume_from is None and not module.start(
         calibrate=not bool(network.scales.settled.all()), deadline=run.runtime.deadline
     ):
@@ -187,6 +183,7 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     write_model = _model_writer(run, module, meta)
     write_model()
     check = ValidationCheck(run.validators, plan.epochs) if run.validators else None
+    measure(run, module)
     try:
         stopped_by = _train(run, module, resume_from, write_model, check)
     except KeyboardInterrupt:
@@ -199,8 +196,32 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         if check is not None:
             run.validated = check.choose(module.network)
     write_model()
+    return _close(run, module, meta, write_model, stopped_by)
+
+
+def _module(run: Run, network: FockNetwork, plan: Plan) -> FitModule:
+    if run.team is None:
+        module = FitModule(network, run.problems, plan, run.stream)
+    else:
+        module = TeamModule(network, run.problems, plan, run.team)
+        module.lessons.dropped.update(run.lost)
+    store = run.store
+    module.lessons.together = store is not None and store.needed_bytes <= store.memory_bytes
+    return module
+
+
+def _close(
+    run: Run,
+    module: FitModule,
+    meta: dict[str, Any],
+    write_model: Callable[[], None],
+    stopped_by: str,
+) -> dict[str, Any]:
+    """Calibration and certificates of a trained network."""
     # several processes: the first one calibrates, the others wait for what comes of it
     kept_out = refine_held_out(run, module, meta) if run.leads else {}
+    if run.left_out:
+        stopped_by = "max_time"
     if run.team is not None:
         run.calibration = run.team.gather(run.calibration)[0]
     if run.calibration is not None:
@@ -224,7 +245,7 @@ def _model_writer(run: Run, module: FitModule, meta: dict[str, Any]) -> Callable
         return lambda: None
 
     def write() -> None:
-        with module.average.applied():
+        with module.average.applied(), run.costs.measured("model"):
             save_model(run.out, module.network, meta)
 
     return write
@@ -241,7 +262,7 @@ def _train(
     if resume_from is not None and _restore_converged(module, resume_from):
         return "converged"
     checkpoints = Checkpoints(
-        run.out / KEEP, deadline=_training_deadline(run, module), on_save=write_model
+        run.out / KEEP, deadline=training_deadline(run, module), on_save=write_model
     )
     gpu, begun = run.runtime.device.type == "cuda", _Begun()
     trainer = quiet_trainer(
@@ -302,12 +323,3 @@ def _restore_converged(module: FitModule, resume_from: Path) -> bool:
     module.on_load_checkpoint(state)
     module.converged = True
     return True
-
-
-def _training_deadline(run: Run, module: FitModule) -> Deadline:
-    """Leaves time for the certificates: about three builds per structure."""
-    deadline = run.runtime.deadline
-    if deadline.at is None:
-        return deadline
-    reserve = 1.0 + 3.0 * module.build_seconds * len(module.problems)
-    return Deadline(deadline.at - reserve)

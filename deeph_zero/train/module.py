@@ -3,7 +3,6 @@
 import functools
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from deeph_zero import runtime
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.bounded import eigenvalue_range
@@ -98,7 +98,7 @@ class FitModule(pl.LightningModule):
 
     def _first_builds(self, deadline: Deadline | None) -> bool:
         """Those of every teacher; false when the time was up."""
-        begin, before = time.monotonic(), self.fock_builds
+        begin, before = runtime.now(), self.fock_builds
         for k in self.here():
             self.mix.check(self._problems[k])
         taught = any(term.name != "supervised" for term in self.plan.terms)
@@ -109,7 +109,7 @@ class FitModule(pl.LightningModule):
             if deadline is not None and deadline.expired():
                 return False
         spent = max(1, self.fock_builds - before)
-        self.build_seconds = (time.monotonic() - begin) / spent
+        self.build_seconds = (runtime.now() - begin) / spent
         return True
 
     def _set_scales(self, *, calibrate: bool) -> None:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -40,9 +40,6 @@ from deeph_zero.train.team_module import AbsentProblem
 from deeph_zero.train.validation import converge
 from deeph_zero.types import AOMatrix
 
-if TYPE_CHECKING:
-    from pyscf import gto
-
 
 class TimeIsUpError(Exception):
     """The deadline passed before training began; the message says how far it came."""
@@ -65,15 +62,13 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
         TimeIsUpError: If the deadline passed first.
     """
     config = run.config
-    moles = [build_mole(m, basis=config.method.basis) for m in run.molecules]
-    layout = basis_layout(moles)
-    network = _network(run, layout, trained=trained)
-    used = [k for k in range(len(moles)) if k not in {*run.held_out, *run.measuring}]
-    frames, moles = [run.molecules[k] for k in used], [moles[k] for k in used]
+    network = _network(run, _layout(run), trained=trained)
+    kept_out = {*run.held_out, *run.measuring}
+    frames = [m for k, m in enumerate(run.molecules) if k not in kept_out]
     everything = [*frames, *displaced(frames, config, (config.runtime.seed,))]
     share = AO_MEMORY_MB / len(everything)
     run.store = store = _store(run)
-    _prepare_all(run, network, everything, moles, ao_memory_mb=share)
+    _prepare_all(run, network, everything, len(frames), ao_memory_mb=share)
     if run.team is not None:
         _agree(run, run.team)
     if not run.present:
@@ -87,15 +82,26 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     return network
 
 
+def _layout(run: Run) -> BasisLayout:
+    """Shells of all elements, from one molecule per new element: a thousand frames have few."""
+    seen: set[int] = set()
+    moles = []
+    for molecule in run.molecules:
+        if not seen.issuperset(molecule.numbers.tolist()):
+            seen.update(molecule.numbers.tolist())
+            moles.append(build_mole(molecule, basis=run.config.method.basis))
+    return basis_layout(moles)
+
+
 def _prepare_all(
     run: Run,
     network: FockNetwork,
     everything: list[Molecule],
-    moles: "list[gto.Mole]",
+    n_frames: int,
     *,
     ao_memory_mb: float,
 ) -> None:
-    """Integrals, network inputs and labels; the first ones are those of ``moles``."""
+    """Integrals, network inputs and labels; the first ``n_frames`` are the user's."""
     config, store = run.config, run.store
     assert store is not None
     labels = LabelStore(config.data.labels) if config.data.labels else None
@@ -110,17 +116,17 @@ def _prepare_all(
             if store.ahead is not None:
                 last = min(k + store.ahead.limit, len(orders))
                 store.ahead.plan((j, orders[j]) for j in range(k, last))
-            mol = moles[k] if k < len(moles) else None
             try:
-                problem = _problem(
-                    run, store, network, molecule, mol=mol, ao_memory_mb=ao_memory_mb, name=k
-                )
+                with run.costs.measured("integrals"):
+                    problem = _problem(
+                        run, store, network, molecule, ao_memory_mb=ao_memory_mb, name=k
+                    )
                 if labels is not None:
                     wanted = wanted_method(config.method, problem.ks.info.auxbasis)
                     problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
                 run.problems.append(problem)
             except (ComputationError, InputError) as error:
-                _leave_out(run, molecule, error, asked_for=mol is not None)
+                _leave_out(run, molecule, error, asked_for=k < n_frames)
                 if run.team is not None:  # who has which geometry goes by its position
                     run.problems.append(AbsentProblem(molecule))
                     run.lost[k] = failure(molecule, error)["error"]
@@ -211,7 +217,6 @@ def _problem(
     network: FockNetwork,
     molecule: Molecule,
     *,
-    mol: "gto.Mole | None" = None,
     ao_memory_mb: float,
     key: int | None = None,
     name: Hashable = None,
@@ -231,7 +236,6 @@ def _problem(
         spec.layout,
         cutoff=spec.cutoff,
         dtype=network.dtype,
-        mol=mol,
         inputs=spec.inputs,
         portable=portable,
         **where,
@@ -263,7 +267,7 @@ def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> No
             if run.runtime.deadline.expired():
                 raise TimeIsUpError(f"{k} of {len(wanted)} validation structures were solved")
             try:
-                problem = _problem(run, store, network, molecule, mol=None, ao_memory_mb=share)
+                problem = _problem(run, store, network, molecule, ao_memory_mb=share)
                 converge(problem)
                 run.validators.append(problem)
             except (ComputationError, InputError) as error:

@@ -22,6 +22,7 @@ from deeph_zero.train.checkpoint import KEEP
 from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem
+from deeph_zero.train.reserve import Costs
 from deeph_zero.train.stream import Stream
 from deeph_zero.train.team import Team
 
@@ -64,6 +65,9 @@ class Run:
         held_out: Positions in ``molecules`` that are not trained on but calibrate the model.
         calibration: What came of them.
         calibration_builds: Fock builds spent on them.
+        uncalibrated: Why nothing came of them.
+        left_out: What the time limit left out.
+        costs: What each kind of work took.
         store: Keeps the large tensors of the geometries, once there are some.
         stream: Replaces displaced copies during training, if asked for.
     """
@@ -90,6 +94,9 @@ class Run:
     held_out: tuple[int, ...] = ()
     calibration: Calibration | None = None
     calibration_builds: int = 0
+    uncalibrated: str = ""
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    costs: Costs = dataclasses.field(default_factory=Costs)
     store: HeavyStore | None = None
     stream: Stream | None = None
 
