@@ -1,5 +1,6 @@
 """The settings of a training run as a commented TOML file: read, written, described."""
 
+import json
 import math
 import os
 import re
@@ -197,7 +198,8 @@ def _quoted(text: str) -> str:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_document(path, largest=SMALL).decode("utf-8-sig"))
+        values = tomllib.loads(read_document(path, largest=SMALL).decode("utf-8-sig"))
+        json.dumps(values, default=str)  # hexadecimal numbers of any length, which nothing prints
     except FileNotFoundError:
         raise InputError(
             f"{path}: expected a settings file, there is none; check the path, or write one with "
@@ -220,10 +222,13 @@ def _parse(path: Path) -> dict[str, Any]:
         message, line = words.groups() if words else (str(error), None)
         place = f"line {line}" if line else "the end"
         raise InputError(f"{path}: not TOML at {place} ({message}); correct it") from None
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:  # the parser's limits
         deep = isinstance(error, RecursionError)
         reason = "values nested too deep" if deep else "a number of very many digits"
         raise InputError(f"{path}: expected settings, got {reason}; correct it") from None
+    return values
 
 
 def _check_types(values: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ LOSSES = ("energy", "self-consistency", "fixed-point", "commutator", "supervised
 FADE = 0.05
 """Part of the training over which a term that starts or ends inside it fades in or out."""
 
+_CURE = "write for example energy:0.5,self-consistency"
 _TERM = re.compile(
     r"(?P<name>[a-z-]+)(:(?P<weight>[0-9.e+-]+))?(@(?P<start>[0-9.]+)(-(?P<end>[0-9.]+))?)?"
 )
@@ -63,18 +64,20 @@ def parse_loss(text: str) -> tuple[Term, ...]:
     terms = tuple(_term(part.strip()) for part in text.split(","))
     names = [term.name for term in terms]
     if len(set(names)) < len(names):
-        raise ValueError(f"expected each loss once, got {text!r}")
+        raise ValueError(f"expected each loss once, got {text!r}; leave one out")
     marks = sorted({0.0, 1.0, *(t.start for t in terms), *(t.end for t in terms)})
     for low, high in itertools.pairwise(marks):
         if not any(t.start <= low and high <= t.end for t in terms):
-            raise ValueError(f"expected a loss at every time, got none from {low:g} to {high:g}")
+            raise ValueError(
+                f"expected a loss at every time, got none from {low:g} to {high:g}; add one"
+            )
     return terms
 
 
 def _term(text: str) -> Term:
     found = _TERM.fullmatch(text)
     if found is None:
-        raise ValueError(f"expected NAME[:WEIGHT][@START[-END]], got {text!r}")
+        raise ValueError(f"expected NAME[:WEIGHT][@START[-END]], got {text!r}; {_CURE}")
     name = found["name"]
     if name not in LOSSES:
         near = difflib.get_close_matches(name, LOSSES, n=1)
@@ -86,9 +89,9 @@ def _term(text: str) -> Term:
             for key, default in (("weight", 1.0), ("start", 0.0), ("end", 1.0))
         )
     except ValueError:
-        raise ValueError(f"expected NAME[:WEIGHT][@START[-END]], got {text!r}") from None
+        raise ValueError(f"expected NAME[:WEIGHT][@START[-END]], got {text!r}; {_CURE}") from None
     if not (math.isfinite(weight) and weight > 0):
-        raise ValueError(f"expected a weight above 0, got {text!r}")
+        raise ValueError(f"expected a weight above 0, got {text!r}; {_CURE}")
     if not 0 <= start < end <= 1:
-        raise ValueError(f"expected 0 <= START < END <= 1, got {text!r}")
+        raise ValueError(f"expected 0 <= START < END <= 1, got {text!r}; {_CURE}")
     return Term(name, weight, start, end)

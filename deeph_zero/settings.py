@@ -78,7 +78,7 @@ def _field(model: type[pydantic.BaseModel], path: list[str]) -> FieldInfo | None
 def _bounds(info: FieldInfo) -> str:
     """Allowed range of a number, in words ("" when there is none)."""
     low = high = None
-    above = False
+    above = below = False
     for item in info.metadata:
         if isinstance(item, annotated_types.Ge):
             low = item.ge
@@ -86,7 +86,11 @@ def _bounds(info: FieldInfo) -> str:
             low, above = item.gt, True
         elif isinstance(item, annotated_types.Le):
             high = item.le
+        elif isinstance(item, annotated_types.Lt):
+            high, below = item.lt, True
     start = f"above {low}" if above else f"from {low}"
+    if below:
+        return f" {start} and below {high}"
     if low is not None and high is not None:
         return f" {start} to {high}" if not above else f" {start} and at most {high}"
     return f" {start} up" if low is not None and not above else (f" {start}" if above else "")
@@ -158,6 +162,13 @@ def _one_line(
     value = error.get("input")
     near = difflib.get_close_matches(value, re.split(r",? ", accepts), 1) if _text(value) else []
     hint = f"; did you mean {near[0]}?" if near and accepts.startswith("one of") else ""
+    if accepts.startswith("a list of"):
+        hint = "; write [..., ...]"
+    elif accepts == "a section of settings":
+        hint = f"; write [{named(path)}]"
+    elif accepts == "a name":
+        example = info.default if info and isinstance(info.default, str) else None
+        hint = f"; for example {example}" if example else "; name one, or leave it out"
     return f"{named(path)}: expected {accepts}, got {quoted(value)}{hint}"
 
 

@@ -127,7 +127,9 @@ def check_training_labels(config: FitConfig, molecules: Sequence[Molecule]) -> N
     names = set() if config.loss == "auto" else {term.name for term in parse_loss(config.loss)}
     files = config.data.labels
     if "supervised" in names and not files:
-        raise InputError("the supervised loss needs data.labels; name files of `deeph-zero label`")
+        raise InputError(
+            "data.labels: the supervised loss needs data.labels; name files of `deeph-zero label`"
+        )
     if not files:
         return
     if "supervised" not in names:

@@ -7,6 +7,7 @@ import rich_click as click
 
 from deeph_zero.cli.options import (
     Invocation,
+    OutputPath,
     common_options,
     given,
     max_time_option,
@@ -22,7 +23,12 @@ from deeph_zero.evaluate_config import EvaluateConfig
 @click.argument("model", type=str)
 @click.argument("labels", nargs=-1, required=True, metavar="LABELS...", type=str)
 @click.option(
-    "-o", "--output", type=str, default=None, metavar="PATH", help="JSON file of the evaluation."
+    "-o",
+    "--output",
+    type=OutputPath(),
+    default=None,
+    metavar="PATH",
+    help="JSON file of the evaluation.",
 )
 @click.option(
     "--scf/--no-scf", default=None, help=str(EvaluateConfig.model_fields["scf"].description)

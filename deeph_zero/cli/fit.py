@@ -113,7 +113,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
         InputError: If something is wrong with the input; nothing was written then.
         ComputationError: If the run did not reach what was asked for.
     """
-    with _in_words_of(options.get("config")):
+    with in_words_of(options.get("config")):
         return _run_training(config, out, options, command)
 
 
@@ -209,8 +209,8 @@ def _check_init(init: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _in_words_of(source: str | None) -> Iterator[None]:
-    """Call settings as the file calls them that set them, and name it; None is no file."""
+def in_words_of(source: str | None) -> Iterator[None]:
+    """Call settings as the file calls them that sets them, and name it; None is no file."""
     try:
         yield
     except DeephZeroError as error:

@@ -97,8 +97,35 @@ def _together(options: Sequence[Decorator]) -> Decorator:
 structures_argument = click.argument(
     "structures", nargs=-1, required=True, metavar="STRUCTURES...", type=str
 )
+
+
+class OutputPath(click.ParamType):
+    """Where a result goes; an empty name is a variable of the shell that was never set."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse a blank name.
+
+        Args:
+            value: What was typed.
+            param: Not used.
+            ctx: Not used.
+
+        Returns:
+            The name.
+
+        Raises:
+            InputError: If it is blank.
+        """
+        del param, ctx
+        if not value.strip():
+            raise InputError(f"-o: expected a path, got {value!r}; name one, or leave -o out")
+        return value
+
+
 output_option = click.option(
-    "-o", "--output", type=str, default=None, metavar="PATH", help="Where the result goes."
+    "-o", "--output", type=OutputPath(), default=None, metavar="PATH", help="Where the result goes."
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a result that is already there."

@@ -1,5 +1,6 @@
 """``deeph-zero report``: one self-contained HTML page about a run, and its plots as files."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import rich_click as click
 
 from deeph_zero.cli.options import (
     Invocation,
+    OutputPath,
     common_options,
     overwrite_option,
     runtime_values,
@@ -21,7 +23,7 @@ from deeph_zero.reporting import Reporter
 @click.command()
 @click.argument("run", type=str)
 @click.option(
-    "-o", "--output", type=str, default=None, metavar="PATH",
+    "-o", "--output", type=OutputPath(), default=None, metavar="PATH",
     help="The HTML file (default: report.html in the run, or beside the .h5 file).",
 )  # fmt: skip
 @click.option("--plots", is_flag=True, help="Also write every plot as SVG and PNG beside it.")
@@ -70,7 +72,9 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     )
     out = Path(options["output"]) if options["output"] else own
     # a run's own page is made anew from the run: replacing it loses nothing
-    again = options["overwrite"] or (source.is_dir() and out.resolve() == own.resolve())
+    again = options["overwrite"] or (
+        source.is_dir() and os.path.realpath(out) == os.path.realpath(own)
+    )
     place = {"kind": "html", "overwrite": again, "inputs": [source]}
     configure_logging(config.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from deeph_zero.cli.fit import run_training
+from deeph_zero.cli.fit import in_words_of, run_training
 from deeph_zero.cli.options import (
     Invocation,
     common_options,
@@ -54,7 +54,8 @@ def train(invocation: Invocation, **options: Any) -> int:
     if options["print_config"]:
         click.echo(to_toml(RunSettings.parse(values)), nl=False)
         return 0
-    settings = train_config(values, options, invocation.started)
+    with in_words_of(options["config"]):
+        settings = train_config(values, options, invocation.started)
     if not settings.data.train:
         raise InputError(
             f"{options['config']}: data.train: expected structure files, got none; name them, as "

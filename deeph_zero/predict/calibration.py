@@ -99,8 +99,9 @@ class Calibration:
                 states=tuple((int(charge), int(spin)) for charge, spin in values["states"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            text = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
             raise InputError(
-                f"expected a calibration in model.json, got something else ({error!r}); copy "
+                f"expected a calibration in model.json, got something else ({text}); copy "
                 "model.json again from its run"
             ) from error
 

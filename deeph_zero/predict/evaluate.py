@@ -21,7 +21,8 @@ from deeph_zero.predict.record import failure, summary
 from deeph_zero.reporting import Reporter, Task
 from deeph_zero.runtime import Runtime
 from deeph_zero.signals import interruptible
-from deeph_zero.train.labels import Label, LabelStore, check_labels, label_for, wanted_method
+from deeph_zero.train.label_method import wanted_method
+from deeph_zero.train.labels import Label, LabelStore, check_labels, label_for
 
 
 def run_evaluate(
@@ -125,6 +126,7 @@ def usable(
         try:
             if key not in labels.bad:
                 check_labels(labels, [molecule], method)
+                labels.check(molecule)
                 good.append(molecule)
         except InputError as error:
             new[key] = str(error).removeprefix(f"{molecule.file} frame {molecule.frame}: ")

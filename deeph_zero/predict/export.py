@@ -56,7 +56,9 @@ def check(config: PredictConfig, out: Path, count: int, *, overwrite: bool) -> N
                     f"--{option} {path}: the folder {path.parent} does not exist; make it first"
                 )
             if path.is_dir():
-                raise InputError(f"--{option} {path}: expected a file, this is a folder")
+                raise InputError(
+                    f"--{option} {path}: expected a file, this is a folder; choose another name"
+                )
             if path.exists() and not overwrite:
                 raise InputError(f"{path} exists; use --overwrite or another name")
 

@@ -211,6 +211,8 @@ def _read_json(path: Path, lists: Sequence[str] = ()) -> dict[str, Any]:
     cure = "put the run's own file back, or run it again"
     try:
         data = parse_json(read_document(path))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: expected JSON, got {text}; {cure}") from None

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from deeph_zero.basis_text import label_of, same_basis
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.hdf5 import InnerGroup, group_names, open_hdf5
 from deeph_zero.molecule import Molecule
 from deeph_zero.stored_values import HEAVIEST, Group, check_matrices
+from deeph_zero.train.label_method import LabelMethod, wanted_method
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
 SAME_POSITION = 1e-6
@@ -45,77 +45,6 @@ class Label:
     mo_energy: OrbitalEnergies
     mo_occ: OrbitalEnergies
     converged: bool = True
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelMethod:
-    """What was solved to make a label; two labels of one run must agree in all of it.
-
-    Attributes:
-        basis: Orbital basis set.
-        auxbasis: Resolved fitting set; None without density fitting.
-        xc: Functional, as given.
-        grid_level: PySCF grid level; None if the file does not say.
-        smearing: Width of Fermi occupations, Eh.
-    """
-
-    basis: str
-    auxbasis: str | None
-    xc: str
-    grid_level: int | None
-    smearing: float = 0.0
-
-    def differences(self, other: "LabelMethod") -> list[str]:
-        """In words, every setting that differs; functionals are compared by what they mean.
-
-        Args:
-            other: What is wanted.
-
-        Returns:
-            Sentences such as "basis 'sto-3g' where 'def2-svp' is wanted".
-        """
-        found = []
-        for name in ("basis", "auxbasis", "xc", "grid_level", "smearing"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if name == "grid_level" and None in (mine, theirs):
-                continue
-            if _same(name, mine, theirs):
-                continue
-            if name == "basis":
-                mine, theirs = label_of(mine), label_of(theirs)
-            found.append(f"{name.replace('_', ' ')} {mine!r} where {theirs!r} is wanted")
-        return found
-
-
-def wanted_method(method: MethodConfig, auxbasis: str | None) -> LabelMethod:
-    """The labels a calculation needs.
-
-    Args:
-        method: Its settings.
-        auxbasis: The fitting set, resolved (``KSInfo.auxbasis``).
-
-    Returns:
-        What to compare labels with.
-    """
-    return LabelMethod(
-        basis=method.basis,
-        auxbasis=auxbasis if method.density_fit else None,
-        xc=method.xc,
-        grid_level=method.grid_level,
-    )
-
-
-def _same(name: str, mine: Any, theirs: Any) -> bool:
-    if mine == theirs:
-        return True
-    if not (isinstance(mine, str) and isinstance(theirs, str)):
-        return False
-    if name == "xc":
-        from deeph_zero.integrals.libxc import describe
-
-        ours, other = describe(mine), describe(theirs)
-        return dataclasses.replace(ours, name="") == dataclasses.replace(other, name="")
-    return same_basis(mine, theirs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +159,19 @@ class LabelStore:
             self.require(index, wanted)
         return _read(self._entries[index])
 
+    def check(self, molecule: Molecule) -> None:
+        """Stop at a label that is damaged or not converged; a structure may have none.
+
+        Args:
+            molecule: The structure.
+
+        Raises:
+            InputError: If its label cannot be used.
+        """
+        index = self.index(molecule)
+        if index is not None:
+            _converged(self.read(index), self.place(index))
+
 
 def label_for(
     store: LabelStore,
@@ -260,9 +202,13 @@ def label_for(
             f"{store.place(index)}: expected a label of shape {tuple(shape)}, got "
             f"{tuple(label.fock.shape)}; label with the same --unrestricted and --break-symmetry"
         )
+    return _converged(label, store.place(index))
+
+
+def _converged(label: Label, place: str) -> Label:
     if not label.converged:
         raise InputError(
-            f"{store.place(index)}: expected a converged label, its SCF did not converge; "
+            f"{place}: expected a converged label, its SCF did not converge; "
             "label it again with a larger --max-cycle or leave it out"
         )
     return label

@@ -17,7 +17,10 @@ from deeph_zero.train.state import decode_state, encode_state, read_pair, write_
 
 _STATE_KIND = "deeph-zero checkpoint"
 _STATE_STEM = "state"
-_STATE_KEYS = ("epoch", "global_step", "state_dict", "loops", "callbacks", "optimizer_states")
+_STATE: dict[str, type] = {
+    "epoch": int, "global_step": int, "state_dict": dict, "loops": dict, "callbacks": dict,
+    "optimizer_states": list, "lr_schedulers": list, "fit": dict,
+}  # fmt: skip
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -80,14 +83,9 @@ class SafeCheckpointIO(CheckpointIO):
             decoded = decode_state(document["state"], tensors)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
             decoded = None
-        state: dict[str, Any] = decoded if isinstance(decoded, dict) else {}
-        missing = [key for key in _STATE_KEYS if key not in state]
-        if missing:
-            raise InputError(
-                f"{folder / _STATE_STEM}.json: expected the state of a training, there is no "
-                f"{missing[0]}; put the run's own file back, or use --overwrite to start again"
-            )
-        return state
+        if not isinstance(decoded, dict):
+            raise _no_state(folder, "got something else")
+        return decoded
 
     def remove_checkpoint(self, path: str | pathlib.Path) -> None:
         """Delete the folder.
@@ -96,3 +94,25 @@ class SafeCheckpointIO(CheckpointIO):
             path: The checkpoint folder.
         """
         shutil.rmtree(path, ignore_errors=True)
+
+
+def check_checkpoint(folder: pathlib.Path) -> None:
+    """See whether a training can go on from a checkpoint, before anything of the run changes.
+
+    Args:
+        folder: The checkpoint folder.
+
+    Raises:
+        InputError: If it is damaged, or holds something else.
+    """
+    state = SafeCheckpointIO().load_checkpoint(folder)
+    for name, kind in _STATE.items():
+        if not isinstance(state.get(name), kind):
+            raise _no_state(folder, f"there is no {name}" if name not in state else f"a bad {name}")
+
+
+def _no_state(folder: pathlib.Path, what: str) -> InputError:
+    return InputError(
+        f"{folder / _STATE_STEM}.json: expected the state of a training, {what}; put the run's "
+        "own file back, or use --overwrite to start again"
+    )

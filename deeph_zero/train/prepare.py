@@ -22,7 +22,8 @@ from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
 from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
-from deeph_zero.train.labels import LabelStore, label_for, wanted_method
+from deeph_zero.train.label_method import wanted_method
+from deeph_zero.train.labels import LabelStore, label_for
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.problem import (
     AO_MEMORY_MB,

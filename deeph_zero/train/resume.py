@@ -20,6 +20,7 @@ from deeph_zero.reporting import Reporter
 from deeph_zero.runtime import Runtime, set_threads
 from deeph_zero.train.checkpoint import KEEP
 from deeph_zero.train.heavy import HeavyStore
+from deeph_zero.train.lightning_io import check_checkpoint
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem
 from deeph_zero.train.reserve import Costs
@@ -254,6 +255,8 @@ def _own_document(path: Path, what: str, is_one: Callable[[Any], bool]) -> dict[
     try:
         found = parse_json(read_document(path))
         reason = "" if is_one(found) else "it is another JSON document"
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         found, reason = {}, str(getattr(error, "strerror", None) or error)
     if reason:
@@ -299,7 +302,10 @@ def is_done(run: Run, summary: dict[str, Any]) -> bool:
 
 
 def resume_point(run: Run) -> Path | None:
-    """The checkpoint to go on from; None to start at the beginning."""
+    """The checkpoint to go on from, checked; None to start at the beginning."""
     checkpoint = run.out / KEEP
     # a kill during the very first checkpoint leaves the folder without one
-    return checkpoint if (checkpoint / "state.safetensors").exists() else None
+    if not (checkpoint / "state.safetensors").exists():
+        return None
+    check_checkpoint(checkpoint)  # before anything of the run changes
+    return checkpoint

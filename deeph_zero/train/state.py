@@ -267,7 +267,11 @@ def _document(path: pathlib.Path, what: str) -> dict[str, Any]:
         ) from error
     if not isinstance(document, dict):
         raise InputError(
-            f"expected a deeph-zero {what}, got {path}, which holds a {type(document).__name__}; "
-            "copy it again together with its .safetensors"
+            f"expected a deeph-zero {what}, got {path}, which holds {_word(document)}; copy it "
+            "again together with its .safetensors"
         )
     return document
+
+
+def _word(document: object) -> str:
+    return "nothing" if document is None else f"a {type(document).__name__}"
