@@ -252,17 +252,7 @@ def turbomole_coord(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
 
 
 def _turbomole(text: str, say: Say) -> ase.Atoms:
-    head = re.search(r"^[ \t]*\$coord\b(.*)$", text, re.MULTILINE | re.IGNORECASE)
-    unit = head[1].strip().lower() if head else ""
-    if "file" in unit:
-        raise InputError(f"expected coordinates behind $coord, got {quote(unit)}; {_ELSEWHERE}")
-    if unit not in ("", "bohr", "angs", "angstrom", "ang"):
-        raise InputError(f"expected $coord, bohr or angs, got {quote(unit)}; write one of them")
-    cell = re.search(
-        r"^[ \t]*\$(periodic\s+[1-3]|lattice|cell)\b", text, re.MULTILINE | re.IGNORECASE
-    )
-    if cell:
-        raise InputError(f"periodic systems are not supported; write it without ${cell[1]}")
+    unit = _coord_unit(text)
     body = []
     for line in _section(text, "coord") or []:
         words = line.split()
@@ -278,6 +268,24 @@ def _turbomole(text: str, say: Say) -> ase.Atoms:
         if section:
             atoms.info[f"${name}"] = section[1] or section[2].strip()
     return atoms
+
+
+def _coord_unit(text: str) -> str:
+    """What stands behind ``$coord``."""
+    units = re.findall(r"^[ \t]*\$coord\b(.*)$", text, re.MULTILINE | re.IGNORECASE)
+    unit = units[0].strip().lower() if units else ""
+    if len(units) > 1:
+        raise InputError("expected one $coord, got several; write a file for each")
+    if "file" in unit:
+        raise InputError(f"expected coordinates behind $coord, got {quote(unit)}; {_ELSEWHERE}")
+    if unit not in ("", "bohr", "angs", "angstrom", "ang"):
+        raise InputError(f"expected $coord, bohr or angs, got {quote(unit)}; write one of them")
+    cell = re.search(
+        r"^[ \t]*\$(periodic\s+[1-3]|lattice|cell)\b", text, re.MULTILINE | re.IGNORECASE
+    )
+    if cell:
+        raise InputError(f"periodic systems are not supported; write it without ${cell[1]}")
+    return unit
 
 
 def _section(text: str, name: str) -> list[str] | None:

@@ -17,7 +17,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.reading import recognise
 from deeph_zero.reading.content import WholeFileError, text_of
 from deeph_zero.reading.sqlite import tables_of
-from deeph_zero.reading.words import quote
+from deeph_zero.reading.words import integer, quote
 
 _NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
 """Formats of ASE that are servers, folders or databases."""
@@ -56,6 +56,12 @@ def ase_frames(
     if name == "traj":
         yield from _trajectory(content)
         return
+    if name == "gen":
+        parts = _gen_parts(text_of(content))
+        if len(parts) > 1:
+            for part in parts:
+                yield from ase_frames(path, part.encode(), suffix, name)
+            return
     stated = _stated(content) if name in _STATE_FORMATS else {}
     kind = ioformats[name]
     if not kind.isbinary and (found := _UNDERSCORE.search(content[:_SEARCHED])):
@@ -78,6 +84,21 @@ def ase_frames(
                 yield atoms
     except Exception as error:  # ASE raises whatever its parsers meet
         yield _refusal(name, error)
+
+
+def _gen_parts(text: str) -> list[str]:
+    """Structures of a DFTB+ file: ASE reads the first, a trajectory has them one after another."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    parts, start = [], 0
+    while start < len(lines):
+        words = lines[start].split()
+        natm = integer(words[0]) if len(words) == 2 else None
+        if natm is None or natm < 1:
+            return [text]  # ASE says what is wrong
+        end = start + 2 + natm + (0 if words[1].upper() == "C" else 4)
+        parts.append("\n".join([*lines[start:end], ""]))
+        start = end
+    return parts
 
 
 def _handle(content: bytes, is_binary: bool) -> io.BytesIO | io.StringIO:

@@ -1,5 +1,6 @@
 """Geometries in the output of quantum-chemistry programs, with the charge and multiplicity."""
 
+import bisect
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -119,7 +120,9 @@ def _tables(layout: _Layout, lines: list[str]) -> Iterator[tuple[int, int, bool]
     for k, head in enumerate(heads):
         following = heads[k + 1] if k + 1 < len(heads) else None
         # Gaussian prints one geometry in two orientations
-        computed = not layout.done or any(head < end < (following or end + 1) for end in ends)
+        behind = bisect.bisect(ends, head)
+        ended = behind < len(ends) and ends[behind] < (following or len(lines))
+        computed = layout.done is None or ended
         if computed or following is None:
             yield head, head + 1 + layout.skipped, computed
 
