@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from deeph_zero.errors import InputError
-from deeph_zero.hdf5 import group_names
+from deeph_zero.hdf5 import group_names, open_hdf5
 from deeph_zero.molecule import Molecule
 from deeph_zero.reading.content import WholeFileError
 from deeph_zero.reading.state import whole_number
@@ -30,17 +30,18 @@ def hdf5_frames(path: Path) -> Iterator[Molecule | InputError]:
         WholeFileError: If it is no such file.
     """
     try:
-        with h5py.File(path, "r") as handle:
-            names = group_names(
-                name for name in handle if _is_inside(handle, name) and _is_group(handle[name])
-            )
-            if not names:
+        with open_hdf5(path) as handle:
+            frame = 0
+            for name in group_names(handle):
+                found = _frame(path, handle, name, frame)
+                if found is not None:
+                    frame += 1
+                    yield found
+            if not frame:
                 raise WholeFileError(
                     "expected a group per structure, got none; make the file with "
                     "`deeph-zero label` or `deeph-zero predict`"
                 )
-            for frame, name in enumerate(names):
-                yield _frame(path, handle[name], frame)
     except OSError as error:
         lines = str(error).splitlines() or [""]
         raise WholeFileError(
@@ -49,8 +50,12 @@ def hdf5_frames(path: Path) -> Iterator[Molecule | InputError]:
         ) from None
 
 
-def _frame(path: Path, group: Any, frame: int) -> Molecule | InputError:
+def _frame(path: Path, handle: Any, name: str, frame: int) -> Molecule | InputError | None:
+    """The structure of a group, None where there is something else under the name."""
     try:
+        group = handle[name]
+        if not isinstance(group, h5py.Group):
+            return None
         return Molecule(
             numbers=_numbers(group),
             coords=_coords(group),
@@ -60,7 +65,7 @@ def _frame(path: Path, group: Any, frame: int) -> Molecule | InputError:
             frame=frame,
         )
     except InputError as error:
-        return error
+        return InputError(str(error).removeprefix(f"{path}: "))
     except Exception as error:  # HDF5 raises whatever a damaged group gives
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         return InputError(f"expected numbers and positions, cannot read them ({reason}); {_CURE}")
@@ -90,12 +95,10 @@ def _coords(group: Any) -> np.ndarray:
 
 
 def _array(group: Any, name: str) -> np.ndarray:
-    """A data set that lies in the file itself and is no larger than a molecule's."""
-    data: Any = group[name] if name in group and _is_inside(group, name) else None
+    """A data set no larger than a molecule's."""
+    data: Any = group.get(name)
     if not isinstance(data, h5py.Dataset):
-        raise InputError(f"expected a data set {name!r}, got none in the file itself; {_CURE}")
-    if data.is_virtual or data.external:
-        raise InputError(f"expected {name!r} in the file itself, it lies in another one; {_CURE}")
+        raise InputError(f"expected a data set {name!r}, got none; {_CURE}")
     if data.size is None or data.size > 3 * MAX_ATOMS:
         raise InputError(f"expected {name!r} of one molecule, got shape {data.shape}; {_CURE}")
     return np.asarray(data[()])
@@ -105,11 +108,3 @@ def _attribute(group: Any, name: str) -> int:
     if name not in group.attrs:
         raise InputError(f"expected the attribute {name!r}, got none; {_CURE}")
     return whole_number(name, group.attrs[name])
-
-
-def _is_inside(group: Any, name: str) -> bool:
-    return isinstance(group.get(name, getlink=True), h5py.HardLink)
-
-
-def _is_group(item: Any) -> bool:
-    return isinstance(item, h5py.Group)
