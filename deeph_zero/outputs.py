@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,24 +10,10 @@ from typing import Literal
 from deeph_zero.errors import InputError
 from deeph_zero.file_errors import cannot
 from deeph_zero.files import HDF5_SUFFIXES, journal_beside, json_beside, open_own
+from deeph_zero.run_folder import LOCK_NAME, RUN_FILES, clear, is_run, is_run_file, listing
 
 Kind = Literal["run", "file", "json", "html", "db"]
 """What an output is: a run folder, an HDF5 file with its JSON beside it, or one file of a kind."""
-
-RUN_MARKS = ("model.json", "model.safetensors", "summary.json", "checkpoints")
-"""A folder with one of these is a run of ours."""
-RUN_FILES = (
-    *RUN_MARKS,
-    "config.json",
-    "config.toml",
-    "metrics.csv",
-    "predictions.h5",
-    "report.html",
-    "report_plots",
-    "tensorboard",
-)
-"""What ``--overwrite`` may remove from a run; anything else in the folder stays."""
-LOCK_NAME = ".lock"
 
 
 def check_output(
@@ -53,7 +38,8 @@ def check_output(
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other; give one of them")
-    _refuse_inputs(path, kind, inputs)
+    parts = [path, json_beside(path), journal_beside(path)] if kind == "file" else [path]
+    check_apart([("-o", part) for part in parts], inputs, resume=resume)
     try:
         if path.is_symlink() and not path.exists():
             raise InputError(f"-o {path}: this symbolic link leads nowhere; choose another -o")
@@ -103,8 +89,9 @@ def claim_output(
     try:
         with _locked(folder) if kind == "run" else contextlib.nullcontext():
             if kind == "run" and overwrite:
-                _clear_run(path)
-            yield path
+                clear(path)
+            with listing(path) if kind == "run" else contextlib.nullcontext():
+                yield path
     except BaseException:
         for parent in made:
             with contextlib.suppress(OSError):
@@ -112,26 +99,75 @@ def claim_output(
         raise
 
 
-def _refuse_inputs(path: Path, kind: Kind, inputs: Sequence[str | Path]) -> None:
-    # os.path: Path.resolve raises where links go in a circle
-    ours = {os.path.realpath(p) for p in (path, *([json_beside(path)] if kind == "file" else []))}
-    for name in inputs:
-        if os.path.realpath(name) in ours:
-            raise InputError(f"-o {path}: this is an input of the same command; choose another -o")
+def check_apart(
+    outputs: Sequence[tuple[str, Path]], inputs: Sequence[str | Path], *, resume: bool = False
+) -> None:
+    """No output is an input, or another output, under whatever name.
+
+    Args:
+        outputs: Option and file (or run folder) of each.
+        inputs: Files, and folders of models, that the command reads.
+        resume: The settings kept in a run may be those it is resumed with.
+
+    Raises:
+        InputError: At the first that is.
+    """
+    seen: dict[object, str] = {}
+    read = [Path(name) for name in inputs]
+    read += [json_beside(p) for p in read if p.suffix.lower() in HDF5_SUFFIXES]
+    for option, path in outputs:
+        if any(_meets(path, other, resume) for other in read):
+            raise InputError(
+                f"{option} {path}: this is an input of the same command; choose another {option}"
+            )
+        for key in _identities(path):
+            if seen.get(key, option) != option or (key in seen and option != "-o"):
+                raise InputError(
+                    f"{option} {path}: expected a file of its own, {seen[key]} writes there too; "
+                    f"choose another {option}"
+                )
+        seen |= dict.fromkeys(_identities(path), option)
+
+
+def _identities(path: Path) -> set[object]:
+    """What two names of one file have in common."""
+    found: set[object] = {os.path.realpath(path)}
+    with contextlib.suppress(OSError, ValueError):
+        status = path.stat()
+        found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _meets(output: Path, source: Path, resume: bool) -> bool:
+    """Whether writing the output would replace (a part of) what is read."""
+    if _identities(output) & _identities(source):
+        return True
+    if os.path.isdir(output):  # noqa: PTH112  (a run; a name too long is no error here)
+        return _is_of_run(source, output) and not (resume and source.name == "config.toml")
+    is_folder = os.path.isdir(source)  # noqa: PTH112
+    model = source if is_folder else source.parent
+    reads_run = is_folder or source.name == "model.safetensors"
+    return reads_run and output.suffix != ".html" and _is_of_run(output, model)
+
+
+def _is_of_run(path: Path, folder: Path) -> bool:
+    """Whether a file is one of those that a run in the folder writes."""
+    name = os.path.relpath(os.path.realpath(path), os.path.realpath(folder)).replace(os.sep, "/")
+    if is_run_file(name):
+        return True
+    ours = [folder / plain for plain in RUN_FILES if "*" not in plain]
+    return any(_identities(path) & _identities(other) for other in ours if os.path.lexists(other))
 
 
 def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"-o {path}: expected a run folder, this is a file; choose another -o")
     contents = [p for p in path.iterdir() if p.name != LOCK_NAME] if path.exists() else []
-    # a run killed early has no model yet, but nothing foreign either
-    is_run = bool(contents) and (
-        any((path / name).exists() for name in RUN_MARKS) or set(contents) <= set(_leavings(path))
-    )
-    if resume and not is_run:
+    ours = is_run(path)
+    if resume and not ours:
         there = "this folder holds none" if contents else "there is none"
         raise InputError(f"--resume: expected a run at {path}, {there}; leave --resume out")
-    if contents and overwrite and not is_run:
+    if contents and overwrite and not ours:
         raise InputError(
             f"--overwrite: {path} holds files but no run, and only runs are replaced; "
             "choose another -o"
@@ -168,20 +204,6 @@ def _check_writable(path: Path) -> None:
         raise InputError(f"{path}: {nearest} is a file, not a folder; choose another -o")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{path}: no permission to write in {place}; choose another -o")
-
-
-def _clear_run(path: Path) -> None:
-    for part in _leavings(path):
-        if part.is_dir() and not part.is_symlink():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
-
-
-def _leavings(path: Path) -> list[Path]:
-    """What a run wrote, including the temporary names of a killed one."""
-    patterns = [form.format(name) for name in RUN_FILES for form in ("{}", "{}.new", ".{}.*.tmp")]
-    return [part for pattern in patterns for part in path.glob(pattern)]
 
 
 @contextlib.contextmanager

@@ -170,7 +170,8 @@ def test_failing_json_keeps_the_old_one(tmp_path):
 
 def make_run(path: Path) -> Path:
     (path / "checkpoints" / "last.ckpt").mkdir(parents=True)
-    for name in ("model.json", "summary.json", "notes.txt"):
+    (path / "model.json").write_text('{"kind": "deeph-zero model"}')
+    for name in ("checkpoints/last.ckpt/state.json", "summary.json", "notes.txt"):
         (path / name).write_text("x")
     return path
 
@@ -249,7 +250,7 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
     run = make_run(tmp_path / "run")
     with outputs.claim_output(run, kind="run", overwrite=True) as path:
         assert path == run
-        assert names(run) == [".lock", "notes.txt"]
+        assert names(run) == [".lock", ".manifest.json", "notes.txt"]
     assert names(run) == ["notes.txt"]
 
 
@@ -257,11 +258,12 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
 def test_a_run_killed_early_is_still_a_run(tmp_path, option):
     run = tmp_path / "run"
     run.mkdir()
-    leavings = [".summary.json.17.tmp", "metrics.csv", "model.safetensors.new"]
+    leavings = [".summary.json.17-ab.tmp", ".config.json.17.tmp", "model.safetensors.new"]
     for name in leavings:
         (run / name).write_text("x")
     with outputs.claim_output(run, kind="run", **{option: True}):
-        assert names(run) == ([".lock"] if option == "overwrite" else sorted([".lock", *leavings]))
+        kept = [] if option == "overwrite" else leavings
+        assert names(run) == sorted([".lock", ".manifest.json", *kept])
     (run / "thesis.tex").write_text("x")
     (run / "metrics.csv").write_text("x")
     with pytest.raises(InputError):
@@ -273,7 +275,107 @@ def test_resume_keeps_everything(tmp_path):
     before = tree(run)
     with outputs.claim_output(run, kind="run", resume=True):
         pass
-    assert tree(run) == before
+    assert [name for name in tree(run) if not name.endswith(".manifest.json")] == before
+
+
+FOREIGN = {
+    "checkpoints": ["checkpoints/epoch=3.ckpt", "train.py"],
+    "another program's model": ["config.json", "model.safetensors"],
+    "its summary": ["summary.json"],
+    "its metrics": ["metrics.csv"],
+    "its checkpoint": ["checkpoints/last.ckpt/state.safetensors"],
+    "its predictions": ["predictions.h5", "model.json"],
+    "a list of something else": [".manifest.json"],
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_folders_of_other_programs_are_no_runs(tmp_path, case, option):
+    run = tmp_path / "run"
+    for name in FOREIGN[case]:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text('{"epoch": 3, "files": ["model.json"]}')
+    (run / "own.txt").write_text("x")
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"only runs are replaced|this folder holds none"):
+        outputs.check_output(run, kind="run", **{option: True})
+    assert tree(tmp_path) == before
+
+
+def test_overwrite_removes_what_the_list_says(tmp_path):
+    run = tmp_path / "run"
+    with outputs.claim_output(run, kind="run"):
+        (run / "checkpoints" / "last.ckpt").mkdir(parents=True)
+        for name in ("model.json", "checkpoints/last.ckpt/state.json"):
+            (run / name).write_text("x")
+    for name in ("summary.json", "checkpoints/epoch=3.ckpt", "mine.txt"):
+        (run / name).write_text("mine")
+    (run / "tensorboard").symlink_to(tmp_path)
+    (tmp_path / "events.out.tfevents.1").write_text("mine")
+    with outputs.claim_output(run, kind="run", overwrite=True):
+        found = [p.name for p in run.rglob("*") if p.is_file()]
+        assert sorted(found) == [
+            ".lock", ".manifest.json", "epoch=3.ckpt", "mine.txt", "summary.json",
+        ]  # fmt: skip
+    assert (tmp_path / "events.out.tfevents.1").exists()
+
+
+def test_a_list_cannot_name_what_lies_elsewhere(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "model.json").write_text("mine")
+    names_ = ["../model.json", str(tmp_path / "model.json"), "thesis.tex", 3, "checkpoints"]
+    (run / ".manifest.json").write_text(json.dumps({"kind": "deeph-zero run", "files": names_}))
+    (run / "thesis.tex").write_text("mine")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "a.ckpt").write_text("mine")
+    with outputs.claim_output(run, kind="run", overwrite=True):
+        assert (tmp_path / "model.json").exists()
+        assert (run / "thesis.tex").exists()
+        assert (run / "checkpoints" / "a.ckpt").exists()
+
+
+def apart(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "config.toml").write_text("x")
+    (tmp_path / "a.xyz").write_text("x")
+    (tmp_path / "hard.xyz").hardlink_to(tmp_path / "a.xyz")
+    (tmp_path / "soft.xyz").symlink_to("a.xyz")
+    (tmp_path / "link").symlink_to("run")
+    (tmp_path / "d").mkdir()
+    return {
+        "the same": ([("-o", "a.xyz")], ["a.xyz"]),
+        "spelled otherwise": ([("--molden", "d/../a.xyz")], ["./a.xyz"]),
+        "hard link": ([("--molden", "hard.xyz")], ["a.xyz"]),
+        "soft link": ([("--molden", "a.xyz")], ["soft.xyz"]),
+        "summary of an input": ([("-o", "l.json")], ["l.h5"]),
+        "two outputs": ([("--chkfile", "n"), ("--molden", "./n")], []),
+        "two through a folder": ([("-o", "run/n"), ("--molden", "link/n")], []),
+        "the run itself": ([("-o", "run")], ["link"]),
+        "a run's file": ([("-o", "run")], ["run/predictions.h5"]),
+        "a run's settings": ([("-o", "link")], ["run/config.toml"]),
+        "the model's predictions": ([("-o", "link/predictions.h5")], ["run"]),
+        "the model's summary": ([("-o", "run/summary.json")], ["run/model.safetensors"]),
+    }
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_outputs_are_no_inputs_and_no_other_outputs(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    written, read = list(apart(tmp_path).values())[case]
+    with pytest.raises(InputError, match=r"is an input|a file of its own") as info:
+        outputs.check_apart([(option, Path(name)) for option, name in written], read)
+    assert len(str(info.value).splitlines()) == 1
+
+
+def test_what_is_apart_passes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    apart(tmp_path)
+    outputs.check_apart([("-o", Path("o.h5")), ("--molden", Path("o.molden"))], ["a.xyz", "run"])
+    outputs.check_apart([("-o", Path("run"))], ["run/notes.txt", "smiles:CC", "a.xyz"])
+    outputs.check_apart([("-o", Path("run"))], ["run/config.toml"], resume=True)
+    outputs.check_apart([("-o", Path("run/report.html"))], ["run"])
 
 
 def test_one_command_per_run(tmp_path):

@@ -127,7 +127,7 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
         "kind": "run",
         "resume": options["resume"],
         "overwrite": options["overwrite"],
-        "inputs": _files(config),
+        "inputs": [*_files(config), *filter(None, [options.get("config")])],
     }
     check_output(out, **place)
     configure_logging(config.runtime.verbose)

@@ -90,7 +90,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     model = load(options["model"], device=runtime.device)
     molecules, bad = checks.read_for_model(options["structures"], model, config, reporter)
     again = options["overwrite"] or options["resume"]
-    export.check(config, out, len(molecules) + len(bad), overwrite=again)
+    export.check(config, out, len(molecules) + len(bad), overwrite=again, inputs=bulk.inputs)
 
     def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
         return run_predict(options["model"], molecules, failed, out, config, model=model, **rest)

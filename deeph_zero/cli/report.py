@@ -66,6 +66,7 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     from deeph_zero.report.data import read_source
     from deeph_zero.report.page import REPORT_FILE, write_plots, write_report
     from deeph_zero.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.run_folder import add
 
     own = (
         source / REPORT_FILE if source.is_dir() else source.with_name(f"{source.stem}_report.html")
@@ -87,6 +88,8 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     with claim_output(out, **place):
         write_report(source, out, molecules=molecules)
         written = write_plots(source, plots, molecules=molecules) if options["plots"] else []
+    if source.is_dir():
+        add(source, [out, *written])
     if options["as_json"]:
         click.echo(to_json({"report": out, "plots": written, "bytes": out.stat().st_size}))
         return 0

@@ -1,11 +1,13 @@
 """Files for other programs beside the HDF5: PySCF checkpoints, Molden, cubes, one per structure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from deeph_zero.config import PredictConfig
 from deeph_zero.errors import InputError
+from deeph_zero.files import journal_beside, json_beside
+from deeph_zero.outputs import check_apart
 from deeph_zero.predict import meanfield
 
 
@@ -36,7 +38,14 @@ def export(mf: Any, config: PredictConfig, out: Path, index: int | None) -> None
             meanfield.write_cube(mf, kind, path)
 
 
-def check(config: PredictConfig, out: Path, count: int, *, overwrite: bool) -> None:
+def check(
+    config: PredictConfig,
+    out: Path,
+    count: int,
+    *,
+    overwrite: bool,
+    inputs: Sequence[str | Path] = (),
+) -> None:
     """Refuse to write over files, before anything is computed.
 
     Args:
@@ -44,10 +53,17 @@ def check(config: PredictConfig, out: Path, count: int, *, overwrite: bool) -> N
         out: The HDF5 file.
         count: Structures.
         overwrite: Writing over files is what was asked for.
+        inputs: What the command reads.
 
     Raises:
-        InputError: If a file is there already, or its folder is not.
+        InputError: If a file is there already, or its folder is not, or it is read or written
+            otherwise.
     """
+    written = [("-o", path) for path in (out, json_beside(out), journal_beside(out))]
+    for index in range(count) if count > 1 else [None]:
+        for kind, path in _paths(config, out, index):
+            written.append((f"--{kind if kind in ('chkfile', 'molden') else 'cube'}", path))
+    check_apart(written, inputs)
     for index in range(count) if count > 1 else [None]:
         for kind, path in _paths(config, out, index):
             option = kind if kind in ("chkfile", "molden") else "cube"

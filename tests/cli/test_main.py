@@ -242,9 +242,11 @@ def test_resume_reaches_the_engine(folder, run, engine):
 
 def test_overwrite_starts_from_nothing(folder, run, engine):
     run("fit", "good.xyz")
-    (folder / "good_run" / "metrics.csv").write_text("old")
+    (folder / "good_run" / "model.json").write_text("old")
+    (folder / "good_run" / "mine.csv").write_text("mine")
     assert run("fit", "good.xyz", "--overwrite").code == 0
-    assert not (folder / "good_run" / "metrics.csv").exists()
+    assert (folder / "good_run" / "model.json").read_text() == "{}"
+    assert (folder / "good_run" / "mine.csv").exists()
 
 
 def test_interrupt_is_130_and_says_how_to_go_on(folder, run, engine):
