@@ -139,8 +139,8 @@ class Model:
             The prediction.
 
         Raises:
-            InputError: If the molecule has elements the model does not know, is in another basis,
-                or is impossible.
+            InputError: If the molecule has elements the model does not know, another basis, other
+                pseudopotentials or nuclei, or is impossible.
             ComputationError: If the network's output is not finite, or forces were asked for and
                 the refinement did not converge.
         """

@@ -98,7 +98,7 @@ def test_dropped_functions_flow_through_fit_and_predict(dependent, tmp_path):
     lines = DEPENDENT.replace("; ", "\n")
     (tmp_path / "h4.xyz").write_text(f"4\n\n{lines}\n")
     (tmp_path / "run").mkdir()
-    molecules, _ = read_structures([tmp_path / "h4.xyz"])
+    molecules, _ = read_structures([tmp_path / "h4.xyz"], allow_close_contacts=True)
     assert build_mole(molecules[0], basis="aug-cc-pvtz").nao == mol.nao
     method = {"basis": "aug-cc-pvtz", "grid_level": 0}
     config = FitConfig.parse({"method": method, "steps": 2, "runtime": {"device": "cpu"}})
@@ -119,6 +119,8 @@ def test_dropped_functions_flow_through_fit_and_predict(dependent, tmp_path):
         group = file["0000"]
         assert group["fock"].shape == group["overlap"].shape == (mol.nao, mol.nao)
         assert group["mo_energy"].shape == group["mo_occ"].shape == (nmo,)
-    refined = load(tmp_path / "run").predict(molecules[0], refine=1e-6).refined
+    again = load(tmp_path / "run").predict(molecules[0], refine=1e-6, allow_close_contacts=True)
+    refined = again.refined
+    assert refined is not None
     assert refined.energy == pytest.approx(mf.e_tot, abs=1e-8)
     assert refined.mo_coeff.shape == (mol.nao, nmo)
