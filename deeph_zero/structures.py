@@ -252,6 +252,7 @@ def _molecule(
         number = int(numbers[np.argmax(wrong)])
         word = "atom 'X'; ghost atoms are not supported" if number == 0 else f"number {number}"
         raise InputError(f"expected an element, got {word}; leave the atom out or correct it")
+    check_size(atoms.positions, numbers)  # before anything is done with them
     stated_charge, stated_spin = stated_state(atoms, say)
     if file:
         _warn_of_options(say, charge=(charge, stated_charge), spin=(spin, stated_spin))

@@ -54,7 +54,8 @@ def tables_of(path: Path) -> set[str]:
             return names
     except sqlite3.Error as error:
         raise WholeFileError(
-            f"expected a database, SQLite cannot read it ({error}); check that {path.name} is whole"
+            f"expected a database, SQLite cannot read it ({str(error).splitlines()[0][:80]}); "
+            f"check that {path.name} is whole"
         ) from None
 
 
