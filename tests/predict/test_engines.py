@@ -12,7 +12,8 @@ from deeph_zero import __version__
 from deeph_zero.config import LabelConfig, MethodConfig, PredictConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.model import Model, model_meta
+from deeph_zero.model import Model
+from deeph_zero.model_meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
