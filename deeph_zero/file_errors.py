@@ -41,6 +41,6 @@ def cannot(verb: str, path: Path, error: OSError) -> str:
 
 def cure_of(error: OSError) -> str:
     """What to do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "; free some space and run it again"
     return "; check the folder and run it again"

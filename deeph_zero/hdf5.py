@@ -119,6 +119,80 @@ def group_names(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (len(name), name))
 
 
+class _PatientFile:
+    """The file HDF5 writes to; a refused write is kept for :meth:`check` and not told to HDF5.
+
+    Its library may crash where a write fails while it closes a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b", buffering=0)
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        end = self._file.tell() + len(view)
+        try:
+            while view and self._error is None:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            self._error = error
+        self._file.seek(end)
+        return len(memoryview(data).cast("B"))
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size) or b""
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        found = self._file.read(len(view)) or b""
+        view[:] = found.ljust(len(view), b"\0")  # what could not be written reads as zeros
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        pass  # unbuffered
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextlib.contextmanager
+def hdf5_written_to(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file in the place of an empty one; a full disk is an exception, never a crash.
+
+    Args:
+        path: The empty file.
+
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: If the disk refuses; the file is of no use then.
+    """
+    disk = _PatientFile(path)
+    with contextlib.closing(disk):
+        with h5py.File(disk, "w") as handle:
+            yield handle
+        disk.check()
+
+
 class PredictionWriter:
     """Writes ``predictions.h5``, ``out.h5`` or ``labels.h5``: one group per structure.
 
@@ -135,6 +209,7 @@ class PredictionWriter:
         self._path = Path(path)
         self._stack = contextlib.ExitStack()
         self._file: h5py.File | None = None
+        self._disk: _PatientFile | None = None
         self.count = 0
 
     def __enter__(self) -> "PredictionWriter":
@@ -148,7 +223,8 @@ class PredictionWriter:
         """
         temporary = self._stack.enter_context(atomic_path(self._path))
         with self._stack, self._errors():
-            self._file = h5py.File(temporary, "w")
+            self._disk = self._stack.enter_context(contextlib.closing(_PatientFile(temporary)))
+            self._file = h5py.File(self._disk, "w")
             self._stack = self._stack.pop_all()
         return self
 
@@ -183,6 +259,8 @@ class PredictionWriter:
             for key, value in attributes.items():
                 if value is not None:
                     group.attrs[key] = value
+            if self._disk is not None:
+                self._disk.check()
         self.count += 1
         return name
 
@@ -207,6 +285,8 @@ class PredictionWriter:
         handle, self._file = self._file, None
         if handle is not None:
             handle.close()
+            if self._disk is not None:
+                self._disk.check()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

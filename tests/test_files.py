@@ -5,6 +5,8 @@ import errno
 import fcntl
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -428,3 +430,39 @@ def test_links_that_lead_nowhere_are_one_line(tmp_path):
     (tmp_path / "in.h5").touch()
     with pytest.raises(InputError, match="input of the same command"):
         outputs.check_output(tmp_path / "in.h5", kind="file", inputs=[tmp_path / "alias.h5"])
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from deeph_zero.errors import ComputationError
+from deeph_zero.hdf5 import PredictionWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+eye = np.random.default_rng(0).normal(size=(12, 12))
+arrays = dict.fromkeys(("overlap", "fock", "density"), eye) | {"numbers": np.ones(3, int)}
+for size in range(0, 60_000, 700):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        with PredictionWriter(Path(sys.argv[1]) / "o.h5") as writer:
+            for _ in range(20):
+                writer.write(arrays, {"xc": "pbe", "energy": -1.0})
+    except ComputationError as error:
+        assert "free some space" in str(error), error
+        continue
+    print("written with", size)
+    break
+"""
+
+
+def test_no_size_of_a_full_disk_crashes_hdf5(tmp_path):
+    """HDF5 itself may end in a segmentation fault when it closes a file it could not write."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "written with" not in ended.stdout
+    assert names(tmp_path) == []

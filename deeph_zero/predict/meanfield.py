@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyscf import dft, lib, scf
+from pyscf import dft, scf
 from pyscf.tools import cubegen, molden
 from torch import Tensor
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import atomic_path
+from deeph_zero.hdf5 import hdf5_written_to
 from deeph_zero.integrals.mole import build_mole, fitting_functions, place
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
@@ -147,17 +148,10 @@ def write_chkfile(mf: Any, path: Path) -> None:
     Raises:
         ComputationError: If writing fails.
     """
-    with atomic_path(path) as temporary:
-        lib.chkfile.save_mol(mf.mol, str(temporary))
-        scf.chkfile.dump_scf(
-            mf.mol,
-            str(temporary),
-            mf.e_tot,
-            mf.mo_energy,
-            mf.mo_coeff,
-            mf.mo_occ,
-            overwrite_mol=False,
-        )
+    with atomic_path(path) as temporary, hdf5_written_to(temporary) as file:
+        file["mol"] = mf.mol.dumps()
+        for name in ("e_tot", "mo_energy", "mo_occ", "mo_coeff"):
+            file[f"scf/{name}"] = getattr(mf, name)
 
 
 def write_molden(mf: Any, path: Path) -> None:

@@ -269,5 +269,8 @@ def summary(
 def failure(molecule: Molecule, error: BaseException) -> dict[str, Any]:
     """One entry of ``failed``: the first line of what went wrong, without the place again."""
     lines = (str(error) or type(error).__name__).splitlines()
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        cure = "use a smaller --basis, fewer --workers or a machine with more memory"
+        lines = [f"out of memory ({lines[0][:120]}); {cure}"]
     text = lines[0].removeprefix(place(molecule))
     return {"file": molecule.file, "frame": molecule.frame, "error": text}

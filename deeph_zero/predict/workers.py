@@ -173,6 +173,7 @@ class _Pool:
         self._count = count
         self._workers: list[_Worker] = []
         self._deaths = 0
+        self._results = 0
 
     def __enter__(self) -> "_Pool":
         return self
@@ -213,6 +214,7 @@ class _Pool:
             if isinstance(message, Outcome):
                 worker.task = None
                 self._deaths = 0
+                self._results += 1
                 yield message
             elif isinstance(message, InputError):
                 raise message
@@ -235,8 +237,10 @@ class _Pool:
         # one that dies while others work is chance, one that dies where none could start is not
         hopeless = not worker.ready and not any(other.ready for other in self._workers)
         if hopeless or self._deaths > _DEATHS_PER_WORKER * self._count:
+            again = "go on with --resume and" if self._results else "run it again with"
             raise ComputationError(
-                f"worker processes keep ending ({reason}); go on with --resume and fewer --workers"
+                f"worker processes keep ending ({reason}); {again} fewer --workers, or with more "
+                "memory"
             )
 
 
