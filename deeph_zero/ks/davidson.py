@@ -1,6 +1,7 @@
 """Davidson's method for the lowest eigenvalue of a symmetric map that is known by its products."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
@@ -41,6 +42,7 @@ def lowest_eigenpair(
     *,
     tol: float = 1e-4,
     max_products: int = 60,
+    enough: float = -math.inf,
 ) -> Eigenpair:
     """Lowest eigenpair of a symmetric A.
 
@@ -52,6 +54,7 @@ def lowest_eigenpair(
         diagonal: Approximate diagonal of A, the preconditioner.
         tol: Residual norm to reach.
         max_products: Products at most.
+        enough: Stop at a Ritz value below this, whatever its residual.
 
     Returns:
         The pair; ``converged`` says whether the tolerance was met.
@@ -77,6 +80,8 @@ def lowest_eigenpair(
         residuals = image @ vectors[:, :count] - ritz * values[:count]
         norms = residuals.norm(dim=0)
         value, vector, norm = float(values[0]), ritz[:, 0], float(norms[0])
+        if value < enough:
+            break
         # the second root only has to show that it is the second
         if norm < tol and float(norms[count - 1]) < max(100 * tol, 0.1 * float(values[count - 1])):
             break

@@ -14,6 +14,7 @@ from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
 from deeph_zero.ks.eigen import symmetric_eigen
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
+from deeph_zero.ks.open_shell import say_instability, spin_instability
 from deeph_zero.ks.orthogonalise import orthogonaliser
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.scf import SCFResult, SCFSettings, solve_scf
@@ -252,7 +253,14 @@ class KohnShamLayer:
         Returns:
             The last iterate and whether it converged; non-convergence is not an exception.
         """
-        return solve_scf(self, dm0, SCFSettings(**settings), first_build)
+        chosen = SCFSettings(**settings)
+        result = solve_scf(self, dm0, chosen, first_build)
+        if chosen.hint and result.converged:
+            before = self.fock_builds
+            say_instability(spin_instability(self, result.dm, result.fock))
+            more = self.fock_builds - before
+            result = dataclasses.replace(result, fock_builds=result.fock_builds + more)
+        return result
 
     def certificate(
         self,

@@ -62,6 +62,8 @@ class SCFSettings:
             second-order steps.
         leave_saddles: Check the internal stability of the converged density and go down from a
             saddle point (some 20 response builds per check).
+        hint: Log a line where an unrestricted solution lies below a converged closed shell, see
+            :mod:`.open_shell`; costs response builds only where that is likely.
     """
 
     conv_tol: float = 1e-9
@@ -76,6 +78,7 @@ class SCFSettings:
     init_guess: str = "minao"
     retry: bool = True
     leave_saddles: bool = False
+    hint: bool = True
 
     @property
     def gradient_tolerance(self) -> float:

@@ -9,6 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.errors import InputError
@@ -59,7 +60,7 @@ class Stability:
     converged: bool
     fock_builds: int
     dm_internal: AOMatrix | None
-    dm_external: AOMatrix | None
+    dm_external: Float[Tensor, "2 nao nao"] | None
 
 
 def stability(
@@ -93,7 +94,7 @@ def stability(
         dm_internal = _displaced(rotations, internal)
         outer, dm_external = None, None
         if external and not layer.unrestricted:
-            triplet = _SpinRotations(layer, dm, rotations)
+            triplet = SpinRotations(layer, dm, rotations)
             outer = _lowest(rotations, triplet.hessian, tol)
             if outer.value < INSTABILITY:
                 dm_external = triplet.displaced(STEP * outer.vector)
@@ -121,21 +122,33 @@ def _displaced(rotations: Rotations, pair: Eigenpair) -> Tensor | None:
     return rotations.rotated(STEP * pair.vector) if pair.value < INSTABILITY else None
 
 
-class _SpinRotations:
+class SpinRotations:
     """Rotations of alpha by +x and beta by -x about a closed shell."""
 
     def __init__(self, layer: "KohnShamLayer", dm: AOMatrix, rotations: Rotations) -> None:
+        """Make the unrestricted layer, ``polarised``, whose responses are used and counted.
+
+        Args:
+            layer: A closed-shell layer.
+            dm: Its density matrix.
+            rotations: The rotations about ``dm``.
+
+        Raises:
+            InputError: If the functional cannot be spin-polarised.
+        """
         self._rotations = rotations
         self._dm = torch.stack([dm, dm]) / 2
         self.polarised = unrestricted_layer(layer)
 
     def hessian(self, x: Vector) -> Vector:
+        """The RKS -> UKS Hessian times ``x``, in units where its diagonal is e_a - e_i, Eh."""
         half = self._rotations.first_order(x) / 2
         change = self.polarised.response(self._dm, torch.stack([half, -half]))
         # the spin response is odd: R_alpha = -R_beta, and R_alpha stands for the closed shell's
         return self._rotations.projected(x, change[0])
 
     def displaced(self, x: Vector) -> Tensor:
+        """Density matrices [2, nao, nao] with alpha turned by ``x`` and beta by ``-x``."""
         up, down = self._rotations.rotated(x), self._rotations.rotated(-x)
         return torch.stack([up, down]) / 2
 
@@ -154,7 +167,8 @@ def unrestricted_layer(layer: "KohnShamLayer") -> "KohnShamLayer":
     """
     from deeph_zero.ks.layer import KohnShamLayer  # layer.py imports this module
 
-    functional = layer.data.functional
+    plain = layer.data.plain()
+    functional = plain.functional
     if functional is not None:
         if not isinstance(functional, Polarisable):
             raise InputError(
@@ -162,9 +176,9 @@ def unrestricted_layer(layer: "KohnShamLayer") -> "KohnShamLayer":
                 f"{type(functional).__name__}; check with external=False"
             )
         functional = functional.polarised()
-    half = layer.data.dm_guess / 2
+    half = plain.dm_guess / 2
     data = dataclasses.replace(
-        layer.data,
+        plain,
         unrestricted=True,
         functional=functional,
         dm_guess=torch.stack([half, half]),

@@ -190,6 +190,7 @@ class Teacher:
             conv_tol=1e-9,
             conv_tol_grad=self.tol * per_orbital * max(orbital_pairs(self.layer), 1) ** 0.5,
             degeneracy_tol=self.layer.degeneracy_tol,
+            hint=False,
         )
         self.builds += result.fock_builds
         self._given_up = not result.converged

@@ -14,7 +14,7 @@ from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.journal import Journal
-from deeph_zero.predict.record import summary
+from deeph_zero.predict.record import summary, warn_hints
 from deeph_zero.predict.workers import Job, Outcome, Task, outcomes
 from deeph_zero.reporting import Reporter
 from deeph_zero.reporting import Task as ProgressTask
@@ -175,6 +175,7 @@ def _write(
             if record.auxbasis is not None:
                 auxbasis[record.auxbasis] = None
     _warn_degenerate(structures, reporter)
+    warn_hints(structures, reporter)
     return {
         "stopped_by": progress.stopped_by,
         "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],

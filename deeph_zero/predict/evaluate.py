@@ -206,7 +206,7 @@ def _as_label(done: SCFResult) -> Label:
 
 
 def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig) -> SCFResult:
-    result = ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle)
+    result = ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle, hint=False)
     if not result.converged:
         raise ComputationError(
             f"the reference SCF did not converge in {result.iterations} cycles; use a larger "

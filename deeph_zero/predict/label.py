@@ -14,6 +14,7 @@ from deeph_zero.config import LabelConfig
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.mole import build_mole, place
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.open_shell import spin_instability
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.ks.start import starting_density
 from deeph_zero.molecule import Molecule
@@ -21,6 +22,7 @@ from deeph_zero.predict.batch import check_finite, run_batch
 from deeph_zero.predict.journal import Record, digest
 from deeph_zero.predict.record import (
     dispersion_entry,
+    hint_entry,
     label_arrays,
     method_attributes,
     structure_record,
@@ -38,6 +40,7 @@ def _solved(ks: KohnSham, dm0: Tensor, config: LabelConfig) -> SCFResult:
         max_cycle=config.max_cycle,
         level_shift=config.level_shift,
         leave_saddles=config.stability,
+        hint=False,
     )
 
 
@@ -120,6 +123,8 @@ def _entry(molecule: Molecule, ks: KohnSham, result: SCFResult) -> dict[str, Any
     )
     if result.degenerate:
         record["degenerate"] = True
+    if result.converged:
+        record |= hint_entry(spin_instability(ks, result.dm, result.fock))
     return record | dispersion_entry(ks.info)
 
 

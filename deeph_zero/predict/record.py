@@ -18,6 +18,7 @@ from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
+from deeph_zero.reporting import Reporter
 from deeph_zero.runtime import Runtime
 
 FORMAT_VERSION = 1
@@ -109,7 +110,39 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         record["forces"] = prediction.forces.tolist()
     if prediction.degenerate:
         record["degenerate"] = True
+    record |= hint_entry(prediction.instability)
     return record | dispersion_entry(prediction.info)
+
+
+def hint_entry(instability: float | None) -> dict[str, str]:
+    """``hint`` where an open shell lies below a closed one; nothing otherwise.
+
+    Args:
+        instability: Eigenvalue of the RKS -> UKS Hessian, Eh, or None.
+
+    Returns:
+        The entry.
+    """
+    if instability is None:
+        return {}
+    return {
+        "hint": "an unrestricted solution lies below this closed shell (stability eigenvalue "
+        f"{instability:.3f} Eh): try --break-symmetry of fit and label, or --spin 2"
+    }
+
+
+def warn_hints(structures: Sequence[dict[str, Any]], reporter: Reporter) -> None:
+    """One line for all structures with a ``hint``.
+
+    Args:
+        structures: Entries.
+        reporter: Where people read.
+    """
+    found = [entry for entry in structures if "hint" in entry]
+    if found:
+        first = found[0]
+        count = f" ({len(found)} of {len(structures)} structures)" if len(structures) > 1 else ""
+        reporter.warning(f"{first['file']} frame {first['frame']}{count}: {first['hint']}")
 
 
 def dispersion_entry(info: KSInfo) -> dict[str, Any]:

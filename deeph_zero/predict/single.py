@@ -14,6 +14,7 @@ from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate
+from deeph_zero.ks.open_shell import spin_instability
 from deeph_zero.ks.populations import Populations, populations, square_root
 from deeph_zero.ks.quadratic import semicanonical
 from deeph_zero.ks.scf import SCFResult
@@ -63,6 +64,8 @@ class Prediction:
         forces: -dE/dR of the refined energy, Eh/bohr, [natm, 3]; None if not asked for.
         residual_blocks: Root mean square of H - H̃ between orbitals of H, by block ("occ-occ",
             "occ-virt", "virt-virt"; None for an empty block), Eh. Only occ-virt moves the density.
+        instability: Eigenvalue of the RKS -> UKS Hessian, Eh, where an open shell lies below this
+            closed one, see :mod:`deeph_zero.ks.open_shell`; looked for after a refinement.
     """
 
     molecule: Molecule
@@ -89,6 +92,7 @@ class Prediction:
     out_of_distribution: tuple[str, ...] = ()
     forces: np.ndarray | None = None
     residual_blocks: dict[str, float | None] | None = None
+    instability: float | None = None
 
     def populations(self, *, refined: bool = True) -> Populations:
         """Atomic charges and bond orders.
@@ -131,7 +135,7 @@ def refine(
     """
     if not tol > 0:
         raise InputError(f"expected a positive tolerance to refine to, got {tol}; use e.g. 1e-5")
-    result = ks.scf(dm0=dm, first_build=first_build, conv_tol=tol, conv_tol_grad=tol)
+    result = ks.scf(dm0=dm, first_build=first_build, conv_tol=tol, conv_tol_grad=tol, hint=False)
     matrices = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
     return dataclasses.replace(result, **{name: getattr(result, name).cpu() for name in matrices})
 
@@ -172,7 +176,8 @@ def refine_best(
         compare_start: Also converge from the superposed atoms, and count.
 
     Returns:
-        The refinement, and ``standard_start`` and ``standard_iterations`` of :class:`Prediction`.
+        The refinement, and ``standard_start``, ``standard_iterations`` and ``instability`` of
+        :class:`Prediction`.
 
     Raises:
         InputError: If ``tol`` is not positive.
@@ -182,6 +187,9 @@ def refine_best(
     usual = refine(ks, superposed, start, tol=tol) if worse or compare_start else None
     done = usual if worse and usual is not None else refine(ks, *predicted, tol=tol)
     facts: dict[str, Any] = {"standard_start": worse}
+    if done.converged:
+        at = done.dm.to(superposed), done.fock.to(superposed)
+        facts["instability"] = spin_instability(ks, *at)
     if compare_start and usual is not None:
         facts["standard_iterations"] = usual.iterations
     return done, facts

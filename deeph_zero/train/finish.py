@@ -11,6 +11,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import write_json
 from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
+from deeph_zero.ks.open_shell import spin_instability
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
 from deeph_zero.predict.calibration import with_intervals
@@ -21,6 +22,7 @@ from deeph_zero.predict.record import (
     prediction_record,
     structure_record,
     summary,
+    warn_hints,
 )
 from deeph_zero.predict.single import Prediction
 from deeph_zero.signals import interruptible
@@ -88,6 +90,10 @@ def measure(run: Run, module: FitModule) -> None:
         if run.held_out and costs.reference < little:
             refine_one(run, module, run.held_out[0])
     module.network.train(training)
+
+
+_NEAR_ENOUGH = 1e-3
+"""Orbital gradient (rms, Eh) up to which a density is looked at for a lower open shell."""
 
 
 def certify_all(
@@ -223,7 +229,7 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
         with torch.no_grad():
             (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
         fock = problem.predicted(correction, module.network.scales.seen_corrections)
-        return single.assemble(
+        found = single.assemble(
             problem.molecule,
             problem.ks,
             fock,
@@ -232,6 +238,12 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
             certificate=True,
             coupled=True,
         )
+        assert found.certificate is not None
+        assert found.fock_rebuilt is not None
+        if found.certificate.orbital_gradient_rms > _NEAR_ENOUGH:
+            return found
+        at = found.dm.to(fock), found.fock_rebuilt.to(fock)
+        return dataclasses.replace(found, instability=spin_instability(problem.ks, *at))
 
 
 @contextlib.contextmanager
@@ -313,6 +325,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
         result["validation"] = run.validated
     if run.store is not None and run.store.rebuilt + run.store.read > 0:
         result["integrals"] = {"computed_again": run.store.rebuilt, "read": run.store.read}
+    warn_hints(entries, run.reporter)
     write_json(run.out / SUMMARY_FILE, result)
     return result
 
