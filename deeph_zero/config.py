@@ -8,6 +8,7 @@ from pydantic import Field
 from deeph_zero.loss_terms import LOSSES
 from deeph_zero.setting_types import (
     Basis,
+    Charge,
     CloseContacts,
     Cube,
     Duration,
@@ -17,6 +18,7 @@ from deeph_zero.setting_types import (
     Loss,
     Name,
     NotNegative,
+    Spin,
     Workers,
 )
 from deeph_zero.settings import Settings
@@ -44,18 +46,8 @@ class MethodConfig(Settings):
         default=True, description="Density fitting (four-centre integrals if off)."
     )
     grid_level: int = Field(default=3, ge=0, le=9, description="PySCF grid level, 0 (coarse) to 9.")
-    charge: int = Field(
-        default=0,
-        ge=-100,
-        le=100,
-        description="Total charge of frames that do not state their own.",
-    )
-    spin: int = Field(
-        default=0,
-        ge=0,
-        le=100,
-        description="2S = unpaired electrons of frames that do not state theirs.",
-    )
+    charge: Charge = 0
+    spin: Spin = 0
     unrestricted: bool = Field(
         default=False, description="Unrestricted Kohn-Sham even when spin is 0."
     )

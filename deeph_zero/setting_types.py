@@ -102,6 +102,14 @@ Cube = Literal["density", "spin-density", "homo", "lumo"]
 CloseContacts = Annotated[
     bool, Field(description="Take atoms nearer to each other than they are in any molecule.")
 ]
+Charge = Annotated[
+    int,
+    Field(ge=-100, le=100, description="Total charge of frames that do not state their own."),
+]
+Spin = Annotated[
+    int,
+    Field(ge=0, le=100, description="2S = unpaired electrons of frames that do not state theirs."),
+]
 FrameCharge = Annotated[
     int | None,
     Field(ge=-100, le=100, description="Charge of frames that state none; none means the model's."),
