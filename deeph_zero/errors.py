@@ -20,3 +20,7 @@ class ComputationError(DeephZeroError, RuntimeError):
     """The computation did not reach what was asked (not converged, out of memory, NaN)."""
 
     exit_code = 1
+
+
+class NoSpaceError(ComputationError):
+    """The disk is full: whatever comes next would fail as well."""

@@ -5,7 +5,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, NoSpaceError
 
 
 @contextlib.contextmanager
@@ -26,6 +26,15 @@ def disk_errors(path: Path, *, cure: str = "") -> Iterator[None]:
         raise ComputationError(f"{cannot('write', path, error)}{cure_of(error)}{again}") from None
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def cannot_write(path: Path, error: OSError) -> ComputationError:
+    """What to raise where writing failed, with the cure; a full disk has a class of its own."""
+    kind = NoSpaceError if error.errno in _FULL else ComputationError
+    return kind(cannot("write", path, error) + cure_of(error))
+
+
 def errno_in(text: str) -> int | None:
     """The system's error number in HDF5's words."""
     tail = text.partition("errno = ")[2]
@@ -41,6 +50,6 @@ def cannot(verb: str, path: Path, error: OSError) -> str:
 
 def cure_of(error: OSError) -> str:
     """What to do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in _FULL:
         return "; free some space and run it again"
     return "; check the folder and run it again"

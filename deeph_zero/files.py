@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.file_errors import cannot, cure_of
+from deeph_zero.errors import InputError
+from deeph_zero.file_errors import cannot_write
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -113,7 +113,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ComputationError(cannot("write", path, error) + cure_of(error)) from None
+        raise cannot_write(path, error) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

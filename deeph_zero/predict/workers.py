@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from deeph_zero import runtime
 from deeph_zero.config import RuntimeConfig
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, NoSpaceError
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.journal import Record, digest, encode
 from deeph_zero.predict.record import failure
@@ -116,6 +116,8 @@ def _attempt(compute: Compute, task: Task) -> Outcome:
     data = error = None
     try:
         data = encode(compute(*task, said.append))
+    except NoSpaceError:
+        raise  # the structures behind it would fail too
     except Exception as reason:
         error = failure(task[1], reason)
     return Outcome(task, digest(task[1]), data, error, tuple(said))
@@ -135,7 +137,11 @@ def _serve(connection: Connection, job: Job, threads: int) -> None:
             return
         connection.send(None)
         while True:
-            connection.send(_attempt(compute, connection.recv()))
+            task = connection.recv()
+            try:
+                connection.send(_attempt(compute, task))
+            except NoSpaceError as error:
+                connection.send(error)
 
 
 class _Worker:
@@ -216,7 +222,7 @@ class _Pool:
                 self._deaths = 0
                 self._results += 1
                 yield message
-            elif isinstance(message, InputError):
+            elif isinstance(message, InputError | NoSpaceError):
                 raise message
             elif message is not None:
                 raise ComputationError(f"a worker process cannot start: {message}")

@@ -13,7 +13,7 @@ import pytest
 
 from deeph_zero import files, outputs
 from deeph_zero.config import LabelConfig
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, NoSpaceError
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import journal, label, workers
 from deeph_zero.predict.label import run_label
@@ -314,3 +314,15 @@ def test_processes_that_cannot_start_are_one_line(started):
         next(found)
     assert len(str(info.value).splitlines()) == 1
     assert started() == []
+
+
+def test_a_full_disk_ends_the_batch_and_leaves_no_file_without_structures(tmp_path, monkeypatch):
+    """An export that the disk refuses would fail for every structure behind it too."""
+
+    def full(*_args, **_kwargs):
+        raise NoSpaceError("cannot write w.molden (No space left on device); free some space")
+
+    monkeypatch.setattr(label, "_prepared", full)
+    with pytest.raises(NoSpaceError):
+        run(tmp_path / "o.h5")
+    assert list(tmp_path.iterdir()) == []
