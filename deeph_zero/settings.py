@@ -50,7 +50,7 @@ class Settings(pydantic.BaseModel):
             return cls.model_validate(dict(values))
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise InputError(_one_line(cls, first, named or _option)) from None
+            raise InputError(_one_line(cls, first, named)) from None
 
 
 def _option(path: Sequence[str]) -> str:
@@ -141,18 +141,22 @@ def _nearest(model: type[pydantic.BaseModel], path: list[str]) -> str:
 
 
 def _one_line(
-    model: type[pydantic.BaseModel], error: Any, named: Callable[[Sequence[str]], str]
+    model: type[pydantic.BaseModel],
+    error: Any,
+    renamed: Callable[[Sequence[str]], str] | None,
 ) -> str:
     """Turn one pydantic error into our sentence."""
+    named = renamed or _option
     path = [str(part) for part in error["loc"]]
     message = str(error["msg"]).removeprefix("Value error, ")
     if not path:
-        return with_names(message, model, named)
+        return with_names(message, model, renamed) if renamed else message
     if error["type"] == "extra_forbidden":
         return f"unknown setting {'.'.join(path)!r}; {_nearest(model, path)}"
     info = _field(model, path)
     if error["type"] == "value_error" and info and expected(info) == "a section of settings":
-        return with_names(message, model, named)  # about settings that do not go together
+        # about settings that do not go together
+        return with_names(message, model, renamed) if renamed else message
     if error["type"] == "value_error" and ", got " in message:
         return f"{named(path)}: {message}"
     while info is None and path:

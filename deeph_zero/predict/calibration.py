@@ -99,7 +99,8 @@ class Calibration:
                 states=tuple((int(charge), int(spin)) for charge, spin in values["states"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            text = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            lacks = isinstance(error, KeyError)
+            text = f"it has no {error.args[0]}" if lacks else "a value is no number"
             raise InputError(
                 f"expected a calibration in model.json, got something else ({text}); copy "
                 "model.json again from its run"

@@ -221,7 +221,7 @@ def _row(row: Any, kind: str) -> ase.Atoms | InputError:
 
 
 def _refusal(name: str, error: Exception) -> InputError:
-    lines = str(error).splitlines() or [type(error).__name__]
+    lines = str(error).splitlines() or ["it is another kind of file"]
     return InputError(
         f"expected a structure in the format {name}, ASE cannot read it ({lines[0][:100]}); "
         "correct it or write .xyz"

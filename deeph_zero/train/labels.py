@@ -208,8 +208,8 @@ def label_for(
 def _converged(label: Label, place: str) -> Label:
     if not label.converged:
         raise InputError(
-            f"{place}: expected a converged label, its SCF did not converge; "
-            "label it again with a larger --max-cycle or leave it out"
+            f"{place}: expected a converged label, its SCF did not converge; label it again with "
+            "`deeph-zero label --max-cycle N` or leave it out"
         )
     return label
 
