@@ -250,10 +250,7 @@ class TrainingConfig(Settings):
                 f"--stream: expected one process, got {self.devices}; leave training.devices out"
             )
         if self.workers and self.devices > 1:
-            raise ValueError(
-                f"--workers: expected 0 with several devices, got {self.workers}; leave one of "
-                "them out"
-            )
+            raise ValueError(f"--workers: expected 0 with devices, got {self.workers}; drop one")
         if self.calibration is not None and 0 < self.calibration < FEWEST_CALIBRATION:
             raise ValueError(
                 f"--calibration: expected 0, or {FEWEST_CALIBRATION} or more for 95 % intervals, "
