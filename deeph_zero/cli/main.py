@@ -121,6 +121,10 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
+    for arg in args:
+        if any("\ud800" <= character <= "\udfff" for character in arg):
+            # neither HDF5 nor JSON could say where a result comes from
+            raise InputError(f"{arg}: expected a name in UTF-8, got other bytes; rename the file")
     invocation = Invocation(command=shlex.join(["deeph-zero", *args]))
     try:
         with cli.make_context("deeph-zero", args, obj=invocation) as ctx:

@@ -20,7 +20,14 @@ from deeph_zero.one_line import LONGEST
 
 HERE = Path(__file__).parent
 QUICK = "--basis sto-3g --grid-level 0 --threads 1"
-SPECIAL = {"ESC": "\x1b", "NL": "\n", "RLO": "\u202e", "LONG": "x" * 300, "MANY": "9" * 5000}
+SPECIAL = {
+    "ESC": "\x1b",
+    "NL": "\n",
+    "RLO": "\u202e",
+    "BYTE": "\udcff",
+    "LONG": "x" * 300,
+    "MANY": "9" * 5000,
+}
 PYTHONS_WORDS = re.compile(
     r"internal error|Traceback|index out of range|invalid literal|NoneType|has no attribute"
     r"|\b\w+Error\b|not enough values|codec can't|could not convert|NaN to integer"
