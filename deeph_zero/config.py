@@ -55,6 +55,11 @@ class MethodConfig(Settings):
         default=False,
         description="Start from a perturbed guess that breaks spin and spatial symmetry.",
     )
+    two_grids: bool = Field(
+        default=True,
+        description="Iterate on a coarse grid and correct it on the target grid: the same answer "
+        "for a third of the fine Fock builds. Off iterates on the target grid alone.",
+    )
 
 
 class RuntimeConfig(Settings):
@@ -334,6 +339,9 @@ class PredictConfig(Settings):
     charge: FrameCharge = None
     spin: FrameSpin = None
     allow_close_contacts: CloseContacts = False
+    two_grids: bool = Field(
+        default=True, description="Iterate on two grids, as MethodConfig has it."
+    )
 
     @pydantic.model_validator(mode="after")
     def _belong_together(self) -> "PredictConfig":

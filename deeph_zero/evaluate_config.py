@@ -16,6 +16,9 @@ class EvaluateConfig(Settings):
     )
     conv_tol: float = Field(default=1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
     max_cycle: int = Field(default=100, ge=1, le=10_000, description="SCF iterations at most.")
+    two_grids: bool = Field(
+        default=True, description="Iterate on two grids, as MethodConfig has it."
+    )
     charge: FrameCharge = None
     spin: FrameSpin = None
     allow_close_contacts: CloseContacts = False

@@ -50,6 +50,7 @@ class KohnSham(KohnShamLayer):
         device: str = "cpu",
         break_symmetry: bool = False,
         smearing: float | None = None,
+        two_grids: bool = True,
         **limits: Any,
     ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
@@ -71,6 +72,8 @@ class KohnSham(KohnShamLayer):
                 break, and keep integer occupations under degeneracy.
             smearing: Width (Eh) of Fermi occupations; each spin has its own chemical potential.
                 None: the object's, or 0.
+            two_grids: Let SCFs and error estimates use a much smaller grid beside the target one,
+                see :mod:`deeph_zero.ks.two_grids`; False works on the target grid alone.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
                 "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).
@@ -101,6 +104,7 @@ class KohnSham(KohnShamLayer):
             unrestricted=unrestricted,
             device=device,
             break_symmetry=break_symmetry,
+            two_grids=two_grids,
             **limits,
         )
         tol = 0.0 if break_symmetry else DEGENERACY_TOL
@@ -117,6 +121,7 @@ class KohnSham(KohnShamLayer):
         unrestricted: bool | None = None,
         device: str = "cpu",
         break_symmetry: bool = False,
+        two_grids: bool = True,
     ) -> "KohnSham":
         """A layer for orbitals, densities and dipoles only: no two-electron integral, no grid.
 
@@ -128,6 +133,7 @@ class KohnSham(KohnShamLayer):
             unrestricted: As in :meth:`from_pyscf`.
             device: Where the tensors live.
             break_symmetry: Keep integer occupations under degeneracy.
+            two_grids: As in :meth:`from_pyscf`; there is none here.
 
         Returns:
             The layer; a Fock build raises ComputationError.
@@ -137,6 +143,7 @@ class KohnSham(KohnShamLayer):
         """
         from deeph_zero.integrals.bare import bare_data  # PySCF is heavy
 
+        del two_grids
         data, info = bare_data(
             mol,
             xc=xc,

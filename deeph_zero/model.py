@@ -247,6 +247,14 @@ class Model:
         result, ks = self._predict(molecule, self._method_for(mf), refine=refine, coupled=False)
         return meanfield.fill(mf, *meanfield.orbitals_of(result, ks))
 
+    def iterate_on(self, *, two_grids: bool) -> None:
+        """Choose how later SCFs and error estimates are made; the answers stay the same.
+
+        Args:
+            two_grids: With a coarse grid beside the target one, or on the target grid alone.
+        """
+        self.method = self.method.model_copy(update={"two_grids": two_grids})
+
     def predict_mean_field(
         self, molecule: object, *, allow_close_contacts: bool = False, **settings: Any
     ) -> tuple[Prediction, Any]:
@@ -317,6 +325,7 @@ class Model:
             dtype=next(self.network.parameters()).dtype,
             device=self.device,
             inputs=spec.inputs,
+            base=spec.base,
             taught=False,
             builds=builds,
         )

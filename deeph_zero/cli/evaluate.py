@@ -11,6 +11,7 @@ from deeph_zero.cli.options import (
     common_options,
     given,
     max_time_option,
+    one_grid_option,
     overwrite_option,
     runtime_values,
     setting,
@@ -35,6 +36,7 @@ from deeph_zero.evaluate_config import EvaluateConfig
 )
 @setting(EvaluateConfig, "conv_tol", metavar="TOL")
 @setting(EvaluateConfig, "max_cycle", metavar="N")
+@one_grid_option
 @setting(EvaluateConfig, "charge", metavar="N")
 @setting(EvaluateConfig, "spin", metavar="2S")
 @setting(EvaluateConfig, "allow_close_contacts")
@@ -55,7 +57,10 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
       deeph-zero evaluate water_run/ frames.xyz --json -o evaluation.json
     """  # noqa: D301  (\b is click's mark)
     config = EvaluateConfig.parse(
-        given(options, ("scf", "conv_tol", "max_cycle", "charge", "spin", "allow_close_contacts"))
+        given(
+            options,
+            ("scf", "conv_tol", "max_cycle", "charge", "spin", "allow_close_contacts", "two_grids"),
+        )
         | {"runtime": runtime_values(options, invocation.started)}
     )
     out = Path(options["output"]) if options["output"] else default_evaluation(options["labels"])

@@ -23,11 +23,11 @@ from deeph_zero.errors import InputError
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 METHOD = (
     "basis", "xc", "auxbasis", "density_fit", "grid_level", "charge", "spin", "unrestricted",
-    "break_symmetry",
+    "break_symmetry", "two_grids",
 )  # fmt: skip
 LABEL = (
-    "conv_tol", "max_cycle", "init_guess", "smearing", "level_shift", "stability", "skip_bad",
-    "workers", "allow_close_contacts",
+    "conv_tol", "conv_tol_grad", "max_cycle", "init_guess", "smearing", "level_shift", "stability",
+    "skip_bad", "workers", "allow_close_contacts",
 )  # fmt: skip
 RUNTIME = ("device", "threads", "seed")
 
@@ -152,6 +152,14 @@ common_options = _together(
 )
 file_options = _together([resume_file_option, overwrite_option, common_options])
 """Of commands that write one file, structure by structure."""
+one_grid_option = click.option(
+    "--one-grid",
+    "two_grids",
+    flag_value=False,
+    type=bool,
+    default=None,
+    help="Iterate on the target grid alone: the same answer, more Fock builds.",
+)
 max_time_option = setting(RuntimeConfig, "max_time", metavar="TIME")
 method_options = _together(
     [
@@ -164,6 +172,7 @@ method_options = _together(
         setting(MethodConfig, "grid_level", metavar="0-9"),
         setting(MethodConfig, "density_fit", flag="--density-fit/--no-density-fit"),
         setting(MethodConfig, "auxbasis", metavar="NAME"),
+        one_grid_option,
     ]
 )
 fit_options = _together(
@@ -193,6 +202,7 @@ fit_options = _together(
 label_options = _together(
     [
         setting(LabelConfig, "conv_tol", metavar="TOL"),
+        setting(LabelConfig, "conv_tol_grad", metavar="TOL"),
         setting(LabelConfig, "max_cycle", metavar="N"),
         setting(LabelConfig, "init_guess", metavar="minao|atom|huckel|core"),
         setting(LabelConfig, "smearing", metavar="EH"),

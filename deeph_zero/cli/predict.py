@@ -12,6 +12,7 @@ from deeph_zero.cli.options import (
     file_options,
     given,
     max_time_option,
+    one_grid_option,
     output_option,
     runtime_values,
     setting,
@@ -23,6 +24,7 @@ from deeph_zero.errors import InputError
 EXTRAS = (
     "refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin", "workers",
     "allow_close_contacts",
+    "two_grids",
 )  # fmt: skip
 
 
@@ -46,6 +48,7 @@ EXTRAS = (
 @setting(PredictConfig, "charge", metavar="N")
 @setting(PredictConfig, "spin", metavar="2S")
 @setting(PredictConfig, "allow_close_contacts")
+@one_grid_option
 @max_time_option
 @setting(PredictConfig, "workers", metavar="N")
 @file_options

@@ -76,11 +76,26 @@ def show_summary(
         reporter.table(title, *_rows(structures[:MAX_ROWS]))
     if len(structures) > MAX_ROWS:
         reporter.message(f"... and {len(structures) - MAX_ROWS} more in {_summary_path(out)}")
-    builds, seconds = summary.get("fock_builds"), summary.get("wall_time_s") or 0.0
+    seconds = summary.get("wall_time_s") or 0.0
     reason = summary.get("stopped_by")
     stopped = f", {'' if reason == 'converged' else 'stopped by: '}{reason}" if reason else ""
-    reporter.message(f"{builds} Fock builds, {seconds:.1f} s{stopped}")
+    reporter.message(f"{builds(summary)}, {seconds:.1f} s{stopped}")
     _show_files(reporter, out)
+
+
+def builds(summary: Mapping[str, Any]) -> str:
+    """What a command cost, in words.
+
+    Args:
+        summary: With ``fock_builds`` and ``coarse_builds``.
+
+    Returns:
+        For example "3 Fock builds and 9 coarse ones".
+    """
+    coarse = summary.get("coarse_builds") or 0
+    return (
+        f"{summary.get('fock_builds')} Fock builds{f' and {coarse} coarse ones' if coarse else ''}"
+    )
 
 
 def _show_files(reporter: Reporter, out: Path) -> None:

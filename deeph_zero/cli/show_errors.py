@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from deeph_zero.cli.show import MAX_ROWS, says_something
+from deeph_zero.cli.show import MAX_ROWS, builds, says_something
 from deeph_zero.files import to_json
 from deeph_zero.reporting import Reporter
 
@@ -63,7 +63,7 @@ def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool,
                 f"{scf['builds_model']} from the model with F0 counted: {scf['saved']:.0%} saved"
             )
     reason = f", stopped by: {result['stopped_by']}" if result["stopped_by"] else ""
-    reporter.message(f"{result['fock_builds']} Fock builds, {result['wall_time_s']:.1f} s{reason}")
+    reporter.message(f"{builds(result)}, {result['wall_time_s']:.1f} s{reason}")
     reporter.message(f"written: {out}")
 
 

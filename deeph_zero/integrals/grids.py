@@ -42,18 +42,23 @@ class GridPoints:
     weights: np.ndarray
 
 
-def build_grid(mol: gto.Mole, level: int = 3) -> gen_grid.Grids:
+def build_grid(
+    mol: gto.Mole, level: int = 3, *, atom_grid: dict[str, tuple[int, int]] | None = None
+) -> gen_grid.Grids:
     """PySCF's atomic grid with its own pruning, partition and spatial sorting.
 
     Args:
         mol: Built molecule.
         level: 0 (coarse) to 9.
+        atom_grid: Radial and angular points by atom symbol, in place of the level's.
 
     Returns:
         Built grid.
     """
     grids = gen_grid.Grids(mol)
     grids.level = level
+    if atom_grid is not None:
+        grids.atom_grid = atom_grid
     grids.build(sort_grids=False)
     real = int((grids.atm_idx >= 0).sum())  # what follows is padding
     order = np.arange(len(grids.weights))

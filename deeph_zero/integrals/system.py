@@ -15,6 +15,7 @@ from deeph_zero.integrals.calculation import (
     grid_points,
     standard_level,
 )
+from deeph_zero.integrals.coarse import CoarseSource
 from deeph_zero.integrals.corrections import dispersion_energy, nonlocal_correlation
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.info import KSInfo, ks_info
@@ -50,6 +51,7 @@ def ks_data(
     jk_dtype: torch.dtype = torch.float64,
     nlc_grid_level: int | None = None,
     portable: Portable | None = None,
+    two_grids: bool = True,
 ) -> tuple[KSData, KSInfo]:
     """Integrals, grid, functional and starting density of one molecule.
 
@@ -73,6 +75,7 @@ def ks_data(
         jk_dtype: Fitted two-electron tensors are kept in; everything is computed in float64.
         nlc_grid_level: Level of the grid for VV10, as PySCF's ``mf.nlcgrids.level``; None: 3.
         portable: What :func:`portable_part` gave for the same settings, perhaps elsewhere.
+        two_grids: Have a coarse grid at hand for SCFs.
 
     Returns:
         The layer's data, float64 on ``device``, and its description.
@@ -90,8 +93,7 @@ def ks_data(
         unrestricted=unrestricted,
         nlc_grid_level=nlc_grid_level,
     )
-    spec = describe(settings.xc, settings.corrections)
-    spins = settings.unrestricted
+    spec, spins = describe(settings.xc, settings.corrections), settings.unrestricted
     functional = make_functional(spec, unrestricted=spins, engine=engine)
     if portable is None:
         portable = _portable(
@@ -107,8 +109,9 @@ def ks_data(
     at: dict[str, Any] = {"device": device, "ao_memory_mb": ao_memory_mb, "ao_engine": ao_engine}
     bare = static_data(settings.mol, made.one, made.two, made.dm_guess, unrestricted=spins)
     grid = None if made.points is None else _grid(settings.mol, made.points, spec, **at)
-    data = dataclasses.replace(bare, functional=functional, grid=grid)
-    data = _with_corrections(data, settings, spec, **at)
+    coarse = _coarse(settings.mol, spec, grid.ngrids, **at) if two_grids and grid else None
+    whole = dataclasses.replace(bare, functional=functional, grid=grid, coarse=coarse)
+    data = _with_corrections(whole, settings, spec, **at)
     return data, _info(settings, spec, data, made)
 
 
@@ -123,6 +126,7 @@ def portable_part(
     break_symmetry: bool = False,
     dm_guess: AOMatrix | None = None,
     jk_dtype: torch.dtype = torch.float64,
+    two_grids: bool = True,
 ) -> Portable:
     """Integrals, grid points and starting density, on the CPU, for :func:`ks_data` elsewhere.
 
@@ -136,6 +140,7 @@ def portable_part(
         break_symmetry: Of the starting density.
         dm_guess: The starting density, where it is known already.
         jk_dtype: Fitted two-electron tensors are kept in.
+        two_grids: Makes no difference here.
 
     Returns:
         What can be sent to another process.
@@ -144,6 +149,7 @@ def portable_part(
         InputError: Unsupported functional, fitting set or spin.
         ComputationError: The two-electron tensors do not fit the memory.
     """
+    del two_grids
     settings = calculation(
         mol,
         xc=xc,
@@ -195,8 +201,19 @@ def _portable(
 
 def _grid(mol: gto.Mole, points: ao_grids.GridPoints, spec: XCSpec, **at: Any) -> ao_grids.AOGrid:
     """AO values, or ways to them, on a grid for a functional."""
-    deriv = 0 if spec.kind == "LDA" else 1
-    return ao_grids.AOGrid(mol, points, deriv=deriv, allow_float32=spec.kind != "MGGA", **at)
+    precise = spec.kind == "MGGA"
+    return ao_grids.AOGrid(mol, points, deriv=_deriv(spec), allow_float32=not precise, **at)
+
+
+def _coarse(mol: gto.Mole, spec: XCSpec, ngrids: int, **at: Any) -> CoarseSource:
+    """The coarse grids of the same functional."""
+    nlc = spec.corrections.nlc or ()
+    return CoarseSource(mol, deriv=_deriv(spec), ngrids=ngrids, nlc=nlc, **at)
+
+
+def _deriv(spec: XCSpec) -> int:
+    """Derivatives of AO values that a functional needs."""
+    return 0 if spec.kind == "LDA" else 1
 
 
 def _with_corrections(

@@ -148,6 +148,11 @@ class KSBatch:
         self._buckets = _buckets(self.layers, self.strategy)
         self._stacks: dict[int, PaddedBucket] = {}
 
+    @staticmethod
+    def of_layers(layers: Sequence[KohnShamLayer], strategy: str) -> "KSBatch":
+        """A plain batch, also where a subclass is made from other things."""
+        return KSBatch(layers, strategy=strategy)
+
     def __len__(self) -> int:
         """Number of molecules."""
         return len(self.layers)
@@ -174,11 +179,15 @@ class KSBatch:
         energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mT) for dm in dms))  # pyright: ignore
         return energies, focks
 
-    def build(self, dms: Sequence[MoleculeMatrix]) -> list[FockBuild]:
+    def build(
+        self, dms: Sequence[MoleculeMatrix], coarse: Sequence[FockBuild | None] = ()
+    ) -> list[FockBuild]:
         """Energy parts and Fock matrices, without autograd. Counts as one build each.
 
         Args:
             dms: Symmetric density matrices.
+            coarse: Their builds on the coarse grid, where they are known: J and K are taken over
+                by molecules that would be built alone.
 
         Returns:
             The builds, in order.
@@ -195,10 +204,12 @@ class KSBatch:
                     found = self._stack(b).fock_builds(some)
                 else:
                     datas = [self.layers[k].data.plain() for k in members]
-                    found = batch_merged.fock_builds(functional, datas, some)
+                    known = [coarse[k] for k in members] if coarse else None
+                    found = batch_merged.fock_builds(functional, datas, some, known)
                 _place(out, members, found)
         self._count()
-        return out
+        each = zip(self.layers, out, dms, strict=True)
+        return [layer.shifted(built, dm) for layer, built, dm in each]
 
     def response(
         self, dms: Sequence[MoleculeMatrix], directions: Sequence[MoleculeMatrix]

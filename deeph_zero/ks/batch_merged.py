@@ -31,7 +31,10 @@ Groups = list[tuple[int, list[AOBlock]]]
 
 
 def fock_builds(
-    functional: Functional | None, datas: Sequence[KSData], dms: Sequence[MoleculeMatrix]
+    functional: Functional | None,
+    datas: Sequence[KSData],
+    dms: Sequence[MoleculeMatrix],
+    coarse: Sequence[FockBuild | None] | None = None,
 ) -> list[FockBuild]:
     """:func:`~deeph_zero.ks.build.fock_build` of every molecule.
 
@@ -39,12 +42,19 @@ def fock_builds(
         functional: The one functional of all of them.
         datas: The molecules.
         dms: Their symmetric density matrices.
+        coarse: Their builds on another grid, where they are known.
 
     Returns:
         The builds, in order; the same numbers as one by one.
     """
     alone = [k for k, data in enumerate(datas) if functional is None or _alone(data)]
-    out = {k: build.fock_build(datas[k], dms[k]) for k in alone}
+    out = {}
+    for k in alone:
+        known = coarse[k] if coarse else None
+        if known is not None and known.v_xc is not None:
+            out[k] = build.rebuild_on_grids(datas[k], dms[k], known)
+        else:
+            out[k] = build.fock_build(datas[k], dms[k])
     small = [k for k in range(len(datas)) if k not in out]
     if functional is not None and small:
         found = _small_builds(functional, [datas[k] for k in small], [dms[k] for k in small])
@@ -91,7 +101,8 @@ def _small_builds(
         e_xc[k] += energy
         count[k] += electrons
     parts = zip(builds, e_xc, count, strict=True)
-    return [dataclasses.replace(b, e_xc=e, n_electrons=n) for b, e, n in parts]
+    # what the grid added is part of a sum now
+    return [dataclasses.replace(b, e_xc=e, n_electrons=n, v_xc=None) for b, e, n in parts]
 
 
 def _sum_over_groups_(

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deeph_zero.ks.scf import SCFResult, SCFSettings, Step, scf_steps
+from deeph_zero.ks.scf import SCFResult, SCFSettings, Step, Wanted
+from deeph_zero.ks.solve import steps
+from deeph_zero.ks.start import filled_density
 from deeph_zero.types import MoleculeMatrix
 
 if TYPE_CHECKING:
@@ -25,41 +27,86 @@ def solve_batch(
     Returns:
         The last iterates, in order; non-convergence is a result.
     """
-    before = [layer.fock_builds for layer in batch.layers]
     results: dict[int, SCFResult] = {}
+    coarse, fine = _Grid(batch, settings), _Grid(batch, settings)
     with torch.no_grad():
-        parts = zip(batch.layers, dm0s, batch.build(dm0s), before, strict=True)
-        runs = [scf_steps(layer, dm, settings, built, n) for layer, dm, built, n in parts]
-        members = list(range(len(batch)))
-        focks: dict[int, MoleculeMatrix] = {}
-        answers: dict[int, Step | None] = dict.fromkeys(members)
-        current = batch
+        pairs = zip(batch.layers, dm0s, strict=True)
+        runs = [steps(layer, dm, settings) for layer, dm in pairs]
+        answers: dict[int, Step | None] = dict.fromkeys(range(len(batch)))
         while answers:
-            for k, answer in answers.items():
+            wanted: dict[int, Wanted] = {}
+            for k, one in answers.items():
                 try:
-                    run = runs[k]
-                    focks[k] = next(run) if answer is None else run.send(answer)
+                    wanted[k] = next(runs[k]) if one is None else runs[k].send(one)
                 except StopIteration as end:
                     results[k] = end.value
-                    focks[k] = end.value.fock
-            active = [k for k in members if k not in results]
-            if active and _shrinks(batch, len(active), len(members)):
-                members, current = active, batch.subset(active)
-            found = _cycle(current, [focks[k] for k in members], settings) if active else []
-            answers = {k: one for k, one in zip(members, found, strict=False) if k not in results}
-            for k in members:
-                if k in results and active:  # computed along, asked for by nobody
-                    batch.layers[k].fock_builds -= 1
+            on_fine = {k: one for k, one in wanted.items() if one.layer is batch.layers[k]}
+            on_coarse = {k: one for k, one in wanted.items() if k not in on_fine}
+            answers = {**fine.answer(on_fine), **coarse.answer(on_coarse)}
     return [results[k] for k in range(len(batch))]
 
 
-def _shrinks(batch: "KSBatch", n_active: int, n_members: int) -> bool:
-    """Stacking anew costs something, so stacks shrink by half at least."""
-    return n_active < n_members if batch.strategy == "merged" else 2 * n_active <= n_members
+class _Grid:
+    """Does the builds on one of the two grids, of whoever asks for one."""
 
+    def __init__(self, batch: "KSBatch", settings: SCFSettings) -> None:
+        """Nothing is stacked yet.
 
-def _cycle(batch: "KSBatch", focks: Sequence[MoleculeMatrix], settings: SCFSettings) -> list[Step]:
-    """Density, T S and build of every matrix to diagonalise."""
-    filled = batch.filled(focks, settings.degeneracy_tol)
-    builds = batch.build([dm for dm, _ in filled])
-    return [(dm, ts, built) for (dm, ts), built in zip(filled, builds, strict=True)]
+        Args:
+            batch: All molecules.
+            settings: Tolerances and the iteration's knobs.
+        """
+        self._whole = batch
+        self._settings = settings
+        self._members: list[int] = []
+        self._batch: KSBatch | None = None
+        self._last: dict[int, Step] = {}
+
+    def answer(self, wanted: dict[int, Wanted]) -> dict[int, Step]:
+        """One build for each that wants one.
+
+        Args:
+            wanted: By position in the batch.
+
+        Returns:
+            Density, T S and build of each.
+        """
+        if not wanted:
+            return {}
+        batch = self._gather(wanted)
+        filled = self._filled(wanted)
+        known = [wanted[k].coarse if k in wanted else None for k in self._members]
+        builds = batch.build([filled[k][0] for k in self._members], known)
+        for k, built in zip(self._members, builds, strict=True):
+            self._last[k] = (*filled[k], built)
+            if k not in wanted:  # computed along, asked for by nobody
+                batch.layers[self._members.index(k)].fock_builds -= 1
+        return {k: self._last[k] for k in wanted}
+
+    def _gather(self, wanted: dict[int, Wanted]) -> "KSBatch":
+        """The batch of those that want a build, or one that is at most twice as large.
+
+        Stacking anew costs something.
+        """
+        strategy = self._whole.strategy
+        idle = set(self._members) - set(wanted)
+        fits = self._batch is not None and set(wanted) <= set(self._members)
+        if not fits or (idle and (strategy == "merged" or 2 * len(wanted) <= len(self._members))):
+            self._members = sorted(wanted)
+            layers = [wanted[k].layer for k in self._members]
+            self._batch = type(self._whole).of_layers(layers, strategy)
+        assert self._batch is not None
+        return self._batch
+
+    def _filled(self, wanted: dict[int, Wanted]) -> dict[int, tuple[MoleculeMatrix, float]]:
+        """Density and T S of every member; of an idle one the last."""
+        batch, tol = self._batch, self._settings.degeneracy_tol
+        assert batch is not None
+        focks = {k: one.fock for k, one in wanted.items() if one.fock is not None}
+        if len(focks) == len(self._members):
+            found = batch.filled([focks[k] for k in self._members], tol)
+            return dict(zip(self._members, found, strict=True))
+        out = {k: step[:2] for k, step in self._last.items() if k in self._members}
+        out |= {k: (o.dm, o.entropy_energy) for k, o in wanted.items() if o.dm is not None}
+        out |= {k: filled_density(wanted[k].layer, fock, tol) for k, fock in focks.items()}
+        return out

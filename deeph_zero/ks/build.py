@@ -53,6 +53,8 @@ class FockBuild:
         e_disp: Dispersion energy of the geometry, zero without.
         fock: dE/dP, Eh; spin axis as in the density.
         n_electrons: Density integrated on the grid (tr(PS) without a grid).
+        v_xc: What the grids add to ``fock``, Eh; None where that was not kept.
+        e_shift: Energy of a constant added to every Fock matrix, zero without.
     """
 
     e_core: Tensor
@@ -64,12 +66,14 @@ class FockBuild:
     e_disp: float
     fock: AOMatrix
     n_electrons: Tensor
+    v_xc: AOMatrix | None = None
+    e_shift: Tensor | float = 0.0
 
     @property
     def energy(self) -> Tensor:
         """Total energy, Eh."""
         electronic = self.e_core + self.e_coul + self.e_exx + self.e_xc + self.e_nlc
-        return electronic + self.e_nuc + self.e_disp
+        return electronic + self.e_nuc + self.e_disp + self.e_shift
 
 
 def _contract(a: Tensor, b: Tensor) -> Tensor:
@@ -123,32 +127,58 @@ def fock_build(data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None = No
     total = total_density(dm)
     vj = data.coulomb.coulomb(total)
     fock = (data.hcore + vj).expand_as(dm).clone()
-    zero = dm.new_zeros(())
-    e_exx = zero
+    e_exx = dm.new_zeros(())
     if factors is None and (data.exchange or data.grid is not None):
         factors = spectral_factors(dm)
     if data.exchange:
         vk = exchange_matrix(data, dm, factors)
         e_exx = 0.5 * _contract(vk, dm)
         fock += vk
-    e_xc, n_electrons = zero, _contract(total, data.ovlp)
-    if data.functional is not None and data.grid is not None:
-        e_xc, n_electrons = _add_semilocal_(fock, data, dm, factors)
-    e_nlc = zero
-    if data.nlc is not None:
-        e_nlc, potential = nonlocal_build(data.nlc, dm)
-        fock += potential
+    v_xc, on_grids = _on_grids(data, dm, factors)
     return FockBuild(
         e_core=_contract(data.hcore, total),
         e_coul=0.5 * _contract(vj, total),
         e_exx=e_exx,
-        e_xc=e_xc,
         e_nuc=data.e_nuc,
-        e_nlc=e_nlc,
         e_disp=data.e_disp,
-        fock=fock,
-        n_electrons=n_electrons,
+        fock=fock + v_xc,
+        v_xc=v_xc,
+        **on_grids,
     )
+
+
+@one_thread_each()
+def rebuild_on_grids(data: KSData, dm: AOMatrix, built: FockBuild) -> FockBuild:
+    """A build from one of the same density on another grid: J and K are taken over.
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: The density matrix.
+        built: :func:`fock_build` of the same molecule with another grid, nothing added to it.
+
+    Returns:
+        The same as ``fock_build(data, dm)``, to rounding.
+    """
+    assert built.v_xc is not None
+    factors = None if data.grid is None else spectral_factors(dm)
+    v_xc, on_grids = _on_grids(data, dm, factors)
+    fock = built.fock - built.v_xc + v_xc
+    return dataclasses.replace(built, fock=fock, v_xc=v_xc, **on_grids)
+
+
+def _on_grids(
+    data: KSData, dm: AOMatrix, factors: Sequence[Factor] | None
+) -> tuple[AOMatrix, dict[str, Tensor]]:
+    """What the grids add to F, and the energies and electron number they give."""
+    v_xc = torch.zeros_like(dm)
+    zero = dm.new_zeros(())
+    found = {"e_xc": zero, "e_nlc": zero, "n_electrons": _contract(total_density(dm), data.ovlp)}
+    if data.functional is not None and data.grid is not None:
+        found["e_xc"], found["n_electrons"] = _add_semilocal_(v_xc, data, dm, factors)
+    if data.nlc is not None:
+        found["e_nlc"], potential = nonlocal_build(data.nlc, dm)
+        v_xc += potential
+    return v_xc, found
 
 
 def _add_semilocal_(

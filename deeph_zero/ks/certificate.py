@@ -1,8 +1,10 @@
 """What one Fock build says about a density: orbital gradient and an estimate of its energy error.
 
-The estimates come from the quadratic model of :mod:`deeph_zero.ks.quadratic`: the energy by the
-lowering at its minimum, the levels by F with the response to the step there, the dipole by the
-density there. The cheap estimate, Σ (f_p - f_q) F_pq² / (e_q - e_p), leaves the response out.
+The estimates come from an SCF on a coarse grid, corrected by the one build on the target grid (see
+:mod:`.two_grids`): energy, levels and dipole of its end. Where there is no coarse grid they come
+from the quadratic model of :mod:`.quadratic`: the energy by the lowering at its minimum, the levels
+by F with the response to the step there, the dipole by the density there. The cheap estimate,
+Σ (f_p - f_q) F_pq² / (e_q - e_p), leaves the response out.
 """
 
 import dataclasses
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deeph_zero.ks.quadratic import QuadraticModel, Step
+from deeph_zero.ks.quadratic import QuadraticModel
+from deeph_zero.ks.solve import coarse_solution
 from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:
@@ -96,7 +99,13 @@ def certify(
             stable = is_coupled = step is not None
             if step is not None:
                 estimate = step.lowering
-                corrected = _corrected(layer, dm, fock, step)
+                moved = dm + step.ddm, fock + step.dfock
+                # the quadratic model is for where there is no coarse grid, or it leads astray
+                solved = coarse_solution(layer, dm, fock)
+                if solved is not None and solved[1] <= 0:
+                    estimate = -solved[1]
+                    moved = solved[0].dm, solved[0].fock
+                corrected = _corrected(layer, dm, *moved)
         homo, lumo, gap, degenerate = _frontier(layer, fock)
     return Certificate(
         energy=energy,
@@ -114,10 +123,12 @@ def certify(
     )
 
 
-def _corrected(layer: "KohnShamLayer", dm: AOMatrix, fock: AOMatrix, step: Step) -> dict[str, Any]:
+def _corrected(
+    layer: "KohnShamLayer", dm: AOMatrix, solved_dm: AOMatrix, solved_fock: AOMatrix
+) -> dict[str, Any]:
     """Estimates of the converged levels and dipole."""
-    homo, lumo, gap, _ = _frontier(layer, fock + step.dfock)
-    change = layer.dipole(dm + step.ddm) - layer.dipole(dm)
+    homo, lumo, gap, _ = _frontier(layer, solved_fock)
+    change = layer.dipole(solved_dm) - layer.dipole(dm)
     return {
         "homo_estimate": homo,
         "lumo_estimate": lumo,

@@ -11,14 +11,16 @@ from torch.autograd import Function
 from deeph_zero.ks import build, properties
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate, certify
+from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
 from deeph_zero.ks.eigen import symmetric_eigen
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
 from deeph_zero.ks.open_shell import say_instability, spin_instability
 from deeph_zero.ks.orthogonalise import orthogonaliser
 from deeph_zero.ks.protocol import KSData
-from deeph_zero.ks.scf import SCFResult, SCFSettings, solve_scf
+from deeph_zero.ks.scf import SCFResult, SCFSettings
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
+from deeph_zero.ks.solve import solve_scf
 from deeph_zero.ks.stability import Stability, stability
 from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
 from deeph_zero.types import Orbitals as OrbitalMatrix
@@ -122,7 +124,10 @@ class KohnShamLayer:
         self.degeneracy_tol = degeneracy_tol
         self.gap_floor = gap_floor
         self.fock_builds = 0
+        self.coarse_builds = 0
+        self.shift: AOMatrix | None = None
         self.x = orthogonaliser(data.ovlp, data.lindep_threshold)
+        self._coarse: CoarseLayer | None = None
 
     @property
     def unrestricted(self) -> bool:
@@ -144,6 +149,52 @@ class KohnShamLayer:
         """Number of orbitals after linear dependence was removed."""
         return self.x.shape[1]
 
+    @property
+    def coarse(self) -> "KohnShamLayer | None":
+        """The same molecule on a much smaller grid, see :mod:`.two_grids`; None without one.
+
+        Its ``shift`` is a constant added to every Fock matrix that it builds.
+        """
+        if self._coarse is None and self.data.coarse is not None and self.data.coarse() is not None:
+            self._coarse = CoarseLayer(self)
+        return self._coarse
+
+    @property
+    def coarse_ratio(self) -> float:
+        """Points of the target grid for one of the coarse grid; 0 without one."""
+        grids = None if self.data.coarse is None else self.data.coarse()
+        return 0.0 if grids is None else grids.ratio
+
+    @property
+    def builds(self) -> Builds:
+        """Fock and response builds so far."""
+        return Builds(self.fock_builds, self.coarse_builds)
+
+    @builds.setter
+    def builds(self, value: Builds) -> None:
+        self.fock_builds, self.coarse_builds = value.fine, value.coarse
+
+    def shifted(self, built: FockBuild, dm: AOMatrix) -> FockBuild:
+        """A build of these data with the layer's ``shift`` added.
+
+        Args:
+            built: Without it.
+            dm: The density matrix of the build.
+
+        Returns:
+            F + shift, and tr(shift P) in the energy.
+        """
+        if self.shift is None:
+            return built
+        energy = (self.shift * dm).sum()
+        return dataclasses.replace(built, fock=built.fock + self.shift, e_shift=energy)
+
+    def unshifted(self, built: FockBuild | None) -> FockBuild | None:
+        """Undo :meth:`shifted`; None stays None."""
+        if built is None or self.shift is None:
+            return built
+        return dataclasses.replace(built, fock=built.fock - self.shift, e_shift=0.0)
+
     def __call__(self, dm: AOMatrix) -> tuple[Scalar, AOMatrix]:
         """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
 
@@ -157,11 +208,23 @@ class KohnShamLayer:
         dm = 0.5 * (dm + dm.mT)
         return _Build.apply(dm, self)  # pyright: ignore
 
-    def build(self, dm: AOMatrix) -> FockBuild:
-        """Energy parts and Fock matrix, without autograd. Counts as one Fock build."""
+    def build(self, dm: AOMatrix, coarse: FockBuild | None = None) -> FockBuild:
+        """Energy parts and Fock matrix, without autograd. Counts as one Fock build.
+
+        Args:
+            dm: Density matrix, symmetric.
+            coarse: Its build on the coarse grid, where there is one: J and K are taken over.
+
+        Returns:
+            The build.
+        """
         self.fock_builds += 1
         with torch.no_grad():
-            return build.fock_build(self.data, dm)
+            if coarse is None or coarse.v_xc is None:
+                built = build.fock_build(self.data, dm)
+            else:
+                built = build.rebuild_on_grids(self.data, dm, coarse)
+            return self.shifted(built, dm)
 
     def response(self, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
         """dF along a symmetric ``direction``, without autograd. Counts as one Fock build."""
@@ -290,3 +353,51 @@ class KohnShamLayer:
     def n_electrons(self, dm: AOMatrix) -> float:
         """Electrons, the density integrated on the grid (tr(PS) without one)."""
         return properties.n_electrons(self.data, dm)
+
+
+class CoarseLayer(KohnShamLayer):
+    """A layer's molecule on the coarse grid; everything but the grid is the layer's own."""
+
+    def __init__(self, target: KohnShamLayer) -> None:
+        """Share the layer's integrals.
+
+        Args:
+            target: The molecule on the target grid; it has a coarse one.
+        """
+        self._target = target
+        self.shift = None
+        self.x = target.x
+        self._coarse = None
+
+    @property
+    def data(self) -> KSData:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The layer's data with the coarse grid; not kept, as its large part may leave memory."""
+        whole = self._target.data.plain()
+        assert whole.coarse is not None
+        grids = whole.coarse()
+        assert grids is not None
+        return dataclasses.replace(whole, grid=grids.grid, nlc=grids.nlc, coarse=None)
+
+    @property
+    def fock_builds(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Counted as the layer's coarse builds."""
+        return self._target.coarse_builds
+
+    @fock_builds.setter
+    def fock_builds(self, value: int) -> None:
+        self._target.coarse_builds = value
+
+    @property
+    def smearing(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The layer's."""
+        return self._target.smearing
+
+    @property
+    def degeneracy_tol(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The layer's."""
+        return self._target.degeneracy_tol
+
+    @property
+    def gap_floor(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The layer's."""
+        return self._target.gap_floor

@@ -20,6 +20,23 @@ open shell is in. A long step would: of water's cation, hydroxyl and benzene's c
 higher states, or the same one later."""
 
 
+def is_undecided(layer: "KohnShamLayer", fock: AOMatrix) -> bool:
+    """Whether an open shell's levels leave it open which orbital its hole is in.
+
+    Args:
+        layer: The molecule.
+        fock: F of the start, Eh.
+
+    Returns:
+        True if a spin channel's gap is below :data:`UNDECIDED`; False for closed shells.
+    """
+    if not layer.unrestricted:
+        return False
+    levels = layer.orbitals(fock).mo_energy
+    pairs = zip(levels, layer.nelec, strict=True)
+    return any(0 < n < layer.nmo and float(e[n] - e[n - 1]) < UNDECIDED for e, n in pairs)
+
+
 class Mixer:
     """Chooses the next Fock matrix from the builds so far."""
 
@@ -38,16 +55,33 @@ class Mixer:
         self._dielectric = settings.dielectric and plain
         self._norms: list[float] = []
 
-    def add(self, fock: AOMatrix, dm: AOMatrix, error: Tensor) -> None:
+    def add(self, fock: AOMatrix, dm: AOMatrix, error: Tensor | None = None) -> None:
         """Remember one build.
 
         Args:
             fock: F[dm], Eh.
             dm: Its density matrix.
-            error: Its commutator.
+            error: Its commutator, where it is known.
         """
+        error = self.layer.commutator(fock, dm) if error is None else error
         self.diis.add(torch.stack([fock, dm]), error)
         self._norms.append(float(error.norm()))
+
+    def move(self, change: AOMatrix) -> None:
+        """Add a constant to every remembered Fock matrix: the builds of a changed problem.
+
+        Args:
+            change: The constant, Eh.
+        """
+        builds = [pair.unbind(0) for pair in self.diis.focks]
+        self.diis.clear()
+        self._norms.clear()
+        for fock, dm in builds:
+            self.add(fock + change, dm)
+
+    def go_on(self) -> AOMatrix:
+        """What to diagonalise after :meth:`move`."""
+        return self._extrapolated()
 
     def first_fock(self, fock: AOMatrix, dm: AOMatrix) -> AOMatrix:
         """What to diagonalise first.
@@ -59,16 +93,8 @@ class Mixer:
         Returns:
             The matrix, Eh.
         """
-        self._dielectric = self._dielectric and not self._undecided(fock)
+        self._dielectric = self._dielectric and not is_undecided(self.layer, fock)
         return self._moved(fock, dm)
-
-    def _undecided(self, fock: AOMatrix) -> bool:
-        layer = self.layer
-        if not layer.unrestricted:
-            return False
-        levels = layer.orbitals(fock).mo_energy
-        pairs = zip(levels, layer.nelec, strict=True)
-        return any(0 < n < layer.nmo and float(e[n] - e[n - 1]) < UNDECIDED for e, n in pairs)
 
     def next_fock(
         self, cycle: int, fock: AOMatrix, previous: AOMatrix, *, downhill: bool
@@ -90,9 +116,12 @@ class Mixer:
             pairs = torch.stack(self.diis.focks)
             c = adiis_coefficients(list(pairs[:, 1]), list(pairs[:, 0]))
             return torch.einsum("k,k...->...", c, pairs[:, 0])
-        mean, mean_dm = self.diis.extrapolate().unbind(0)
         # once it did not help it is left alone: what comes after is plain DIIS
         self._dielectric = self._dielectric and not stops_helping(self._norms)
+        return self._extrapolated()
+
+    def _extrapolated(self) -> AOMatrix:
+        mean, mean_dm = self.diis.extrapolate().unbind(0)
         return self._moved(mean, mean_dm)
 
     def _moved(self, fock: AOMatrix, dm: AOMatrix) -> AOMatrix:

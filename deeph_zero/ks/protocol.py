@@ -5,6 +5,7 @@ or below this folder imports PySCF. All tensors are float64 on one device.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -103,6 +104,23 @@ class NonlocalCorrelation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CoarseGrids:
+    """A second, much smaller quadrature of the same molecule, see :mod:`.two_grids`.
+
+    Attributes:
+        grid: Of the semilocal functional.
+        nlc: The VV10 terms on the same points, or None.
+        ratio: Points of the target grid for one of these.
+        memory_bytes: Most bytes that kept AO values can take.
+    """
+
+    grid: Grid
+    nlc: NonlocalCorrelation | None
+    ratio: float
+    memory_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class KSData:
     """Everything the Kohn-Sham layer knows of one molecule, basis, grid and functional.
 
@@ -124,6 +142,8 @@ class KSData:
         lindep_threshold: Eigenvectors of S below it are dropped (PySCF's rule).
         nlc: Non-local correlation, or None.
         e_disp: Dispersion energy of the geometry, Eh; part of every total energy.
+        coarse: Gives the coarse grids, made at the first call, or None where they would not be
+            much smaller; None where nobody wants them.
     """
 
     ovlp: Float[Tensor, "nao nao"]
@@ -141,6 +161,7 @@ class KSData:
     lindep_threshold: float
     nlc: NonlocalCorrelation | None = None
     e_disp: float = 0.0
+    coarse: Callable[[], CoarseGrids | None] | None = None
 
     def plain(self) -> "KSData":
         """The same with every part at hand."""

@@ -136,7 +136,9 @@ class QuadraticModel:
         zero = torch.zeros_like(self._dm)
         if self.cheap == 0:
             return Step(0.0, zero, zero)
-        dfock = self._layer.response(self._dm, self._density_change(self._x))
+        # the response hardly knows the grid
+        layer = self._layer.coarse or self._layer
+        dfock = layer.response(self._dm, self._density_change(self._x))
         turned = self._coeff.mT @ dfock.reshape(-1, *dfock.shape[-2:]) @ self._coeff
         # the true differences here, which are negative between wrongly filled levels
         y = (self._gap * self._x + torch.where(self._weight > 0, turned, 0.0)) / self._d

@@ -12,7 +12,6 @@ from deeph_zero.ks.mixing import Mixer
 from deeph_zero.ks.newton import minimise
 from deeph_zero.ks.rotation import Rotations, is_idempotent
 from deeph_zero.ks.stability import stability
-from deeph_zero.ks.start import filled_density, starting_density
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -46,8 +45,8 @@ class SCFSettings:
         conv_tol: Energy change between iterations, Eh.
         conv_tol_grad: Norm of the orbital gradient (PySCF's ``get_grad``), Eh; None means
             sqrt(conv_tol).
-        max_cycle: Largest number of iterations (Fock builds after the first), those of the
-            second-order fallback included; its response builds are not iterations.
+        max_cycle: Largest number of iterations (Fock builds after the first, on either grid),
+            those of the second-order fallback included; its response builds are not iterations.
         diis_space: Number of builds DIIS remembers.
         damp: Fraction of the previous Fock matrix mixed in before DIIS starts.
         diis_start: Iteration at which DIIS starts.
@@ -64,6 +63,8 @@ class SCFSettings:
             saddle point (some 20 response builds per check).
         hint: Log a line where an unrestricted solution lies below a converged closed shell, see
             :mod:`.open_shell`; costs response builds only where that is likely.
+        two_grids: Iterate on a coarse grid, and come to the target grid only to correct it and
+            to confirm, see :mod:`.two_grids`. The answer is the target grid's either way.
     """
 
     conv_tol: float = 1e-9
@@ -79,6 +80,7 @@ class SCFSettings:
     retry: bool = True
     leave_saddles: bool = False
     hint: bool = True
+    two_grids: bool = True
 
     @property
     def gradient_tolerance(self) -> float:
@@ -99,13 +101,15 @@ class SCFResult:
         mo_occ: Their occupations; aufbau, unless the second-order fallback found a determinant
             that is lower in energy than its own aufbau one.
         converged: Both tolerances were met.
-        iterations: SCF cycles, counted as PySCF does (the build at the start is not one).
-        fock_builds: Fock builds spent, responses and the first one included (not one that was
-            given).
+        iterations: SCF cycles on either grid, counted as PySCF does (the build at the start is
+            not one).
+        fock_builds: Fock builds spent on the target grid, responses and the first one included
+            (not one that was given).
         gradient_norm: Norm of the orbital gradient at the end, Eh.
         degenerate: The frontier level of ``fock`` is degenerate.
         second_order_steps: How many of the iterations were second-order steps.
         entropy_energy: T S, Eh, with smearing: the iteration minimises ``energy`` minus this.
+        coarse_builds: Builds spent on the coarse grid.
     """
 
     energy: float
@@ -121,6 +125,7 @@ class SCFResult:
     degenerate: bool
     second_order_steps: int = 0
     entropy_energy: float = 0.0
+    coarse_builds: int = 0
 
     @property
     def free_energy(self) -> float:
@@ -129,15 +134,43 @@ class SCFResult:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _State:
-    """One build on the way; ``energy`` is the free energy, what the iteration minimises."""
+class State:
+    """One build on the way.
+
+    Attributes:
+        energy: Free energy, what the iteration minimises, Eh.
+        fock: F[dm], Eh.
+        dm: Density matrix.
+        gradient_norm: Norm of the orbital gradient, Eh.
+        error: The commutator, where it is known.
+        entropy_energy: T S of the occupations, Eh.
+        converged: Both tolerances were met.
+        built: The build itself, where it is known.
+    """
 
     energy: float
     fock: Tensor
     dm: Tensor
     gradient_norm: float
+    error: Tensor | None = None
     entropy_energy: float = 0.0
     converged: bool = False
+    built: "FockBuild | None" = None
+
+    @classmethod
+    def of(cls, layer: "KohnShamLayer", step: "Step") -> "State":
+        """What a build says; not yet called converged."""
+        dm, ts, built = step
+        error = layer.commutator(built.fock, dm)
+        return cls(
+            energy=float(built.energy) - ts,
+            fock=built.fock,
+            dm=dm,
+            gradient_norm=gradient_norm(error),
+            error=error,
+            entropy_energy=ts,
+            built=built,
+        )
 
 
 def gradient_norm(commutator: Tensor) -> float:
@@ -157,51 +190,42 @@ def shifted(fock: AOMatrix, dm: AOMatrix, ovlp: Tensor, shift: float) -> AOMatri
     return fock + shift * (ovlp - ovlp @ dm @ ovlp / per_orbital)
 
 
-def solve_scf(
-    layer: "KohnShamLayer",
-    dm0: AOMatrix | None,
-    settings: SCFSettings,
-    first_build: "FockBuild | None" = None,
-) -> SCFResult:
-    """Iterate to self-consistency.
-
-    DIIS as long as it makes progress. With ``retry``, far from convergence a rising energy turns
-    one step into an ADIIS step, and where DIIS stalls, trust-region Newton steps finish.
-
-    Args:
-        layer: The molecule.
-        dm0: Starting density matrix; None takes ``settings.init_guess``.
-        settings: Tolerances and the iteration's knobs.
-        first_build: The build at ``dm0`` where it exists already.
-
-    Returns:
-        The last iterate; non-convergence is a result.
-    """
-    before = layer.fock_builds
-    dm = starting_density(layer, settings.init_guess) if dm0 is None else dm0
-    with torch.no_grad():
-        built = layer.build(dm) if first_build is None else first_build
-        steps = scf_steps(layer, dm, settings, built, before)
-        try:
-            target = next(steps)
-            while True:
-                density, ts = filled_density(layer, target, settings.degeneracy_tol)
-                target = steps.send((density, ts, layer.build(density)))
-        except StopIteration as end:
-            return end.value
-
-
 Step = tuple[AOMatrix, float, "FockBuild"]
 """A density, T S of its occupations (Eh) and its build."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A build that an iteration asks for.
+
+    Attributes:
+        layer: On which grid.
+        fock: Diagonalise this matrix for the density; or
+        dm: the density itself.
+        entropy_energy: T S of ``dm``, Eh.
+        coarse: The build at ``dm`` on the coarse grid, nothing added, where there is one.
+    """
+
+    layer: "KohnShamLayer"
+    fock: AOMatrix | None = None
+    dm: AOMatrix | None = None
+    entropy_energy: float = 0.0
+    coarse: "FockBuild | None" = None
+
+
+Steps = Generator[Wanted, Step, SCFResult]
+"""An iteration without its cycles' work, which whoever runs it does, for several at once: it asks
+for builds and wants them sent back; its value at the end is the last iterate. To be run under
+``torch.no_grad``: a generator cannot keep that to itself."""
+
+
 def scf_steps(
     layer: "KohnShamLayer", dm: AOMatrix, settings: SCFSettings, built: "FockBuild", before: int
-) -> Generator[AOMatrix, Step, SCFResult]:
-    """The iteration without its cycles' work, which whoever runs it does, for several at once.
+) -> Steps:
+    """The iteration on one grid.
 
-    It gives the next matrix to diagonalise and wants its density, T S and Fock build sent back.
-    To be run under ``torch.no_grad``: a generator cannot keep that to itself.
+    DIIS as long as it makes progress. With ``retry``, far from convergence a rising energy turns
+    one step into an ADIIS step, and where DIIS stalls, trust-region Newton steps finish.
 
     Args:
         layer: The molecule.
@@ -211,22 +235,65 @@ def scf_steps(
         before: The layer's count of builds when it began.
 
     Returns:
-        The generator; its value at the end is the last iterate.
+        The generator.
     """
-    state, best, cycles = yield from _diis_iteration(layer, dm, settings, built)
+    start = State.of(layer, (dm, 0.0, built))
+    state, cycles, newton = yield from iterate(layer, start, settings, Mixer(layer, settings))
+    return finished(layer, state, settings, cycles=(cycles, newton), before=before)
+
+
+def iterate(
+    layer: "KohnShamLayer", start: State, settings: SCFSettings, mixer: Mixer
+) -> Generator[Wanted, Step, tuple[State, int, int]]:
+    """DIIS, and second-order steps where it stalls.
+
+    Args:
+        layer: The molecule.
+        start: A build to begin at.
+        settings: Tolerances and the iteration's knobs.
+        mixer: Empty, or it remembers earlier builds, the start among them.
+
+    Returns:
+        The generator; its value is the last iterate, cycles of DIIS and second-order steps.
+    """
+    state, best, cycles = yield from _diis_iteration(layer, start, settings, mixer)
     newton = 0
     if not state.converged and best is not None and cycles < settings.max_cycle:
         _log.debug("DIIS stalls after %d cycles; going on with second-order steps", cycles)
         state, newton = _second_order(layer, best, settings, cycles)
+    return state, cycles, newton
+
+
+def finished(
+    layer: "KohnShamLayer",
+    state: State,
+    settings: SCFSettings,
+    *,
+    cycles: tuple[int, int],
+    before: int,
+) -> SCFResult:
+    """The result of an iteration, after it left saddle points where that was asked for.
+
+    Args:
+        layer: The molecule.
+        state: The last iterate.
+        settings: Tolerances and the iteration's knobs.
+        cycles: Of DIIS, and second-order steps.
+        before: The layer's count of builds when the iteration began.
+
+    Returns:
+        The result.
+    """
+    newton = cycles[1]
     if settings.leave_saddles and _has_rotations(layer, settings):
-        state, newton = _leave_saddles(layer, state, settings, (cycles, newton))
+        state, newton = _leave_saddles(layer, state, settings, cycles)
     builds = layer.fock_builds - before
-    return _result(layer, state, settings, cycles=(cycles, newton), builds=builds)
+    return _result(layer, state, settings, cycles=(cycles[0], newton), builds=builds)
 
 
 def _second_order(
-    layer: "KohnShamLayer", start: _State, settings: SCFSettings, cycles: int
-) -> tuple[_State, int]:
+    layer: "KohnShamLayer", start: State, settings: SCFSettings, cycles: int
+) -> tuple[State, int]:
     """Newton steps from a build, within what is left of ``max_cycle``."""
     found = minimise(
         layer,
@@ -237,7 +304,7 @@ def _second_order(
         gradient_tolerance=settings.gradient_tolerance,
         max_cycle=settings.max_cycle - cycles,
     )
-    state = _State(
+    state = State(
         energy=found.energy,
         fock=found.fock,
         dm=found.dm,
@@ -248,8 +315,8 @@ def _second_order(
 
 
 def _leave_saddles(
-    layer: "KohnShamLayer", state: _State, settings: SCFSettings, cycles: tuple[int, int]
-) -> tuple[_State, int]:
+    layer: "KohnShamLayer", state: State, settings: SCFSettings, cycles: tuple[int, int]
+) -> tuple[State, int]:
     """Down from every saddle point found, while cycles are left."""
     diis, newton = cycles
     for _ in range(MAX_SADDLES):
@@ -260,7 +327,7 @@ def _leave_saddles(
             break
         _log.info("saddle point with curvature %.1e Eh: going down from it", checked.internal)
         built = layer.build(checked.dm_internal)
-        start = _State(
+        start = State(
             energy=float(built.energy),
             fock=built.fock,
             dm=checked.dm_internal,
@@ -276,7 +343,7 @@ def _leave_saddles(
 
 def _result(
     layer: "KohnShamLayer",
-    state: _State,
+    state: State,
     settings: SCFSettings,
     *,
     cycles: tuple[int, int],
@@ -308,49 +375,39 @@ def _result(
 
 
 def _diis_iteration(
-    layer: "KohnShamLayer",
-    dm0: Tensor,
-    settings: SCFSettings,
-    built: "FockBuild",
-) -> Generator[Tensor, Step, tuple[_State, _State | None, int]]:
+    layer: "KohnShamLayer", start: State, settings: SCFSettings, mixer: Mixer
+) -> Generator[Wanted, Step, tuple[State, State | None, int]]:
     """(last iterate, where a second-order iteration should start if DIIS stalled, cycles)."""
-    error = layer.commutator(built.fock, dm0)
-    state = _State(
-        energy=float(built.energy), fock=built.fock, dm=dm0, gradient_norm=gradient_norm(error)
-    )
-    mixer = Mixer(layer, settings)
-    best: _State | None = None
-    if is_idempotent(layer, dm0):  # a determinant's build is as good as any later one
-        mixer.add(state.fock, dm0, error)
-        best = state
-    fock, norms = mixer.first_fock(state.fock, dm0), []
+    state = start
+    best: State | None = None
+    if len(mixer.diis):
+        best, fock = state, mixer.go_on()
+    else:
+        if is_idempotent(layer, state.dm):  # a determinant's build is as good as any later one
+            mixer.add(state.fock, state.dm, state.error)
+            best = state
+        fock = mixer.first_fock(state.fock, state.dm)
+    norms: list[float] = []
     cycle = 0
     while not state.converged and cycle < settings.max_cycle:
         cycle += 1
         target = shifted(fock, state.dm, layer.data.ovlp, settings.level_shift)
-        dm, ts, built = yield target
-        energy = float(built.energy) - ts
-        error = layer.commutator(built.fock, dm)
-        norm = gradient_norm(error)
-        close = abs(energy - state.energy) < settings.conv_tol
-        previous = state.fock
-        state = _State(
-            energy=energy,
-            fock=built.fock,
-            dm=dm,
-            gradient_norm=norm,
-            entropy_energy=ts,
-            converged=close and norm < settings.gradient_tolerance,
-        )
-        mixer.add(state.fock, dm, error)
+        previous = state
+        state = State.of(layer, (yield Wanted(layer=layer, fock=target)))
+        norm = state.gradient_norm
+        close = abs(state.energy - previous.energy) < settings.conv_tol
+        converged = close and norm < settings.gradient_tolerance
+        state = dataclasses.replace(state, converged=converged)
+        mixer.add(state.fock, state.dm, state.error)
         norms.append(norm)
         far = cycle > TRANSIENT and norm > FAR
-        rising = far and best is not None and energy > best.energy + ENERGY_RISE
-        if best is None or energy < best.energy:
+        rising = far and best is not None and state.energy > best.energy + ENERGY_RISE
+        if best is None or state.energy < best.energy:
             best = state
         if settings.retry and _has_rotations(layer, settings) and _stalled(norms):
             return state, best, cycle
-        fock = mixer.next_fock(cycle, state.fock, previous, downhill=rising and settings.retry)
+        downhill = rising and settings.retry
+        fock = mixer.next_fock(cycle, state.fock, previous.fock, downhill=downhill)
     return state, None, cycle
 
 

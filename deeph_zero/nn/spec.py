@@ -9,6 +9,7 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 
 InputKind = Literal["physics", "geometry"]
+Base = Literal["fock", "dielectric"]
 Interaction = Literal["so2", "tensor-product"]
 
 
@@ -27,6 +28,8 @@ class NetworkSpec:
         embedding: Width of the element and pair embeddings.
         inputs: ``physics`` reads S, h, P0, F0, dP and corrects F0; ``geometry`` reads S and the
             screened core Hamiltonian, functions of elements and positions, and corrects the latter.
+        base: What is corrected with ``physics`` inputs, and read as F0: the matrix F[P0] itself
+            ("fock", all there was before version 0.2) or moved on by the dielectric step.
         interaction: Message passing by linear maps in bond frames or by tensor products.
     """
 
@@ -40,6 +43,7 @@ class NetworkSpec:
     embedding: int = 32
     inputs: InputKind = "physics"
     interaction: Interaction = "so2"
+    base: Base = "fock"
 
     def __post_init__(self) -> None:
         """Check that widths belong together and that every number is in its range.
@@ -52,6 +56,7 @@ class NetworkSpec:
             ("n_layers", self.n_layers >= 0, "a count, 0 or more"),
             ("n_radial", self.n_radial >= 1, "a count, 1 or more"),
             ("embedding", self.embedding >= 1, "a width, 1 or more"),
+            ("base", self.base in get_args(Base), f"one of {get_args(Base)}"),
             ("inputs", self.inputs in get_args(InputKind), f"one of {get_args(InputKind)}"),
             (
                 "interaction",
@@ -145,4 +150,5 @@ def default_spec(
         cutoff=cutoff,
         inputs=inputs,
         interaction=interaction,
+        base="dielectric" if inputs == "physics" else "fock",
     )

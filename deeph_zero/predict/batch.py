@@ -12,6 +12,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import json_beside, write_json
 from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
+from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.journal import Journal
 from deeph_zero.predict.record import summary, warn_hints
@@ -166,12 +167,12 @@ def _write(
     """The HDF5 file, and what the summary says of the structures."""
     structures: list[dict[str, Any]] = []
     auxbasis: dict[str, None] = {}
-    builds = 0
+    builds = Builds()
     with PredictionWriter(out) as writer:
         for record in journal.records():
             writer.write(record.arrays, record.attributes)
             structures.append(record.entry)
-            builds += record.fock_builds
+            builds += Builds(record.fock_builds, record.coarse_builds)
             if record.auxbasis is not None:
                 auxbasis[record.auxbasis] = None
     _warn_degenerate(structures, reporter)
@@ -181,7 +182,7 @@ def _write(
         "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],
         "auxbasis": " / ".join(auxbasis) or None,
         "structures": structures,
-        "fock_builds": builds,
+        "builds": builds,
     }
 
 

@@ -34,7 +34,7 @@ FLOOR_SHARE = 0.1
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
 interval arbitrarily narrow."""
 
-RULE = 3
+RULE = 4
 """Of scales and centres: a calibration means something only with the rule it was made by."""
 
 FAR_GRADIENT = 3.0

@@ -163,6 +163,7 @@ class _ConvertJob:
             entry=record | facts,
             auxbasis=ks.info.auxbasis,
             fock_builds=ks.fock_builds,
+            coarse_builds=ks.coarse_builds,
         )
 
 

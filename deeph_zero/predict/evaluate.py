@@ -11,6 +11,7 @@ from deeph_zero.evaluate_config import EvaluateConfig
 from deeph_zero.files import write_json
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.counts import Builds, total
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.model import Model
 from deeph_zero.model_meta import method_of
@@ -61,6 +62,7 @@ def run_evaluate(
     """
     started = time.monotonic()
     failed = list(failed)
+    model.iterate_on(two_grids=config.two_grids)
     with interruptible() as interrupt:
 
         def stop() -> str | None:
@@ -85,7 +87,7 @@ def run_evaluate(
             structures=rows,
             failed=failed,
             stopped_by=stopped_by,
-            fock_builds=sum(row["fock_builds"] for row in rows),
+            builds=total(Builds(row["fock_builds"], row["coarse_builds"]) for row in rows),
         )
         result["conv_tol"] = config.conv_tol
         result["errors"] = aggregate(rows)
@@ -195,7 +197,7 @@ def _evaluate(
     if config.scf:
         assert reference is not None
         row["scf"] = _saved(reference, _scf(ks, prediction.dm.to(ks.data.ovlp.device), config))
-    row["fock_builds"] = ks.fock_builds
+    row["fock_builds"], row["coarse_builds"] = ks.fock_builds, ks.coarse_builds
     row["converged"] = True
     return row
 

@@ -46,6 +46,7 @@ class Record:
         entry: Entry of the summary.
         auxbasis: Resolved fitting set.
         fock_builds: What it cost.
+        coarse_builds: Of these, on the coarse grid; not among ``fock_builds``.
     """
 
     index: int
@@ -55,6 +56,7 @@ class Record:
     entry: dict[str, Any]
     auxbasis: str | None
     fock_builds: int
+    coarse_builds: int = 0
 
 
 def digest(molecule: Molecule) -> str:
@@ -77,6 +79,7 @@ def encode(record: Record) -> bytes:
         "entry": record.entry,
         "auxbasis": record.auxbasis,
         "fock_builds": record.fock_builds,
+        "coarse_builds": record.coarse_builds,
         "arrays": [[name, value.dtype.str, value.shape] for name, value in arrays.items()],
     }
     return _framed(head, b"".join(value.tobytes() for value in arrays.values()))

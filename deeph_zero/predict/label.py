@@ -106,6 +106,7 @@ class _LabelJob:
             entry=entry,
             auxbasis=auxbasis,
             fock_builds=ks.fock_builds,
+            coarse_builds=ks.coarse_builds,
         )
 
 

@@ -14,6 +14,7 @@ from deeph_zero.config import MethodConfig
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.mole import place, symbols_of
 from deeph_zero.ks.certificate import Certificate
+from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.molecule import Molecule
@@ -95,6 +96,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
     if done is not None:
         record["refined_energy"] = done.energy
         record["refine_fock_builds"] = done.fock_builds
+        record["refine_coarse_builds"] = done.coarse_builds
         record["refine_iterations"] = done.iterations
         record["refine_start"] = "standard" if prediction.standard_start else "prediction"
         record["refined_dipole"] = prediction.refined_dipole.tolist()
@@ -256,7 +258,7 @@ def summary(
     structures: Sequence[dict[str, Any]],
     failed: Sequence[dict[str, Any]],
     stopped_by: str | None,
-    fock_builds: int,
+    builds: Builds,
 ) -> dict[str, Any]:
     """The contents of ``summary.json``.
 
@@ -269,7 +271,7 @@ def summary(
         structures: Entries in input order.
         failed: Frames without one.
         stopped_by: "max_time" or "interrupt" when not everything was done.
-        fock_builds: All Fock builds.
+        builds: All Fock builds.
 
     Returns:
         JSON values. ``converged`` says that all that was asked for was reached.
@@ -293,7 +295,8 @@ def summary(
         "converged": not (missed or failed or stopped_by),
         "stopped_by": stopped_by,
         "wall_time_s": time.monotonic() - started,
-        "fock_builds": fock_builds,
+        "fock_builds": builds.fine,
+        "coarse_builds": builds.coarse,
         "structures": list(structures),
         "failed": list(failed),
     }

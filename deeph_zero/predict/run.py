@@ -42,6 +42,7 @@ class _PredictJob:
         """Load the model, where this process has not."""
         device = start_process(self.config.runtime, threads).device
         model = load(self.model_path, device=device) if self.model is None else self.model
+        model.iterate_on(two_grids=self.config.two_grids)
         return functools.partial(self._compute, model)
 
     def _compute(
@@ -76,6 +77,7 @@ class _PredictJob:
             entry=prediction_record(result),
             auxbasis=auxbasis,
             fock_builds=result.fock_builds,
+            coarse_builds=result.coarse_builds,
         )
 
 

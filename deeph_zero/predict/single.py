@@ -54,6 +54,7 @@ class Prediction:
         degenerate: The frontier level is degenerate and was filled evenly.
         refined: The converged SCF that started from P̂; None if not asked for.
         fock_builds: All builds spent, the one of the input matrices included.
+        coarse_builds: Beside them, builds on the coarse grid.
         refined_dipole: The same dipole of the refined density; P̂'s own without refinement.
         standard_start: The refinement began at the superposed atoms, because P̂ was worse.
         standard_iterations: SCF cycles from the superposed atoms to the same tolerance; None if no
@@ -93,6 +94,7 @@ class Prediction:
     forces: np.ndarray | None = None
     residual_blocks: dict[str, float | None] | None = None
     instability: float | None = None
+    coarse_builds: int = 0
 
     def populations(self, *, refined: bool = True) -> Populations:
         """Atomic charges and bond orders.
@@ -250,6 +252,7 @@ def assemble(
         degenerate=orbitals.degenerate,
         refined=refined,
         fock_builds=ks.fock_builds,
+        coarse_builds=ks.coarse_builds,
         refined_dipole=ks.dipole(final).cpu().numpy(),
         residual_blocks=blocks,
     )

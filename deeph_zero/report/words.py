@@ -171,7 +171,9 @@ def account(source: Source) -> list[tuple[str, str]]:
     threads = number(summary.get("threads"))
     spent += f" with {plural(int(threads), 'thread')}" if threads else ""
     if builds is not None:
+        coarse = int(number(summary.get("coarse_builds")) or 0)
         spent += f", and {plural(int(builds), 'Fock build')}"
+        spent += f" and {coarse} on the coarse grid" if coarse else ""
         if len(source.structures) > 1:
             spent += f" ({builds / len(source.structures):.1f} per structure)"
         spent += ": starting matrices, training and certificates are all counted"

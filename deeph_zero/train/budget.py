@@ -191,7 +191,7 @@ class Lessons:
     @staticmethod
     def _join(problem: Problem, fock: AOMatrix) -> None:
         """First build of a geometry, at the network's density unless there is none."""
-        if not bool(torch.isfinite(fock).all()):
+        if problem.teacher.started or not bool(torch.isfinite(fock).all()):
             problem.teacher.advance()
             return
         dm = problem.ks.density(fock)

@@ -6,6 +6,7 @@ from deeph_zero import runtime
 from deeph_zero.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import place
+from deeph_zero.ks.counts import Builds
 from deeph_zero.model import Model
 from deeph_zero.predict.calibration import calibrate
 from deeph_zero.predict.single import Prediction
@@ -117,7 +118,7 @@ def refine_one(run: Run, module: FitModule, k: int) -> Prediction:
     model = Model(module.network.eval(), run.config.method, device=run.runtime.device)
     with run.costs.measured("reference"):
         found = model.predict(run.molecules[k], refine=REFINE_TOL)
-    run.calibration_builds += found.fock_builds
+    run.calibration_builds += Builds(found.fock_builds, found.coarse_builds)
     return found
 
 

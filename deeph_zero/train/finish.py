@@ -11,6 +11,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.files import write_json
 from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
+from deeph_zero.ks.counts import total
 from deeph_zero.ks.open_shell import spin_instability
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
@@ -82,11 +83,11 @@ def measure(run: Run, module: FitModule) -> None:
         todo = _to_certify(run, module)
         if len(todo) >= WORTH_MEASURING and costs.certificate < little:
             ks = todo[0].ks
-            before = ks.fock_builds
+            before = ks.builds
             _certify(run, module, todo[0])
             # metrics count the builds of training
-            run.calibration_builds += ks.fock_builds - before
-            ks.fock_builds = before
+            run.calibration_builds += ks.builds - before
+            ks.builds = before
         if run.held_out and costs.reference < little:
             refine_one(run, module, run.held_out[0])
     module.network.train(training)
@@ -203,14 +204,14 @@ def _certify_together(
         except ComputationError as error:
             entry, group = failure(problem.molecule, error), None
         results.append((position[id(problem.molecule)], entry, group))
-    reports = team.gather((results, stopped_by, sum(p.ks.fock_builds for p in module.problems)))
+    reports = team.gather((results, stopped_by, total(p.ks.builds for p in module.problems)))
     if not team.leads:
         return {}
     late = 0
     if any(report[1] == "max_time" for report in reports):
         stopped_by = "max_time"
         late = len(position) - sum(len(report[0]) for report in reports)
-    module.remote_builds = sum(report[2] for report in reports[1:])
+    module.remote_builds = total(report[2] for report in reports[1:])
     with PredictionWriter(run.out / "predictions.h5") as writer:
         done = (result for report in reports for result in report[0])
         for k, entry, group in sorted(done, key=lambda result: result[0]):
@@ -292,9 +293,11 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     """
     # builds of this attempt, and those before it: the checkpoint's count or, if larger, the
     # summary's, which includes certificates
-    now = sum(p.ks.fock_builds for p in (*run.problems, *run.validators))
-    now += run.calibration_builds + (run.module.remote_builds if run.module else 0)
-    before = max(run.builds_before, run.module.earlier_builds if run.module else 0)
+    now = total(p.ks.builds for p in (*run.problems, *run.validators)) + run.calibration_builds
+    before = run.builds_before
+    if run.module:
+        now += run.module.remote_builds
+        before = before.at_least(run.module.earlier_builds)
     result = summary(
         command=run.command,
         method=run.config.method,
@@ -304,7 +307,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
         structures=_entries(run),
         failed=run.failed,
         stopped_by=stopped_by,
-        fock_builds=before + now,
+        builds=before + now,
     )
     entries = result["structures"]
     trained = run.module is not None and bool(entries)

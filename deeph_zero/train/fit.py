@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
+from deeph_zero.ks.counts import Builds
 from deeph_zero.model_meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
@@ -87,7 +88,8 @@ def run_fit(
         if is_done(run, before):
             reporter.message(f"{out} is finished: nothing left to do")
             return before
-        run.builds_before = int(before.get("fock_builds") or 0)
+        counts = (int(before.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
+        run.builds_before = Builds(*counts)
         if resume_from is not None:
             run.earlier_entries = list(before.get("structures") or [])
     # before any work, so that whatever happens next can be resumed

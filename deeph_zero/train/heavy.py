@@ -321,7 +321,12 @@ def heavy_bytes(ks: KohnSham) -> int:
     """
     fitted = {id(op): op for _, op in ks.data.exchange if isinstance(op, FittedTensor)}
     unpacked = sum(op.unpacked_bytes for op in fitted.values())
-    return ks.info.memory_bytes + unpacked + _POINT_BYTES * ks.info.ngrids + _bytes(ks.data.dipole)
+    coarse = 0
+    grids = ks.data.coarse() if ks.data.coarse is not None else None
+    if grids is not None:
+        coarse = grids.memory_bytes + _POINT_BYTES * grids.grid.ngrids
+    points = _POINT_BYTES * ks.info.ngrids
+    return ks.info.memory_bytes + unpacked + points + coarse + _bytes(ks.data.dipole)
 
 
 def _bytes(tensor: torch.Tensor) -> int:

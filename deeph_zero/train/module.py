@@ -14,6 +14,7 @@ from deeph_zero import runtime
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.bounded import eigenvalue_range
+from deeph_zero.ks.counts import Builds, total
 from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
@@ -69,9 +70,9 @@ class FitModule(pl.LightningModule):
         self._gap_warned = False
         self.skipped_steps = 0
         self.converged = False
-        self.earlier_builds = 0
+        self.earlier_builds = Builds()
         self.build_seconds = 0.0
-        self.remote_builds = 0
+        self.remote_builds = Builds()
 
     def here(self) -> list[int]:
         """Positions of the geometries that this process has: all of them."""
@@ -103,6 +104,7 @@ class FitModule(pl.LightningModule):
             self.mix.check(self._problems[k])
         taught = any(term.name != "supervised" for term in self.plan.terms)
         members = sorted({*self.lessons.members(0.0)} & {*self.here()}) if taught else []
+        members = [k for k in members if not self._problems[k].teacher.started]
         size = self.plan.batch_size if self.lessons.together else 1
         for start in range(0, len(members), size):
             self.lessons.advance(members[start : start + size])
@@ -177,9 +179,14 @@ class FitModule(pl.LightningModule):
         return self._problems
 
     @property
-    def fock_builds(self) -> int:
+    def builds(self) -> Builds:
         """Every build so far, those before a resume included."""
-        return self.earlier_builds + sum(p.ks.fock_builds for p in self._problems)
+        return self.earlier_builds + total(p.ks.builds for p in self._problems)
+
+    @property
+    def fock_builds(self) -> int:
+        """Those on the target grid."""
+        return self.builds.fine
 
     def on_train_epoch_start(self) -> None:
         """A new round of teacher's builds."""
@@ -381,7 +388,8 @@ class FitModule(pl.LightningModule):
             "stream": None if self.stream is None else self.stream.state(),
             "mean_norm": self._mean_norm,
             "skipped": self.skipped_steps,
-            "fock_builds": self.fock_builds,
+            "fock_builds": self.builds.fine,
+            "coarse_builds": self.builds.coarse,
             "build_seconds": self.build_seconds,
             "converged_to": self.plan.tol if self.converged else None,
         }
@@ -396,5 +404,5 @@ class FitModule(pl.LightningModule):
         self._mean_norm = state["mean_norm"]
         self.skipped_steps = state["skipped"]
         # builds made since this process started are counted where they are made
-        self.earlier_builds = state["fock_builds"]
+        self.earlier_builds = Builds(state["fock_builds"], state.get("coarse_builds", 0))
         self.build_seconds = state["build_seconds"]

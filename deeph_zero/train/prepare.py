@@ -238,6 +238,7 @@ def _problem(
         cutoff=spec.cutoff,
         dtype=network.dtype,
         inputs=spec.inputs,
+        base=spec.base,
         portable=portable,
         **where,
     )

@@ -18,12 +18,14 @@ from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.bounded import bounded
 from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.dielectric import dielectric_step
+from deeph_zero.ks.mixing import is_undecided
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.teacher import Teacher
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.packed_inputs import PackedInputs
-from deeph_zero.nn.spec import InputKind
+from deeph_zero.nn.spec import Base, InputKind
 from deeph_zero.train.labels import Label
 from deeph_zero.types import AOMatrix
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 AO_MEMORY_MB = 2000.0
 """Kept AO values of all geometries of a run together."""
 
+
+FIRST = 3e-4
+"""Orbital gradient (Eh) to which a coarse SCF gives the first density of a teacher."""
 
 TRAINING_GAP_FLOOR = 1e-3
 """Smallest denominator (Eh) of density derivatives in training; a closing gap stays harmless."""
@@ -79,8 +84,8 @@ class Problem:
     Attributes:
         molecule: The structure.
         ks: Kohn-Sham layer; counts its Fock builds.
-        fock0: H₀, what the network corrects, Eh: F[P₀], or with ``geometry`` inputs the screened
-            core Hamiltonian.
+        fock0: H₀, what the network corrects, Eh: F[P₀] after a dielectric step, or with
+            ``geometry`` inputs the screened core Hamiltonian.
         start: The whole build at P₀, where an ordinary SCF starts; None if nobody asked for it.
         matrices: The matrices of the input; None once they are not needed.
         stored: Network inputs, packed where many wait.
@@ -281,6 +286,7 @@ def _keywords(
         "unrestricted": needs_unrestricted(molecule, method),
         "device": str(device),
         "break_symmetry": method.break_symmetry,
+        "two_grids": method.two_grids,
     }
 
 
@@ -295,6 +301,7 @@ def make_problem(
     ao_memory_mb: float = AO_MEMORY_MB,
     mol: "gto.Mole | None" = None,
     inputs: InputKind = "physics",
+    base: Base = "dielectric",
     taught: bool = True,
     builds: bool = True,
     jk_dtype: torch.dtype = torch.float64,
@@ -312,6 +319,7 @@ def make_problem(
         ao_memory_mb: AO values kept for this molecule.
         mol: The built ``Mole``, if there is one already.
         inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
+        base: What ``physics`` inputs correct, likewise.
         taught: Whether a teacher will begin at F[P₀].
         builds: Whether Fock builds follow; matters for ``geometry`` inputs without a teacher.
         jk_dtype: Fitted two-electron tensors are kept in.
@@ -336,11 +344,9 @@ def make_problem(
         portable=portable,
     )
     ks.gap_floor = TRAINING_GAP_FLOOR
-    start = ks.build(ks.data.dm_guess) if physics or taught else None
-    if start is not None and not bool(torch.isfinite(start.fock).all()):
-        text = "the Fock matrix of the atomic-density guess is not finite; check the geometry"
-        raise ComputationError(f"{place(molecule)}: {text}")
-    fock0, matrices = _physics(ks, start) if physics else _geometry(ks, mol)
+    # without physics inputs a teacher can begin at the coarse grid's solution
+    start = _start(ks, molecule) if physics or (taught and ks.coarse is None) else None
+    fock0, matrices = _physics(ks, start, base) if physics else _geometry(ks, mol)
     prepared = prepare_inputs(
         layout,
         molecule.numbers,
@@ -358,21 +364,41 @@ def make_problem(
         start=start,
         matrices=matrices,
         stored=prepared,
-        teacher=_teacher(ks, fock0, start),
+        teacher=_teacher(ks, start) if taught else Teacher(ks, fock0),
     )
 
 
-def _teacher(ks: KohnSham, fock0: AOMatrix, start: FockBuild | None) -> Teacher:
-    """Begins at F[P₀] where that was built."""
-    if start is None:
-        return Teacher(ks, fock0)
-    return Teacher(ks, start.fock, dm0=ks.data.dm_guess)
+def _start(ks: KohnSham, molecule: Molecule) -> FockBuild:
+    """The build at P₀."""
+    built = ks.build(ks.data.dm_guess)
+    if not bool(torch.isfinite(built.fock).all()):
+        text = "the Fock matrix of the atomic-density guess is not finite; check the geometry"
+        raise ComputationError(f"{place(molecule)}: {text}")
+    return built
 
 
-def _physics(ks: KohnSham, start: FockBuild | None) -> tuple[AOMatrix, PhysicsMatrices]:
-    """F[P₀] as H₀, and what the network sees of it."""
+def _teacher(ks: KohnSham, start: FockBuild | None) -> Teacher:
+    """Begins at F[P₀] where that was built, else at the solution of the coarse grid."""
+    if start is not None:
+        return Teacher(ks, start.fock, dm0=ks.data.dm_guess)
+    assert ks.coarse is not None
+    tol = ks.degeneracy_tol
+    solution = ks.coarse.scf(
+        conv_tol=float("inf"), conv_tol_grad=FIRST, degeneracy_tol=tol, hint=False
+    )
+    return Teacher(ks, solution.fock)
+
+
+def _physics(ks: KohnSham, start: FockBuild | None, base: Base) -> tuple[AOMatrix, PhysicsMatrices]:
+    """H₀ = F[P₀], moved on by a dielectric step where that is safe, and what the network sees.
+
+    Where the levels at F[P₀] leave open which orbital the electrons are in, F[P₀] itself is kept:
+    a long step could decide wrongly.
+    """
     assert start is not None
     dm0, fock0 = ks.data.dm_guess, start.fock
+    if base == "dielectric" and not is_undecided(ks, fock0):
+        fock0 = fock0 + dielectric_step(ks, fock0, dm0)
     return fock0, PhysicsMatrices(
         ovlp=ks.data.ovlp,
         hcore=ks.data.hcore,

@@ -14,6 +14,7 @@ from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
 from deeph_zero.files import write_json, write_text
 from deeph_zero.integrals.ahead import IntegralsAhead
+from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.calibration import Calibration
 from deeph_zero.reporting import Reporter
@@ -85,7 +86,7 @@ class Run:
     lost: dict[int, str] = dataclasses.field(default_factory=dict)
     module: FitModule | None = None
     entries: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    builds_before: int = 0
+    builds_before: Builds = dataclasses.field(default_factory=Builds)
     earlier_entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     team: Team | None = None
     validation: list[Molecule] = dataclasses.field(default_factory=list)
@@ -94,7 +95,7 @@ class Run:
     validated: dict[str, Any] | None = None
     held_out: tuple[int, ...] = ()
     calibration: Calibration | None = None
-    calibration_builds: int = 0
+    calibration_builds: Builds = dataclasses.field(default_factory=Builds)
     uncalibrated: str = ""
     left_out: list[str] = dataclasses.field(default_factory=list)
     costs: Costs = dataclasses.field(default_factory=Costs)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from deeph_zero.ks.protocol import Grid, KSData, NonlocalCorrelation, TwoElectron
+from deeph_zero.ks.protocol import CoarseGrids, Grid, KSData, NonlocalCorrelation, TwoElectron
 from deeph_zero.ks.sharing import threads_per_operation
 from deeph_zero.train.light import Waiting
 from deeph_zero.types import AOMatrix
@@ -20,6 +20,7 @@ class Heavy:
     grid: Grid | None
     nlc: NonlocalCorrelation | None
     dipole: torch.Tensor
+    coarse: Callable[[], CoarseGrids | None] | None
 
     @classmethod
     def of(cls, data: KSData) -> "Heavy":
@@ -91,6 +92,11 @@ class StoredData(KSData):
     def nlc(self) -> NonlocalCorrelation | None:  # pyright: ignore
         """Non-local correlation, with its grid."""
         return self._heavy().nlc
+
+    @property
+    def coarse(self) -> Callable[[], CoarseGrids | None] | None:  # pyright: ignore
+        """The coarse grids of an SCF on two grids."""
+        return self._heavy().coarse
 
     @property
     def dipole(self) -> torch.Tensor:  # pyright: ignore

@@ -126,6 +126,6 @@ class Stream:
 
 def _become(old: Problem, new: Problem) -> None:
     """Put a geometry into the place of another one, whose builds stay counted."""
-    new.ks.fock_builds += old.ks.fock_builds
+    new.ks.builds += old.ks.builds
     for field in dataclasses.fields(Problem):
         setattr(old, field.name, getattr(new, field.name))

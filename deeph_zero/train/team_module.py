@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.counts import Builds
+from deeph_zero.ks.counts import total as total_builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.model import FockNetwork
@@ -27,7 +29,8 @@ _REDUCE = {"fock_builds": sum, "skipped_steps": max, "teacher": max, "gap": min}
 class _Nobody:
     """Layer and teacher of a geometry that is at another process."""
 
-    fock_builds = 0
+    builds = Builds()
+    fock_builds = coarse_builds = 0
     started = False
     converged = True
     residual = -float("inf")
@@ -141,8 +144,8 @@ class TeamModule(FitModule):
         skipped = self.skipped_steps
         loss = super().training_step(batch, batch_idx)
         bad = self.skipped_steps > skipped
-        reports = self._team.gather((bad, self._logged, self.fock_builds))
-        self.remote_builds = sum(report[2] for report in reports) - self.fock_builds
+        reports = self._team.gather((bad, self._logged, self.builds))
+        self.remote_builds = total_builds(report[2] for report in reports) - self.builds
         if any(report[0] for report in reports):
             if not bad:
                 self._skip()  # all count alike

@@ -17,7 +17,7 @@ NO2 = "N 0.01 0 0; O 0.02 1.1 0.46; O -0.03 -1.12 0.43"
 
 def layer(atom, xc, charge=0, spin=0, basis="6-31g"):
     mol = gto.M(atom=atom, charge=charge, spin=spin, basis=basis, verbose=0)
-    return KohnSham.from_pyscf(mol, xc=xc, grid_level=1)
+    return KohnSham.from_pyscf(mol, xc=xc, grid_level=1, two_grids=False)
 
 
 def rotated(ks, dm, size, rng):

@@ -7,7 +7,8 @@ from pyscf import dft, gto, scf
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.scf import gradient_norm, starting_density
+from deeph_zero.ks.scf import gradient_norm
+from deeph_zero.ks.start import starting_density
 
 CASES = {
     "water pbe": ("O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", 0, 0, "pbe"),

@@ -7,12 +7,13 @@ from pyscf import dft, gto
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks import teacher as teacher_module
+from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.teacher import Teacher
 
 
 @pytest.fixture
 def ks(water):
-    return KohnSham.from_pyscf(water, grid_level=1)
+    return KohnSham.from_pyscf(water, grid_level=1, two_grids=False)
 
 
 def start(ks):
@@ -94,3 +95,35 @@ def test_unrestricted_rms_counts_both_spins():
     built = ks.build(dm)
     want = ks.certificate(dm, built.fock, built.energy, coupled=False).orbital_gradient_rms
     assert Teacher(ks, built.fock).rms(built.fock, dm) == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize("start", ["superposed atoms", "coarse solution"])
+def test_with_a_coarse_grid_one_or_two_builds_settle_a_geometry(water, start):
+    ks = KohnSham.from_pyscf(water, grid_level=3)
+    exact = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-8)
+    ks.builds = Builds()
+    if start == "superposed atoms":
+        teacher = Teacher(ks, ks.build(ks.data.dm_guess).fock, dm0=ks.data.dm_guess)
+        assert teacher.started, "F0 gives a target"
+    else:
+        teacher = Teacher(ks, ks.coarse.scf(conv_tol_grad=3e-4).fock)
+        assert not teacher.started
+    teacher.advance()
+    assert teacher.finished
+    assert ks.fock_builds == (2 if start == "superposed atoms" else 1)
+    error = float(teacher.rms(teacher.target, exact.dm))  # between converged orbitals
+    assert error < teacher.expected_error < 1e-6
+    torch.testing.assert_close(teacher.target, exact.fock, rtol=0, atol=1e-6)
+
+
+def test_a_solved_target_is_kept_over_a_restart(water):
+    ks = KohnSham.from_pyscf(water, grid_level=3)
+    teacher = Teacher(ks, ks.build(ks.data.dm_guess).fock, dm0=ks.data.dm_guess)
+    again = Teacher(ks, torch.zeros_like(teacher.target))
+    again.restore(teacher.state())
+    assert again.expected_error == teacher.expected_error > 0
+    torch.testing.assert_close(again.target, teacher.target)
+    old = teacher.state()
+    old["scalars"] = old["scalars"][:7]  # written by version 0.1
+    again.restore(old)
+    assert again.expected_error > 0

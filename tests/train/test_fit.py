@@ -31,7 +31,7 @@ TINY = {"basis": "sto-3g", "grid_level": 0}
 SUMMARY_KEYS = {
     "version", "format_version", "command", "xc", "basis", "auxbasis", "grid_level", "density_fit",
     "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
-    "wall_time_s", "fock_builds", "structures",
+    "wall_time_s", "fock_builds", "coarse_builds", "structures",
 }  # fmt: skip
 EXTRA_KEYS = {"failed", "loss", "skipped_steps", "limits"}
 ENTRY_KEYS = {

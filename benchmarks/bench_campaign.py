@@ -1,0 +1,158 @@
+"""A campaign of converged calculations: ``deeph-zero label`` against a loop over PySCF.
+
+    python benchmarks/bench_campaign.py                                 # methanol, 12 frames
+    python benchmarks/bench_campaign.py --data ethanol.npz --frames 12 --xc pbe,b3lyp
+    python benchmarks/bench_campaign.py --one-grid                      # also on one grid
+    python benchmarks/bench_campaign.py --smoke
+
+CPU seconds of whole processes, start-up included, one thread: ours writes its label file, the loop
+only converges (``RKS.density_fit``, PySCF's defaults, conv_tol_grad 1e-5) from the better of two
+starts: superposed atoms, or the density of the frame before. Without --data the frames are an
+example geometry with every coordinate displaced at random; of a trajectory (npz, xyz) frames at
+equal distances are taken. "worst" is the largest difference of the two energies.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.io
+import common
+import numpy as np
+
+from deeph_zero.molecule import Molecule
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+TOL = 1e-5
+DISPLACED = 0.05
+"""Standard deviation of a displaced coordinate, angstrom."""
+
+LOOP = """
+import json, sys
+import ase.io
+from pyscf import dft, gto, lib
+path, xc, level, again = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "before"
+lib.num_threads(1)
+out, dm = [], None
+for atoms in ase.io.read(path, ":"):
+    pairs = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist()))
+    mol = gto.M(atom=pairs, basis="def2-svp", verbose=0)
+    mf = dft.RKS(mol, xc=xc).density_fit()
+    mf.grids.level, mf.conv_tol_grad = level, 1e-5
+    mf.kernel(dm0=dm if again else None)
+    dm = mf.make_rdm1()
+    out.append([float(mf.e_tot), int(mf.cycles)])
+print(json.dumps(out))
+"""
+
+
+def options() -> argparse.Namespace:
+    """Command line of this benchmark."""
+    parser = common.options(__doc__)
+    parser.add_argument("--data", type=Path, help="trajectory; default: displaced examples")
+    parser.add_argument("--example", default="methanol", help="geometry without --data")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--xc", default="pbe", help="functionals, comma separated")
+    parser.add_argument("--level", type=int, default=3, help="grid level")
+    parser.add_argument("--one-grid", action="store_true", help="also without the coarse grid")
+    return common.parse(parser)
+
+
+def frames(given: argparse.Namespace) -> list[Molecule]:
+    """The geometries of the campaign."""
+    count = 2 if given.smoke else given.frames
+    if given.data is not None:
+        every = common.read_molecules(given.data)
+        return every[:: max(1, len(every) // count)][:count]
+    rest = common.example("water" if given.smoke else given.example)
+    rng = np.random.default_rng(5)
+    step = DISPLACED / BOHR_IN_ANGSTROM
+    moved = [rest.coords + step * rng.standard_normal(rest.coords.shape) for _ in range(count)]
+    return [Molecule(numbers=rest.numbers, coords=coords) for coords in moved]
+
+
+def cpu_seconds(words: list[str]) -> tuple[str, float]:
+    """Output of a process and the processor time it and its children took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout, spent
+
+
+def ours(path: Path, xc: str, given: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """``label`` over the file."""
+    program = str(Path(sys.executable).with_name("deeph-zero"))
+    out = path.with_suffix(".h5")
+    words = [program, "label", str(path), "-o", str(out), "--overwrite", "--xc", xc]
+    words += ["--grid-level", str(given.level), "--threads", "1", "--json"]
+    text, seconds = cpu_seconds([*words, "--conv-tol-grad", str(TOL), *more])
+    summary = json.loads(text)
+    return {
+        "seconds": seconds,
+        "energies": [entry["energy"] for entry in summary["structures"]],
+        "fine": summary["fock_builds"],
+        "coarse": summary["coarse_builds"],
+    }
+
+
+def loop(path: Path, xc: str, given: argparse.Namespace, start: str) -> dict[str, Any]:
+    """PySCF over the file, from one kind of start."""
+    words = [sys.executable, "-c", LOOP, str(path), xc, str(given.level), start]
+    text, seconds = cpu_seconds(words)
+    found = json.loads(text)
+    return {
+        "seconds": seconds,
+        "start": start,
+        "energies": [energy for energy, _ in found],
+        "cycles": sum(cycles for _, cycles in found),
+    }
+
+
+def measure(path: Path, xc: str, given: argparse.Namespace) -> dict[str, Any]:
+    """All routes for one functional, side by side."""
+    both = [loop(path, xc, given, start) for start in ("atoms", "before")]
+    theirs = min(both, key=lambda one: one["seconds"])
+    two = ours(path, xc, given)
+    one = ours(path, xc, given, "--one-grid") if given.one_grid else None
+    worst = np.abs(np.subtract(two["energies"], theirs["energies"])).max()
+    return {"xc": xc, "pyscf": theirs, "two": two, "one": one, "worst": float(worst)}
+
+
+def main() -> None:
+    """Measure and print."""
+    given = options()
+    chosen = frames(given)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frames.xyz"
+        atoms = [ase.Atoms(m.numbers, m.coords * BOHR_IN_ANGSTROM) for m in chosen]
+        ase.io.write(path, atoms, format="extxyz")
+        rows = [measure(path, xc, given) for xc in given.xc.split(",")]
+    cells = []
+    for row in rows:
+        theirs, two, one = row["pyscf"], row["two"], row["one"]
+        cells.append(
+            [
+                row["xc"],
+                f"{theirs['seconds']:.1f} ({theirs['start']}, {theirs['cycles']} cycles)",
+                f"{one['seconds']:.1f} ({one['fine']})" if one else "-",
+                f"{two['seconds']:.1f} ({two['fine']} + {two['coarse']})",
+                f"{theirs['seconds'] / two['seconds']:.1f}",
+                f"{row['worst']:.1e}",
+            ]
+        )
+    headers = ("xc", "PySCF / s", "one grid / s (builds)", "two grids / s (fine + coarse)")
+    text = f"{len(chosen)} frames of {chosen[0].natm} atoms, def2-SVP, level {given.level}\n\n"
+    text += common.table((*headers, "times faster", "worst / Eh"), cells)
+    result = {"machine": common.machine(1), "frames": len(chosen), "rows": rows}
+    common.report(result, text, as_json=given.json, smoke=given.smoke)
+
+
+if __name__ == "__main__":
+    common.run(main)
