@@ -373,6 +373,9 @@ class LabelConfig(Settings):
         description="Where the SCF starts: superposed atoms, atomic or Hückel orbitals, or the "
         "core Hamiltonian's.",
     )
+    model: Name | None = Field(
+        default=None, description="Start at this model's density instead (a run folder or file)."
+    )
     smearing: float = Field(
         default=0.0, ge=0, le=1, description="Width of Fermi occupations, Eh; 0 fills by aufbau."
     )
@@ -388,6 +391,20 @@ class LabelConfig(Settings):
     )
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
     allow_close_contacts: CloseContacts = False
+
+    @pydantic.model_validator(mode="after")
+    def _one_start(self) -> "LabelConfig":
+        if self.model is not None and self.init_guess != "minao":
+            raise ValueError(
+                "--model and --init-guess exclude each other; "
+                f"got --init-guess {self.init_guess}; give one of them"
+            )
+        if self.model is not None and self.method.break_symmetry:
+            raise ValueError(
+                "--model and --break-symmetry exclude each other: a model's density has the "
+                "symmetry that is to be broken; give one of them"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _one_occupation(self) -> "LabelConfig":

@@ -28,6 +28,7 @@ from deeph_zero.predict.single import Prediction
 from deeph_zero.train.checkpoint import MODEL_STEM, model_folder, read_model
 from deeph_zero.train.model_document import check_model_document, check_sizes
 from deeph_zero.train.problem import Problem, make_problem
+from deeph_zero.types import AOMatrix
 
 
 def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Model":
@@ -310,6 +311,41 @@ class Model:
         if forces:
             result = dataclasses.replace(result, forces=meanfield.forces(result, method))
         return result, ks
+
+    def starting_layer(self, molecule: Molecule, method: MethodConfig) -> tuple[KohnSham, AOMatrix]:
+        """A layer for an SCF, and the network's density as its start.
+
+        Args:
+            molecule: The structure.
+            method: The SCF's, with the functional, basis and fitting of the model.
+
+        Returns:
+            The layer (a model with ``physics`` inputs has spent one Fock build) and P(H).
+
+        Raises:
+            InputError: If the model does not know an element.
+            ComputationError: If the network's output is not finite.
+        """
+        problem, fock = self._network_fock(molecule, method, builds=True)
+        return problem.ks, problem.ks.density(fock)
+
+    def check_starts(self, method: MethodConfig) -> None:
+        """See whether the model's densities are starts for SCFs of a method.
+
+        Args:
+            method: The SCF's.
+
+        Raises:
+            InputError: If functional, basis or fitting differ.
+        """
+        for key in ("xc", "basis", "density_fit", "auxbasis"):
+            ours, theirs = (getattr(m, key) for m in (self.method, method))
+            if ours != theirs and not (isinstance(ours, str) and ours.lower() == theirs):
+                option = f"--{key.replace('_', '-')}"
+                raise InputError(
+                    f"--model: expected a model of {option} {theirs}, got one of {ours}; give "
+                    f"{option} {ours}, or leave --model out"
+                )
 
     def _network_fock(
         self, molecule: Molecule, method: MethodConfig, *, builds: bool

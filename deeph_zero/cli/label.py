@@ -1,5 +1,6 @@
 """``deeph-zero label``: converged reference data from this package's own SCF."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from deeph_zero.cli.options import (
     structures_argument,
 )
 from deeph_zero.config import LabelConfig
+from deeph_zero.settings import option_name
 
 
 @click.command()
@@ -35,16 +37,31 @@ def label(invocation: Invocation, **options: Any) -> int:
     \b
     Example:
       deeph-zero label frames.xyz -o labels.h5 --xc pbe --basis def2-svp
+      deeph-zero label many.xyz -o labels.h5 --model run/ --conv-tol-grad 1e-5
     """  # noqa: D301  (\b is click's mark)
     config = LabelConfig.parse(
         given(options, LABEL)
         | {
             "method": method_values(options),
             "runtime": runtime_values(options, invocation.started),
-        }
+        },
+        named=_option,
     )
     out = Path(options["output"] or default_output(options["structures"], "_labels.h5"))
     return _label(config, out, options, invocation.command)
+
+
+def _option(path: Sequence[str]) -> str:
+    """What a setting is called here: the gradient's tolerance is --tol in ``fit`` only."""
+    return "--conv-tol-grad" if path[-1] == "conv_tol_grad" else option_name(path[-1])
+
+
+def _check_model(config: LabelConfig) -> None:
+    """Whether there is a model that can give the starts, before any work."""
+    from deeph_zero.model import load
+
+    assert config.model is not None
+    load(config.model, device="cpu").check_starts(config.method)
 
 
 def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str) -> int:
@@ -53,6 +70,8 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
 
     bulk = Bulk(out, options, options["structures"], command)
     reporter, _ = bulk.begin(config.runtime)
+    if config.model is not None:
+        _check_model(config)
     molecules, bad = checks.read_and_check(
         options["structures"],
         config.method,

@@ -26,8 +26,8 @@ METHOD = (
     "break_symmetry", "two_grids",
 )  # fmt: skip
 LABEL = (
-    "conv_tol", "conv_tol_grad", "max_cycle", "init_guess", "smearing", "level_shift", "stability",
-    "skip_bad", "workers", "allow_close_contacts",
+    "conv_tol", "conv_tol_grad", "max_cycle", "init_guess", "model", "smearing", "level_shift",
+    "stability", "skip_bad", "workers", "allow_close_contacts",
 )  # fmt: skip
 RUNTIME = ("device", "threads", "seed")
 
@@ -205,6 +205,7 @@ label_options = _together(
         setting(LabelConfig, "conv_tol_grad", metavar="TOL"),
         setting(LabelConfig, "max_cycle", metavar="N"),
         setting(LabelConfig, "init_guess", metavar="minao|atom|huckel|core"),
+        setting(LabelConfig, "model", metavar="MODEL"),
         setting(LabelConfig, "smearing", metavar="EH"),
         setting(LabelConfig, "level_shift", metavar="EH"),
         setting(LabelConfig, "stability"),

@@ -17,6 +17,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.open_shell import spin_instability
 from deeph_zero.ks.scf import SCFResult
 from deeph_zero.ks.start import starting_density
+from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import check_finite, run_batch
 from deeph_zero.predict.journal import Record, digest
@@ -45,10 +46,14 @@ def _solved(ks: KohnSham, dm0: Tensor, config: LabelConfig) -> SCFResult:
 
 
 def _prepared(
-    molecule: Molecule, config: LabelConfig, device: torch.device | str
+    molecule: Molecule, config: LabelConfig, device: torch.device | str, model: Model | None
 ) -> tuple[KohnSham, Tensor]:
     """The layer and the density its SCF starts from."""
     method = config.method
+    if model is not None:
+        ks, dm0 = model.starting_layer(molecule, method)
+        ks.smearing = config.smearing
+        return ks, dm0
     mol = build_mole(molecule, basis=method.basis)
     ks = kohn_sham(molecule, method, device=device, mol=mol)
     ks.smearing = config.smearing
@@ -76,15 +81,23 @@ class _LabelJob:
         return self.config.runtime.verbose
 
     def start(self, threads: int) -> Compute:
-        """Nothing to load."""
+        """Load the model, if one gives the starts."""
         device = start_process(self.config.runtime, threads).device
-        return functools.partial(self._compute, device)
+        model = None if self.config.model is None else load(self.config.model, device=device)
+        if model is not None:
+            model.check_starts(self.config.method)
+        return functools.partial(self._compute, device, model)
 
     def _compute(
-        self, device: torch.device, index: int, molecule: Molecule, warn: Callable[[str], None]
+        self,
+        device: torch.device,
+        model: Model | None,
+        index: int,
+        molecule: Molecule,
+        warn: Callable[[str], None],
     ) -> Record:
         config = self.config
-        ks, dm0 = _prepared(molecule, config, device)
+        ks, dm0 = _prepared(molecule, config, device, model)
         result = _solved(ks, dm0, config)
         check_finite(result.energy, "SCF energy")
         if not result.converged:

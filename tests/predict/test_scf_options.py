@@ -100,3 +100,27 @@ def test_stability_goes_down_from_a_saddle_point():
 def test_smearing_and_stability_exclude_each_other(capfd):
     assert entry_point(["label", "water.xyz", "--smearing", "0.01", "--stability"]) == 2
     assert "exclude each other" in capfd.readouterr().err
+
+
+def test_labels_start_at_a_models_density_and_say_which_models_can(capfd):
+    assert entry_point(["fit", "water.xyz", *TINY, "-o", "m"]) == 0
+    plain = label("water")
+    warm = label("water", "--model", "m", "--conv-tol-grad", "1e-6")
+    assert warm["energy"] == pytest.approx(plain["energy"], abs=1e-9)
+    assert warm["builds"] <= 3 < plain["builds"], (
+        "F0 for the network, and one or two at its density"
+    )
+    capfd.readouterr()
+    assert entry_point(["label", "water.xyz", "--model", "m", "-o", "y.h5"]) == 2
+    assert "expected a model of --basis def2-svp, got one of sto-3g" in capfd.readouterr().err
+    assert entry_point(["label", "oh.xyz", *TINY, "--model", "m", "-o", "z.h5"]) == 0
+
+
+def test_summaries_count_builds_on_both_grids():
+    options = ("--basis", "6-31g", "--grid-level", "3")
+    for extra, coarse in (((), True), (("--one-grid",), False)):
+        argv = ["label", "water.xyz", *options, *extra, "--threads", "1", "-o", "x.h5"]
+        assert entry_point([*argv, "--overwrite"]) == 0
+        summary = json.loads(Path("x.json").read_text())
+        assert bool(summary["coarse_builds"]) == coarse
+        assert (summary["fock_builds"] <= 3) == coarse

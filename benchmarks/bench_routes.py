@@ -1,0 +1,265 @@
+"""Error against processor time of every way to a Fock matrix, with and without learning.
+
+    python benchmarks/bench_routes.py                                  # displaced methanol
+    python benchmarks/bench_routes.py --data uracil.npz --frames 6 --xc pbe
+    python benchmarks/bench_routes.py --data ethanol.npz --model run_a/ --model run_b/
+    python benchmarks/bench_routes.py --plot routes.png
+    python benchmarks/bench_routes.py --smoke
+
+Every route starts from a molecule and pays for all it needs (integrals, grids, AO values); one
+thread, medians over frames. Errors are means over frames against this package's SCF on the
+target grid (1e-7 Eh): of the elements of H and of H~ = F[P(H)], of E[P(H)], of the energy the route
+reports, of the highest occupied level of H. H~ and E[P(H)] are made outside the timing where the
+route does not make them. "PySCF" is RKS.density_fit from superposed atoms to conv_tol_grad 1e-5.
+"""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import torch
+from pyscf import dft
+from torch import Tensor
+
+from deeph_zero.integrals.coarse import coarse_atom_grids
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.dielectric import dielectric_step
+from deeph_zero.ks.solve import coarse_solution
+from deeph_zero.model import Model, load
+from deeph_zero.molecule import Molecule
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+TOL = 1e-5
+LOOSE = {"conv_tol": float("inf"), "conv_tol_grad": 3e-4, "hint": False}
+"""Of a coarse SCF that a fine build corrects."""
+DISPLACED = 0.05
+"""Standard deviation of a displaced coordinate, angstrom."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a route says, and the energy it reports (None: E[P(H)] of its matrix)."""
+
+    fock: Tensor
+    energy: float | None = None
+
+
+Route = Callable[[Molecule, argparse.Namespace], Found]
+
+
+def options() -> argparse.Namespace:
+    """Command line of this benchmark."""
+    parser = common.options(__doc__)
+    parser.add_argument("--data", type=Path, help="trajectory; default: displaced examples")
+    parser.add_argument("--example", default="methanol", help="geometry without --data")
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--skip", type=int, default=0, help="frames at the start left out")
+    parser.add_argument("--xc", default="pbe")
+    parser.add_argument("--level", type=int, default=3, help="grid level")
+    parser.add_argument("--model", action="append", default=[], help="run folder (repeatable)")
+    parser.add_argument("--plot", type=Path, help="write a figure")
+    return common.parse(parser)
+
+
+def frames(given: argparse.Namespace) -> list[Molecule]:
+    """The geometries."""
+    count = 2 if given.smoke else given.frames
+    if given.data is not None:
+        every = common.read_molecules(given.data)[given.skip :]
+        return every[:: max(1, len(every) // count)][:count]
+    rest = common.example("water" if given.smoke else given.example)
+    rng = np.random.default_rng(5)
+    step = DISPLACED / BOHR_IN_ANGSTROM
+    moved = [rest.coords + step * rng.standard_normal(rest.coords.shape) for _ in range(count)]
+    return [Molecule(numbers=rest.numbers, coords=coords) for coords in moved]
+
+
+def layer(molecule: Molecule, given: argparse.Namespace) -> KohnSham:
+    """The layer on the target grid."""
+    mol = build_mole(molecule, basis="def2-svp")
+    return KohnSham.from_pyscf(mol, xc=given.xc, grid_level=given.level)
+
+
+def coarse_layer(molecule: Molecule, given: argparse.Namespace) -> KohnSham:
+    """A layer that has the coarse grid alone."""
+    mol = build_mole(molecule, basis="def2-svp")
+    mf = dft.RKS(mol, xc=given.xc).density_fit()
+    mf.grids.atom_grid = coarse_atom_grids(mol)[0]
+    return KohnSham.from_pyscf(mf)
+
+
+def first_fock(molecule: Molecule, given: argparse.Namespace) -> Found:
+    """F0 after a dielectric step."""
+    ks = layer(molecule, given)
+    fock = ks.build(ks.data.dm_guess).fock
+    return Found(fock + dielectric_step(ks, fock, ks.data.dm_guess))
+
+
+def coarse_alone(molecule: Molecule, given: argparse.Namespace) -> Found:
+    """An SCF on the coarse grid."""
+    result = coarse_layer(molecule, given).scf(**LOOSE)
+    return Found(result.fock, result.energy)
+
+
+def corrected(molecule: Molecule, given: argparse.Namespace) -> Found:
+    """F0, and a coarse SCF that it corrects."""
+    ks = layer(molecule, given)
+    built = ks.build(ks.data.dm_guess)
+    return _solved(ks, ks.data.dm_guess, built.fock, float(built.energy))
+
+
+def one_build(molecule: Molecule, given: argparse.Namespace) -> Found:
+    """A coarse SCF, a fine build there, and a coarse SCF that it corrects."""
+    ks = layer(molecule, given)
+    assert ks.coarse is not None
+    dm = ks.coarse.scf(**LOOSE).dm
+    built = ks.build(dm)
+    return _solved(ks, dm, built.fock, float(built.energy))
+
+
+def _solved(ks: KohnSham, dm: Tensor, fock: Tensor, energy: float) -> Found:
+    solution = coarse_solution(ks, dm, fock)
+    assert solution is not None
+    return Found(solution[0].fock, energy + solution[1])
+
+
+def scf(molecule: Molecule, given: argparse.Namespace, *, two_grids: bool = True) -> Found:
+    """The whole SCF."""
+    result = layer(molecule, given).scf(
+        conv_tol=1e-9, conv_tol_grad=TOL, two_grids=two_grids, hint=False
+    )
+    return Found(result.fock, result.energy)
+
+
+def one_grid(molecule: Molecule, given: argparse.Namespace) -> Found:
+    """The SCF on the target grid alone."""
+    return scf(molecule, given, two_grids=False)
+
+
+def pyscf(molecule: Molecule, given: argparse.Namespace) -> Found:
+    """PySCF's SCF."""
+    mf = common.mean_field(build_mole(molecule, basis="def2-svp"), given.xc, grid_level=given.level)
+    mf.conv_tol, mf.conv_tol_grad = 1e-9, TOL
+    energy = float(mf.kernel())
+    return Found(torch.as_tensor(np.asarray(mf.get_fock())), energy)
+
+
+def network(model: Model, *, certificate: bool) -> Route:
+    """A trained model, without or with the one build of its certificate."""
+
+    def route(molecule: Molecule, given: argparse.Namespace) -> Found:
+        del given
+        result = model.predict(molecule, certificate=certificate)
+        if not certificate:
+            return Found(result.fock)
+        assert result.certificate is not None
+        assert result.fock_rebuilt is not None
+        return Found(result.fock_rebuilt, result.certificate.energy_estimate)
+
+    return route
+
+
+ROUTES: dict[str, Route] = {
+    "F0 + step": first_fock,
+    "coarse SCF": coarse_alone,
+    "F0, coarse SCF": corrected,
+    "coarse SCF, one build, coarse SCF": one_build,
+    "SCF on two grids": scf,
+    "SCF on one grid": one_grid,
+    "PySCF": pyscf,
+}
+
+
+def errors(ks: KohnSham, wanted: Any, found: Found) -> list[float]:
+    """H, H~, energy of the density, energy reported, HOMO: absolute, microhartree."""
+    dm = ks.density(found.fock)
+    built = ks.build(dm)
+    n = ks.nelec[0]
+    own = ks.orbitals(found.fock).mo_energy[n - 1]
+    energy = float(built.energy)
+    parts = [
+        (found.fock - wanted.fock).abs().mean(),
+        (built.fock - wanted.fock).abs().mean(),
+        energy - wanted.energy,
+        (energy if found.energy is None else found.energy) - wanted.energy,
+        own - wanted.mo_energy[n - 1],
+    ]
+    return [abs(float(part)) * 1e6 for part in parts]
+
+
+def measure(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Errors and seconds of every route."""
+    routes = dict(ROUTES)
+    for path in given.model:
+        model = load(path)
+        name = f"{model.network.spec.inputs} network {Path(path).name}"
+        if model.network.spec.inputs == "geometry":
+            routes[name] = network(model, certificate=False)
+        routes[f"{name}, one build"] = network(model, certificate=True)
+    rows: dict[str, list[list[float]]] = {name: [] for name in routes}
+    chosen = frames(given)
+    for route in routes.values():  # what is compiled or read once per process
+        route(chosen[0], given)
+    for k, molecule in enumerate(chosen):
+        ks = layer(molecule, given)
+        wanted = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-7, hint=False)
+        for name, route in routes.items():
+            started = time.process_time()
+            found = route(molecule, given)
+            rows[name].append([time.process_time() - started, *errors(ks, wanted, found)])
+        common.progress(f"frame {k + 1} of {len(chosen)}")
+    return {
+        name: {
+            "seconds": float(np.median([row[0] for row in found])),
+            "errors": np.mean([row[1:] for row in found], axis=0).tolist(),
+        }
+        for name, found in rows.items()
+    }
+
+
+def draw(found: dict[str, dict[str, Any]], path: Path, title: str) -> None:
+    """Error of H~ against seconds, one point per route."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
+    for name, row in found.items():
+        learned = "network" in name
+        floor = max(row["errors"][1], 1e-3)
+        axes.loglog(row["seconds"], floor, "s" if learned else "o", color="C1" if learned else "C0")
+        axes.annotate(name, (row["seconds"], floor), (5, 4), textcoords="offset points", size=8)
+    axes.set_xlabel("processor time per geometry / s")
+    axes.set_ylabel("mean |H̃ − converged| / µEh")
+    axes.set_title(title, size=10)
+    axes.margins(x=0.25)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Measure, print, draw."""
+    given = options()
+    found = measure(given)
+    name = given.data.stem if given.data else given.example
+    title = f"{name}, {given.xc.upper()}/def2-SVP, level {given.level}"
+    cells = [
+        [name, f"{row['seconds']:.2f}", *(f"{value:.3g}" for value in row["errors"])]
+        for name, row in sorted(found.items(), key=lambda item: item[1]["seconds"])
+    ]
+    headers = ("route", "CPU s", "H / µEh", "H~", "E[P]", "E reported", "HOMO")
+    if given.plot is not None:
+        draw(found, given.plot, title)
+    result = {"machine": common.machine(given.threads), "routes": found}
+    text = f"{title}\n\n{common.table(headers, cells)}"
+    common.report(result, text, as_json=given.json, smoke=given.smoke)
+
+
+if __name__ == "__main__":
+    common.run(main)
