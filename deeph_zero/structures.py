@@ -262,6 +262,8 @@ def _molecule(
         raise InputError(f"expected spin= (2S) of 0 or more, got {spin}; correct it")
     if file:
         warn_of_results(atoms, charge, spin, say)
+        if atoms.cell.rank:
+            say("the cell is not used: pbc says that this is a molecule")
     return Molecule(
         numbers=numbers,
         coords=np.asarray(atoms.positions, dtype=np.float64) / BOHR_IN_ANGSTROM,

@@ -14,6 +14,22 @@ from deeph_zero.reading.words import integer, molecule, number, quote
 
 _INTERNAL = "internal coordinates are not supported; write Cartesian ones"
 _ELSEWHERE = "the coordinates stand in another file; give that file"
+_CHECKPOINT = re.compile(r"\bgeom\s*=?\s*\(?[^)\s]*\b(all)?che?c?k", re.IGNORECASE)
+_SURROUNDINGS = {
+    "point charges": r"^\s*#.*\scharge(\s|=|$)|^\s*%\s*pointcharges|^\s*\$(external|point)_charges"
+    r"|^[ \t]*bq\b(?![ \t]+[-\d.]+[ \t]+[-\d.]+)",
+    "electric field": r"^\s*#.*\sfield=|^\s*%?\s*efield\b|^\s*\$electrostatic field",
+    "solvent": r"^\s*#.*\b(scrf|pcm|smd)\b|^\s*!.*\b(cpcm|smd|cosmo|alpb)\b|^\s*%\s*cpcm"
+    r"|^\s*\$(cosmo|solvent|smx|pcm)\b|^\s*(solvent_method|cosmo)\b",
+}
+"""What input files put around a molecule."""
+
+
+def _say_surroundings(text: str, say: Say) -> None:
+    """Say so where a file states more than a molecule in vacuum."""
+    for what, pattern in _SURROUNDINGS.items():
+        if re.search(pattern, text, re.MULTILINE | re.IGNORECASE):
+            say(f"{what} in the file: not used, the molecule is computed by itself")
 
 
 def gaussian_jobs(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
@@ -26,12 +42,17 @@ def gaussian_jobs(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
     Yields:
         The atoms in ångström, ``info`` with charge and multiplicity, or an error.
     """
-    for job in re.split(r"^[ \t]*--link1--.*\n", text, flags=re.MULTILINE | re.IGNORECASE):
-        if job.strip():
-            try:
-                yield _gaussian(job, say)
-            except InputError as error:
-                yield error
+    jobs = re.split(r"^[ \t]*--link1--.*\n", text, flags=re.MULTILINE | re.IGNORECASE)
+    jobs = [job for job in jobs if job.strip()]
+    for k, job in enumerate(jobs):
+        if k and _CHECKPOINT.search(job):
+            say("a job that takes its geometry from the one before (geom=check) is left out")
+            continue
+        try:
+            _say_surroundings(job, say)
+            yield _gaussian(job, say)
+        except InputError as error:
+            yield error
 
 
 def _gaussian(job: str, say: Say) -> ase.Atoms:
@@ -40,6 +61,10 @@ def _gaussian(job: str, say: Say) -> ase.Atoms:
     start = next((k for k, line in enumerate(lines) if line.lstrip().startswith("#")), None)
     if start is None:
         raise InputError("expected a route line beginning with '#', got none; write one")
+    if _CHECKPOINT.search("\n".join(lines)):
+        raise InputError(
+            "expected atoms, got a route that takes them from a checkpoint; write them"
+        )
     sections = [
         s.split("\n") for s in re.split(r"\n(?:[ \t]*\n)+", "\n".join(lines[start:]).strip())
     ]
@@ -51,10 +76,21 @@ def _gaussian(job: str, say: Say) -> ase.Atoms:
     route, specification = " ".join(sections[0]).lower(), sections[2]
     state = _state(specification[0], "Gaussian's 'charge multiplicity'")
     if _is_z_matrix(specification[1:]):
-        return _with_state(_z_matrix(job), state)
+        return _with_state(_z_matrix(specification, sections[3:]), state)
+    _say_parameters(specification[1:], say)
     body = [_gaussian_atom(line) for line in specification[1:]]
     bohr = re.search(r"\bunits?\s*=?\s*\(?[^)\s]*\b(au|bohr)\b", route) is not None
     return _with_state(molecule(body, say, bohr=bohr), state)
+
+
+def _say_parameters(lines: list[str], say: Say) -> None:
+    """Say or refuse what stands in parentheses behind an atom."""
+    for line in lines:
+        for inside in re.findall(r"\(([^)]*)\)", line):
+            if re.search(r"\bznuc\s*=", inside, re.IGNORECASE):
+                raise InputError(f"expected a nucleus as it is, got {quote(line)}; leave out ZNuc")
+            if re.search(r"\biso\s*=", inside, re.IGNORECASE):
+                say("isotopes (Iso=) have the same electrons, their mass is not used")
 
 
 def _gaussian_atom(line: str) -> str:
@@ -80,16 +116,43 @@ def _is_z_matrix(lines: list[str]) -> bool:
     return counts in ([1], [1, 3])
 
 
-def _z_matrix(job: str) -> ase.Atoms:
+def _z_matrix(specification: list[str], behind: list[list[str]]) -> ase.Atoms:
+    """Positions of a Z-matrix; its variables stand below it, or behind a blank line."""
+    lines = specification[1:]
+    end = next((k for k, line in enumerate(lines) if _VARIABLE.fullmatch(line)), len(lines))
+    end = next((k for k, line in enumerate(lines) if ":" in line), end)
+    rows = [line for section in [lines[end:], *behind] for line in section]
+    values = {}
+    for row in rows:
+        found = _VARIABLE.fullmatch(row)
+        if found is not None:
+            values[found[1].lower()] = found[2]
+    body = [_valued(line, values) for line in lines[:end]]
+    job = "\n".join(["# hf", "", "z-matrix", "", specification[0], *body, "", ""])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return read_gaussian_in(io.StringIO(job))
     except Exception as error:  # ASE raises whatever its parsers meet
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        reason = str(error.args[-1] if error.args else type(error).__name__).split("\n", 1)[0]
         raise InputError(
-            f"expected a Z-matrix, ASE cannot read it ({reason}); write Cartesian coordinates"
+            f"expected a Z-matrix of numbers, ASE cannot read it ({quote(reason)}); write "
+            "Cartesian coordinates"
         ) from None
+
+
+_VARIABLE = re.compile(r"\s*([A-Za-z]\w*)\s*[=\s,]\s*([-+]?(?:\d+\.?\d*|\.\d+))\s*")
+
+
+def _valued(line: str, values: dict[str, str]) -> str:
+    """A row of a Z-matrix with the values of its variables, which may have a sign before them."""
+    words = re.sub(r"[,\t]", " ", line).split()
+    for k in range(2, len(words), 2):
+        name = words[k].lstrip("+-").lower()
+        if name in values:
+            value = values[name]
+            words[k] = value if words[k][0] != "-" else str(-float(value))
+    return " ".join(words)
 
 
 def orca_jobs(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
@@ -102,6 +165,7 @@ def orca_jobs(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
     Yields:
         The atoms in ångström, ``info`` with charge and multiplicity, or an error.
     """
+    _say_surroundings(text, say)
     lines = [re.sub(r"#.*", "", line).strip() for line in text.split("\n")]
     bohr = any(line.startswith("!") and "bohrs" in line.lower() for line in lines)
     k = 0
@@ -147,6 +211,8 @@ def _orca_block(kind: str, state: str, body: list[str], bohr: bool, say: Say) ->
     if kind != "xyz":
         raise InputError(f"expected '* xyz', got '* {kind}'; {_INTERNAL}")
     found = _state(state, "'* xyz charge multiplicity'")
+    if any(re.match(r"Q\s", line, re.IGNORECASE) for line in body):
+        raise InputError("expected atoms, got point charges (Q), not supported; leave them out")
     return _with_state(molecule([line for line in body if line], say, bohr=bohr), found)
 
 
@@ -187,7 +253,10 @@ def qchem_jobs(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
         bohr = re.search(r"^[ \t]*input_bohr\s*=?\s*(true|1)\b", job, re.MULTILINE | re.IGNORECASE)
         try:
             state = _state(block[0] if block else "", "'charge multiplicity' in $molecule")
-            lines = [line for line in block[1:] if line != "--"]
+            # each fragment begins with "--" and its own charge and multiplicity
+            rows = enumerate(block[1:])
+            lines = [row for k, row in rows if row != "--" and (not k or block[k] != "--")]
+            _say_surroundings(job, say)
             yield _with_state(molecule(lines, say, bohr=bohr is not None), state)
         except InputError as error:
             yield error
@@ -203,6 +272,7 @@ def nwchem_geometry(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
     Yields:
         The atoms in ångström, ``info`` with what is stated of charge, mult and nopen, or an error.
     """
+    _say_surroundings(text, say)
     lines = [re.sub(r"#.*", "", line).strip() for line in text.replace(";", "\n").split("\n")]
     stated: dict[str, int] = {}
     for line in lines:
@@ -252,6 +322,7 @@ def turbomole_coord(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
 
 
 def _turbomole(text: str, say: Say) -> ase.Atoms:
+    _say_surroundings(text, say)
     unit = _coord_unit(text)
     body = []
     for line in _section(text, "coord") or []:
@@ -266,14 +337,15 @@ def _turbomole(text: str, say: Say) -> ase.Atoms:
     for name in ("chrg", "charge", "spin", "uhf"):
         section = re.search(rf"^[ \t]*\${name}\b[ =]*(\S*)\s*\n?(.*)$", text, re.MULTILINE | re.I)
         if section:
-            atoms.info[f"${name}"] = section[1] or section[2].strip()
+            words = (section[1] or section[2]).split()  # $charge has a threshold behind it
+            atoms.info[f"${name}"] = words[0] if words else ""
     return atoms
 
 
 def _coord_unit(text: str) -> str:
     """What stands behind ``$coord``."""
     units = re.findall(r"^[ \t]*\$coord\b(.*)$", text, re.MULTILINE | re.IGNORECASE)
-    unit = units[0].strip().lower() if units else ""
+    unit = re.sub(r"natoms\s*=\s*\d+", "", units[0].lower()).strip() if units else ""
     if len(units) > 1:
         raise InputError("expected one $coord, got several; write a file for each")
     if "file" in unit:

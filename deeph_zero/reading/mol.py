@@ -6,7 +6,7 @@ References:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ase
 
@@ -19,6 +19,9 @@ _OLD_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 _UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
 """2S of the codes none, singlet, doublet, triplet."""
 _CUT = "the record is cut off, write it again"
+_ISOTOPES = "isotopes have the same electrons, their mass is not used"
+_ORDERS = {"1": 1.0, "2": 2.0, "3": 3.0, "4": 1.5, "ar": 1.5, "am": 1.0, "du": 1.0}
+"""Of the codes of both formats that count towards a valence; others say nothing of it."""
 _FIELD = re.compile(r">.*<([^<>]+)>")
 
 
@@ -98,7 +101,7 @@ def _v2000(lines: list[str], say: Say) -> _Block:
         (
             k
             for k, line in enumerate(atom_lines)
-            if len(line.split()) < 4 or not re.search(r"[A-Za-z]", line[:48])
+            if len(line.split()) < 4 or not re.search(r"[A-Za-z*]", line[:48])
         ),
         len(atom_lines),
     )
@@ -115,7 +118,10 @@ def _v2000(lines: list[str], say: Say) -> _Block:
         numbers.append(z)
         positions.append(xyz)
         old.append(code)
-    charges, unpaired, end = _properties(lines, 4 + natm + n_bonds, natm)
+    charges, unpaired, end = _properties(lines, 4 + natm + n_bonds, natm, say)
+    stated = any(c for c in old) or charges is not None or unpaired is not None
+    if not stated:
+        _say_missing_hydrogens(numbers, [(b[:3], b[3:6], b[6:9]) for b in bonds], say)
     if charges is None and unpaired is None:  # older codes count only without newer ones
         charges = [_OLD_CHARGES.get(code, 0) for code in old] if any(old) else None
         unpaired = [1 for code in old if code == 4] or None
@@ -137,8 +143,34 @@ def _v2000_atom(line: str, say: Say) -> tuple[int, list[float], int]:
     return element(symbol, say), [float(x) for x in xyz if x is not None], code or 0
 
 
+def _say_missing_hydrogens(
+    numbers: list[int], bonds: Sequence[tuple[str, str, str]], say: Say
+) -> None:
+    """Say so where no carbon has a hydrogen and one has valences left: formats allow that."""
+    valence = dict.fromkeys((k for k, z in enumerate(numbers) if z == _CARBON), 0.0)
+    for first, second, code in bonds:
+        ends = [(integer(word) or 0) - 1 for word in (first, second)]
+        order = _ORDERS.get(code.strip().lower())
+        if order is None or not all(0 <= k < len(numbers) for k in ends):
+            return
+        for one, other in (ends, ends[::-1]):
+            if one in valence and numbers[other] == 1:
+                return
+            if one in valence:
+                valence[one] += order
+    free = next((k for k, sum_ in valence.items() if bonds and sum_ < _VALENCE), None)
+    if free is not None:
+        say(
+            f"atom {free + 1} (C) has free valences and no carbon a hydrogen: none are added, "
+            "write them into the file if they are meant"
+        )
+
+
+_CARBON, _VALENCE = 6, 3.9
+
+
 def _properties(
-    lines: list[str], start: int, natm: int
+    lines: list[str], start: int, natm: int, say: Say
 ) -> tuple[list[int] | None, list[int] | None, int]:
     """Charges and unpaired electrons of ``M  CHG`` and ``M  RAD``, and the line behind the end."""
     charges: list[int] | None = None
@@ -151,6 +183,8 @@ def _properties(
             charges = (charges or []) + [v for _, v in _pairs(line, natm)]
         elif line.startswith("M  RAD"):
             unpaired = (unpaired or []) + [_radical(v) for _, v in _pairs(line, natm)]
+        elif line.startswith("M  ISO"):
+            say(_ISOTOPES)
     return charges, unpaired, len(lines)  # the end is left out by some programs
 
 
@@ -194,6 +228,8 @@ def _v3000(lines: list[str], say: Say) -> _Block:
         positions.append(xyz)
         for word in row[5:]:
             key, _, value = word.partition("=")
+            if key == "MASS":
+                say(_ISOTOPES)
             if key in ("CHG", "RAD"):
                 whole = integer(value, 15)
                 if whole is None:
@@ -264,6 +300,43 @@ def _mol2(lines: list[str], say: Say) -> ase.Atoms:
         positions.append(xyz)
         charges.append(number(words[8]) if len(words) > 8 else None)
     atoms = ase.Atoms(numbers, positions)
-    if None not in charges:
-        atoms.set_initial_charges([float(c) for c in charges if c is not None])
+    _say_missing_hydrogens(numbers, _mol2_bonds(lines), say)
+    _set_mol2_charges(atoms, lines, charges)
+    if any(line.startswith("@<TRIPOS>CRYSIN") for line in lines):
+        say("the cell (CRYSIN) is not used: the record is read as a molecule")
     return atoms
+
+
+def _set_mol2_charges(atoms: ase.Atoms, lines: list[str], charges: list[float | None]) -> None:
+    """Formal charges where there are any, which are whole, else those of the atoms."""
+    formal = _mol2_formal_charges(lines)
+    if formal:
+        atoms.info["charge"] = sum(formal)
+    elif None not in charges:
+        atoms.set_initial_charges([float(c) for c in charges if c is not None])
+
+
+def _mol2_section(lines: list[str], name: str) -> list[list[str]]:
+    """Words of each line of a section."""
+    begin = next((k for k, line in enumerate(lines) if line.strip() == f"@<TRIPOS>{name}"), None)
+    rows: list[list[str]] = []
+    for line in [] if begin is None else lines[begin + 1 :]:
+        if line.startswith("@"):
+            break
+        if line.strip():
+            rows.append(line.split())
+    return rows
+
+
+def _mol2_bonds(lines: list[str]) -> list[tuple[str, str, str]]:
+    rows = _mol2_section(lines, "BOND")
+    return [(row[1], row[2], row[3]) for row in rows if len(row) > 3]
+
+
+def _mol2_formal_charges(lines: list[str]) -> list[int]:
+    """Charges among the attributes of the atoms."""
+    rows = _mol2_section(lines, "UNITY_ATOM_ATTR")
+    found = [integer(row[1]) for row in rows if len(row) == 2 and row[0].lower() == "charge"]
+    if None in found:
+        raise InputError("expected whole charges in UNITY_ATOM_ATTR, got others; correct them")
+    return [value for value in found if value is not None]

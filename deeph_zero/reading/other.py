@@ -107,6 +107,8 @@ def _handle(content: bytes, is_binary: bool) -> io.BytesIO | io.StringIO:
 
 def _format(path: Path, content: bytes, suffix: str) -> str:
     """ASE's name of the format: from the name of the file, or where that is generic its content."""
+    if b"_atom_site.Cartn_x" in content[:_SEARCHED]:
+        raise WholeFileError("expected a structure, got mmCIF, not supported; write .pdb or .xyz")
     peek = io.BytesIO(content)
     plain = _without_packing(path.name)
     if suffix not in recognise.GENERIC or any(f.match_name(plain) for f in ioformats.values()):

@@ -97,16 +97,29 @@ def _model(lines: list[str], cell: list[float] | None, say: Say) -> ase.Atoms:
             say(f"alternative location {label} is left out; delete the other one to use it")
             continue
         atoms.append(atom)
+    if cell is not None:
+        raise InputError(
+            "periodic systems are not supported; leave out CRYST1 if this is a molecule by itself"
+        )
+    _say_missing_hydrogens(lines, atoms, say)
     found = ase.Atoms(
         [atom.z for atom in atoms],
         np.array([atom.position for atom in atoms]),
-        cell=cell,
-        pbc=cell is not None,
     )
     charges = [atom.charge for atom in atoms if atom.charge is not None]
     if charges:
         found.info["charge"] = sum(charges)
     return found
+
+
+def _say_missing_hydrogens(lines: list[str], atoms: list[_Atom], say: Say) -> None:
+    """Say so where residues come without any hydrogen, as crystallographers leave them."""
+    residues = {line[17:21].strip().upper() for line in lines} & _RESIDUES
+    if residues and all(atom.z != 1 for atom in atoms):
+        say(
+            f"residue {min(residues)} without hydrogens: none are added, write them into the "
+            "file if they are meant"
+        )
 
 
 def _atom(line: str, say: Say) -> _Atom:

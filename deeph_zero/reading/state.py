@@ -19,16 +19,28 @@ TITLE = "title"
 
 _KINDS = {
     "charge": "charge totalcharge netcharge molecularcharge moleculecharge molcharge systemcharge "
-    "formalcharge totalformalcharge chrg ehtcharge pubchemtotalcharge",
+    "formalcharge totalformalcharge chrg chg totcharge totchg netchg ehtcharge pubchemtotalcharge",
     "spin": "spin ehtunpaired twos 2s uhf nopen unpaired nunpaired numunpaired unpairedelectrons "
     "nunpairedelectrons numunpairedelectrons numberofunpairedelectrons",
     "multiplicity": "multiplicity mult mul spinmultiplicity spinmult totalmultiplicity "
-    "totalspinmultiplicity molecularmultiplicity",
+    "totalspinmultiplicity molecularmultiplicity 2s1",
     "electrons": "nelec nelectron nelectrons numelectrons numberofelectrons electrons nel",
 }
 _KIND = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 _LIKE = re.compile(r"charge|chrg|multiplic|spin|unpaired|magmom|magneticmoment|electron")
-_TWO_INTEGERS = re.compile(r"\s*([+-]?\d{1,3})\s*[\s,]\s*(\d{1,3})\s*")
+_SHORT = {"q": "charge", "s": "spin", "ms": "spin", "sz": "spin"}
+"""Keys too short to be certain of; a charge is what ``q`` means in titles of published sets."""
+_TWO_INTEGERS = re.compile(r"\s*([+-]?\d{1,3})\s*[\s,;|/]\s*(\d{1,3})\s*")
+_BEGINS = re.compile(r"\s*([+-]?\d)[ \t,;]+(\d)(?=[\s,;])")
+_PROSE = {
+    "charge": re.compile(r"\b(?:(?:mono|di|tri)?(?:cation|anion)s?|\d\+(?!\S))", re.IGNORECASE),
+    "spin": re.compile(r"\b(?:doublet|triplet|quartet|quintet|sextet|septet)\b", re.IGNORECASE),
+}
+"""Words of a title that speak of a state without a number that could be used."""
+_MINUS = "\u2212"
+"""The typographic minus that texts copied from a page have."""
+_MANY = 20
+"""No molecule has such a charge: a short key means something else."""
 _WHOLE = 0.02
 """Atomic charges are printed with few digits: a sum this near to a whole number is one."""
 _ADDED = {"initial_charges": "charge", "formal_charges": "charge", "initial_magmoms": "spin"}
@@ -77,6 +89,18 @@ def looks_like_state(word: str) -> bool:
     return name in _KIND or _LIKE.search(name) is not None
 
 
+def is_result(name: str) -> bool:
+    """Whether an array of numbers per atom may hold charges or moments.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        True if the name says so; a single letter is enough beside atoms.
+    """
+    return name.lower() == "q" or looks_like_state(name)
+
+
 def stated_state(atoms: ase.Atoms, say: Say = log_warning) -> tuple[int | None, int | None]:
     """Charge and spin as an object states them, in ``info`` or in arrays of its atoms.
 
@@ -99,7 +123,11 @@ def stated_state(atoms: ase.Atoms, say: Say = log_warning) -> tuple[int | None, 
     statements = [*_from_info(atoms, say), *_from_arrays(atoms, say)]
     charge, spin = (_agreed(kind, statements) for kind in ("charge", "spin"))
     title = _from_title(atoms, charge, spin, say)
-    return title if title is not None else (charge, spin)
+    if title is not None:
+        return title
+    charge = _from_short(atoms, charge, spin, say)
+    _say_prose(atoms, charge, spin, say)
+    return charge, spin
 
 
 def warn_of_results(atoms: ase.Atoms, charge: int, spin: int, say: Say = log_warning) -> None:
@@ -130,8 +158,9 @@ def _results(atoms: ase.Atoms) -> Iterator[tuple[str, str, Any]]:
             yield key, kind, atoms.calc.results.get(key)
     yield "magmom", "spin", atoms.info.get("magmom")
     for name, values in atoms.arrays.items():
-        if name not in _ADDED and np.ndim(values) == 1 and looks_like_state(name):
-            yield name, "charge" if "charge" in name.lower() else "spin", values
+        if name not in _ADDED and np.ndim(values) == 1 and is_result(name):
+            is_charge = "charge" in name.lower() or name.lower() == "q"
+            yield name, "charge" if is_charge else "spin", values
 
 
 def _from_info(atoms: ase.Atoms, say: Say) -> Iterator[_Statement]:
@@ -187,8 +216,10 @@ def whole_number(key: str, value: Any) -> int:
     cure = f"expected {key}= with a whole number, got"
     if isinstance(value, bool | np.bool_):
         # the comment line is split into words, so "... total charge -1" arrives as a bare word
+        word = key.strip("-:;,.{}()[]\"' ") or key
         raise InputError(
-            f"{cure} the bare word {key!r}; write {key}=NUMBER, or leave the word out of the title"
+            f"expected {word}= with a whole number, got the bare word {word!r}; write "
+            f"{word}=NUMBER, or leave the word out of the title"
         )
     number = _number(value)
     if number is None or not number.is_integer() or abs(number) > 1e6:
@@ -235,16 +266,15 @@ def _from_title(
     atoms: ase.Atoms, charge: int | None, spin: int | None, say: Say
 ) -> tuple[int, int] | None:
     """Charge and 2S of a title like "0 3", when it can be nothing else."""
-    title = atoms.info.get(TITLE)
-    found = _TWO_INTEGERS.fullmatch(title) if isinstance(title, str) else None
+    title = _title(atoms)
+    found = _TWO_INTEGERS.fullmatch(title)
     if found is None:
         return None
     stated, multiplicity = int(found[1]), int(found[2])
     electrons = int(atoms.numbers.sum()) - stated
-    quoted = _quote(str(title))
+    quoted = _quote(title)
     cure = "write charge= and multiplicity="
-    fits = electrons > 0 and 1 <= multiplicity <= electrons + 1
-    if not fits or (electrons - multiplicity + 1) % 2:
+    if not _fits(electrons, multiplicity):
         say(
             f"the title {quoted} is not used: as charge and multiplicity it does not fit "
             f"{electrons} electrons; {cure} if it is meant so"
@@ -255,6 +285,50 @@ def _from_title(
         return None
     say(f"the title {quoted} is read as charge {stated}, multiplicity {multiplicity}")
     return stated, multiplicity - 1
+
+
+def _title(atoms: ase.Atoms) -> str:
+    title = atoms.info.get(TITLE)
+    return title.replace(_MINUS, "-") if isinstance(title, str) else ""
+
+
+def _fits(electrons: int, multiplicity: int) -> bool:
+    enough = electrons > 0 and 1 <= multiplicity <= electrons + 1
+    return enough and not (electrons - multiplicity + 1) % 2
+
+
+def _from_short(atoms: ase.Atoms, charge: int | None, spin: int | None, say: Say) -> int | None:
+    """The charge, from a key ``q`` where no other states it; other short keys are said."""
+    for key, value in _flat(atoms.info):
+        kind = _SHORT.get(key.lower())
+        number = _number(value)
+        if kind is None or number is None or (charge if kind == "charge" else spin) is not None:
+            continue
+        if kind == "charge" and number.is_integer() and abs(number) < _MANY:
+            charge = int(number)
+            if charge:
+                say(f"{key}={charge} is read as the charge")
+        elif number:
+            say(f"{key}={number:g} is not used, its meaning is not certain; write {kind}=")
+    return charge
+
+
+def _say_prose(atoms: ase.Atoms, charge: int | None, spin: int | None, say: Say) -> None:
+    """Say so where a title speaks of another state than what can be read from the frame."""
+    title = _title(atoms)
+    begins = _BEGINS.match(title)
+    if begins is not None and charge is None and spin is None:
+        stated, multiplicity = int(begins[1]), int(begins[2])
+        fits = _fits(int(atoms.numbers.sum()) - stated, multiplicity)
+        if fits and (stated, multiplicity) != (0, 1):
+            say(
+                f"the beginning of the title {_quote(title)} is not used; if it is charge and "
+                "multiplicity, write charge= and multiplicity="
+            )
+    for kind, known in (("charge", charge), ("spin", spin)):
+        word = _PROSE[kind].search(title)
+        if word is not None and known is None:
+            say(f"the title's word {word[0]!r} is not used; write {kind}= if it is meant")
 
 
 def _agreed(kind: str, statements: list[_Statement]) -> int | None:
@@ -291,7 +365,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     if isinstance(value, str):
-        value = value.strip(" ,;")
+        value = value.strip(" ,;").replace(_MINUS, "-")
         if "_" in value:  # Python reads 1_0 as 10
             return None
     try:

@@ -21,6 +21,10 @@ _NUMBER = re.compile(
 _SYMBOLS = {symbol.upper(): z for z, symbol in enumerate(chemical_symbols) if z}
 _ISOTOPES = {"D", "T"}
 _GHOSTS = {"X", "XX", "BQ", "GH", "Q", "DA", "DU"}
+_GHOST = re.compile(
+    r"@[A-Za-z]|gh\(|[A-Za-z]{1,2}:$|[A-Za-z]{1,2}-bq|bq[-_\d:]|(ghost|x)-", re.IGNORECASE
+)
+"""How programs mark functions without a nucleus."""
 _AMBIGUOUS = {
     "CA", "CD", "CE", "CF", "CM", "CN", "CO", "CR", "CS", "HE", "HF", "HG", "HO", "HS", "NA",
     "NB", "ND", "NE", "NI", "NO", "NP", "OS", "PA", "PD", "SB", "SC",
@@ -39,7 +43,7 @@ def number(word: str) -> float | None:
         The number (perhaps not finite), None for anything else, ``1_0`` included.
     """
     if not _NUMBER.fullmatch(word):
-        word = word.replace("*^", "e", 1)
+        word = word.replace("*^", "e", 1).replace("\u2212", "-")
         if not _NUMBER.fullmatch(word):
             return None
     if "n" not in word and "N" not in word:  # nan and inf have no exponent, but perhaps a D
@@ -86,7 +90,7 @@ def element(word: str, say: Say) -> int:
     if upper in _ISOTOPES:
         say(f"{word} is read as hydrogen: isotopes have the same electrons, their mass is not used")
         return 1
-    if upper in _GHOSTS:
+    if upper in _GHOSTS or _GHOST.match(word):
         raise InputError(
             f"expected an element, got atom {word!r}; ghost atoms are not supported, leave it out"
         )

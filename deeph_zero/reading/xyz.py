@@ -10,13 +10,15 @@ import numpy as np
 from ase.io.extxyz import key_val_str_to_dict
 
 from deeph_zero.errors import InputError
-from deeph_zero.reading.state import TITLE, Say, looks_like_state, names_state
+from deeph_zero.reading.state import TITLE, Say, is_result, names_state
 from deeph_zero.reading.words import atom_line, element, integer, number, quote
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 _COUNT = re.compile(r"\s*\d+\s*", re.ASCII)
 _QM9_TITLE = re.compile(r"\s*gdb[\s_]*\d+\b", re.IGNORECASE)
 _KEYS = re.compile(r"([\w-]+)\s*=")
+_COLON = re.compile(r"""["']?([A-Za-z][\w-]*)["']?[ \t]*:[ \t]*["']?([+-]?\d+)["']?(?![\w.])""")
+_TOO_FAR = {"nm", "nanometer", "nanometers", "pm", "picometer", "picometers"}
 _BOHR = re.compile(r"\b(bohrs?|a\.u\.)(?!\w)", re.IGNORECASE)
 
 
@@ -140,6 +142,9 @@ def _atoms(frame: _Frame, say: Say) -> ase.Atoms:
 
 def _info(title: str) -> dict[str, Any]:
     """Keys of a title, and bare words where they name a state."""
+    title, colons = _COLON.subn(_with_equals, title.replace("\u2212", "-"))
+    if colons:  # braces of JSON would hide what they hold
+        title = title.replace("{", " ").replace("}", " ")
     if "=" not in title:
         return {word: True for word in title.split() if names_state(word)}
     keys = _KEYS.findall(title)
@@ -154,6 +159,11 @@ def _info(title: str) -> dict[str, Any]:
             f"expected a title of key=value, ASE cannot read {quote(title)} "
             f"({_reason(error)}); correct it"
         ) from None
+
+
+def _with_equals(found: re.Match[str]) -> str:
+    """``charge: 1`` as ``charge=1``; anything else that has a colon stays."""
+    return f" {found[1]}={found[2]} " if names_state(found[1]) else found[0]
 
 
 def _periodic(pbc: Any) -> Any:
@@ -245,7 +255,7 @@ def _columns(
             numbers = [element(row[column.start], say) for row in rows]
         elif name == "pos" and column.count == 3:
             positions = _numbers(rows, column)
-        elif looks_like_state(name) and column.kind in "RI":
+        elif is_result(name) and column.kind in "RI":
             arrays[column.name] = _numbers(rows, column).squeeze(
                 axis=1 if column.count == 1 else ()
             )
@@ -269,8 +279,13 @@ def _numbers(rows: list[list[str]], column: _Column) -> np.ndarray:
 def _is_bohr(title: str, info: dict[str, Any], say: Say) -> bool:
     """Whether the title says so by ``units=bohr``; any other word of bohr is not enough."""
     for key in ("units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"):
-        if str(info.get(key, "")).lower() in ("bohr", "bohrs"):
+        unit = str(info.get(key, "")).lower()
+        if unit in ("bohr", "bohrs"):
             return True
+        if unit in _TOO_FAR:
+            raise InputError(
+                f"expected {key}= angstrom or bohr, got {quote(unit)}; convert the coordinates"
+            )
     if _BOHR.search(title):
         say("the title speaks of bohr, the coordinates are read in angstrom; write units=bohr")
     return False

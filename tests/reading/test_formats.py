@@ -98,6 +98,11 @@ def in_bohr(lines):
     )
 
 
+MOL2_WATER = (
+    "@<TRIPOS>MOLECULE\nw\n 3 2\nSMALL\nUSER_CHARGES\n\n@<TRIPOS>ATOM\n 1 O 0 0 0.1 O.3 1 W -0.8\n"
+    " 2 H 0 0.76 0.58 H 1 W 0.4\n 3 H 0.05 -0.74 0.61 H 1 W 0.5\n"
+    "@<TRIPOS>BOND\n 1 1 2 1\n 2 1 3 1\n"
+)
 NEUTRAL, CATION = [(0, 0)], [(1, 1)]
 GOOD = {
     "gaussian input": ("a.com", "%mem=1GB\n#p PBE1PBE\n\ntitle\n\n1 2\n" + WATER + "\n", CATION),
@@ -115,6 +120,28 @@ GOOD = {
         "# hf\n\na\n\n1 2\n" + WATER + "\n--Link1--\n# hf\n\na\n\n0 1\n" + WATER + "\n",
         [(1, 1), (0, 0)],
     ),
+    "q-chem fragments": (
+        "a.in",
+        "$molecule\n1 2\n--\n1 2\nO 0 0 0.1\n--\n0 1\nH 0 0.76 0.58\nH 0.05 -0.74 0.61\n$end\n",
+        CATION,
+    ),
+    "turbomole charge and threshold": (
+        "coord",
+        (
+            "$coord angs natoms=3\n 0 0 0.1 o\n 0 0.76 0.58 h\n 0.05 -0.74 0.61 h\n"
+            "$charge\n 1.0 0.001\n$spin 1\n$end\n"
+        ),
+        CATION,
+    ),
+    "mol2 attributes": (
+        "a.mol2",
+        MOL2_WATER + "@<TRIPOS>UNITY_ATOM_ATTR\n1 1\ncharge 2\n",
+        [(2, 0)],
+    ),
+    "key and colon": ("a.xyz", "3\ncharge: 1, Multiplicity: 2\n" + WATER, CATION),
+    "colons and bars": ("a.xyz", "3\nx|charge:+1|mult:2\n" + WATER, CATION),
+    "json in the title": ("a.xyz", '3\n{"charge": 1, "spin": "1"}\n' + WATER, CATION),
+    "typographic minus": ("a.xyz", "3\ncharge=\u22122\n" + WATER.replace("-", "\u2212"), [(-2, 0)]),
     "gaussian fragments": ("a.gjf", "# hf\n\na\n\n1 2 0 1 1 2\n" + WATER + "\n", CATION),
     "gaussian output": (
         "a.log",
@@ -299,6 +326,24 @@ def test_a_z_matrix_of_gaussian(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        "\noo=1.45\noh=0.97\na=100.\nd 110\n",
+        "Variables:\noo 1.45\noh .97\na 100.0\nConstants:\nd=110.0\n",
+    ],
+)
+def test_variables_of_a_z_matrix(tmp_path, variables):
+    text = "# hf\n\nt\n\n0 1\nO\nO 1 oo\nH 1 oh 2 a\nH 2 oh 1 a 3 -d\n" + variables + "\n"
+    (molecule,), bad = read_structures([save(tmp_path, "z.com", text)])
+    found = Atoms("O2H2", molecule.coords * BOHR_IN_ANGSTROM)
+    assert bad == []
+    assert found.get_distance(0, 1) == pytest.approx(1.45)
+    assert found.get_distance(1, 3) == pytest.approx(0.97)
+    assert found.get_angle(0, 1, 3) == pytest.approx(100)
+    assert found.get_dihedral(3, 1, 0, 2) == pytest.approx(250)
+
+
 BAD = {
     "count alone": ("a.xyz", "0\n", "no atoms"),
     "sdf announces more": ("a.sdf", MOL.replace("  3  2", "  5  0").format(""), "expected 5 atoms"),
@@ -329,6 +374,24 @@ BAD = {
     "gaussian periodic": ("a.com", "# hf\n\nt\n\n0 1\n" + OH + "Tv 1 0 0\n\n", "periodic"),
     "gaussian ghost": ("a.com", "# hf\n\nt\n\n0 1\n" + OH + "O-Bq 1 0 3\n\n", "ghost"),
     "gaussian layers": ("a.com", "# hf\n\nt\n\n0 1\nO 0 0 0 H\nH 0 0 1 L\n\n", "leave out"),
+    "gaussian checkpoint": ("a.com", "#p hf geom=(check)\n\nt\n\n0 1\n\n", "from a checkpoint"),
+    "gaussian nuclear charge": (
+        "a.com",
+        "# hf\n\nt\n\n0 1\n" + OH.replace("O", "O(ZNuc=7.5)") + "\n",
+        "leave out ZNuc",
+    ),
+    "gaussian variable": (
+        "a.com",
+        "# hf\n\nt\n\n0 2\nO\nH 1 r\n\nq=1\n\n",
+        "a Z-matrix of numbers",
+    ),
+    "orca ghost": ("a.inp", "! PBE\n* xyz 0 1\nO: 1 1 1\n" + OH + "*\n", "ghost"),
+    "orca point charge": (
+        "a.inp",
+        "! PBE\n* xyz 0 1\nQ 1.0 1 1 1\n" + OH + "*\n",
+        "leave them out",
+    ),
+    "nanometres": ("a.xyz", "3\nunits=nm\n" + WATER, "angstrom or bohr, got 'nm'"),
     "orca file": ("a.inp", "! PBE\n* xyzfile 0 1 a.xyz\n", "stand in another file"),
     "orca internal": ("a.inp", "! PBE\n* int 0 1\nO 0 0 0 0 0 0\n*\n", "internal coordinates"),
     "orca open": ("a.inp", "! PBE\n* xyz 0 1\n" + OH, "the end of the coordinates"),
@@ -507,3 +570,10 @@ def test_a_kind_of_warning_is_one_line_per_file(tmp_path, caplog):
     assert [line.split(": ")[0] for line in lines] == [
         f"{path} frame 0 (and 49 more)", f"{path} frame 50",
     ]  # fmt: skip
+
+
+def test_coordinates_of_a_crystallographic_file_of_proteins(tmp_path):
+    path = save(tmp_path, "a.cif", "data_x\nloop_\n_atom_site.Cartn_x\n1.0\n")
+    molecules, bad = read_structures([path])
+    assert (molecules, [b.frame for b in bad]) == ([], [None])
+    assert "got mmCIF, not supported; write .pdb or .xyz" in bad[0].error

@@ -34,6 +34,8 @@ def state(info=None, symbols="O2", **arrays):
         ({"nelec": 15}, (1, None)),
         ({"nelec": (9, 7)}, (0, 2)),
         ({"key_value_pairs": {"charge": 1}, "data": {"multiplicity": 4}}, (1, 3)),
+        ({"tot_charge": 1, "2S+1": 3}, (1, 2)),
+        ({"charge": "\u22122"}, (-2, None)),
         ({"charge": None, "energy": -3.0, "charge_model": "hirshfeld"}, (None, None)),
     ],
 )
@@ -64,6 +66,12 @@ def test_arrays(arrays, expected):
         ({"nelec": 15.98}, {}, "nelec='15.98' is not used"),
         ({}, {"initial_charges": [0.3, 0.0]}, "initial_charges add up to 0.3 and are not used"),
         ({}, {"initial_magmoms": [[0, 0, 1.0], [0, 0, 1]]}, "initial_magmoms are no numbers along"),
+        ({"S": 1}, {}, "S=1 is not used"),
+        ({"q": 0.4}, {}, "q=0.4 is not used"),
+        ({"title": "0 3 1"}, {}, "the beginning of the title '0 3 1' is not used"),
+        ({"title": "a dication of O2"}, {}, "'dication' is not used; write charge="),
+        ({"title": "state=triplet"}, {}, "'triplet' is not used; write spin="),
+        ({"title": "O2 2+"}, {}, "'2+' is not used; write charge="),
         ({"title": "0 2"}, {}, "the title '0 2' is not used"),
         ({"title": "40 1"}, {}, "the title '40 1' is not used"),
     ],
@@ -77,7 +85,7 @@ def test_what_is_not_used_is_said(info, arrays, word):
 @pytest.mark.parametrize(
     ("title", "expected"),
     [("0 3", (0, 2)), (" -1, 2 ", (-1, 1)), ("1\t4", (1, 3)), ("17", (None, None)),
-     ("0 3 1", (None, None)), ("run 0 3", (None, None)), ("0.0 3.0", (None, None))],
+     ("0;3", (0, 2)), ("run 0 3", (None, None)), ("0.0 3.0", (None, None))],
 )  # fmt: skip
 def test_a_title_of_two_integers(title, expected):
     found, said = state({"title": title})
@@ -85,6 +93,13 @@ def test_a_title_of_two_integers(title, expected):
     assert [f"multiplicity {expected[1] + 1}" in line for line in said] == (
         [True] if expected != (None, None) else []
     )
+
+
+def test_a_short_key_is_the_charge_where_nothing_else_is():
+    found, said = state({"q": -1, "S": 0})
+    assert (found, said) == ((-1, None), ["q=-1 is read as the charge"])
+    assert state({"q": 2, "charge": 1, "title": "cation"}) == ((1, None), [])
+    assert state({"q": 0}) == ((0, None), [])
 
 
 def test_a_title_yields_to_keys():
