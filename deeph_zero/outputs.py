@@ -1,4 +1,8 @@
-"""The place of an output: whether it is free, and holding it while a command writes."""
+"""The place of an output: whether it is free, and holding it while a command writes.
+
+An output takes the place of its name: a link to a file of another folder is replaced by the file,
+and what it led to stays as it is. A link to a folder is the folder.
+"""
 
 import contextlib
 import fcntl
@@ -10,7 +14,16 @@ from typing import Literal
 from deeph_zero.errors import InputError
 from deeph_zero.file_errors import cannot
 from deeph_zero.files import HDF5_SUFFIXES, journal_beside, json_beside, open_own
-from deeph_zero.run_folder import LOCK_NAME, RUN_FILES, clear, is_run, is_run_file, listing
+from deeph_zero.run_folder import (
+    LOCK_NAME,
+    RUN_FILES,
+    check_file,
+    check_parts,
+    clear,
+    is_run,
+    is_run_file,
+    listing,
+)
 
 Kind = Literal["run", "file", "json", "html", "db"]
 """What an output is: a run folder, an HDF5 file with its JSON beside it, or one file of a kind."""
@@ -174,6 +187,7 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
         )
     if contents and not (resume or overwrite):
         raise InputError(f"{path} exists and is not empty; use --resume or --overwrite")
+    check_parts(path)
 
 
 def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> None:
@@ -183,6 +197,7 @@ def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> Non
     for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.is_dir():
             raise InputError(f"{part}: expected a file, this is a folder; choose another -o")
+        check_file(part)
     begun = journal_beside(path).exists() and kind == "file"
     if resume and not begun:
         there = f"{path} is complete" if path.exists() else "there is none"

@@ -10,7 +10,7 @@ from typing import Any
 from deeph_zero import __version__
 from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
-from deeph_zero.files import write_json
+from deeph_zero.files import regular_file, write_json
 
 MANIFEST = ".manifest.json"
 LOCK_NAME = ".lock"
@@ -112,6 +112,53 @@ def _is_temporary_in(place: str, name: str) -> bool:
     if plain == name and name.startswith(".") and name.endswith(".tmp"):
         plain = name[1:].rsplit(".", 2)[0]
     return plain != name and is_run_file(f"{place}/{plain}")
+
+
+def check_parts(folder: Path) -> None:
+    """See whether the places of a run's files are its own: it would write through a linked folder.
+
+    Args:
+        folder: Where a run is, or will be.
+
+    Raises:
+        InputError: If a link or a file stands in the place of a folder, or no file in that of one.
+    """
+    for place in _FOLDERS:
+        check_folder(folder / place)
+    for name in (name for name in RUN_FILES if "*" not in name):
+        check_file(folder / name)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a link or a file in the place of a folder that is to be written to.
+
+    Args:
+        path: The folder; nothing need be there.
+
+    Raises:
+        InputError: If something else is there.
+    """
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        what = "a link" if path.is_symlink() else "a file"
+        raise InputError(
+            f"{path}: expected a folder, this is {what}; remove it or choose another -o"
+        )
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file in the place of one that is to be written; links will be replaced.
+
+    Args:
+        path: The file; nothing need be there.
+
+    Raises:
+        InputError: If something else is there.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise InputError(
+            f"{path}: expected a file, this is a folder; remove it or choose another -o"
+        )
+    regular_file(path)
 
 
 def clear(folder: Path) -> None:

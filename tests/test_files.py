@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -313,14 +314,63 @@ def test_overwrite_removes_what_the_list_says(tmp_path):
             (run / name).write_text("x")
     for name in ("summary.json", "checkpoints/epoch=3.ckpt", "mine.txt"):
         (run / name).write_text("mine")
-    (run / "tensorboard").symlink_to(tmp_path)
-    (tmp_path / "events.out.tfevents.1").write_text("mine")
     with outputs.claim_output(run, kind="run", overwrite=True):
         found = [p.name for p in run.rglob("*") if p.is_file()]
         assert sorted(found) == [
             ".lock", ".manifest.json", "epoch=3.ckpt", "mine.txt", "summary.json",
         ]  # fmt: skip
-    assert (tmp_path / "events.out.tfevents.1").exists()
+
+
+@pytest.mark.parametrize("place", ["checkpoints", "tensorboard", "report_plots"])
+@pytest.mark.parametrize("how", ["new", "resume", "overwrite"])
+def test_a_linked_folder_is_not_written_through(tmp_path, place, how):
+    run = tmp_path / "run"
+    run.mkdir()
+    if how != "new":
+        make_run(run)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "events.out.tfevents.1").write_text("mine")
+    if (run / place).is_dir():
+        shutil.rmtree(run / place)
+    (run / place).symlink_to(tmp_path / "mine")
+    flags = {} if how == "new" else {how: True}
+    with (
+        pytest.raises(InputError, match=f"{place}: expected a folder, this is a link|not empty"),
+        outputs.claim_output(run, kind="run", **flags),
+    ):
+        pass
+    assert (tmp_path / "mine" / "events.out.tfevents.1").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.csv", "config.toml"])
+def test_what_is_no_file_stands_in_the_way_at_once(tmp_path, name):
+    run = make_run(tmp_path / "run")
+    (run / name).unlink(missing_ok=True)
+    (run / name).mkdir()
+    with pytest.raises(InputError, match=f"{name}: expected a file, this is a folder"):
+        outputs.check_output(run, kind="run", resume=True)
+    (run / name).rmdir()
+    os.mkfifo(run / name)
+    with pytest.raises(InputError, match=f"{name}: expected a file, this is a named pipe"):
+        outputs.check_output(run, kind="run", overwrite=True)
+
+
+def test_an_output_in_the_place_of_a_link_leaves_what_it_led_to(tmp_path):
+    (tmp_path / "mine.html").write_text("mine")
+    (tmp_path / "o.html").symlink_to("mine.html")
+    with outputs.claim_output(tmp_path / "o.html", kind="html", overwrite=True) as out:
+        files.write_text(out, "page")
+    assert (tmp_path / "mine.html").read_text() == "mine"
+    assert (tmp_path / "o.html").read_text() == "page"
+    assert not (tmp_path / "o.html").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["html", "db", "file"])
+def test_a_pipe_is_no_place_for_an_output(tmp_path, kind):
+    path = tmp_path / {"html": "o.html", "db": "o.db", "file": "o.h5"}[kind]
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="expected a file, this is a named pipe"):
+        outputs.check_output(path, kind=kind, overwrite=True)
 
 
 def test_a_list_cannot_name_what_lies_elsewhere(tmp_path):

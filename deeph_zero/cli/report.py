@@ -62,11 +62,11 @@ def _count(text: str | None) -> int:
 def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[str, Any]) -> int:
     from deeph_zero import runtime
     from deeph_zero.files import to_json
-    from deeph_zero.outputs import check_output, claim_output
+    from deeph_zero.outputs import check_apart, check_output, claim_output
     from deeph_zero.report.data import read_source
     from deeph_zero.report.page import REPORT_FILE, write_plots, write_report
     from deeph_zero.reporting import ConsoleReporter, configure_logging
-    from deeph_zero.run_folder import add
+    from deeph_zero.run_folder import add, check_folder
 
     own = (
         source / REPORT_FILE if source.is_dir() else source.with_name(f"{source.stem}_report.html")
@@ -82,6 +82,9 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     read_source(source)  # what is wrong with the run is said before anything is written
     check_output(out, **place)
     plots = out.with_name(f"{out.stem}_plots")
+    if options["plots"]:
+        check_folder(plots)
+        check_apart([("-o", out), ("--plots", plots)], [source])
     if options["plots"] and not again and plots.exists():
         raise InputError(f"{plots} exists; use --overwrite or another -o")
     runtime.setup(config)

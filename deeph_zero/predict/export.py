@@ -9,6 +9,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.files import journal_beside, json_beside
 from deeph_zero.outputs import check_apart
 from deeph_zero.predict import meanfield
+from deeph_zero.run_folder import check_file
 
 
 def wanted(config: PredictConfig) -> bool:
@@ -75,6 +76,7 @@ def check(
                 raise InputError(
                     f"--{option} {path}: expected a file, this is a folder; choose another name"
                 )
+            check_file(path)
             if path.exists() and not overwrite:
                 raise InputError(f"{path} exists; use --overwrite or another name")
 

@@ -15,6 +15,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
+from deeph_zero.documents import read_document
 from deeph_zero.errors import ComputationError
 from deeph_zero.files import write_text
 from deeph_zero.reporting import Reporter, Task
@@ -103,13 +104,17 @@ class MetricsFile(Callback):
     def _read(self) -> list[dict[str, str]]:
         """Complete rows only: a killed run can leave half a line at the end."""
         try:
-            text = self._path.read_text("utf-8")
+            text = read_document(self._path).decode("utf-8", "replace")
         except FileNotFoundError:
             return []
         complete = text[: text.rfind("\n") + 1]
         reader = csv.DictReader(io.StringIO(complete, newline=""))
-        self._columns = list(reader.fieldnames or [])
-        return [row for row in reader if _count(row, "step") >= 0]
+        try:
+            self._columns = list(reader.fieldnames or [])
+            return [row for row in reader if _count(row, "step") >= 0]
+        except csv.Error:  # damaged: curves, which nothing is computed from
+            self._columns = []
+            return []
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
