@@ -110,8 +110,13 @@ def open_hdf5(path: str | Path) -> Iterator[InnerGroup]:
         OSError: If it cannot be read, or is no HDF5.
     """
     regular_file(path)
-    with h5py.File(path, "r") as handle:
-        yield InnerGroup(h5py.h5g.open(handle.id, b"/"))
+    try:
+        with h5py.File(path, "r") as handle:
+            yield InnerGroup(h5py.h5g.open(handle.id, b"/"))
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        raise OSError(str(error)) from error  # h5py's other word for a damaged file
 
 
 def group_names(names: Iterable[str]) -> list[str]:

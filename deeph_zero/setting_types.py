@@ -12,6 +12,8 @@ from deeph_zero.errors import InputError
 from deeph_zero.loss_terms import parse_loss
 
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_NAME = 4096
+"""Characters, as many as a path may have."""
 _DURATION = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s*([smhd]))+", re.IGNORECASE)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd])", re.IGNORECASE)
 
@@ -47,6 +49,8 @@ def _name(value: object) -> object:
         value = value.strip()
         if not value or not value.isprintable():
             raise ValueError("expected a name")
+        if len(value) > _LONGEST_NAME:
+            raise ValueError(f"expected a name of at most {_LONGEST_NAME} characters")
     return value
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deeph_zero.basis_text import is_text, looks_like_path, parse_basis
 from deeph_zero.errors import InputError
 from deeph_zero.one_line import quoted
 
@@ -12,6 +13,11 @@ HEAVIEST = 118
 """Atomic number of the last element."""
 _ASYMMETRY = 1e-6
 """Largest |A - A^T| of a matrix that counts as symmetric, relative to its largest element."""
+_COUNTED = 1e-3
+"""Electrons by which a sum of occupations may be off."""
+_FINEST_GRID = 9
+_LONGEST_NAME = 4096
+"""Characters of a functional or a basis set's name; the library is slow at longer ones."""
 _KINDS = {"f": "real numbers", "i": "whole numbers", "u": "whole numbers"}
 
 
@@ -171,6 +177,72 @@ class Group:
         """
         if name in self._group.attrs and self.text(name) != meaning:
             raise self.wrong(f"{name} {meaning!r}", quoted(self.text(name)))
+
+    def check_facts(self) -> None:
+        """See whether what is said about the calculation can be meant, as far as it is said.
+
+        Raises:
+            InputError: If an attribute is of another kind, or names code, a path or a text that is
+                no basis set.
+        """
+        there = self._group.attrs
+        for name in ("charge", "spin"):
+            if name in there:
+                self.whole(name)
+        if "grid_level" in there and not 0 <= self.whole("grid_level") <= _FINEST_GRID:
+            level = self.whole("grid_level")
+            raise self.wrong(f"a grid_level from 0 to {_FINEST_GRID}", str(level))
+        for name in ("energy", "smearing"):
+            if name in there:
+                self.number(name)
+        for name in ("density_fit", "converged"):
+            if name in there:
+                self.switch(name)
+        self.mark("ao_order", "pyscf")
+        self.mark("units", "hartree atomic units")
+        for name in ("xc", "basis", "auxbasis"):
+            if name in there:
+                self._check_name(name, self.text(name), basis=name != "xc")
+
+    def _check_name(self, name: str, value: str, *, basis: bool) -> None:
+        if basis and is_text(value):
+            try:
+                parse_basis(value)
+            except InputError as error:
+                raise self.wrong(f"{name} in NWChem's format", f"another text: {error}") from None
+        elif basis and looks_like_path(value):
+            raise self.wrong(f"{name}, a name", f"a path: {quoted(value)}")
+        elif not value.isprintable() or len(value) > _LONGEST_NAME:
+            raise self.wrong(f"{name}, a name", quoted(value))
+
+
+def check_electrons(
+    group: Group,
+    nuclear_charge: int,
+    charge: int,
+    spin: int,
+    mo_occ: np.ndarray,
+) -> None:
+    """See whether the occupied orbitals hold the electrons of the molecule.
+
+    Args:
+        group: Where they come from, for messages.
+        nuclear_charge: Of all nuclei, less the electrons that pseudopotentials replace.
+        charge: Of the molecule.
+        spin: 2S.
+        mo_occ: Occupations, [nmo] or [2, nmo].
+
+    Raises:
+        InputError: If their number differs, or that of either spin.
+    """
+    wanted = nuclear_charge - charge
+    counts = [float(np.sum(part)) for part in np.atleast_2d(mo_occ)]
+    if abs(sum(counts) - wanted) > _COUNTED:
+        raise group.wrong(f"occupations of {wanted} electrons", f"{sum(counts):g}")
+    if mo_occ.ndim == 1 and spin:
+        raise group.wrong(f"occupations of two spins (2S = {spin})", "those of a closed shell")
+    if mo_occ.ndim == 2 and abs(counts[0] - counts[1] - spin) > _COUNTED:
+        raise group.wrong(f"occupations with 2S = {spin}", f"{counts[0] - counts[1]:g}")
 
 
 def check_matrices(

@@ -29,6 +29,8 @@ from deeph_zero.errors import InputError
 _ECP_FAMILY = re.compile(r"bfd|ccecp(he|reg|28|36)?")
 _NO_FILE = " " * 5000
 """PySCF takes blanks out of names, and no file has a name as long as this."""
+_LONGEST_NAME = 200
+"""Characters of a name; the longest of the library has 40, and longer ones are no file's either."""
 _UNKNOWN_BASIS = (
     BasisNotFoundError, LookupError, OSError, ValueError, AttributeError, AssertionError,
     TypeError,
@@ -107,6 +109,22 @@ def nelec_core(basis: str, z: int) -> int:
     return int(data[0]) if data else 0
 
 
+def electrons_beside_cores(numbers: Iterable[int], basis: str) -> int:
+    """Electrons of the neutral atoms that a basis set leaves to be computed.
+
+    Args:
+        numbers: Atomic numbers.
+        basis: Name or text.
+
+    Returns:
+        The sum of the atomic numbers, less what pseudopotentials replace.
+
+    Raises:
+        InputError: If the basis set is a text that cannot be read.
+    """
+    return sum(int(z) - nelec_core(basis, int(z)) for z in numbers)
+
+
 def in_library(name: str) -> bool:
     """Whether PySCF has a basis set of this name, whatever files there are."""
     plain = _format_basis_name(name.split("@", maxsplit=1)[0])
@@ -123,7 +141,7 @@ def _copy(shells: Shells | None) -> Shells | None:
 @functools.lru_cache(maxsize=512)
 def _from_library(name: str, symbol: str) -> Shells | None:
     """Kept, because PySCF parses its text file anew each time."""
-    if looks_like_path(name):
+    if looks_like_path(name) or len(name) > _LONGEST_NAME:
         return None
     if in_library(name):
         name = _NO_FILE + name
@@ -139,7 +157,7 @@ def _from_library(name: str, symbol: str) -> Shells | None:
 @functools.lru_cache(maxsize=512)
 def _ecp_from_library(basis: str, symbol: str) -> list:
     name = _ecp_name(basis)
-    if looks_like_path(name):
+    if looks_like_path(name) or len(name) > _LONGEST_NAME:
         return []
     if _format_basis_name(name) in ALIAS:
         name = _NO_FILE + name

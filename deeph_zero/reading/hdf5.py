@@ -8,11 +8,12 @@ import h5py
 import numpy as np
 
 from deeph_zero.errors import InputError
-from deeph_zero.hdf5 import group_names, open_hdf5
+from deeph_zero.hdf5 import DATASETS, group_names, open_hdf5
 from deeph_zero.molecule import Molecule
 from deeph_zero.reading.content import WholeFileError
 from deeph_zero.reading.state import whole_number
 from deeph_zero.reading.words import MAX_ATOMS
+from deeph_zero.stored_values import Group
 
 _CURE = "leave the group out or make the file again with `deeph-zero label`"
 
@@ -56,7 +57,9 @@ def _frame(path: Path, handle: Any, name: str, frame: int) -> Molecule | InputEr
         group = handle[name]
         if not isinstance(group, h5py.Group):
             return None
-        return Molecule(
+        for part in DATASETS:  # a structure beside data from outside the file is not trusted
+            group.get(part)
+        molecule = Molecule(
             numbers=_numbers(group),
             coords=_coords(group),
             charge=_attribute(group, "charge"),
@@ -64,11 +67,14 @@ def _frame(path: Path, handle: Any, name: str, frame: int) -> Molecule | InputEr
             file=str(path),
             frame=frame,
         )
+        Group(group, f"{path} frame {frame}").check_facts()
     except InputError as error:
-        return InputError(str(error).removeprefix(f"{path}: "))
+        text = str(error).removeprefix(f"{path} frame {frame}: ")
+        return InputError(text.removeprefix(f"{path}: "))
     except Exception as error:  # HDF5 raises whatever a damaged group gives
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         return InputError(f"expected numbers and positions, cannot read them ({reason}); {_CURE}")
+    return molecule
 
 
 def _numbers(group: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+import os
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +14,14 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
-from deeph_zero.basis_text import is_text, looks_like_path, parse_basis
 from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
-from deeph_zero.files import HDF5_SUFFIXES, json_beside
+from deeph_zero.files import HDF5_SUFFIXES, json_beside, regular_file
 from deeph_zero.hdf5 import group_names, open_hdf5
+from deeph_zero.integrals.basis_sets import electrons_beside_cores
 from deeph_zero.one_line import quoted
 from deeph_zero.report.values import formula, number, structure_name
-from deeph_zero.stored_values import HEAVIEST, Group, check_matrices
+from deeph_zero.stored_values import HEAVIEST, Group, check_electrons, check_matrices
 
 Kind = Literal["run", "predict", "label"]
 SUMMARY_FILE = "summary.json"
@@ -192,7 +193,7 @@ def read_source(path: Path) -> Source:
             "folder that deeph-zero fit wrote"
         )
     _check_entries(summary_path, entries)
-    groups, kind = _groups(hdf5) if hdf5.is_file() else ({}, "predict")
+    groups, kind = _groups(hdf5) if _there(hdf5) else ({}, "predict")
     model = folder / MODEL_FILE if folder else None
     return Source(
         path=path,
@@ -201,9 +202,18 @@ def read_source(path: Path) -> Source:
         summary_path=summary_path,
         structures=_match(entries, groups),
         metrics=_read_metrics(folder / METRICS_FILE) if folder else {},
-        model=_read_json(model) if model and model.is_file() else {},
-        hdf5=hdf5 if hdf5.is_file() else None,
+        model=_read_json(model) if model and _there(model) else {},
+        hdf5=hdf5 if _there(hdf5) else None,
     )
+
+
+def _there(path: Path) -> bool:
+    """Whether a file is there; anything else in its place is an error, and nothing is none."""
+    regular_file(path)
+    if path.is_file() or not os.path.lexists(path):
+        return path.is_file()
+    what = "a folder" if path.is_dir() else "a link that leads nowhere"
+    raise InputError(f"{path}: expected a file, this is {what}; put the run's own file back")
 
 
 def _read_json(path: Path, lists: Sequence[str] = ()) -> dict[str, Any]:
@@ -240,11 +250,13 @@ def _check_entries(path: Path, entries: list[Any]) -> None:
 
 def _read_metrics(path: Path) -> dict[str, np.ndarray]:
     """Columns as numbers; half a line at the end of a killed run is left out."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, ValueError):
+    if not _there(path):
         return {}
-    rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+    try:
+        text = read_document(path).decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+    except (OSError, ValueError, csv.Error):
+        return {}
     names = [n for n in (rows[0] if rows else {}) if n]
     return {name: np.array([_float(row.get(name)) for row in rows]) for name in names}
 
@@ -273,7 +285,7 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
                 if numbers.ndim != 1 or not (numbers > 0).all() or not (numbers <= HEAVIEST).all():
                     raise values.wrong("atomic numbers", quoted(numbers.tolist()))
                 symbols = [chemical_symbols[z] for z in numbers]
-                _check_basis(path, name, str(attributes.get("basis", "")))
+                values.check_facts()
                 key = str(attributes.get("file", "")), int(attributes.get("frame", 0))
                 found[key].append(
                     {
@@ -293,18 +305,6 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
             f"{path}: expected an HDF5 file of deeph-zero, got {text}; write the file again"
         ) from None
     return found, "predict" if rebuilt else "label"
-
-
-def _check_basis(path: Path, group: str, basis: str) -> None:
-    """A name, or a text of numbers; what else stands there would be the file's only harm."""
-    where = f"{path}: basis of group {group}"
-    if looks_like_path(basis) and not is_text(basis):
-        raise InputError(f"{where}: expected a name, got a path: {basis[:60]!r}; leave it out")
-    try:
-        if is_text(basis):
-            parse_basis(basis)
-    except InputError as error:
-        raise InputError(f"{where}: {error}; write the file again") from None
 
 
 def _match(
@@ -335,12 +335,16 @@ def _matrices(group: Any, place: str) -> Matrices:
         if matrix is not None and matrix.shape != shape:
             raise values.wrong(f"a matrix of shape {shape}", f"{matrix.shape}")
     charges = {n: values.whole(n) for n in ("charge", "spin") if n in values.attributes}
+    basis = values.text("basis") if "basis" in values.attributes else ""
+    if basis and charges.keys() == {"charge", "spin"}:
+        electrons = electrons_beside_cores(numbers.tolist(), basis)
+        check_electrons(values, electrons, charges["charge"], charges["spin"], arrays["mo_occ"])
     return Matrices(
         numbers=numbers.astype(np.int64),
         coords=coords.astype(float),
         charge=charges.get("charge", 0),
         spin=charges.get("spin", 0),
-        basis=values.text("basis") if "basis" in values.attributes else "",
+        basis=basis,
         overlap=overlap,
         fock=fock,
         fock_rebuilt=None if rebuilt is None else rebuilt.astype(float),

@@ -15,7 +15,7 @@ from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.hdf5 import InnerGroup, group_names, open_hdf5
 from deeph_zero.molecule import Molecule
-from deeph_zero.stored_values import HEAVIEST, Group, check_matrices
+from deeph_zero.stored_values import HEAVIEST, Group, check_electrons, check_matrices
 from deeph_zero.train.label_method import LabelMethod, wanted_method
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
@@ -308,8 +308,7 @@ def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
         file=str(path),
         frame=frame,
     )
-    values.mark("ao_order", "pyscf")
-    values.mark("units", "hartree atomic units")
+    values.check_facts()
     fitted = "density_fit" not in group.attrs or values.switch("density_fit")
     method = LabelMethod(
         basis=values.text("basis"),
@@ -322,6 +321,8 @@ def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
 
 
 def _read(entry: _Entry) -> Label:
+    from deeph_zero.integrals.basis_sets import electrons_beside_cores
+
     with _open(entry.path) as handle:
         values = Group(handle[entry.group], entry.place)
         # a refined prediction keeps the network's matrix as "fock"
@@ -332,6 +333,9 @@ def _read(entry: _Entry) -> Label:
         if "converged" in values.attributes:
             converged = values.switch("converged")
     check_matrices(values, arrays["fock"], arrays["dm"], arrays["mo_energy"], arrays["mo_occ"])
+    molecule = entry.molecule
+    electrons = electrons_beside_cores(molecule.numbers.tolist(), entry.method.basis)
+    check_electrons(values, electrons, molecule.charge, molecule.spin, arrays["mo_occ"])
     tensors = {
         name: torch.from_numpy(np.array(value, dtype=np.float64)) for name, value in arrays.items()
     }

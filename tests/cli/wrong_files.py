@@ -670,6 +670,22 @@ MADE = {
     "energymatrix.h5": array("mo_energy", lambda old: np.zeros((2, 2))),
     "energycomplex.h5": array("mo_energy", lambda old: old + 1j),
     "occlength.h5": array("mo_occ", lambda old: [2.0]),
+    "occsum.h5": array("mo_occ", lambda old: [2.0, 2.0]),
+    "occnone.h5": array("mo_occ", lambda old: [0.0, 0.0]),
+    "othercharge.h5": attribute("charge", 1),
+    "otherspin.h5": attribute("spin", 2),
+    "grid77.h5": attribute("grid_level", 77),
+    "pathbasis.h5": attribute("basis", "../b.nw"),
+    "codebasis.h5": attribute("basis", "H S\n 3.4 open('ran_code','w')or(0.15)\n"),
+    "codefit.h5": attribute("auxbasis", "H S\n 3.4 open('ran_code','w')or(0.15)\n"),
+    "longbasis.h5": attribute("basis", "x" * 60_000),
+    "longxc.h5": attribute("xc", "pbe," * 15_000),
+    "outsidefock.h5": labels_with(
+        lambda group: (
+            group.__delitem__("fock"),
+            group.__setitem__("fock", h5py.ExternalLink("labels.h5", "/0000/fock")),
+        )
+    ),
     "occthree.h5": array("mo_occ", lambda old: old * 1.5),
     "occminus.h5": array("mo_occ", lambda old: -old),
     "occtext.h5": array("mo_occ", lambda old: "ab"),
@@ -790,6 +806,12 @@ MADE = {
     "overlapshape": in_run("predictions.h5", replaced("overlap", np.zeros((3, 3)))),
     "focktext": in_run("predictions.h5", replaced("fock", "abc")),
     "occshape": in_run("predictions.h5", replaced("mo_occ", [2.0])),
+    "occsum": in_run("predictions.h5", replaced("mo_occ", [2.0, 2.0])),
+    "gridtext": in_run("predictions.h5", lambda group: group.attrs.update(grid_level="fine")),
+    "codefit": in_run(
+        "predictions.h5", lambda group: group.attrs.update(auxbasis="H S\n eval 1\n")
+    ),
+    "longbasis": in_run("predictions.h5", lambda group: group.attrs.update(basis="x" * 60_000)),
     "rebuiltshape": in_run("predictions.h5", replaced("fock_rebuilt", np.zeros((3, 3)))),
     "numberstext": in_run("predictions.h5", replaced("numbers", "HH")),
     "nodensity": in_run("predictions.h5", replaced("density", None)),

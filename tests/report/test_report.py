@@ -1,7 +1,9 @@
 """The page: what it says, what it embeds, what it survives."""
 
 import base64
+import contextlib
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -335,3 +337,32 @@ def test_a_logarithmic_axis_has_ticks_whatever_its_range(ends):
             else (plain, "0")
         )
         assert float(mantissa or 1) * 10.0 ** int(power) == pytest.approx(tick, rel=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bytes_that_changed_are_no_internal_error(water_run, seed):
+    path = water_run / "predictions.h5"
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    for place in rng.integers(0, len(content), 40):
+        content[place] = rng.integers(256)
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        source = data.read_source(water_run)
+        for structure in source.structures:
+            source.matrices(structure)
+
+
+@pytest.mark.parametrize("name", ["predictions.h5", "metrics.csv", "model.json"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop"])
+def test_what_is_no_file_is_not_taken_for_none(water_run, name, kind):
+    path = water_run / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(name)
+    with pytest.raises(InputError, match=f"{name}: expected a file, this is"):
+        data.read_source(water_run)
