@@ -459,6 +459,7 @@ OTHERS = {
     "unknown xc": (lambda: _changed(_mf(_mole()), xc="pbee"), "'pbee'"),
     "own fit": (_filled_fit, "mf.with_df._cderi"),
     "finite nuclei": (lambda: _mf(_mole(nucmod="gaussian")), "mol.nucmod"),
+    "repulsion as a value": (lambda: _mf(_changed(_mole(), enuc=1.0)), "energy_nuc is 8.8 Eh"),
     "the molecule's repulsion": (lambda: _mf(_own_repulsion(_mole())), "energy_nuc is 8.8 Eh"),
 }
 
@@ -488,6 +489,14 @@ def test_another_grid_is_as_good_a_start_but_another_energy(untrained, settings,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         untrained.guess(_on_grid(**settings))
+
+
+def test_a_grid_that_was_changed_behind_its_level_is_another_energy(untrained):
+    mf = _mf(_mole())
+    mf.grids.build()
+    mf.grids.weights = mf.grids.weights * 1.01
+    with pytest.raises(InputError, match="other points or weights than its level 1"):
+        untrained.as_scf(mf)
 
 
 @pytest.mark.parametrize(("build", "message"), DIFFERENT)

@@ -115,10 +115,7 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
         raise InputError(
             f"xc {xc!r} expected finite coefficients, got infinity; write smaller ones"
         )
-    try:
-        omega, alpha, hyb = numint.NumInt().rsh_and_hybrid_coeff(xc)
-    except (AssertionError, AttributeError, KeyError, ValueError) as error:
-        raise InputError(f"xc {xc!r} has a range separation PySCF cannot evaluate") from error
+    omega, alpha, hyb = _exact_exchange(xc)
     if corrections is None:
         corrections = corrections_of(xc)
     if corrections.dispersion is None:
@@ -126,12 +123,26 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
     return XCSpec(
         name=xc,
         kind=cast("XCKind", libxc.xc_type(xc)),
-        hyb=float(hyb),
-        alpha=float(alpha),
-        omega=float(omega),
+        hyb=hyb,
+        alpha=alpha,
+        omega=omega,
         components=components,
         corrections=corrections,
     )
+
+
+def _exact_exchange(xc: str) -> tuple[float, float, float]:
+    """PySCF's omega, fraction at long range, and fraction elsewhere."""
+    try:
+        omega, alpha, hyb = numint.NumInt().rsh_and_hybrid_coeff(xc)
+    except (AssertionError, AttributeError, KeyError, ValueError) as error:
+        raise InputError(f"xc {xc!r} has a range separation PySCF cannot evaluate") from error
+    if omega < 0:
+        raise InputError(
+            f"xc {xc!r} expected an omega of 0 or more, got {omega:g}; the order is "
+            "RSH(alpha; beta; omega)"
+        )
+    return float(omega), float(alpha), float(hyb)
 
 
 def make_functional(

@@ -226,6 +226,13 @@ _METHOD = (type(lambda: None), staticmethod, classmethod, property, type(len))
 def _of_molecule(mol: Any) -> Iterator[Peculiarity]:
     if not isinstance(mol, gto.Mole):  # its class says what it is, or nothing does
         return
+    try:
+        _ = mol.nelec
+    except RuntimeError:  # charge or spin was set after the molecule was built
+        yield Peculiarity(
+            f"charge {mol.charge} and spin {mol.spin}, which leave half an electron to each spin",
+            "set mol.charge and mol.spin (2S) that fit, and call mol.build()",
+        )
     yield from _shadows(mol, "mol", frozenset({"energy_nuc"}))
     omega = float(mol._env[gto.PTR_RANGE_OMEGA])
     if omega:

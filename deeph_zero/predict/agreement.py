@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from pyscf import gto, scf
+from pyscf.dft import gen_grid
 
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
@@ -149,13 +150,13 @@ def other_nuclei(mol: gto.Mole, ours: gto.Mole) -> str:
         return "it has GTH pseudopotentials (mol.pseudo)"
     if mol.has_ecp() and np.abs(_ecp(mol) - _ecp(ours)).max() >= _SAME:
         return "it has another effective core potential of the same size"
-    off = _repulsion_off(mol, mol) if "energy_nuc" in vars(mol) else 0.0
+    # a method of its own, or a value that was set
+    off = max(_repulsion_off(mol.energy_nuc(), mol), _repulsion_off(mol.enuc, mol))
     return f"its energy_nuc is {off:.2g} Eh away from its nuclei's" if off > _SAME else ""
 
 
-def _repulsion_off(mf_or_mol: Any, mol: gto.Mole) -> float:
-    plain = gto.mole.classical_coulomb_energy(mol)
-    return abs(float(mf_or_mol.energy_nuc()) - float(plain))
+def _repulsion_off(given: Any, mol: gto.Mole) -> float:
+    return abs(float(given) - float(gto.mole.classical_coulomb_energy(mol)))
 
 
 def _ecp(mol: gto.Mole) -> np.ndarray:
@@ -238,7 +239,7 @@ def _own_terms(mf: Any) -> list[str]:
             off = float(np.abs(one_electron_matrix(mf, name) - plain(mf.mol)).max())
             if off > _SAME:
                 found.append(f"mf.{name} of its own is up to {off:.2g} away from the molecule's")
-    off = _repulsion_off(mf, mf.mol) if "energy_nuc" in vars(mf) else 0.0
+    off = _repulsion_off(mf.energy_nuc(), mf.mol) if "energy_nuc" in vars(mf) else 0.0
     if off > _SAME:
         found.append(f"mf.energy_nuc of its own is {off:.2g} Eh away from the molecule's")
     return found
@@ -299,4 +300,20 @@ def _of_grid(mf: Any, method: MethodConfig) -> list[str]:
             found.append(f"mf.{name}.level is {theirs}, not {level}")
         elif mf.small_rho_cutoff > 1e-20:
             found.append(f"mf.{name} is thinned by small_rho_cutoff")
+        elif _has_other_points(grids):
+            found.append(f"mf.{name} has other points or weights than its level {level}")
     return found
+
+
+def _has_other_points(grids: Any) -> bool:
+    """Whether a built grid was changed behind its settings."""
+    if grids.coords is None:
+        return False
+    plain = gen_grid.Grids(grids.mol)
+    plain.level = grids.level
+    plain.build(sort_grids=False)
+    ours, theirs = (
+        np.sort(weights[weights != 0])  # padding has none, and the order is free
+        for weights in (plain.weights, np.asarray(grids.weights))
+    )
+    return ours.shape != theirs.shape or bool(np.abs(ours - theirs).max(initial=0.0) > _SAME)

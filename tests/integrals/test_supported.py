@@ -249,6 +249,9 @@ REFUSED = {
     "NaN": (
         lambda: changed(rks(), get_hcore=lambda mol: scf.hf.get_hcore(mol) * np.nan), "NaN"
     ),
+    "charge set later": (
+        lambda: dft.RKS(changed(mole(), charge=1), xc="pbe"), "charge 1 and spin 0.*call mol.build"
+    ),
     "gradients": (lambda: rks().nuc_grad_method(), "got Gradients"),
 }  # fmt: skip
 

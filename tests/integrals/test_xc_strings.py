@@ -88,6 +88,11 @@ def test_two_omegas_are_refused(xc: str) -> None:
         describe(xc)
 
 
+def test_a_negative_omega_is_refused() -> None:
+    with pytest.raises(InputError, match=r"0 or more, got -0.46; the order is RSH\(alpha"):
+        describe("RSH(0.33; 0.65; -0.46) + 0.46*ITYH, LYP")
+
+
 @pytest.mark.parametrize("xc", ["1e400*pbe", "1e400*hf + pbe", "-1e999*b88,lyp"])
 def test_infinite_coefficients_are_refused(xc: str) -> None:
     with pytest.raises(InputError, match="expected finite coefficients") as error:
