@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 import warnings
 import zipfile
 import zlib
@@ -186,8 +187,12 @@ def smiles_frames(text: str) -> Iterator[ase.Atoms | InputError]:
     for line in text.splitlines():
         # only at the start: inside a SMILES it is a triple bond
         if line.strip() and not line.lstrip().startswith("#"):
+            words = line.split()
+            # a name may follow, or an extension that states radicals
+            extended = len(words) > 1 and re.fullmatch(r"\|.*\|", words[1]) is not None
+            given = " ".join(words[: 1 + extended])
             try:
-                yield embedded(chem, all_chem, line.split()[0])
+                yield embedded(chem, all_chem, given)
             except InputError as error:
                 yield error
 

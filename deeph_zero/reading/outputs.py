@@ -35,12 +35,14 @@ class _Layout(NamedTuple):
 
 
 _R = r"(-?\d+\.\d+(?:[EeDd][+-]?\d+)?)"
+_WHOLE = r"(?:\s+in supermolecule)?\s*$"
 _GAUSSIAN = _Layout(
     head=re.compile(r"^\s*(?:Input|Standard|Z-Matrix) orientation:"),
     row=re.compile(rf"^\s*\d+\s+(-?\d+)\s+-?\d+\s+{_R}\s*{_R}\s*{_R}\s*$"),
     skipped=4,
-    charge=re.compile(r"^\s*Charge =\s*(-?\d+) Multiplicity =\s*\d+\s*$"),
-    multiplicity=re.compile(r"^\s*Charge =\s*-?\d+ Multiplicity =\s*(\d+)\s*$"),
+    # fragments of a supermolecule have lines of their own
+    charge=re.compile(rf"^\s*Charge =\s*(-?\d+) Multiplicity =\s*\d+{_WHOLE}"),
+    multiplicity=re.compile(rf"^\s*Charge =\s*-?\d+ Multiplicity =\s*(\d+){_WHOLE}"),
     done=re.compile(r"^\s*SCF Done:"),
 )
 _ORCA = _Layout(

@@ -19,7 +19,8 @@ TITLE = "title"
 
 _KINDS = {
     "charge": "charge totalcharge netcharge molecularcharge moleculecharge molcharge systemcharge "
-    "formalcharge totalformalcharge chrg chg totcharge totchg netchg ehtcharge pubchemtotalcharge",
+    "formalcharge totalformalcharge chrg chg icharg totcharge totchg netchg ehtcharge "
+    "pubchemtotalcharge",
     "spin": "spin ehtunpaired twos 2s uhf nopen unpaired nunpaired numunpaired unpairedelectrons "
     "nunpairedelectrons numunpairedelectrons numberofunpairedelectrons",
     "multiplicity": "multiplicity mult mul spinmultiplicity spinmult totalmultiplicity "
@@ -27,13 +28,19 @@ _KINDS = {
     "electrons": "nelec nelectron nelectrons numelectrons numberofelectrons electrons nel",
 }
 _KIND = {name: kind for kind, names in _KINDS.items() for name in names.split()}
-_LIKE = re.compile(r"charge|chrg|multiplic|spin|unpaired|magmom|magneticmoment|electron")
+_LIKE = re.compile(
+    r"charge|chrg|multiplic|spin|unpaired|magmom|magneticmoment|electron"
+    r"|^(nelect|n(alpha|beta|up|down|dn))$"
+)
 _SHORT = {"q": "charge", "s": "spin", "ms": "spin", "sz": "spin"}
 """Keys too short to be certain of; a charge is what ``q`` means in titles of published sets."""
 _TWO_INTEGERS = re.compile(r"\s*([+-]?\d{1,3})\s*[\s,;|/]\s*(\d{1,3})\s*")
 _BEGINS = re.compile(r"\s*([+-]?\d)[ \t,;]+(\d)(?=[\s,;])")
 _PROSE = {
-    "charge": re.compile(r"\b(?:(?:mono|di|tri)?(?:cation|anion)s?|\d\+(?!\S))", re.IGNORECASE),
+    "charge": re.compile(
+        r"(?i:\b(?:mono|di|tri)?(?:cation|anion)s?\b)|\b\d\+(?!\S)"
+        r"|(?<!\S)\[?[A-Z][\w\]\[()^]*[+-](?!\S)"  # a formula with its charge
+    ),
     "spin": re.compile(r"\b(?:doublet|triplet|quartet|quintet|sextet|septet)\b", re.IGNORECASE),
 }
 """Words of a title that speak of a state without a number that could be used."""

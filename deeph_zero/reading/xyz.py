@@ -120,6 +120,7 @@ def _atoms(frame: _Frame, say: Say) -> ase.Atoms:
     if not frame.body:
         raise InputError("expected a molecule, got no atoms; leave the frame out")
     info = _info(frame.title)
+    _check_title(frame, info, say)
     columns = info.pop("Properties", None)
     if columns is None:
         numbers, positions = _plain(frame.body, say)
@@ -138,6 +139,21 @@ def _atoms(frame: _Frame, say: Say) -> ase.Atoms:
     for name, values in arrays.items():
         atoms.set_array(name, values)
     return atoms
+
+
+def _check_title(frame: _Frame, info: dict[str, Any], say: Say) -> None:
+    """Say which keys brackets or quotes hide, and refuse the types of LAMMPS for elements."""
+    for key in _KEYS.findall(frame.title):
+        if names_state(key) and key not in info:
+            say(
+                f"{key}= inside quotes or brackets of the title is not used; write it outside of "
+                "them if it is meant"
+            )
+    if frame.title.startswith("Atoms. Timestep") and frame.body[0].split()[0].isdigit():
+        raise InputError(
+            f"expected element symbols, got {quote(frame.body[0])} in a file of LAMMPS, whose "
+            "numbers are types; write symbols (dump_modify element)"
+        )
 
 
 def _info(title: str) -> dict[str, Any]:

@@ -154,6 +154,14 @@ GOOD = {
         + gaussian_table("Input", 0.01),
         CATION * 2,
     ),
+    "gaussian output of fragments": (
+        "a.log",
+        GAUSSIAN.replace("= 2\n", "= 2 in supermolecule\n")
+        + " Charge =  0 Multiplicity = 1 in fragment      1.\n"
+        + gaussian_table("Standard")
+        + DONE,
+        CATION,
+    ),
     "gaussian output cut off": ("a.out", GAUSSIAN + gaussian_table("Input"), CATION),
     "orca input": (
         "a.inp",
@@ -391,6 +399,7 @@ BAD = {
         "! PBE\n* xyz 0 1\nQ 1.0 1 1 1\n" + OH + "*\n",
         "leave them out",
     ),
+    "types of lammps": ("a.xyz", "2\nAtoms. Timestep: 0\n1 0 0 0\n2 0 0 1\n", "are types"),
     "nanometres": ("a.xyz", "3\nunits=nm\n" + WATER, "angstrom or bohr, got 'nm'"),
     "orca file": ("a.inp", "! PBE\n* xyzfile 0 1 a.xyz\n", "stand in another file"),
     "orca internal": ("a.inp", "! PBE\n* int 0 1\nO 0 0 0 0 0 0\n*\n", "internal coordinates"),

@@ -109,6 +109,8 @@ SAID = {
         "q add up to 1 but are results",
         NEUTRAL,
     ),
+    "key in brackets": ("a.xyz", "3\n[charge=2] x=1\n" + WATER, "charge= inside", NEUTRAL),
+    "key in an open quote": ("a.xyz", '3\na="b charge=2\n' + WATER, "charge= inside", NEUTRAL),
     "title of a published set": (
         "a.xyz", "3\nCSD_code = AB | q = 2 | S = 0 | MND = 5\n" + WATER, "q=2 is read", [(2, 0)],
     ),
@@ -136,6 +138,7 @@ def test_what_is_not_used_is_said_in_one_line(tmp_path, caplog, case):
     [
         ("a.mol", H_ONLY_ON_O.format("M  CHG  1   1   1\n")),
         ("a.mol", MOL.format("")),
+        ("a.xyz", "3\ntitle of x-ray, run A-1 - energy -76.3 E=-1.0e+01\n" + WATER),
         ("a.mol2", MOL2_WATER),
         ("a.pdb", PDB),
         ("a.com", "# hf nosymm\n\ncharge of field in a solvent\n\n1 2\n" + WATER + "\n"),

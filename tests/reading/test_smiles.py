@@ -75,3 +75,9 @@ def test_a_wrong_molecule_among_others_is_named(tmp_path):
     molecules, bad = read_structures([path])
     assert [m.natm for m in molecules] == [6, 4]
     assert [(b.frame, "expected a SMILES" in b.error) for b in bad] == [(1, True)]
+
+
+def test_radicals_of_an_extension_are_used_and_names_are_not():
+    (radical, plain), bad = read_structures(["smiles:C |^2:0|", "smiles:O |water"])
+    assert (bad, radical.spin, radical.numbers.tolist()) == ([], 2, [6, 1, 1])
+    assert (plain.spin, plain.numbers.tolist()) == (0, [8, 1, 1])
