@@ -16,13 +16,16 @@ from jaxtyping import Float, Int
 
 from deeph_zero.errors import InputError
 from deeph_zero.reading.content import WholeFileError
-from deeph_zero.reading.state import looks_like_state
+from deeph_zero.reading.state import is_result, names_state
+from deeph_zero.reading.words import TOO_FAR
+from deeph_zero.units import BOHR_IN_ANGSTROM
 
 SMILES_PREFIX = "smiles:"
 """A structure argument that starts with it is a molecule, not a file."""
 
 _NUMBERS = ("nuclear_charges", "z", "Z", "numbers", "atomic_numbers", "charges")
 _POSITIONS = ("coords", "R", "positions", "pos")
+_UNITS = {"units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"}
 _LAST = 118
 _UNPACKED = 2**30
 """Bytes up to which an array may unpack to many times its size."""
@@ -60,21 +63,65 @@ def npz_frames(path: Path) -> Iterator[ase.Atoms]:
     frames = list(_npz_split(numbers.astype(np.int64), positions.astype(np.float64), data))
     if not frames:
         raise WholeFileError("expected structures, the arrays hold 0 frames; check the arrays")
-    states = [key for key in data if looks_like_state(key) and key not in _NUMBERS]
-    extra = {key: _per_frame(data[key], key, len(frames)) for key in states}
+    used = next(name for name in _NUMBERS if name in data)
+    states = [key for key in data if _speaks_of_state(key) and key != used]
+    sizes = [len(z) for z, _ in frames]
+    atomic = {key: _per_atom(data[key], sizes, names_state(key)) for key in states}
+    extra = {key: _per_frame(data[key], key, len(frames)) for key in states if atomic[key] is None}
+    unit = _unit(data)
     for k, (z, xyz) in enumerate(frames):
         info = {key: values[k] for key, values in extra.items()}
-        yield ase.Atoms(numbers=z, positions=xyz, info=info)
+        atoms = ase.Atoms(numbers=z, positions=xyz * unit, info=info)
+        for key, values in atomic.items():
+            if values is not None:
+                atoms.set_array(key, values[k])
+        yield atoms
+
+
+def _speaks_of_state(key: str) -> bool:
+    """Charge and spin by name, or in one letter as published sets have them."""
+    return is_result(key) or key in ("S", *_NUMBERS[-1:])
+
+
+def _unit(data: Mapping[str, np.ndarray]) -> float:
+    """Ångström per unit of the positions."""
+    for key in _UNITS & set(data):
+        unit = str(data[key].ravel()[0]).lower() if data[key].size else ""
+        if unit in ("bohr", "bohrs"):
+            return BOHR_IN_ANGSTROM
+        if unit in TOO_FAR:
+            raise WholeFileError(
+                f"expected {key} angstrom or bohr, got {unit!r}; convert the positions"
+            )
+    return 1.0
+
+
+def _per_atom(values: np.ndarray, sizes: list[int], is_total: bool) -> list[np.ndarray] | None:
+    """Numbers of each frame's atoms, where an array holds such; None where it does not.
+
+    One axis under the name of a total (``charge``) is a total of each frame, perhaps a wrong one.
+    """
+    if values.dtype.kind not in "iuf" or values.size in (1, len(sizes)):
+        return None
+    longest = max(sizes)
+    if values.shape in ((len(sizes), longest), (len(sizes), longest, 1)):
+        rows = values.reshape(len(sizes), longest)
+        return [row[:size] for row, size in zip(rows, sizes, strict=True)]
+    if is_total:
+        return None
+    if values.shape == (longest,) and set(sizes) == {longest}:
+        return [values] * len(sizes)
+    if values.shape == (sum(sizes),):
+        return np.split(values, np.cumsum(sizes)[:-1])
+    return None
 
 
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
-            wanted = {*_NUMBERS, *_POSITIONS, "N"}
-            return {
-                key: archive[key] for key in archive.files if key in wanted or looks_like_state(key)
-            }
+            wanted = {*_NUMBERS, *_POSITIONS, *_UNITS, "N", "S"}
+            return {key: archive[key] for key in archive.files if key in wanted or is_result(key)}
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise WholeFileError(

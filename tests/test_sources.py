@@ -105,6 +105,35 @@ def test_charge_and_spin_of_npz_under_other_names(tmp_path):
     assert [(m.charge, m.spin) for m in molecules] == [(1, 1), (-1, 1)]
 
 
+@pytest.mark.parametrize(
+    ("arrays", "states", "words"),
+    [
+        ({"Q": [[-1], [1]]}, [(-1, 1), (1, 1)], "is read as the charge"),
+        ({"S": [0, 2]}, [(0, 1), (0, 1)], "S=2 is not used"),
+        ({"charges": [[0.6, 0.4]] * 2}, [(0, 1)] * 2, "charges add up to 1 but are results"),
+        ({"partial_charges": [0.6, 0.4, 0.6, 0.4]}, [(0, 1)] * 2, "add up to 1 but are results"),
+    ],
+)
+def test_charges_of_npz_in_one_letter_or_by_atoms(tmp_path, caplog, arrays, states, words):
+    positions = np.array([[[0, 0, 0], [0, 0.2, 0.95]], [[0, 0, 0], [0, 0.1, 0.98]]])
+    path = tmp_path / "frames.npz"
+    values = {key: np.array(value) for key, value in arrays.items()}
+    np.savez(path, z=[8, 1], R=positions, **values)
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        molecules, bad = read_structures([path], spin=1)
+    assert (bad, [(m.charge, m.spin) for m in molecules]) == ([], states)
+    assert any(words in record.getMessage() for record in caplog.records)
+
+
+def test_units_of_npz(tmp_path):
+    positions = np.array([[[0, 0, 0], [0, 0.4, 1.8]]])
+    np.savez(tmp_path / "bohr.npz", z=[8, 1], R=positions, units="Bohr")
+    np.savez(tmp_path / "nm.npz", z=[8, 1], R=positions, unit="nm")
+    (molecule,), bad = read_structures([tmp_path / "bohr.npz", tmp_path / "nm.npz"], spin=1)
+    np.testing.assert_allclose(molecule.coords, positions[0], rtol=0, atol=1e-12)
+    assert ["angstrom or bohr, got 'nm'" in one.error for one in bad] == [True]
+
+
 def test_npz_that_announces_more_than_it_holds(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(

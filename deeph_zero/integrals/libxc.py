@@ -47,6 +47,8 @@ _YUKAWA = re.compile(r"^HYB_(GGA_XC_(CAMY|LCY)_|LDA_XC_BN05$)")
 _MADE_FOR_DISPERSION = re.compile(r"^(HYB_)?M?GGA_(XC|X|C)_\w+(_D\d?|_3C|F22D)$")
 _DISPERSION_SUFFIX = re.compile(r"((^|_)(g?d|ts|mbd|xdm|nl)|g?d[234](bj|zero|op)?)$")
 _NICKNAMES = {"lb94": "gga_x_lb", "tih": "lda_xc_tih", "tb09": "mgga_x_tb09", "mbj": "mgga_x_tb09"}
+_LONGEST = 400
+"""Characters; the longest definitions by their parts have about a hundred."""
 _BLOCK = 4096
 """Points per libxc call for second and third derivatives (up to 8 kB per point)."""
 _DILUTE = 1e-10
@@ -93,8 +95,7 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
             with a Laplacian, a Yukawa kernel, for one or two dimensions, or for the kinetic
             energy, or if its dispersion correction is unknown or not installed.
     """
-    if not xc.strip():
-        raise InputError("xc expected a functional, got an empty string; use for example pbe")
+    _check_length(xc)
     split(xc)
     names = _libxc_names()
     fractions, resolved = _parse(_NICKNAMES.get(xc.strip().lower(), xc), xc)
@@ -129,6 +130,16 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
         components=components,
         corrections=corrections,
     )
+
+
+def _check_length(xc: str) -> None:
+    if not xc.strip():
+        raise InputError("xc expected a functional, got an empty string; use for example pbe")
+    if len(xc) > _LONGEST:
+        raise InputError(
+            f"xc expected a functional of at most {_LONGEST} characters, got {len(xc)}, beginning "
+            f"{xc[:40]!r}; correct it"
+        )
 
 
 def _exact_exchange(xc: str) -> tuple[float, float, float]:

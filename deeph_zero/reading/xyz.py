@@ -11,14 +11,13 @@ from ase.io.extxyz import key_val_str_to_dict
 
 from deeph_zero.errors import InputError
 from deeph_zero.reading.state import TITLE, Say, is_result, names_state
-from deeph_zero.reading.words import atom_line, element, integer, number, quote
+from deeph_zero.reading.words import TOO_FAR, atom_line, element, integer, number, quote
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 _COUNT = re.compile(r"\s*\d+\s*", re.ASCII)
 _QM9_TITLE = re.compile(r"\s*gdb[\s_]*\d+\b", re.IGNORECASE)
 _KEYS = re.compile(r"([\w-]+)\s*=")
 _COLON = re.compile(r"""["']?([A-Za-z][\w-]*)["']?[ \t]*:[ \t]*["']?([+-]?\d+)["']?(?![\w.])""")
-_TOO_FAR = {"nm", "nanometer", "nanometers", "pm", "picometer", "picometers"}
 _BOHR = re.compile(r"\b(bohrs?|a\.u\.)(?!\w)", re.IGNORECASE)
 
 
@@ -298,7 +297,7 @@ def _is_bohr(title: str, info: dict[str, Any], say: Say) -> bool:
         unit = str(info.get(key, "")).lower()
         if unit in ("bohr", "bohrs"):
             return True
-        if unit in _TOO_FAR:
+        if unit in TOO_FAR:
             raise InputError(
                 f"expected {key}= angstrom or bohr, got {quote(unit)}; convert the coordinates"
             )

@@ -88,6 +88,12 @@ def test_two_omegas_are_refused(xc: str) -> None:
         describe(xc)
 
 
+def test_a_text_of_a_screen_is_no_functional() -> None:
+    with pytest.raises(InputError, match="at most 400 characters, got 9000") as caught:
+        describe("pbe+lyp, " * 1000)
+    assert len(str(caught.value)) < 150
+
+
 def test_a_negative_omega_is_refused() -> None:
     with pytest.raises(InputError, match=r"0 or more, got -0.46; the order is RSH\(alpha"):
         describe("RSH(0.33; 0.65; -0.46) + 0.46*ITYH, LYP")
