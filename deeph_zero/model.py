@@ -56,6 +56,7 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
         network.to(next(v.dtype for v in state.values() if v.is_floating_point()))
         everything = {"scales.correction_range": network.scales.correction_range} | state
         network.load_state_dict(everything)
+        _check_types(network, state)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -63,6 +64,14 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
             "; copy model.safetensors and model.json again from one run"
         ) from error
     return Model(network.to(device).eval(), method, meta, device=device)
+
+
+def _check_types(network: FockNetwork, state: dict[str, torch.Tensor]) -> None:
+    """Weights are numbers of one type; torch would convert others, and lose what it cannot hold."""
+    wanted = {name: value.dtype for name, value in network.state_dict().items()}
+    for name, value in state.items():
+        if value.dtype != wanted[name] or value.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{name} holds {str(value.dtype).removeprefix('torch.')}")
 
 
 class Model:

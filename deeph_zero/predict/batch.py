@@ -91,11 +91,12 @@ def run_batch(
                 task.skip(len(journal))
                 stream = outcomes(job, tasks, workers=workers, threads=runtime.threads)
                 _collect(stream, journal, progress, reporter, task)
-            found = _write(journal, out, progress, failed, reporter)
-            result = summary(
-                **found, command=command, method=method, runtime=runtime, started=started
-            )
-            write_json(json_beside(out), result)
+            with _kept(journal):
+                found = _write(journal, out, progress, failed, reporter)
+                result = summary(
+                    **found, command=command, method=method, runtime=runtime, started=started
+                )
+                write_json(json_beside(out), result)
             complete = not (progress.stopped_by or (progress.failed and len(journal)))
     finally:
         # where something goes wrong before the first result, nothing is left behind
@@ -103,6 +104,17 @@ def run_batch(
     if progress.stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
+
+
+@contextlib.contextmanager
+def _kept(journal: Journal) -> Iterator[None]:
+    """Where the files cannot be written, say that nothing of the work is lost."""
+    try:
+        yield
+    except ComputationError as error:
+        if len(journal) and str(error).endswith("run it again"):
+            raise type(error)(f"{error} with --resume") from None
+        raise
 
 
 def _check_journal(journal: Journal, molecules: Iterable[Molecule]) -> None:

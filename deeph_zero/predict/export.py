@@ -30,13 +30,21 @@ def export(mf: Any, config: PredictConfig, out: Path, index: int | None) -> None
         InputError: If the molecule has no such orbital or spin density.
         ComputationError: If writing fails.
     """
-    for kind, path in _paths(config, out, index):
-        if kind == "chkfile":
-            meanfield.write_chkfile(mf, path)
-        elif kind == "molden":
-            meanfield.write_molden(mf, path)
-        else:
-            meanfield.write_cube(mf, kind, path)
+    made: list[Path] = []
+    try:
+        for kind, path in _paths(config, out, index):
+            new = not path.exists()
+            if kind == "chkfile":
+                meanfield.write_chkfile(mf, path)
+            elif kind == "molden":
+                meanfield.write_molden(mf, path)
+            else:
+                meanfield.write_cube(mf, kind, path)
+            made += [path] * new
+    except BaseException:  # a structure that fails leaves no files that the next run would refuse
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def check(

@@ -15,6 +15,7 @@ import torch
 
 from deeph_zero import __version__
 from deeph_zero.ao.coupling import wigner_3j
+from deeph_zero.documents import read_regular
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.train.state import read_pair, write_pair
 
@@ -102,7 +103,7 @@ def fingerprint(path: str | pathlib.Path) -> str:
     whole = hashlib.sha256()
     try:
         for ending in ("safetensors", "json"):
-            whole.update((folder / f"{MODEL_STEM}.{ending}").read_bytes())
+            whole.update(read_regular(folder / f"{MODEL_STEM}.{ending}"))
     except OSError as error:
         raise InputError(f"cannot read the model in {folder} ({error.strerror})") from None
     return whole.hexdigest()[:16]

@@ -1,5 +1,6 @@
 """`predict --forces`, exports and the start comparison, as a person in front of the terminal."""
 
+import errno
 import json
 
 import h5py
@@ -11,7 +12,8 @@ from deeph_zero import model
 from deeph_zero.cli.main import entry_point
 from deeph_zero.cli.show import require_success
 from deeph_zero.errors import ComputationError
-from deeph_zero.predict import single
+from deeph_zero.file_errors import cannot_write
+from deeph_zero.predict import meanfield, single
 
 
 @pytest.fixture
@@ -67,6 +69,20 @@ def test_files_for_other_programs_are_named_and_never_overwritten(water, tmp_pat
     assert capsys.readouterr().err == "error: w.chk exists; use --overwrite or another name\n"
     assert (tmp_path / "w.chk").read_bytes() == before
     assert not (tmp_path / "other.h5").exists()
+
+
+def test_a_structure_whose_files_do_not_fit_leaves_none(water, tmp_path, monkeypatch, capsys):
+    before = {p.name for p in tmp_path.iterdir()}
+
+    def full(mf, kind, path):
+        del mf, kind
+        raise cannot_write(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(meanfield, "write_cube", full)
+    assert _predict([*water, "--molden", "w.molden", "--chkfile", "w.chk", "--cube", "homo"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("(No space left on device); free some space and run it again")
+    assert {p.name for p in tmp_path.iterdir()} == before
 
 
 def test_several_structures_get_numbered_files(water, tmp_path):

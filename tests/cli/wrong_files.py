@@ -3,6 +3,7 @@
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from safetensors.torch import load_file, save_file
 
 HI = "2\n{}\nH 0 0 0\nH 0 0.1 0.73\n"
 ATOM = "1\n\nH {} 0 0\n"
@@ -544,6 +546,20 @@ def link(target: str):
     return make
 
 
+def changed_weights(change):
+    """Weights with another first tensor, and the checksum to them."""
+
+    def make(path: Path) -> None:
+        tensors = load_file(path)
+        first = sorted(tensors)[0]
+        save_file(tensors | {first: change(tensors[first])}, path)
+        document = json.loads(path.with_suffix(".json").read_text())
+        document["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.with_suffix(".json").write_text(json.dumps(document))
+
+    return make
+
+
 def truncate(count: int):
     return lambda file: file.write_bytes(file.read_bytes()[:count])
 
@@ -693,6 +709,9 @@ MADE = {
     # ---- models
     "cutmodel": model_with(lambda d: None, weights=truncate(200)),
     "emptyweights": model_with(lambda d: None, weights=lambda f: f.write_bytes(b"")),
+    "halfweights": model_with(lambda d: None, weights=changed_weights(lambda v: v.half())),
+    "wholeweights": model_with(lambda d: None, weights=changed_weights(lambda v: v.int())),
+    "nanweights": model_with(lambda d: None, weights=changed_weights(lambda v: v * float("nan"))),
     "junkweights": model_with(lambda d: None, weights=lambda f: f.write_bytes(b"\x80" * 500)),
     "pickle": model_with(lambda d: None, weights=lambda f: f.write_bytes(b"\x80\x04N.")),
     "longweights": model_with(lambda d: None, weights=append(b"more")),

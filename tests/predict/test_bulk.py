@@ -1,5 +1,6 @@
 """Many structures: processes, journals, and everything that can end a batch early."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -14,8 +15,9 @@ import pytest
 from deeph_zero import files, outputs
 from deeph_zero.config import LabelConfig
 from deeph_zero.errors import InputError, NoSpaceError
+from deeph_zero.file_errors import cannot_write
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict import journal, label, workers
+from deeph_zero.predict import batch, journal, label, workers
 from deeph_zero.predict.label import run_label
 from deeph_zero.reporting import SilentReporter
 
@@ -326,3 +328,20 @@ def test_a_full_disk_ends_the_batch_and_leaves_no_file_without_structures(tmp_pa
     with pytest.raises(NoSpaceError):
         run(tmp_path / "o.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["h5", "json"])
+def test_where_the_files_do_not_fit_the_results_are_kept(tmp_path, monkeypatch, ending):
+    """The journal holds them; the line says the option that goes on from it."""
+
+    def full(*_args, **_kwargs):
+        raise cannot_write(tmp_path / f"o.{ending}", OSError(errno.ENOSPC, "full"))
+
+    with monkeypatch.context() as patched:
+        name = {"h5": "PredictionWriter", "json": "write_json"}[ending]
+        patched.setattr(batch, name, full)
+        with pytest.raises(NoSpaceError, match=f"o.{ending}.*run it again with --resume$"):
+            run(tmp_path / "o.h5")
+    summary = run(tmp_path / "o.h5", resume=True)
+    assert summary["failed"] == []
+    assert not (tmp_path / "o.h5.part").exists()
