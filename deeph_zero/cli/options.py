@@ -99,13 +99,17 @@ structures_argument = click.argument(
 )
 
 
+_LONGEST_PATH = 4095
+"""Bytes, the limit of the system; Python would make folder by folder before it is told."""
+
+
 class OutputPath(click.ParamType):
     """Where a result goes; an empty name is a variable of the shell that was never set."""
 
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse a blank name.
+        """Refuse a blank name, and one that is longer than a path can be.
 
         Args:
             value: What was typed.
@@ -116,11 +120,16 @@ class OutputPath(click.ParamType):
             The name.
 
         Raises:
-            InputError: If it is blank.
+            InputError: If it is one of them.
         """
         del param, ctx
         if not value.strip():
             raise InputError(f"-o: expected a path, got {value!r}; name one, or leave -o out")
+        if len(value.encode("utf-8", "surrogateescape")) > _LONGEST_PATH:
+            raise InputError(
+                f"-o: expected a path of at most {_LONGEST_PATH} bytes, got {value[:40]!r}...; "
+                "choose a shorter one"
+            )
         return value
 
 

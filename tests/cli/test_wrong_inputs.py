@@ -27,6 +27,7 @@ SPECIAL = {
     "BYTE": "\udcff",
     "LONG": "x" * 300,
     "MANY": "9" * 5000,
+    "DEEPER": "y/" * 2500 + "o.h5",
 }
 PYTHONS_WORDS = re.compile(
     r"internal error|Traceback|index out of range|invalid literal|NoneType|has no attribute"
