@@ -295,7 +295,7 @@ class OutOfMemoryError(RuntimeError):
         (
             ComputationError("expected SCF to converge,\ngot NaN"),
             1,
-            "expected SCF to converge, got",
+            "expected SCF to converge,\\ngot",
         ),
         (InputError("found late"), 2, "found late"),
         (MemoryError(), 1, "out of memory; use a smaller basis"),

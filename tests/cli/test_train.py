@@ -49,7 +49,7 @@ def test_the_output_has_the_name_of_the_file(run, engine):
 def test_print_config_loads(place, run):
     printed = run("train", "--print-config")
     assert printed.code == 0
-    assert "# Orbital basis set, a name PySCF knows." in printed.out
+    assert "# Orbital basis set that PySCF knows." in printed.out
     (place / "printed.toml").write_text(printed.out)
     again = run("train", "printed.toml", "--print-config")
     assert (again.code, again.out) == (0, printed.out)

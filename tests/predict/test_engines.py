@@ -28,11 +28,12 @@ RUNTIME = {"device": "cpu", "threads": 1, "seed": 5}
 SUMMARY_KEYS = [
     "version", "format_version", "command", "xc", "basis", "auxbasis", "grid_level", "density_fit",
     "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
-    "wall_time_s", "fock_builds", "structures", "failed",
+    "wall_time_s", "fock_builds", "coarse_builds", "structures", "failed",
 ]  # fmt: skip
 ENTRY_KEYS = [
-    "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
-    "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
+    "file", "frame", "charge", "spin", "energy", "energy_error_estimate", "energy_estimate",
+    "orbital_gradient_rms", "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons",
+    "converged",
     "mulliken_charges", "lowdin_charges", "residual_blocks",
 ]  # fmt: skip
 

@@ -288,10 +288,21 @@ def test_labels_of_another_method_are_wrong_input(done, tmp_path, capfd):
     with h5py.File(other, "r+") as handle:
         handle["0002"].attrs["xc"] = "pbe0"
     out = tmp_path / "e.json"
-    code = entry_point(["evaluate", str(folder / "run"), str(other), "-o", str(out)])
+    args = ["evaluate", str(folder / "run"), str(other), "--no-scf", "-o", str(out)]
+    assert entry_point(args) == 1, "one label costs its structure, not the others"
+    words = "other.h5 frame 2: expected a label of the same method, got xc 'pbe0'"
+    assert words in capfd.readouterr().err
+    result = json.loads(out.read_text())
+    assert [f["frame"] for f in result["failed"]] == [2]
+    assert [r["frame"] for r in result["structures"]] == [0, 1]
+    out.unlink()
+    with h5py.File(other, "r+") as handle:
+        for group in handle.values():
+            group.attrs["xc"] = "pbe0"
+    code = entry_point(args)
     err = capfd.readouterr().err
     assert code == 2
-    assert "other.h5 frame 2: expected a label of the same method, got xc 'pbe0'" in err
+    assert "frame 0: expected a label of the same method, got xc 'pbe0'" in err
     assert len(err.splitlines()) == 1
     assert not out.exists()
     (tmp_path / "kept.json").write_text("{}")

@@ -33,10 +33,11 @@ SUMMARY_KEYS = {
     "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
     "wall_time_s", "fock_builds", "coarse_builds", "structures",
 }  # fmt: skip
-EXTRA_KEYS = {"failed", "loss", "skipped_steps", "limits"}
+EXTRA_KEYS = {"failed", "loss", "skipped_steps", "limits", "calibrated", "not_calibrated"}
 ENTRY_KEYS = {
-    "file", "frame", "energy", "energy_error_estimate", "energy_estimate", "orbital_gradient_rms",
-    "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons", "converged",
+    "file", "frame", "charge", "spin", "energy", "energy_error_estimate", "energy_estimate",
+    "orbital_gradient_rms", "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons",
+    "converged",
     "mulliken_charges", "lowdin_charges", "residual_blocks",
 }  # fmt: skip
 DATASETS = {

@@ -280,7 +280,8 @@ def test_time_up_before_training_trains_nothing_and_starts_over(
     assert "stopped by max_time" in one_line(ended)
     assert "nothing was trained" in ended.err
     sound(run)
-    assert sorted(p.name for p in run.iterdir()) == ["config.json", "config.toml", "summary.json"]
+    names = {p.name for p in run.iterdir()}
+    assert names == {".manifest.json", "config.json", "config.toml", "summary.json"}
     kept = summary(run)
     assert json.loads(ended.out) == kept
     assert kept["stopped_by"] == "max_time"
