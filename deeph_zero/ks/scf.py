@@ -110,6 +110,7 @@ class SCFResult:
         second_order_steps: How many of the iterations were second-order steps.
         entropy_energy: T S, Eh, with smearing: the iteration minimises ``energy`` minus this.
         coarse_builds: Builds spent on the coarse grid.
+        n_electrons: Density integrated on the target grid; None after second-order steps.
     """
 
     energy: float
@@ -126,6 +127,7 @@ class SCFResult:
     second_order_steps: int = 0
     entropy_energy: float = 0.0
     coarse_builds: int = 0
+    n_electrons: float | None = None
 
     @property
     def free_energy(self) -> float:
@@ -371,6 +373,7 @@ def _result(
         gradient_norm=state.gradient_norm,
         degenerate=layer.orbitals(state.fock).degenerate,
         second_order_steps=newton,
+        n_electrons=None if state.built is None else float(state.built.n_electrons),
     )
 
 

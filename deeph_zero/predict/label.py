@@ -125,12 +125,13 @@ class _LabelJob:
 
 def _entry(molecule: Molecule, ks: KohnSham, result: SCFResult) -> dict[str, Any]:
     """The structure's entry of the summary."""
+    count = result.n_electrons
     record = structure_record(
         molecule,
         # uncoupled: at convergence the response build would refine an estimate of rounding
         certificate=ks.certificate(result.dm, result.fock, result.energy, coupled=False),
         dipole=ks.dipole(result.dm).cpu().numpy(),
-        n_electrons=ks.n_electrons(result.dm),
+        n_electrons=ks.n_electrons(result.dm) if count is None else count,
         spin_square=ks.spin_square(result.dm) if ks.unrestricted else None,
         residual_mae=None,
         converged=result.converged,

@@ -236,3 +236,11 @@ def test_the_constant_is_the_derivative_of_its_energy():
     slope = float((coarse.build(dm).fock * along).sum())
     assert slope != 0
     assert (up - down) / (2 * step) == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_the_electrons_of_the_last_build_are_kept(both):
+    ks = layer("gga")
+    result = ks.scf(conv_tol_grad=1e-5, two_grids=both)
+    assert result.n_electrons == pytest.approx(ks.n_electrons(result.dm), abs=1e-9)
+    assert result.n_electrons != pytest.approx(32.0, abs=1e-12), "integrated, not counted"
