@@ -9,6 +9,14 @@ from deeph_zero import signals
 from deeph_zero.cli import main
 
 
+@pytest.fixture(autouse=True)
+def _python_handles_ctrl_c():
+    """A run in the background may have been started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("signum", signals.END_SIGNALS)
 def test_first_interrupt_waits_for_the_step(signum):
     steps = []

@@ -183,7 +183,7 @@ def test_network_speed_leaves_null_what_was_not_computed(run, tmp_path):
     entry = result["structures"][0]
     assert result["fock_builds"] == 1
     null = [key for key, value in entry.items() if value is None]
-    there = ("file", "frame", "dipole", "mulliken_charges", "lowdin_charges")
+    there = ("file", "frame", "charge", "spin", "dipole", "mulliken_charges", "lowdin_charges")
     assert null == [k for k in ENTRY_KEYS if k not in there]
     with h5py.File(tmp_path / "out.h5") as file:
         assert "fock_rebuilt" not in file["0000"]

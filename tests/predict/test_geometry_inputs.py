@@ -12,8 +12,10 @@ from deeph_zero.integrals import system
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import molecule_of
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.dielectric import dielectric_step
 from deeph_zero.model import Model, load
 from deeph_zero.model_meta import model_meta
+from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.train.checkpoint import save_model
@@ -137,17 +139,54 @@ def test_a_layer_without_integrals_refuses_builds():
         ks.build(ks.data.dm_guess)
 
 
-def test_training_teaches_from_the_superposed_atoms(water_molecule):
+def test_training_teaches_from_the_coarse_grid(water_molecule):
     layout = basis_layout([mole()])
     settings = {"cutoff": 14.0, "inputs": "geometry"}
     problem = make_problem(water_molecule, METHOD, layout, **settings)
+    assert torch.equal(problem.fock0, screened_core(mole()))
+    assert (problem.ks.fock_builds, problem.start) == (0, None)
+    assert problem.ks.coarse_builds > 0
+    problem.teacher.advance()
+    assert problem.ks.fock_builds == 1
+    assert problem.teacher.finished, "one build settles a geometry"
+    exact = problem.ks.scf(conv_tol_grad=1e-8).fock
+    torch.testing.assert_close(problem.teacher.target, exact, rtol=0, atol=1e-5)
+
+
+def test_without_a_coarse_grid_training_teaches_from_the_superposed_atoms(water_molecule):
+    layout = basis_layout([mole()])
+    settings = {"cutoff": 14.0, "inputs": "geometry"}
+    one_grid = METHOD.model_copy(update={"two_grids": False})
+    problem = make_problem(water_molecule, one_grid, layout, **settings)
     assert problem.ks.fock_builds == 1
     assert problem.start is not None
-    physics = make_problem(water_molecule, METHOD, layout, **settings | {"inputs": "physics"})
-    assert torch.equal(physics.fock0, problem.start.fock)
+    physics = make_problem(
+        water_molecule, one_grid, layout, **settings | {"inputs": "physics", "base": "fock"}
+    )
+    assert torch.equal(physics.fock0, problem.start.fock), "as models of version 0.1 have it"
     assert torch.equal(problem.teacher.target, physics.teacher.target)
     assert torch.equal(problem.fock0, screened_core(mole()))
     assert (problem.fock0 - problem.start.fock).abs().max() > 0.01
+
+
+def test_the_base_of_physics_inputs_is_moved_on_where_that_is_safe(water_molecule):
+    layout = basis_layout([mole()])
+    problem = make_problem(water_molecule, METHOD, layout, cutoff=14.0)
+    ks, dm0 = problem.ks, problem.ks.data.dm_guess
+    assert problem.start is not None
+    assert problem.matrices is not None
+    step = dielectric_step(ks, problem.start.fock, dm0)
+    torch.testing.assert_close(problem.fock0, problem.start.fock + step, rtol=0, atol=1e-12)
+    assert torch.equal(problem.matrices.fock0, problem.fock0)
+    exact = ks.scf(conv_tol_grad=1e-8).fock
+    near, far = ((f - exact).abs().mean() for f in (problem.fock0, problem.start.fock))
+    assert near < far / 3
+    hydroxyl = Molecule(
+        numbers=np.array([8, 1]), coords=np.array([[0, 0, 0], [0, 0, 1.83]]), spin=1
+    )
+    undecided = make_problem(hydroxyl, METHOD, layout, cutoff=14.0)
+    assert undecided.start is not None
+    assert torch.equal(undecided.fock0, undecided.start.fock), "its hole is not decided"
 
 
 @pytest.fixture
