@@ -81,7 +81,9 @@ def _is_temporary(name: str) -> bool:
     if name.endswith(".new"):
         return is_run_file(name.removesuffix(".new"))
     parts = name.rsplit(".", 2)
-    return name.startswith(".") and parts[2:] == ["tmp"] and is_run_file(parts[0][1:])
+    whole = parts[0][1:]
+    named = is_run_file(whole) or whole == MANIFEST
+    return name.startswith(".") and parts[2:] == ["tmp"] and named
 
 
 def _listed(folder: Path) -> list[str] | None:
