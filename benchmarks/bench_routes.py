@@ -231,11 +231,12 @@ def draw(found: dict[str, dict[str, Any]], path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
-    for name, row in found.items():
+    for k, (name, row) in enumerate(sorted(found.items(), key=lambda i: i[1]["seconds"])):
         learned = "network" in name
         floor = max(row["errors"][1], 1e-3)
         axes.loglog(row["seconds"], floor, "s" if learned else "o", color="C1" if learned else "C0")
-        axes.annotate(name, (row["seconds"], floor), (5, 4), textcoords="offset points", size=8)
+        place = (5, 4 if k % 2 else -11)  # neighbours would write over each other
+        axes.annotate(name, (row["seconds"], floor), place, textcoords="offset points", size=8)
     axes.set_xlabel("processor time per geometry / s")
     axes.set_ylabel("mean |H̃ − converged| / µEh")
     axes.set_title(title, size=10)
