@@ -94,6 +94,7 @@ VALUES = {
     "displace": 0.1, "sampling": "normal-modes", "temperature": 77.0, "calibration": 19,
     "validation": 0.2, "inputs": "geometry", "memory_mb": 123.0, "disk_mb": 45.0,
     "jk_dtype": "float32", "workers": 3, "device": "cpu", "threads": 1, "seed": 7,
+    "two_grids": False,
 }  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def test_no_fit_option_is_forgotten(folder, run, engine):
             continue
         value = VALUES[option.name]
         needs = ["--samples", "2"] if option.name in {"displace", "sampling", "temperature"} else []
-        words = [option.opts[0], str(value), *needs]
+        words = [option.opts[0], *([] if value is False else [str(value)]), *needs]
         result = run("fit", "frames.xyz", "-o", f"run_{option.name}", "-q", *words)
         assert result.code == 0, (words, result.err)
         found = engine.calls[-1]["config"].model_dump()
