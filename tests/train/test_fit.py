@@ -179,7 +179,8 @@ def test_the_run_folder_holds_what_is_promised(fit, tmp_path):
     assert (result["stopped_by"], result["converged"]) == ("steps", False)
     assert result["auxbasis"] not in (None, "")
     assert result["skipped_steps"] == 0
-    names = {p.name for p in run.iterdir()}
+    # curves for TensorBoard only where it is installed, see test_curves.py
+    names = {p.name for p in run.iterdir()} - {"tensorboard"}
     assert names == {
         "model.safetensors", "model.json", "summary.json", "metrics.csv", "predictions.h5",
         "checkpoints", "config.json", "config.toml",
