@@ -26,13 +26,9 @@ import ase.io
 import common
 import numpy as np
 
-from deeph_zero.molecule import Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 TOL = 1e-5
-DISPLACED = 0.05
-"""Standard deviation of a displaced coordinate, angstrom."""
-
 LOOP = """
 import json, sys
 import ase.io
@@ -55,26 +51,11 @@ print(json.dumps(out))
 def options() -> argparse.Namespace:
     """Command line of this benchmark."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, help="trajectory; default: displaced examples")
-    parser.add_argument("--example", default="methanol", help="geometry without --data")
-    parser.add_argument("--frames", type=int, default=12)
+    common.frame_options(parser, 12)
     parser.add_argument("--xc", default="pbe", help="functionals, comma separated")
     parser.add_argument("--level", type=int, default=3, help="grid level")
     parser.add_argument("--one-grid", action="store_true", help="also without the coarse grid")
     return common.parse(parser)
-
-
-def frames(given: argparse.Namespace) -> list[Molecule]:
-    """The geometries of the campaign."""
-    count = 2 if given.smoke else given.frames
-    if given.data is not None:
-        every = common.read_molecules(given.data)
-        return every[:: max(1, len(every) // count)][:count]
-    rest = common.example("water" if given.smoke else given.example)
-    rng = np.random.default_rng(5)
-    step = DISPLACED / BOHR_IN_ANGSTROM
-    moved = [rest.coords + step * rng.standard_normal(rest.coords.shape) for _ in range(count)]
-    return [Molecule(numbers=rest.numbers, coords=coords) for coords in moved]
 
 
 def cpu_seconds(words: list[str]) -> tuple[str, float]:
@@ -128,7 +109,7 @@ def measure(path: Path, xc: str, given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     given = options()
-    chosen = frames(given)
+    chosen = common.frames(given)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames.xyz"
         atoms = [ase.Atoms(m.numbers, m.coords * BOHR_IN_ANGSTROM) for m in chosen]

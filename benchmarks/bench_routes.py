@@ -33,13 +33,10 @@ from deeph_zero.ks.dielectric import dielectric_step
 from deeph_zero.ks.solve import coarse_solution
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
-from deeph_zero.units import BOHR_IN_ANGSTROM
 
 TOL = 1e-5
 LOOSE = {"conv_tol": float("inf"), "conv_tol_grad": 3e-4, "hint": False}
 """Of a coarse SCF that a fine build corrects."""
-DISPLACED = 0.05
-"""Standard deviation of a displaced coordinate, angstrom."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,28 +53,12 @@ Route = Callable[[Molecule, argparse.Namespace], Found]
 def options() -> argparse.Namespace:
     """Command line of this benchmark."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, help="trajectory; default: displaced examples")
-    parser.add_argument("--example", default="methanol", help="geometry without --data")
-    parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--skip", type=int, default=0, help="frames at the start left out")
+    common.frame_options(parser, 8)
     parser.add_argument("--xc", default="pbe")
     parser.add_argument("--level", type=int, default=3, help="grid level")
     parser.add_argument("--model", action="append", default=[], help="run folder (repeatable)")
     parser.add_argument("--plot", type=Path, help="write a figure")
     return common.parse(parser)
-
-
-def frames(given: argparse.Namespace) -> list[Molecule]:
-    """The geometries."""
-    count = 2 if given.smoke else given.frames
-    if given.data is not None:
-        every = common.read_molecules(given.data)[given.skip :]
-        return every[:: max(1, len(every) // count)][:count]
-    rest = common.example("water" if given.smoke else given.example)
-    rng = np.random.default_rng(5)
-    step = DISPLACED / BOHR_IN_ANGSTROM
-    moved = [rest.coords + step * rng.standard_normal(rest.coords.shape) for _ in range(count)]
-    return [Molecule(numbers=rest.numbers, coords=coords) for coords in moved]
 
 
 def layer(molecule: Molecule, given: argparse.Namespace) -> KohnSham:
@@ -203,7 +184,7 @@ def measure(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
             routes[name] = network(model, certificate=False)
         routes[f"{name}, one build"] = network(model, certificate=True)
     rows: dict[str, list[list[float]]] = {name: [] for name in routes}
-    chosen = frames(given)
+    chosen = common.frames(given)
     for route in routes.values():  # what is compiled or read once per process
         route(chosen[0], given)
     for k, molecule in enumerate(chosen):

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pyscf import dft, gto, lib
 
@@ -19,6 +20,10 @@ from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
 from deeph_zero.structures import read_structures
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+DISPLACED = 0.05
+"""Standard deviation of a displaced coordinate, angstrom."""
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -90,6 +95,39 @@ def read_molecules(path: Path) -> list[Molecule]:
     if bad:
         raise InputError(str(bad[0]))
     return molecules
+
+
+def frames(given: argparse.Namespace) -> list[Molecule]:
+    """Geometries of a benchmark: of a trajectory at equal distances, or displaced copies.
+
+    Args:
+        given: ``data`` (a trajectory or None), ``example``, ``frames``, ``skip``, ``smoke``.
+
+    Returns:
+        As many as asked for; two in the short form.
+    """
+    count = 2 if given.smoke else given.frames
+    if given.data is not None:
+        every = read_molecules(given.data)[given.skip :]
+        return every[:: max(1, len(every) // count)][:count]
+    rest = example("water" if given.smoke else given.example)
+    rng = np.random.default_rng(5)
+    step = DISPLACED / BOHR_IN_ANGSTROM
+    moved = [rest.coords + step * rng.standard_normal(rest.coords.shape) for _ in range(count)]
+    return [Molecule(numbers=rest.numbers, coords=coords) for coords in moved]
+
+
+def frame_options(parser: argparse.ArgumentParser, count: int) -> None:
+    """Add the options that :func:`frames` reads.
+
+    Args:
+        parser: Of the benchmark.
+        count: Frames by default.
+    """
+    parser.add_argument("--data", type=Path, help="trajectory; default: displaced examples")
+    parser.add_argument("--example", default="methanol", help="geometry without --data")
+    parser.add_argument("--frames", type=int, default=count)
+    parser.add_argument("--skip", type=int, default=0, help="frames at the start left out")
 
 
 def mean_field(mol: gto.Mole, xc: str, *, fit: bool = True, grid_level: int = 3) -> Any:

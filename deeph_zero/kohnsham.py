@@ -121,7 +121,6 @@ class KohnSham(KohnShamLayer):
         unrestricted: bool | None = None,
         device: str = "cpu",
         break_symmetry: bool = False,
-        two_grids: bool = True,
     ) -> "KohnSham":
         """A layer for orbitals, densities and dipoles only: no two-electron integral, no grid.
 
@@ -133,7 +132,6 @@ class KohnSham(KohnShamLayer):
             unrestricted: As in :meth:`from_pyscf`.
             device: Where the tensors live.
             break_symmetry: Keep integer occupations under degeneracy.
-            two_grids: As in :meth:`from_pyscf`; there is none here.
 
         Returns:
             The layer; a Fock build raises ComputationError.
@@ -143,7 +141,6 @@ class KohnSham(KohnShamLayer):
         """
         from deeph_zero.integrals.bare import bare_data  # PySCF is heavy
 
-        del two_grids
         data, info = bare_data(
             mol,
             xc=xc,

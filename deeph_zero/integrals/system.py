@@ -126,7 +126,6 @@ def portable_part(
     break_symmetry: bool = False,
     dm_guess: AOMatrix | None = None,
     jk_dtype: torch.dtype = torch.float64,
-    two_grids: bool = True,
 ) -> Portable:
     """Integrals, grid points and starting density, on the CPU, for :func:`ks_data` elsewhere.
 
@@ -140,7 +139,6 @@ def portable_part(
         break_symmetry: Of the starting density.
         dm_guess: The starting density, where it is known already.
         jk_dtype: Fitted two-electron tensors are kept in.
-        two_grids: Makes no difference here.
 
     Returns:
         What can be sent to another process.
@@ -149,7 +147,6 @@ def portable_part(
         InputError: Unsupported functional, fitting set or spin.
         ComputationError: The two-electron tensors do not fit the memory.
     """
-    del two_grids
     settings = calculation(
         mol,
         xc=xc,

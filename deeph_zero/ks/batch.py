@@ -148,11 +148,6 @@ class KSBatch:
         self._buckets = _buckets(self.layers, self.strategy)
         self._stacks: dict[int, PaddedBucket] = {}
 
-    @staticmethod
-    def of_layers(layers: Sequence[KohnShamLayer], strategy: str) -> "KSBatch":
-        """A plain batch, also where a subclass is made from other things."""
-        return KSBatch(layers, strategy=strategy)
-
     def __len__(self) -> int:
         """Number of molecules."""
         return len(self.layers)

@@ -94,7 +94,7 @@ class _Grid:
         if not fits or (idle and (strategy == "merged" or 2 * len(wanted) <= len(self._members))):
             self._members = sorted(wanted)
             layers = [wanted[k].layer for k in self._members]
-            self._batch = type(self._whole).of_layers(layers, strategy)
+            self._batch = type(self._whole)(layers, strategy=strategy)
         assert self._batch is not None
         return self._batch
 

@@ -59,14 +59,12 @@ class _Point:
 
     Attributes:
         fine: The build on the target grid, as an iterate.
-        built: The same as it came.
         coarse: The iterate of the coarse grid at the same density, the constant included.
         cycles: Cycles spent until here, on either grid, second-order steps included.
         newton: Second-order steps among them.
     """
 
     fine: State
-    built: "FockBuild"
     coarse: State
     cycles: int
     newton: int
@@ -99,13 +97,14 @@ def two_grid_steps(
         now = yield from _first(layer, coarse, begin, settings, mixer)
     else:
         fine = State.of(layer, (dm, 0.0, first_build))
-        now = _Point(fine=fine, built=first_build, coarse=begin, cycles=0, newton=0)
+        now = _Point(fine=fine, coarse=begin, cycles=0, newton=0)
     while not now.fine.converged and now.cycles < settings.max_cycle:
         following = None if now.newton else (yield from _next(layer, coarse, now, settings, mixer))
         if following is None:
             _log.debug("the coarse grid leads astray; going on with the target grid alone")
             left = dataclasses.replace(settings, max_cycle=settings.max_cycle - now.cycles)
-            result = yield from scf_steps(layer, now.fine.dm, left, now.built, before[0])
+            assert now.fine.built is not None
+            result = yield from scf_steps(layer, now.fine.dm, left, now.fine.built, before[0])
             break
         now = following
     else:
@@ -136,14 +135,8 @@ def _first(
         )
         if not solution.converged and cycles + newton < settings.max_cycle:
             solution, newton = begin, 1  # the target grid begins where the user said
-    built = yield from _fine_build(layer, coarse, solution)
-    return _Point(
-        fine=State.of(layer, built),
-        built=built[2],
-        coarse=solution,
-        cycles=cycles + newton,
-        newton=newton,
-    )
+    fine = yield from _fine_build(layer, coarse, solution)
+    return _Point(fine=fine, coarse=solution, cycles=cycles + newton, newton=newton)
 
 
 def _next(
@@ -167,8 +160,7 @@ def _next(
     spent = now.cycles + cycles + newton
     if not solution.converged and spent < settings.max_cycle:
         return None
-    built = yield from _fine_build(layer, coarse, solution)
-    fine = State.of(layer, built)
+    fine = yield from _fine_build(layer, coarse, solution)
     if fine.gradient_norm > max(ASTRAY * now.fine.gradient_norm, settings.gradient_tolerance):
         return None
     expected = now.fine.energy + solution.energy - energy
@@ -178,7 +170,7 @@ def _next(
         fine, converged=close and fine.gradient_norm < settings.gradient_tolerance
     )
     newton += now.newton
-    return _Point(fine=fine, built=built[2], coarse=solution, cycles=spent, newton=newton)
+    return _Point(fine=fine, coarse=solution, cycles=spent, newton=newton)
 
 
 def coarse_steps(
@@ -207,10 +199,11 @@ def coarse_steps(
 
 def _fine_build(
     layer: "KohnShamLayer", coarse: "KohnShamLayer", solution: State
-) -> Generator[Wanted, Step, Step]:
+) -> Generator[Wanted, Step, State]:
     """The build on the target grid at a density of the coarse one."""
     built, ts = coarse.unshifted(solution.built), solution.entropy_energy
-    return (yield Wanted(layer=layer, dm=solution.dm, entropy_energy=ts, coarse=built))
+    wanted = Wanted(layer=layer, dm=solution.dm, entropy_energy=ts, coarse=built)
+    return State.of(layer, (yield wanted))
 
 
 def _loosened(settings: SCFSettings, tol: float, spent: int) -> SCFSettings:

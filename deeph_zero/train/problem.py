@@ -207,6 +207,7 @@ def kohn_sham(
         ao_memory_mb=ao_memory_mb,
         jk_dtype=jk_dtype,
         portable=portable,
+        two_grids=method.two_grids,
         **common,
     )
 
@@ -271,6 +272,7 @@ def same_data(
         ao_memory_mb=ao_memory_mb,
         jk_dtype=jk_dtype,
         portable=portable,
+        two_grids=method.two_grids,
         **keywords,
     )[0]
 
@@ -286,7 +288,6 @@ def _keywords(
         "unrestricted": needs_unrestricted(molecule, method),
         "device": str(device),
         "break_symmetry": method.break_symmetry,
-        "two_grids": method.two_grids,
     }
 
 
