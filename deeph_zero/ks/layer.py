@@ -127,7 +127,6 @@ class KohnShamLayer:
         self.coarse_builds = 0
         self.shift: AOMatrix | None = None
         self.x = orthogonaliser(data.ovlp, data.lindep_threshold)
-        self._coarse: CoarseLayer | None = None
 
     @property
     def unrestricted(self) -> bool:
@@ -153,11 +152,12 @@ class KohnShamLayer:
     def coarse(self) -> "KohnShamLayer | None":
         """The same molecule on a much smaller grid, see :mod:`.two_grids`; None without one.
 
-        Its ``shift`` is a constant added to every Fock matrix that it builds.
+        A new one at every call, so that the layer does not hold it: a circle of the two would keep
+        the integrals until Python looks for circles. Builds are counted here, in one place; its
+        ``shift``, a constant added to every Fock matrix that it builds, is its own.
         """
-        if self._coarse is None and self.data.coarse is not None and self.data.coarse() is not None:
-            self._coarse = CoarseLayer(self)
-        return self._coarse
+        grids = None if self.data.coarse is None else self.data.coarse()
+        return None if grids is None else CoarseLayer(self)
 
     @property
     def coarse_ratio(self) -> float:
@@ -367,7 +367,6 @@ class CoarseLayer(KohnShamLayer):
         self._target = target
         self.shift = None
         self.x = target.x
-        self._coarse = None
 
     @property
     def data(self) -> KSData:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -90,7 +90,6 @@ def two_grid_steps(
         The generator, as :func:`~deeph_zero.ks.scf.scf_steps`.
     """
     before = layer.fock_builds, coarse.fock_builds
-    coarse.shift = None
     mixer = Mixer(coarse, settings)
     begin = State.of(coarse, (yield Wanted(layer=coarse, dm=dm)))
     if first_build is None:
@@ -111,7 +110,6 @@ def two_grid_steps(
         cycles = now.cycles - now.newton, now.newton
         result = finished(layer, now.fine, settings, cycles=cycles, before=before[0])
         now = dataclasses.replace(now, cycles=0)
-    coarse.shift = None
     return dataclasses.replace(
         result,
         iterations=now.cycles + result.iterations,
@@ -187,13 +185,11 @@ def coarse_steps(
         The generator; its value is the last coarse iterate, the constant included in its Fock
         matrix, and the expected change of the target grid's energy from the start to it, Eh.
     """
-    coarse.shift = None
     raw = (yield Wanted(layer=coarse, dm=start.dm))[2]
     coarse.shift = start.fock - raw.fock
     energy = float(raw.energy) + float((coarse.shift * start.dm).sum()) - start.entropy_energy
     begin = dataclasses.replace(start, energy=energy, converged=False)
     state, _, _ = yield from iterate(coarse, begin, settings, Mixer(coarse, settings))
-    coarse.shift = None
     return state, state.energy - energy
 
 

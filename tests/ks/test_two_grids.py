@@ -1,6 +1,8 @@
 """SCF on two grids against PySCF and against one grid: what it costs, what it does when lost."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -244,3 +246,16 @@ def test_the_electrons_of_the_last_build_are_kept(both):
     result = ks.scf(conv_tol_grad=1e-5, two_grids=both)
     assert result.n_electrons == pytest.approx(ks.n_electrons(result.dm), abs=1e-9)
     assert result.n_electrons != pytest.approx(32.0, abs=1e-12), "integrated, not counted"
+
+
+def test_a_layer_leaves_memory_when_it_is_let_go():
+    ks = layer("ion")
+    done = ks.scf(conv_tol_grad=1e-4)
+    ks.certificate(done.dm, done.fock, done.energy)
+    kept = weakref.ref(ks)
+    gc.disable()  # what waits for the search for circles may fill the memory before
+    try:
+        del ks
+        assert kept() is None
+    finally:
+        gc.enable()
