@@ -62,12 +62,14 @@ class _Point:
         coarse: The iterate of the coarse grid at the same density, the constant included.
         cycles: Cycles spent until here, on either grid, second-order steps included.
         newton: Second-order steps among them.
+        astray: The coarse grid is of no more use: the target grid goes on alone from ``fine``.
     """
 
     fine: State
     coarse: State
-    cycles: int
-    newton: int
+    cycles: int = 0
+    newton: int = 0
+    astray: bool = False
 
 
 def two_grid_steps(
@@ -95,26 +97,23 @@ def two_grid_steps(
     if first_build is None:
         now = yield from _first(layer, coarse, begin, settings, mixer)
     else:
-        fine = State.of(layer, (dm, 0.0, first_build))
-        now = _Point(fine=fine, coarse=begin, cycles=0, newton=0)
-    while not now.fine.converged and now.cycles < settings.max_cycle:
-        following = None if now.newton else (yield from _next(layer, coarse, now, settings, mixer))
-        if following is None:
-            _log.debug("the coarse grid leads astray; going on with the target grid alone")
-            left = dataclasses.replace(settings, max_cycle=settings.max_cycle - now.cycles)
-            assert now.fine.built is not None
-            result = yield from scf_steps(layer, now.fine.dm, left, now.fine.built, before[0])
-            break
-        now = following
+        now = _Point(fine=State.of(layer, (dm, 0.0, first_build)), coarse=begin)
+    while not (now.fine.converged or now.astray) and now.cycles < settings.max_cycle:
+        now = yield from _next(layer, coarse, now, settings, mixer)
+    if now.astray and not now.fine.converged:
+        _log.debug("the coarse grid leads astray; going on with the target grid alone")
+        left = dataclasses.replace(settings, max_cycle=max(0, settings.max_cycle - now.cycles))
+        assert now.fine.built is not None
+        alone = yield from scf_steps(layer, now.fine.dm, left, now.fine.built, before[0])
+        result = dataclasses.replace(
+            alone,
+            iterations=now.cycles + alone.iterations,
+            second_order_steps=now.newton + alone.second_order_steps,
+        )
     else:
         cycles = now.cycles - now.newton, now.newton
         result = finished(layer, now.fine, settings, cycles=cycles, before=before[0])
-        now = dataclasses.replace(now, cycles=0)
-    return dataclasses.replace(
-        result,
-        iterations=now.cycles + result.iterations,
-        coarse_builds=coarse.fock_builds - before[1],
-    )
+    return dataclasses.replace(result, coarse_builds=coarse.fock_builds - before[1])
 
 
 def _first(
@@ -125,16 +124,19 @@ def _first(
     mixer: Mixer,
 ) -> Generator[Wanted, Step, _Point]:
     """The first fine build: at the start where that is good, else at the coarse solution."""
-    solution, cycles, newton = begin, 0, 0
+    solution, cycles, newton, failed = begin, 0, 0, False
     if begin.gradient_norm > NEAR:
         tol = max(COARSE_ERROR, SPARE * settings.gradient_tolerance)
         solution, cycles, newton = yield from iterate(
             coarse, begin, _loosened(settings, tol, 0), mixer
         )
-        if not solution.converged and cycles + newton < settings.max_cycle:
-            solution, newton = begin, 1  # the target grid begins where the user said
+        failed = not solution.converged and cycles + newton < settings.max_cycle
+        if failed:
+            solution = begin  # the target grid begins where the user said
     fine = yield from _fine_build(layer, coarse, solution)
-    return _Point(fine=fine, coarse=solution, cycles=cycles + newton, newton=newton)
+    # second-order steps found what DIIS on a corrected coarse grid would lose again
+    astray, cycles = failed or newton > 0, cycles + newton
+    return _Point(fine=fine, coarse=solution, cycles=cycles, newton=newton, astray=astray)
 
 
 def _next(
@@ -143,8 +145,11 @@ def _next(
     now: _Point,
     settings: SCFSettings,
     mixer: Mixer,
-) -> Generator[Wanted, Step, _Point | None]:
-    """A coarse SCF with the constant of the last point, and its build; None if it goes astray."""
+) -> Generator[Wanted, Step, _Point]:
+    """A coarse SCF with the constant of the last point, and its build.
+
+    Where it goes astray the point with the lower energy is kept; what was spent is counted.
+    """
     change = now.fine.fock - now.coarse.fock
     coarse.shift = change if coarse.shift is None else coarse.shift + change
     if len(mixer.diis):
@@ -155,20 +160,24 @@ def _next(
     solution, cycles, newton = yield from iterate(
         coarse, begin, _loosened(settings, tol, now.cycles), mixer
     )
-    spent = now.cycles + cycles + newton
+    spent, newton = now.cycles + cycles + newton, now.newton + newton
+    counted = dataclasses.replace(now, cycles=spent, newton=newton)
     if not solution.converged and spent < settings.max_cycle:
-        return None
+        return dataclasses.replace(counted, astray=True)
     fine = yield from _fine_build(layer, coarse, solution)
-    if fine.gradient_norm > max(ASTRAY * now.fine.gradient_norm, settings.gradient_tolerance):
-        return None
+    astray = fine.gradient_norm > max(ASTRAY * now.fine.gradient_norm, settings.gradient_tolerance)
+    if astray and fine.energy > now.fine.energy:
+        return dataclasses.replace(counted, astray=True)
     expected = now.fine.energy + solution.energy - energy
     change_of_energy = min(abs(fine.energy - expected), abs(fine.energy - now.fine.energy))
     close = change_of_energy < settings.conv_tol
-    fine = dataclasses.replace(
-        fine, converged=close and fine.gradient_norm < settings.gradient_tolerance
+    converged = close and fine.gradient_norm < settings.gradient_tolerance
+    return dataclasses.replace(
+        counted,
+        fine=dataclasses.replace(fine, converged=converged),
+        coarse=solution,
+        astray=astray or newton > 0,
     )
-    newton += now.newton
-    return _Point(fine=fine, coarse=solution, cycles=spent, newton=newton)
 
 
 def coarse_steps(

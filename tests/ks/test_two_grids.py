@@ -149,23 +149,81 @@ def test_limits_count_cycles_on_both_grids():
     assert result.fock_builds == 1, "a result is the target grid's, converged or not"
 
 
-def test_a_coarse_grid_that_leads_astray_is_left(monkeypatch):
-    ks = layer("gga")
-    wanted = ks.scf(conv_tol_grad=1e-6, two_grids=False)
+@pytest.fixture
+def diagonalised(monkeypatch):
+    """Fock matrices that an SCF asked to have diagonalised: its cycles."""
+    real, found = solve.answer, []
+
+    def answer(wanted, settings):
+        if wanted.fock is not None:
+            found.append(wanted.layer)
+        return real(wanted, settings)
+
+    monkeypatch.setattr(solve, "answer", answer)
+    return found
+
+
+@pytest.fixture
+def misled(monkeypatch):
+    """Rounds that end at the starting density."""
     real = two_grids.iterate
 
-    def misled(coarse, start, settings, mixer):
+    def iterate(coarse, start, settings, mixer):
         state, cycles, newton = yield from real(coarse, start, settings, mixer)
         if coarse.shift is None:  # the first coarse SCF
             return state, cycles, newton
-        return dataclasses.replace(state, dm=ks.data.dm_guess), cycles, newton
+        return dataclasses.replace(state, dm=coarse.data.dm_guess), cycles, newton
 
-    monkeypatch.setattr(two_grids, "iterate", misled)
+    monkeypatch.setattr(two_grids, "iterate", iterate)
+
+
+@pytest.mark.usefixtures("misled")
+def test_a_coarse_grid_that_leads_astray_is_left(diagonalised):
+    ks = layer("gga")
+    wanted = ks.scf(conv_tol_grad=1e-6, two_grids=False)
+    diagonalised.clear()
     result = ks.scf(conv_tol_grad=1e-6)
     assert result.converged
     assert result.energy == pytest.approx(wanted.energy, abs=1e-9)
     assert result.fock_builds > 3
     assert result.coarse_builds > 0
+    assert result.iterations == len(diagonalised), "the round that failed is counted"
+
+
+@pytest.mark.usefixtures("misled")
+@pytest.mark.parametrize("limit", [3, 4, 5, 6, 7])
+def test_a_round_that_fails_counts_against_the_limit(diagonalised, limit):
+    result = layer("gga").scf(conv_tol_grad=1e-9, max_cycle=limit)
+    assert not result.converged
+    assert result.iterations == len(diagonalised) == limit
+
+
+def test_of_a_round_that_fails_the_better_density_is_kept(monkeypatch):
+    ks = layer("gga")
+    real, good = two_grids.iterate, ks.scf(conv_tol_grad=1e-9).dm
+
+    def early(coarse, start, settings, mixer):
+        state, cycles, newton = yield from real(coarse, start, settings, mixer)
+        if coarse.shift is None:
+            return state, cycles, newton
+        better = 0.7 * good + 0.3 * start.dm
+        return dataclasses.replace(state, dm=better), cycles, newton
+
+    real_steps, starts = two_grids.scf_steps, []
+
+    def scf_steps(layer, dm, settings, built, before):
+        starts.append(float(built.energy))
+        return real_steps(layer, dm, settings, built, before)
+
+    first = ks.scf(conv_tol_grad=1e-7, max_cycle=3)
+    assert (first.fock_builds, first.converged) == (1, False)
+    monkeypatch.setattr(two_grids, "iterate", early)
+    monkeypatch.setattr(two_grids, "scf_steps", scf_steps)
+    monkeypatch.setattr(two_grids, "ASTRAY", 0.01)
+    result = ks.scf(conv_tol_grad=1e-7)
+    assert result.converged
+    assert len(starts) == 1
+    assert starts[0] < first.energy
 
 
 def test_a_coarse_scf_that_fails_leaves_the_start_to_the_target_grid(monkeypatch):
@@ -174,13 +232,30 @@ def test_a_coarse_scf_that_fails_leaves_the_start_to_the_target_grid(monkeypatch
 
     def hopeless(_coarse, start, _settings, _mixer):
         yield from ()
-        return start, 1, 0
+        return start, 7, 0
 
     monkeypatch.setattr(two_grids, "iterate", hopeless)
     result = ks.scf(conv_tol_grad=1e-6)
     assert result.converged
     assert result.energy == pytest.approx(wanted.energy, abs=1e-9)
     assert result.fock_builds == wanted.fock_builds
+    assert result.iterations == wanted.iterations + 7
+    assert result.second_order_steps == 0
+
+
+def test_second_order_steps_on_the_coarse_grid_are_counted(monkeypatch):
+    ks = layer("gga")
+    real = two_grids.iterate
+
+    def stalls(coarse, start, settings, mixer):
+        state, cycles, _ = yield from real(coarse, start, settings, mixer)
+        return state, cycles - 1, 1
+
+    monkeypatch.setattr(two_grids, "iterate", stalls)
+    result = ks.scf(conv_tol_grad=1e-6)
+    assert result.converged
+    assert result.second_order_steps == 1
+    assert result.coarse_builds <= 6, "one coarse SCF, then the target grid alone"
 
 
 @pytest.mark.parametrize("strategy", ["merged", "padded"])
