@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ao.blocks import ao_rows
-from deeph_zero.ao.convention import rotation_to_network_axes
+from deeph_zero.ao.convention import m_order, rotation_to_network_axes
 from deeph_zero.ao.coupling import spherical_harmonics
 from deeph_zero.ao.shells import BasisLayout
 
@@ -47,6 +47,26 @@ def wigner_d(l: int, rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*b
     points, inverse = (t.to(rotation.device) for t in _sample_points(l))
     rotated = spherical_harmonics(l, points @ rotation.mT)
     return (inverse @ rotated).mT
+
+
+def shell_rotation(ls: Sequence[int], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "nao nao"]:
+    """Matrix U that turns the functions of some shells, in PySCF's order.
+
+    Args:
+        ls: Angular momentum of every shell, in order.
+        rotation: Rotation or reflection in PySCF's axes: coordinates become coords @ rotation.T.
+
+    Returns:
+        Orthogonal and block-diagonal, float64.
+    """
+    in_axes = rotation_to_network_axes(rotation.double())
+    blocks = []
+    for l in ls:
+        order = list(m_order(l))
+        block = torch.zeros(2 * l + 1, 2 * l + 1, dtype=torch.float64)
+        block[torch.tensor(order)[:, None], torch.tensor(order)] = wigner_d(l, in_axes)
+        blocks.append(block)
+    return torch.block_diag(*blocks)
 
 
 def ao_rotation(

@@ -1,0 +1,354 @@
+"""AO matrices of molecules and crystals as blocks (i, j, R): atom i at home, atom j in cell R.
+
+A block holds ⟨μ i, 0| A |ν j, R⟩. Where the whole matrix is Hermitian, A(i, j, R) and A(j, i, -R)
+are adjoints of each other. Bloch sums have PySCF's phase: A(k) = Σ_R exp(ik·R) A(R), the lattice
+gauge, in which the position of an atom inside its cell does not appear.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+
+from deeph_zero.ao.blocks import ao_rows
+from deeph_zero.ao.rotation import shell_rotation
+from deeph_zero.ao.shells import BasisLayout
+
+_CHUNK = 2**24
+"""Matrix elements times k-points that are summed at once."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlockMatrix:
+    """Blocks of unlike sizes, packed one behind the other; each row by row.
+
+    Attributes:
+        pairs: Atoms (i, j) of each block.
+        cells: Lattice vector R of j's cell in units of the cell's vectors; zeros in a molecule.
+        values: All elements, [..., nel]; leading axes (spin) are shared by all blocks.
+        sizes: Number of AOs of each atom.
+    """
+
+    pairs: Int[Tensor, "nb 2"]
+    cells: Int[Tensor, "nb 3"]
+    values: Num[Tensor, "*batch nel"]
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the pieces fit.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        natm = len(self.sizes)
+        if len(self.pairs) != len(self.cells):
+            raise ValueError(
+                f"expected a cell for each of {len(self.pairs)} pairs, got {len(self.cells)}"
+            )
+        if len(self.pairs) and not (int(self.pairs.min()) >= 0 and int(self.pairs.max()) < natm):
+            raise ValueError(
+                f"expected atoms from 0 to {natm - 1}, got {int(self.pairs.min())} to "
+                f"{int(self.pairs.max())}"
+            )
+        wanted = int(self.offsets[-1])
+        if self.values.shape[-1] != wanted:
+            raise ValueError(
+                f"expected {wanted} elements for these blocks, got {self.values.shape[-1]}"
+            )
+
+    # ---- pieces
+
+    @property
+    def nao(self) -> int:
+        """AOs of one cell."""
+        return sum(self.sizes)
+
+    @functools.cached_property
+    def offsets(self) -> Int[Tensor, " nb_plus_1"]:
+        """Where each block begins in ``values``, and the end of the last."""
+        sizes = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device)
+        lengths = sizes[self.pairs].prod(1) if len(self.pairs) else sizes[:0]
+        return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self.pairs)
+
+    def block(self, index: int) -> Num[Tensor, "*batch ni nj"]:
+        """One block, a view.
+
+        Args:
+            index: Its position.
+
+        Returns:
+            Rows are the AOs of atom i, columns those of j.
+        """
+        i, j = self.pairs[index].tolist()
+        start, end = self.offsets[index : index + 2].tolist()
+        return self.values[..., start:end].unflatten(-1, (self.sizes[i], self.sizes[j]))
+
+    def blocks(self) -> list[Tensor]:
+        """All blocks in order, views."""
+        return [self.block(k) for k in range(len(self))]
+
+    def with_values(self, values: Num[Tensor, "*batch nel"]) -> "BlockMatrix":
+        """Other elements in the same blocks."""
+        return dataclasses.replace(self, values=values)
+
+    @classmethod
+    def from_blocks(
+        cls,
+        pairs: Int[Tensor, "nb 2"],
+        cells: Int[Tensor, "nb 3"],
+        blocks: Sequence[Tensor],
+        sizes: Sequence[int],
+    ) -> "BlockMatrix":
+        """Pack blocks [..., ni, nj]."""
+        for (i, j), block in zip(pairs.tolist(), blocks, strict=True):
+            if tuple(block.shape[-2:]) != (sizes[i], sizes[j]):
+                raise ValueError(
+                    f"expected a block of {sizes[i]} x {sizes[j]} for atoms {i} and {j}, got "
+                    f"{tuple(block.shape[-2:])}"
+                )
+        values = torch.cat([b.flatten(-2) for b in blocks], -1) if blocks else torch.zeros(0)
+        return cls(pairs, cells, values, tuple(sizes))
+
+    def select(self, keep: Tensor) -> "BlockMatrix":
+        """The blocks of a mask or of a list of positions.
+
+        Args:
+            keep: Mask [nb] or positions.
+
+        Returns:
+            A matrix of these blocks, in the order of ``keep``.
+        """
+        chosen = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
+        starts = self.offsets[:-1][chosen]
+        lengths = self.offsets.diff()[chosen]
+        new = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        shift = (starts - new[:-1]).repeat_interleave(lengths)
+        index = torch.arange(int(new[-1]), device=shift.device) + shift
+        return BlockMatrix(
+            self.pairs[chosen], self.cells[chosen], self.values[..., index], self.sizes
+        )
+
+    # ---- dense matrices
+
+    @classmethod
+    def from_dense(
+        cls, matrix: Num[Tensor, "*batch nao nao"], sizes: Sequence[int]
+    ) -> "BlockMatrix":
+        """A molecule's matrix: every pair of atoms, R = 0."""
+        natm = len(sizes)
+        atoms = torch.arange(natm, device=matrix.device)
+        pairs = torch.cartesian_prod(atoms, atoms) if natm > 1 else atoms.new_zeros(natm, 2)
+        rows = [part.split(list(sizes), -1) for part in matrix.split(list(sizes), -2)]
+        blocks = [rows[i][j] for i, j in pairs.tolist()]
+        return cls.from_blocks(pairs, torch.zeros_like(pairs[:, :1]).expand(-1, 3), blocks, sizes)
+
+    def to_dense(self, cell: Sequence[int] = (0, 0, 0)) -> Num[Tensor, "*batch nao nao"]:
+        """The matrix of one R; blocks that are not there are zero.
+
+        Args:
+            cell: R in units of the lattice vectors; 0 is a molecule's whole matrix.
+
+        Returns:
+            A(R), a copy.
+        """
+        home = torch.as_tensor(cell, device=self.cells.device)
+        part = self.select((self.cells == home).all(1))
+        flat = part.values.new_zeros(*part.values.shape[:-1], self.nao**2)
+        flat = flat.index_add(-1, part._targets, part.values)  # noqa: SLF001  (of this class)
+        return flat.unflatten(-1, (self.nao, self.nao))
+
+    @functools.cached_property
+    def _elements(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each element: its block, and its row and column inside."""
+        lengths = self.offsets.diff()
+        block = torch.arange(len(self), device=lengths.device).repeat_interleave(lengths)
+        sizes = torch.tensor(self.sizes, dtype=torch.long, device=lengths.device)
+        place = torch.arange(len(block), device=block.device) - self.offsets[:-1][block]
+        width = sizes[self.pairs[:, 1]][block] if len(self) else place
+        return block, place // width.clamp(min=1), place % width.clamp(min=1)
+
+    @functools.cached_property
+    def _starts(self) -> Int[Tensor, " natm"]:
+        """First AO of each atom."""
+        ends = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device).cumsum(0)
+        return torch.cat([ends.new_zeros(1), ends])[:-1]
+
+    @property
+    def _targets(self) -> Int[Tensor, " nel"]:
+        """Where each element sits in the flat dense matrix."""
+        block, row, column = self._elements
+        first = self._starts[self.pairs]
+        return (first[:, 0][block] + row) * self.nao + first[:, 1][block] + column
+
+    # ---- k-space
+
+    def at_k(self, kpts: Float[Tensor, "nk 3"]) -> Num[Tensor, "*batch nk nao nao"]:
+        """Bloch sums A(k) = Σ_R exp(2πi k·R) A(R).
+
+        Args:
+            kpts: In units of the reciprocal lattice vectors.
+
+        Returns:
+            Complex matrices; Hermitian where the blocks are.
+        """
+        values = self.values.to(torch.promote_types(self.values.dtype, torch.complex64))
+        phases = torch.polar(
+            torch.ones((), dtype=kpts.dtype, device=kpts.device),
+            2 * math.pi * (kpts @ self.cells.to(kpts).mT),
+        ).to(values)
+        block, targets, lead = self._elements[0], self._targets, values.shape[:-1]
+        step = max(1, _CHUNK // max(1, values.numel()))
+        parts = []
+        for some in phases.split(step):
+            flat = values.new_zeros(*lead, len(some), self.nao**2)
+            terms = values[..., None, :] * some[:, block]
+            parts.append(flat.index_add(-1, targets, terms))
+        if not parts:
+            return values.new_zeros(*lead, 0, self.nao, self.nao)
+        return torch.cat(parts, -2).unflatten(-1, (self.nao, self.nao))
+
+    # ---- Hermiticity
+
+    @functools.cached_property
+    def partners(self) -> Int[Tensor, " nb"]:
+        """Position of (j, i, -R) for each block (i, j, R), -1 where it is not there."""
+        keys = torch.cat([self.pairs, self.cells], 1).tolist()
+        places = {tuple(key): k for k, key in enumerate(keys)}
+        if len(places) != len(keys):
+            raise ValueError("expected every block (i, j, R) once, one is there twice")
+        found = [places.get((j, i, -a, -b, -c), -1) for i, j, a, b, c in keys]
+        return torch.tensor(found, dtype=torch.long, device=self.pairs.device)
+
+    @property
+    def adjoint(self) -> "BlockMatrix":
+        """The adjoint operator: block k becomes (j, i, -R), conjugate transposed."""
+        block, row, column = self._elements
+        sizes = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device)
+        height = sizes[self.pairs[:, 0]][block] if len(self) else row
+        target = self.offsets[:-1][block] + column * height + row
+        values = torch.empty_like(self.values)
+        values = values.index_copy(-1, target, self.values.conj().resolve_conj())
+        return BlockMatrix(self.pairs.flip(1), -self.cells, values, self.sizes)
+
+    def asymmetry(self) -> float:
+        """Largest |A(i, j, R) - A(j, i, -R)†|; a block without a partner counts in full."""
+        if not self.values.numel():
+            return 0.0
+        there = self.partners >= 0
+        alone = self.select(~there).values.abs()
+        paired = self.select(there).values
+        turned = self.adjoint.select(self.partners[there])
+        worst = max(float(alone.max()) if alone.numel() else 0.0, 0.0)
+        if paired.numel():
+            worst = max(worst, float((paired - turned.values).abs().max()))
+        return worst
+
+    def hermitian(self) -> "BlockMatrix":
+        """The nearest Hermitian matrix; a block without a partner gets its adjoint as one.
+
+        Returns:
+            The mean of A(i, j, R) and A(j, i, -R)† where both are there, in the same order; new
+            partners are behind.
+        """
+        there = self.partners >= 0
+        turned = self.adjoint
+        missing = turned.select(~there)
+        positions = torch.where(there, self.partners, torch.arange(len(self)).to(self.partners))
+        other = turned.select(positions).values
+        mean = torch.where(there[self._elements[0]], 0.5 * (self.values + other), self.values)
+        return BlockMatrix(
+            torch.cat([self.pairs, missing.pairs]),
+            torch.cat([self.cells, missing.cells]),
+            torch.cat([mean, missing.values], -1),
+            self.sizes,
+        )
+
+    # ---- orders and rotations
+
+    def reordered(self, places: Sequence[Tensor], signs: Sequence[Tensor]) -> "BlockMatrix":
+        """The same matrix in functions of another order and sign.
+
+        Args:
+            places: For each atom where its new functions are among its old ones, [size].
+            signs: For each atom the factor of each new function, +1 or -1, [size].
+
+        Returns:
+            new[μ, ν] = sign_μ sign_ν old[place_μ, place_ν], block by block.
+        """
+        block, row, column = self._elements
+        table, factor = torch.cat(list(places)).to(row), torch.cat(list(signs)).to(self.values)
+        first = self._starts[self.pairs]
+        rows, columns = first[:, 0][block] + row, first[:, 1][block] + column
+        sizes = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device)
+        width = sizes[self.pairs[:, 1]][block] if len(self) else row
+        index = self.offsets[:-1][block] + table[rows] * width + table[columns]
+        return self.with_values(self.values[..., index] * factor[rows] * factor[columns])
+
+    def transformed(self, matrices: Sequence[Tensor]) -> "BlockMatrix":
+        """U_i A(i, j, R) U_j† with a square matrix for each atom."""
+        us = [m.to(self.values) for m in matrices]
+        blocks = [us[i] @ self.block(k) @ us[j].mH for k, (i, j) in enumerate(self.pairs.tolist())]
+        return BlockMatrix.from_blocks(self.pairs, self.cells, blocks, self.sizes)
+
+    def rotated(
+        self, shells: Sequence[Sequence[int]], rotation: Float[Tensor, "3 3"]
+    ) -> "BlockMatrix":
+        """The matrix of the rotated system, atoms and lattice vectors included.
+
+        Args:
+            shells: Angular momentum of every shell of every atom; functions in PySCF's order.
+            rotation: Rotation or reflection in PySCF's axes: coordinates become
+                coords @ rotation.T.
+
+        Returns:
+            Blocks of the same pairs and cells.
+        """
+        known = {tuple(ls): shell_rotation(ls, rotation) for ls in shells}
+        return self.transformed([known[tuple(ls)] for ls in shells])
+
+    # ---- padded slots, and through them irreps (ao/blocks.py)
+
+    def to_slots(
+        self, layout: BasisLayout, numbers: Sequence[int]
+    ) -> Num[Tensor, "*batch nb dim dim"]:
+        """Blocks of one shape in the layout's slots, zero where a slot is empty.
+
+        Args:
+            layout: Shells of the elements; functions are in PySCF's order.
+            numbers: Atomic numbers.
+
+        Returns:
+            What ``irrep_basis(layout).to_irreps`` takes.
+        """
+        flat = self.values.new_zeros(*self.values.shape[:-1], len(self) * layout.dim**2)
+        flat = flat.index_copy(-1, self._slots(layout, numbers), self.values)
+        return flat.unflatten(-1, (len(self), layout.dim, layout.dim))
+
+    def from_slots(
+        self,
+        slots: Num[Tensor, "*batch nb dim dim"],
+        layout: BasisLayout,
+        numbers: Sequence[int],
+    ) -> "BlockMatrix":
+        """Inverse of :meth:`to_slots`, for the blocks of this matrix."""
+        index = self._slots(layout, numbers)
+        return self.with_values(slots.flatten(-3)[..., index])
+
+    def _slots(self, layout: BasisLayout, numbers: Sequence[int]) -> Int[Tensor, " nel"]:
+        table = ao_rows(layout, numbers).to(self.pairs.device)
+        slot_of_ao = table.new_zeros(self.nao)
+        filled = table < self.nao
+        columns = torch.arange(layout.dim, device=table.device).expand_as(table)
+        slot_of_ao[table[filled]] = columns[filled]
+        block, row, column = self._elements
+        first = self._starts[self.pairs]
+        inside = slot_of_ao[first[:, 0][block] + row] * layout.dim
+        return block * layout.dim**2 + inside + slot_of_ao[first[:, 1][block] + column]
