@@ -23,8 +23,7 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.ks.diis import DIIS
-from deeph_zero.ks.teacher import DEFAULT_TOL, Teacher, gradient_rms
+from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
@@ -37,6 +36,7 @@ from deeph_zero.train.plan import make_plan
 from deeph_zero.train.problem import Problem, basis_layout, make_problem
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.stream import Stream
+from deeph_zero.train.teacher import DEFAULT_TOL, Teacher, gradient_rms
 
 CASES = "converged,labels-6,labels-5,labels-4,quick-4,quick-3,full,adaptive"
 KEPT = 16

@@ -29,8 +29,8 @@ from torch import Tensor
 from deeph_zero.integrals.coarse import coarse_atom_grids
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.dielectric import dielectric_step
-from deeph_zero.ks.solve import coarse_solution
+from deeph_zero.ks.response.dielectric import dielectric_step
+from deeph_zero.ks.scf.solve import coarse_solution
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 

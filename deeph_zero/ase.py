@@ -17,7 +17,7 @@ from ase.calculators.calculator import (
 from deeph_zero.config import FORCE_TOL, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.given import atoms_in_state
-from deeph_zero.ks.scf import SCFResult
+from deeph_zero.ks.scf.iteration import SCFResult
 from deeph_zero.model import Model
 from deeph_zero.predict.single import Prediction
 from deeph_zero.reading.state import stated_state, whole_number

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.orbitals import check_orbitals
-from deeph_zero.ks.batch import KSBatch
+from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 
@@ -73,7 +73,7 @@ class KohnSham(KohnShamLayer):
             smearing: Width (Eh) of Fermi occupations; each spin has its own chemical potential.
                 None: the object's, or 0.
             two_grids: Let SCFs and error estimates use a much smaller grid beside the target one,
-                see :mod:`deeph_zero.ks.two_grids`; False works on the target grid alone.
+                see :mod:`deeph_zero.ks.scf.two_grids`; False works on the target grid alone.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
                 "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).

@@ -11,7 +11,7 @@ from pyscf import dft, gto, qmmm, scf
 from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.dielectric import dielectric_step
+from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.model import Model, load
 from deeph_zero.model_meta import model_meta
 from deeph_zero.molecule import Molecule

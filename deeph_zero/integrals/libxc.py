@@ -19,8 +19,8 @@ from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.corrections import Corrections, corrections_of, split
+from deeph_zero.ks.parallel.sharing import working_alone
 from deeph_zero.ks.protocol import NVAR, Functional, XCKind
-from deeph_zero.ks.sharing import working_alone
 from deeph_zero.ks.xc import registry
 from deeph_zero.types import Features, GridScalar
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from deeph_zero.ks import build
 from deeph_zero.ks.build import DensityOnGrid, FockBuild, block_groups
-from deeph_zero.ks.factor import spectral_factors
-from deeph_zero.ks.grid_maps import density_features, restrict
+from deeph_zero.ks.grid.maps import density_features, restrict
+from deeph_zero.ks.linalg.factor import spectral_factors
+from deeph_zero.ks.parallel.sharing import available_threads, one_thread_each, share
 from deeph_zero.ks.protocol import AOBlock, Functional, KSData, XCKind
-from deeph_zero.ks.sharing import available_threads, one_thread_each, share
 from deeph_zero.types import MoleculeMatrix
 
 MERGE_POINTS = 12288

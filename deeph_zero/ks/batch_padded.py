@@ -14,11 +14,11 @@ from torch.nn.functional import pad
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.coulomb import FittedTensor, pack_density, pair_index
 from deeph_zero.ks.density import density_matrix
-from deeph_zero.ks.eigen import projector, symmetric_eigen
+from deeph_zero.ks.grid.padded import PaddedGrid
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.linalg.eigen import projector, symmetric_eigen
 from deeph_zero.ks.nonlocal_terms import nonlocal_build, nonlocal_response
 from deeph_zero.ks.occupation import occupations
-from deeph_zero.ks.padded_grid import PaddedGrid
 from deeph_zero.ks.protocol import Functional, TwoElectron
 from deeph_zero.types import MoleculeMatrix
 

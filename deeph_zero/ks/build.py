@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.coulomb import FittedTensor
-from deeph_zero.ks.factor import Factor, occupied_columns, spectral_factors
-from deeph_zero.ks.grid_maps import (
+from deeph_zero.ks.grid.maps import (
     density_features,
     orbital_features,
     potential_matrix,
     restrict,
     total_density,
 )
+from deeph_zero.ks.linalg.factor import Factor, occupied_columns, spectral_factors
 from deeph_zero.ks.nonlocal_terms import (
     nonlocal_build,
     nonlocal_response,
     nonlocal_second_response,
 )
+from deeph_zero.ks.parallel.sharing import available_threads, one_thread_each, share
 from deeph_zero.ks.protocol import AOBlock, Grid, KSData, XCKind
-from deeph_zero.ks.sharing import available_threads, one_thread_each, share
 from deeph_zero.types import AOMatrix
 
 R = TypeVar("R")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deeph_zero.ks.quadratic import QuadraticModel
-from deeph_zero.ks.solve import coarse_solution
+from deeph_zero.ks.response.quadratic import QuadraticModel
+from deeph_zero.ks.scf.solve import coarse_solution
 from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deeph_zero.ks.factor import Factor, spectral_factor
-from deeph_zero.ks.grid_maps import panels
-from deeph_zero.ks.sharing import available_threads, share, threads_per_operation
+from deeph_zero.ks.grid.maps import panels
+from deeph_zero.ks.linalg.factor import Factor, spectral_factor
+from deeph_zero.ks.parallel.sharing import available_threads, share, threads_per_operation
 from deeph_zero.types import AOMatrix, PackedFit
 
 _CHUNK = 64

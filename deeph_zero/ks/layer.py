@@ -13,15 +13,15 @@ from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
-from deeph_zero.ks.eigen import symmetric_eigen
+from deeph_zero.ks.linalg.eigen import symmetric_eigen
+from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
-from deeph_zero.ks.open_shell import say_instability, spin_instability
-from deeph_zero.ks.orthogonalise import orthogonaliser
 from deeph_zero.ks.protocol import KSData
-from deeph_zero.ks.scf import SCFResult, SCFSettings
+from deeph_zero.ks.response.open_shell import say_instability, spin_instability
+from deeph_zero.ks.response.stability import Stability, stability
+from deeph_zero.ks.scf.iteration import SCFResult, SCFSettings
+from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
-from deeph_zero.ks.solve import solve_scf
-from deeph_zero.ks.stability import Stability, stability
 from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -311,7 +311,7 @@ class KohnShamLayer:
         Args:
             dm0: Starting density matrix; None starts from the setting ``init_guess``.
             first_build: The build at ``dm0``, if it was made already.
-            **settings: Fields of :class:`~deeph_zero.ks.scf.SCFSettings`.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.iteration.SCFSettings`.
 
         Returns:
             The last iterate and whether it converged; non-convergence is not an exception.

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ks import vv10
-from deeph_zero.ks.grid_maps import density_features, potential_matrix, restrict, total_density
+from deeph_zero.ks.grid.maps import density_features, potential_matrix, restrict, total_density
 from deeph_zero.ks.protocol import NonlocalCorrelation
 from deeph_zero.types import AOMatrix, Scalar
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.grid_maps import density_features, restrict, total_density
+from deeph_zero.ks.grid.maps import density_features, restrict, total_density
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.types import AOMatrix
 from deeph_zero.units import DEBYE_PER_AU

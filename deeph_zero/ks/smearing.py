@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from deeph_zero.errors import InputError
-from deeph_zero.ks.eigen import symmetric_eigen
+from deeph_zero.ks.linalg.eigen import symmetric_eigen
 
 Levels = Float[Tensor, " nmo"]
 Square = Float[Tensor, "nmo nmo"]

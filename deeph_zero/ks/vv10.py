@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp
 
-from deeph_zero.ks.recording import Operations, recorded
-from deeph_zero.ks.sharing import share
+from deeph_zero.ks.parallel.recording import Operations, recorded
+from deeph_zero.ks.parallel.sharing import share
 from deeph_zero.types import GridScalar
 
 DENSITY_CUTOFF = 1e-8

@@ -87,7 +87,7 @@ class Scales(torch.nn.Module):
 
     @property
     def seen_corrections(self) -> tuple[float, float]:
-        """Range of the eigenvalues of corrections, Eh, see :mod:`deeph_zero.ks.bounded`."""
+        """Range of the eigenvalues of corrections, Eh, see :mod:`deeph_zero.nn.spectral_bound`."""
         low, high = self.correction_range.tolist()
         return low, high
 

@@ -12,7 +12,7 @@ from deeph_zero.files import write_json
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds, total
-from deeph_zero.ks.scf import SCFResult
+from deeph_zero.ks.scf.iteration import SCFResult
 from deeph_zero.model import Model
 from deeph_zero.model_meta import method_of
 from deeph_zero.molecule import Molecule

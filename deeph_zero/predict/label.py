@@ -14,9 +14,9 @@ from deeph_zero.config import LabelConfig
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.mole import build_mole, place
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.open_shell import spin_instability
-from deeph_zero.ks.scf import SCFResult
-from deeph_zero.ks.start import starting_density
+from deeph_zero.ks.response.open_shell import spin_instability
+from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.start import starting_density
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.batch import check_finite, run_batch

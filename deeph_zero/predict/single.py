@@ -14,10 +14,10 @@ from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate
-from deeph_zero.ks.open_shell import spin_instability
 from deeph_zero.ks.populations import Populations, populations, square_root
-from deeph_zero.ks.quadratic import semicanonical
-from deeph_zero.ks.scf import SCFResult
+from deeph_zero.ks.response.open_shell import spin_instability
+from deeph_zero.ks.response.quadratic import semicanonical
+from deeph_zero.ks.scf.iteration import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.blocks import orbital_block_rms
 from deeph_zero.types import AOMatrix, OrbitalEnergies
@@ -66,7 +66,7 @@ class Prediction:
         residual_blocks: Root mean square of H - H̃ between orbitals of H, by block ("occ-occ",
             "occ-virt", "virt-virt"; None for an empty block), Eh. Only occ-virt moves the density.
         instability: Eigenvalue of the RKS -> UKS Hessian, Eh, where an open shell lies below this
-            closed one, see :mod:`deeph_zero.ks.open_shell`; looked for after a refinement.
+            closed one, see :mod:`deeph_zero.ks.response.open_shell`; looked for after a refinement.
     """
 
     molecule: Molecule

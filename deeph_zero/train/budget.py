@@ -11,7 +11,7 @@ import torch
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import place
-from deeph_zero.ks.batch import KSBatch, gains
+from deeph_zero.ks.batch.ks_batch import KSBatch, gains
 from deeph_zero.train.problem import Problem
 from deeph_zero.types import AOMatrix
 

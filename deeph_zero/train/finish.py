@@ -12,7 +12,7 @@ from deeph_zero.files import write_json
 from deeph_zero.hdf5 import PredictionWriter
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import total
-from deeph_zero.ks.open_shell import spin_instability
+from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
 from deeph_zero.predict.calibration import with_intervals

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.packed import pack_symmetric, unpack_symmetric
+from deeph_zero.ks.linalg.packed import pack_symmetric, unpack_symmetric
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.packed_inputs import PackedInputs
 from deeph_zero.train.problem import Problem

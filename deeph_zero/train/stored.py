@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from deeph_zero.ks.parallel.sharing import threads_per_operation
 from deeph_zero.ks.protocol import CoarseGrids, Grid, KSData, NonlocalCorrelation, TwoElectron
-from deeph_zero.ks.sharing import threads_per_operation
 from deeph_zero.train.light import Waiting
 from deeph_zero.types import AOMatrix
 

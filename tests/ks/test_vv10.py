@@ -11,7 +11,7 @@ from torch import Tensor
 
 import deeph_zero as dz
 from deeph_zero.ks import vv10
-from deeph_zero.ks.batch import KSBatch
+from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.vv10 import Points, VV10Parameters
 from deeph_zero.testing import assert_fock_is_gradient
 

@@ -12,7 +12,7 @@ from deeph_zero.integrals import system
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import molecule_of
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.dielectric import dielectric_step
+from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.model import Model, load
 from deeph_zero.model_meta import model_meta
 from deeph_zero.molecule import Molecule

@@ -23,10 +23,10 @@ import deeph_zero.report.page  # noqa: F401
 from deeph_zero import runtime
 from deeph_zero.cli import fit  # noqa: F401
 from deeph_zero.cli.main import entry_point
-from deeph_zero.ks.teacher import Teacher
 from deeph_zero.train import callbacks, finish, prepare, state
 from deeph_zero.train.fit import run_fit  # noqa: F401
 from deeph_zero.train.module import FitModule
+from deeph_zero.train.teacher import Teacher
 
 PLACES = {
     "integrals": (prepare, "make_problem"),

@@ -11,12 +11,12 @@ from pyscf import dft, gto
 from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.ks.teacher import gradient_rms
 from deeph_zero.loss_terms import LOSSES, Term, parse_loss
 from deeph_zero.molecule import Molecule
 from deeph_zero.train.labels import Label
 from deeph_zero.train.losses import MILLI, LossMix, MatchWeights
 from deeph_zero.train.problem import basis_layout, make_problem
+from deeph_zero.train.teacher import gradient_rms
 
 METHOD = MethodConfig(basis="sto-3g", grid_level=0)
 EVERY_WEIGHT = MatchWeights(occ_occ=0.4, occ_virt=0.3, virt_virt=0.2, orbital_energy=0.5)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.protocol import XCKind
-from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import ClosedShell, Polarised
 
 SpinSummedExchange = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 """(rho, rho^(1/3), sigma, tau) of a closed shell -> exchange energy per volume."""

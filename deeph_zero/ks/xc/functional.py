@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.parallel.recording import Operations, recorded
 from deeph_zero.ks.protocol import NVAR, XCKind
-from deeph_zero.ks.recording import Operations, recorded
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import (
+from deeph_zero.ks.xc.density_variables import (
     ClosedShell,
     Polarised,
     sanitise_closed_shell,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import ClosedShell, Polarised
 
 A, B, C, D = 0.04918, 0.132, 0.2533, 0.349
 C_F = 0.3 * (3 * math.pi**2) ** (2 / 3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import ClosedShell, Polarised
 from deeph_zero.ks.xc.lda_c_pz import pz_polarised, pz_unpolarised
 
 AA, BB = 0.001667, 0.002568

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import ClosedShell, Polarised
 from deeph_zero.ks.xc.lda_c_pw import PW92_MOD
 
 BETA = 0.06672455060314922

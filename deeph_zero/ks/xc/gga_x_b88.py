@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import exchange_component
-from deeph_zero.ks.xc.density import ClosedShell
+from deeph_zero.ks.xc.density_variables import ClosedShell
 from deeph_zero.ks.xc.lda_x import SLATER
 
 BETA = 0.0042

@@ -19,7 +19,7 @@ from deeph_zero.ks.xc.component import (
     SpinSummedExchange,
     exchange_component,
 )
-from deeph_zero.ks.xc.density import ClosedShell
+from deeph_zero.ks.xc.density_variables import ClosedShell
 from deeph_zero.ks.xc.lda_x import SLATER
 
 KAPPA = 0.804

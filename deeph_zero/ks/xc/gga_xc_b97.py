@@ -24,7 +24,7 @@ from torch import Tensor
 
 from deeph_zero.ks.xc.attenuation import erf_attenuation
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import RS_FACTOR, ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import RS_FACTOR, ClosedShell, Polarised
 from deeph_zero.ks.xc.lda_c_pw import PW92
 from deeph_zero.ks.xc.lda_x import SLATER
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import ClosedShell, Polarised
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component, FirstDerivatives
-from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import ClosedShell, Polarised
 from deeph_zero.ks.xc.lda_c_pw import interpolated
 
 

@@ -11,7 +11,7 @@ import math
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import exchange_component
-from deeph_zero.ks.xc.density import ClosedShell
+from deeph_zero.ks.xc.density_variables import ClosedShell
 
 SLATER = -0.75 * (3 / math.pi) ** (1 / 3)
 """Exchange energy per volume = SLATER * rho^(4/3)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import RS_FACTOR, ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import RS_FACTOR, ClosedShell, Polarised
 from deeph_zero.ks.xc.gga_xc_b97 import power_series
 from deeph_zero.ks.xc.lda_c_pw import PW92_MOD
 from deeph_zero.ks.xc.mgga_x_m06l import TAU_UNIFORM_SPIN, vs98

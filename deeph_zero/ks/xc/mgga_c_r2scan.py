@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import ClosedShell, Polarised
 from deeph_zero.ks.xc.gga_c_pbe import GAMMA, T2_FACTOR
 from deeph_zero.ks.xc.gga_x_pbe import S2_FACTOR
 from deeph_zero.ks.xc.lda_c_pw import PW92_MOD

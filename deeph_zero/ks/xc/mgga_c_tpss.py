@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import Component
-from deeph_zero.ks.xc.density import RS_FACTOR, ZETA_THRESHOLD, ClosedShell, Polarised
+from deeph_zero.ks.xc.density_variables import RS_FACTOR, ZETA_THRESHOLD, ClosedShell, Polarised
 from deeph_zero.ks.xc.gga_c_pbe import (
     T2_FACTOR,
     gradient_correction,

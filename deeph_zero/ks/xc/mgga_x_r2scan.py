@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import exchange_component
-from deeph_zero.ks.xc.density import ClosedShell
+from deeph_zero.ks.xc.density_variables import ClosedShell
 from deeph_zero.ks.xc.gga_x_pbe import MU_GE, S2_FACTOR
 from deeph_zero.ks.xc.lda_x import SLATER
 from deeph_zero.ks.xc.mgga_x_scan import (

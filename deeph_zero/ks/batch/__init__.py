@@ -1,0 +1,1 @@
+"""Several unlike molecules in one call."""

@@ -1,0 +1,355 @@
+"""Kohn-Sham theory of several unlike molecules in one call, each as it would be alone."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks import batch_merged, build
+from deeph_zero.ks.batch.scf_in_step import solve_batch
+from deeph_zero.ks.batch_padded import PaddedBucket
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.protocol import Functional
+from deeph_zero.ks.scf.iteration import SCFResult, SCFSettings
+from deeph_zero.ks.scf.start import filled_density, starting_density
+from deeph_zero.types import MoleculeMatrix
+
+Strategy = Literal["merged", "padded"]
+Energies = Float[Tensor, " nmol"]
+Filled = tuple[MoleculeMatrix, float]
+"""A density matrix and T S of its occupations, Eh."""
+
+SIZE_STEP = 1.5
+"""Molecules share a padded stack while the largest has at most so many times the orbitals of the
+smallest."""
+
+
+def default_strategy(device: torch.device) -> Strategy:
+    """How to work on a device: "padded" stacks for a GPU, "merged" calls for a processor."""
+    return "padded" if device.type == "cuda" else "merged"
+
+
+def gains(device: torch.device, ngrids: int) -> bool:
+    """Whether a molecule is faster in a batch than alone.
+
+    Args:
+        device: Where its tensors live.
+        ngrids: Points of its grid.
+
+    Returns:
+        True on a GPU; on a processor where a call of the functional has room for more points.
+    """
+    return default_strategy(device) == "padded" or ngrids <= batch_merged.MERGE_POINTS
+
+
+class _Build(Function):
+    """(E, F, F, ...) of density matrices; the backward pass of the F is one response each."""
+
+    @staticmethod
+    def forward(ctx: Any, batch: "KSBatch", *dms: Tensor) -> tuple[Tensor, ...]:
+        builds = batch.build(dms)
+        ctx.batch = batch
+        ctx.set_materialize_grads(False)
+        focks = tuple(one.fock for one in builds)
+        ctx.save_for_backward(*dms, *focks)
+        return torch.stack([one.energy for one in builds]), *focks
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        energy, *focks = grads
+        n = len(focks)
+        # the Fock matrices are outputs: autograd reconnects them, so dE differentiates again
+        dms, built = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        along: dict[int, Tensor] = {}
+        wanted = [k for k in range(n) if focks[k] is not None and ctx.needs_input_grad[k + 1]]
+        if wanted:
+            grad = [focks[k] for k in wanted]
+            sym = [0.5 * (g + g.mT) for g in grad if g is not None]
+            some = ctx.batch.subset(wanted)
+            found = _Response.apply(some, *[dms[k] for k in wanted], *sym)
+            along = dict(zip(wanted, found, strict=True))  # pyright: ignore
+        totals: list[Tensor | None] = []
+        for k in range(n):
+            parts = [along[k]] if k in along else []
+            if energy is not None:
+                parts.append(energy[k] * built[k])
+            totals.append(sum(parts[1:], start=parts[0]) if parts else None)
+        return None, *totals
+
+
+class _Response(Function):
+    """dF of every molecule along a direction; self-adjoint, so its backward is the same map."""
+
+    @staticmethod
+    def forward(ctx: Any, batch: "KSBatch", *matrices: Tensor) -> tuple[Tensor, ...]:
+        n = len(batch)
+        ctx.batch = batch
+        ctx.save_for_backward(*matrices)
+        return tuple(batch.response(matrices[:n], matrices[n:]))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        batch: KSBatch = ctx.batch
+        n = len(batch)
+        dms, directions = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        sym = [0.5 * (grad + grad.mT) for grad in grads]
+        by_dm: list[Tensor | None] = [None] * n
+        by_direction: list[Tensor | None] = [None] * n
+        if any(ctx.needs_input_grad[1 : n + 1]):
+            parts = zip(batch.layers, dms, directions, sym, strict=True)
+            by_dm = [build.second_response(layer.data, *one) for layer, *one in parts]
+        if any(ctx.needs_input_grad[n + 1 :]):
+            by_direction = list(batch.response(dms, sym))
+        return None, *by_dm, *by_direction
+
+
+class KSBatch:
+    """Several :class:`KohnShamLayer` as one: lists of matrices in, lists out, in order.
+
+    Molecules may differ in size, elements, charge, spin treatment and functional; those that agree
+    in functional and spin treatment are worked on together. Every number equals the one of the
+    layer alone to rounding, and is differentiable in the same way. The layers count their own
+    builds.
+
+    Examples:
+        >>> batch = KSBatch([water, methanol])
+        >>> energies, focks = batch(batch.density(focks))
+    """
+
+    def __init__(self, layers: Sequence[KohnShamLayer], *, strategy: str | None = None) -> None:
+        """Sort the molecules into buckets.
+
+        Args:
+            layers: The molecules, all on one device.
+            strategy: "merged" (one by one with shared calls of the functional) or "padded" (stacks
+                of equal shape); None chooses by the device.
+
+        Raises:
+            InputError: If there is no layer, they are on different devices or the strategy is
+                unknown.
+        """
+        if not layers:
+            raise InputError("a batch expected at least one molecule, got none")
+        devices = {layer.data.ovlp.device for layer in layers}
+        if len(devices) > 1:
+            found = ", ".join(sorted(map(str, devices)))
+            raise InputError(f"a batch expected one device, got {found}; give each its own batch")
+        if strategy not in (None, "merged", "padded"):
+            raise InputError(f"strategy expected 'merged' or 'padded', got {strategy!r}")
+        self.layers = list(layers)
+        chosen = strategy or default_strategy(devices.pop())
+        self.strategy: Strategy = cast("Strategy", chosen)
+        self._buckets = _buckets(self.layers, self.strategy)
+        self._stacks: dict[int, PaddedBucket] = {}
+
+    def __len__(self) -> int:
+        """Number of molecules."""
+        return len(self.layers)
+
+    def subset(self, which: Sequence[int]) -> "KSBatch":
+        """The batch of some of the molecules; itself if all are asked for in order."""
+        if list(which) == list(range(len(self))):
+            return self
+        return KSBatch([self.layers[k] for k in which], strategy=self.strategy)
+
+    def __call__(self, dms: Sequence[MoleculeMatrix]) -> tuple[Energies, list[MoleculeMatrix]]:
+        """Energies and Fock matrices; both differentiable in ``dms``.
+
+        Args:
+            dms: Density matrix of each molecule, occupations included.
+
+        Returns:
+            E of each, [n], Eh, and F = dE/dP of each.
+
+        Raises:
+            InputError: If their number is not the number of molecules.
+        """
+        self._check(dms)
+        energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mT) for dm in dms))  # pyright: ignore
+        return energies, focks
+
+    def build(
+        self, dms: Sequence[MoleculeMatrix], coarse: Sequence[FockBuild | None] = ()
+    ) -> list[FockBuild]:
+        """Energy parts and Fock matrices, without autograd. Counts as one build each.
+
+        Args:
+            dms: Symmetric density matrices.
+            coarse: Their builds on the coarse grid, where they are known: J and K are taken over
+                by molecules that would be built alone.
+
+        Returns:
+            The builds, in order.
+
+        Raises:
+            InputError: If their number is not the number of molecules.
+        """
+        self._check(dms)
+        out: list[Any] = [None] * len(self)
+        with torch.no_grad():
+            for b, (functional, members) in enumerate(self._buckets):
+                some = [dms[k] for k in members]
+                if self._is_padded(members):
+                    found = self._stack(b).fock_builds(some)
+                else:
+                    datas = [self.layers[k].data.plain() for k in members]
+                    known = [coarse[k] for k in members] if coarse else None
+                    found = batch_merged.fock_builds(functional, datas, some, known)
+                _place(out, members, found)
+        self._count()
+        each = zip(self.layers, out, dms, strict=True)
+        return [layer.shifted(built, dm) for layer, built, dm in each]
+
+    def response(
+        self, dms: Sequence[MoleculeMatrix], directions: Sequence[MoleculeMatrix]
+    ) -> list[MoleculeMatrix]:
+        """dF along symmetric ``directions``, without autograd. Counts as one build each.
+
+        Args:
+            dms: Density matrices at which F is differentiated.
+            directions: One per molecule.
+
+        Returns:
+            dF of each, Eh.
+
+        Raises:
+            InputError: If a number is not the number of molecules.
+        """
+        self._check(dms)
+        self._check(directions)
+        out: list[Any] = [None] * len(self)
+        with torch.no_grad():
+            for b, (functional, members) in enumerate(self._buckets):
+                some = [dms[k] for k in members], [directions[k] for k in members]
+                if self._is_padded(members):
+                    found = self._stack(b).responses(*some)
+                else:
+                    datas = [self.layers[k].data.plain() for k in members]
+                    found = batch_merged.responses(functional, datas, *some)
+                _place(out, members, found)
+        self._count()
+        return out
+
+    def density(self, focks: Sequence[MoleculeMatrix]) -> list[MoleculeMatrix]:
+        """Density matrix of every Fock matrix, twice differentiable and safe under degeneracy.
+
+        Args:
+            focks: Fock matrices, Eh.
+
+        Returns:
+            P of each.
+
+        Raises:
+            ComputationError: If a matrix is not finite.
+            InputError: If their number is not the number of molecules.
+        """
+        self._check(focks)
+        out: list[Any] = [None] * len(self)
+        for b, (_, members) in enumerate(self._buckets):
+            if self._is_padded(members):
+                _place(out, members, self._stack(b).densities([focks[k] for k in members]))
+            else:
+                _place(out, members, [self.layers[k].density(focks[k]) for k in members])
+        return out
+
+    def scf(self, dm0s: Sequence[MoleculeMatrix] | None = None, **settings: Any) -> list[SCFResult]:
+        """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
+
+        Args:
+            dm0s: Starting density matrices; None starts from the setting ``init_guess``.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.iteration.SCFSettings`.
+
+        Returns:
+            The last iterates, in order; non-convergence is not an exception.
+
+        Raises:
+            InputError: If their number is not the number of molecules.
+        """
+        chosen = SCFSettings(**settings)
+        if dm0s is None:
+            dm0s = [starting_density(layer, chosen.init_guess) for layer in self.layers]
+        self._check(dm0s)
+        return solve_batch(self, dm0s, chosen)
+
+    def filled(self, focks: Sequence[MoleculeMatrix], degeneracy_tol: float) -> list[Filled]:
+        """Density matrices and T S (Eh) of Fock matrices, without a gradient.
+
+        Args:
+            focks: Fock matrices, Eh.
+            degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly.
+
+        Returns:
+            P and T S of each.
+
+        Raises:
+            ComputationError: If a matrix is not finite.
+        """
+        out: list[Any] = [None] * len(self)
+        for b, (_, members) in enumerate(self._buckets):
+            if degeneracy_tol == 0 and self._is_padded(members):
+                dms = self._stack(b).filled([focks[k] for k in members])
+                _place(out, members, [(dm, 0.0) for dm in dms])
+            else:
+                each = [(self.layers[k], focks[k]) for k in members]
+                _place(out, members, [filled_density(*one, degeneracy_tol) for one in each])
+        return out
+
+    def _is_padded(self, members: Sequence[int]) -> bool:
+        return self.strategy == "padded" and self.layers[members[0]].smearing == 0
+
+    def _stack(self, bucket: int) -> PaddedBucket:
+        if bucket not in self._stacks:
+            functional, members = self._buckets[bucket]
+            self._stacks[bucket] = PaddedBucket([self.layers[k] for k in members], functional)
+        return self._stacks[bucket]
+
+    def _count(self) -> None:
+        for layer in self.layers:
+            layer.fock_builds += 1
+
+    def _check(self, matrices: Sequence[Tensor]) -> None:
+        if len(matrices) != len(self):
+            raise InputError(
+                f"a batch of {len(self)} molecules expected as many matrices, got {len(matrices)}"
+            )
+
+
+def _place(out: list[Any], members: Sequence[int], found: Iterable[Any]) -> None:
+    for k, one in zip(members, found, strict=True):
+        out[k] = one
+
+
+def _buckets(
+    layers: Sequence[KohnShamLayer], strategy: Strategy
+) -> list[tuple[Functional | None, list[int]]]:
+    """Functional and members of every set of molecules that are worked on together."""
+    kinds: dict[Hashable, list[int]] = {}
+    for k, layer in enumerate(layers):
+        functional = layer.data.functional
+        # a functional without a key is equal to itself alone
+        key = getattr(functional, "key", id(functional)) if functional is not None else None
+        terms = len(layer.data.exchange), layer.unrestricted
+        own = (layer.gap_floor, layer.smearing > 0) if strategy == "padded" else ()
+        kinds.setdefault((key, terms, own), []).append(k)
+    buckets = []
+    for members in kinds.values():
+        functional = layers[members[0]].data.functional
+        groups = _by_size(layers, members) if strategy == "padded" else [members]
+        buckets += [(functional, group) for group in groups]
+    return buckets
+
+
+def _by_size(layers: Sequence[KohnShamLayer], members: Sequence[int]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for k in sorted(members, key=lambda k: (layers[k].nao, k)):
+        if groups and layers[k].nao <= SIZE_STEP * layers[groups[-1][0]].nao:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+    return groups

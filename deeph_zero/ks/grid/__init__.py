@@ -1,0 +1,1 @@
+"""Density variables on grid points and their adjoint, one molecule or padded stacks."""

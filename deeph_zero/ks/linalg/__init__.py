@@ -1,0 +1,1 @@
+"""Eigenvalues, purification, packed matrices and factors: linear algebra without physics."""

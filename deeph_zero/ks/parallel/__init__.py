@@ -1,0 +1,1 @@
+"""Work shared among threads, and functions recorded to run without Python."""

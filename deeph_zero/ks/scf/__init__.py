@@ -1,0 +1,1 @@
+"""The self-consistent field on one grid or two: iteration, mixing, starts."""

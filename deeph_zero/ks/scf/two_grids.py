@@ -1,0 +1,222 @@
+"""SCF on two grids: iterate on a coarse one, correct it by the target grid, confirm there.
+
+F_fine[P] = F_coarse[P] + D[P], and D hardly depends on P: it is the difference of two quadratures
+of the same potential. So the SCF of F_coarse + D_k, D_k = D[P_k], ends at a density P_k+1 whose
+target-grid gradient is hundreds to thousands of times smaller than P_k's. The constant is also the
+gradient of an energy, tr(D_k P), so that what runs on the coarse grid is a variational problem and
+every aid of an ordinary SCF works there. What is reached is the target grid's own solution.
+
+References:
+    A. Brandt, Math. Comp. 31, 333 (1977), section 5 (full approximation storage).
+"""
+
+import dataclasses
+import logging
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from deeph_zero.ks.scf.iteration import (
+    SCFSettings,
+    State,
+    Step,
+    Steps,
+    Wanted,
+    finished,
+    iterate,
+    scf_steps,
+)
+from deeph_zero.ks.scf.mixing import Mixer
+from deeph_zero.types import AOMatrix
+
+if TYPE_CHECKING:
+    from deeph_zero.ks.build import FockBuild
+    from deeph_zero.ks.layer import KohnShamLayer
+
+_log = logging.getLogger("deeph_zero")
+
+COARSE_ERROR = 3e-4
+"""Orbital gradient (Eh) to which the first coarse SCF is converged. That of its solution on the
+target grid is 6e-4 to 3e-3."""
+
+NEAR = 5e-3
+"""A start whose coarse orbital gradient (Eh) is below is as good as the coarse solution."""
+
+REDUCTION = 5e-4
+"""A round's coarse tolerance as a part of the gradient it begins at: fine builds reduce it 400 to
+10000 times."""
+
+SPARE = 0.2
+"""The coarse tolerance as a part of what is asked for in the end."""
+
+ASTRAY = 0.1
+"""A round that leaves more than so much of the gradient shows that the grids disagree: the target
+grid goes on alone."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Point:
+    """One density, built on both grids.
+
+    Attributes:
+        fine: The build on the target grid, as an iterate.
+        coarse: The iterate of the coarse grid at the same density, the constant included.
+        cycles: Cycles spent until here, on either grid, second-order steps included.
+        newton: Second-order steps among them.
+        astray: The coarse grid is of no more use: the target grid goes on alone from ``fine``.
+    """
+
+    fine: State
+    coarse: State
+    cycles: int = 0
+    newton: int = 0
+    astray: bool = False
+
+
+def two_grid_steps(
+    layer: "KohnShamLayer",
+    coarse: "KohnShamLayer",
+    dm: AOMatrix,
+    settings: SCFSettings,
+    first_build: "FockBuild | None" = None,
+) -> Steps:
+    """The iteration on two grids.
+
+    Args:
+        layer: The molecule on the target grid.
+        coarse: The same on the coarse grid.
+        dm: Starting density matrix.
+        settings: Tolerances and the iteration's knobs.
+        first_build: The build at ``dm`` on the target grid, where it exists already.
+
+    Returns:
+        The generator, as :func:`~deeph_zero.ks.scf.iteration.scf_steps`.
+    """
+    before = layer.fock_builds, coarse.fock_builds
+    mixer = Mixer(coarse, settings)
+    begin = State.of(coarse, (yield Wanted(layer=coarse, dm=dm)))
+    if first_build is None:
+        now = yield from _first(layer, coarse, begin, settings, mixer)
+    else:
+        now = _Point(fine=State.of(layer, (dm, 0.0, first_build)), coarse=begin)
+    while not (now.fine.converged or now.astray) and now.cycles < settings.max_cycle:
+        now = yield from _next(layer, coarse, now, settings, mixer)
+    if now.astray and not now.fine.converged:
+        _log.debug("the coarse grid leads astray; going on with the target grid alone")
+        left = dataclasses.replace(settings, max_cycle=max(0, settings.max_cycle - now.cycles))
+        assert now.fine.built is not None
+        alone = yield from scf_steps(layer, now.fine.dm, left, now.fine.built, before[0])
+        result = dataclasses.replace(
+            alone,
+            iterations=now.cycles + alone.iterations,
+            second_order_steps=now.newton + alone.second_order_steps,
+        )
+    else:
+        cycles = now.cycles - now.newton, now.newton
+        result = finished(layer, now.fine, settings, cycles=cycles, before=before[0])
+    return dataclasses.replace(result, coarse_builds=coarse.fock_builds - before[1])
+
+
+def _first(
+    layer: "KohnShamLayer",
+    coarse: "KohnShamLayer",
+    begin: State,
+    settings: SCFSettings,
+    mixer: Mixer,
+) -> Generator[Wanted, Step, _Point]:
+    """The first fine build: at the start where that is good, else at the coarse solution."""
+    solution, cycles, newton, failed = begin, 0, 0, False
+    if begin.gradient_norm > NEAR:
+        tol = max(COARSE_ERROR, SPARE * settings.gradient_tolerance)
+        solution, cycles, newton = yield from iterate(
+            coarse, begin, _loosened(settings, tol, 0), mixer
+        )
+        failed = not solution.converged and cycles + newton < settings.max_cycle
+        if failed:
+            solution = begin  # the target grid begins where the user said
+    fine = yield from _fine_build(layer, coarse, solution)
+    # second-order steps found what DIIS on a corrected coarse grid would lose again
+    astray, cycles = failed or newton > 0, cycles + newton
+    return _Point(fine=fine, coarse=solution, cycles=cycles, newton=newton, astray=astray)
+
+
+def _next(
+    layer: "KohnShamLayer",
+    coarse: "KohnShamLayer",
+    now: _Point,
+    settings: SCFSettings,
+    mixer: Mixer,
+) -> Generator[Wanted, Step, _Point]:
+    """A coarse SCF with the constant of the last point, and its build.
+
+    Where it goes astray the point with the lower energy is kept; what was spent is counted.
+    """
+    change = now.fine.fock - now.coarse.fock
+    coarse.shift = change if coarse.shift is None else coarse.shift + change
+    if len(mixer.diis):
+        mixer.move(change)
+    energy = now.coarse.energy + float((change * now.fine.dm).sum())
+    begin = dataclasses.replace(now.fine, energy=energy, converged=False)
+    tol = max(SPARE * settings.gradient_tolerance, REDUCTION * now.fine.gradient_norm)
+    solution, cycles, newton = yield from iterate(
+        coarse, begin, _loosened(settings, tol, now.cycles), mixer
+    )
+    spent, newton = now.cycles + cycles + newton, now.newton + newton
+    counted = dataclasses.replace(now, cycles=spent, newton=newton)
+    if not solution.converged and spent < settings.max_cycle:
+        return dataclasses.replace(counted, astray=True)
+    fine = yield from _fine_build(layer, coarse, solution)
+    astray = fine.gradient_norm > max(ASTRAY * now.fine.gradient_norm, settings.gradient_tolerance)
+    if astray and fine.energy > now.fine.energy:
+        return dataclasses.replace(counted, astray=True)
+    expected = now.fine.energy + solution.energy - energy
+    change_of_energy = min(abs(fine.energy - expected), abs(fine.energy - now.fine.energy))
+    close = change_of_energy < settings.conv_tol
+    converged = close and fine.gradient_norm < settings.gradient_tolerance
+    return dataclasses.replace(
+        counted,
+        fine=dataclasses.replace(fine, converged=converged),
+        coarse=solution,
+        astray=astray or newton > 0,
+    )
+
+
+def coarse_steps(
+    coarse: "KohnShamLayer", start: State, settings: SCFSettings
+) -> Generator[Wanted, Step, tuple[State, float]]:
+    """Where the SCF ends as far as one fine build tells: no further one is spent.
+
+    Args:
+        coarse: The molecule on the coarse grid.
+        start: The build on the target grid.
+        settings: Tolerances and the iteration's knobs.
+
+    Returns:
+        The generator; its value is the last coarse iterate, the constant included in its Fock
+        matrix, and the expected change of the target grid's energy from the start to it, Eh.
+    """
+    raw = (yield Wanted(layer=coarse, dm=start.dm))[2]
+    coarse.shift = start.fock - raw.fock
+    energy = float(raw.energy) + float((coarse.shift * start.dm).sum()) - start.entropy_energy
+    begin = dataclasses.replace(start, energy=energy, converged=False)
+    state, _, _ = yield from iterate(coarse, begin, settings, Mixer(coarse, settings))
+    return state, state.energy - energy
+
+
+def _fine_build(
+    layer: "KohnShamLayer", coarse: "KohnShamLayer", solution: State
+) -> Generator[Wanted, Step, State]:
+    """The build on the target grid at a density of the coarse one."""
+    built, ts = coarse.unshifted(solution.built), solution.entropy_energy
+    wanted = Wanted(layer=layer, dm=solution.dm, entropy_energy=ts, coarse=built)
+    return State.of(layer, (yield wanted))
+
+
+def _loosened(settings: SCFSettings, tol: float, spent: int) -> SCFSettings:
+    """Of a coarse SCF: its gradient alone says when it is good enough."""
+    return dataclasses.replace(
+        settings,
+        conv_tol=float("inf"),
+        conv_tol_grad=tol,
+        max_cycle=settings.max_cycle - spent,
+        leave_saddles=False,
+    )
