@@ -19,10 +19,10 @@ import common
 import numpy as np
 from ase import Atoms
 
+from deeph_zero.data.structures import from_atoms
 from deeph_zero.integrals.mole import auxiliary_basis, build_mole
 from deeph_zero.integrals.two_electron import fitted_tensor_bytes
 from deeph_zero.molecule import Molecule
-from deeph_zero.structures import from_atoms
 
 LENGTHS = (2, 4, 6, 8, 12, 16, 20, 24, 30)
 _CC, _CH = 1.53, 1.09

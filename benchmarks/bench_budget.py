@@ -20,17 +20,17 @@ import numpy as np
 import torch
 
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.config import FitConfig, MethodConfig
+from deeph_zero.data.labels import Label
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget
 from deeph_zero.train.callbacks import Checkpoints, quiet_trainer, run_trainer
-from deeph_zero.train.labels import Label
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import make_plan
 from deeph_zero.train.problem import Problem, basis_layout, make_problem

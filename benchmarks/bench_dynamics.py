@@ -36,8 +36,8 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 import deeph_zero as dz
+from deeph_zero.data.structures import from_atoms
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.structures import from_atoms
 
 BASIS = "def2-svp"
 

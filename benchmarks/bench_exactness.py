@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from pyscf import gto, scf
 
+from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.libxc import LibxcFunctional
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
-from deeph_zero.structures import from_atoms
 
 FUNCTIONALS = (
     "lda,vwn", "lda,vwn_rpa", "lda,pw", "pbe", "blyp", "b3lyp", "b3lyp5", "pbe0", "tpss",

@@ -27,13 +27,13 @@ import torch
 from ase.build import molecule as ase_molecule
 from pyscf import gto, lib, scf
 
+from deeph_zero.data.structures import from_atoms
 from deeph_zero.integrals.grids import BLOCK_MEMORY_MB
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import GROUP_MEMORY_MB
 from deeph_zero.ks.coulomb import DEFAULT_MEMORY_MB
 from deeph_zero.molecule import Molecule
-from deeph_zero.structures import from_atoms
 
 MOLECULES = ("water", "ethanol", "benzene", "aspirin")
 FUNCTIONALS = ("pbe", "pbe0", "r2scan")

@@ -26,8 +26,8 @@ import h5py
 import numpy as np
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.files import journal_beside
-from deeph_zero.predict import journal
+from deeph_zero.host.files import journal_beside
+from deeph_zero.jobs import journal
 
 METHOD = ("--basis", "sto-3g", "--auxbasis", "weigend", "--grid-level", "0")
 

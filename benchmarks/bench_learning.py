@@ -22,11 +22,11 @@ import common
 import numpy as np
 from bench_water import write_frames
 
-from deeph_zero.config import TrainingConfig
-from deeph_zero.config_file import RunSettings, to_toml
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.files import write_text
+from deeph_zero.host.files import write_text
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import TrainingConfig
+from deeph_zero.settings.config_file import RunSettings, to_toml
 from deeph_zero.train.sampling import displaced
 
 SUPERVISED = "training.loss=supervised"

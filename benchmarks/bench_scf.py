@@ -23,10 +23,10 @@ import ase.io
 import common
 from pyscf import gto
 
+from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.structures import from_atoms
 
 DATA = Path("../shared/data/ase_g2_s22/g2.xyz")
 """Relative to the repository root: not part of the repository."""

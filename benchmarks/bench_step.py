@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.config import MethodConfig
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.problem import Problem, basis_layout, make_problem, same_data
 from deeph_zero.units import BOHR_IN_ANGSTROM
 

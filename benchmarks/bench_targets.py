@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeph_zero.config import MethodConfig
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.problem import kohn_sham
 from deeph_zero.train.teacher import Teacher
 

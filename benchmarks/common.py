@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from pyscf import dft, gto, lib
 
+from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
-from deeph_zero.structures import read_structures
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 DISPLACED = 0.05

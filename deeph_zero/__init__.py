@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeph_zero import ase
+    from deeph_zero.data.structures import read_structures
     from deeph_zero.errors import ComputationError, DeephZeroError, InputError
     from deeph_zero.kohnsham import KohnSham, KohnShamBatch
     from deeph_zero.model import Model, load
     from deeph_zero.molecule import Molecule
-    from deeph_zero.structures import read_structures
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,7 +38,7 @@ def _configure_pyscf() -> None:
     if "pyscf" in sys.modules or (own and os.path.isfile(own)):  # noqa: PTH113  (pathlib is slow)
         return
     home = os.path.expanduser("~/.pyscf_conf.py")  # noqa: PTH111
-    ours = os.path.join(os.path.dirname(__file__), "pyscf_conf.py")  # noqa: PTH118, PTH120
+    ours = os.path.join(os.path.dirname(__file__), "integrals", "pyscf_conf.py")  # noqa: PTH118, PTH120
     os.environ["PYSCF_CONFIG_FILE"] = home if os.path.isfile(home) else ours  # noqa: PTH113
 
 
@@ -53,7 +53,7 @@ _HOME = {
     "Model": "model",
     "Molecule": "molecule",
     "load": "model",
-    "read_structures": "structures",
+    "read_structures": "data.structures",
 }
 """Module of each name: torch and PySCF take seconds to import, ``--help`` should not wait."""
 

@@ -14,13 +14,13 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from deeph_zero.config import FORCE_TOL, MethodConfig
+from deeph_zero.data.reading.state import stated_state, whole_number
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.given import atoms_in_state
 from deeph_zero.ks.scf.iteration import SCFResult
 from deeph_zero.model import Model
+from deeph_zero.predict.given import atoms_in_state
 from deeph_zero.predict.single import Prediction
-from deeph_zero.reading.state import stated_state, whole_number
+from deeph_zero.settings.config import FORCE_TOL, MethodConfig
 from deeph_zero.units import DEBYE_PER_AU
 
 _HARTREE = units.Hartree

@@ -12,21 +12,21 @@ from pyscf import gto, scf
 from pyscf.data import elements
 from torch import Tensor
 
-from deeph_zero.basis_text import label_of
-from deeph_zero.config import FORCE_TOL, MethodConfig
+from deeph_zero.ao.basis_text import label_of
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import build_mole, molecule_of, place
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.model_meta import default_state
+from deeph_zero.model_files.document import check_model_document, check_sizes
+from deeph_zero.model_files.meta import default_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.calibration import Calibration, with_intervals
 from deeph_zero.predict.single import Prediction
+from deeph_zero.settings.config import FORCE_TOL, MethodConfig
 from deeph_zero.train.checkpoint import MODEL_STEM, model_folder, read_model
-from deeph_zero.train.model_document import check_model_document, check_sizes
 from deeph_zero.train.problem import Problem, make_problem
 from deeph_zero.types import AOMatrix
 
@@ -386,7 +386,7 @@ class Model:
         return problem, fock
 
     def _checked_molecule(self, given: object, insist: bool) -> Molecule:
-        from deeph_zero.given import checked_contacts
+        from deeph_zero.predict.given import checked_contacts
 
         return checked_contacts(self._as_molecule(given), insist=insist)
 
@@ -394,7 +394,7 @@ class Model:
         if isinstance(given, Molecule):
             return given
         if hasattr(given, "get_atomic_numbers"):
-            from deeph_zero.given import atoms_in_state
+            from deeph_zero.predict.given import atoms_in_state
 
             return atoms_in_state(given, self.state)  # pyright: ignore[reportArgumentType]
         if hasattr(given, "atom_coords"):

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Molecule:
-    """A checked molecular structure. No behaviour: reading is in ``structures.py``.
+    """A checked molecular structure. No behaviour: reading is in ``data/structures.py``.
 
     Attributes:
         numbers: Atomic numbers, shape [natm].

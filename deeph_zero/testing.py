@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
-from deeph_zero.reporting import SilentReporter
 from deeph_zero.types import AOMatrix
 
 

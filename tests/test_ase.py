@@ -10,10 +10,10 @@ from ase.optimize import BFGS
 from pyscf import dft, gto
 
 import deeph_zero as dz
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.problem import basis_layout
 
 METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)

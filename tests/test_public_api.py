@@ -21,7 +21,7 @@ NAMES = {
     "Model": "deeph_zero.model",
     "Molecule": "deeph_zero.molecule",
     "load": "deeph_zero.model",
-    "read_structures": "deeph_zero.structures",
+    "read_structures": "deeph_zero.data.structures",
 }
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

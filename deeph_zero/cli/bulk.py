@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeph_zero.config import RuntimeConfig
+from deeph_zero.settings.config import RuntimeConfig
 
 if TYPE_CHECKING:
+    from deeph_zero.data.structures import BadFrame
+    from deeph_zero.host.reporting import ConsoleReporter
+    from deeph_zero.host.runtime import Runtime
     from deeph_zero.molecule import Molecule
-    from deeph_zero.reporting import ConsoleReporter
-    from deeph_zero.runtime import Runtime
-    from deeph_zero.structures import BadFrame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Bulk:
         Raises:
             InputError: If the output is there already or cannot be written.
         """
-        from deeph_zero import runtime
-        from deeph_zero.outputs import check_output
-        from deeph_zero.reporting import ConsoleReporter, configure_logging
+        from deeph_zero.host import runtime
+        from deeph_zero.host.outputs import check_output
+        from deeph_zero.host.reporting import ConsoleReporter, configure_logging
 
         check_output(self.out, **self._place)
         configure_logging(config.verbose)
@@ -78,7 +78,7 @@ class Bulk:
             ComputationError: If something failed or is missing; the output is kept.
         """
         from deeph_zero.cli import show
-        from deeph_zero.outputs import claim_output
+        from deeph_zero.host.outputs import claim_output
 
         with claim_output(self.out, **self._place), show.keeping(self.out, self.command):
             summary = compute(

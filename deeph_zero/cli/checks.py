@@ -3,15 +3,15 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from deeph_zero.config import FitConfig, MethodConfig, PredictConfig
+from deeph_zero.data.structures import BadFrame, chemical_symbols, read_structures
 from deeph_zero.errors import InputError
-from deeph_zero.evaluate_config import EvaluateConfig
 from deeph_zero.molecule import Molecule
-from deeph_zero.structures import BadFrame, chemical_symbols, read_structures
+from deeph_zero.settings.config import FitConfig, MethodConfig, PredictConfig
+from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
+    from deeph_zero.host.reporting import Reporter
     from deeph_zero.model import Model
-    from deeph_zero.reporting import Reporter
 
 
 def read_and_check(
@@ -84,7 +84,7 @@ def read_for_model(
     Raises:
         InputError: As :func:`read_and_check`.
     """
-    from deeph_zero.model_meta import method_of, state_line
+    from deeph_zero.model_files.meta import method_of, state_line
 
     line = state_line(model.state, charge=config.charge, spin=config.spin)
     if line is not None:
@@ -121,8 +121,8 @@ def check_training_labels(config: FitConfig, molecules: Sequence[Molecule]) -> N
     Raises:
         InputError: If labels are missing, of another method, or given to a loss without use.
     """
-    from deeph_zero.loss_terms import parse_loss
-    from deeph_zero.train.labels import LabelStore, check_labels
+    from deeph_zero.data.labels import LabelStore, check_labels
+    from deeph_zero.settings.loss_terms import parse_loss
 
     names = set() if config.loss == "auto" else {term.name for term in parse_loss(config.loss)}
     files = config.data.labels

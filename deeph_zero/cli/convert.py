@@ -14,8 +14,8 @@ from deeph_zero.cli.options import (
     runtime_values,
     setting,
 )
-from deeph_zero.convert_config import ConvertConfig
 from deeph_zero.errors import InputError
+from deeph_zero.settings.convert_config import ConvertConfig
 
 _OWN = ("basis", "xc", "grid_level", "first", "agreement", "workers")
 
@@ -44,7 +44,7 @@ def convert(invocation: Invocation, **options: Any) -> int:
       deeph-zero convert QH9Stable.db qh9.h5 --first 1000 --workers 4
       deeph-zero convert labels.h5 labels.db
     """  # noqa: D301  (\b is click's mark)
-    from deeph_zero.files import HDF5_SUFFIXES
+    from deeph_zero.host.files import HDF5_SUFFIXES
 
     config = ConvertConfig.parse(
         method_values(options, _OWN) | {"runtime": runtime_values(options, invocation.started)}
@@ -64,9 +64,9 @@ def convert(invocation: Invocation, **options: Any) -> int:
 def _import(
     config: ConvertConfig, source: Path, out: Path, options: dict[str, Any], command: str
 ) -> int:
+    from deeph_zero.data.structures import read_structures
     from deeph_zero.integrals.libxc import describe
-    from deeph_zero.predict.convert import run_import
-    from deeph_zero.structures import read_structures
+    from deeph_zero.jobs.convert import run_import
 
     bulk = Bulk(out, options, [source], command)
     reporter, _ = bulk.begin(config.runtime)
@@ -84,8 +84,8 @@ def _import(
 
 def _require_database(source: Path) -> None:
     """A ``.db`` of another kind would be read by ASE, and have no matrices."""
-    from deeph_zero.qh9 import Matrices
-    from deeph_zero.sources import WholeFileError
+    from deeph_zero.data.qh9 import Matrices
+    from deeph_zero.data.sources import WholeFileError
 
     try:
         Matrices(source)
@@ -94,10 +94,10 @@ def _require_database(source: Path) -> None:
 
 
 def _export(config: ConvertConfig, source: Path, out: Path, options: dict[str, Any]) -> int:
-    from deeph_zero.files import to_json
-    from deeph_zero.outputs import claim_output
-    from deeph_zero.predict.convert import run_export
-    from deeph_zero.reporting import ConsoleReporter
+    from deeph_zero.host.files import to_json
+    from deeph_zero.host.outputs import claim_output
+    from deeph_zero.host.reporting import ConsoleReporter
+    from deeph_zero.jobs.convert import run_export
 
     if options["resume"]:
         raise InputError("--resume: expected a database to read, got labels; leave it out")

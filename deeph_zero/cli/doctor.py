@@ -9,10 +9,10 @@ import rich_click as click
 
 from deeph_zero import __version__
 from deeph_zero.cli.options import Invocation, common_options, runtime_values
-from deeph_zero.config import RuntimeConfig
 from deeph_zero.errors import ComputationError
-from deeph_zero.files import to_json
-from deeph_zero.reporting import ConsoleReporter, configure_logging
+from deeph_zero.host.files import to_json
+from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+from deeph_zero.settings.config import RuntimeConfig
 
 PACKAGES = (
     "torch", "pyscf", "pytorch-lightning", "numpy", "scipy", "ase", "h5py", "pydantic",
@@ -38,8 +38,8 @@ def doctor(invocation: Invocation, **options: Any) -> int:
       deeph-zero doctor
       deeph-zero doctor --json
     """  # noqa: D301  (\b is click's mark)
-    from deeph_zero import runtime
     from deeph_zero.cli.selfcheck import run_checks
+    from deeph_zero.host import runtime
 
     config = RuntimeConfig.parse(runtime_values(options, invocation.started))
     configure_logging(config.verbose)

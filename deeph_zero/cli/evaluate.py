@@ -17,7 +17,7 @@ from deeph_zero.cli.options import (
     setting,
 )
 from deeph_zero.errors import InputError
-from deeph_zero.evaluate_config import EvaluateConfig
+from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 
 @click.command()
@@ -74,15 +74,15 @@ def default_evaluation(labels: tuple[str, ...]) -> Path:
 
 
 def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], command: str) -> int:
-    from deeph_zero import runtime
     from deeph_zero.cli import checks, show
     from deeph_zero.cli.show_errors import show_errors
-    from deeph_zero.files import HDF5_SUFFIXES
+    from deeph_zero.data.labels import LabelStore
+    from deeph_zero.host import runtime
+    from deeph_zero.host.files import HDF5_SUFFIXES
+    from deeph_zero.host.outputs import check_output, claim_output
+    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.jobs.evaluate import run_evaluate, usable
     from deeph_zero.model import load
-    from deeph_zero.outputs import check_output, claim_output
-    from deeph_zero.predict.evaluate import run_evaluate, usable
-    from deeph_zero.reporting import ConsoleReporter, configure_logging
-    from deeph_zero.train.labels import LabelStore
 
     place = {
         "kind": "json",
@@ -118,7 +118,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
 
 def _refuse_databases(names: tuple[str, ...]) -> None:
     """Their matrices would be left aside, and their structures labelled once more."""
-    from deeph_zero.qh9 import is_qh9
+    from deeph_zero.data.qh9 import is_qh9
 
     for name in names:
         if Path(name).suffix.lower() == ".db" and is_qh9(Path(name)):

@@ -24,13 +24,13 @@ from deeph_zero.cli.options import (
     structures_argument,
 )
 from deeph_zero.cli.report import report_run
-from deeph_zero.config import FitConfig
 from deeph_zero.errors import DeephZeroError, InputError
+from deeph_zero.host.signals import saying
 from deeph_zero.molecule import Molecule
-from deeph_zero.signals import saying
+from deeph_zero.settings.config import FitConfig
 
 if TYPE_CHECKING:
-    from deeph_zero.structures import BadFrame
+    from deeph_zero.data.structures import BadFrame
 
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
@@ -118,10 +118,10 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
 
 
 def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:
-    from deeph_zero import runtime
     from deeph_zero.cli import checks, show
-    from deeph_zero.outputs import check_output, claim_output
-    from deeph_zero.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.host import runtime
+    from deeph_zero.host.outputs import check_output, claim_output
+    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
 
     place = {
         "kind": "run",
@@ -216,7 +216,7 @@ def in_words_of(source: str | None) -> Iterator[None]:
     except DeephZeroError as error:
         if source is None:
             raise
-        from deeph_zero.config_file import RunSettings, in_its_words
+        from deeph_zero.settings.config_file import RunSettings, in_its_words
 
         context: Any = click.get_current_context()
         keep = {name for option in context.command.params for name in option.opts}

@@ -20,8 +20,8 @@ from deeph_zero.cli.options import (
     runtime_values,
     structures_argument,
 )
-from deeph_zero.config import LabelConfig
-from deeph_zero.settings import option_name
+from deeph_zero.settings.base import option_name
+from deeph_zero.settings.config import LabelConfig
 
 
 @click.command()
@@ -66,7 +66,7 @@ def _check_model(config: LabelConfig) -> None:
 
 def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str) -> int:
     from deeph_zero.cli import checks
-    from deeph_zero.predict.label import run_label
+    from deeph_zero.jobs.label import run_label
 
     bulk = Bulk(out, options, options["structures"], command)
     reporter, _ = bulk.begin(config.runtime)

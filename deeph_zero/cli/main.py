@@ -17,8 +17,8 @@ from click.exceptions import Exit
 from deeph_zero import __version__
 from deeph_zero.cli.options import Invocation
 from deeph_zero.errors import DeephZeroError, InputError
-from deeph_zero.one_line import LONGEST, one_line
-from deeph_zero.signals import ending_like_ctrl_c, signal_of, word_of
+from deeph_zero.host.one_line import LONGEST, one_line
+from deeph_zero.host.signals import ending_like_ctrl_c, signal_of, word_of
 
 # name -> module; the module is imported when the command (or the list of commands) is needed
 COMMANDS = {

@@ -10,7 +10,8 @@ from typing import Any
 import pydantic
 import rich_click as click
 
-from deeph_zero.config import (
+from deeph_zero.errors import InputError
+from deeph_zero.settings.config import (
     DataConfig,
     FitConfig,
     LabelConfig,
@@ -18,7 +19,6 @@ from deeph_zero.config import (
     ModelConfig,
     RuntimeConfig,
 )
-from deeph_zero.errors import InputError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 METHOD = (
@@ -246,7 +246,8 @@ def method_values(options: Mapping[str, Any], names: Sequence[str] = METHOD) -> 
 
 
 def _read_if_file(value: str, name: str) -> str:
-    from deeph_zero.basis_text import is_text, looks_like_path, read_basis_file
+    from deeph_zero.ao.basis_text import is_text, looks_like_path
+    from deeph_zero.settings.basis_file import read_basis_file
 
     if is_text(value) or not (looks_like_path(value) or os.path.lexists(value)):
         return value

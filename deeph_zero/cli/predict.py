@@ -18,8 +18,8 @@ from deeph_zero.cli.options import (
     setting,
     structures_argument,
 )
-from deeph_zero.config import PredictConfig
 from deeph_zero.errors import InputError
+from deeph_zero.settings.config import PredictConfig
 
 EXTRAS = (
     "refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin", "workers",
@@ -83,9 +83,9 @@ def predict(invocation: Invocation, **options: Any) -> int:
 
 def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command: str) -> int:
     from deeph_zero.cli import checks
+    from deeph_zero.jobs import export
+    from deeph_zero.jobs.predict import run_predict
     from deeph_zero.model import load
-    from deeph_zero.predict import export
-    from deeph_zero.predict.run import run_predict
 
     bulk = Bulk(out, options, [*options["structures"], options["model"]], command)
     reporter, runtime = bulk.begin(config.runtime)

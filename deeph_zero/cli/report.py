@@ -14,10 +14,10 @@ from deeph_zero.cli.options import (
     overwrite_option,
     runtime_values,
 )
-from deeph_zero.config import RuntimeConfig
 from deeph_zero.errors import InputError
+from deeph_zero.host.reporting import Reporter
 from deeph_zero.report import DEFAULT_MOLECULES
-from deeph_zero.reporting import Reporter
+from deeph_zero.settings.config import RuntimeConfig
 
 
 @click.command()
@@ -60,13 +60,13 @@ def _count(text: str | None) -> int:
 
 
 def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[str, Any]) -> int:
-    from deeph_zero import runtime
-    from deeph_zero.files import to_json
-    from deeph_zero.outputs import check_apart, check_output, claim_output
+    from deeph_zero.host import runtime
+    from deeph_zero.host.files import to_json
+    from deeph_zero.host.outputs import check_apart, check_output, claim_output
+    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.host.run_folder import add, check_folder
     from deeph_zero.report.data import read_source
     from deeph_zero.report.page import REPORT_FILE, write_plots, write_report
-    from deeph_zero.reporting import ConsoleReporter, configure_logging
-    from deeph_zero.run_folder import add, check_folder
 
     own = (
         source / REPORT_FILE if source.is_dir() else source.with_name(f"{source.stem}_report.html")

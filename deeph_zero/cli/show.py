@@ -11,9 +11,9 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.files import journal_beside, to_json
-from deeph_zero.reporting import Reporter
-from deeph_zero.signals import saying
+from deeph_zero.host.files import journal_beside, to_json
+from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.signals import saying
 
 MAX_ROWS = 20
 WIDE = 110

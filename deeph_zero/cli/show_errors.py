@@ -7,8 +7,8 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.cli.show import MAX_ROWS, builds, says_something
-from deeph_zero.files import to_json
-from deeph_zero.reporting import Reporter
+from deeph_zero.host.files import to_json
+from deeph_zero.host.reporting import Reporter
 
 # path in ``errors``, words, unit
 _LINES = (

@@ -17,9 +17,9 @@ from deeph_zero.cli.options import (
     runtime_values,
     setting,
 )
-from deeph_zero.config import FitConfig
-from deeph_zero.config_file import RunSettings, fit_settings, read_config, to_toml
 from deeph_zero.errors import InputError
+from deeph_zero.settings.config import FitConfig
+from deeph_zero.settings.config_file import RunSettings, fit_settings, read_config, to_toml
 
 
 @click.command()

@@ -10,12 +10,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from deeph_zero.host.runtime import processes_of_one_thread, set_threads
+from deeph_zero.host.signals import leave_to_parent, no_interrupts
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import portable_part
 from deeph_zero.molecule import Molecule
-from deeph_zero.runtime import processes_of_one_thread, set_threads
-from deeph_zero.signals import leave_to_parent, no_interrupts
 
 _log = logging.getLogger("deeph_zero")
 

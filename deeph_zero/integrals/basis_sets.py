@@ -20,7 +20,7 @@ from pyscf.data import elements
 from pyscf.gto.basis import ALIAS, _format_basis_name, parse_nwchem
 from pyscf.lib.exceptions import BasisNotFoundError
 
-from deeph_zero.basis_text import Shells, is_text, label_of, looks_like_path, parse_basis
+from deeph_zero.ao.basis_text import Shells, is_text, label_of, looks_like_path, parse_basis
 from deeph_zero.errors import InputError
 
 # ruff: noqa: SLF001  PySCF's name normalisation is private and has no public twin

@@ -12,7 +12,7 @@ import numpy as np
 from pyscf import df, dft, gto
 from pyscf.data import elements
 
-from deeph_zero.basis_text import is_text, label_of
+from deeph_zero.ao.basis_text import is_text, label_of
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.basis_sets import (
     covers,

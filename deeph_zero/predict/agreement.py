@@ -9,7 +9,6 @@ import numpy as np
 from pyscf import gto, scf
 from pyscf.dft import gen_grid
 
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.calculation import level_of, one_electron_matrix, same_functional
 from deeph_zero.integrals.corrections import corrections_in
@@ -17,6 +16,7 @@ from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.mole import auxbasis_label, auxbasis_name
 from deeph_zero.integrals.supported import energy_object, peculiarities, smearing_of
 from deeph_zero.integrals.two_electron import exchange_terms
+from deeph_zero.settings.config import MethodConfig
 
 _SAME = 1e-8
 """Largest difference between one-electron matrices of one basis set at one geometry."""

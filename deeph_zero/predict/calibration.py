@@ -112,7 +112,7 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
 
     Args:
         predictions: Each refined and with a certificate; at least
-            :data:`deeph_zero.config.FEWEST_CALIBRATION` for 95 %.
+            :data:`deeph_zero.settings.config.FEWEST_CALIBRATION` for 95 %.
         coverage: Wanted share of structures inside their interval.
 
     Returns:

@@ -9,14 +9,14 @@ from pyscf import dft, scf
 from pyscf.tools import cubegen, molden
 from torch import Tensor
 
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.files import atomic_path
-from deeph_zero.hdf5 import hdf5_written_to
+from deeph_zero.host.files import atomic_path
+from deeph_zero.host.hdf5 import hdf5_written_to
 from deeph_zero.integrals.mole import build_mole, fitting_functions, place
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction, canonical_orbitals
+from deeph_zero.settings.config import MethodConfig
 
 
 def mean_field(molecule: Molecule, method: MethodConfig, *, unrestricted: bool) -> Any:
@@ -108,7 +108,7 @@ def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:
     Only the gradient of a converged energy is the derivative of that energy, hence the refinement.
 
     Args:
-        prediction: Refined, to :data:`deeph_zero.config.FORCE_TOL` or better.
+        prediction: Refined, to :data:`deeph_zero.settings.config.FORCE_TOL` or better.
         method: What the model was trained on.
 
     Returns:

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero import __version__
-from deeph_zero.basis_text import for_elements, label_of
-from deeph_zero.config import MethodConfig
+from deeph_zero.ao.basis_text import for_elements, label_of
+from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.runtime import Runtime
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.mole import place, symbols_of
 from deeph_zero.ks.certificate import Certificate
@@ -19,8 +20,7 @@ from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf.iteration import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
-from deeph_zero.reporting import Reporter
-from deeph_zero.runtime import Runtime
+from deeph_zero.settings.config import MethodConfig
 
 FORMAT_VERSION = 1
 """Of ``summary.json`` and of the JSON beside HDF5 files."""

@@ -14,14 +14,14 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
-from deeph_zero.documents import parse_json, read_document
+from deeph_zero.data.stored_values import HEAVIEST, Group, check_electrons, check_matrices
 from deeph_zero.errors import InputError
-from deeph_zero.files import HDF5_SUFFIXES, json_beside, regular_file
-from deeph_zero.hdf5 import group_names, open_hdf5
+from deeph_zero.host.documents import parse_json, read_document
+from deeph_zero.host.files import HDF5_SUFFIXES, json_beside, regular_file
+from deeph_zero.host.hdf5 import group_names, open_hdf5
+from deeph_zero.host.one_line import quoted
 from deeph_zero.integrals.basis_sets import electrons_beside_cores
-from deeph_zero.one_line import quoted
 from deeph_zero.report.values import formula, number, structure_name
-from deeph_zero.stored_values import HEAVIEST, Group, check_electrons, check_matrices
 
 Kind = Literal["run", "predict", "label"]
 SUMMARY_FILE = "summary.json"

@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
-from deeph_zero.files import atomic_path, write_text
+from deeph_zero.host.files import atomic_path, write_text
 from deeph_zero.report.values import SUPERSCRIPTS
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey

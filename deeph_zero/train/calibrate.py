@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from deeph_zero import runtime
-from deeph_zero.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host import runtime
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import Builds
 from deeph_zero.model import Model
 from deeph_zero.predict.calibration import calibrate
 from deeph_zero.predict.single import Prediction
+from deeph_zero.settings.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.resume import Run
 

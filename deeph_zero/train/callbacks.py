@@ -15,11 +15,11 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from deeph_zero.documents import read_document
 from deeph_zero.errors import ComputationError
-from deeph_zero.files import write_text
-from deeph_zero.reporting import Reporter, Task
-from deeph_zero.signals import Interrupt, interruptible
+from deeph_zero.host.documents import read_document
+from deeph_zero.host.files import write_text
+from deeph_zero.host.reporting import Reporter, Task
+from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.train.lightning_io import SafeCheckpointIO
 from deeph_zero.train.reserve import Deadline, TrainingDeadline
 

@@ -15,8 +15,8 @@ import torch
 
 from deeph_zero import __version__
 from deeph_zero.ao.coupling import wigner_3j
-from deeph_zero.documents import read_regular
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.documents import read_regular
 from deeph_zero.train.state import read_pair, write_pair
 
 FORMAT_VERSION = 1

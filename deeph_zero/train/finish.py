@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.files import write_json
-from deeph_zero.hdf5 import PredictionWriter
+from deeph_zero.host.files import write_json
+from deeph_zero.host.hdf5 import PredictionWriter
+from deeph_zero.host.signals import interruptible
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import total
 from deeph_zero.ks.response.open_shell import spin_instability
@@ -26,7 +27,6 @@ from deeph_zero.predict.record import (
     warn_hints,
 )
 from deeph_zero.predict.single import Prediction
-from deeph_zero.signals import interruptible
 from deeph_zero.train.calibrate import refine_one
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.problem import Problem, same_data

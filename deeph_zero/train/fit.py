@@ -8,14 +8,14 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 
-from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
+from deeph_zero.host.reporting import Reporter, SilentReporter
+from deeph_zero.host.runtime import set_threads, setup
 from deeph_zero.ks.counts import Builds
-from deeph_zero.model_meta import model_meta
+from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
-from deeph_zero.reporting import Reporter, SilentReporter
-from deeph_zero.runtime import set_threads, setup
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.calibrate import held_out, refine_held_out
 from deeph_zero.train.callbacks import (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import place
-from deeph_zero.loss_terms import Term
+from deeph_zero.settings.loss_terms import Term
 from deeph_zero.train.problem import Frame, Problem
 from deeph_zero.train.teacher import gradient_rms
 from deeph_zero.types import AOMatrix, Scalar
@@ -228,7 +228,7 @@ FUNCTIONS: dict[str, Callable[[Point, MatchWeights], LossValue]] = {
     "fixed-point": fixed_point_loss,
     "supervised": supervised_loss,
 }
-"""By name; the names are :data:`deeph_zero.loss_terms.LOSSES`."""
+"""By name; the names are :data:`deeph_zero.settings.loss_terms.LOSSES`."""
 
 
 @dataclasses.dataclass(frozen=True)

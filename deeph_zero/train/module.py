@@ -10,15 +10,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from deeph_zero import runtime
 from deeph_zero.errors import ComputationError
+from deeph_zero.host import runtime
+from deeph_zero.host.runtime import Deadline
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import Builds, total
 from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spectral_bound import eigenvalue_range
-from deeph_zero.runtime import Deadline
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import Lessons
 from deeph_zero.train.examples import MadeWhenAsked

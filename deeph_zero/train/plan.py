@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
-from deeph_zero.config import FitConfig
-from deeph_zero.loss_terms import Term, parse_loss
+from deeph_zero.settings.config import FitConfig
+from deeph_zero.settings.loss_terms import Term, parse_loss
 from deeph_zero.train.budget import Budget
 from deeph_zero.train.losses import MatchWeights
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from deeph_zero.ao.basis_text import label_of, same_basis
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.basis_text import label_of, same_basis
-from deeph_zero.config import FitConfig
+from deeph_zero.data.label_method import wanted_method
+from deeph_zero.data.labels import LabelStore, label_for
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, free_atoms, place
@@ -21,9 +22,8 @@ from deeph_zero.nn.extension import extended
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
-from deeph_zero.train.label_method import wanted_method
-from deeph_zero.train.labels import LabelStore, label_for
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.problem import (
     AO_MEMORY_MB,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.config import MethodConfig
+from deeph_zero.data.labels import Label
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.atomic_potentials import screened_core
@@ -25,7 +25,7 @@ from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.packed_inputs import PackedInputs
 from deeph_zero.nn.spec import Base, InputKind
 from deeph_zero.nn.spectral_bound import bounded
-from deeph_zero.train.labels import Label
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.teacher import Teacher
 from deeph_zero.types import AOMatrix
 

@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 
-from deeph_zero import runtime
-from deeph_zero.runtime import Deadline
+from deeph_zero.host import runtime
+from deeph_zero.host.runtime import Deadline
 
 TRAINING = 0.5
 """Part of the time left at its start that training keeps, however many certificates there are."""

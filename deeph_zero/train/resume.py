@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.config import FitConfig
-from deeph_zero.config_file import CONFIG_TOML, sections_of, to_toml
-from deeph_zero.documents import parse_json, read_document
 from deeph_zero.errors import InputError
-from deeph_zero.files import write_json, write_text
+from deeph_zero.host.documents import parse_json, read_document
+from deeph_zero.host.files import write_json, write_text
+from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.runtime import Runtime, set_threads
 from deeph_zero.integrals.ahead import IntegralsAhead
 from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.calibration import Calibration
-from deeph_zero.reporting import Reporter
-from deeph_zero.runtime import Runtime, set_threads
+from deeph_zero.settings.config import FitConfig
+from deeph_zero.settings.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.train.checkpoint import KEEP
 from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.lightning_io import check_checkpoint

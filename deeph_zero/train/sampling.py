@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deeph_zero.config import TrainingConfig
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import TrainingConfig
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 KELVIN_IN_HARTREE = 3.1668115634555572e-06

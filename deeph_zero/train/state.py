@@ -22,8 +22,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from deeph_zero.documents import parse_json, read_document, read_regular
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.documents import parse_json, read_document, read_regular
 
 
 def encode_state(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.signals import leave_to_parent, no_interrupts
+from deeph_zero.host.signals import leave_to_parent, no_interrupts
 
 _PATIENCE = dt.timedelta(hours=12)
 """How long a process waits for the others: one of them may be at a large molecule."""

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.host.runtime import Deadline
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.counts import total as total_builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.model import FockNetwork
-from deeph_zero.runtime import Deadline
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.problem import Problem

@@ -30,11 +30,11 @@ def trained(tmp_path_factory) -> Path:
     """A run folder with an untrained network for hydrogen and oxygen in STO-3G."""
     from pyscf import gto
 
-    from deeph_zero.config import MethodConfig
     from deeph_zero.kohnsham import KohnSham
-    from deeph_zero.model_meta import model_meta
+    from deeph_zero.model_files.meta import model_meta
     from deeph_zero.nn.model import FockNetwork
     from deeph_zero.nn.spec import default_spec
+    from deeph_zero.settings.config import MethodConfig
     from deeph_zero.train.checkpoint import save_model
     from deeph_zero.train.problem import basis_layout
 
@@ -135,8 +135,8 @@ def engine(monkeypatch) -> Engine:
     fake = Engine()
     for module, name in (
         ("deeph_zero.train.fit", "fit"),
-        ("deeph_zero.predict.run", "predict"),
-        ("deeph_zero.predict.label", "label"),
+        ("deeph_zero.jobs.predict", "predict"),
+        ("deeph_zero.jobs.label", "label"),
     ):
         stand_in = types.ModuleType(module)
         setattr(stand_in, f"run_{name}", getattr(fake, name))

@@ -13,11 +13,12 @@ import click
 import h5py
 import pytest
 
-from deeph_zero import __version__, config
+from deeph_zero import __version__
 from deeph_zero.cli import main
 from deeph_zero.cli.fit import fit
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.settings import config
 
 COMMANDS = ["fit", "predict", "label", "report", "doctor"]
 
@@ -266,7 +267,7 @@ def test_interrupt_of_label(folder, run, engine):
 
 
 def test_interrupt_of_real_labels_keeps_what_is_done(folder, run, monkeypatch):
-    from deeph_zero.predict import label
+    from deeph_zero.jobs import label
 
     def once(molecule, method, **settings):
         """Ctrl-C while the second frame is being prepared."""

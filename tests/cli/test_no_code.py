@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from deeph_zero.hdf5 import PredictionWriter
+from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.integrals import no_eval
 
 CODE = "open('ran_code','w').close()or(0.15)"

@@ -6,8 +6,8 @@ import logging
 import pytest
 from rich.console import Console
 
-from deeph_zero import reporting
-from deeph_zero.reporting import ConsoleReporter, Reporter, SilentReporter, configure_logging
+from deeph_zero.host import reporting
+from deeph_zero.host.reporting import ConsoleReporter, Reporter, SilentReporter, configure_logging
 
 
 def work(reporter: Reporter) -> None:

@@ -16,7 +16,7 @@ import click
 import pytest
 
 from deeph_zero.cli.main import COMMANDS, cli, entry_point
-from deeph_zero.one_line import LONGEST
+from deeph_zero.host.one_line import LONGEST
 
 HERE = Path(__file__).parent
 QUICK = "--basis sto-3g --grid-level 0 --threads 1"

@@ -5,10 +5,10 @@ import pytest
 import torch
 from pyscf import gto
 
-from deeph_zero.config import FitConfig
+from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.kohnsham import KohnSham, KohnShamBatch
 from deeph_zero.molecule import Molecule
-from deeph_zero.reporting import SilentReporter
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.fit import run_fit
 
 pytestmark = [

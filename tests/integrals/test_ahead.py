@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.ahead import IntegralsAhead, Order
 from deeph_zero.integrals.mole import build_mole
@@ -21,6 +20,7 @@ from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data, portable_part
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.problem import order_of
 
 METHODS = {

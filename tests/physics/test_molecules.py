@@ -6,13 +6,13 @@ import pytest
 import torch
 from pyscf import dft, gto
 
-from deeph_zero.config import FitConfig, PredictConfig
+from deeph_zero.data.structures import read_structures
+from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.jobs.predict import run_predict
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.model import load
-from deeph_zero.predict.run import run_predict
-from deeph_zero.reporting import SilentReporter
-from deeph_zero.structures import read_structures
+from deeph_zero.settings.config import FitConfig, PredictConfig
 from deeph_zero.train.fit import run_fit
 
 # atoms, charge, spin, basis, functional, grid level

@@ -8,7 +8,6 @@ import pytest
 import torch
 from pyscf import gto
 
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
@@ -21,6 +20,7 @@ from deeph_zero.predict.calibration import (
     out_of_distribution,
 )
 from deeph_zero.predict.record import prediction_record
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.problem import basis_layout
 
 WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])

@@ -9,16 +9,16 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero import __version__
-from deeph_zero.config import LabelConfig, MethodConfig, PredictConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.jobs.label import run_label
+from deeph_zero.jobs.predict import run_predict
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.model import Model
-from deeph_zero.model_meta import model_meta
+from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.predict.label import run_label
-from deeph_zero.predict.run import run_predict
+from deeph_zero.settings.config import LabelConfig, MethodConfig, PredictConfig
 from deeph_zero.testing import Listener
 from deeph_zero.train.checkpoint import save_model
 from deeph_zero.train.problem import basis_layout

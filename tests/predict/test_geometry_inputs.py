@@ -6,7 +6,6 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.ao.rotation import ao_rotation
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals import system
 from deeph_zero.integrals.atomic_potentials import screened_core
@@ -14,10 +13,11 @@ from deeph_zero.integrals.mole import molecule_of
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.model import Model, load
-from deeph_zero.model_meta import model_meta
+from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.checkpoint import save_model
 from deeph_zero.train.problem import basis_layout, make_problem
 

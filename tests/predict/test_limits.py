@@ -9,8 +9,8 @@ import pytest
 from pyscf import dft, gto
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.host.runtime import Deadline
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.runtime import Deadline
 
 FRAMES = "3\n{}\nO 0 0 0.1\nH 0 0.76 0.58\nH 0.05 -0.74 0.61\n" * 3
 TINY = ("--basis", "sto-3g", "--grid-level", "0", "--threads", "1")

@@ -6,13 +6,13 @@ import torch
 from pyscf import dft, gto, lib
 from pyscf.tools import molden
 
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import meanfield
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.problem import basis_layout
 
 NUMBERS = np.array([8, 1, 1])

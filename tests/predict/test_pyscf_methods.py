@@ -11,10 +11,10 @@ import pytest
 import torch
 from pyscf import dft, gto
 
-from deeph_zero.config import MethodConfig
 from deeph_zero.model import Model
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.problem import basis_layout
 
 BASIS = "6-31g"

@@ -9,10 +9,10 @@ import pytest
 
 import deeph_zero as dz
 from deeph_zero.cli.main import entry_point
-from deeph_zero.config import MethodConfig
 from deeph_zero.errors import InputError
-from deeph_zero.given import _say_once
-from deeph_zero.model_meta import default_state, state_line
+from deeph_zero.model_files.meta import default_state, state_line
+from deeph_zero.predict.given import _say_once
+from deeph_zero.settings.config import MethodConfig
 
 FRAME = "2\n{}\nH 0 0 0.1\nH 0.1 0.2 {}\n"
 COMMON = ("--device", "cpu", "--threads", "1")

@@ -9,7 +9,7 @@ import pytest
 
 from deeph_zero.cli.main import entry_point
 from deeph_zero.cli.report import report_run
-from deeph_zero.reporting import SilentReporter
+from deeph_zero.host.reporting import SilentReporter
 
 
 def call(capfd, *args) -> tuple[int, str, str]:

@@ -20,9 +20,9 @@ import torch
 
 import deeph_zero.cli.checks
 import deeph_zero.report.page  # noqa: F401
-from deeph_zero import runtime
 from deeph_zero.cli import fit  # noqa: F401
 from deeph_zero.cli.main import entry_point
+from deeph_zero.host import runtime
 from deeph_zero.train import callbacks, finish, prepare, state
 from deeph_zero.train.fit import run_fit  # noqa: F401
 from deeph_zero.train.module import FitModule

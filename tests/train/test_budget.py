@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons
 from deeph_zero.train.heavy import HeavyStore

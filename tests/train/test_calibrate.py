@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from deeph_zero import load
-from deeph_zero.config import FitConfig
 from deeph_zero.errors import InputError
+from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
-from deeph_zero.reporting import SilentReporter
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener
 from deeph_zero.train.calibrate import REFINE_TOL, held_out
 from deeph_zero.train.fit import run_fit

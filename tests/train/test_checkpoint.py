@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.reporting import SilentReporter
-from deeph_zero.runtime import Deadline
+from deeph_zero.host.reporting import SilentReporter
+from deeph_zero.host.runtime import Deadline
 from deeph_zero.train import checkpoint as checkpoint_module
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.callbacks import (
@@ -453,7 +453,7 @@ def test_a_second_ctrl_c_stops_at_once_with_the_last_checkpoint(tmp_path, uninte
 @pytest.mark.parametrize("steps", [1, 6, 8])
 def test_the_deadline_stops_with_a_checkpoint(tmp_path, monkeypatch, uninterrupted, steps):
     clock = [0.0]
-    monkeypatch.setattr("deeph_zero.runtime.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("deeph_zero.host.runtime.time.monotonic", lambda: clock[0])
 
     def tick(_module):
         clock[0] += 1.0

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from deeph_zero.config import FitConfig
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train import curves
 from deeph_zero.train.fit import run_fit

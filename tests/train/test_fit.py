@@ -11,12 +11,12 @@ import pytest
 import torch
 from pyscf import dft, gto
 
-from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.reporting import SilentReporter
+from deeph_zero.host.runtime import setup
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
-from deeph_zero.reporting import SilentReporter
-from deeph_zero.runtime import setup
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener
 from deeph_zero.train import module as module_file
 from deeph_zero.train import prepare

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore, heavy_bytes, memory_limit_mb

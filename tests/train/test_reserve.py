@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from deeph_zero import load, runtime
-from deeph_zero.config import FitConfig
+from deeph_zero import load
+from deeph_zero.host import runtime
+from deeph_zero.host.runtime import Deadline
 from deeph_zero.molecule import Molecule
-from deeph_zero.runtime import Deadline
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener
 from deeph_zero.train import finish, prepare
 from deeph_zero.train.fit import run_fit

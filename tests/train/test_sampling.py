@@ -8,8 +8,8 @@ import torch
 from pyscf import gto, scf
 from pyscf.hessian import thermo
 
-from deeph_zero.config import FitConfig
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.sampling import (
     DALTON,
     KELVIN_IN_HARTREE,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
-from deeph_zero.reporting import SilentReporter
+from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train import prepare as prepare_module
 from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.fit import run_fit

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.config import FitConfig
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.reporting import SilentReporter
+from deeph_zero.host.runtime import setup
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.reporting import SilentReporter
-from deeph_zero.runtime import setup
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.train import prepare
 from deeph_zero.train.plan import make_plan
 from deeph_zero.train.resume import Run

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
+from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.reporting import SilentReporter
+from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import distorted_waters
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.problem import basis_layout, build_mole, kohn_sham, make_problem

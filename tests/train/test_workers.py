@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deeph_zero.config import FitConfig, MethodConfig
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.ahead import IntegralsAhead
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget, Lessons

@@ -1,0 +1,230 @@
+"""Every other format: through ASE, whose readers may raise anything and ignore the charge."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.db
+import ase.io
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+from ase.io.trajectory import TrajectoryReader
+
+from deeph_zero.data.reading import recognise
+from deeph_zero.data.reading.content import WholeFileError, text_of
+from deeph_zero.data.reading.sqlite import tables_of
+from deeph_zero.data.reading.words import integer, quote
+from deeph_zero.errors import InputError
+
+_NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
+"""Formats of ASE that are servers, folders or databases."""
+
+_STATED = (
+    ("charge", r"^[ \t]*Charge\s*:\s*([+-]?\d+)\s*$"),  # NWChem
+    ("charge", r"CHARGE OF MOLECULE\s*=\s*([+-]?\d+)"),  # GAMESS
+    ("charge", r'"(?:totalCharge|charge)"\s*:\s*([+-]?\d+)'),  # Chemical JSON
+    ("multiplicity", r"^[ \t]*Spin multiplicity\s*[:=]\s*(\d+)\s*$"),
+    ("multiplicity", r'"(?:totalSpinMultiplicity|spinMultiplicity)"\s*:\s*(\d+)'),
+)
+_UNDERSCORE = re.compile(rb"(?<![\w.])[+-]?\d+_\d[\d_]*(?:\.\d*)?(?![\w.])")
+"""What Python, and so ASE, reads as a number, and nobody else."""
+_SEARCHED = 2**26
+_STATE_FORMATS = {"nwchem-out", "gamess-us-out", "gamess-us-punch", "cjson"}
+
+
+def ase_frames(
+    path: Path, content: bytes, suffix: str, name: str | None = None
+) -> Iterator[ase.Atoms | InputError]:
+    """Frames of a format that only ASE knows; those before a broken one are kept.
+
+    Args:
+        path: The file.
+        content: Its bytes, unpacked.
+        suffix: Ending of its name, lower case, without that of its packing.
+        name: ASE's name of the format where it is known.
+
+    Yields:
+        The atoms, or an error in the place of one that cannot be read.
+
+    Raises:
+        WholeFileError: If ASE does not know the format.
+    """
+    name = name or _format(path, content, suffix)
+    if name == "traj":
+        yield from _trajectory(content)
+        return
+    if name == "gen":
+        parts = _gen_parts(text_of(content))
+        if len(parts) > 1:
+            for part in parts:
+                yield from ase_frames(path, part.encode(), suffix, name)
+            return
+    stated = _stated(content) if name in _STATE_FORMATS else {}
+    kind = ioformats[name]
+    if not kind.isbinary and (found := _UNDERSCORE.search(content[:_SEARCHED])):
+        raise WholeFileError(
+            f"expected numbers, got {quote(found[0].decode())}; correct it or write .xyz"
+        )
+    by_name = not kind.acceptsfd
+    if not kind.isbinary:
+        text_of(content)  # ASE would decode it line by line
+    source: Any = path.absolute() if by_name else _handle(content, kind.isbinary)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frames = ase.io.iread(source, ":", format=name, do_not_split_by_at_sign=True)
+            for atoms in frames:
+                if not isinstance(atoms, ase.Atoms):
+                    yield InputError("expected a structure, got none; check the file")
+                    continue
+                atoms.info.update(stated)
+                yield atoms
+    except Exception as error:  # ASE raises whatever its parsers meet
+        yield _refusal(name, error)
+
+
+def _gen_parts(text: str) -> list[str]:
+    """Structures of a DFTB+ file: ASE reads the first, a trajectory has them one after another."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    parts, start = [], 0
+    while start < len(lines):
+        words = lines[start].split()
+        natm = integer(words[0]) if len(words) == 2 else None
+        if natm is None or natm < 1:
+            return [text]  # ASE says what is wrong
+        end = start + 2 + natm + (0 if words[1].upper() == "C" else 4)
+        parts.append("\n".join([*lines[start:end], ""]))
+        start = end
+    return parts
+
+
+def _handle(content: bytes, is_binary: bool) -> io.BytesIO | io.StringIO:
+    return io.BytesIO(content) if is_binary else io.StringIO(text_of(content))
+
+
+def _format(path: Path, content: bytes, suffix: str) -> str:
+    """ASE's name of the format: from the name of the file, or where that is generic its content."""
+    if b"_atom_site.Cartn_x" in content[:_SEARCHED]:
+        raise WholeFileError("expected a structure, got mmCIF, not supported; write .pdb or .xyz")
+    peek = io.BytesIO(content)
+    plain = _without_packing(path.name)
+    if suffix not in recognise.GENERIC or any(f.match_name(plain) for f in ioformats.values()):
+        peek.name = str(path.with_name(plain))
+    try:
+        name = filetype(peek, guess=True)
+    except (UnknownFileTypeError, ValueError, TypeError):
+        name = ""
+    if name not in ioformats or name in _NO_FILES or not ioformats[name].can_read:
+        raise WholeFileError(
+            f"expected a structure file, got none in a format ASE knows, nor {recognise.NAMES}; "
+            "write it as .xyz"
+        )
+    return name
+
+
+def _without_packing(name: str) -> str:
+    return re.sub(r"(\.(gz|bz2|xz))+$", "", name, flags=re.IGNORECASE)
+
+
+def _stated(content: bytes) -> dict[str, int]:
+    """Charge and multiplicity that a program's file states beside the geometry."""
+    text = content.decode("latin-1")
+    found: dict[str, int] = {}
+    for key, pattern in _STATED:
+        match = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
+        if match is not None and len(match[1]) < 5:
+            found.setdefault(key, int(match[1]))
+    return found
+
+
+def _trajectory(content: bytes) -> Iterator[ase.Atoms | InputError]:
+    """Frame by frame, so that a damaged one costs only itself."""
+    try:
+        reader = TrajectoryReader(io.BytesIO(content))
+        count = len(reader)
+    except Exception as error:  # ASE raises whatever its parsers meet
+        raise WholeFileError(str(_refusal("traj", error))) from None
+    for k in range(count):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                atoms = reader[k]
+            assert isinstance(atoms, ase.Atoms)
+            yield atoms
+        except Exception as error:  # ASE raises whatever its parsers meet
+            yield _refusal("traj", error)
+
+
+def json_frames(path: Path) -> Iterator[ase.Atoms | InputError]:
+    """Rows of a database of ASE in JSON, with the keys and data that belong to them.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The atoms, or an error in the place of a row that cannot be read.
+    """
+    yield from _rows(path, "json")
+
+
+def database_frames(path: Path) -> Iterator[ase.Atoms | InputError]:
+    """Rows of a database of ASE in SQLite, with the keys and data that belong to them.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The atoms, or an error in the place of a row that cannot be read.
+
+    Raises:
+        WholeFileError: If it is no such database.
+    """
+    if "systems" not in tables_of(path):
+        raise WholeFileError(
+            "expected a database of ASE or QH9, it has no table systems or data; write it as .xyz"
+        )
+    yield from _rows(path, "db")
+
+
+def _rows(path: Path, kind: str) -> Iterator[ase.Atoms | InputError]:
+    """Rows in order; after a broken one the next is asked for by its number."""
+    done = 0
+    last: int | None = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            database: Any = ase.db.connect(str(path.absolute()), type=kind, use_lock_file=False)
+            count = database.count()
+    except Exception as error:  # ASE raises whatever its parsers meet
+        raise WholeFileError(str(_refusal(kind, error))) from None
+    while done < count:
+        try:
+            for row in database.select(*([] if last is None else [f"id>{last}"]), sort="id"):
+                done, last = done + 1, row.id
+                yield _row(row, kind)
+            done = count
+        except Exception as error:  # ASE raises whatever its parsers meet
+            done, last = done + 1, (last or 0) + 1
+            yield _refusal(kind, error)
+
+
+def _row(row: Any, kind: str) -> ase.Atoms | InputError:
+    try:
+        atoms = row.toatoms(add_additional_information=True)
+        for key in atoms.info.get("key_value_pairs", {}):
+            # a key named charge is hidden behind a property of the row
+            atoms.info["key_value_pairs"][key] = vars(row).get(key)
+    except Exception as error:  # ASE raises whatever its parsers meet
+        return _refusal(kind, error)
+    return atoms
+
+
+def _refusal(name: str, error: Exception) -> InputError:
+    lines = str(error).splitlines() or ["it is another kind of file"]
+    return InputError(
+        f"expected a structure in the format {name}, ASE cannot read it ({lines[0][:100]}); "
+        "correct it or write .xyz"
+    )

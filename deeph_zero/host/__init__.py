@@ -1,0 +1,1 @@
+"""The process, the terminal and the disk: nothing here knows physics."""

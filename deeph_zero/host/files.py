@@ -1,0 +1,163 @@
+"""Files: ordinary ones to read, and whole ones or none to write."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeph_zero.errors import InputError
+from deeph_zero.host.file_errors import cannot_write
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def regular_file(path: str | Path) -> None:
+    """Refuse what is no ordinary file: reading a pipe waits, reading a device may never end.
+
+    Symbolic links to files are followed. A folder, or nothing at all, is left to the caller.
+
+    Args:
+        path: What is to be read.
+
+    Raises:
+        InputError: If it is a pipe, a socket or a device.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    what = _KINDS.get(stat.S_IFMT(mode))
+    if what is not None:
+        raise InputError(f"{path}: expected a file, this is {what}; copy its contents to a file")
+
+
+def json_beside(path: Path) -> Path:
+    """The summary that belongs to an HDF5 file."""
+    return path.with_suffix(".json")
+
+
+def journal_beside(path: Path) -> Path:
+    """What an unfinished HDF5 file goes on from, see ``jobs/journal.py``."""
+    return path.with_name(path.name + ".part")
+
+
+def open_own(path: Path) -> int:
+    """Open a lock or a journal for reading and writing, made if need be; links are not followed.
+
+    Someone who may write in the folder could have put a link to another file in its place.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The descriptor; the content is as it was.
+
+    Raises:
+        InputError: If a link, a folder, a pipe or a device is in its place.
+        OSError: If the disk refuses.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        what = "a link" if error.errno == errno.ELOOP else "no file"
+    else:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+            return descriptor
+        os.close(descriptor)
+        what = "a link to another file" if stat.S_ISREG(status.st_mode) else "no file"
+    raise InputError(
+        f"{path}: expected a file of deeph-zero's own, this is {what}; remove it or choose "
+        "another -o"
+    )
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """An empty temporary file in the same folder that becomes ``path`` when the block succeeds.
+
+    Its name cannot be foreseen, and it is not there before: no link is followed.
+
+    Args:
+        path: Final name.
+
+    Yields:
+        The name to write to.
+
+    Raises:
+        ComputationError: If writing fails (disk full, folder gone).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.open("xb").close()
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as a whole.
+
+    Args:
+        path: Where.
+        text: Content.
+
+    Raises:
+        ComputationError: If writing fails; the old file, if any, is still there then.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON as a whole; NaN and infinity become null, NumPy values plain ones.
+
+    Args:
+        path: Where.
+        data: Anything made of mappings, sequences, numbers, strings, NumPy values.
+
+    Raises:
+        ComputationError: If writing fails.
+    """
+    write_text(path, to_json(data) + "\n")
+
+
+def to_json(data: Any) -> str:
+    """Standard JSON text of ``data``, see :func:`write_json`."""
+    return json.dumps(_plain(data), indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""Commands that go through many structures: one loop, its journal and workers, and each job."""

@@ -1,0 +1,164 @@
+"""A prediction against reference values: every number of the error table, for one structure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from deeph_zero.data.labels import Label
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.predict.blocks import orbital_blocks
+from deeph_zero.predict.single import Prediction
+from deeph_zero.types import AOMatrix
+
+_SHELLS = "spdfghiklm"
+
+
+def compare(
+    prediction: Prediction, label: Label, ks: KohnSham, shells: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """Errors of one prediction.
+
+    Args:
+        prediction: With its Fock build.
+        label: Reference of the same structure and method.
+        ks: The Kohn-Sham layer of the structure.
+        shells: Angular momenta of each atom's shells, in AO order.
+
+    Returns:
+        JSON values: hartree, debye for the dipole; signed where it says ``error``, mean absolute
+        where it says ``mae``. ``fock`` is the network's H, ``rebuilt`` is H̃ = F[P(H)].
+    """
+    assert prediction.fock_rebuilt is not None
+    assert prediction.energy is not None
+    device = ks.data.ovlp.device
+    fock = label.fock.to(device)
+    reference = ks.orbitals(fock)
+    symbols = [_symbol(z) for z in prediction.molecule.numbers]
+    dm = prediction.dm.to(device)
+    dipole = ks.dipole(dm) - ks.dipole(label.dm.to(device))
+    record: dict[str, Any] = {
+        "energy_error": prediction.energy - label.energy,
+        "dipole_error": float(dipole.norm()),
+        "subspace_distance": subspace_distance(dm, label.dm.to(device), ks.data.ovlp),
+    }
+    both = {"fock": prediction.fock, "rebuilt": prediction.fock_rebuilt}
+    for name, matrix in ((name, m.to(device)) for name, m in both.items()):
+        delta = matrix - fock
+        orbitals = ks.orbitals(matrix)
+        record[name] = {
+            "mae": float(delta.abs().mean()),
+            "blocks": orbital_blocks(delta, reference.mo_coeff, reference.mo_occ),
+            **orbital_energies(orbitals.mo_energy, reference.mo_energy, reference.mo_occ),
+        }
+        if name == "fock":
+            record[name] |= ao_blocks(delta.cpu().numpy(), symbols, shells)
+    return record
+
+
+def orbital_energies(energy: Tensor, reference: Tensor, mo_occ: Tensor) -> dict[str, float | None]:
+    """Errors of orbital energies, level by level in ascending order; spins are pooled.
+
+    Args:
+        energy: Predicted, [*spin, nmo], Eh.
+        reference: Converged ones.
+        mo_occ: Occupations of the reference.
+
+    Returns:
+        ``mo_energy_mae``, ``occupied_energy_mae``, and ``homo_mae``, ``lumo_mae``, ``gap_mae``
+        (mean over spins that have both), Eh.
+    """
+    error = (energy - reference).reshape(-1, energy.shape[-1])
+    occupied = (mo_occ > 0).reshape(error.shape)
+    homo, lumo, gap = [], [], []
+    for e, occ in zip(error, occupied.sum(-1).tolist(), strict=True):
+        homo += [abs(float(e[occ - 1]))] if occ else []
+        lumo += [abs(float(e[occ]))] if occ < len(e) else []
+        gap += [abs(float(e[occ] - e[occ - 1]))] if 0 < occ < len(e) else []
+    return {
+        "mo_energy_mae": float(error.abs().mean()),
+        "occupied_energy_mae": float(error.abs()[occupied].mean()) if occupied.any() else None,
+        "homo_mae": _mean(homo),
+        "lumo_mae": _mean(lumo),
+        "gap_mae": _mean(gap),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def ao_blocks(
+    delta: Float[np.ndarray, "*spin nao nao"],
+    symbols: Sequence[str],
+    shells: Sequence[Sequence[int]],
+) -> dict[str, dict[str, float]]:
+    """Mean absolute elements by element and by kind of orbital.
+
+    Args:
+        delta: Difference of two Fock matrices, Eh.
+        symbols: Element of each atom.
+        shells: Angular momenta of each atom's shells, in AO order.
+
+    Returns:
+        ``elements``: "O" for blocks of an oxygen with itself, "H-O" for blocks between atoms;
+        ``shells``: "s-s", "s-p", ... over all atoms.
+    """
+    atom = np.array([k for k, ls in enumerate(shells) for l in ls for _ in range(2 * l + 1)])
+    momentum = np.array([l for ls in shells for l in ls for _ in range(2 * l + 1)])
+    size = np.abs(delta).reshape(-1, len(atom), len(atom)).mean(axis=0)
+    elements: dict[str, list[float]] = {}
+    kinds: dict[str, list[float]] = {}
+    natm = len(symbols)
+    for i in range(natm):
+        for j in range(natm):
+            key = symbols[i] if i == j else "-".join(sorted((symbols[i], symbols[j])))
+            block = size[np.ix_(atom == i, atom == j)]
+            _add(elements, key, block)
+    present = sorted(set(momentum.tolist()))
+    for a in present:
+        for b in present:
+            key = f"{_SHELLS[min(a, b)]}-{_SHELLS[max(a, b)]}"
+            _add(kinds, key, size[np.ix_(momentum == a, momentum == b)])
+    return {
+        "elements": {key: total / count for key, (total, count) in elements.items()},
+        "shells": {key: total / count for key, (total, count) in kinds.items()},
+    }
+
+
+def _add(totals: dict[str, list[float]], key: str, block: Float[np.ndarray, "a b"]) -> None:
+    entry = totals.setdefault(key, [0.0, 0.0])
+    entry[0] += float(block.sum())
+    entry[1] += block.size
+
+
+def subspace_distance(dm: AOMatrix, reference: AOMatrix, ovlp: Float[Tensor, "nao nao"]) -> float:
+    """Distance of two occupied spaces: root mean square sine of their principal angles.
+
+    With projectors D = P/2 (P_σ per spin) it is sqrt(tr((D - D')S(D - D')S) / (2 nocc)), 0 for
+    the same space and 1 for orthogonal ones; spins are pooled.
+
+    Args:
+        dm: Density matrix, occupations included.
+        reference: The converged one.
+        ovlp: S.
+
+    Returns:
+        The distance.
+
+    References:
+        G. H. Golub, C. F. Van Loon, Matrix Computations (2013), section 6.4.3.
+    """
+    scale = 1.0 if dm.ndim == 3 else 0.5
+    delta = scale * (dm - reference) @ ovlp
+    square = float((delta * delta.mT).sum())
+    nocc = scale * float((reference * ovlp).sum())
+    return (max(square, 0.0) / (2.0 * nocc)) ** 0.5
+
+
+def _symbol(z: int | np.integer) -> str:
+    from pyscf.data.elements import ELEMENTS
+
+    return ELEMENTS[int(z)]

@@ -1,0 +1,263 @@
+"""``deeph-zero evaluate``: a model's errors against reference data, structure by structure."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from deeph_zero.data.label_method import wanted_method
+from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.files import write_json
+from deeph_zero.host.reporting import Reporter, Task
+from deeph_zero.host.runtime import Runtime
+from deeph_zero.host.signals import interruptible
+from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.jobs.compare import compare
+from deeph_zero.jobs.loop import check_finite
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.counts import Builds, total
+from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.model import Model
+from deeph_zero.model_files.meta import method_of
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.record import failure, summary
+from deeph_zero.settings.config import MethodConfig
+from deeph_zero.settings.evaluate_config import EvaluateConfig
+
+
+def run_evaluate(
+    model: Model,
+    molecules: Sequence[Molecule],
+    failed: list[dict[str, Any]],
+    out: Path | None,
+    config: EvaluateConfig,
+    *,
+    labels: LabelStore | None,
+    settings: Runtime,
+    reporter: Reporter,
+    command: str,
+) -> dict[str, Any]:
+    """Compare a model with converged reference values.
+
+    With ``config.scf`` two SCFs per structure: from atomic densities and from the prediction.
+
+    Args:
+        model: The model.
+        molecules: Structures.
+        failed: Frames that could not be read ({file, frame, error}).
+        out: JSON file to write; None writes none.
+        config: SCF settings.
+        labels: Reference values; a structure without one gets this package's own SCF.
+        settings: Device, threads, seed, deadline.
+        reporter: Progress and warnings.
+        command: Command line, for the record.
+
+    Returns:
+        The evaluation, as written: ``errors`` (over all structures) and ``structures``.
+
+    Raises:
+        ComputationError: If the file cannot be written.
+        KeyboardInterrupt: After Ctrl-C, with the file written for what was done.
+    """
+    started = time.monotonic()
+    failed = list(failed)
+    model.iterate_on(two_grids=config.two_grids)
+    with interruptible() as interrupt:
+
+        def stop() -> str | None:
+            reason = "max_time" if settings.deadline.expired() else None
+            return "interrupt" if interrupt.requested else reason
+
+        with reporter.task("evaluate", len(molecules)) as task:
+            rows, stopped_by = _rows(
+                lambda molecule: _evaluate(model, molecule, labels, config),
+                molecules,
+                failed,
+                stop=stop,
+                reporter=reporter,
+                task=task,
+            )
+        result = summary(
+            command=command,
+            method=method_of(model.meta, model.method, charge=config.charge, spin=config.spin),
+            auxbasis=model.meta.get("auxbasis"),
+            runtime=settings,
+            started=started,
+            structures=rows,
+            failed=failed,
+            stopped_by=stopped_by,
+            builds=total(Builds(row["fock_builds"], row["coarse_builds"]) for row in rows),
+        )
+        result["conv_tol"] = config.conv_tol
+        result["errors"] = aggregate(rows)
+        if out is not None:
+            write_json(out, result)
+    if stopped_by == "interrupt":
+        raise KeyboardInterrupt
+    return result
+
+
+def usable(
+    molecules: Sequence[Molecule],
+    failed: list[dict[str, Any]],
+    labels: LabelStore | None,
+    method: MethodConfig,
+) -> tuple[list[Molecule], list[dict[str, Any]]]:
+    """The structures that can be compared, before any work.
+
+    Args:
+        molecules: Structures that could be read.
+        failed: Those that could not ({file, frame, error}).
+        labels: Reference values; a damaged one costs its structure, not the others.
+        method: What the labels must have been made with.
+
+    Returns:
+        Structures without a damaged label, and all failures.
+
+    Raises:
+        InputError: If nothing is left; the first reason.
+    """
+    if labels is None:
+        return list(molecules), failed
+    known = {(entry["file"], entry["frame"]) for entry in failed}
+    new = {key: text for key, text in labels.bad.items() if key not in known}
+    good = []
+    for molecule in molecules:
+        key = (molecule.file, molecule.frame)
+        try:
+            if key not in labels.bad:
+                check_labels(labels, [molecule], method)
+                labels.check(molecule)
+                good.append(molecule)
+        except InputError as error:
+            new[key] = str(error).removeprefix(f"{molecule.file} frame {molecule.frame}: ")
+    failed = failed + [{"file": f, "frame": k, "error": text} for (f, k), text in new.items()]
+    if not good:
+        first = failed[0]
+        raise InputError(f"{first['file']} frame {first['frame']}: {first['error']}")
+    return good, failed
+
+
+def _rows(
+    compute: Callable[[Molecule], dict[str, Any]],
+    molecules: Sequence[Molecule],
+    failed: list[dict[str, Any]],
+    *,
+    stop: Callable[[], str | None],
+    reporter: Reporter,
+    task: Task,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A row per structure that works, and why the rest was left; ``failed`` grows."""
+    rows: list[dict[str, Any]] = []
+    for molecule in molecules:
+        reason = stop()
+        if reason is not None:
+            return rows, reason
+        try:
+            rows.append(compute(molecule))
+        except KeyboardInterrupt:  # the second one: give this structure up
+            return rows, "interrupt"
+        except Exception as error:
+            # one structure must not end the evaluation, whatever it meets
+            failed.append(failure(molecule, error))
+            reporter.warning(place(molecule) + failed[-1]["error"])
+        task.advance()
+    return rows, None
+
+
+def _evaluate(
+    model: Model, molecule: Molecule, labels: LabelStore | None, config: EvaluateConfig
+) -> dict[str, Any]:
+    """One row of the table."""
+    prediction, ks = model.predict_layer(molecule)
+    label = None
+    if labels is not None:
+        wanted = wanted_method(model.method, ks.info.auxbasis)
+        label = label_for(labels, molecule, wanted, prediction.fock.shape)
+    assert prediction.energy is not None
+    assert prediction.certificate is not None
+    check_finite(prediction.energy, "energy")
+    reference = _scf(ks, None, config) if config.scf or label is None else None
+    if label is None:
+        assert reference is not None
+        label = _as_label(reference)
+    shells = shell_ls(build_mole(molecule, basis=model.method.basis))
+    row: dict[str, Any] = {
+        "file": molecule.file,
+        "frame": molecule.frame,
+        "charge": molecule.charge,
+        "spin": molecule.spin,
+        "energy": prediction.energy,
+        "reference_energy": label.energy,
+        "energy_error_estimate": prediction.certificate.energy_error_estimate,
+        "orbital_gradient_rms": prediction.certificate.orbital_gradient_rms,
+        **compare(prediction, label, ks, shells),
+    }
+    if config.scf:
+        assert reference is not None
+        row["scf"] = _saved(reference, _scf(ks, prediction.dm.to(ks.data.ovlp.device), config))
+    row["fock_builds"], row["coarse_builds"] = ks.fock_builds, ks.coarse_builds
+    row["converged"] = True
+    return row
+
+
+def _as_label(done: SCFResult) -> Label:
+    names = ("fock", "dm", "mo_energy", "mo_occ")
+    return Label(**{name: getattr(done, name).cpu() for name in names}, energy=done.energy)
+
+
+def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig) -> SCFResult:
+    result = ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle, hint=False)
+    if not result.converged:
+        raise ComputationError(
+            f"the reference SCF did not converge in {result.iterations} cycles; use a larger "
+            "--max-cycle"
+        )
+    return result
+
+
+def _saved(cold: SCFResult, warm: SCFResult) -> dict[str, Any]:
+    """Builds with and without the model, the one of its inputs (F0) counted."""
+    builds = 1 + warm.fock_builds
+    return {
+        "builds_minao": cold.fock_builds,
+        "builds_model": builds,
+        "iterations_minao": cold.iterations,
+        "iterations_model": warm.iterations,
+        "saved": 1.0 - builds / cold.fock_builds,
+    }
+
+
+def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean absolute value, root mean square and largest absolute value of every number.
+
+    Args:
+        rows: Entries of ``structures``.
+
+    Returns:
+        The same nesting as a row, {mean, rms, max} in the place of each error. A structure counts
+        once whatever its size; ``scf`` holds sums of builds and the part saved in all.
+    """
+    if not rows:
+        return {}
+    names = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt")
+    out: dict[str, Any] = {name: _pool([row[name] for row in rows]) for name in names}
+    counted = [row["scf"] for row in rows if "scf" in row]
+    if counted:
+        cold = sum(entry["builds_minao"] for entry in counted)
+        warm = sum(entry["builds_model"] for entry in counted)
+        out["scf"] = {"builds_minao": cold, "builds_model": warm, "saved": 1.0 - warm / cold}
+    return out
+
+
+def _pool(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: _pool([value[key] for value in values if key in value]) for key in keys}
+    numbers = [abs(value) for value in values if value is not None]
+    if not numbers:
+        return {"mean": None, "rms": None, "max": None}
+    square = sum(x * x for x in numbers) / len(numbers)
+    return {"mean": sum(numbers) / len(numbers), "rms": square**0.5, "max": max(numbers)}

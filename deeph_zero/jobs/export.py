@@ -1,0 +1,100 @@
+"""Files for other programs beside the HDF5: PySCF checkpoints, Molden, cubes, one per structure."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from deeph_zero.errors import InputError
+from deeph_zero.host.files import journal_beside, json_beside
+from deeph_zero.host.outputs import check_apart
+from deeph_zero.host.run_folder import check_file
+from deeph_zero.predict import meanfield
+from deeph_zero.settings.config import PredictConfig
+
+
+def wanted(config: PredictConfig) -> bool:
+    """Whether anything is to be written for other programs."""
+    return bool(config.chkfile or config.molden or config.cube)
+
+
+def export(mf: Any, config: PredictConfig, out: Path, index: int | None) -> None:
+    """Write what was asked for of one structure.
+
+    Args:
+        mf: Its mean-field object, with orbitals.
+        config: What to write.
+        out: The HDF5 file; cubes are named after it.
+        index: Position of the structure's group in ``out``; None if there is only one structure.
+
+    Raises:
+        InputError: If the molecule has no such orbital or spin density.
+        ComputationError: If writing fails.
+    """
+    made: list[Path] = []
+    try:
+        for kind, path in _paths(config, out, index):
+            new = not path.exists()
+            if kind == "chkfile":
+                meanfield.write_chkfile(mf, path)
+            elif kind == "molden":
+                meanfield.write_molden(mf, path)
+            else:
+                meanfield.write_cube(mf, kind, path)
+            made += [path] * new
+    except BaseException:  # a structure that fails leaves no files that the next run would refuse
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def check(
+    config: PredictConfig,
+    out: Path,
+    count: int,
+    *,
+    overwrite: bool,
+    inputs: Sequence[str | Path] = (),
+) -> None:
+    """Refuse to write over files, before anything is computed.
+
+    Args:
+        config: What is to be written.
+        out: The HDF5 file.
+        count: Structures.
+        overwrite: Writing over files is what was asked for.
+        inputs: What the command reads.
+
+    Raises:
+        InputError: If a file is there already, or its folder is not, or it is read or written
+            otherwise.
+    """
+    written = [("-o", path) for path in (out, json_beside(out), journal_beside(out))]
+    for index in range(count) if count > 1 else [None]:
+        for kind, path in _paths(config, out, index):
+            written.append((f"--{kind if kind in ('chkfile', 'molden') else 'cube'}", path))
+    check_apart(written, inputs)
+    for index in range(count) if count > 1 else [None]:
+        for kind, path in _paths(config, out, index):
+            option = kind if kind in ("chkfile", "molden") else "cube"
+            if not path.parent.is_dir():
+                raise InputError(
+                    f"--{option} {path}: the folder {path.parent} does not exist; make it first"
+                )
+            if path.is_dir():
+                raise InputError(
+                    f"--{option} {path}: expected a file, this is a folder; choose another name"
+                )
+            check_file(path)
+            if path.exists() and not overwrite:
+                raise InputError(f"{path} exists; use --overwrite or another name")
+
+
+def _paths(config: PredictConfig, out: Path, index: int | None) -> Iterator[tuple[str, Path]]:
+    number = "" if index is None else f"_{index:04d}"
+    for kind in ("chkfile", "molden"):
+        name = getattr(config, kind)
+        if name is not None:
+            path = Path(name)
+            yield kind, path.with_name(path.stem + number + path.suffix)
+    for kind in dict.fromkeys(config.cube):
+        yield kind, out.with_name(f"{out.stem}{number}_{kind}.cube")

@@ -1,0 +1,192 @@
+"""``deeph-zero label``: converged reference data from this package's own SCF."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeph_zero.host import runtime
+from deeph_zero.host.reporting import Reporter
+from deeph_zero.integrals.guess import density_guess
+from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.jobs.journal import Record, digest
+from deeph_zero.jobs.loop import check_finite, run_batch
+from deeph_zero.jobs.workers import Compute, start_process
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.response.open_shell import spin_instability
+from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.start import starting_density
+from deeph_zero.model import Model, load
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.record import (
+    dispersion_entry,
+    hint_entry,
+    label_arrays,
+    method_attributes,
+    structure_record,
+)
+from deeph_zero.settings.config import LabelConfig
+from deeph_zero.train.problem import kohn_sham
+
+
+def _solved(ks: KohnSham, dm0: Tensor, config: LabelConfig) -> SCFResult:
+    return ks.scf(
+        dm0,
+        conv_tol=config.conv_tol,
+        conv_tol_grad=config.conv_tol_grad,
+        max_cycle=config.max_cycle,
+        level_shift=config.level_shift,
+        leave_saddles=config.stability,
+        hint=False,
+    )
+
+
+def _prepared(
+    molecule: Molecule, config: LabelConfig, device: torch.device | str, model: Model | None
+) -> tuple[KohnSham, Tensor]:
+    """The layer and the density its SCF starts from."""
+    method = config.method
+    if model is not None:
+        ks, dm0 = model.starting_layer(molecule, method)
+        ks.smearing = config.smearing
+        return ks, dm0
+    mol = build_mole(molecule, basis=method.basis)
+    ks = kohn_sham(molecule, method, device=device, mol=mol)
+    ks.smearing = config.smearing
+    if config.init_guess == "minao":
+        return ks, ks.data.dm_guess
+    if config.init_guess == "core" and not method.break_symmetry:
+        return ks, starting_density(ks, "core")
+    guess = density_guess(
+        mol,
+        unrestricted=ks.unrestricted,
+        break_symmetry=method.break_symmetry,
+        recipe=config.init_guess,
+    )
+    return ks, guess.to(ks.data.ovlp)
+
+
+@dataclasses.dataclass(frozen=True)
+class _LabelJob:
+    """What is done with one structure, in any process."""
+
+    config: LabelConfig
+
+    @property
+    def verbose(self) -> int:
+        return self.config.runtime.verbose
+
+    def start(self, threads: int) -> Compute:
+        """Load the model, if one gives the starts."""
+        device = start_process(self.config.runtime, threads).device
+        model = None if self.config.model is None else load(self.config.model, device=device)
+        if model is not None:
+            model.check_starts(self.config.method)
+        return functools.partial(self._compute, device, model)
+
+    def _compute(
+        self,
+        device: torch.device,
+        model: Model | None,
+        index: int,
+        molecule: Molecule,
+        warn: Callable[[str], None],
+    ) -> Record:
+        config = self.config
+        ks, dm0 = _prepared(molecule, config, device, model)
+        result = _solved(ks, dm0, config)
+        check_finite(result.energy, "SCF energy")
+        if not result.converged:
+            warn(
+                f"{place(molecule)}SCF not converged after "
+                f"{result.iterations} cycles; use a larger --max-cycle"
+            )
+        entry = _entry(molecule, ks, result)
+        arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
+        if config.smearing > 0:
+            entry["free_energy"] = attributes["free_energy"] = result.free_energy
+            attributes["smearing"] = config.smearing
+        auxbasis = ks.info.auxbasis
+        return Record(
+            index=index,
+            digest=digest(molecule),
+            arrays={name: value for name, value in arrays.items() if value is not None},
+            attributes=method_attributes(molecule, config.method, auxbasis) | attributes,
+            entry=entry,
+            auxbasis=auxbasis,
+            fock_builds=ks.fock_builds,
+            coarse_builds=ks.coarse_builds,
+        )
+
+
+def _entry(molecule: Molecule, ks: KohnSham, result: SCFResult) -> dict[str, Any]:
+    """The structure's entry of the summary."""
+    count = result.n_electrons
+    record = structure_record(
+        molecule,
+        # uncoupled: at convergence the response build would refine an estimate of rounding
+        certificate=ks.certificate(result.dm, result.fock, result.energy, coupled=False),
+        dipole=ks.dipole(result.dm).cpu().numpy(),
+        n_electrons=ks.n_electrons(result.dm) if count is None else count,
+        spin_square=ks.spin_square(result.dm) if ks.unrestricted else None,
+        residual_mae=None,
+        converged=result.converged,
+    )
+    if result.degenerate:
+        record["degenerate"] = True
+    if result.converged:
+        record |= hint_entry(spin_instability(ks, result.dm, result.fock))
+    return record | dispersion_entry(ks.info)
+
+
+def run_label(
+    config: LabelConfig,
+    molecules: Iterable[Molecule],
+    failed: list[dict[str, Any]],
+    out: str | Path,
+    *,
+    reporter: Reporter,
+    command: str,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Converge every structure; write ``out`` (HDF5) and the JSON summary beside it.
+
+    Args:
+        config: Method, tolerances, device, threads, processes, time limit.
+        molecules: Structures, taken one at a time.
+        failed: Frames that could not be read ({file, frame, error}).
+        out: HDF5 file to write.
+        reporter: Progress and warnings.
+        command: Command line, for the record.
+        resume: Go on with what an earlier call left unfinished; it ends as one call would have.
+
+    Returns:
+        The summary. An SCF that does not converge is a result, marked ``converged: false``.
+
+    Raises:
+        InputError: If what is to be gone on with was of other structures or settings.
+        ComputationError: If a file cannot be written.
+        KeyboardInterrupt: After Ctrl-C, with the files written.
+    """
+    settings = runtime.setup(config.runtime)
+    facts = config.model_dump(
+        mode="json", exclude={"runtime", "workers", "skip_bad", "allow_close_contacts"}
+    )
+    return run_batch(
+        _LabelJob(config),
+        molecules,
+        failed,
+        Path(out),
+        facts=facts.pop("method") | facts,
+        method=config.method,
+        runtime=settings,
+        reporter=reporter,
+        command=command,
+        description="label",
+        workers=config.workers,
+        resume=resume,
+    )

@@ -1,0 +1,228 @@
+"""The loop that ``predict`` and ``label`` share: structure by structure, files that always end."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from pathlib import Path
+from typing import Any
+
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.files import json_beside, write_json
+from deeph_zero.host.hdf5 import PredictionWriter
+from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.reporting import Task as ProgressTask
+from deeph_zero.host.runtime import Runtime
+from deeph_zero.host.signals import Interrupt, interruptible
+from deeph_zero.integrals.mole import place
+from deeph_zero.jobs.journal import Journal
+from deeph_zero.jobs.workers import Job, Outcome, Task, outcomes
+from deeph_zero.ks.counts import Builds
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.record import summary, warn_hints
+from deeph_zero.settings.config import MethodConfig
+
+
+@dataclasses.dataclass
+class _Progress:
+    """Why a batch ended, and what failed on the way."""
+
+    failed: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    stopped_by: str | None = None
+
+
+def run_batch(
+    job: Job,
+    molecules: Iterable[Molecule],
+    failed: list[dict[str, Any]],
+    out: Path,
+    *,
+    facts: Mapping[str, Any],
+    method: MethodConfig,
+    runtime: Runtime,
+    reporter: Reporter,
+    command: str,
+    description: str,
+    workers: int = 1,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Compute every structure and write ``out`` and the JSON beside it.
+
+    Results are kept in a journal (``out.h5.part``) as they come and written in the order of the
+    structures when the batch ends; neither needs memory for more than one structure. A structure
+    that fails is listed under ``failed`` and the next one is taken. The deadline and Ctrl-C are
+    acted on between structures, a second Ctrl-C at once, always with both files complete for what
+    was done. The journal stays as long as a structure has no result.
+
+    Args:
+        job: What to do with one structure.
+        molecules: The structures.
+        failed: Frames that could not be read, listed first.
+        out: HDF5 file.
+        facts: What the results depend on, by name; compared by ``resume``.
+        method: The problem, for the record.
+        runtime: Device, threads, seed, deadline.
+        reporter: Progress.
+        command: Command line, for the record.
+        description: Text beside the progress bar, and the command a journal is of.
+        workers: Processes that compute.
+        resume: Go on with the journal that is there.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: If the journal is of something else, or a process cannot load the model.
+        ComputationError: If a file cannot be written.
+        KeyboardInterrupt: After Ctrl-C, with the files written.
+    """
+    started = time.monotonic()
+    progress = _Progress()
+    total = len(molecules) if isinstance(molecules, Sized) else None
+    journal = Journal(out, {"command": description, **facts}, resume=resume)
+    complete = False
+    try:
+        _check_journal(journal, molecules)
+        with interruptible() as interrupt:
+            tasks = _left(journal, molecules, interrupt, runtime, progress)
+            if total is not None:
+                workers = max(1, min(workers, total - len(journal)))
+            with reporter.task(description, total) as task:
+                task.skip(len(journal))
+                stream = outcomes(job, tasks, workers=workers, threads=runtime.threads)
+                _collect(stream, journal, progress, reporter, task)
+            with _kept(journal):
+                found = _write(journal, out, progress, failed, reporter)
+                result = summary(
+                    **found, command=command, method=method, runtime=runtime, started=started
+                )
+                write_json(json_beside(out), result)
+            complete = not (progress.stopped_by or (progress.failed and len(journal)))
+    finally:
+        # where something goes wrong before the first result, nothing is left behind
+        journal.close(remove=complete or not (journal or resume or progress.stopped_by))
+    if progress.stopped_by == "interrupt":
+        raise KeyboardInterrupt
+    return result
+
+
+@contextlib.contextmanager
+def _kept(journal: Journal) -> Iterator[None]:
+    """Where the files cannot be written, say that nothing of the work is lost."""
+    try:
+        yield
+    except ComputationError as error:
+        if len(journal) and str(error).endswith("run it again"):
+            raise type(error)(f"{error} with --resume") from None
+        raise
+
+
+def _check_journal(journal: Journal, molecules: Iterable[Molecule]) -> None:
+    """Every result is of the structure that has its place now."""
+    if len(journal) == 0:
+        return
+    if not isinstance(molecules, Sized):
+        raise InputError("--resume: expected a list of structures, got a stream; leave it out")
+    journal.check_count(len(molecules))
+    for index, molecule in enumerate(molecules):
+        journal.check(index, molecule)
+
+
+def _left(
+    journal: Journal,
+    molecules: Iterable[Molecule],
+    interrupt: Interrupt,
+    runtime: Runtime,
+    progress: _Progress,
+) -> Iterator[Task]:
+    """The structures without a result, until the time is up."""
+    for index, molecule in enumerate(molecules):
+        if index in journal:
+            continue
+        if interrupt.requested or runtime.deadline.expired():
+            progress.stopped_by = "interrupt" if interrupt.requested else "max_time"
+            return
+        yield index, molecule
+
+
+def _collect(
+    found: Iterator[Outcome],
+    journal: Journal,
+    progress: _Progress,
+    reporter: Reporter,
+    task: ProgressTask,
+) -> None:
+    """Keep what comes."""
+    try:
+        with contextlib.closing(found):  # pyright: ignore[reportArgumentType]
+            for outcome in found:
+                index, molecule = outcome.task
+                for text in outcome.warnings:
+                    reporter.warning(text)
+                if outcome.data is not None:
+                    journal.append(index, outcome.digest, outcome.data)
+                elif outcome.error is not None:
+                    progress.failed[index] = outcome.error
+                    reporter.warning(place(molecule) + outcome.error["error"])
+                task.advance()
+    except KeyboardInterrupt:  # the second one: what was being computed is given up
+        progress.stopped_by = "interrupt"
+
+
+def _write(
+    journal: Journal,
+    out: Path,
+    progress: _Progress,
+    failed: list[dict[str, Any]],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """The HDF5 file, and what the summary says of the structures."""
+    structures: list[dict[str, Any]] = []
+    auxbasis: dict[str, None] = {}
+    builds = Builds()
+    with PredictionWriter(out) as writer:
+        for record in journal.records():
+            writer.write(record.arrays, record.attributes)
+            structures.append(record.entry)
+            builds += Builds(record.fock_builds, record.coarse_builds)
+            if record.auxbasis is not None:
+                auxbasis[record.auxbasis] = None
+    _warn_degenerate(structures, reporter)
+    warn_hints(structures, reporter)
+    return {
+        "stopped_by": progress.stopped_by,
+        "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],
+        "auxbasis": " / ".join(auxbasis) or None,
+        "structures": structures,
+        "builds": builds,
+    }
+
+
+def _warn_degenerate(structures: list[dict[str, Any]], reporter: Reporter) -> None:
+    """Once for the whole batch."""
+    found = [entry for entry in structures if entry.get("degenerate")]
+    if found:
+        first = found[0]
+        reporter.warning(
+            f"{first['file']} frame {first['frame']}: the ground state is degenerate "
+            f"({len(found)} of {len(structures)} structures): its frontier level is filled evenly, "
+            "which is not a single determinant; see --break-symmetry of fit and label"
+        )
+
+
+def check_finite(value: float, what: str) -> float:
+    """The value, unless it is NaN or infinite.
+
+    Args:
+        value: A number.
+        what: Its name.
+
+    Returns:
+        The value.
+
+    Raises:
+        ComputationError: If it is not finite.
+    """
+    if not abs(value) < float("inf"):
+        raise ComputationError(f"expected a finite {what}, got {value}; check the geometry")
+    return value

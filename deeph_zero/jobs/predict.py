@@ -1,0 +1,145 @@
+"""``deeph-zero predict``: a trained model applied to a list of structures."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sized
+from pathlib import Path
+from typing import Any
+
+from deeph_zero.host import runtime
+from deeph_zero.host.reporting import Reporter
+from deeph_zero.jobs import export
+from deeph_zero.jobs.journal import Record, digest
+from deeph_zero.jobs.loop import check_finite, run_batch
+from deeph_zero.jobs.workers import Compute, start_process
+from deeph_zero.model import Model, load
+from deeph_zero.model_files.meta import method_of
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.record import method_attributes, prediction_arrays, prediction_record
+from deeph_zero.settings.config import MethodConfig, PredictConfig
+from deeph_zero.train.checkpoint import fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class _PredictJob:
+    """What is done with one structure, in any process."""
+
+    model_path: str
+    config: PredictConfig
+    out: Path
+    numbered: bool
+    model: Model | None = None
+    """The loaded model; other processes load their own."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"model": None}
+
+    @property
+    def verbose(self) -> int:
+        return self.config.runtime.verbose
+
+    def start(self, threads: int) -> Compute:
+        """Load the model, where this process has not."""
+        device = start_process(self.config.runtime, threads).device
+        model = load(self.model_path, device=device) if self.model is None else self.model
+        model.iterate_on(two_grids=self.config.two_grids)
+        return functools.partial(self._compute, model)
+
+    def _compute(
+        self, model: Model, index: int, molecule: Molecule, warn: Callable[[str], None]
+    ) -> Record:
+        del warn
+        config = self.config
+        mf = None
+        settings = {
+            "refine": config.refine,
+            "certificate": config.certificate,
+            "coupled": config.coupled,
+            "forces": config.forces,
+            "compare_start": config.compare_start,
+            "allow_close_contacts": True,  # they were checked when they were read
+        }
+        if export.wanted(config):
+            result, mf = model.predict_mean_field(molecule, **settings)
+        else:
+            result = model.predict(molecule, **settings)
+        if result.energy is not None:
+            check_finite(result.energy, "energy")
+        if mf is not None:
+            export.export(mf, config, self.out, index if self.numbered else None)
+        arrays, attributes = prediction_arrays(result)
+        method, auxbasis = _method(model, config), result.info.auxbasis
+        return Record(
+            index=index,
+            digest=digest(molecule),
+            arrays={name: value for name, value in arrays.items() if value is not None},
+            attributes=method_attributes(molecule, method, auxbasis) | attributes,
+            entry=prediction_record(result),
+            auxbasis=auxbasis,
+            fock_builds=result.fock_builds,
+            coarse_builds=result.coarse_builds,
+        )
+
+
+def _method(model: Model, config: PredictConfig) -> MethodConfig:
+    """The model's problem with this command's defaults of charge and spin."""
+    return method_of(model.meta, model.method, charge=config.charge, spin=config.spin)
+
+
+def run_predict(
+    model_path: str | Path,
+    molecules: Iterable[Molecule],
+    failed: list[dict[str, Any]],
+    out: str | Path,
+    config: PredictConfig,
+    *,
+    reporter: Reporter,
+    command: str,
+    resume: bool = False,
+    model: Model | None = None,
+) -> dict[str, Any]:
+    """Predict every structure; write ``out`` (HDF5) and the JSON summary beside it.
+
+    Args:
+        model_path: Run folder or ``model.safetensors``.
+        molecules: Structures, taken one at a time.
+        failed: Frames that could not be read ({file, frame, error}).
+        out: HDF5 file to write.
+        config: Refinement, certificate, device, threads, processes, time limit.
+        reporter: Progress and warnings.
+        command: Command line, for the record.
+        resume: Go on with what an earlier call left unfinished; it ends as one call would have.
+        model: What ``model_path`` holds, on the device of ``config``, if it was loaded already.
+
+    Returns:
+        The summary. A structure that fails is listed under ``failed``; the others are not touched
+        by it. ``converged`` is true when nothing failed, every refinement asked for converged, and
+        no structure was left out.
+
+    Raises:
+        InputError: If the model cannot be loaded, or what is to be gone on with was of other
+            structures, settings or another model; nothing is written then.
+        ComputationError: If a file cannot be written.
+        KeyboardInterrupt: After Ctrl-C, with the files written.
+    """
+    settings = runtime.setup(config.runtime)
+    if model is None:  # says what is wrong before anything is there
+        model = load(model_path, device=settings.device)
+    single = isinstance(molecules, Sized) and len(molecules) + len(failed) == 1
+    facts = {"model": fingerprint(model_path)} | config.model_dump(
+        mode="json", exclude={"runtime", "workers", "charge", "spin", "allow_close_contacts"}
+    )
+    return run_batch(
+        _PredictJob(str(model_path), config, Path(out), numbered=not single, model=model),
+        molecules,
+        failed,
+        Path(out),
+        facts=facts,
+        method=_method(model, config),
+        runtime=settings,
+        reporter=reporter,
+        command=command,
+        description="predict",
+        workers=config.workers,
+        resume=resume,
+    )

@@ -1,0 +1,111 @@
+"""What ``model.json`` says of the problem a network was trained on, and what follows from it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.info import KSInfo
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.spec import NetworkSpec
+from deeph_zero.settings.config import MethodConfig
+
+
+def model_meta(
+    method: MethodConfig, info: KSInfo, spec: NetworkSpec, molecules: Iterable[Molecule] = ()
+) -> dict[str, Any]:
+    """What ``model.json`` says about the problem a network was trained on.
+
+    Args:
+        method: The settings, as asked for.
+        info: The settings, as resolved.
+        spec: The network's architecture.
+        molecules: What it is trained on; their charges and spins are kept as ``states``.
+
+    Returns:
+        JSON values, for :func:`deeph_zero.train.checkpoint.save_model`.
+    """
+    resolved = ("xc", "kind", "xc_components", "hyb", "alpha", "omega", "nlc", "dispersion")
+    resolved += ("auxbasis", "cart")
+    return {
+        "method": method.model_dump(mode="json"),
+        "basis": method.basis,
+        "elements": list(spec.elements),
+        "shells": {str(z): list(ls) for z, ls in spec.layout.shells},
+        "density_fit": method.density_fit,
+        "grid_level": method.grid_level,
+        "states": sorted({(m.charge, m.spin) for m in molecules}),
+        **{name: getattr(info, name) for name in resolved},
+    }
+
+
+def default_state(meta: Mapping[str, Any], method: MethodConfig) -> tuple[int, int]:
+    """Charge and spin of structures that state none.
+
+    Args:
+        meta: Contents of ``model.json``.
+        method: The problem of the training.
+
+    Returns:
+        Charge and 2S of the structures the model was trained on where they had one state, else
+        the defaults of its training.
+
+    Raises:
+        InputError: If ``states`` are no pairs of whole numbers.
+    """
+    states = meta.get("states") or []
+    try:
+        pairs = [(int(charge), int(spin)) for charge, spin in states]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"expected states of pairs of whole numbers in model.json, got {str(states)[:60]!r}; "
+            "copy model.safetensors and model.json again from one run"
+        ) from None
+    return pairs[0] if len(pairs) == 1 else (method.charge, method.spin)
+
+
+def method_of(
+    meta: Mapping[str, Any], method: MethodConfig, *, charge: int | None, spin: int | None
+) -> MethodConfig:
+    """The problem of a model with the charge and spin of structures that state none.
+
+    Args:
+        meta: Contents of ``model.json``.
+        method: The problem of the training.
+        charge: As asked for; None means :func:`default_state`'s.
+        spin: The same, 2S.
+
+    Returns:
+        The problem.
+    """
+    own = default_state(meta, method)
+    state = {
+        "charge": own[0] if charge is None else charge,
+        "spin": own[1] if spin is None else spin,
+    }
+    return method.model_copy(update=state)
+
+
+def state_line(
+    state: tuple[int, int], *, charge: int | None = None, spin: int | None = None
+) -> str | None:
+    """What to say where a model's own charge and spin are taken.
+
+    Args:
+        state: The model's.
+        charge: As asked for.
+        spin: As asked for.
+
+    Returns:
+        One line; None where nothing but zeros is taken.
+    """
+    own = [
+        f"{name} {value}"
+        for name, value, asked in (("charge", state[0], charge), ("spin (2S)", state[1], spin))
+        if asked is None
+    ]
+    if not own or not any(v for v, a in zip(state, (charge, spin), strict=True) if a is None):
+        return None
+    return (
+        f"structures that state none are taken with {' and '.join(own)}, those of the model's "
+        "training; --charge and --spin, or charge= and spin= of a structure, say otherwise"
+    )

@@ -1,0 +1,79 @@
+"""Structures that Python users hand to a model: their charge and spin, and their contacts."""
+
+import functools
+import logging
+
+import ase
+
+from deeph_zero.data.contacts import check_contacts
+from deeph_zero.data.reading.state import stated_state
+from deeph_zero.data.structures import from_atoms
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.mole import place
+from deeph_zero.model_files.meta import state_line
+from deeph_zero.molecule import Molecule
+from deeph_zero.units import BOHR_IN_ANGSTROM
+
+
+def atoms_in_state(
+    atoms: ase.Atoms,
+    state: tuple[int, int],
+    *,
+    charge: int | None = None,
+    spin: int | None = None,
+) -> Molecule:
+    """The molecule of an ASE object; each thing there is to say about its state is said once.
+
+    Args:
+        atoms: The object; charge and spin that it states win over the model's.
+        state: Charge and 2S of the model, for what neither the object nor the caller states.
+        charge: As the caller states it.
+        spin: As the caller states it, 2S.
+
+    Returns:
+        The molecule; contacts of its atoms were not checked.
+
+    Raises:
+        InputError: If it is no molecule we can treat, or the object and the caller contradict each
+            other.
+    """
+    stated = stated_state(atoms, _say_once)
+    asked = _agreed("charge", stated[0], charge), _agreed("spin", stated[1], spin)
+    _say_once(state_line(state, charge=asked[0], spin=asked[1]))
+    used = [own if value is None else value for own, value in zip(state, asked, strict=True)]
+    # without what was read from it already
+    plain = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    return from_atoms(plain, charge=used[0], spin=used[1], allow_close_contacts=True)
+
+
+def _agreed(name: str, stated: int | None, asked: int | None) -> int | None:
+    if None not in (stated, asked) and stated != asked:
+        raise InputError(
+            f"{name}: expected the structure's own {stated}, got {asked} beside it; take one of "
+            "them out"
+        )
+    return asked if stated is None else stated
+
+
+@functools.lru_cache
+def _say_once(line: str | None) -> None:
+    if line is not None:
+        logging.getLogger("deeph_zero").warning("%s", line)
+
+
+def checked_contacts(molecule: Molecule, *, insist: bool) -> Molecule:
+    """The molecule, unless its atoms are nearer to each other than in any molecule.
+
+    Args:
+        molecule: The structure.
+        insist: Take it nevertheless.
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: If atoms are too near.
+    """
+    positions = molecule.coords * BOHR_IN_ANGSTROM
+    check_contacts(molecule.numbers, positions, insist=insist, where=place(molecule))
+    return molecule

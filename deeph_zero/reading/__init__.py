@@ -1,1 +1,0 @@
-"""Readers of structure files, one file per family of formats; ``structures.py`` is their door."""

@@ -1,0 +1,1 @@
+"""Settings: their types and checks, the commands' settings, and their TOML file."""

@@ -1,0 +1,35 @@
+"""Settings of ``deeph-zero convert``: what a foreign file does not say about itself."""
+
+from pydantic import Field
+
+from deeph_zero.settings.base import Settings
+from deeph_zero.settings.config import MethodConfig, Name, RuntimeConfig, Workers
+from deeph_zero.settings.value_types import Basis
+
+
+class ConvertConfig(Settings):
+    """Reading a database of Fock matrices; the defaults are QH9's."""
+
+    runtime: RuntimeConfig = RuntimeConfig()
+    basis: Basis = Field(default="def2-svp", description="Basis set of the database.")
+    xc: Name = Field(
+        default="b3lyp5", description="Its functional; QH9's b3lyp is PySCF's b3lyp5 (VWN5)."
+    )
+    grid_level: int = Field(default=3, ge=0, le=9, description="Its quadrature grid, 0 to 9.")
+    first: int | None = Field(default=None, ge=1, description="Convert the first N molecules only.")
+    agreement: float = Field(
+        default=1e-3,
+        gt=0,
+        le=1,
+        description="Largest |H - F[P(H)]| of a matrix that counts as understood, Eh.",
+    )
+    workers: Workers = Field(
+        default=1, description="Processes that share the structures, and the threads."
+    )
+
+    @property
+    def method(self) -> MethodConfig:
+        """The discretised problem; such databases are made without density fitting."""
+        return MethodConfig(
+            basis=self.basis, xc=self.xc, grid_level=self.grid_level, density_fit=False
+        )
