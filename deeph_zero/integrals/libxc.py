@@ -49,6 +49,10 @@ _DISPERSION_SUFFIX = re.compile(r"((^|_)(g?d|ts|mbd|xdm|nl)|g?d[234](bj|zero|op)
 _NICKNAMES = {"lb94": "gga_x_lb", "tih": "lda_xc_tih", "tb09": "mgga_x_tb09", "mbj": "mgga_x_tb09"}
 _LONGEST = 400
 """Characters; the longest definitions by their parts have about a hundred."""
+_LARGEST = 10
+"""Coefficients of functionals are about 1; with much larger ones no SCF has a meaning."""
+_UNDERSCORE = re.compile(r"(?<![\w.])\d[\d.]*_[\d_.]*\s*\*|\*\s*\d[\d.]*_\d")
+"""``1_0`` before or behind a product: a number to Python, and to nobody else."""
 _BLOCK = 4096
 """Points per libxc call for second and third derivatives (up to 8 kB per point)."""
 _DILUTE = 1e-10
@@ -105,17 +109,15 @@ def describe(xc: str, corrections: Corrections | None = None) -> XCSpec:
     components = tuple((names[number], float(c)) for number, c in resolved)
     for name, _ in components:
         _refuse_component(xc, name)
-    if not components and fractions[0] == 0 and fractions[1] == 0:
+    coefficients = [*fractions[:2], *(c for _, c in components)]
+    if not any(coefficients):
         raise InputError(f"xc {xc!r} contains no functional; use for example pbe, or hf")
     if libxc.needs_laplacian(xc):
         raise InputError(
             f"xc {xc!r} depends on the density Laplacian, which is not supported; choose another"
             " functional"
         )
-    if not np.isfinite([*fractions, *(c for _, c in components)]).all():
-        raise InputError(
-            f"xc {xc!r} expected finite coefficients, got infinity; write smaller ones"
-        )
+    _check_coefficients(xc, [*coefficients, fractions[2]])
     omega, alpha, hyb = _exact_exchange(xc)
     if corrections is None:
         corrections = corrections_of(xc)
@@ -139,6 +141,24 @@ def _check_length(xc: str) -> None:
         raise InputError(
             f"xc expected a functional of at most {_LONGEST} characters, got {len(xc)}, beginning "
             f"{xc[:40]!r}; correct it"
+        )
+
+
+def _check_coefficients(xc: str, values: list[float]) -> None:
+    """Numbers that a functional can have; the last one is omega."""
+    if _UNDERSCORE.search(xc):
+        raise InputError(
+            f"xc {xc!r} expected coefficients like 0.25, got an underscore; leave it out"
+        )
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"xc {xc!r} expected finite coefficients, got infinity; write smaller ones"
+        )
+    largest = max(values[:-1], key=abs)
+    if abs(largest) > _LARGEST:
+        raise InputError(
+            f"xc {xc!r} expected coefficients from -{_LARGEST} to {_LARGEST}, got {largest:g}; "
+            "write smaller ones"
         )
 
 
