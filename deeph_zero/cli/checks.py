@@ -1,9 +1,11 @@
 """Everything that can be found wrong before a command creates anything."""
 
+import os
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from deeph_zero.data.structures import BadFrame, chemical_symbols, read_structures
+from deeph_zero.data.reading.state import log_warning
+from deeph_zero.data.structures import BadFrame, chemical_symbols, read_structures, time_is_over
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig, MethodConfig, PredictConfig
@@ -11,6 +13,7 @@ from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
     from deeph_zero.host.reporting import Reporter
+    from deeph_zero.host.runtime import Deadline
     from deeph_zero.model import Model
 
 
@@ -20,6 +23,7 @@ def read_and_check(
     *,
     elements: Collection[int] | None = None,
     allow_close_contacts: bool = False,
+    deadline: "Deadline | None" = None,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read all frames and check each against basis, charge and spin.
 
@@ -28,26 +32,33 @@ def read_and_check(
         method: Settings of the calculation.
         elements: Atomic numbers a model knows; None means any.
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
+        deadline: When all have to be read; None is no limit.
 
     Returns:
         Usable molecules and bad frames, both in input order.
 
     Raises:
         InputError: If the functional is not supported, or no frame at all can be used.
+        ComputationError: If the time is over before the last frame is checked.
     """
     from deeph_zero.integrals.libxc import describe
 
     describe(method.xc)
+    _say_repeats(structures)
+    expired = None if deadline is None else deadline.expired
     molecules, bad = read_structures(
         structures,
         charge=method.charge,
         spin=method.spin,
         allow_close_contacts=allow_close_contacts,
+        expired=expired,
     )
     good: list[Molecule] = []
     # coordinates were checked while reading: what is left depends on this key only
     known: set[tuple[bytes, int, int]] = set()
     for molecule in molecules:
+        if expired is not None and expired():
+            raise time_is_over(f"checking structures, {len(good)} of {len(molecules)} were checked")
         key = (molecule.numbers.tobytes(), molecule.charge, molecule.spin)
         try:
             if key not in known:
@@ -69,6 +80,7 @@ def read_for_model(
     model: "Model",
     config: PredictConfig | EvaluateConfig,
     reporter: "Reporter",
+    deadline: "Deadline",
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """The same for a model, whose charge and spin are those of frames that state none.
 
@@ -77,6 +89,7 @@ def read_for_model(
         model: The model.
         config: Charge and spin that were asked for, and whether close contacts are taken.
         reporter: Told of the charge and spin that are the model's.
+        deadline: When all have to be read.
 
     Returns:
         Usable molecules and bad frames.
@@ -94,7 +107,18 @@ def read_for_model(
         method_of(model.meta, model.method, charge=config.charge, spin=config.spin),
         elements=model.elements,
         allow_close_contacts=config.allow_close_contacts,
+        deadline=deadline,
     )
+
+
+def _say_repeats(structures: Sequence[str]) -> None:
+    """A file under two names, or given twice, is taken twice: say so."""
+    known: dict[str, str] = {}
+    for name in structures:
+        first = known.setdefault(os.path.realpath(name), name)
+        if known[os.path.realpath(name)] is not name:
+            what = "is given twice" if name == first else f"is {first} once more"
+            log_warning(f"{name} {what}: its frames count twice; leave one out if not meant")
 
 
 def refuse_bad(bad: Sequence[BadFrame]) -> None:

@@ -69,10 +69,15 @@ def _import(
     from deeph_zero.jobs.convert import run_import
 
     bulk = Bulk(out, options, [source], command)
-    reporter, _ = bulk.begin(config.runtime)
+    reporter, settings = bulk.begin(config.runtime)
     describe(config.xc)
     _require_database(source)
-    molecules, bad = read_structures([source], limit=config.first, allow_close_contacts=True)
+    molecules, bad = read_structures(
+        [source],
+        limit=config.first,
+        allow_close_contacts=True,
+        expired=settings.deadline.expired,
+    )
     if not molecules:
         raise InputError(str(bad[0]))
 

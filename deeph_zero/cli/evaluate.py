@@ -95,7 +95,9 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     settings = runtime.setup(config.runtime)
     _refuse_databases(options["labels"])
     model = load(options["model"], device=settings.device)
-    molecules, bad = checks.read_for_model(options["labels"], model, config, reporter)
+    molecules, bad = checks.read_for_model(
+        options["labels"], model, config, reporter, settings.deadline
+    )
     files = [name for name in options["labels"] if Path(name).suffix.lower() in HDF5_SUFFIXES]
     labels = LabelStore(files, skip_bad=True) if files else None
     molecules, failed = usable(molecules, [b.as_dict() for b in bad], labels, model.method)

@@ -1,6 +1,7 @@
 """``deeph-zero fit``: label-free training."""
 
 import contextlib
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
@@ -31,6 +32,7 @@ from deeph_zero.settings.config import FitConfig
 
 if TYPE_CHECKING:
     from deeph_zero.data.structures import BadFrame
+    from deeph_zero.host.runtime import Deadline
 
 FIT = (
     "loss", "epochs", "steps", "conv_tol_grad", "samples", "stream", "displace", "sampling",
@@ -132,14 +134,14 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     check_output(out, **place)
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
-    runtime.setup(config.runtime)
-    molecules, bad = _read(config.data.train, config)
+    deadline = runtime.setup(config.runtime).deadline
+    molecules, bad = _read(config.data.train, config, deadline)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     _check_init(config.init)
     checks.check_room(config)
     checks.check_training_labels(config, molecules)
-    validation, left_out = _validation(config, molecules), [b.as_dict() for b in bad]
+    validation, left_out = _validation(config, molecules, deadline), [b.as_dict() for b in bad]
     from deeph_zero.train.fit import run_fit
 
     with claim_output(out, **place), _kept(out, command):
@@ -167,25 +169,41 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
 
 
 def _read(
-    structures: Sequence[str], config: FitConfig, *, elements: Collection[int] | None = None
+    structures: Sequence[str],
+    config: FitConfig,
+    deadline: "Deadline",
+    *,
+    elements: Collection[int] | None = None,
 ) -> "tuple[list[Molecule], list[BadFrame]]":
     from deeph_zero.cli import checks
 
-    close = config.data.allow_close_contacts
     return checks.read_and_check(
-        structures, config.method, elements=elements, allow_close_contacts=close
+        structures,
+        config.method,
+        elements=elements,
+        allow_close_contacts=config.data.allow_close_contacts,
+        deadline=deadline,
     )
 
 
-def _validation(config: FitConfig, molecules: Sequence[Molecule]) -> list[Molecule]:
+def _validation(
+    config: FitConfig, molecules: Sequence[Molecule], deadline: "Deadline"
+) -> list[Molecule]:
     """Structures of the file that measure, all of them usable; none if frames are kept out."""
     from deeph_zero.cli import checks
 
     path = config.data.validation
     if not isinstance(path, str):
         return []
+    from deeph_zero.data.reading.state import log_warning
+
+    if os.path.realpath(path) in map(os.path.realpath, config.data.train):
+        log_warning(
+            f"--validation {path} is trained on as well: its errors say nothing of other "
+            "structures; name another file, or a fraction to keep out"
+        )
     elements = {int(z) for molecule in molecules for z in molecule.numbers}
-    found, bad = _read([path], config, elements=elements)
+    found, bad = _read([path], config, deadline, elements=elements)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     return found

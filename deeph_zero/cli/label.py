@@ -69,13 +69,14 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
     from deeph_zero.jobs.label import run_label
 
     bulk = Bulk(out, options, options["structures"], command)
-    reporter, _ = bulk.begin(config.runtime)
+    reporter, settings = bulk.begin(config.runtime)
     if config.model is not None:
         _check_model(config)
     molecules, bad = checks.read_and_check(
         options["structures"],
         config.method,
         allow_close_contacts=config.allow_close_contacts,
+        deadline=settings.deadline,
     )
     if bad and config.skip_bad:
         reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")

@@ -16,6 +16,7 @@ from click.exceptions import Exit
 
 from deeph_zero import __version__
 from deeph_zero.cli.options import Invocation
+from deeph_zero.cli.repeats import refuse_repeats
 from deeph_zero.errors import DeephZeroError, InputError
 from deeph_zero.host.one_line import LONGEST, one_line
 from deeph_zero.host.signals import ending_like_ctrl_c, signal_of, word_of
@@ -62,6 +63,23 @@ class _Commands(click.RichGroup):
             cure = f"did you mean {near[0]}?" if near else "see deeph-zero --help"
             raise InputError(f"expected one of {', '.join(COMMANDS)}, got {cmd_name!r}; {cure}")
         return getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and see that none of its options has two values.
+
+        Args:
+            ctx: Click's context.
+            args: Name of the command and what follows.
+
+        Returns:
+            Name, command, and what follows.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            refuse_repeats(command, ctx, rest)
+        return name, command, rest
 
 
 @click.command(

@@ -91,7 +91,9 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     reporter, runtime = bulk.begin(config.runtime)
     # the model first: what a structure needs depends on it
     model = load(options["model"], device=runtime.device)
-    molecules, bad = checks.read_for_model(options["structures"], model, config, reporter)
+    molecules, bad = checks.read_for_model(
+        options["structures"], model, config, reporter, runtime.deadline
+    )
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again, inputs=bulk.inputs)
 

@@ -37,7 +37,7 @@ from deeph_zero.data.reading.state import Say, log_warning, stated_state, warn_o
 from deeph_zero.data.reading.words import check_size
 from deeph_zero.data.reading.xyz import xyz_frames
 from deeph_zero.data.sources import SMILES_PREFIX, npz_frames, smiles_frames
-from deeph_zero.errors import InputError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import HDF5_SUFFIXES
 from deeph_zero.molecule import Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -107,6 +107,7 @@ def read_structures(
     spin: int | None = None,
     limit: int | None = None,
     allow_close_contacts: bool = False,
+    expired: Callable[[], bool] | None = None,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read every frame of every file; a bad frame does not cost the good ones.
 
@@ -117,9 +118,13 @@ def read_structures(
         spin: 2S of frames that state none; None means 0.
         limit: Frames read of each file; None reads all.
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
+        expired: Tells whether a time limit is over; None is no limit.
 
     Returns:
         The good molecules in input order, coordinates in bohr, and the bad frames.
+
+    Raises:
+        ComputationError: If the time is over before the last frame: none is left out in silence.
     """
     molecules: list[Molecule] = []
     bad: list[BadFrame] = []
@@ -127,6 +132,8 @@ def read_structures(
         notes = _Notes(str(path))
         frames = itertools.islice(_read_source(str(path), notes.say), limit)
         for frame, item in enumerate(frames):
+            if expired is not None and expired():
+                raise time_is_over(f"reading {path}, {frame} of its frames were read")
             try:
                 if isinstance(item, InputError):
                     raise item
@@ -142,6 +149,21 @@ def read_structures(
             notes.frame = frame + 1
         notes.log()
     return molecules, bad
+
+
+def time_is_over(place: str) -> ComputationError:
+    """What to raise where a time limit ends before all structures are there.
+
+    Args:
+        place: What was being done, and how far it came.
+
+    Returns:
+        The error.
+    """
+    return ComputationError(
+        f"the time limit ended while {place}; nothing was computed, allow more --max-time or give "
+        "fewer structures"
+    )
 
 
 def from_atoms(

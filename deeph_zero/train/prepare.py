@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     network = _network(run, _layout(run), trained=trained)
     kept_out = {*run.held_out, *run.measuring}
     frames = [m for k, m in enumerate(run.molecules) if k not in kept_out]
-    everything = [*frames, *displaced(frames, config, (config.runtime.seed,))]
+    everything = [*frames, *displaced(_in_time(run, frames), config, (config.runtime.seed,))]
     share = AO_MEMORY_MB / len(everything)
     run.store = store = _store(run)
     _prepare_all(run, network, everything, len(frames), ao_memory_mb=share)
@@ -81,6 +81,14 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     if run.stream is None and store.needed_bytes <= store.memory_bytes:
         run.dismiss_workers()  # nothing is computed again
     return network
+
+
+def _in_time(run: Run, frames: list[Molecule]) -> Iterator[Molecule]:
+    """The frames, as long as there is time to make copies of them."""
+    for k, frame in enumerate(frames):
+        if run.runtime.deadline.expired():
+            raise TimeIsUpError(f"copies of {k} of {len(frames)} structures were made")
+        yield frame
 
 
 def _layout(run: Run) -> BasisLayout:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ _LINEAR = 0.1
 
 
 def displaced(
-    molecules: Sequence[Molecule], config: TrainingConfig, seed: Sequence[int]
+    molecules: Iterable[Molecule], config: TrainingConfig, seed: Sequence[int]
 ) -> list[Molecule]:
     """Copies with random displacements; charge and spin stay.
 

@@ -19,7 +19,7 @@ from deeph_zero.cli.main import COMMANDS, cli, entry_point
 from deeph_zero.host.one_line import LONGEST
 
 HERE = Path(__file__).parent
-QUICK = "--basis sto-3g --grid-level 0 --threads 1"
+QUICK = ("--basis sto-3g", "--grid-level 0", "--threads 1")
 SPECIAL = {
     "ESC": "\x1b",
     "NL": "\n",
@@ -53,7 +53,10 @@ class Row:
         words = shlex.split(self.command)
         for name, text in SPECIAL.items():
             words = [word.replace(f"{{{name}}}", text) for word in words]
-        return [w for word in words for w in (shlex.split(QUICK) if word == "O" else [word])]
+        # what a row gives itself stands in the place of the quick setting
+        quick = [q for q in QUICK if not {q.split()[0]} & {word.split("=")[0] for word in words}]
+        more = shlex.split(" ".join(quick))
+        return [w for word in words for w in (more if word == "O" else [word])]
 
 
 def table() -> list[Row]:
@@ -89,7 +92,8 @@ def kit(files, tmp_path_factory):
     try:
         for name in ("hi.xyz", "run.toml"):
             kit.make(name, folder)
-        assert entry_point(["label", "hi.xyz", *QUICK.split(), "-o", "labels.h5", "-q"]) == 0
+        quick = " ".join(QUICK).split()
+        assert entry_point(["label", "hi.xyz", *quick, "-o", "labels.h5", "-q"]) == 0
         assert entry_point(["train", "run.toml", "--threads", "1", "-o", "run", "-q"]) in (0, 1)
         (folder / "m").mkdir()
         for name in ("model.json", "model.safetensors"):
