@@ -46,6 +46,9 @@ _PACKAGES = {
     "gpu4pyscf": ("tensors on a GPU", "give mf.to_cpu()"),
 }
 
+SMEARED = _SmearingSCF
+"""Class of objects with smeared occupations, molecules and crystals alike."""
+
 USED = frozenset({"get_hcore", "get_ovlp", "energy_nuc"})
 """Methods that are asked for their result, so that another one on the instance counts."""
 
@@ -165,6 +168,19 @@ def peculiarities(mf: Any) -> Iterator[Peculiarity]:
     yield from _of_fitting(plain)
     if isinstance(plain, dft.rks.KohnShamDFT):
         yield from _of_functional(plain)
+
+
+def shadows(mf: Any, name: str) -> Iterator[Peculiarity]:
+    """Methods set on an object itself, which may change its energy.
+
+    Args:
+        mf: Mean-field object.
+        name: Of it, for the message.
+
+    Returns:
+        What stands in front of a method of the class, and what helps.
+    """
+    return _shadows(mf, name, _HARMLESS)
 
 
 def _of_class(mf: Any) -> Iterator[Peculiarity]:

@@ -1,0 +1,210 @@
+"""What is to be computed of a crystal: keywords, a cell, or a PySCF object, made one."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from pyscf.pbc import dft, gto
+
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.libxc import XCSpec, describe
+from deeph_zero.integrals.periodic.checks import check_cell, check_mean_field, semilocal
+from deeph_zero.integrals.periodic.kpoints import KPoints, listed_kpoints, make_kpoints
+from deeph_zero.integrals.supported import smearing_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrystalCalculation:
+    """One calculation of a crystal.
+
+    Attributes:
+        cell: The built cell.
+        spec: The functional, semilocal.
+        kpoints: k-points and their weights.
+        mesh: Points of the uniform grid along the lattice vectors.
+        unrestricted: Two spins.
+        nelec: Electrons (alpha, beta) per cell.
+        smearing: Width (Eh) of Fermi occupations; 0 fills levels in order.
+        fix_spin: A chemical potential for each spin, so that the moment stays; one for both
+            otherwise.
+        moments: Initial magnetic moment of every atom (electrons), or None: the cell's spin evenly.
+    """
+
+    cell: gto.Cell
+    spec: XCSpec
+    kpoints: KPoints
+    mesh: tuple[int, int, int]
+    unrestricted: bool
+    nelec: tuple[float, float]
+    smearing: float = 0.0
+    fix_spin: bool = False
+    moments: tuple[float, ...] | None = None
+
+    def spin_shares(self) -> Float[np.ndarray, "nspin natm"]:
+        """Part of every free atom's density that starts in each spin channel."""
+        natm = self.cell.natm
+        if not self.unrestricted:
+            return np.ones((1, natm))
+        total = sum(self.nelec)
+        if self.moments is None:
+            return np.array([np.full(natm, n / total) for n in self.nelec])
+        valence = np.maximum(self.cell.atom_charges(), 1)
+        polarisation = np.clip(np.array(self.moments) / valence, -1, 1)
+        return 0.5 * np.array([1 + polarisation, 1 - polarisation])
+
+
+def crystal_calculation(
+    cell_or_mf: Any,
+    *,
+    xc: str | None = None,
+    kmesh: Sequence[int] | None = None,
+    shifted: bool = False,
+    unrestricted: bool | None = None,
+    smearing: float | None = None,
+    fix_spin: bool = False,
+    moments: Sequence[float] | None = None,
+) -> CrystalCalculation:
+    """A calculation from a cell and keywords, or from a KRKS, KUKS, RKS or UKS object.
+
+    Args:
+        cell_or_mf: A built ``pbc.gto.Cell`` (its ``spin`` is that of one cell), or a mean-field
+            object, which decides functional, k-points, smearing and spin itself.
+        xc: A semilocal functional, any string PySCF parses; "pbe" where nothing is said.
+        kmesh: k-points along the reciprocal vectors, one of k and -k kept; Γ where nothing is said.
+        shifted: Monkhorst and Pack's mesh in place of the Γ-centred one.
+        unrestricted: Two spins; None: if the cell has unpaired electrons or moments.
+        smearing: Width (Eh) of Fermi occupations.
+        fix_spin: With smearing, keep the number of electrons of each spin.
+        moments: Initial magnetic moments per atom (electrons); None: ``cell.magmom``, if set.
+
+    Returns:
+        The calculation.
+
+    Raises:
+        InputError: If something is not supported, or a keyword contradicts the object.
+    """
+    if isinstance(cell_or_mf, gto.Cell):
+        return _from_cell(
+            cell_or_mf,
+            spec=semilocal(describe("pbe" if xc is None else xc)),
+            kmesh=(1, 1, 1) if kmesh is None else kmesh,
+            shifted=shifted,
+            unrestricted=unrestricted,
+            smearing=_width(smearing),
+            fix_spin=fix_spin,
+            moments=moments,
+        )
+    given = {
+        "xc": xc, "kmesh": kmesh, "unrestricted": unrestricted, "smearing": smearing,
+        "shifted": shifted or None, "fix_spin": fix_spin or None,
+    }  # fmt: skip
+    said = [name for name, value in given.items() if value is not None]
+    if said:
+        raise InputError(
+            f"expected {' and '.join(said)} from the mean-field object, got a keyword beside it; "
+            "leave it out, or give mf.cell"
+        )
+    return _from_mean_field(cell_or_mf, moments)
+
+
+def _from_cell(
+    cell: gto.Cell,
+    *,
+    spec: XCSpec,
+    kmesh: Sequence[int],
+    shifted: bool,
+    unrestricted: bool | None,
+    smearing: float,
+    fix_spin: bool,
+    moments: Sequence[float] | None,
+) -> CrystalCalculation:
+    check_cell(cell)
+    own = _moments(cell, moments)
+    if unrestricted is None:
+        unrestricted = bool(cell.spin) or own is not None
+    electrons, spin = int(cell.tot_electrons()), int(cell.spin or 0)
+    free = smearing > 0 and not fix_spin
+    if (electrons - spin) % 2 and not free:
+        raise InputError(
+            f"expected an even number of electrons for spin {spin}, got {electrons} per cell; set "
+            "cell.spin (of one cell), or use smearing (for example smearing=0.005)"
+        )
+    if not unrestricted and spin:
+        raise InputError(
+            f"expected unpaired electrons (cell.spin {spin}) with two spins, got "
+            "unrestricted=False; leave it out"
+        )
+    nelec = ((electrons + spin) / 2, (electrons - spin) / 2)
+    return CrystalCalculation(
+        cell=cell,
+        spec=spec,
+        kpoints=make_kpoints(kmesh, shifted=shifted, dimension=cell.dimension),
+        mesh=_mesh(cell.mesh),
+        unrestricted=unrestricted,
+        nelec=nelec,
+        smearing=smearing,
+        fix_spin=fix_spin,
+        moments=own if unrestricted else None,
+    )
+
+
+def _from_mean_field(mf: Any, moments: Sequence[float] | None) -> CrystalCalculation:
+    check_mean_field(mf)
+    cell = mf.cell
+    check_cell(cell)
+    unrestricted = isinstance(mf, dft.uks.UKS | dft.kuks.KUKS)
+    many = isinstance(mf, dft.krks.KRKS | dft.kuks.KUKS)
+    kpoints = listed_kpoints(cell, mf.kpts if many else mf.kpt)
+    nk = len(kpoints.scaled)
+    smearing = smearing_of(mf)
+    if unrestricted:
+        nelec = (mf.nelec[0] / nk, mf.nelec[1] / nk)
+    else:
+        total = cell.tot_electrons(nk)
+        if total % 2 and not smearing:
+            raise InputError(
+                f"expected an even number of electrons, got {total} over the k-points; use KUKS, "
+                "or smearing"
+            )
+        nelec = (total / nk / 2, total / nk / 2)
+    return CrystalCalculation(
+        cell=cell,
+        spec=semilocal(describe(mf.xc)),
+        kpoints=kpoints,
+        mesh=_mesh(mf.with_df.mesh),
+        unrestricted=unrestricted,
+        nelec=nelec,
+        smearing=smearing,
+        fix_spin=bool(smearing and mf.fix_spin),
+        moments=_moments(cell, moments) if unrestricted else None,
+    )
+
+
+def _moments(cell: gto.Cell, given: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Moments of the keyword, else the cell's own where any is set."""
+    own = getattr(cell, "magmom", None)
+    chosen = given if given is not None else own
+    if chosen is None or not len(chosen) or (given is None and not any(chosen)):
+        return None
+    values = tuple(float(m) for m in chosen)
+    if len(values) != cell.natm or not np.isfinite(values).all():
+        raise InputError(
+            f"moments expected one number for each of the {cell.natm} atoms, got {list(chosen)!r}"
+        )
+    return values
+
+
+def _width(smearing: float | None) -> float:
+    width = 0.0 if smearing is None else float(smearing)
+    if not np.isfinite(width) or width < 0:
+        raise InputError(
+            f"smearing expected a width of 0 or more (Eh), got {smearing!r}; give for example 0.005"
+        )
+    return width
+
+
+def _mesh(mesh: Any) -> tuple[int, int, int]:
+    n1, n2, n3 = (int(n) for n in mesh)
+    return n1, n2, n3

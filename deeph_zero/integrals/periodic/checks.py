@@ -1,0 +1,185 @@
+"""Which cells and periodic PySCF objects are computed as PySCF does; the others are refused."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from pyscf.pbc import df, dft, gto
+from pyscf.pbc.dft import gen_grid, numint
+from pyscf.pbc.gto import pseudo
+from pyscf.pbc.lib.kpts import KPoints as SymmetricKPoints
+
+from deeph_zero.errors import InputError
+from deeph_zero.integrals import supported
+from deeph_zero.integrals.libxc import XCSpec
+
+# ruff: noqa: SLF001  PySCF keeps _built, _basis, _pseudo and _numint private
+
+_KNOWN = (dft.krks.KRKS, dft.kuks.KUKS, dft.rks.RKS, dft.uks.UKS)
+
+_CHARGE = re.compile(r"-q(\d+)", re.IGNORECASE)
+
+SMALLEST_OVERLAP = 1e-7
+"""Eigenvalues of S(k) below it are refused: energies there depend on rounding."""
+
+
+def semilocal(spec: XCSpec) -> XCSpec:
+    """Refuse functionals that crystals do not have.
+
+    Args:
+        spec: Any functional.
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: If it has exact exchange, VV10 or dispersion, or no density functional.
+    """
+    if spec.kind == "HF" or spec.hyb or spec.alpha:
+        what = "exact exchange"
+    elif spec.corrections.nlc:
+        what = "non-local correlation (VV10)"
+    elif spec.corrections.dispersion:
+        what = f"a dispersion correction ({spec.corrections.dispersion})"
+    else:
+        return spec
+    raise InputError(
+        f"xc {spec.name!r} has {what}, which crystals do not support; use a semilocal functional "
+        "such as pbe or r2scan"
+    )
+
+
+def check_cell(cell: Any) -> None:
+    """Refuse cells that cannot be computed right.
+
+    Args:
+        cell: Any object; a supported one is a built ``pbc.gto.Cell``.
+
+    Raises:
+        InputError: If it is something else, is not built, has no atoms, is periodic in fewer than
+            two directions, has Cartesian functions, or basis and pseudopotential are made for
+            different numbers of electrons.
+    """
+    if not isinstance(cell, gto.Cell):
+        raise InputError(f"expected a built pbc.gto.Cell, got {type(cell).__name__}; give mf.cell")
+    if not cell._built:
+        raise InputError("expected a built cell, got an unbuilt gto.Cell; call cell.build()")
+    for what, cure in _peculiarities(cell):
+        raise InputError(f"expected a plain crystal, got {what}, which is not supported; {cure}")
+    for a in range(cell.natm):
+        _check_charges(cell, a)
+
+
+def _peculiarities(cell: gto.Cell) -> Iterator[tuple[str, str]]:
+    if not cell.natm:
+        yield "a cell without atoms", "give cell.atom and call build()"
+    if cell.dimension not in (2, 3):
+        yield f"dimension {cell.dimension}", "use 2 (slabs) or 3 with enough vacuum"
+    if cell.dimension == 2 and cell.low_dim_ft_type == "inf_vacuum":
+        yield "low_dim_ft_type 'inf_vacuum'", "leave it unset"
+    if cell.cart:
+        yield "Cartesian functions", "set cell.cart to False"
+    if cell.omega:
+        yield f"cell.omega {cell.omega:g}", "set it to 0"
+
+
+def _check_charges(cell: gto.Cell, atom: int) -> None:
+    """Basis sets and pseudopotentials of the GTH family are made for each other, by valence."""
+    symbol = cell.atom_symbol(atom)
+    basis = _name(cell.basis, symbol)
+    parameters = cell._pseudo.get(symbol)
+    if parameters is None:
+        if basis and "gth" in basis.lower():
+            raise InputError(
+                f"expected a pseudopotential for {symbol} with basis {basis!r}, which has no core "
+                "functions, got none; set cell.pseudo, for example to 'gth-pbe'"
+            )
+        return
+    valence = int(sum(parameters[0]))
+    made_for = _valence_of(basis, symbol)
+    if made_for is not None and made_for != valence:
+        raise InputError(
+            f"expected basis and pseudopotential of {symbol} for the same number of electrons, got "
+            f"basis {basis!r} for {made_for} and a pseudopotential for {valence}; choose both with "
+            f"-q{made_for} or -q{valence}"
+        )
+
+
+def _valence_of(basis: str | None, symbol: str) -> int | None:
+    """Electrons that a GTH basis is made for; None where its name does not tell."""
+    if basis is None or "gth" not in basis.lower():
+        return None
+    named = _CHARGE.search(basis)
+    if named:
+        return int(named.group(1))
+    try:  # without a number both files give their first entry, and those belong together
+        return int(sum(pseudo.load("gth-pbe", _element(symbol))[0]))
+    except (KeyError, RuntimeError, ValueError, OSError):
+        return None
+
+
+def _element(symbol: str) -> str:
+    return re.sub(r"[^A-Za-z]", "", symbol)
+
+
+def _name(given: Any, symbol: str) -> str | None:
+    """The name of the basis of an element, where one was given."""
+    if isinstance(given, dict):
+        found = {str(key).lower(): value for key, value in given.items()}
+        keys = (symbol.lower(), _element(symbol).lower(), "default")
+        given = next((found[key] for key in keys if key in found), None)
+    return given if isinstance(given, str) and "\n" not in given else None
+
+
+def check_mean_field(mf: Any) -> None:
+    """Refuse mean-field objects whose energy would be another one here.
+
+    Args:
+        mf: Any object; supported are KRKS, KUKS, RKS and UKS of ``pyscf.pbc.dft``, also smeared.
+
+    Raises:
+        InputError: If it is anything else, or has methods, grids or integrals of its own.
+    """
+    kind = type(mf)
+    plain = kind in _KNOWN or (
+        issubclass(kind, supported.SMEARED) and any(base in _KNOWN for base in kind.__mro__[1:4])
+    )
+    if not plain:
+        raise InputError(
+            f"expected a cell, or a KRKS, KUKS, RKS or UKS object of pyscf.pbc.dft, got "
+            f"{kind.__name__}; give its cell and kmesh"
+        )
+    for what, cure in _of_mean_field(mf):
+        raise InputError(f"expected a plain {kind.__name__}, got {what}; {cure}")
+
+
+def _of_mean_field(mf: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(getattr(mf, "kpts", None), SymmetricKPoints):
+        yield "k-points reduced by symmetry", "give mf.cell and kmesh"
+    if type(mf.with_df) is not df.FFTDF:
+        yield f"integrals by {type(mf.with_df).__name__}", "use FFTDF, PySCF's default"
+    if getattr(mf, "rsjk", None) is not None:
+        yield "integrals by RSJK", "use FFTDF, PySCF's default"
+    if type(mf._numint) not in (numint.KNumInt, numint.NumInt):
+        yield f"quadrature by {type(mf._numint).__name__}", "leave mf._numint alone"
+    if type(mf.grids) is not gen_grid.UniformGrids:
+        yield f"grids of the kind {type(mf.grids).__name__}", "use UniformGrids"
+    elif not np.array_equal(mf.grids.mesh, mf.with_df.mesh):
+        yield "two different meshes (mf.grids and mf.with_df)", "give both the same mesh"
+    if mf.do_nlc():
+        yield "non-local correlation (VV10)", "use a functional without"
+    if getattr(mf, "disp", None):
+        yield f"a dispersion correction ({mf.disp})", "set mf.disp to None"
+    yield from _of_smearing(mf)
+    for found in supported.shadows(mf, "mf"):
+        yield found.what, found.cure
+
+
+def _of_smearing(mf: Any) -> Iterator[tuple[str, str]]:
+    if not supported.smearing_of(mf):
+        return
+    if mf.smearing_method.lower() != "fermi":
+        yield f"{mf.smearing_method} smearing", "use method='fermi'"
+    if mf.mu0 is not None:
+        yield "a chemical potential of its own (mf.mu0)", "leave mu0 out"

@@ -1,0 +1,72 @@
+"""What the Kohn-Sham layer needs of one crystal, from outside."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from deeph_zero.ks.periodic.mesh import Mesh
+from deeph_zero.ks.periodic.terms import CoulombOnMesh, FixedOperator, MeshTerm, Term
+from deeph_zero.ks.periodic.types import BlochOperator, KWeights, MeshRows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """One-electron matrices and AO values at k-points that are not the SCF's.
+
+    Attributes:
+        ovlp: Overlap S.
+        fixed: Kinetic energy and non-local pseudopotentials, Eh.
+        mesh_term: Makes matrices of potentials on the grid.
+    """
+
+    ovlp: BlochOperator
+    fixed: BlochOperator
+    mesh_term: MeshTerm
+
+
+@runtime_checkable
+class AtKPoints(Protocol):
+    """Makes :class:`Elsewhere`."""
+
+    def __call__(self, scaled: Sequence[Sequence[float]]) -> Elsewhere:
+        """At fractions of the reciprocal vectors, [nk, 3]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrystalData:
+    """Everything the layer knows of one crystal, basis, grid and functional.
+
+    Attributes:
+        ovlp: Overlap S at every k.
+        weights: w_k, sum 1.
+        fixed: Kinetic energy and non-local pseudopotentials.
+        constant: Energy of the cores.
+        mesh: The uniform grid.
+        mesh_term: Local pseudopotential, Coulomb, exchange and correlation.
+        nelec: Electrons (alpha, beta) per cell; need not be whole over several k.
+        unrestricted: Two spins.
+        lindep_threshold: Eigenvectors of S(k) with a smaller eigenvalue are dropped at that k.
+        rho_guess: Superposed free atoms on the grid, its first row alone matters for the electron
+            number.
+        step_coulomb: Makes Coulomb matrices of changes of the density, good enough to guide an SCF.
+        at: One-electron matrices and AO values at other k-points.
+    """
+
+    ovlp: BlochOperator
+    weights: KWeights
+    fixed: FixedOperator
+    constant: Term
+    mesh: Mesh
+    mesh_term: MeshTerm
+    nelec: tuple[float, float]
+    unrestricted: bool
+    lindep_threshold: float
+    rho_guess: Callable[[], MeshRows]
+    step_coulomb: Callable[[], CoulombOnMesh]
+    at: AtKPoints
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """All parts of the energy."""
+        return (self.fixed, self.mesh_term, self.constant)
