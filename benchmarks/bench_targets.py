@@ -25,8 +25,8 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.molecule import Molecule
+from deeph_zero.prepared import kohn_sham
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.problem import kohn_sham
 from deeph_zero.train.teacher import Teacher
 
 NOISE = 5e-4

@@ -18,6 +18,7 @@ from deeph_zero.integrals.mole import build_mole, molecule_of, place
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.model_files.document import check_model_document, check_sizes
+from deeph_zero.model_files.folder import MODEL_STEM, model_folder, read_model
 from deeph_zero.model_files.meta import default_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
@@ -25,9 +26,8 @@ from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.calibration import Calibration, with_intervals
 from deeph_zero.predict.single import Prediction
+from deeph_zero.prepared import Problem, make_problem
 from deeph_zero.settings.config import FORCE_TOL, MethodConfig
-from deeph_zero.train.checkpoint import MODEL_STEM, model_folder, read_model
-from deeph_zero.train.problem import Problem, make_problem
 from deeph_zero.types import AOMatrix
 
 

@@ -13,8 +13,8 @@ import deeph_zero as dz
 from deeph_zero.errors import InputError
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.problem import basis_layout
 
 METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
 

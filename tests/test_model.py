@@ -12,13 +12,13 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.model import Model, load
+from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.checkpoint import save_model
-from deeph_zero.train.problem import basis_layout
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 BASIS = "6-31g"

@@ -77,7 +77,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _is_temporary(name: str) -> bool:
-    """Names of files that are being written, see ``files.atomic_path`` and ``train/state.py``."""
+    """Names of files that are being written, see ``files.atomic_path`` and ``host/tensor_files.py``."""
     if name.endswith(".new"):
         return is_run_file(name.removesuffix(".new"))
     parts = name.rsplit(".", 2)

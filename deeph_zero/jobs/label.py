@@ -29,8 +29,8 @@ from deeph_zero.predict.record import (
     method_attributes,
     structure_record,
 )
+from deeph_zero.prepared import kohn_sham
 from deeph_zero.settings.config import LabelConfig
-from deeph_zero.train.problem import kohn_sham
 
 
 def _solved(ks: KohnSham, dm0: Tensor, config: LabelConfig) -> SCFResult:

@@ -13,11 +13,11 @@ from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.model import Model, load
+from deeph_zero.model_files.folder import fingerprint
 from deeph_zero.model_files.meta import method_of
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import method_attributes, prediction_arrays, prediction_record
 from deeph_zero.settings.config import MethodConfig, PredictConfig
-from deeph_zero.train.checkpoint import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)

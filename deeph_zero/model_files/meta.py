@@ -22,7 +22,7 @@ def model_meta(
         molecules: What it is trained on; their charges and spins are kept as ``states``.
 
     Returns:
-        JSON values, for :func:`deeph_zero.train.checkpoint.save_model`.
+        JSON values, for :func:`deeph_zero.model_files.folder.save_model`.
     """
     resolved = ("xc", "kind", "xc_components", "hyb", "alpha", "omega", "nlc", "dispersion")
     resolved += ("auxbasis", "cart")

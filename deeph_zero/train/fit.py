@@ -12,6 +12,7 @@ from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.host.reporting import Reporter, SilentReporter
 from deeph_zero.host.runtime import set_threads, setup
 from deeph_zero.ks.counts import Builds
+from deeph_zero.model_files.folder import KEEP, save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
@@ -25,7 +26,6 @@ from deeph_zero.train.callbacks import (
     quiet_trainer,
     run_trainer,
 )
-from deeph_zero.train.checkpoint import KEEP, save_model
 from deeph_zero.train.curves import live_curves
 from deeph_zero.train.finish import certify_all, measure, training_deadline, write_summary
 from deeph_zero.train.lightning_io import SafeCheckpointIO

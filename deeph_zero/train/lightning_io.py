@@ -12,8 +12,8 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from deeph_zero import __version__
 from deeph_zero.errors import InputError
-from deeph_zero.train.checkpoint import FORMAT_VERSION, check_kind
-from deeph_zero.train.state import decode_state, encode_state, read_pair, write_pair
+from deeph_zero.host.tensor_files import decode_state, encode_state, read_pair, write_pair
+from deeph_zero.model_files.folder import FORMAT_VERSION, check_kind
 
 _STATE_KIND = "deeph-zero checkpoint"
 _STATE_STEM = "state"

@@ -22,10 +22,7 @@ from deeph_zero.nn.extension import extended
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
-from deeph_zero.settings.config import FitConfig
-from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
-from deeph_zero.train.plan import MAX_CHECKED
-from deeph_zero.train.problem import (
+from deeph_zero.prepared import (
     AO_MEMORY_MB,
     Problem,
     basis_layout,
@@ -33,6 +30,9 @@ from deeph_zero.train.problem import (
     order_of,
     same_data,
 )
+from deeph_zero.settings.config import FitConfig
+from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
+from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.stream import Ahead, Stream

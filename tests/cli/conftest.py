@@ -31,12 +31,12 @@ def trained(tmp_path_factory) -> Path:
     from pyscf import gto
 
     from deeph_zero.kohnsham import KohnSham
+    from deeph_zero.model_files.folder import save_model
     from deeph_zero.model_files.meta import model_meta
     from deeph_zero.nn.model import FockNetwork
     from deeph_zero.nn.spec import default_spec
+    from deeph_zero.prepared import basis_layout
     from deeph_zero.settings.config import MethodConfig
-    from deeph_zero.train.checkpoint import save_model
-    from deeph_zero.train.problem import basis_layout
 
     mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="sto-3g", verbose=0)
     with torch.random.fork_rng(devices=[]):

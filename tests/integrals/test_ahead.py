@@ -20,8 +20,8 @@ from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data, portable_part
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.molecule import Molecule
+from deeph_zero.prepared import order_of
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.problem import order_of
 
 METHODS = {
     "pbe": {"xc": "pbe", "grid_level": 0},

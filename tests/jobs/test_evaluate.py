@@ -11,8 +11,8 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
-from deeph_zero.train.checkpoint import save_model
 
 ATOMS = [
     "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61",
@@ -44,8 +44,8 @@ def done(tmp_path_factory):
     from deeph_zero.kohnsham import KohnSham
     from deeph_zero.nn.model import FockNetwork
     from deeph_zero.nn.spec import default_spec
+    from deeph_zero.prepared import basis_layout
     from deeph_zero.settings.config import MethodConfig
-    from deeph_zero.train.problem import basis_layout
 
     folder = tmp_path_factory.mktemp("evaluate")
     mol = gto.M(atom=ATOMS[0], basis="sto-3g", verbose=0)

@@ -13,8 +13,8 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.aggregate import sum_to_atoms
 from deeph_zero.nn.inputs import collate
+from deeph_zero.prepared import basis_layout, make_problem
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.problem import basis_layout, make_problem
 
 HAS_SCATTER = importlib.util.find_spec("torch_scatter") is not None
 

@@ -20,8 +20,8 @@ from deeph_zero.predict.calibration import (
     out_of_distribution,
 )
 from deeph_zero.predict.record import prediction_record
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.problem import basis_layout
 
 WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
 LEVELS = ("homo", "lumo", "gap")

@@ -14,14 +14,14 @@ from deeph_zero.jobs.label import run_label
 from deeph_zero.jobs.predict import run_predict
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.model import Model
+from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import LabelConfig, MethodConfig, PredictConfig
 from deeph_zero.testing import Listener
-from deeph_zero.train.checkpoint import save_model
-from deeph_zero.train.problem import basis_layout
 
 METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
 RUNTIME = {"device": "cpu", "threads": 1, "seed": 5}

@@ -13,13 +13,13 @@ from deeph_zero.integrals.mole import molecule_of
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.model import Model, load
+from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.prepared import basis_layout, make_problem
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.checkpoint import save_model
-from deeph_zero.train.problem import basis_layout, make_problem
 
 METHOD = MethodConfig(basis="6-31g", grid_level=1)
 WATER = "O 0 0 0.1; H 0.1 0.76 0.58; H 0.05 -0.74 0.61"

@@ -12,8 +12,8 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import meanfield
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.problem import basis_layout
 
 NUMBERS = np.array([8, 1, 1])
 WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
@@ -175,7 +175,7 @@ def test_a_bad_start_is_replaced_by_the_standard_one(model, monkeypatch):
     shift = torch.zeros(7, 7, dtype=torch.float64)
     shift[0, 0] = 60.0
     monkeypatch.setattr(
-        "deeph_zero.train.problem.Problem.hamiltonian", lambda self, _: self.fock0 + shift
+        "deeph_zero.prepared.Problem.hamiltonian", lambda self, _: self.fock0 + shift
     )
     bad = model.predict(_water(), refine=1e-6, compare_start=True)
     assert bad.standard_start

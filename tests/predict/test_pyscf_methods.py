@@ -14,8 +14,8 @@ from pyscf import dft, gto
 from deeph_zero.model import Model
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.problem import basis_layout
 
 BASIS = "6-31g"
 WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"

@@ -23,7 +23,8 @@ import deeph_zero.report.page  # noqa: F401
 from deeph_zero.cli import fit  # noqa: F401
 from deeph_zero.cli.main import entry_point
 from deeph_zero.host import runtime
-from deeph_zero.train import callbacks, finish, prepare, state
+from deeph_zero.host import tensor_files as state
+from deeph_zero.train import callbacks, finish, prepare
 from deeph_zero.train.fit import run_fit  # noqa: F401
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.teacher import Teacher

@@ -14,7 +14,7 @@ import h5py
 import pytest
 
 from deeph_zero.model import load
-from deeph_zero.train.checkpoint import KEEP
+from deeph_zero.model_files.folder import KEEP
 from deeph_zero.train.lightning_io import SafeCheckpointIO
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

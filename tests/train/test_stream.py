@@ -9,12 +9,12 @@ import torch
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
+from deeph_zero.prepared import basis_layout, build_mole, make_problem, same_data
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train import prepare as prepare_module
 from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore
-from deeph_zero.train.problem import basis_layout, build_mole, make_problem, same_data
 from deeph_zero.train.stream import Stream
 
 METHOD = MethodConfig(basis="sto-3g", grid_level=0)

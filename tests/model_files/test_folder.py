@@ -23,7 +23,9 @@ from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.host.runtime import Deadline
-from deeph_zero.train import checkpoint as checkpoint_module
+from deeph_zero.host.tensor_files import decode_state, encode_state, read_pair, write_pair
+from deeph_zero.model_files import folder as checkpoint_module
+from deeph_zero.model_files.folder import KEEP, read_model, save_model
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.callbacks import (
     Checkpoints,
@@ -32,9 +34,7 @@ from deeph_zero.train.callbacks import (
     quiet_trainer,
     run_trainer,
 )
-from deeph_zero.train.checkpoint import KEEP, read_model, save_model
 from deeph_zero.train.lightning_io import SafeCheckpointIO
-from deeph_zero.train.state import decode_state, encode_state, read_pair, write_pair
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Model files: safetensors + JSON, crash-safe, never pickle.
 
 A model is ``model.safetensors`` + ``model.json`` in a run folder; a training checkpoint is written
-the same way (:mod:`deeph_zero.train.lightning_io`). :mod:`deeph_zero.train.state` says how the two
+the same way (:mod:`deeph_zero.train.lightning_io`). :mod:`deeph_zero.host.tensor_files` says how the two
 files of a pair stay consistent.
 """
 
@@ -17,7 +17,7 @@ from deeph_zero import __version__
 from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.documents import read_regular
-from deeph_zero.train.state import read_pair, write_pair
+from deeph_zero.host.tensor_files import read_pair, write_pair
 
 FORMAT_VERSION = 1
 """Of model files and checkpoints; a reader refuses newer ones."""
