@@ -27,7 +27,7 @@ from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import Problem, basis_layout, make_problem
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget
@@ -36,6 +36,7 @@ from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import make_plan
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.stream import Stream
+from deeph_zero.train.taught import Problem, make_problem
 from deeph_zero.train.teacher import DEFAULT_TOL, Teacher, gradient_rms
 
 CASES = "converged,labels-6,labels-5,labels-4,quick-4,quick-3,full,adaptive"

@@ -27,10 +27,11 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import Problem, basis_layout, kohn_sham, make_problem, same_data
+from deeph_zero.prepared import basis_layout, kohn_sham, same_data
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.heavy import HeavyStore, heavy_bytes
 from deeph_zero.train.light import light_bytes
+from deeph_zero.train.taught import Problem, make_problem
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 BUILDS = 4

@@ -29,8 +29,9 @@ from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import Problem, basis_layout, make_problem, same_data
+from deeph_zero.prepared import basis_layout, same_data
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.train.taught import Problem, make_problem
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 ETHANOL = """C -1.18 -0.40 0.02; C 0.10 0.43 -0.01; O 1.21 -0.45 0.05; H -1.25 -1.03 -0.87

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from deeph_zero.host.version import __version__
+
 if TYPE_CHECKING:
     from deeph_zero import ase
     from deeph_zero.data.structures import read_structures
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from deeph_zero.model import Model, load
     from deeph_zero.molecule import Molecule
 
-__version__ = "0.1.0"
 __all__ = [
     "ComputationError",
     "DeephZeroError",

@@ -26,7 +26,7 @@ from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.calibration import Calibration, with_intervals
 from deeph_zero.predict.single import Prediction
-from deeph_zero.prepared import Problem, make_problem
+from deeph_zero.prepared import Prepared, prepare
 from deeph_zero.settings.config import FORCE_TOL, MethodConfig
 from deeph_zero.types import AOMatrix
 
@@ -300,10 +300,10 @@ class Model:
     ) -> tuple[Prediction, KohnSham]:
         if forces and refine is None:
             refine = FORCE_TOL
-        problem, fock = self._network_fock(
+        prepared, fock = self._network_fock(
             molecule, method, builds=certificate or refine is not None
         )
-        ks = problem.ks
+        ks = prepared.ks
         dm = ks.density(fock)
         # one build serves the certificate and the first iteration of the refinement
         built = ks.build(dm) if certificate or refine is not None else None
@@ -311,7 +311,7 @@ class Model:
         if refine is not None:
             assert built is not None
             refined, facts = single.refine_best(
-                ks, (dm, built), problem.start, tol=refine, compare_start=compare_start
+                ks, (dm, built), prepared.start, tol=refine, compare_start=compare_start
             )
         result = single.assemble(
             molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
@@ -335,8 +335,8 @@ class Model:
             InputError: If the model does not know an element.
             ComputationError: If the network's output is not finite.
         """
-        problem, fock = self._network_fock(molecule, method, builds=True)
-        return problem.ks, problem.ks.density(fock)
+        prepared, fock = self._network_fock(molecule, method, builds=True)
+        return prepared.ks, prepared.ks.density(fock)
 
     def check_starts(self, method: MethodConfig) -> None:
         """See whether the model's densities are starts for SCFs of a method.
@@ -358,11 +358,11 @@ class Model:
 
     def _network_fock(
         self, molecule: Molecule, method: MethodConfig, *, builds: bool
-    ) -> tuple[Problem, Tensor]:
+    ) -> tuple[Prepared, Tensor]:
         """H, and the problem it was predicted for; ``builds`` says whether it will make any."""
         self._check_elements(molecule)
         spec = self.network.spec
-        problem = make_problem(
+        prepared = prepare(
             molecule,
             method,
             spec.layout,
@@ -371,19 +371,18 @@ class Model:
             device=self.device,
             inputs=spec.inputs,
             base=spec.base,
-            taught=False,
             builds=builds,
         )
         with torch.no_grad():
-            (correction,) = self.network(problem.inputs.to(self.device))
-            fock = problem.predicted(correction, self.network.scales.seen_corrections)
+            (correction,) = self.network(prepared.inputs.to(self.device))
+            fock = prepared.predicted(correction, self.network.scales.seen_corrections)
         if not bool(torch.isfinite(fock).all()):
             raise ComputationError(
                 f"{place(molecule)}expected finite Fock matrix elements from the network, got NaN "
                 "or infinity; the geometry is far outside its training data: train it on such "
                 "structures"
             )
-        return problem, fock
+        return prepared, fock
 
     def _checked_molecule(self, given: object, insist: bool) -> Molecule:
         from deeph_zero.predict.given import checked_contacts

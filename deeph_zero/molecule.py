@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+SMILES_PREFIX = "smiles:"
+"""A structure argument that starts with it is a molecule, not a file."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Molecule:

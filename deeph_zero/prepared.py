@@ -1,14 +1,15 @@
-"""One geometry made ready for the network: integrals, the matrix it corrects, inputs."""
+"""One geometry made ready for the network: integrals, the matrix it corrects, inputs.
+
+Predicting and training share it; :mod:`deeph_zero.train.taught` adds what training needs.
+"""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.data.labels import Label
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.atomic_potentials import screened_core
@@ -26,7 +27,6 @@ from deeph_zero.nn.packed_inputs import PackedInputs
 from deeph_zero.nn.spec import Base, InputKind
 from deeph_zero.nn.spectral_bound import bounded
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.teacher import Teacher
 from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:
@@ -36,49 +36,12 @@ AO_MEMORY_MB = 2000.0
 """Kept AO values of all geometries of a run together."""
 
 
-FIRST = 3e-4
-"""Orbital gradient (Eh) to which a coarse SCF gives the first density of a teacher."""
-
 TRAINING_GAP_FLOOR = 1e-3
 """Smallest denominator (Eh) of density derivatives in training; a closing gap stays harmless."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Frame:
-    """Orbitals of a matrix that H is compared with, and weights 0..1 of its orbital pairs.
-
-    The three weights of a pair add up to one; levels that are partly filled belong to all blocks.
-
-    Attributes:
-        target: The matrix, Eh.
-        vectors: Its eigenvectors in the orthonormal basis, columns, [.., nmo, nmo].
-        mo_energy: Its eigenvalues, Eh.
-        filled: Occupations scaled to 0..1, [.., nmo].
-    """
-
-    target: AOMatrix
-    vectors: Tensor
-    mo_energy: Tensor
-    filled: Tensor
-
-    @property
-    def occ_occ(self) -> Tensor:
-        """Weight in the occupied-occupied block, [.., nmo, nmo]."""
-        return torch.minimum(self.filled.unsqueeze(-1), self.filled.unsqueeze(-2))
-
-    @property
-    def occ_virt(self) -> Tensor:
-        """Weight in the occupied-virtual block, |f_p - f_q|."""
-        return (self.filled.unsqueeze(-1) - self.filled.unsqueeze(-2)).abs()
-
-    @property
-    def virt_virt(self) -> Tensor:
-        """Weight in the virtual-virtual block."""
-        return 1.0 - torch.maximum(self.filled.unsqueeze(-1), self.filled.unsqueeze(-2))
-
-
 @dataclasses.dataclass(eq=False, kw_only=True)
-class Problem:
+class Prepared:
     """A geometry, its Kohn-Sham layer and what the network sees of it.
 
     Attributes:
@@ -89,8 +52,6 @@ class Problem:
         start: The whole build at P₀, where an ordinary SCF starts; None if nobody asked for it.
         matrices: The matrices of the input; None once they are not needed.
         stored: Network inputs, packed where many wait.
-        teacher: Remembered builds and the target they give.
-        label: Converged reference values, where the user has them.
     """
 
     molecule: Molecule
@@ -99,48 +60,18 @@ class Problem:
     start: FockBuild | None
     matrices: PhysicsMatrices | None
     stored: NetworkInputs | PackedInputs
-    teacher: Teacher
-    label: Label | None = None
-    present: ClassVar[bool] = True
-    """Whether its integrals are in this process."""
-    _target_frame: Frame | None = None
-    _label_frame: Frame | None = None
 
     @property
     def inputs(self) -> NetworkInputs:
         """Network inputs."""
         return self.stored.unpack() if isinstance(self.stored, PackedInputs) else self.stored
 
-    def target_frame(self) -> Frame:
-        """Orbitals of the teacher's target, kept until it changes."""
-        target = self.teacher.target
-        if self._target_frame is None or self._target_frame.target is not target:
-            self._target_frame = self._frame(target)
-        return self._target_frame
-
-    def label_frame(self) -> Frame:
-        """Orbitals of the label's Fock matrix."""
-        if self._label_frame is None:
-            assert self.label is not None
-            self._label_frame = self._frame(self.label.fock.to(self.fock0))
-        return self._label_frame
-
-    def _frame(self, target: AOMatrix) -> Frame:
-        orbitals = self.ks.orbitals(target)
-        return Frame(
-            target=target,
-            # orthonormal-basis eigenvectors: X⁻¹ C = Xᵀ S C
-            vectors=self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff,
-            mo_energy=orbitals.mo_energy,
-            filled=orbitals.mo_occ / orbitals.mo_occ.max().clamp_min(1.0),
-        )
-
     def hamiltonian(self, correction: AOMatrix) -> AOMatrix:
         """H = H₀ + the network's correction, float64."""
         return self.fock0 + correction.to(self.fock0.dtype)
 
     def predicted(self, correction: AOMatrix, seen: tuple[float, float]) -> AOMatrix:
-        """The same for use: no larger correction than training had, see :mod:`.ks.bounded`."""
+        """H for use: no larger correction than training had, see :mod:`.nn.spectral_bound`."""
         exact = correction.to(self.fock0.dtype)
         return self.hamiltonian(bounded(exact, self.ks.x, self.ks.data.ovlp, seen))
 
@@ -291,7 +222,7 @@ def _keywords(
     }
 
 
-def make_problem(
+def prepare(
     molecule: Molecule,
     method: MethodConfig,
     layout: BasisLayout,
@@ -303,12 +234,12 @@ def make_problem(
     mol: "gto.Mole | None" = None,
     inputs: InputKind = "physics",
     base: Base = "dielectric",
-    taught: bool = True,
+    begins: bool = False,
     builds: bool = True,
     jk_dtype: torch.dtype = torch.float64,
     portable: Portable | None = None,
-) -> Problem:
-    """Prepare a geometry; spends one Fock build (F[P₀]) where the inputs or the teacher need it.
+) -> Prepared:
+    """Prepare a geometry; spends one Fock build (F[P₀]) where the inputs or its user need it.
 
     Args:
         molecule: The structure.
@@ -321,13 +252,13 @@ def make_problem(
         mol: The built ``Mole``, if there is one already.
         inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
         base: What ``physics`` inputs correct, likewise.
-        taught: Whether a teacher will begin at F[P₀].
-        builds: Whether Fock builds follow; matters for ``geometry`` inputs without a teacher.
+        begins: Whether somebody begins at F[P₀], or at the solution of the coarse grid, if any.
+        builds: Whether Fock builds follow; matters for ``geometry`` inputs.
         jk_dtype: Fitted two-electron tensors are kept in.
         portable: Integrals from :func:`order_of`, where a worker has made them.
 
     Returns:
-        The problem.
+        The prepared geometry.
 
     Raises:
         ComputationError: If the starting Fock matrix is not finite.
@@ -340,15 +271,15 @@ def make_problem(
         device=device,
         ao_memory_mb=ao_memory_mb,
         mol=mol,
-        builds=builds or physics or taught,
+        builds=builds or physics or begins,
         jk_dtype=jk_dtype,
         portable=portable,
     )
     ks.gap_floor = TRAINING_GAP_FLOOR
-    # without physics inputs a teacher can begin at the coarse grid's solution
-    start = _start(ks, molecule) if physics or (taught and ks.coarse is None) else None
+    # without physics inputs one can begin at the coarse grid's solution
+    start = _start(ks, molecule) if physics or (begins and ks.coarse is None) else None
     fock0, matrices = _physics(ks, start, base) if physics else _geometry(ks, mol)
-    prepared = prepare_inputs(
+    seen = prepare_inputs(
         layout,
         molecule.numbers,
         molecule.coords,
@@ -358,14 +289,13 @@ def make_problem(
         cutoff=cutoff,
         dtype=dtype,
     ).to(device)
-    return Problem(
+    return Prepared(
         molecule=molecule,
         ks=ks,
         fock0=fock0,
         start=start,
         matrices=matrices,
-        stored=prepared,
-        teacher=_teacher(ks, start) if taught else Teacher(ks, fock0),
+        stored=seen,
     )
 
 
@@ -376,18 +306,6 @@ def _start(ks: KohnSham, molecule: Molecule) -> FockBuild:
         text = "the Fock matrix of the atomic-density guess is not finite; check the geometry"
         raise ComputationError(f"{place(molecule)}: {text}")
     return built
-
-
-def _teacher(ks: KohnSham, start: FockBuild | None) -> Teacher:
-    """Begins at F[P₀] where that was built, else at the solution of the coarse grid."""
-    if start is not None:
-        return Teacher(ks, start.fock, dm0=ks.data.dm_guess)
-    assert ks.coarse is not None
-    tol = ks.degeneracy_tol
-    solution = ks.coarse.scf(
-        conv_tol=float("inf"), conv_tol_grad=FIRST, degeneracy_tol=tol, hint=False
-    )
-    return Teacher(ks, solution.fock)
 
 
 def _physics(ks: KohnSham, start: FockBuild | None, base: Base) -> tuple[AOMatrix, PhysicsMatrices]:

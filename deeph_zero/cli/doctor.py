@@ -7,11 +7,11 @@ from typing import Any
 
 import rich_click as click
 
-from deeph_zero import __version__
 from deeph_zero.cli.options import Invocation, common_options, runtime_values
 from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import to_json
 from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+from deeph_zero.host.version import __version__
 from deeph_zero.settings.config import RuntimeConfig
 
 PACKAGES = (

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import rich_click as click
 from click.exceptions import Exit
 
-from deeph_zero import __version__
 from deeph_zero.cli.options import Invocation
 from deeph_zero.cli.repeats import refuse_repeats
 from deeph_zero.errors import DeephZeroError, InputError
 from deeph_zero.host.one_line import LONGEST, one_line
 from deeph_zero.host.signals import ending_like_ctrl_c, signal_of, word_of
+from deeph_zero.host.version import __version__
 
 # name -> module; the module is imported when the command (or the list of commands) is needed
 COMMANDS = {

@@ -20,9 +20,6 @@ from deeph_zero.data.reading.words import TOO_FAR
 from deeph_zero.errors import InputError
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
-SMILES_PREFIX = "smiles:"
-"""A structure argument that starts with it is a molecule, not a file."""
-
 _NUMBERS = ("nuclear_charges", "z", "Z", "numbers", "atomic_numbers", "charges")
 _POSITIONS = ("coords", "R", "positions", "pos")
 _UNITS = {"units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"}

@@ -36,10 +36,10 @@ from deeph_zero.data.reading.recognise import TEXT_SUFFIXES, format_of
 from deeph_zero.data.reading.state import Say, log_warning, stated_state, warn_of_results
 from deeph_zero.data.reading.words import check_size
 from deeph_zero.data.reading.xyz import xyz_frames
-from deeph_zero.data.sources import SMILES_PREFIX, npz_frames, smiles_frames
+from deeph_zero.data.sources import npz_frames, smiles_frames
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import HDF5_SUFFIXES
-from deeph_zero.molecule import Molecule
+from deeph_zero.molecule import SMILES_PREFIX, Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 _TEXT_READERS: dict[str, Callable[[str, Say], Iterator[ase.Atoms | InputError]]] = {

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deeph_zero import __version__
 from deeph_zero.errors import InputError
 from deeph_zero.host.documents import parse_json, read_document
 from deeph_zero.host.files import regular_file, write_json
+from deeph_zero.host.version import __version__
 
 MANIFEST = ".manifest.json"
 LOCK_NAME = ".lock"
@@ -77,7 +77,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _is_temporary(name: str) -> bool:
-    """Names of files that are being written, see ``files.atomic_path`` and ``host/tensor_files.py``."""
+    """Names of files that are being written, see ``files`` and ``tensor_files``."""
     if name.endswith(".new"):
         return is_run_file(name.removesuffix(".new"))
     parts = name.rsplit(".", 2)

@@ -1,8 +1,8 @@
 """Model files: safetensors + JSON, crash-safe, never pickle.
 
 A model is ``model.safetensors`` + ``model.json`` in a run folder; a training checkpoint is written
-the same way (:mod:`deeph_zero.train.lightning_io`). :mod:`deeph_zero.host.tensor_files` says how the two
-files of a pair stay consistent.
+the same way (:mod:`deeph_zero.train.lightning_io`). :mod:`deeph_zero.host.tensor_files` says how
+the two files of a pair stay consistent.
 """
 
 import dataclasses
@@ -13,18 +13,17 @@ from typing import Any
 
 import torch
 
-from deeph_zero import __version__
 from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.documents import read_regular
 from deeph_zero.host.tensor_files import read_pair, write_pair
+from deeph_zero.host.version import __version__
 
 FORMAT_VERSION = 1
 """Of model files and checkpoints; a reader refuses newer ones."""
 
 MODEL_STEM = "model"
-KEEP = pathlib.PurePosixPath("checkpoints") / "last.ckpt"
-"""The one checkpoint a run keeps, relative to its folder: the latest, replaced atomically."""
+
 
 _MODEL_KIND = "deeph-zero model"
 _FINGERPRINT_LMAX = 4

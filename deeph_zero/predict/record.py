@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from deeph_zero import __version__
 from deeph_zero.ao.basis_text import for_elements, label_of
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import Runtime
+from deeph_zero.host.version import __version__
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.mole import place, symbols_of
 from deeph_zero.ks.certificate import Certificate

@@ -11,9 +11,9 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from deeph_zero import __version__
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import write_text
+from deeph_zero.host.version import __version__
 from deeph_zero.report import (
     DEFAULT_MOLECULES,
     curves,

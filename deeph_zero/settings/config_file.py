@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic.fields import FieldInfo
 
-from deeph_zero.data.sources import SMILES_PREFIX
 from deeph_zero.errors import InputError
 from deeph_zero.host.documents import SMALL, read_document
 from deeph_zero.host.one_line import quoted
+from deeph_zero.molecule import SMILES_PREFIX
 from deeph_zero.settings.base import Settings, expected, with_names
 from deeph_zero.settings.config import (
     DataConfig,

@@ -12,7 +12,7 @@ import torch
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.batch.ks_batch import KSBatch, gains
-from deeph_zero.prepared import Problem
+from deeph_zero.train.taught import Problem
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")

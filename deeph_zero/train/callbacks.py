@@ -236,7 +236,7 @@ class Checkpoints(Checkpoint):
         """Say where and how often.
 
         Args:
-            path: The checkpoint folder (see :data:`deeph_zero.model_files.folder.KEEP`).
+            path: The checkpoint folder (see :data:`deeph_zero.train.lightning_io.KEEP`).
             deadline: When to stop; none means never.
             every_seconds: Least wall time between two checkpoints within a run.
             on_save: Called after each checkpoint, e.g. to write the model file.

@@ -27,11 +27,12 @@ from deeph_zero.predict.record import (
     warn_hints,
 )
 from deeph_zero.predict.single import Prediction
-from deeph_zero.prepared import Problem, same_data
+from deeph_zero.prepared import same_data
 from deeph_zero.train.calibrate import refine_one
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
 from deeph_zero.train.resume import SUMMARY_FILE, Run
+from deeph_zero.train.taught import Problem
 from deeph_zero.train.team import Team
 
 WORTH_MEASURING = 10

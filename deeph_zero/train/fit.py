@@ -12,7 +12,7 @@ from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.host.reporting import Reporter, SilentReporter
 from deeph_zero.host.runtime import set_threads, setup
 from deeph_zero.ks.counts import Builds
-from deeph_zero.model_files.folder import KEEP, save_model
+from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
@@ -28,7 +28,7 @@ from deeph_zero.train.callbacks import (
 )
 from deeph_zero.train.curves import live_curves
 from deeph_zero.train.finish import certify_all, measure, training_deadline, write_summary
-from deeph_zero.train.lightning_io import SafeCheckpointIO
+from deeph_zero.train.lightning_io import KEEP, SafeCheckpointIO
 from deeph_zero.train.look_ahead import LookAhead
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import Plan, make_plan, resolved

@@ -17,9 +17,9 @@ from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.protocol import KSData
-from deeph_zero.prepared import Problem
 from deeph_zero.train.light import light_bytes, shrink
 from deeph_zero.train.stored import Heavy, StoredData
+from deeph_zero.train.taught import Problem
 
 _log = logging.getLogger("deeph_zero")
 

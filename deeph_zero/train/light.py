@@ -8,7 +8,7 @@ from torch import Tensor
 from deeph_zero.ks.linalg.packed import pack_symmetric, unpack_symmetric
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.packed_inputs import PackedInputs
-from deeph_zero.prepared import Problem
+from deeph_zero.train.taught import Problem
 
 
 class Waiting:

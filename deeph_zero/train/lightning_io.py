@@ -10,10 +10,14 @@ from typing import Any
 
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from deeph_zero import __version__
 from deeph_zero.errors import InputError
-from deeph_zero.host.tensor_files import decode_state, encode_state, read_pair, write_pair
+from deeph_zero.host.tensor_files import read_pair, write_pair
+from deeph_zero.host.version import __version__
 from deeph_zero.model_files.folder import FORMAT_VERSION, check_kind
+from deeph_zero.train.state_encoding import decode_state, encode_state
+
+KEEP = pathlib.PurePosixPath("checkpoints") / "last.ckpt"
+"""The one checkpoint a run keeps, relative to its folder: the latest, replaced atomically."""
 
 _STATE_KIND = "deeph-zero checkpoint"
 _STATE_STEM = "state"

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import place
-from deeph_zero.prepared import Frame, Problem
 from deeph_zero.settings.loss_terms import Term
+from deeph_zero.train.taught import Frame, Problem
 from deeph_zero.train.teacher import gradient_rms
 from deeph_zero.types import AOMatrix, Scalar
 

@@ -19,13 +19,14 @@ from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spectral_bound import eigenvalue_range
-from deeph_zero.prepared import TRAINING_GAP_FLOOR, Problem
+from deeph_zero.prepared import TRAINING_GAP_FLOOR
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import Lessons
 from deeph_zero.train.examples import MadeWhenAsked
 from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.stream import Stream
+from deeph_zero.train.taught import Problem
 
 _log = logging.getLogger("deeph_zero")
 

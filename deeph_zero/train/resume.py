@@ -15,17 +15,16 @@ from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import Runtime, set_threads
 from deeph_zero.integrals.ahead import IntegralsAhead
 from deeph_zero.ks.counts import Builds
-from deeph_zero.model_files.folder import KEEP
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.calibration import Calibration
-from deeph_zero.prepared import Problem
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.train.heavy import HeavyStore
-from deeph_zero.train.lightning_io import check_checkpoint
+from deeph_zero.train.lightning_io import KEEP, check_checkpoint
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Costs
 from deeph_zero.train.stream import Stream
+from deeph_zero.train.taught import Problem
 from deeph_zero.train.team import Team
 
 CONFIG_FILE = "config.json"

@@ -6,8 +6,8 @@ from typing import Any
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.ahead import Order
-from deeph_zero.prepared import Problem
 from deeph_zero.train.budget import Lessons
+from deeph_zero.train.taught import Problem
 
 Make = Callable[[int, int], Problem]
 """The geometry of a place (position among the problems) and a generation, ready to be taught."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from deeph_zero.errors import ComputationError
 from deeph_zero.nn.inputs import collate
 from deeph_zero.nn.model import FockNetwork
-from deeph_zero.prepared import Problem
 from deeph_zero.train.losses import MatchWeights, Point, fixed_point_loss
 from deeph_zero.train.module import FitModule
+from deeph_zero.train.taught import Problem
 
 NUMBERS = ("loss", "residual", "gradient", "energy_error")
 """What is measured, as means over structures."""

@@ -11,8 +11,9 @@ from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout, make_problem
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.train.taught import make_problem
 
 LAYOUT = BasisLayout.from_shells({1: (0, 0, 1), 8: (0, 0, 0, 1, 1, 2)})
 

@@ -18,8 +18,9 @@ from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout, make_problem
+from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.train.taught import make_problem
 
 METHOD = MethodConfig(basis="6-31g", grid_level=1)
 WATER = "O 0 0 0.1; H 0.1 0.76 0.58; H 0.05 -0.74 0.61"

@@ -22,8 +22,7 @@ import deeph_zero.cli.checks
 import deeph_zero.report.page  # noqa: F401
 from deeph_zero.cli import fit  # noqa: F401
 from deeph_zero.cli.main import entry_point
-from deeph_zero.host import runtime
-from deeph_zero.host import tensor_files as state
+from deeph_zero.host import runtime, tensor_files
 from deeph_zero.train import callbacks, finish, prepare
 from deeph_zero.train.fit import run_fit  # noqa: F401
 from deeph_zero.train.module import FitModule
@@ -36,7 +35,7 @@ PLACES = {
     "epoch": (FitModule, "on_train_epoch_end"),
     "certificate": (finish, "_certify"),
     "rename": (Path, "replace"),
-    "write": (state, "_write_synced"),
+    "write": (tensor_files, "_write_synced"),
 }
 PASSED = [0.0]
 """Seconds since the command began, as its time limit knows them."""

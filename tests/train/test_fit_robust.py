@@ -14,8 +14,7 @@ import h5py
 import pytest
 
 from deeph_zero.model import load
-from deeph_zero.model_files.folder import KEEP
-from deeph_zero.train.lightning_io import SafeCheckpointIO
+from deeph_zero.train.lightning_io import KEEP, SafeCheckpointIO
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = ("--basis", "sto-3g", "--grid-level", "0", "--threads", "1", "--device", "cpu")

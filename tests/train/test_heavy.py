@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from deeph_zero.errors import InputError
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, build_mole, make_problem, same_data
+from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, build_mole, same_data
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore, heavy_bytes, memory_limit_mb
 from deeph_zero.train.light import light_bytes
+from deeph_zero.train.taught import make_problem
 
 N = 10
 

@@ -9,13 +9,14 @@ import torch
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import basis_layout, build_mole, make_problem, same_data
+from deeph_zero.prepared import basis_layout, build_mole, same_data
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train import prepare as prepare_module
 from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.stream import Stream
+from deeph_zero.train.taught import make_problem
 
 METHOD = MethodConfig(basis="sto-3g", grid_level=0)
 WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])

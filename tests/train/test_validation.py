@@ -9,13 +9,14 @@ import torch
 
 from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
-from deeph_zero.host.tensor_files import decode_state, encode_state
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout, build_mole, kohn_sham, make_problem
+from deeph_zero.prepared import basis_layout, build_mole, kohn_sham
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import distorted_waters
 from deeph_zero.train.fit import run_fit
+from deeph_zero.train.state_encoding import decode_state, encode_state
+from deeph_zero.train.taught import make_problem
 from deeph_zero.train.validation import Best, ValidationCheck, check_positions, converge
 
 METHOD = MethodConfig(basis="sto-3g", grid_level=0)

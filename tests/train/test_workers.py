@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.ahead import IntegralsAhead
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.prepared import basis_layout, make_problem, order_of, same_data
+from deeph_zero.prepared import basis_layout, order_of, same_data
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.batches import ResumableBatches
@@ -18,6 +18,7 @@ from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.look_ahead import LookAhead
+from deeph_zero.train.taught import make_problem
 
 SMALL = {"memory_mb": 0.6}
 CASES = {

@@ -23,9 +23,9 @@ from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.host.runtime import Deadline
-from deeph_zero.host.tensor_files import decode_state, encode_state, read_pair, write_pair
-from deeph_zero.model_files import folder as checkpoint_module
-from deeph_zero.model_files.folder import KEEP, read_model, save_model
+from deeph_zero.host.tensor_files import read_pair, write_pair
+from deeph_zero.model_files import folder
+from deeph_zero.model_files.folder import read_model, save_model
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.callbacks import (
     Checkpoints,
@@ -34,7 +34,8 @@ from deeph_zero.train.callbacks import (
     quiet_trainer,
     run_trainer,
 )
-from deeph_zero.train.lightning_io import SafeCheckpointIO
+from deeph_zero.train.lightning_io import KEEP, SafeCheckpointIO
+from deeph_zero.train.state_encoding import decode_state, encode_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,13 +309,13 @@ def test_fingerprint_is_far_from_every_rounding_boundary():
 
 
 def test_fingerprint_notices_a_changed_sign(monkeypatch):
-    before = checkpoint_module.clebsch_gordan_fingerprint()
+    before = folder.clebsch_gordan_fingerprint()
 
     def flipped(l1, l2, l3):
         return (-1 if (l1, l2, l3) == (1, 1, 1) else 1) * wigner_3j(l1, l2, l3)
 
-    monkeypatch.setattr(checkpoint_module, "wigner_3j", flipped)
-    assert checkpoint_module.clebsch_gordan_fingerprint.__wrapped__() != before
+    monkeypatch.setattr(folder, "wigner_3j", flipped)
+    assert folder.clebsch_gordan_fingerprint.__wrapped__() != before
 
 
 # ---- Lightning ---------------------------------------------------------------------------------

@@ -1,0 +1,130 @@
+"""A prepared geometry with what training adds: a teacher, a label, the orbitals of its targets."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.data.labels import Label
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.molecule import Molecule
+from deeph_zero.prepared import Prepared, prepare
+from deeph_zero.settings.config import MethodConfig
+from deeph_zero.train.teacher import Teacher
+from deeph_zero.types import AOMatrix
+
+FIRST = 3e-4
+"""Orbital gradient (Eh) to which a coarse SCF gives the first density of a teacher."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Orbitals of a matrix that H is compared with, and weights 0..1 of its orbital pairs.
+
+    The three weights of a pair add up to one; levels that are partly filled belong to all blocks.
+
+    Attributes:
+        target: The matrix, Eh.
+        vectors: Its eigenvectors in the orthonormal basis, columns, [.., nmo, nmo].
+        mo_energy: Its eigenvalues, Eh.
+        filled: Occupations scaled to 0..1, [.., nmo].
+    """
+
+    target: AOMatrix
+    vectors: Tensor
+    mo_energy: Tensor
+    filled: Tensor
+
+    @property
+    def occ_occ(self) -> Tensor:
+        """Weight in the occupied-occupied block, [.., nmo, nmo]."""
+        return torch.minimum(self.filled.unsqueeze(-1), self.filled.unsqueeze(-2))
+
+    @property
+    def occ_virt(self) -> Tensor:
+        """Weight in the occupied-virtual block, |f_p - f_q|."""
+        return (self.filled.unsqueeze(-1) - self.filled.unsqueeze(-2)).abs()
+
+    @property
+    def virt_virt(self) -> Tensor:
+        """Weight in the virtual-virtual block."""
+        return 1.0 - torch.maximum(self.filled.unsqueeze(-1), self.filled.unsqueeze(-2))
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Problem(Prepared):
+    """A prepared geometry that a network is taught on.
+
+    Attributes:
+        teacher: Remembered builds and the target they give.
+        label: Converged reference values, where the user has them.
+    """
+
+    teacher: Teacher
+    label: Label | None = None
+    present: ClassVar[bool] = True
+    """Whether its integrals are in this process."""
+    _target_frame: Frame | None = None
+    _label_frame: Frame | None = None
+
+    def target_frame(self) -> Frame:
+        """Orbitals of the teacher's target, kept until it changes."""
+        target = self.teacher.target
+        if self._target_frame is None or self._target_frame.target is not target:
+            self._target_frame = self._frame(target)
+        return self._target_frame
+
+    def label_frame(self) -> Frame:
+        """Orbitals of the label's Fock matrix."""
+        if self._label_frame is None:
+            assert self.label is not None
+            self._label_frame = self._frame(self.label.fock.to(self.fock0))
+        return self._label_frame
+
+    def _frame(self, target: AOMatrix) -> Frame:
+        orbitals = self.ks.orbitals(target)
+        return Frame(
+            target=target,
+            # orthonormal-basis eigenvectors: X⁻¹ C = Xᵀ S C
+            vectors=self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff,
+            mo_energy=orbitals.mo_energy,
+            filled=orbitals.mo_occ / orbitals.mo_occ.max().clamp_min(1.0),
+        )
+
+
+def make_problem(
+    molecule: Molecule, method: MethodConfig, layout: BasisLayout, *, cutoff: float, **settings: Any
+) -> Problem:
+    """Prepare a geometry and give it a teacher; spends one Fock build (F[P₀]) or a coarse SCF.
+
+    Args:
+        molecule: The structure.
+        method: Basis, functional, fitting, grid, spin treatment.
+        layout: Shells of the network's elements.
+        cutoff: The network's, bohr.
+        **settings: As for :func:`~deeph_zero.prepared.prepare`.
+
+    Returns:
+        The problem.
+
+    Raises:
+        ComputationError: If the starting Fock matrix is not finite.
+    """
+    prepared = prepare(molecule, method, layout, cutoff=cutoff, begins=True, **settings)
+    fields = {f.name: getattr(prepared, f.name) for f in dataclasses.fields(prepared)}
+    return Problem(teacher=_teacher(prepared.ks, prepared.start), **fields)
+
+
+def _teacher(ks: KohnSham, start: FockBuild | None) -> Teacher:
+    """Begins at F[P₀] where that was built, else at the solution of the coarse grid."""
+    if start is not None:
+        return Teacher(ks, start.fock, dm0=ks.data.dm_guess)
+    assert ks.coarse is not None
+    tol = ks.degeneracy_tol
+    solution = ks.coarse.scf(
+        conv_tol=float("inf"), conv_tol_grad=FIRST, degeneracy_tol=tol, hint=False
+    )
+    return Teacher(ks, solution.fock)
