@@ -1,7 +1,7 @@
-"""``deeph-zero convert``: public Fock-matrix databases to labels, and labels to their layout."""
+"""``deeph-zero convert``: Hamiltonian files of other programs in and out."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -14,15 +14,23 @@ from deeph_zero.cli.options import (
     runtime_values,
     setting,
 )
-from deeph_zero.errors import InputError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.settings.convert_config import ConvertConfig
 
-_OWN = ("basis", "xc", "grid_level", "first", "agreement", "workers")
+if TYPE_CHECKING:
+    from deeph_zero.data.formats.transfer import Transfer
+    from deeph_zero.jobs.convert import Opened
+
+_OWN = (
+    "basis", "xc", "grid_level", "first", "agreement", "workers", "source_format", "target_format",
+)  # fmt: skip
 
 
 @click.command()
 @click.argument("source", metavar="A", type=str)
 @click.argument("target", metavar="B", type=str)
+@setting(ConvertConfig, "source_format", flag="--from", metavar="FORMAT")
+@setting(ConvertConfig, "target_format", flag="--to", metavar="FORMAT")
 @setting(ConvertConfig, "first", metavar="N")
 @setting(ConvertConfig, "basis", metavar="NAME")
 @setting(ConvertConfig, "xc", metavar="NAME")
@@ -33,89 +41,139 @@ _OWN = ("basis", "xc", "grid_level", "first", "agreement", "workers")
 @file_options
 @click.pass_obj
 def convert(invocation: Invocation, **options: Any) -> int:
-    """Convert the database A (SQLite in QH9's layout) to the labels B (HDF5), or labels to it.
+    """Convert the Hamiltonian data A of one program to the format B of another.
 
-    Every matrix is checked on the way in: its own density has to give it back, which settles AO
-    order, basis and functional. B then serves `evaluate` and `train` as labels of `deeph-zero
-    label` do.
+    A is known by what it holds, B by its name: .h5 labels, .db QH9, a folder DeepH; --to asks for
+    another. Matrices of a Gaussian basis become labels for `train` and `evaluate`: the overlap has
+    to be that of --basis, and each matrix has to be given back by its own density, which settles
+    AO order, basis and functional. Matrices of numerical orbitals (without --basis) are kept as
+    real-space blocks, their AO order proven by their overlaps.
 
     \b
     Example:
       deeph-zero convert QH9Stable.db qh9.h5 --first 1000 --workers 4
       deeph-zero convert labels.h5 labels.db
+      deeph-zero convert siesta.HSX deeph_folder
+      deeph-zero convert deeph_folder old_folder --to deeph-legacy
     """  # noqa: D301  (\b is click's mark)
-    from deeph_zero.host.files import HDF5_SUFFIXES
-
     config = ConvertConfig.parse(
         method_values(options, _OWN) | {"runtime": runtime_values(options, invocation.started)}
     )
-    source, target = Path(options["source"]), Path(options["target"])
-    suffixes = source.suffix.lower(), target.suffix.lower()
-    if suffixes[0] == ".db" and suffixes[1] in HDF5_SUFFIXES:
-        return _import(config, source, target, options, invocation.command)
-    if suffixes[0] in HDF5_SUFFIXES and suffixes[1] == ".db":
-        return _export(config, source, target, options)
-    raise InputError(
-        f"expected a QH9 database (.db) and labels (.h5), in either order, got {source} and "
-        f"{target}; rename one of them"
-    )
+    return _Call(config, options, invocation.command).run()
 
 
-def _import(
-    config: ConvertConfig, source: Path, out: Path, options: dict[str, Any], command: str
-) -> int:
-    from deeph_zero.data.structures import read_structures
-    from deeph_zero.integrals.libxc import describe
-    from deeph_zero.jobs.convert import run_import
+class _Call:
+    """One call of the command."""
 
-    bulk = Bulk(out, options, [source], command)
-    reporter, settings = bulk.begin(config.runtime)
-    describe(config.xc)
-    _require_database(source)
-    molecules, bad = read_structures(
-        [source],
-        limit=config.first,
-        allow_close_contacts=True,
-        expired=settings.deadline.expired,
-    )
-    if not molecules:
-        raise InputError(str(bad[0]))
+    def __init__(self, config: ConvertConfig, options: dict[str, Any], command: str) -> None:
+        self._config, self._options, self._command = config, options, command
+        self._source, self._out = Path(options["source"]), Path(options["target"])
 
-    def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
-        return run_import(source, molecules, failed, out, config, **rest)
+    def run(self) -> int:
+        """Find out what is wanted, and do it."""
+        from deeph_zero.data.formats.registry import FORMATS, recognise, target_of
+        from deeph_zero.data.reading.content import WholeFileError
+        from deeph_zero.jobs.convert import Opened
 
-    return bulk.run(compute, molecules, bad, reporter)
+        target = self._config.target_format or target_of(self._out)
+        try:
+            name = self._config.source_format or recognise(self._source)
+        except WholeFileError as error:
+            raise InputError(f"{self._source}: {error}") from None
+        opened = Opened(self._source, name, self._config.basis)
+        known_basis = FORMATS[name].gaussian or self._options["basis"] is not None
+        if target == "labels" and known_basis and name != "labels":
+            return self._import(opened)
+        self._refuse_unused(name, target)
+        return self._transfer(opened, target)
 
+    def _import(self, opened: "Opened") -> int:
+        """Matrices of a Gaussian basis become labels."""
+        from deeph_zero.data.structures import BadFrame
+        from deeph_zero.integrals.libxc import describe
+        from deeph_zero.jobs.convert import molecules_of, run_import
 
-def _require_database(source: Path) -> None:
-    """A ``.db`` of another kind would be read by ASE, and have no matrices."""
-    from deeph_zero.data.qh9 import Matrices
-    from deeph_zero.data.sources import WholeFileError
+        bulk = Bulk(self._out, self._options, [self._source], self._command)
+        reporter, settings = bulk.begin(self._config.runtime)
+        describe(self._config.xc)
+        expired = settings.deadline.expired
+        molecules, failed = molecules_of(opened, self._config.first, expired)
+        bad = [BadFrame(**entry) for entry in failed]
+        if not molecules:
+            raise InputError(str(bad[0]))
 
-    try:
-        Matrices(source)
-    except WholeFileError as error:
-        raise InputError(f"{source}: {error}") from None
+        def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
+            return run_import(opened, molecules, failed, self._out, self._config, **rest)
 
+        return bulk.run(compute, molecules, bad, reporter)
 
-def _export(config: ConvertConfig, source: Path, out: Path, options: dict[str, Any]) -> int:
-    from deeph_zero.host.files import to_json
-    from deeph_zero.host.outputs import claim_output
-    from deeph_zero.host.reporting import ConsoleReporter
-    from deeph_zero.jobs.convert import run_export
+    def _refuse_unused(self, name: str, target: str) -> None:
+        """Options that would be dropped in silence."""
+        if self._options["resume"]:
+            raise InputError(
+                "--resume: expected matrices of a Gaussian basis to check one by one, got "
+                f"{name} to {target}, which is done at once; leave it out"
+            )
+        for option in ("xc", "grid_level", "agreement", "workers"):
+            if self._options[option] is not None:
+                raise InputError(
+                    f"--{option.replace('_', '-')}: expected matrices of a Gaussian basis that "
+                    f"become labels, got {name} to {target}; leave it out"
+                )
 
-    if options["resume"]:
-        raise InputError("--resume: expected a database to read, got labels; leave it out")
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
-    with claim_output(out, kind="db", overwrite=options["overwrite"], inputs=[source]):
-        count, methods = run_export(source, out, first=config.first)
-    if methods != {f"{config.xc}/{config.basis}"}:
-        reporter.warning(
-            f"{out} has no place for the method: its readers need to be told "
-            f"{' and '.join(sorted(methods))}"
-        )
-    if options["as_json"]:
-        click.echo(to_json({"written": str(out), "n_structures": count}))
-    else:
-        reporter.message(f"written: {out} ({count} molecules)")
-    return 0
+    def _transfer(self, opened: "Opened", target: str) -> int:
+        from deeph_zero.data.formats.registry import FORMATS
+        from deeph_zero.data.formats.transfer import transfer
+        from deeph_zero.host import runtime
+        from deeph_zero.host.files import to_json
+        from deeph_zero.host.outputs import check_apart, claim_output
+        from deeph_zero.host.reporting import ConsoleReporter
+        from deeph_zero.jobs.convert import with_overlap
+
+        options, out = self._options, self._out
+        reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+        check_apart([("B", out)], [self._source])
+        source = opened.source()
+        expired = runtime.setup(self._config.runtime).deadline.expired
+
+        def work() -> "Transfer":
+            return transfer(
+                source,
+                self._source,
+                out,
+                formats=(opened.name, target),
+                first=self._config.first,
+                overwrite=options["overwrite"],
+                say=reporter.warning,
+                expired=expired,
+                complete=with_overlap,
+            )
+
+        if FORMATS[target].folder:
+            done = work()
+        else:
+            kind = "file" if target == "labels" else "other"
+            with claim_output(
+                out, kind=kind, overwrite=options["overwrite"], inputs=[self._source]
+            ):
+                done = work()
+        if done.methods and not FORMATS[target].says_method:
+            reporter.warning(
+                f"{out} has no place for the method: its readers need to be told "
+                f"{' and '.join(sorted(done.methods))}"
+            )
+        if options["as_json"]:
+            click.echo(to_json(done.summary(out)))
+        else:
+            reporter.message(f"written: {out} ({done.written} structures)")
+        if done.stopped_by:
+            raise ComputationError(
+                f"the time limit ended after {done.written} structures, which are in {out}; allow "
+                "more --max-time"
+            )
+        if done.failed:
+            raise ComputationError(
+                f"{len(done.failed)} of {done.written + len(done.failed)} structures failed; {out} "
+                "holds the others"
+            )
+        return 0

@@ -12,11 +12,10 @@ References:
 
 import contextlib
 import errno
-import itertools
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +80,33 @@ class Matrices:
             rows = _rows(path, connection, "SELECT rowid FROM data ORDER BY rowid")
             self._places = [row[0] for row in rows]
 
+    def __len__(self) -> int:
+        """Number of molecules."""
+        return len(self._places)
+
+    def geometry(self, frame: int) -> tuple[str, np.ndarray, np.ndarray]:
+        """The atoms of a molecule.
+
+        Args:
+            frame: Place in the file, from 0.
+
+        Returns:
+            Its ``id`` as in :meth:`read`, atomic numbers and positions, ångström.
+
+        Raises:
+            InputError: If the row is damaged.
+        """
+        row = self._row(frame)
+        numbers, positions = _geometry(row["N"], row["Z"], row["pos"])
+        return _name(row), numbers, positions
+
+    def _row(self, frame: int) -> sqlite3.Row:
+        query = "SELECT * FROM data WHERE rowid = ?"
+        with _open(self._path) as connection:
+            connection.row_factory = sqlite3.Row
+            (row,) = _rows(self._path, connection, query, (self._places[frame],))
+        return row
+
     def read(self, frame: int, nao: int) -> tuple[str, Float[np.ndarray, "nao nao"]]:
         """The matrix of a molecule as it is stored.
 
@@ -94,53 +120,84 @@ class Matrices:
         Raises:
             InputError: If the matrix has another size, is not finite or not symmetric.
         """
-        query = "SELECT * FROM data WHERE rowid = ?"
-        with _open(self._path) as connection:
-            connection.row_factory = sqlite3.Row
-            (row,) = _rows(self._path, connection, query, (self._places[frame],))
-        names = [name for name in ("id", "geo_id") if name in row.keys()]  # noqa: SIM118
-        return "/".join(str(row[name]) for name in names), _matrix(row["Ham"], nao)
+        row = self._row(frame)
+        return _name(row), _matrix(row["Ham"], nao)
 
 
-def write_qh9(
-    path: Path, rows: Iterable[tuple[np.ndarray, np.ndarray, Float[np.ndarray, "nao nao"]]]
-) -> int:
-    """Write a database in this layout, AOs in PySCF's order as in the published files.
+def _name(row: sqlite3.Row) -> str:
+    names = [name for name in ("id", "geo_id") if name in row.keys()]  # noqa: SIM118
+    return "/".join(str(row[name]) for name in names)
 
-    Args:
-        path: A file that is not there yet.
-        rows: Atomic numbers, positions (ångström, [natm, 3]) and Fock matrix (Eh).
 
-    Returns:
-        Number of molecules.
+class Writer:
+    """Writes a database in this layout, AOs in PySCF's order as in the published files."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the table.
+
+        Args:
+            path: A file that is not there yet, or an empty one.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        self._connection = sqlite3.connect(path)
+        self._count = 0
+        self._execute("CREATE TABLE data (id INTEGER, N INTEGER, Z BLOB, pos BLOB, Ham BLOB)", ())
+
+    def add(
+        self, numbers: np.ndarray, positions: np.ndarray, fock: Float[np.ndarray, "nao nao"]
+    ) -> None:
+        """Add a molecule.
+
+        Args:
+            numbers: Atomic numbers.
+            positions: Ångström, [natm, 3].
+            fock: Eh.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        row = (
+            self._count,
+            len(numbers),
+            np.asarray(numbers, dtype="<i4").tobytes(),
+            np.asarray(positions, dtype="<f8").tobytes(),
+            np.asarray(fock, dtype="<f8").tobytes(),
+        )
+        self._execute("INSERT INTO data VALUES (?, ?, ?, ?, ?)", row)
+        self._count += 1
+
+    def close(self) -> None:
+        """Write what is left and let go of the file.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        with contextlib.closing(self._connection), refusals():
+            self._connection.commit()
+
+    def _execute(self, query: str, values: tuple[object, ...]) -> None:
+        with refusals():
+            self._connection.execute(query, values)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """What SQLite says of a disk that refuses becomes what the system would say.
+
+    Yields:
+        Nothing.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: In the place of SQLite's errors.
     """
-    count = itertools.count()
     try:
-        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute(
-                "CREATE TABLE data (id INTEGER, N INTEGER, Z BLOB, pos BLOB, Ham BLOB)"
-            )
-            connection.executemany(
-                "INSERT INTO data VALUES (?, ?, ?, ?, ?)",
-                (
-                    (
-                        next(count),
-                        len(numbers),
-                        np.asarray(numbers, dtype="<i4").tobytes(),
-                        np.asarray(positions, dtype="<f8").tobytes(),
-                        np.asarray(fock, dtype="<f8").tobytes(),
-                    )
-                    for numbers, positions, fock in rows
-                ),
-            )
+        yield
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         raise OSError(str(error)) from None
-    return next(count)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Values of one structure's HDF5 group: of the right kind, shape and size, or one line says why."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -39,6 +40,10 @@ class Group:
     def __contains__(self, name: str) -> bool:
         """Whether there is such a dataset."""
         return name in self._group
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the members."""
+        return iter(self._group)
 
     @property
     def attributes(self) -> Any:

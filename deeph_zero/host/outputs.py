@@ -25,8 +25,9 @@ from deeph_zero.host.run_folder import (
     listing,
 )
 
-Kind = Literal["run", "file", "json", "html", "db"]
-"""What an output is: a run folder, an HDF5 file with its JSON beside it, or one file of a kind."""
+Kind = Literal["run", "file", "json", "html", "other"]
+"""What an output is: a run folder, an HDF5 file with its JSON beside it, one file of a kind, or of
+any."""
 
 
 def check_output(
@@ -192,7 +193,7 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
 
 def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> None:
     suffixes = HDF5_SUFFIXES if kind == "file" else (f".{kind}",)
-    if path.suffix.lower() not in suffixes:
+    if kind != "other" and path.suffix.lower() not in suffixes:
         raise InputError(f"-o {path}: expected a name ending in {suffixes[0]}; choose another -o")
     for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.is_dir():

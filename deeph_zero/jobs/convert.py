@@ -1,31 +1,42 @@
-"""``deeph-zero convert``: Fock matrices of foreign databases as labels, and labels as theirs.
+"""``deeph-zero convert``: Fock matrices of other programs in a Gaussian basis as labels.
 
-Nothing in such a file says how its AOs are ordered or which functional was used. Both are found
-out: a converged Fock matrix is the one its own density gives back, H = F[P(H)], and only in the
-right order, basis and functional. One Fock build per molecule, which the label's energy needs
-anyway.
+What a file says of its AO order, basis and functional is not trusted. The overlap, where there is
+one, has to be that of the basis at these positions, and a converged Fock matrix is the one its own
+density gives back, H = F[P(H)], only in the right order, basis and functional. One Fock build per
+molecule, which the label's energy needs anyway.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from deeph_zero.ao.convention import AO_ORDERS, stored_order
-from deeph_zero.data.labels import LabelStore
-from deeph_zero.data.qh9 import Matrices, write_qh9
+from deeph_zero.ao.basis_text import label_of
+from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.ao.convention import AO_ORDERS, SHELL_ORDERS, to_pyscf
+from deeph_zero.data.contacts import check_contacts
+from deeph_zero.data.formats.labels import NUMERICAL
+from deeph_zero.data.formats.protocol import (
+    Record,
+    Shells,
+    Source,
+    Structure,
+    check_matrix,
+)
+from deeph_zero.data.formats.registry import open_source
+from deeph_zero.data.structures import time_is_over
 from deeph_zero.errors import InputError
 from deeph_zero.host import runtime
-from deeph_zero.host.files import atomic_path
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.integrals.mole import build_mole, place, shell_ls
-from deeph_zero.jobs.journal import Record, digest
+from deeph_zero.jobs.journal import Record as JobRecord
+from deeph_zero.jobs.journal import digest
 from deeph_zero.jobs.loop import run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
@@ -36,6 +47,10 @@ from deeph_zero.prepared import kohn_sham
 from deeph_zero.settings.convert_config import ConvertConfig
 from deeph_zero.types import AOMatrix
 from deeph_zero.units import BOHR_IN_ANGSTROM
+
+_SAME_OVERLAP = 1e-4
+"""Largest difference of an overlap that counts as the same; positions in single precision shift
+those of heavy atoms' tight functions by 1e-5."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,27 +72,60 @@ class Understood:
     deviation: float
 
 
-def ao_places(ls: Iterable[int], order: str) -> Int[np.ndarray, " nao"]:
-    """Where each AO of PySCF's order is in a matrix of another order.
+def pyscf_array(
+    ls: Sequence[int], stored: Float[np.ndarray, "*spin nao nao"], order: str
+) -> Float[np.ndarray, "*spin nao nao"]:
+    """A matrix of another order and other signs in PySCF's.
 
     Args:
         ls: Angular momentum of every shell, in order.
-        order: One of :data:`deeph_zero.ao.convention.AO_ORDERS`.
+        stored: The matrix.
+        order: One of :data:`deeph_zero.ao.convention.SHELL_ORDERS`.
 
     Returns:
-        ``places`` with ``pyscf = stored[places][:, places]``.
+        A copy.
     """
-    stored: list[int] = []
-    for l in ls:
-        start = len(stored)
-        stored.extend(start + k for k in stored_order(l, order))
-    return np.argsort(np.array(stored, dtype=np.int64))
+    places, signs = to_pyscf(ls, order)
+    index, sign = np.array(places, dtype=np.int64), np.array(signs, dtype=np.float64)
+    return stored[..., index[:, None], index] * sign[:, None] * sign
+
+
+def order_of_overlap(
+    ls: Sequence[int],
+    stored: Float[np.ndarray, "nao nao"],
+    overlap: Float[np.ndarray, "nao nao"],
+    orders: Sequence[str],
+) -> str:
+    """The order in which a stored overlap is the one of the basis.
+
+    Args:
+        ls: Angular momentum of every shell, in order.
+        stored: S as it is stored.
+        overlap: S of the basis at these positions, PySCF's order.
+        orders: Those to try; the first that fits is taken.
+
+    Returns:
+        One of ``orders``.
+
+    Raises:
+        InputError: If none fits: the basis or the geometry is another.
+    """
+    found = {name: float(np.abs(pyscf_array(ls, stored, name) - overlap).max()) for name in orders}
+    for name, deviation in found.items():
+        if deviation < _SAME_OVERLAP:
+            return name
+    best = min(found, key=found.__getitem__)
+    raise InputError(
+        f"expected the overlap of this basis and geometry, got one that differs by "
+        f"{found[best]:.1e} in the AO order {best!r}, the best of {', '.join(orders)}; give the "
+        "--basis it was made with"
+    )
 
 
 def understand(
     ks: KohnSham,
     ls: Sequence[int],
-    stored: Float[np.ndarray, "nao nao"],
+    stored: Float[np.ndarray, "*spin nao nao"],
     *,
     orders: Sequence[str] = AO_ORDERS,
     agreement: float,
@@ -100,8 +148,7 @@ def understand(
     """
     tried: list[Understood] = []
     for order in orders:
-        places = ao_places(ls, order)
-        fock = torch.from_numpy(stored[np.ix_(places, places)].copy()).to(ks.data.ovlp)
+        fock = torch.from_numpy(pyscf_array(ls, stored, order)).to(ks.data.ovlp)
         dm = ks.density(fock)
         built = ks.build(dm)
         found = Understood(order, fock, dm, built, float((fock - built.fock).abs().max()))
@@ -117,11 +164,128 @@ def understand(
 
 
 @dataclasses.dataclass(frozen=True)
+class Opened:
+    """A file and how it is read; opened again in each process.
+
+    Attributes:
+        path: File or folder.
+        name: Its format, one of :data:`deeph_zero.data.formats.registry.FORMATS`.
+        basis: Basis set of its functions.
+    """
+
+    path: Path
+    name: str
+    basis: str
+
+    def source(self) -> Source:
+        """Open it; raises InputError."""
+        return open_source(self.path, self.name, atomic_shells, self.basis)
+
+
+def atomic_shells(numbers: np.ndarray, basis: str) -> Shells:
+    """Angular momenta of the shells of atoms in a Gaussian basis.
+
+    Args:
+        numbers: Atomic numbers.
+        basis: Name or text.
+
+    Returns:
+        One tuple per atom, in PySCF's order.
+
+    Raises:
+        InputError: If the basis lacks an element.
+    """
+    return tuple(_shells_of_element(int(z), basis) for z in numbers)
+
+
+def with_overlap(record: Record) -> Record:
+    """A molecule of a Gaussian basis with its overlap, where its file has none.
+
+    Args:
+        record: A structure and its matrices.
+
+    Returns:
+        The record; as it is where it has an overlap or states no basis.
+    """
+    structure, matrices = record.structure, record.matrices
+    basis = matrices.facts.get("basis", NUMERICAL)
+    if matrices.overlap is not None or structure.lattice is not None or basis == NUMERICAL:
+        return record
+    molecule = Molecule(
+        numbers=structure.numbers,
+        coords=structure.coords,
+        charge=structure.charge,
+        spin=structure.spin,
+    )
+    overlap = build_mole(molecule, basis=basis).intor("int1e_ovlp")
+    blocks = BlockMatrix.from_dense(torch.from_numpy(overlap), matrices.sizes)
+    return Record(structure, dataclasses.replace(matrices, overlap=blocks))
+
+
+@functools.cache
+def _shells_of_element(number: int, basis: str) -> tuple[int, ...]:
+    atom = Molecule(numbers=np.array([number]), coords=np.zeros((1, 3)), spin=number % 2)
+    return shell_ls(build_mole(atom, basis=basis))[0]
+
+
+def molecules_of(
+    opened: Opened,
+    limit: int | None = None,
+    expired: Callable[[], bool] = lambda: False,
+) -> tuple[list[Molecule], list[dict[str, Any]]]:
+    """The structures of a file as molecules.
+
+    Args:
+        opened: The file.
+        limit: How many of its structures; None takes all.
+        expired: Tells whether a time limit is over.
+
+    Returns:
+        The molecules, ``frame`` their place in the file, and those that cannot be used ({file,
+        frame, error}).
+
+    Raises:
+        ComputationError: If the time is over before the last one.
+    """
+    source, molecules, failed = opened.source(), [], []
+    count = len(source) if limit is None else min(limit, len(source))
+    for index in range(count):
+        if expired():
+            raise time_is_over(f"reading {opened.path}, {index} of its structures were read")
+        try:
+            structure = source.structure(index)
+            _check_molecule(structure)
+        except InputError as error:
+            text = str(error).removeprefix(f"{source.place(index)}: ")
+            failed.append({"file": str(opened.path), "frame": index, "error": text})
+            continue
+        molecules.append(
+            Molecule(
+                numbers=structure.numbers,
+                coords=structure.coords,
+                charge=structure.charge,
+                spin=structure.spin,
+                file=str(opened.path),
+                frame=index,
+            )
+        )
+    return molecules, failed
+
+
+def _check_molecule(structure: Structure) -> None:
+    if structure.lattice is not None:
+        raise InputError(
+            "expected a molecule, got a crystal; leave --basis out to keep its matrices"
+        )
+    check_contacts(structure.numbers, structure.coords * BOHR_IN_ANGSTROM, insist=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class _ConvertJob:
     """What is done with one molecule, in any process."""
 
     config: ConvertConfig
-    source: Path
+    opened: Opened
     order: str
 
     @property
@@ -129,20 +293,20 @@ class _ConvertJob:
         return self.config.runtime.verbose
 
     def start(self, threads: int) -> Compute:
-        """Open the database."""
+        """Open the file."""
         device = start_process(self.config.runtime, threads).device
-        return functools.partial(self._compute, Matrices(self.source), device)
+        return functools.partial(self._compute, self.opened.source(), device)
 
     def _compute(
         self,
-        matrices: Matrices,
+        source: Source,
         device: torch.device,
         index: int,
         molecule: Molecule,
         warn: Callable[[str], None],
-    ) -> Record:
+    ) -> JobRecord:
         del warn
-        name, ks, found = _read(matrices, molecule, self.config, device, first=self.order)
+        name, ks, found = _read(source, molecule, self.config, device, first=self.order)
         arrays, energy = _label_arrays(molecule, ks, found), float(found.built.energy)
         record = structure_record(
             molecule,
@@ -155,7 +319,7 @@ class _ConvertJob:
         )
         facts = {"source_id": name, "source_ao_order": found.order, "deviation": found.deviation}
         attributes = method_attributes(molecule, self.config.method, ks.info.auxbasis)
-        return Record(
+        return JobRecord(
             index=index,
             digest=digest(molecule),
             arrays=arrays,
@@ -168,20 +332,44 @@ class _ConvertJob:
 
 
 def _read(
-    matrices: Matrices,
+    source: Source,
     molecule: Molecule,
     config: ConvertConfig,
     device: torch.device | str,
     *,
-    first: str = AO_ORDERS[0],
+    first: str | None = None,
 ) -> tuple[str, KohnSham, Understood]:
     """A molecule's name, layer and matrix; the order of the others is tried first."""
     mol = build_mole(molecule, basis=config.basis)
-    ls = [l for atom in shell_ls(mol) for l in atom]
-    name, stored = matrices.read(molecule.frame, int(mol.nao))
+    shells = shell_ls(mol)
+    matrices = source.matrices(molecule.frame)
+    if matrices.shells != shells:
+        raise InputError(
+            f"expected the shells of {label_of(config.basis)}, got those of another basis set "
+            f"({_shells_in_words(matrices.shells)}); give the --basis it is in"
+        )
+    check_matrix(matrices.fock, "H")
+    ls = [l for atom in shells for l in atom]
+    stored = matrices.fock.hermitian().to_dense().numpy()
+    own = first or source.order
+    orders = [own, *(order for order in AO_ORDERS if order != own)]
+    if matrices.overlap is not None:
+        check_matrix(matrices.overlap, "S")
+        every = [own, *(order for order in SHELL_ORDERS if order != own)]
+        overlap = matrices.overlap.to_dense().numpy()
+        orders = [order_of_overlap(ls, overlap, mol.intor("int1e_ovlp"), every)]
     ks = kohn_sham(molecule, config.method, device=device, mol=mol)
-    orders = (first, *(order for order in AO_ORDERS if order != first))
+    name = source.structure(molecule.frame).name
     return name, ks, understand(ks, ls, stored, orders=orders, agreement=config.agreement)
+
+
+def _shells_in_words(shells: Shells) -> str:
+    """The first of them as chemists write them: 3s2p1d, 2s1p."""
+    words = []
+    for ls in dict.fromkeys(shells):
+        counts = [(list(ls).count(l), "spdfghiklmnoq"[l]) for l in sorted(set(ls))]
+        words.append("".join(f"{n}{letter}" for n, letter in counts))
+    return ", ".join(words[:4])
 
 
 def _label_arrays(molecule: Molecule, ks: KohnSham, found: Understood) -> dict[str, np.ndarray]:
@@ -199,7 +387,7 @@ def _label_arrays(molecule: Molecule, ks: KohnSham, found: Understood) -> dict[s
 
 
 def run_import(
-    source: Path,
+    opened: Opened,
     molecules: Sequence[Molecule],
     failed: list[dict[str, Any]],
     out: Path,
@@ -209,12 +397,12 @@ def run_import(
     command: str,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Turn a database in QH9's layout into labels.
+    """Turn matrices of a Gaussian basis into labels.
 
     The first molecule decides whether the file is understood: if it is not, nothing is written.
 
     Args:
-        source: The database.
+        opened: The file.
         molecules: Its molecules.
         failed: Rows that could not be read ({file, frame, error}).
         out: HDF5 file to write, with a JSON summary beside it.
@@ -233,14 +421,16 @@ def run_import(
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
     settings = runtime.setup(config.runtime)
+    source = opened.source()
     try:
-        _, _, found = _read(Matrices(source), molecules[0], config, settings.device)
+        _, _, found = _read(source, molecules[0], config, settings.device)
     except InputError as error:
-        text = str(error).removeprefix(place(molecules[0]))
-        raise InputError(f"{source} frame {molecules[0].frame}: {text}") from None
+        where = source.place(molecules[0].frame)
+        text = str(error).removeprefix(place(molecules[0])).removeprefix(f"{where}: ")
+        raise InputError(f"{where}: {text}") from None
     facts = config.model_dump(mode="json", exclude={"runtime", "workers", "first"})
     return run_batch(
-        _ConvertJob(config, source, found.order),
+        _ConvertJob(config, opened, found.order),
         molecules,
         failed,
         out,
@@ -253,38 +443,3 @@ def run_import(
         workers=config.workers,
         resume=resume,
     )
-
-
-def run_export(source: Path, out: Path, *, first: int | None = None) -> tuple[int, set[str]]:
-    """Write labels as a database in QH9's layout.
-
-    Args:
-        source: HDF5 file of ``deeph-zero label``.
-        out: The database; appears as a whole.
-        first: Number of labels to write; None writes all.
-
-    Returns:
-        Number of molecules, and every "functional/basis" among them, which the layout cannot say.
-
-    Raises:
-        InputError: If a label cannot be read, is charged or of an open shell.
-        ComputationError: If the file cannot be written.
-    """
-    store = LabelStore([source])
-    molecules = store.molecules
-    count = len(store) if first is None else min(first, len(store))
-    methods = {f"{store.method(k).xc}/{store.method(k).basis}" for k in range(count)}
-
-    def rows() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for k in range(count):
-            molecule, label = molecules[k], store.read(k)
-            if molecule.charge != 0 or label.fock.ndim == 3:
-                raise InputError(
-                    f"{store.place(k)}: expected a neutral closed shell, got charge "
-                    f"{molecule.charge}, spin {molecule.spin}; the layout of QH9 holds no other"
-                )
-            yield molecule.numbers, molecule.coords * BOHR_IN_ANGSTROM, label.fock.numpy()
-
-    with atomic_path(out) as temporary:
-        written = write_qh9(temporary, rows())
-    return written, methods

@@ -60,6 +60,7 @@ def _option(path: Sequence[str]) -> str:
 def option_name(setting: str) -> str:
     """The command-line option that sets ``setting``."""
     names = {"conv_tol_grad": "tol", "memory_mb": "memory", "disk_mb": "disk", "verbose": "v"}
+    names |= {"source_format": "from", "target_format": "to"}
     name = names.get(setting, setting).replace("_", "-")
     return f"-{name}" if len(name) == 1 else f"--{name}"
 

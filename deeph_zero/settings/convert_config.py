@@ -1,16 +1,30 @@
 """Settings of ``deeph-zero convert``: what a foreign file does not say about itself."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import MethodConfig, Name, RuntimeConfig, Workers
 from deeph_zero.settings.value_types import Basis
 
+READ = ("labels", "deeph", "deeph-legacy", "qh9")
+"""Formats that ``--from`` takes."""
+WRITTEN = ("labels", "deeph", "deeph-legacy", "qh9")
+"""Formats that ``--to`` takes."""
+FormatName = Literal["labels", "deeph", "deeph-legacy", "qh9"]
+
 
 class ConvertConfig(Settings):
     """Reading a database of Fock matrices; the defaults are QH9's."""
 
     runtime: RuntimeConfig = RuntimeConfig()
+    source_format: FormatName | None = Field(
+        default=None, description=f"Format of A, where it is not clear: {', '.join(READ)}."
+    )
+    target_format: FormatName | None = Field(
+        default=None, description=f"Format of B, where its name does not say: {', '.join(WRITTEN)}."
+    )
     basis: Basis = Field(default="def2-svp", description="Basis set of the database.")
     xc: Name = Field(
         default="b3lyp5", description="Its functional; QH9's b3lyp is PySCF's b3lyp5 (VWN5)."

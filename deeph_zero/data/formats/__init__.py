@@ -1,0 +1,1 @@
+"""Hamiltonian files of other programs: one file per format, one protocol between them."""

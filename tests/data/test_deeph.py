@@ -1,0 +1,254 @@
+"""DeepH's folders, both layouts: written, looked at by hand, read, and the published samples."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from pyscf import gto
+
+from deeph_zero.cli.main import entry_point
+from deeph_zero.data.formats.deeph import DeepHSink, DeepHSource
+from deeph_zero.data.formats.deeph_legacy import LegacySink, LegacySource
+from deeph_zero.data.formats.poscar import parse_poscar
+from deeph_zero.data.formats.proof import order_deviation, settled_order
+from deeph_zero.data.formats.protocol import read_record
+from deeph_zero.errors import InputError
+
+from .conftest import ATOMS, BASIS, LATTICE, assert_same, of_spinors, polarised
+
+BOTH = [(DeepHSource, DeepHSink), (LegacySource, LegacySink)]
+GROUPED = [0, 2, 1]  # carbon, carbon, hydrogen
+EV, BOHR = 27.2113845, 0.529177249
+
+
+def written(path, sink, *records):
+    path.mkdir()
+    out = sink(path, len(records))
+    for record in records:
+        out.write(record)
+    return path
+
+
+@pytest.mark.parametrize(("source", "sink"), BOTH)
+@pytest.mark.parametrize("kind", [None, polarised, of_spinors])
+def test_a_crystal_there_and_back(tmp_path, crystal, source, sink, kind):
+    record = kind(crystal) if kind else crystal
+    found = source(written(tmp_path / "a", sink, record))
+    assert len(found) == 1
+    atoms = GROUPED if sink is DeepHSink else None
+    back = read_record(found, 0)
+    assert_same(record, back, atoms=atoms)
+    assert back.matrices.facts.get("fermi", 0.0) == pytest.approx(
+        record.matrices.facts.get("fermi", 0.0), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize(("source", "sink"), BOTH)
+def test_molecules_there_and_back(tmp_path, molecule, source, sink):
+    found = source(written(tmp_path / "a", sink, molecule, molecule))
+    assert len(found) == 2
+    back = read_record(found, 1)
+    assert back.structure.lattice is None
+    assert_same(molecule, back, atoms=GROUPED if sink is DeepHSink else None)
+    density = back.matrices.density.values
+    np.testing.assert_allclose(density, 0.5 * back.matrices.overlap.values, atol=1e-14)
+
+
+def named(labels, names):
+    """Positions of one atom's functions in an order given by the names of its components."""
+    return [
+        k
+        for shell in ("s", "p", "d")
+        for which in dict.fromkeys(x[2] for x in labels if x[2].endswith(shell))
+        for component in names[shell]
+        for k, x in enumerate(labels)
+        if x[2] == which and x[3] == component
+    ]
+
+
+def test_the_new_layout_is_that_of_the_documents(tmp_path, crystal):
+    """A block of carbon and the hydrogen of the next cell, by hand."""
+    folder = written(tmp_path / "a", DeepHSink, crystal)
+    info = json.loads((folder / "info.json").read_text())
+    assert info["elements_orbital_map"] == {"C": [0, 0, 1, 2], "H": [0, 1]}
+    assert (info["atoms_quantity"], info["orbits_quantity"]) == (3, 24)
+    assert (info["spinful"], info["orthogonal_basis"]) == (False, False)
+    assert info["fermi_energy_eV"] == pytest.approx(-0.25 * EV)
+    numbers, coords, lattice = parse_poscar((folder / "POSCAR").read_text())
+    assert numbers.tolist() == [6, 6, 1]
+    np.testing.assert_allclose(lattice, LATTICE * BOHR, atol=1e-14)
+    np.testing.assert_allclose(coords[2], np.array(ATOMS[1][1]) * BOHR, atol=1e-14)
+    shift = np.array([0, -1, 1]) @ LATTICE
+    mol = gto.M(
+        atom=[("C", ATOMS[0][1]), ("H", np.array(ATOMS[1][1]) + shift)],
+        basis=BASIS, unit="Bohr", spin=1, verbose=0,
+    )  # fmt: skip
+    names = {"s": [""], "p": ["y", "z", "x"], "d": ["xy", "yz", "z^2", "xz", "x2-y2"]}
+    labels = mol.ao_labels(fmt=None)
+    rows = named([x for x in labels if x[0] == 0], names)
+    columns = [10 + k for k in named([x for x in labels if x[0] == 1], names)]
+    overlap, kinetic = mol.intor("int1e_ovlp"), mol.intor("int1e_kin")
+    for name, matrix in (
+        ("overlap.h5", overlap),
+        ("hamiltonian.h5", (kinetic + 0.1 * overlap) * EV),
+    ):
+        with h5py.File(folder / name) as file:
+            where = file["atom_pairs"][()].tolist().index([0, -1, 1, 0, 2])
+            start, end = file["chunk_boundaries"][where : where + 2]
+            block = file["entries"][start:end].reshape(file["chunk_shapes"][where])
+        np.testing.assert_allclose(block, matrix[np.ix_(rows, columns)], atol=1e-12)
+
+
+def test_the_old_layout_is_openmxs(tmp_path, crystal):
+    folder = written(tmp_path / "a", LegacySink, crystal)
+    names = {"s": [""], "p": ["x", "y", "z"], "d": ["z^2", "x2-y2", "xy", "xz", "yz"]}
+    mol = gto.M(atom=[ATOMS[0], ATOMS[2]], basis=BASIS, unit="Bohr", verbose=0)
+    rows = named([x for x in mol.ao_labels(fmt=None) if x[0] == 0], names)
+    with h5py.File(folder / "overlaps.h5") as file:
+        block = file["[0, 0, 0, 1, 3]"][()]
+    matrix = mol.intor("int1e_ovlp")[:10, 10:]
+    np.testing.assert_allclose(block, matrix[np.ix_(rows, rows)], atol=1e-12)
+    lattice = np.loadtxt(folder / "lat.dat")
+    np.testing.assert_allclose(lattice[:, 1], LATTICE[1] * BOHR, atol=1e-14)
+    reciprocal = np.loadtxt(folder / "rlat.dat")
+    np.testing.assert_allclose(lattice.T @ reciprocal, 2 * np.pi * np.eye(3), atol=1e-12)
+    assert (folder / "element.dat").read_text().split() == ["6", "1", "6"]
+
+
+def test_spins_are_stored_in_one_block(tmp_path, crystal):
+    folder = written(tmp_path / "a", DeepHSink, polarised(crystal))
+    with h5py.File(folder / "hamiltonian.h5") as h, h5py.File(folder / "overlap.h5") as s:
+        assert (h["atom_pairs"][()] == s["atom_pairs"][()]).all()
+        assert (h["chunk_shapes"][()] == 2 * s["chunk_shapes"][()]).all()
+        assert (h["chunk_boundaries"][()] == 4 * s["chunk_boundaries"][()]).all()
+        block = h["entries"][:400].reshape(20, 20)
+    np.testing.assert_allclose(block[10:, 10:], 0.5 * block[:10, :10], atol=1e-12)
+    assert not block[:10, 10:].any()
+    assert json.loads((folder / "info.json").read_text())["spinful"] is True
+
+
+# ---- the order is proven ----------------------------------------------------------------------
+
+
+def test_overlaps_tell_the_order(tmp_path, crystal):
+    source = DeepHSource(written(tmp_path / "a", DeepHSink, crystal))
+    assert order_deviation(read_record(source, 0)) < 1e-10
+    for other in ("pyscf", "openmx", "siesta", "aims", "psi4", "abacus"):
+        assert order_deviation(read_record(source, 0, order=other)) > 0.1
+    source.order = "siesta"
+    order, deviation = settled_order(source, 0)
+    assert (order, deviation < 1e-10) == ("m", True)
+
+
+def test_functions_in_no_order_are_refused(tmp_path, crystal):
+    folder = written(tmp_path / "a", DeepHSink, crystal)
+    with h5py.File(folder / "overlap.h5", "r+") as file:
+        pairs = file["atom_pairs"][()]
+        pairs[:, :3] = -pairs[:, :3]  # the other sign of R
+        file["atom_pairs"][...] = pairs
+    with pytest.raises(InputError, match="in no known order"):
+        settled_order(DeepHSource(folder), 0)
+
+
+# ---- damage -----------------------------------------------------------------------------------
+
+
+def spoil_json(folder, **changes):
+    info = json.loads((folder / "info.json").read_text())
+    (folder / "info.json").write_text(json.dumps(info | changes))
+
+
+def spoil(folder, name, key, value):
+    with h5py.File(folder / name, "r+") as file:
+        del file[key]
+        if value is not None:
+            file[key] = value
+
+
+DAMAGE = [
+    (lambda f: (f / "hamiltonian.h5").write_bytes(b"x"), "hamiltonian.h5: cannot be read"),
+    (lambda f: (f / "hamiltonian.h5").unlink(), "expected hamiltonian.h5, there is none"),
+    (lambda f: (f / "info.json").write_text("{"), "info.json: expected JSON"),
+    (lambda f: (f / "info.json").write_text("[1]"), "info.json: expected keys and values"),
+    (lambda f: spoil_json(f, elements_orbital_map={"C": [0]}), "expected the shells of H"),
+    (lambda f: spoil_json(f, elements_orbital_map={"C": [0], "H": [0]}), "expected chunk_shapes"),
+    (lambda f: spoil_json(f, elements_orbital_map={"C": [99], "H": [0]}), "0 <= l <= 12"),
+    (lambda f: spoil_json(f, spinful=True), "check spinful and the map"),
+    (lambda f: (f / "POSCAR").write_text("x\n" * 9), "POSCAR line 3: expected 3 numbers"),
+    (lambda f: spoil(f, "overlap.h5", "entries", None), "overlap.h5: expected entries"),
+    (lambda f: spoil(f, "overlap.h5", "entries", np.zeros(3)), "chunks of"),
+    (lambda f: spoil(f, "overlap.h5", "atom_pairs", np.zeros(3)), "expected atom_pairs of whole"),
+    (
+        lambda f: spoil(f, "overlap.h5", "atom_pairs", np.full((243, 5), 7)),
+        "expected atoms from 0 to 2",
+    ),
+    (lambda f: spoil(f, "hamiltonian.h5", "entries", np.full(15552, np.nan)), "NaN or infinity"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DAMAGE)))
+def test_damage_is_one_line_and_nothing_is_written(tmp_path, crystal, capsys, case):
+    damage, message = DAMAGE[case]
+    folder = written(tmp_path / "a", DeepHSink, crystal)
+    damage(folder)
+    assert entry_point(["convert", str(folder), str(tmp_path / "b.h5"), "--from", "deeph"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert str(folder) in line
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+# ---- the command ------------------------------------------------------------------------------
+
+
+def test_through_every_layout_with_the_command(tmp_path, crystal):
+    a = written(tmp_path / "a", DeepHSink, crystal)
+    names = [str(tmp_path / n) for n in ("b", "c.h5", "d")]
+    assert entry_point(["convert", str(a), names[0], "--to", "deeph-legacy", "-q"]) == 0
+    assert entry_point(["convert", names[0], names[1], "-q"]) == 0
+    assert entry_point(["convert", names[1], names[2], "-q"]) == 0
+    assert_same(crystal, read_record(DeepHSource(tmp_path / "d"), 0), atoms=GROUPED)
+    with h5py.File(names[1]) as file:
+        group = file["0000"]
+        assert dict(group.attrs)["basis"] == "numerical"
+        assert group.attrs["format_version"] == 2
+        assert group["lattice"].shape == (3, 3)
+        assert group["block_offsets"][-1] == len(group["blocks"]) == len(group["overlap_blocks"])
+    assert entry_point(["convert", str(a), names[0]]) == 2
+    assert entry_point(["convert", str(a), names[2], "--overwrite", "-q"]) == 0
+
+
+def test_only_folders_of_the_format_are_replaced(tmp_path, crystal, capsys):
+    a = written(tmp_path / "a", DeepHSink, crystal)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "thesis.tex").write_text("x")
+    assert entry_point(["convert", str(a), str(tmp_path / "b"), "--overwrite"]) == 2
+    assert "holds thesis.tex, which is no file of this format" in capsys.readouterr().err
+    assert (tmp_path / "b" / "thesis.tex").read_text() == "x"
+
+
+def test_a_bad_structure_costs_itself_only(tmp_path, molecule, capsys):
+    a = written(tmp_path / "a", DeepHSink, molecule, molecule, molecule)
+    (a / "dft" / "0001" / "info.json").write_text("{")
+    assert entry_point(["convert", str(a), str(tmp_path / "b.h5"), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["n_structures"] == 2
+    assert [entry["frame"] for entry in json.loads(out)["failed"]] == [1]
+    assert "1 of 3 structures failed" in err
+
+
+def test_a_database_becomes_a_folder_with_the_overlap_of_its_basis(tmp_path):
+    from deeph_zero.data.qh9 import Writer
+
+    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="def2-svp", verbose=0)
+    writer = Writer(tmp_path / "a.db")
+    kinetic = mol.intor("int1e_kin")
+    writer.add(mol.atom_charges(), mol.atom_coords(unit="Angstrom"), kinetic)
+    writer.close()
+    assert entry_point(["convert", str(tmp_path / "a.db"), str(tmp_path / "b"), "-q"]) == 0
+    found = read_record(DeepHSource(tmp_path / "b"), 0)
+    assert found.matrices.facts["basis"] == "def2-svp"
+    overlap, fock = found.matrices.overlap.to_dense(), found.matrices.fock.to_dense()
+    np.testing.assert_allclose(overlap.numpy(), mol.intor("int1e_ovlp"), atol=1e-12)
+    np.testing.assert_allclose(fock.numpy(), kinetic, atol=1e-12)
