@@ -8,11 +8,11 @@ derivatives, so degenerate levels of equal occupation cost nothing.
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 from torch.autograd import Function
 
-Square = Float[Tensor, "*spin nmo nmo"]
+Square = Inexact[Tensor, "*spin nmo nmo"]
 Levels = Float[Tensor, "*spin nmo"]
 
 GAP_FLOOR = 1e-6
@@ -43,10 +43,10 @@ def divided_difference(energy: Levels, occ: Levels, gap_floor: float = GAP_FLOOR
 def _second_difference_contraction(
     energy: Float[Tensor, " nmo"],
     occ: Float[Tensor, " nmo"],
-    a: Float[Tensor, "nmo nmo"],
-    b: Float[Tensor, "nmo nmo"],
+    a: Inexact[Tensor, "nmo nmo"],
+    b: Inexact[Tensor, "nmo nmo"],
     gap_floor: float,
-) -> Float[Tensor, "nmo nmo"]:
+) -> Inexact[Tensor, "nmo nmo"]:
     """M_pq = Σ_r f[p,r,q] (a_pr b_rq + b_pr a_rq), f[p,r,q] the second divided difference.
 
     f[p,r,q] is symmetric in its arguments. If all three occupations agree it vanishes; otherwise
@@ -74,7 +74,7 @@ def _second_difference_contraction(
 
 
 class _FockDerivative(Function):
-    """Y = U (w ∘ (Uᵀ G U)) Uᵀ: the derivative of P along G, linear and self-adjoint in G."""
+    """Y = U (w ∘ (U† G U)) U†: the derivative of P along G, linear and self-adjoint in G."""
 
     @staticmethod
     def forward(ctx: Any, fock: Square, cotangent: Square, spectrum: tuple) -> Square:
@@ -82,7 +82,7 @@ class _FockDerivative(Function):
         ctx.spectrum = spectrum
         ctx.save_for_backward(fock, cotangent)
         w = divided_difference(energy, occ, gap_floor)
-        return vectors @ (w * (vectors.mT @ cotangent @ vectors)) @ vectors.mT
+        return vectors @ (w * (vectors.mH @ cotangent @ vectors)) @ vectors.mH
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -90,14 +90,14 @@ class _FockDerivative(Function):
         (grad,) = grads
         _, cotangent = ctx.saved_tensors
         energy, vectors, occ, gap_floor = ctx.spectrum
-        grad = 0.5 * (grad + grad.mT)
-        b = vectors.mT @ grad @ vectors
+        grad = 0.5 * (grad + grad.mH)
+        b = vectors.mH @ grad @ vectors
         grad_fock = grad_cot = None
         if ctx.needs_input_grad[1]:
             w = divided_difference(energy, occ, gap_floor)
-            grad_cot = vectors @ (w * b) @ vectors.mT
+            grad_cot = vectors @ (w * b) @ vectors.mH
         if ctx.needs_input_grad[0]:
-            a = vectors.mT @ cotangent @ vectors
+            a = vectors.mH @ cotangent @ vectors
             n = a.shape[-1]
             parts = [
                 _second_difference_contraction(*one, gap_floor)
@@ -109,25 +109,25 @@ class _FockDerivative(Function):
                     strict=True,
                 )
             ]
-            grad_fock = vectors @ torch.stack(parts).reshape(a.shape) @ vectors.mT
+            grad_fock = vectors @ torch.stack(parts).reshape(a.shape) @ vectors.mH
         return grad_fock, grad_cot, None
 
 
 class _Density(Function):
-    """P = U f Uᵀ of a symmetric matrix, given its spectrum and occupations."""
+    """P = U f U† of a Hermitian matrix, given its spectrum and occupations."""
 
     @staticmethod
     def forward(ctx: Any, fock: Square, spectrum: tuple) -> Square:
         _, vectors, occ, _ = spectrum
         ctx.spectrum = spectrum
         ctx.save_for_backward(fock)
-        return (vectors * occ.unsqueeze(-2)) @ vectors.mT
+        return (vectors * occ.unsqueeze(-2)) @ vectors.mH
 
     @staticmethod
     def backward(ctx: Any, *grads: Square) -> tuple[Tensor, None]:
         (grad,) = grads
         (fock,) = ctx.saved_tensors
-        sym = 0.5 * (grad + grad.mT)
+        sym = 0.5 * (grad + grad.mH)
         return _FockDerivative.apply(fock, sym, ctx.spectrum), None  # pyright: ignore
 
 
@@ -136,11 +136,11 @@ def density_matrix(
 ) -> Square:
     """Density matrix in an orthonormal basis, twice differentiable in ``fock``.
 
-    P = Σ_p f_p u_p u_pᵀ. First derivative along G: Σ_pq w_pq (u_pᵀ G u_q) u_p u_qᵀ with the
+    P = Σ_p f_p u_p u_p†. First derivative along G: Σ_pq w_pq (u_p† G u_q) u_p u_q† with the
     divided differences of :func:`divided_difference`; second by second-order ones.
 
     Args:
-        fock: Symmetric Fock matrix in the orthonormal basis; only its derivative is used.
+        fock: Hermitian Fock matrix in the orthonormal basis; only its derivative is used.
         energy: Its eigenvalues, detached.
         vectors: Its eigenvectors (columns), detached.
         occ: Occupations, constants of the differentiation.

@@ -10,15 +10,22 @@ the free energy E - T S.
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 from torch.autograd import Function
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 
-Levels = Float[Tensor, " nmo"]
-Square = Float[Tensor, "nmo nmo"]
+Levels = Float[Tensor, "*k nmo"]
+Square = Inexact[Tensor, "*k nmo nmo"]
+Weights = Float[Tensor, "*k"]
+
+NO_ORBITAL = 1e6
+"""Levels from here on (Eh) stand for combinations of functions that were left out."""
+
+_NO_RESPONSE = 1e-12
+"""Smallest dN/dμ (1/Eh) to divide by: an insulator's chemical potential moves no electrons."""
 
 _CLOSE = 1e-4
 """Three levels within this many T of each other: the second difference is half of f'' there."""
@@ -29,13 +36,16 @@ def fermi(energy: Float[Tensor, "*shape"], width: float) -> Float[Tensor, "*shap
     return torch.sigmoid(-energy / width)
 
 
-def chemical_potential(energy: Levels, nocc: int, width: float) -> float:
-    """μ with Σ_p f(e_p - μ) = nocc, by bisection.
+def chemical_potential(
+    energy: Levels, nocc: int | float, width: float, weights: Weights | None = None
+) -> float:
+    """μ with Σ_kp w_k f(e_kp - μ) = nocc, by bisection.
 
     Args:
-        energy: Ascending orbital energies of one spin, Eh.
-        nocc: Electrons of this spin (pairs, for a closed shell), 0 < nocc < nmo.
+        energy: Orbital energies of one spin, or of all spins and k-points that share μ, Eh.
+        nocc: Electrons of this spin (pairs, for a closed shell), 0 < nocc < Σ_k w_k nmo.
         width: T, Eh.
+        weights: w_k; None: 1.
 
     Returns:
         μ, Eh, to rounding.
@@ -43,27 +53,39 @@ def chemical_potential(energy: Levels, nocc: int, width: float) -> float:
     Raises:
         InputError: If no finite μ exists.
     """
-    if not 0 < nocc < energy.shape[0]:
+    levels, order = energy.detach().reshape(-1).sort()
+    share = _shares(energy, weights).reshape(-1)[order]
+    most = float(share[levels < NO_ORBITAL].sum())
+    if not 0 < nocc < most:
         raise InputError(
-            f"expected 0 < electrons < orbitals for smearing, got {nocc} in {energy.shape[0]}; "
+            f"expected 0 < electrons < orbitals for smearing, got {nocc:g} in {most:g}; "
             "use a larger basis, or no smearing"
         )
-    levels = energy.detach()
+    filled = ((nocc - (share.cumsum(0) - share)) / share).clamp(0.0, 1.0)
     margin = 50 * width
-    low, high = float(levels.min()) - margin, float(levels.max()) + margin
+    real = levels[levels < NO_ORBITAL]
+    low, high = float(real[0]) - margin, float(real[-1]) + margin
     for _ in range(200):
         middle = 0.5 * (low + high)
         if middle in (low, high):
             break
         # electrons above minus holes below: a sum of small numbers keeps its digits
-        excess = _excess(levels - middle, nocc, width)
+        excess = _excess(levels - middle, filled, share, width)
         low, high = (middle, high) if excess < 0 else (low, middle)
     return 0.5 * (low + high)
 
 
-def _excess(shifted: Levels, nocc: int, width: float) -> float:
-    filled = torch.arange(shifted.shape[0], device=shifted.device) < nocc
-    return float(torch.where(filled, -fermi(-shifted, width), fermi(shifted, width)).sum())
+def _excess(shifted: Levels, filled: Levels, share: Levels, width: float) -> float:
+    f = fermi(shifted, width)
+    part = torch.where(filled == 1, -fermi(-shifted, width), f - filled)
+    return float((share * part).sum())
+
+
+def _shares(energy: Levels, weights: Weights | None) -> Levels:
+    """w_k of every level."""
+    if weights is None:
+        return torch.ones_like(energy)
+    return weights.unsqueeze(-1).expand_as(energy)
 
 
 def smeared_occupations(
@@ -101,15 +123,17 @@ def _omega(x: Levels, width: float) -> Levels:
 
 def first_difference(x: Levels, width: float) -> Square:
     """f[x_p, x_q], f'(x) for equal arguments; relative precision everywhere."""
-    lower = torch.minimum(x.unsqueeze(1), x.unsqueeze(0))
-    upper = torch.maximum(x.unsqueeze(1), x.unsqueeze(0))
+    lower = torch.minimum(x.unsqueeze(-1), x.unsqueeze(-2))
+    upper = torch.maximum(x.unsqueeze(-1), x.unsqueeze(-2))
     u = (upper - lower) / width
     ratio = torch.where(u < 1e-12, 1.0, -torch.expm1(-u) / torch.where(u < 1e-12, 1.0, u))
     # f(lower) - f(upper) = f(lower) (1 - f(upper)) (1 - exp(-u))
     return -fermi(lower, width) * fermi(-upper, width) * ratio / width
 
 
-def _second_differences(x: Levels, w: Square, p: int, width: float) -> Square:
+def _second_differences(
+    x: Float[Tensor, " nmo"], w: Float[Tensor, "nmo nmo"], p: int, width: float
+) -> Float[Tensor, "nmo nmo"]:
     """f[x_p, x_r, x_q] for all (r, q): through the two arguments that are farthest apart."""
     xp, xr, xq = x[p].expand(len(x), len(x)), x.unsqueeze(1), x.unsqueeze(0)
     d_pq, d_pr, d_rq = xp - xq, xp - xr, xr - xq
@@ -126,14 +150,14 @@ def _second_differences(x: Levels, w: Square, p: int, width: float) -> Square:
 
 
 class _FermiDerivative(Function):
-    """Y = U (w ∘ (Uᵀ G U)) Uᵀ, the derivative of f(F) along G."""
+    """Y = U (w ∘ (U† G U)) U†, the derivative of f(F) along G."""
 
     @staticmethod
     def forward(ctx: Any, fock: Square, g: Square, spectrum: tuple) -> Square:
         x, u, width = spectrum
         ctx.spectrum = spectrum
         ctx.save_for_backward(fock, g)
-        return u @ (first_difference(x, width) * (u.mT @ g @ u)) @ u.mT
+        return u @ (first_difference(x, width) * (u.mH @ g @ u)) @ u.mH
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -141,13 +165,27 @@ class _FermiDerivative(Function):
         _, g = ctx.saved_tensors
         x, u, width = ctx.spectrum
         w = first_difference(x, width)
-        a = u.mT @ g @ u
-        b = u.mT @ (0.5 * (grads[0] + grads[0].mT)) @ u
-        out = torch.empty_like(a)
-        for p in range(len(x)):
-            second = _second_differences(x, w, p, width)
-            out[p] = ((a[p].unsqueeze(1) * b + b[p].unsqueeze(1) * a) * second).sum(0)
-        return u @ out @ u.mT, u @ (w * b) @ u.mT, None
+        n = x.shape[-1]
+        a = u.mH @ g @ u
+        b = u.mH @ (0.5 * (grads[0] + grads[0].mH)) @ u
+        parts = zip(x.reshape(-1, n), *(m.reshape(-1, n, n) for m in (w, a, b)), strict=True)
+        out = torch.stack([_second_order(*one, width) for one in parts]).reshape(a.shape)
+        return u @ out @ u.mH, u @ (w * b) @ u.mH, None
+
+
+def _second_order(
+    x: Float[Tensor, " nmo"],
+    w: Float[Tensor, "nmo nmo"],
+    a: Inexact[Tensor, "nmo nmo"],
+    b: Inexact[Tensor, "nmo nmo"],
+    width: float,
+) -> Inexact[Tensor, "nmo nmo"]:
+    """Σ_r f[p,r,q] (a_pr b_rq + b_pr a_rq) of one matrix."""
+    out = torch.empty_like(a)
+    for p in range(len(x)):
+        second = _second_differences(x, w, p, width)
+        out[p] = ((a[p].unsqueeze(1) * b + b[p].unsqueeze(1) * a) * second).sum(0)
+    return out
 
 
 class _FermiMatrix(Function):
@@ -158,37 +196,41 @@ class _FermiMatrix(Function):
         x, u, width = spectrum
         ctx.spectrum = spectrum
         ctx.save_for_backward(fock)
-        return (u * fermi(x, width)) @ u.mT
+        return (u * fermi(x, width).unsqueeze(-2)) @ u.mH
 
     @staticmethod
     def backward(ctx: Any, *grads: Square) -> tuple[Tensor, None]:
         (fock,) = ctx.saved_tensors
-        g = 0.5 * (grads[0] + grads[0].mT)
+        g = 0.5 * (grads[0] + grads[0].mH)
         return _FermiDerivative.apply(fock, g, ctx.spectrum), None  # pyright: ignore
 
 
 class _GrandPotential(Function):
-    """Ω(F) = -T tr ln(1 + exp(-F / T)); its derivative is f(F)."""
+    """Ω(F) = -T tr ln(1 + exp(-F / T)) of every matrix; its derivative is f(F)."""
 
     @staticmethod
     def forward(ctx: Any, fock: Square, spectrum: tuple) -> Tensor:
         ctx.spectrum = spectrum
         ctx.save_for_backward(fock)
-        return _omega(spectrum[0], spectrum[2]).sum()
+        return _omega(spectrum[0], spectrum[2]).sum(-1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (fock,) = ctx.saved_tensors
-        return grads[0] * _FermiMatrix.apply(fock, ctx.spectrum), None  # pyright: ignore
+        scale = grads[0].unsqueeze(-1).unsqueeze(-1)
+        return scale * _FermiMatrix.apply(fock, ctx.spectrum), None  # pyright: ignore
 
 
-def smeared_density(fock: Square, nocc: int, width: float) -> tuple[Square, Float[Tensor, ""]]:
-    """Density matrix and T S of one spin, in an orthonormal basis.
+def smeared_density(
+    fock: Square, nocc: int | float, width: float, weights: Weights | None = None
+) -> tuple[Square, Float[Tensor, ""]]:
+    """Density matrix and T S of what shares a chemical potential, in an orthonormal basis.
 
     Args:
-        fock: Symmetric Fock matrix, Eh.
+        fock: Fock matrix of one spin, or of several k-points and spins, Eh.
         nocc: Electrons of this spin (pairs, for a closed shell).
         width: T, Eh.
+        weights: w_k of the matrices; None: 1.
 
     Returns:
         P with occupations up to 1, and T S (Eh); both twice differentiable in ``fock``.
@@ -198,20 +240,29 @@ def smeared_density(fock: Square, nocc: int, width: float) -> tuple[Square, Floa
         ComputationError: If ``fock`` is not finite.
     """
     if nocc == 0:
-        return 0.0 * fock, 0.0 * fock.sum()
+        return 0.0 * fock, (0.0 * fock).real.sum()
     with torch.no_grad():
         energy, u = symmetric_eigen(fock)
-        mu = chemical_potential(energy, nocc, width)
+        mu = chemical_potential(energy, nocc, width, weights)
     spectrum = (energy - mu, u, width)
-    unit = torch.eye(len(energy), dtype=fock.dtype, device=fock.device)
+    unit = torch.eye(energy.shape[-1], dtype=fock.dtype, device=fock.device)
     fixed = _FermiMatrix.apply(fock - mu * unit, spectrum)
-    count = fixed.diagonal().sum() - nocc  # pyright: ignore
     hole = fixed - fixed @ fixed  # pyright: ignore[reportOperatorIssue]
-    slope = hole.diagonal().sum() / width
-    curvature = (hole @ (unit - 2 * fixed)).diagonal().sum() / width**2  # pyright: ignore
-    # Halley: N(μ + δ) - nocc = count + slope δ + ½ curvature δ² = 0, to second order in count
-    step = -count / slope - 0.5 * curvature * count**2 / slope**3
+    count = _trace(fixed, weights)  # pyright: ignore[reportArgumentType]
+    change = count - count.detach()  # its value is rounding: μ was solved
+    slope = (_trace(hole, weights) / width).clamp_min(_NO_RESPONSE)
+    curvature = _trace(hole @ (unit - 2 * fixed), weights) / width**2  # pyright: ignore
+    # Halley: N(μ + δ) - nocc = change + slope δ + ½ curvature δ² = 0, to second order in change
+    step = -change / slope - 0.5 * curvature * change**2 / slope**3
     shifted = fock - (mu + step) * unit
     dm = _FermiMatrix.apply(shifted, spectrum)
     omega = _GrandPotential.apply(shifted, spectrum)
-    return dm, (shifted * dm).sum() - omega  # pyright: ignore
+    inside = _trace(shifted @ dm, weights)  # pyright: ignore[reportOperatorIssue]
+    return dm, inside - (omega if weights is None else weights * omega).sum()  # pyright: ignore
+
+
+def _trace(matrix: Square, weights: Weights | None) -> Float[Tensor, ""]:
+    """Σ_k w_k Re tr."""
+    traces = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+    traces = traces.real if traces.is_complex() else traces
+    return (traces if weights is None else weights * traces).sum()

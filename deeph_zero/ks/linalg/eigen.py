@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Inexact, Int
 from torch import Tensor
 
 from deeph_zero.errors import ComputationError, InputError
@@ -59,9 +59,9 @@ _SOLVERS: dict[str, Callable[[Tensor], Any]] = {"torch": torch.linalg.eigh, "cup
 
 
 def symmetric_eigen(
-    matrix: Float[Tensor, "*batch n n"],
-) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n n"]]:
-    """Ascending eigenvalues and eigenvectors (columns) of a symmetric matrix.
+    matrix: Inexact[Tensor, "*batch n n"],
+) -> tuple[Float[Tensor, "*batch n"], Inexact[Tensor, "*batch n n"]]:
+    """Ascending eigenvalues and eigenvectors (columns) of a symmetric or Hermitian matrix.
 
     Args:
         matrix: Symmetric; only the lower triangle is read.
