@@ -21,7 +21,7 @@ Levels = Float[Tensor, "*k nmo"]
 Square = Inexact[Tensor, "*k nmo nmo"]
 Weights = Float[Tensor, "*k"]
 
-NO_ORBITAL = 1e6
+NO_ORBITAL = 5e3
 """Levels from here on (Eh) stand for combinations of functions that were left out."""
 
 _NO_RESPONSE = 1e-12
@@ -165,11 +165,17 @@ class _FermiDerivative(Function):
         _, g = ctx.saved_tensors
         x, u, width = ctx.spectrum
         w = first_difference(x, width)
-        n = x.shape[-1]
         a = u.mH @ g @ u
         b = u.mH @ (0.5 * (grads[0] + grads[0].mH)) @ u
-        parts = zip(x.reshape(-1, n), *(m.reshape(-1, n, n) for m in (w, a, b)), strict=True)
-        out = torch.stack([_second_order(*one, width) for one in parts]).reshape(a.shape)
+        flat_x, flat_w, flat_a, flat_b = (
+            m.reshape(-1, *m.shape[x.ndim - 1 :]) for m in (x, w, a, b)
+        )
+        out = torch.stack(
+            [
+                _second_order(flat_x[i], flat_w[i], flat_a[i], flat_b[i], width)
+                for i in range(len(flat_x))
+            ]
+        ).reshape(a.shape)
         return u @ out @ u.mH, u @ (w * b) @ u.mH, None
 
 

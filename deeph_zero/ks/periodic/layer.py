@@ -1,0 +1,388 @@
+"""Kohn-Sham theory of one crystal as differentiable functions of matrices at k-points."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from jaxtyping import Inexact
+from torch import Tensor
+from torch.autograd import Function
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks.density import GAP_FLOOR, density_matrix
+from deeph_zero.ks.linalg.eigen import symmetric_eigen
+from deeph_zero.ks.occupation import DEGENERACY_TOL
+from deeph_zero.ks.periodic.data import CrystalData
+from deeph_zero.ks.periodic.occupation import Filling, channels, fill
+from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, MeshRows
+from deeph_zero.ks.smearing import smeared_density
+from deeph_zero.types import Scalar
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrystalBuild:
+    """One Fock build.
+
+    Attributes:
+        parts: Energies by name, Eh per cell: kinetic_nonlocal, local, coulomb, xc, ewald.
+        fock: F, with dE = Σ_k w_k Re tr(F_k dP_k), Eh.
+        rho: Density variables on the grid.
+        rows: Sum of the potentials on the grid, one for each density variable.
+        n_electrons: Density integrated on the grid, per cell.
+    """
+
+    parts: dict[str, Tensor]
+    fock: BlochMatrix
+    rho: MeshRows
+    rows: MeshRows
+    n_electrons: float
+
+    @property
+    def energy(self) -> Scalar:
+        """Total energy, Eh per cell."""
+        return torch.stack(list(self.parts.values())).sum()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bands:
+    """Eigenstates of a Fock matrix.
+
+    Attributes:
+        mo_energy: Eh, ascending at every k; +inf for combinations that were left out.
+        mo_coeff: Columns are orbitals.
+        filling: Occupations, Fermi level, gap, entropy.
+    """
+
+    mo_energy: BandEnergies
+    mo_coeff: Inexact[Tensor, "nspin nk nao nmo"]
+    filling: Filling
+
+
+class _Build(Function):
+    """(E, F) of a density matrix; the backward pass of F is one response build."""
+
+    @staticmethod
+    def forward(ctx: Any, dm: BlochMatrix, layer: "CrystalLayer") -> tuple[Tensor, Tensor]:
+        built = layer.build(dm)
+        ctx.layer = layer
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(dm, built.fock)
+        return built.energy, built.fock
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
+        grad_energy, grad_fock = grads
+        dm, fock = ctx.saved_tensors
+        w = ctx.layer.column_weights
+        total = None
+        if grad_energy is not None:
+            total = grad_energy * w * fock
+        if grad_fock is not None:
+            along = w * _Response.apply(dm, _hermitian(grad_fock) / w, ctx.layer)  # pyright: ignore
+            total = along if total is None else total + along
+        return total, None
+
+
+class _Response(Function):
+    """dF along a direction; self-adjoint, so its own backward is the same map."""
+
+    @staticmethod
+    def forward(ctx: Any, dm: BlochMatrix, d: BlochMatrix, layer: "CrystalLayer") -> Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(dm, d)
+        return layer.response(dm, d)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        dm, direction = ctx.saved_tensors
+        layer: CrystalLayer = ctx.layer
+        w = layer.column_weights
+        along = _hermitian(grads[0]) / w
+        grad_dm = grad_direction = None
+        if ctx.needs_input_grad[0]:
+            grad_dm = w * layer.second_response(dm, direction, along)
+        if ctx.needs_input_grad[1]:
+            grad_direction = w * layer.response(dm, along)
+        return grad_dm, grad_direction, None
+
+
+class CrystalLayer:
+    """Kohn-Sham theory of one crystal.
+
+    Matrices are [nspin, nk, nao, nao]: complex128, or float64 where every k is like Γ. Input that
+    is not Hermitian is made so. Energies are per cell. Gradients follow torch's convention for
+    complex numbers: dL = Re Σ conj(gradient) dP, so that that of the energy is w_k F_k.
+    """
+
+    def __init__(
+        self,
+        data: CrystalData,
+        *,
+        smearing: float = 0.0,
+        fix_spin: bool = False,
+        degeneracy_tol: float = DEGENERACY_TOL,
+        gap_floor: float = GAP_FLOOR,
+    ) -> None:
+        """Bind the layer to one crystal.
+
+        Args:
+            data: Integrals, grid and functional.
+            smearing: Width (Eh, k_B T) of Fermi occupations; 0 fills levels in order, over all k.
+                What is stationary with smearing is the free energy E - :meth:`entropy_energy`.
+            fix_spin: With smearing and two spins, a chemical potential for each.
+            degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly by
+                :meth:`density`; 0 fills them one after the other.
+            gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
+
+        Raises:
+            InputError: If S(k) is singular, or there are more electrons than orbitals.
+        """
+        self.data = data
+        self.smearing = smearing
+        self.fix_spin = fix_spin
+        self.degeneracy_tol = degeneracy_tol
+        self.gap_floor = gap_floor
+        self.fock_builds = 0
+        self.orthogonal = BlochOrthogonaliser(data.ovlp, data.lindep_threshold)
+        self.channels = channels(
+            data.nelec, unrestricted=data.unrestricted, smearing=smearing, fix_spin=fix_spin
+        )
+        self._check_electrons()
+
+    @property
+    def unrestricted(self) -> bool:
+        """Whether matrices have two spins."""
+        return self.data.unrestricted
+
+    @property
+    def nspin(self) -> int:
+        """1 for a closed shell, else 2."""
+        return 2 if self.unrestricted else 1
+
+    @property
+    def nao(self) -> int:
+        """Number of atomic orbitals per cell."""
+        return self.data.ovlp.shape[-1]
+
+    @property
+    def nk(self) -> int:
+        """Number of k-points."""
+        return self.data.ovlp.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the matrices."""
+        return self.data.ovlp.dtype
+
+    @property
+    def column_weights(self) -> Tensor:
+        """w_k, shaped to multiply matrices."""
+        return self.data.weights.reshape(-1, 1, 1)
+
+    def __call__(self, dm: Tensor) -> tuple[Scalar, BlochMatrix]:
+        """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
+
+        Args:
+            dm: Density matrix at every k, occupations included, [nspin, nk, nao, nao];
+                [nk, nao, nao] for a closed shell.
+
+        Returns:
+            E (Eh per cell) and F.
+
+        Raises:
+            InputError: If the shape does not fit the crystal.
+        """
+        return _Build.apply(_hermitian(self.checked(dm)), self)  # pyright: ignore
+
+    def checked(self, dm: Tensor) -> BlochMatrix:
+        """A matrix with the layer's shape and number type.
+
+        Args:
+            dm: [nspin, nk, nao, nao]; [nk, nao, nao] for a closed shell.
+
+        Returns:
+            [nspin, nk, nao, nao].
+
+        Raises:
+            InputError: If the shape is another one, or real matrices are given imaginary parts.
+        """
+        shape = (self.nspin, self.nk, self.nao, self.nao)
+        whole = dm.unsqueeze(0) if dm.ndim == 3 and not self.unrestricted else dm
+        if tuple(whole.shape) != shape:
+            raise InputError(
+                f"expected matrices of shape {list(shape)} (spin, k, AO, AO), got {list(dm.shape)}"
+            )
+        if whole.is_complex() and not self.dtype.is_complex:
+            if float(whole.detach().imag.abs().max()) > 1e-6:
+                raise InputError(
+                    "expected real matrices (every k is like Γ), got imaginary parts; give .real"
+                )
+            return whole.real
+        return whole.to(self.dtype)
+
+    def build(self, dm: BlochMatrix) -> CrystalBuild:
+        """Energies and Fock matrix, without autograd. Counts as one Fock build.
+
+        Args:
+            dm: Hermitian density matrix.
+
+        Returns:
+            The build.
+        """
+        self.fock_builds += 1
+        with torch.no_grad():
+            on_mesh = self.data.mesh_term.build(dm)
+            fixed, fock = self.data.fixed.energy_and_fock(dm)
+            constant, _ = self.data.constant.energy_and_fock(dm)
+            return CrystalBuild(
+                parts={
+                    self.data.fixed.name: fixed,
+                    **on_mesh.parts,
+                    self.data.constant.name: constant,
+                },
+                fock=fock + on_mesh.fock,
+                rho=on_mesh.rho,
+                rows=on_mesh.rows,
+                n_electrons=float(on_mesh.rho[:, 0].sum()) * self.data.mesh.weight,
+            )
+
+    def response(self, dm: BlochMatrix, direction: BlochMatrix) -> BlochMatrix:
+        """dF along a Hermitian ``direction``, without autograd. Counts as one Fock build."""
+        self.fock_builds += 1
+        with torch.no_grad():
+            return self.data.mesh_term.response(dm, direction)
+
+    def second_response(self, dm: BlochMatrix, d1: BlochMatrix, d2: BlochMatrix) -> BlochMatrix:
+        """d²F along two Hermitian directions, without autograd."""
+        with torch.no_grad():
+            return self.data.mesh_term.second(dm, d1, d2)
+
+    def starting_fock(self) -> BlochMatrix:
+        """F of superposed free atoms: only matrices of potentials, no build.
+
+        Returns:
+            Eh.
+        """
+        with torch.no_grad():
+            _, rows = self.data.mesh_term.potential_of(self.data.rho_guess())
+            fock = self.data.mesh_term.matrix(rows, self.dtype)
+            return fock + self.data.fixed.operator
+
+    def bands(self, fock: BlochMatrix, degeneracy_tol: float | None = None) -> Bands:
+        """Orbitals and occupations (F C = S C e at every k), without autograd.
+
+        Args:
+            fock: Hermitian Fock matrix, Eh.
+            degeneracy_tol: Overrides the layer's.
+
+        Returns:
+            The states.
+
+        Raises:
+            ComputationError: If ``fock`` is not finite.
+        """
+        tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
+        with torch.no_grad():
+            energy, vectors = symmetric_eigen(self.orthogonal.transform(fock))
+            filling = fill(
+                energy, self.data.weights, self.channels, smearing=self.smearing, degeneracy_tol=tol
+            )
+            shown = self.orthogonal.without_removed(energy)
+            return Bands(mo_energy=shown, mo_coeff=self.orthogonal.x @ vectors, filling=filling)
+
+    def density(self, fock: BlochMatrix, degeneracy_tol: float | None = None) -> BlochMatrix:
+        """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.
+
+        Args:
+            fock: Fock matrix, Eh.
+            degeneracy_tol: Overrides the layer's.
+
+        Returns:
+            P with Σ_k w_k tr(P_k S_k) = number of electrons.
+
+        Raises:
+            ComputationError: If ``fock`` is not finite.
+        """
+        if self.smearing > 0:
+            return self._smeared(fock)[0]
+        tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
+        orthogonal = self.orthogonal.transform(_hermitian(fock))
+        with torch.no_grad():
+            energy, vectors = symmetric_eigen(orthogonal)
+            filling = fill(
+                energy, self.data.weights, self.channels, smearing=0.0, degeneracy_tol=tol
+            )
+        p = density_matrix(orthogonal, energy, vectors, filling.occ, self.gap_floor)
+        return self.orthogonal.back(p)
+
+    def entropy_energy(self, fock: BlochMatrix) -> Scalar:
+        """T S of the Fermi occupations of ``fock``, Eh per cell, twice differentiable.
+
+        0 without smearing. E[P] minus it is the free energy, which is stationary at
+        self-consistency.
+        """
+        if self.smearing > 0:
+            return self._smeared(fock)[1]
+        return torch.zeros((), dtype=torch.float64, device=fock.device)
+
+    def _smeared(self, fock: BlochMatrix) -> tuple[BlochMatrix, Scalar]:
+        orthogonal = self.orthogonal.transform(_hermitian(fock))
+        per_orbital = 1.0 if self.unrestricted else 2.0
+        parts = [
+            smeared_density(
+                orthogonal[spins],
+                electrons,
+                self.smearing,
+                self.data.weights.expand(orthogonal[spins].shape[:2]),
+            )
+            for spins, electrons in self.channels
+        ]
+        p = per_orbital * torch.cat([dm for dm, _ in parts])
+        ts = per_orbital * torch.stack([ts for _, ts in parts]).sum()
+        return self.orthogonal.back(p), ts
+
+    def commutator(self, fock: BlochMatrix, dm: BlochMatrix) -> Tensor:
+        """X† (F P S - S P F) X at every k, times √w_k: real and flat, for inner products."""
+        fps = fock @ dm @ self.data.ovlp
+        c = self.orthogonal.x.mH @ (fps - fps.mH) @ self.orthogonal.x
+        c = c * self.column_weights.sqrt()
+        return torch.view_as_real(c).reshape(-1) if c.is_complex() else c.reshape(-1)
+
+    def n_electrons(self, dm: BlochMatrix) -> tuple[float, ...]:
+        """Σ_k w_k tr(P_k S_k) of each spin."""
+        traces = (dm * self.data.ovlp.mT).sum((-2, -1))
+        traces = traces.real if traces.is_complex() else traces
+        return tuple((traces * self.data.weights).sum(-1).tolist())
+
+    def grid_error(self, built: CrystalBuild) -> float:
+        """How well the grid resolves a density: E_xc from two routes to its gradient.
+
+        The gradient of the density by FFT in place of that of the AOs changes nothing on a grid
+        that is fine enough.
+
+        Args:
+            built: A build.
+
+        Returns:
+            The difference, Eh per cell; 0 without density gradients.
+        """
+        if built.rho.shape[1] == 1:
+            return 0.0
+        with torch.no_grad():
+            other = built.rho.clone()
+            other[:, 1:4] = self.data.mesh.gradient(built.rho[:, 0])
+            parts, _ = self.data.mesh_term.potential_of(other)
+        return float(parts["xc"] - built.parts["xc"])
+
+    def _check_electrons(self) -> None:
+        levels = self.orthogonal.transform(torch.zeros_like(self.data.ovlp)).real
+        levels = levels.diagonal(dim1=-2, dim2=-1).expand(self.nspin, -1, -1)
+        fill(
+            levels.contiguous(), self.data.weights, self.channels, smearing=0.0, degeneracy_tol=0.0
+        )
+
+
+def _hermitian(matrix: Tensor) -> Tensor:
+    return 0.5 * (matrix + matrix.mH)

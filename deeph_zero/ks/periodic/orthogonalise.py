@@ -1,0 +1,70 @@
+"""Orthonormal bases at every k, of equal size although linear dependence differs between them."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Inexact
+from torch import Tensor
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator
+from deeph_zero.ks.smearing import NO_ORBITAL
+
+SINGULAR = 1e-7
+"""Smallest eigenvalue of S(k) that is taken: below it energies depend on rounding."""
+
+REMOVED = 2 * NO_ORBITAL
+"""Level (Eh) of a combination that was left out, where no electron comes."""
+
+
+@final
+class BlochOrthogonaliser:
+    """X_k with X_k† S_k X_k = 1; columns of combinations that are left out are zero.
+
+    Attributes:
+        x: [nk, nao, nao].
+        smallest: The smallest eigenvalue of any S(k).
+        removed: Whether a column was left out, [nk, nao].
+    """
+
+    def __init__(self, ovlp: BlochOperator, threshold: float) -> None:
+        """Decompose the overlap.
+
+        Args:
+            ovlp: S(k).
+            threshold: Eigenvectors of S(k) with a smaller eigenvalue are left out at that k.
+
+        Raises:
+            InputError: If an eigenvalue is below :data:`SINGULAR`.
+        """
+        values, vectors = torch.linalg.eigh(ovlp)
+        self.smallest = float(values.min())
+        if not self.smallest >= SINGULAR:
+            raise InputError(
+                f"expected an overlap with eigenvalues above {SINGULAR:g} at every k, got "
+                f"{self.smallest:.1e}; use a basis without diffuse functions, such as "
+                "gth-dzvp-molopt-sr"
+            )
+        keep = values > max(threshold, 0.0)
+        roots = torch.where(keep, values.rsqrt(), 0.0).unsqueeze(-2)
+        canonical = vectors * roots
+        lowdin = canonical @ vectors.mH
+        whole = keep.all(-1)
+        self.x: Inexact[Tensor, "nk nao nao"] = torch.where(
+            whole.reshape(-1, 1, 1), lowdin, canonical
+        )
+        self.removed = ~keep
+        self._raise: Float[Tensor, "nk nao"] = self.removed.to(values.dtype) * REMOVED
+
+    def transform(self, fock: Inexact[Tensor, "*spin nk nao nao"]) -> Tensor:
+        """X† F X, with what was left out far above all levels."""
+        raised = torch.diag_embed(self._raise).to(fock.dtype)
+        return self.x.mH @ fock @ self.x + raised
+
+    def back(self, p: BlochMatrix) -> BlochMatrix:
+        """X P X†."""
+        return self.x @ p @ self.x.mH
+
+    def without_removed(self, levels: BandEnergies) -> BandEnergies:
+        """Levels of what was left out become infinite."""
+        return torch.where(levels > NO_ORBITAL, float("inf"), levels)
