@@ -1,8 +1,10 @@
 """``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
 
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.layer import KohnShamLayer
@@ -11,6 +13,12 @@ from deeph_zero.ks.occupation import DEGENERACY_TOL
 if TYPE_CHECKING:
     from deeph_zero.integrals.info import KSInfo
     from deeph_zero.ks.protocol import KSData
+
+
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments of a function that are given by name."""
+    found = inspect.signature(function).parameters.values()
+    return [p.name for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 class KohnSham(KohnShamLayer):
@@ -31,8 +39,10 @@ class KohnSham(KohnShamLayer):
             **settings: Keywords of :class:`KohnShamLayer`.
 
         Raises:
-            InputError: If linearly dependent functions leave too few orbitals for the electrons.
+            InputError: If linearly dependent functions leave too few orbitals for the electrons,
+                or a keyword is unknown.
         """
+        refuse_unknown("KohnSham", settings, _keywords(KohnShamLayer.__init__))
         super().__init__(data, **settings)
         self.info = info
         check_orbitals(data.nelec, info.nao, charge=info.charge, n_independent=self.nmo)
@@ -82,13 +92,14 @@ class KohnSham(KohnShamLayer):
             The layer; ``info`` tells what was resolved.
 
         Raises:
-            InputError: If the functional, basis or object is not supported, a keyword contradicts
-                the object, or there are more electrons than orbitals.
+            InputError: If the functional, basis or object is not supported, a keyword is unknown
+                or contradicts the object, or there are more electrons than orbitals.
             ComputationError: If the integrals do not fit in memory.
         """
         from deeph_zero.integrals.supported import smearing_of  # PySCF is heavy
         from deeph_zero.integrals.system import ks_data
 
+        refuse_unknown("from_pyscf", limits, {*_keywords(cls.from_pyscf), *_keywords(ks_data)})
         own = smearing_of(mol_or_mf)
         if own and smearing not in (None, own):
             raise InputError(

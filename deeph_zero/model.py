@@ -1,6 +1,7 @@
 """A trained model: load it, predict with it, hand its density to PySCF."""
 
 import dataclasses
+import inspect
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pyscf.data import elements
 from torch import Tensor
 
 from deeph_zero.ao.basis_text import label_of
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.integrals.mole import build_mole, molecule_of, place
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
@@ -282,6 +283,8 @@ class Model:
             InputError: As in :meth:`predict`.
             ComputationError: As in :meth:`predict`.
         """
+        known = inspect.signature(self._predict).parameters
+        refuse_unknown("predict_mean_field", settings, list(known)[2:])
         given = self._checked_molecule(molecule, allow_close_contacts)
         result, ks = self._predict(given, self.method, **settings)
         mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)

@@ -83,3 +83,26 @@ def test_the_readme_runs(tmp_path):
     energy, estimate = map(float, done.stdout.split()[:2])
     assert energy == pytest.approx(-76.27, abs=0.05)
     assert 0 <= estimate < 1e-3
+
+
+CALLS = {
+    "from_pyscf": lambda mol: dz.KohnSham.from_pyscf(mol, grid_lvel=0),
+    "from_pyscf of a batch": lambda mol: dz.KohnShamBatch.from_pyscf([mol], grid_lvel=0),
+    "scf": lambda mol: dz.KohnSham.from_pyscf(mol, grid_level=0).scf(max_cycles=3),
+    "scf of a batch": lambda mol: dz.KohnShamBatch.from_pyscf([mol], grid_level=0).scf(
+        max_cycles=3
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_unknown_keyword_is_named_with_those_there_are(name):
+    from pyscf import gto
+
+    mol = gto.M(atom="H 0 0 0; H 0 0.1 0.73", basis="sto-3g", verbose=0)
+    wrong, right = {"f": ("grid_lvel", "grid_level"), "s": ("max_cycles", "max_cycle")}[name[0]]
+    with pytest.raises(dz.InputError, match=f"unknown keyword {wrong}, expected one of") as error:
+        CALLS[name](mol)
+    assert str(error.value).endswith(f"; did you mean {right}?")
+    assert ("nlc_grid_level" if name[0] == "f" else "conv_tol_grad") in str(error.value)
+    assert "\n" not in str(error.value)

@@ -7,6 +7,7 @@ import rich_click as click
 
 from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
+    InputName,
     Invocation,
     file_options,
     max_time_option,
@@ -27,8 +28,8 @@ _OWN = (
 
 
 @click.command()
-@click.argument("source", metavar="A", type=str)
-@click.argument("target", metavar="B", type=str)
+@click.argument("source", metavar="A", type=InputName())
+@click.argument("target", metavar="B", type=InputName())
 @setting(ConvertConfig, "source_format", flag="--from", metavar="FORMAT")
 @setting(ConvertConfig, "target_format", flag="--to", metavar="FORMAT")
 @setting(ConvertConfig, "first", metavar="N")

@@ -6,6 +6,7 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.cli.options import (
+    InputName,
     Invocation,
     OutputPath,
     common_options,
@@ -21,8 +22,8 @@ from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 
 @click.command()
-@click.argument("model", type=str)
-@click.argument("labels", nargs=-1, required=True, metavar="LABELS...", type=str)
+@click.argument("model", type=InputName())
+@click.argument("labels", nargs=-1, required=True, metavar="LABELS...", type=InputName())
 @click.option(
     "-o",
     "--output",

@@ -25,7 +25,7 @@ from deeph_zero.cli.options import (
     structures_argument,
 )
 from deeph_zero.cli.report import report_run
-from deeph_zero.errors import DeephZeroError, InputError
+from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.host.signals import saying
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
@@ -245,13 +245,20 @@ def in_words_of(source: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept(out: Path, command: str) -> Iterator[None]:
-    """Say after Ctrl-C or SIGTERM what is left and how to go on: with the same options."""
+    """Say what is left after a signal or a refusal of the disk, and how to go on."""
     from deeph_zero.cli import show
+
+    def resumable() -> bool:
+        return any((out / name).exists() for name in ("config.json", "checkpoints"))
 
     try:
         yield
+    except ComputationError as error:
+        if str(error).endswith("run it again") and resumable():
+            raise type(error)(f"{error} with --resume") from error
+        raise
     except KeyboardInterrupt as stop:
-        if not any((out / name).exists() for name in ("config.json", "checkpoints")):
+        if not resumable():
             raise
         text = f"; the run is kept, go on with: {show.resuming(command)}"
         raise saying(stop, text) from None

@@ -94,8 +94,38 @@ def _together(options: Sequence[Decorator]) -> Decorator:
     return decorate
 
 
+class InputName(click.ParamType):
+    """A file or folder to read; an empty name is a variable of the shell that was never set."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse a blank name: the current folder would be read in its place.
+
+        Args:
+            value: What was typed.
+            param: The argument.
+            ctx: Not used.
+
+        Returns:
+            The name.
+
+        Raises:
+            InputError: If it is blank.
+        """
+        del ctx
+        if not value.strip():
+            assert param is not None
+            what = (param.metavar or str(param.name).upper()).rstrip(".")
+            raise InputError(
+                f"{what}: expected the name of a file or folder, got an empty one ({value!r}); "
+                "name it, or leave it out"
+            )
+        return value
+
+
 structures_argument = click.argument(
-    "structures", nargs=-1, required=True, metavar="STRUCTURES...", type=str
+    "structures", nargs=-1, required=True, metavar="STRUCTURES...", type=InputName()
 )
 
 

@@ -7,6 +7,7 @@ import rich_click as click
 
 from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
+    InputName,
     Invocation,
     default_output,
     file_options,
@@ -29,7 +30,7 @@ EXTRAS = (
 
 
 @click.command()
-@click.argument("model", type=str)
+@click.argument("model", type=InputName())
 @structures_argument
 @output_option
 @setting(PredictConfig, "refine", metavar="TOL")

@@ -8,6 +8,7 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.cli.options import (
+    InputName,
     Invocation,
     OutputPath,
     common_options,
@@ -21,7 +22,7 @@ from deeph_zero.settings.config import RuntimeConfig
 
 
 @click.command()
-@click.argument("run", type=str)
+@click.argument("run", type=InputName())
 @click.option(
     "-o", "--output", type=OutputPath(), default=None, metavar="PATH",
     help="The HTML file (default: report.html in the run, or beside the .h5 file).",

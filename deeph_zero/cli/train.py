@@ -7,6 +7,7 @@ import rich_click as click
 
 from deeph_zero.cli.fit import in_words_of, run_training
 from deeph_zero.cli.options import (
+    InputName,
     Invocation,
     common_options,
     given,
@@ -23,7 +24,7 @@ from deeph_zero.settings.config_file import RunSettings, fit_settings, read_conf
 
 
 @click.command()
-@click.argument("config", required=False, metavar="CONFIG.toml", type=str)
+@click.argument("config", required=False, metavar="CONFIG.toml", type=InputName())
 @click.option("--print-config", is_flag=True, help="Print a complete commented file and stop.")
 @output_option
 @setting(FitConfig, "init", metavar="MODEL")

@@ -72,7 +72,8 @@ class BadFrame:
 
     def __str__(self) -> str:
         """``file frame N: error``."""
-        place = self.file if self.frame is None else f"{self.file} frame {self.frame}"
+        file = self.file if self.file.strip() else repr(self.file)
+        place = file if self.frame is None else f"{file} frame {self.frame}"
         return f"{place}: {self.error}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -207,6 +208,8 @@ def _read_source(name: str, say: Say) -> Iterator[ase.Atoms | Molecule | InputEr
 
 
 def _frames_of(name: str, say: Say) -> Iterator[ase.Atoms | Molecule | InputError]:
+    if not name.strip():
+        raise WholeFileError("expected the name of a structure file, got an empty one; name it")
     if name.startswith(SMILES_PREFIX):
         return smiles_frames(name.removeprefix(SMILES_PREFIX))
     return _read_file(Path(name), say)

@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.host.file_errors import cannot, cure_of, errno_in
+from deeph_zero.errors import InputError
+from deeph_zero.host.file_errors import cannot_write, errno_in
 from deeph_zero.host.files import atomic_path, regular_file
 
 DATASETS = (
@@ -303,4 +303,4 @@ class PredictionWriter:
         except (OSError, RuntimeError) as error:
             number = getattr(error, "errno", None) or errno_in(str(error))
             plain = OSError(number, os.strerror(number)) if number else OSError(str(error))
-            raise ComputationError(cannot("write", self._path, plain) + cure_of(plain)) from None
+            raise cannot_write(self._path, plain) from None

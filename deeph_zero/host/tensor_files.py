@@ -19,8 +19,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import InputError
 from deeph_zero.host.documents import parse_json, read_document, read_regular
+from deeph_zero.host.file_errors import cannot_write
 
 
 def write_pair(
@@ -49,11 +50,7 @@ def write_pair(
         for name in names:
             name.with_name(name.name + ".new").replace(name)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ComputationError(
-            f"cannot write {folder / stem}.safetensors ({reason}); free some space or choose "
-            "another output folder"
-        ) from error
+        raise cannot_write(folder / f"{stem}.safetensors", error) from error
 
 
 def _write_synced(path: pathlib.Path, content: bytes) -> None:

@@ -315,8 +315,11 @@ class KohnShamLayer:
 
         Returns:
             The last iterate and whether it converged; non-convergence is not an exception.
+
+        Raises:
+            InputError: If there is no setting of that name.
         """
-        chosen = SCFSettings(**settings)
+        chosen = SCFSettings.given(settings)
         result = solve_scf(self, dm0, chosen, first_build)
         if chosen.hint and result.converged:
             before = self.fock_builds

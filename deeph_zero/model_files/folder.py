@@ -65,6 +65,11 @@ def model_folder(path: str | pathlib.Path) -> pathlib.Path:
     Raises:
         InputError: If there is nothing of the kind.
     """
+    if not str(path).strip():
+        raise InputError(
+            f"expected a model (run folder or model.safetensors), got an empty name ({path!r}); "
+            "give the folder that `deeph-zero fit` wrote"
+        )
     path = pathlib.Path(path)
     if path.is_dir():
         if not (path / f"{MODEL_STEM}.safetensors").exists():

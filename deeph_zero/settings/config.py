@@ -13,6 +13,7 @@ from deeph_zero.settings.value_types import (
     CloseContacts,
     Cube,
     Duration,
+    FileName,
     FrameCharge,
     FrameSpin,
     HeldOut,
@@ -124,8 +125,8 @@ class ModelConfig(Settings):
 class DataConfig(Settings):
     """What is trained on."""
 
-    train: tuple[str, ...] = Field(default=(), description="Structure files to train on.")
-    labels: tuple[str, ...] = Field(
+    train: tuple[FileName, ...] = Field(default=(), description="Structure files to train on.")
+    labels: tuple[FileName, ...] = Field(
         default=(), description="Files of `deeph-zero label`, matched to the structures."
     )
     validation: HeldOut | None = Field(
@@ -191,7 +192,9 @@ class TrainingConfig(Settings):
         description="Frames kept out of training and refined at its end, for calibrated intervals; "
         "none means 20 of 100 or more, 0 none; 95 % intervals need 19.",
     )
-    init: str | None = Field(default=None, description="Model (run folder or file) to start from.")
+    init: FileName | None = Field(
+        default=None, description="Model (run folder or file) to start from."
+    )
     skip_bad: bool = Field(default=False, description="Leave bad frames out instead of stopping.")
     samples: int = Field(
         default=0,

@@ -281,7 +281,7 @@ def _placed(value: Any, folder: Path, *, absolute: bool = False) -> Any:
         return tuple(_placed(item, folder, absolute=absolute) for item in value)
     if isinstance(value, float):
         return value  # a fraction where a path could be
-    if value.startswith(SMILES_PREFIX):
+    if value.startswith(SMILES_PREFIX) or not value.strip():
         return value
     joined = folder / value
     return os.path.abspath(joined) if absolute else str(joined)  # noqa: PTH100 (keeps links)

@@ -54,6 +54,13 @@ def _name(value: object) -> object:
     return value
 
 
+def _file_name(value: object) -> object:
+    """The name of a file to read: any text but a blank one."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError(f"expected the name of a file, got {value!r}; name it, or leave it out")
+    return value
+
+
 def _basis(value: object) -> object:
     """A name of PySCF's library, or a text of numbers; never a path, nor a text that is none."""
     if not isinstance(value, str):
@@ -98,6 +105,7 @@ Workers = Annotated[int, Field(ge=1, le=256)]
 Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
 Basis = Annotated[str, pydantic.BeforeValidator(_basis)]
 Name = Annotated[str, pydantic.BeforeValidator(_name)]
+FileName = Annotated[str, pydantic.BeforeValidator(_file_name)]
 NotNegative = Annotated[float, Field(ge=0)]
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
 Cube = Literal["density", "spin-density", "homo", "lumo"]

@@ -15,8 +15,8 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from deeph_zero.errors import ComputationError
 from deeph_zero.host.documents import read_document
+from deeph_zero.host.file_errors import cannot_write
 from deeph_zero.host.files import write_text
 from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.signals import Interrupt, interruptible
@@ -97,9 +97,7 @@ class MetricsFile(Callback):
             with self._path.open("a", newline="", encoding="utf-8") as stream:
                 csv.DictWriter(stream, self._columns, restval="").writerow(row)
         except OSError as error:
-            raise ComputationError(
-                f"cannot write {self._path} ({error.strerror}); free some space and use --resume"
-            ) from error
+            raise cannot_write(self._path, error) from error
 
     def _read(self) -> list[dict[str, str]]:
         """Complete rows only: a killed run can leave half a line at the end."""

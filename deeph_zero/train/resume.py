@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.documents import parse_json, read_document
 from deeph_zero.host.files import write_json, write_text
 from deeph_zero.host.reporting import Reporter
@@ -120,9 +120,18 @@ class Run:
         """Write ``config.json``, which makes the folder a run that ``--resume`` accepts.
 
         ``config.toml`` beside it holds the same for people, and for repeating the run.
+
+        Raises:
+            ComputationError: If the disk refuses; a new run has left nothing then.
         """
-        self.save_toml(self.config)
-        write_json(self.out / CONFIG_FILE, settings(self.config, self.molecules))
+        is_new = not (self.out / CONFIG_FILE).exists()
+        try:
+            self.save_toml(self.config)
+            write_json(self.out / CONFIG_FILE, settings(self.config, self.molecules))
+        except ComputationError:
+            if is_new:
+                self.forget_settings()
+            raise
 
     def hire_workers(self) -> IntegralsAhead | None:
         """Processes that compute integrals ahead of need; they take their threads from this one."""

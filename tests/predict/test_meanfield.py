@@ -97,6 +97,12 @@ def test_the_refined_object_is_what_pyscf_would_have_converged_to(model, make):
     assert np.linalg.norm(mf.get_grad(mf.mo_coeff, mf.mo_occ)) < 1e-6
 
 
+def test_an_unknown_keyword_is_named_with_those_there_are(model):
+    with pytest.raises(InputError, match=r"unknown keyword refin, .*did you mean refine") as error:
+        model.predict_mean_field(_water(), refin=1e-7)
+    assert "compare_start" in str(error.value)
+
+
 def test_pyscf_starts_from_the_checkpoint(model, tmp_path):
     result, mf = model.predict_mean_field(_water(), refine=1e-7)
     path = tmp_path / "water.chk"

@@ -321,7 +321,8 @@ def test_a_full_disk_is_one_line_and_keeps_the_model(commands, inputs, whole, tm
     for plan in ({"file_size": 20_000}, at("write", 3, full_disk=True)):
         ended = commands.run(*argv, plan=plan)
         assert ended.code == 1
-        assert "cannot write" in one_line(ended)
+        assert one_line(ended).startswith("error: cannot write")
+        assert one_line(ended).endswith("; free some space and run it again with --resume")
         sound(run)
         assert (run / "model.safetensors").read_bytes() == model
         assert not list(run.glob(".*.tmp")) + list(run.glob("*.new"))
@@ -332,10 +333,13 @@ def test_a_full_disk_is_one_line_and_keeps_the_model(commands, inputs, whole, tm
 
 def test_a_full_disk_from_the_start_is_one_line(commands, inputs, tmp_path):
     run = tmp_path / "run"
-    ended = commands.run("fit", *inputs["one"], "-o", run, plan={"file_size": 100})
-    assert ended.code == 1
-    assert "cannot write" in one_line(ended)
-    assert not run.exists()
+    # the list of files does not fit; it does, the settings do not
+    for size in (100, 1000):
+        ended = commands.run("fit", *inputs["one"], "-o", run, plan={"file_size": size})
+        assert ended.code == 1
+        assert one_line(ended).startswith("error: cannot write")
+        assert "--resume" not in one_line(ended)  # there is nothing to go on with
+        assert not run.exists()
 
 
 @pytest.mark.parametrize(("signum", "code", "word"), ENDS)

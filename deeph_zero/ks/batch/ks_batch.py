@@ -269,9 +269,10 @@ class KSBatch:
             The last iterates, in order; non-convergence is not an exception.
 
         Raises:
-            InputError: If their number is not the number of molecules.
+            InputError: If their number is not the number of molecules, or there is no setting of
+                that name.
         """
-        chosen = SCFSettings(**settings)
+        chosen = SCFSettings.given(settings)
         if dm0s is None:
             dm0s = [starting_density(layer, chosen.init_guess) for layer in self.layers]
         self._check(dm0s)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import logging
-from collections.abc import Generator
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from deeph_zero.errors import refuse_unknown
 from deeph_zero.ks.response.orbital_rotation import Rotations, is_idempotent
 from deeph_zero.ks.response.stability import stability
 from deeph_zero.ks.scf.mixing import Mixer
@@ -81,6 +82,22 @@ class SCFSettings:
     leave_saddles: bool = False
     hint: bool = True
     two_grids: bool = True
+
+    @classmethod
+    def given(cls, settings: Mapping[str, Any]) -> "SCFSettings":
+        """From keywords that a user gave.
+
+        Args:
+            settings: Names of fields and values.
+
+        Returns:
+            The settings.
+
+        Raises:
+            InputError: If a name is none of a field.
+        """
+        refuse_unknown("scf", settings, (field.name for field in dataclasses.fields(cls)))
+        return cls(**settings)
 
     @property
     def gradient_tolerance(self) -> float:
