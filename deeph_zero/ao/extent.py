@@ -44,7 +44,7 @@ def significant_shells(
     coords: Coordinates,
     points: Float[Tensor, "npoints 3"],
 ) -> Bool[Tensor, " nshell"]:
-    """Shells that reach the box around a set of points.
+    """Shells that reach at least one of a set of points.
 
     Args:
         basis: All shells.
@@ -56,16 +56,19 @@ def significant_shells(
         By shell number. The others are below the cutoff at every point.
 
     Cost:
-        One distance per centre; nothing is evaluated.
+        Distances from the centres that reach the box around the points; nothing is evaluated.
     """
     if not len(points):
         return torch.zeros_like(extents, dtype=torch.bool)
     low, high = points.aminmax(dim=0)
-    outside = torch.maximum(low - coords, coords - high).clamp(min=0.0)
+    nearest = torch.maximum(low - coords, coords - high).clamp(min=0.0).norm(dim=1)
+    close = nearest <= extents.max()
+    exact = torch.cdist(coords[close], points, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest[close] = exact.amin(1)
     atom = torch.zeros(basis.nshell, dtype=torch.long, device=coords.device)
     for group in basis.groups:
         atom[group.shell] = group.atom
-    return outside.norm(dim=1)[atom] <= extents
+    return nearest[atom] <= extents
 
 
 Envelope = Callable[[Float[Tensor, " nshell"]], Float[Tensor, " nshell"]]

@@ -93,18 +93,18 @@ def rounding_bound(ovlp: Float[Tensor, "nao nao"], lindep: float, n_blocks: int)
 class _MixedBlock:
     """A block with some columns in float32, behind the others."""
 
-    double: Float[Tensor, "ncomp npoints ndouble"]
-    single: Float[Tensor, "ncomp npoints nsingle"]
+    double: Float[Tensor, "ncomp ndouble npoints"]
+    single: Float[Tensor, "ncomp nsingle npoints"]
     index: Int[Tensor, " nloc"]
     weights: Float[Tensor, " npoints"]
 
     def block(self) -> AOBlock:
         """All columns in float64, the rounded ones last."""
-        ndouble = self.double.shape[2]
-        ao = self.double.new_empty(*self.double.shape[:2], len(self.index))
-        ao[..., :ndouble] = self.double
-        ao[..., ndouble:] = self.single
-        return AOBlock(ao=ao, index=self.index, weights=self.weights)
+        ndouble = self.double.shape[1]
+        rows = self.double.new_empty(len(self.double), len(self.index), self.double.shape[2])
+        rows[:, :ndouble] = self.double
+        rows[:, ndouble:] = self.single
+        return AOBlock(ao=rows.mT, index=self.index, weights=self.weights)
 
 
 class AOStore:
@@ -163,8 +163,8 @@ class AOStore:
         first, last = (~single).nonzero()[:, 0], single.nonzero()[:, 0]
         order = torch.cat([first, last])
         return _MixedBlock(
-            double=block.ao[:, :, first],
-            single=block.ao[:, :, last].float(),
+            double=block.rows[:, first],
+            single=block.rows[:, last].float(),
             index=order if block.index is None else block.index[order],
             weights=block.weights,
         )

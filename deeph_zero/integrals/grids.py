@@ -9,7 +9,6 @@ from pyscf import gto
 from pyscf.dft import gen_grid
 from torch import Tensor
 
-from deeph_zero.ao.values import columns_last
 from deeph_zero.integrals.ao_engine import AOEngineName, ShellReach, make_engine
 from deeph_zero.integrals.ao_storage import AOStore, choose_precision, rounding_bound
 from deeph_zero.integrals.one_electron import as_tensor, lindep_threshold
@@ -17,7 +16,7 @@ from deeph_zero.integrals.point_order import box_order, compact_order
 from deeph_zero.ks.protocol import AOBlock
 
 AO_CUTOFF = 1e-13
-"""A column is dropped from a block where value and gradient stay below this everywhere."""
+"""A shell is left out of a block where values and gradients stay below this everywhere."""
 
 AO_MEMORY_MB = 1000.0
 BLOCK_MEMORY_MB = 64.0
@@ -71,7 +70,7 @@ class AOGrid:
     """AO values on a grid, block by block; implements :class:`~deeph_zero.ks.protocol.Grid`.
 
     PySCF sorts grid points into spatial boxes, so a block is compact and far AOs vanish on it;
-    those columns are left out; shells that cannot reach it are not even evaluated. If all blocks
+    shells that cannot reach it are left out and never evaluated. If all blocks
     fit ``ao_memory_mb`` they are kept on the device in float64. Otherwise columns are rounded to
     float32 as far as a bound on the energy allows (``ao_storage.py``), the first blocks asked for
     are kept until the memory is used up, and the others are evaluated again at every call, with
@@ -133,7 +132,6 @@ class AOGrid:
         self._shell_sizes = reach.sizes
         self._points = [slice(*pair) for pair in pairwise(self._bounds)]
         self._weights = as_tensor(self.weights, self.device)
-        self._columns: dict[int, tuple[Tensor | None, Tensor | None]] = {}
         self._limit = int(ao_memory_mb * 1e6)
         values = np.diff(self._bounds) @ (self._shells @ self._shell_sizes) * self.ncomp
         self._needed = 8 * int(values)
@@ -174,22 +172,14 @@ class AOGrid:
     def _evaluate(self, k: int) -> AOBlock:
         points = self._points[k]
         rows = self._engine.rows(points, self._shells[k])
-        if k not in self._columns:
-            self._columns[k] = self._significant(k, rows)
-        columns, index = self._columns[k]
-        if columns is not None:
-            rows = rows[:, columns]
-        return AOBlock(ao=columns_last(rows), index=index, weights=self._weights[points])
+        return AOBlock(ao=rows.mT, index=self._index(k), weights=self._weights[points])
 
-    def _significant(self, k: int, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Rows above the cutoff somewhere and their AO numbers; None for all of them."""
-        largest = torch.maximum(rows.amax(2), -rows.amin(2)).amax(0)
-        columns = (largest > AO_CUTOFF).nonzero()[:, 0]
-        if len(columns) == self.nao:
-            return None, None
+    def _index(self, k: int) -> Tensor | None:
+        """AO numbers of the shells that reach a block; None for all of them."""
+        if self._shells[k].all():
+            return None
         numbers = np.flatnonzero(np.repeat(self._shells[k], self._shell_sizes))
-        index = torch.from_numpy(numbers).to(self.device)[columns]
-        return (None if len(columns) == len(numbers) else columns), index
+        return torch.from_numpy(numbers).to(self.device)
 
 
 def _block_bounds(

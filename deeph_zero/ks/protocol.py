@@ -65,7 +65,8 @@ class AOBlock:
     """AO values on one block of grid points.
 
     Attributes:
-        ao: [ncomp, npoints, nloc]; ncomp = 1 (LDA) or 4 (value, d/dx, d/dy, d/dz).
+        ao: [ncomp, npoints, nloc]; ncomp = 1 (LDA) or 4 (value, d/dx, d/dy, d/dz). Fastest with
+            the points next to each other in memory: the transpose of contiguous ``rows``.
         index: AO indices of the nloc columns, or None when all nao are present.
         weights: Quadrature weights, [npoints].
     """
@@ -73,6 +74,11 @@ class AOBlock:
     ao: Float[Tensor, "ncomp npoints nloc"]
     index: Int[Tensor, " nloc"] | None
     weights: Float[Tensor, " npoints"]
+
+    @property
+    def rows(self) -> Float[Tensor, "ncomp nloc npoints"]:
+        """The values with one row per AO."""
+        return self.ao.mT
 
 
 @runtime_checkable

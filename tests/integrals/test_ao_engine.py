@@ -31,7 +31,7 @@ def test_torch_grid_equals_libcint_grid(deriv):
         assert (reference.index is None) == (ours.index is None)
         if ours.index is not None:
             assert torch.equal(ours.index, reference.index)
-        assert ours.ao.is_contiguous()
+        assert ours.rows.is_contiguous()
         assert (ours.ao - reference.ao).abs().max() <= 1e-12 * largest
 
 

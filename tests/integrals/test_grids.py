@@ -142,6 +142,6 @@ def test_it_is_a_grid_and_checks_the_block_number(water):
     grid = AOGrid(water, build_grid(water, 0), deriv=0)
     assert isinstance(grid, Grid)
     assert grid.block(0).ao.shape[0] == 1
-    assert grid.block(0).ao.is_contiguous()
+    assert grid.block(0).rows.is_contiguous()
     with pytest.raises(IndexError, match="got"):
         grid.block(grid.n_blocks)

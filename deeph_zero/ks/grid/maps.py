@@ -48,15 +48,13 @@ def density_features(
     Returns:
         Atomic units; linear in ``dm``.
     """
-    ao = block.ao
-    half = ao[0] @ dm
-    out = half.new_empty(*dm.shape[:-2], NVAR[kind], ao.shape[1])
-    out[..., 0, :] = (half * ao[0]).sum(-1)
-    if kind != "LDA":
-        for x in range(1, 4):
-            out[..., x, :] = 2.0 * (half * ao[x]).sum(-1)
+    rows = block.rows
+    half = dm @ rows[0]
+    out = half.new_empty(*dm.shape[:-2], NVAR[kind], rows.shape[2])
+    for x in range(1 if kind == "LDA" else 4):
+        out[..., x, :] = (half * rows[x]).sum(-2).mul_(2.0 if x else 1.0)
     if kind == "MGGA":
-        out[..., 4, :] = 0.5 * sum(((ao[x] @ dm) * ao[x]).sum(-1) for x in range(1, 4))
+        out[..., 4, :] = 0.5 * sum(((dm @ rows[x]) * rows[x]).sum(-2) for x in range(1, 4))
     return out
 
 
@@ -77,29 +75,28 @@ def orbital_features(
         Matrix products with as many columns as there are orbitals instead of AOs.
     """
     if block.ao.device.type != "cpu":
-        return _ORBITAL_FEATURES[kind](block.ao, orbitals)[0]
-    return _recorded_features(kind)(block.ao, orbitals)[0]
+        return _ORBITAL_FEATURES[kind](block.rows, orbitals)[0]
+    return _recorded_features(kind)(block.rows, orbitals)[0]
 
 
-def _lda_features(ao: Tensor, orbitals: Tensor) -> tuple[Tensor]:
-    # orbitals first: narrow products are fastest with the points as the long last axis
-    psi = orbitals.mT @ ao[0].mT
+def _lda_features(rows: Tensor, orbitals: Tensor) -> tuple[Tensor]:
+    psi = orbitals.mT @ rows[0]
     return (psi.square_().sum(0, keepdim=True),)
 
 
-def _gga_features(ao: Tensor, orbitals: Tensor) -> tuple[Tensor]:
-    psi = orbitals.mT @ ao[0].mT
-    half = (psi.mT @ orbitals.mT).mul_(2.0)
-    gradient = [(half * ao[x]).sum(-1) for x in range(1, 4)]
-    return (torch.stack([psi.square_().sum(0), *gradient]),)
+def _gga_features(rows: Tensor, orbitals: Tensor) -> tuple[Tensor]:
+    psi = orbitals.mT @ rows
+    out = (psi[0] * psi).sum(1)
+    out[1:].mul_(2.0)
+    return (out,)
 
 
-def _mgga_features(ao: Tensor, orbitals: Tensor) -> tuple[Tensor]:
-    npoints = ao.shape[1]
-    psi = (orbitals.mT @ ao.reshape(-1, ao.shape[2]).mT).reshape(-1, 4, npoints)
-    rows = [(psi[:, 0] * psi[:, x]).sum(0).mul_(factor) for x, factor in enumerate((1, 2, 2, 2))]
-    tau = psi[:, 1:].square_().reshape(-1, npoints).sum(0).mul_(0.5)
-    return (torch.stack([*rows, tau]),)
+def _mgga_features(rows: Tensor, orbitals: Tensor) -> tuple[Tensor]:
+    psi = orbitals.mT @ rows
+    out = (psi[0] * psi).sum(1)
+    out[1:].mul_(2.0)
+    tau = psi[1:].square_().sum((0, 1)).mul_(0.5)
+    return (torch.cat([out, tau.unsqueeze(0)]),)
 
 
 _ORBITAL_FEATURES: dict[XCKind, Operations] = {
@@ -111,7 +108,7 @@ _ORBITAL_FEATURES: dict[XCKind, Operations] = {
 
 @lru_cache(maxsize=3)
 def _recorded_features(kind: XCKind) -> Operations:
-    return recorded(_ORBITAL_FEATURES[kind], (1 if kind == "LDA" else 4, 16, 3), (3, 2))
+    return recorded(_ORBITAL_FEATURES[kind], (1 if kind == "LDA" else 4, 3, 16), (3, 2))
 
 
 def potential_matrix(
@@ -130,50 +127,51 @@ def potential_matrix(
     """
     lead = potential.shape[:-2]
     flat = potential.reshape(-1, *potential.shape[-2:])
-    matrix = _potential_map(kind, block.ao)
-    out = torch.stack([matrix(block.ao, one)[0] for one in flat])
+    rows = block.rows
+    matrix = _potential_map(kind, rows)
+    out = torch.stack([matrix(rows, one)[0] for one in flat])
     return out.reshape(*lead, *out.shape[-2:])
 
 
-def _potential_map(kind: XCKind, ao: Tensor) -> Operations:
+def _potential_map(kind: XCKind, rows: Tensor) -> Operations:
     """How the matrix is made: every second product is saved where there are many AOs."""
-    if kind == "MGGA" and (ao.shape[2] > _WHOLE or ao.device.type != "cpu"):
+    on_cpu = rows.device.type == "cpu"
+    if kind == "MGGA" and (rows.shape[1] > _WHOLE or not on_cpu):
         return _mgga_potential_by_panels
-    return _POTENTIAL[kind] if ao.device.type != "cpu" else _recorded_potential(kind)
+    return _recorded_potential(kind) if on_cpu else _POTENTIAL[kind]
 
 
-def _half_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+def _half_potential(rows: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
     """Half of the matrix of density and gradient (not symmetric), and room for a product."""
-    v = potential.unsqueeze(-1)
-    mix = (0.5 * v[0]) * ao[0]
+    mix = (0.5 * potential[0]) * rows[0]
     for x in range(1, 4):
-        mix.addcmul_(v[x], ao[x])
-    return ao[0].mT @ mix, mix
+        mix.addcmul_(potential[x], rows[x])
+    return rows[0] @ mix.mT, mix
 
 
-def _lda_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
-    half = ao[0].mT @ ((0.5 * potential[0]).unsqueeze(-1) * ao[0])
+def _lda_potential(rows: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half = rows[0] @ ((0.5 * potential[0]) * rows[0]).mT
     return (half + half.mT,)
 
 
-def _gga_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
-    half, _ = _half_potential(ao, potential)
+def _gga_potential(rows: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half, _ = _half_potential(rows, potential)
     return (half + half.mT,)
 
 
-def _mgga_potential(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
-    half, room = _half_potential(ao, potential)
-    weight = (0.25 * potential[4]).unsqueeze(-1)
+def _mgga_potential(rows: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half, room = _half_potential(rows, potential)
+    weight = 0.25 * potential[4]
     for x in range(1, 4):
-        half.addmm_(ao[x].mT, torch.mul(weight, ao[x], out=room))
+        half.addmm_(rows[x], torch.mul(weight, rows[x], out=room).mT)
     return (half + half.mT,)
 
 
-def _mgga_potential_by_panels(ao: Tensor, potential: Tensor) -> tuple[Tensor]:
-    half, room = _half_potential(ao, potential)
-    weight = (0.25 * potential[4]).unsqueeze(-1)
+def _mgga_potential_by_panels(rows: Tensor, potential: Tensor) -> tuple[Tensor]:
+    half, room = _half_potential(rows, potential)
+    weight = 0.25 * potential[4]
     for x in range(1, 4):
-        _add_lower_(half, ao[x], torch.mul(weight, ao[x], out=room))
+        _add_lower_(half, rows[x], torch.mul(weight, rows[x], out=room))
     return (half + half.mT,)
 
 
@@ -186,22 +184,22 @@ _POTENTIAL: dict[XCKind, Operations] = {
 
 @lru_cache(maxsize=3)
 def _recorded_potential(kind: XCKind) -> Operations:
-    return recorded(_POTENTIAL[kind], (1 if kind == "LDA" else 4, 16, 3), (NVAR[kind], 16))
+    return recorded(_POTENTIAL[kind], (1 if kind == "LDA" else 4, 3, 16), (NVAR[kind], 16))
 
 
 def _add_lower_(
-    half: Float[Tensor, "nloc nloc"], left: Float[Tensor, "k nloc"], right: Float[Tensor, "k nloc"]
+    half: Float[Tensor, "nloc nloc"], left: Float[Tensor, "nloc k"], right: Float[Tensor, "nloc k"]
 ) -> None:
-    """Add to ``half`` what makes half + halfᵀ grow by 2 leftᵀ right, itself symmetric.
+    """Add to ``half`` what makes half + halfᵀ grow by 2 left rightᵀ, itself symmetric.
 
     Diagonal panels are added as they are and those below them twice, so that the panels above need
     no product.
     """
     for start, stop in panels(half.shape[0]):
-        rows = left[:, start:stop].mT
-        half[start:stop, start:stop].addmm_(rows, right[:, start:stop])
+        some = left[start:stop]
+        half[start:stop, start:stop].addmm_(some, right[start:stop].mT)
         if start:
-            half[start:stop, :start].addmm_(rows, right[:, :start], alpha=2.0)
+            half[start:stop, :start].addmm_(some, right[:start].mT, alpha=2.0)
 
 
 def panels(size: int) -> Sequence[tuple[int, int]]:

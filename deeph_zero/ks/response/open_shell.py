@@ -149,9 +149,9 @@ def _local(
     for k in range(data.grid.n_blocks):
         block = data.grid.block(k)
         rows = coeff if block.index is None else coeff[block.index]
-        values = block.ao[0].to(rows)
-        density = (values @ rows[:, :nocc]).square().sum(dim=1).clamp_min(_DENSITY_FLOOR)
-        frontier = values @ rows[:, used]
-        products = frontier[:, left] * frontier[:, right]
-        out += products.mT @ (products * (block.weights * density.pow(-2 / 3)).unsqueeze(1))
+        values = block.rows[0].to(rows)
+        density = (rows[:, :nocc].mT @ values).square().sum(dim=0).clamp_min(_DENSITY_FLOOR)
+        frontier = rows[:, used].mT @ values
+        products = frontier[left] * frontier[right]
+        out += (products * (block.weights * density.pow(-2 / 3))) @ products.mT
     return (2 / 3) * (6 / math.pi) ** (1 / 3) * out

@@ -56,13 +56,13 @@ def test_without_a_recorder_functions_run_from_python(monkeypatch):
 def test_recorded_maps_have_the_same_bits_for_every_size(kind, rng):
     ncomp = 1 if kind == "LDA" else 4
     for npoints, nloc, width in ((50, 7, 8), (3, 20, 16), (128, 1, 8)):
-        ao = torch.randn(ncomp, npoints, nloc, generator=rng, dtype=torch.float64)
+        rows = torch.randn(ncomp, nloc, npoints, generator=rng, dtype=torch.float64)
         orbitals = torch.randn(nloc, width, generator=rng, dtype=torch.float64)
-        (want,) = maps._ORBITAL_FEATURES[kind](ao, orbitals)
-        assert torch.equal(maps._recorded_features(kind)(ao, orbitals)[0], want)
-        (matrix,) = maps._POTENTIAL[kind](ao, want)
-        assert torch.equal(maps._recorded_potential(kind)(ao, want)[0], matrix)
+        (want,) = maps._ORBITAL_FEATURES[kind](rows, orbitals)
+        assert torch.equal(maps._recorded_features(kind)(rows, orbitals)[0], want)
+        (matrix,) = maps._POTENTIAL[kind](rows, want)
+        assert torch.equal(maps._recorded_potential(kind)(rows, want)[0], matrix)
         assert maps._recorded_potential(kind).__module__ == "deeph_zero.ks.parallel.recording"
         if kind == "MGGA":
-            (by_panels,) = maps._mgga_potential_by_panels(ao, want)
+            (by_panels,) = maps._mgga_potential_by_panels(rows, want)
             torch.testing.assert_close(by_panels, matrix, rtol=1e-12, atol=1e-9)
