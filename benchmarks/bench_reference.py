@@ -27,7 +27,7 @@ from pyscf.dft import gen_grid, radi
 from deeph_zero.errors import DeephZeroError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.build import FockBuild
-from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.result import SCFResult
 
 NAMES = {
     "B1B95": "hyb_mgga_xc_b88b95",

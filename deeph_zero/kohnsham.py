@@ -1,17 +1,26 @@
 """``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from deeph_zero.errors import InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.ks.batch.ks_batch import KSBatch
+from deeph_zero.ks.batch.scf_in_step import solve_batch
+from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
+from deeph_zero.ks.response.stability import Stability, stability
+from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.ks.scf.solve import solve_scf
+from deeph_zero.types import AOMatrix, MoleculeMatrix
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.info import KSInfo
+    from deeph_zero.ks.build import FockBuild
     from deeph_zero.ks.protocol import KSData
 
 
@@ -162,6 +171,45 @@ class KohnSham(KohnShamLayer):
         )
         return cls(data, info, degeneracy_tol=0.0 if break_symmetry else DEGENERACY_TOL)
 
+    def scf(
+        self,
+        dm0: AOMatrix | None = None,
+        *,
+        first_build: "FockBuild | None" = None,
+        **settings: Any,
+    ) -> SCFResult:
+        """Self-consistent field from ``dm0`` (the atomic-density guess by default).
+
+        Args:
+            dm0: Starting density matrix; None starts from the setting ``init_guess``.
+            first_build: The build at ``dm0``, if it was made already.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
+
+        Returns:
+            The last iterate and whether it converged; non-convergence is not an exception.
+
+        Raises:
+            InputError: If there is no setting of that name.
+        """
+        return solve_scf(self, dm0, SCFSettings.given(settings), first_build)
+
+    def certificate(
+        self,
+        dm: AOMatrix,
+        fock: AOMatrix,
+        energy: float | Tensor,
+        *,
+        coupled: bool = True,
+    ) -> Certificate:
+        """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
+        return certify(self, dm, fock, float(energy), coupled=coupled)
+
+    def stability(
+        self, dm: AOMatrix, fock: AOMatrix, *, external: bool = True, tol: float = 1e-3
+    ) -> Stability:
+        """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
+        return stability(self, dm, fock, external=external, tol=tol)
+
 
 class KohnShamBatch(KSBatch):
     """Differentiable Kohn-Sham theory of several molecules in one call; see :class:`KSBatch`.
@@ -198,3 +246,19 @@ class KohnShamBatch(KSBatch):
             ) from None
         layers = [KohnSham.from_pyscf(one, **settings) for one in given]
         return cls(layers, strategy=strategy)
+
+    def scf(self, dm0s: Sequence[MoleculeMatrix] | None = None, **settings: Any) -> list[SCFResult]:
+        """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
+
+        Args:
+            dm0s: Starting density matrices; None starts from the setting ``init_guess``.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
+
+        Returns:
+            The last iterates, in order; non-convergence is not an exception.
+
+        Raises:
+            InputError: If their number is not the number of molecules, or there is no setting of
+                that name.
+        """
+        return solve_batch(self, dm0s, SCFSettings.given(settings))

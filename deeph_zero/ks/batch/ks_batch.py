@@ -10,13 +10,11 @@ from torch.autograd import Function
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks import batch_merged, build
-from deeph_zero.ks.batch.scf_in_step import solve_batch
 from deeph_zero.ks.batch_padded import PaddedBucket
 from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.protocol import Functional
-from deeph_zero.ks.scf.iteration import SCFResult, SCFSettings
-from deeph_zero.ks.scf.start import filled_density, starting_density
+from deeph_zero.ks.scf.start import filled_density
 from deeph_zero.types import MoleculeMatrix
 
 Strategy = Literal["merged", "padded"]
@@ -170,7 +168,7 @@ class KSBatch:
         Raises:
             InputError: If their number is not the number of molecules.
         """
-        self._check(dms)
+        self.check(dms)
         energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mT) for dm in dms))  # pyright: ignore
         return energies, focks
 
@@ -190,7 +188,7 @@ class KSBatch:
         Raises:
             InputError: If their number is not the number of molecules.
         """
-        self._check(dms)
+        self.check(dms)
         out: list[Any] = [None] * len(self)
         with torch.no_grad():
             for b, (functional, members) in enumerate(self._buckets):
@@ -221,8 +219,8 @@ class KSBatch:
         Raises:
             InputError: If a number is not the number of molecules.
         """
-        self._check(dms)
-        self._check(directions)
+        self.check(dms)
+        self.check(directions)
         out: list[Any] = [None] * len(self)
         with torch.no_grad():
             for b, (functional, members) in enumerate(self._buckets):
@@ -249,7 +247,7 @@ class KSBatch:
             ComputationError: If a matrix is not finite.
             InputError: If their number is not the number of molecules.
         """
-        self._check(focks)
+        self.check(focks)
         out: list[Any] = [None] * len(self)
         for b, (_, members) in enumerate(self._buckets):
             if self._is_padded(members):
@@ -257,26 +255,6 @@ class KSBatch:
             else:
                 _place(out, members, [self.layers[k].density(focks[k]) for k in members])
         return out
-
-    def scf(self, dm0s: Sequence[MoleculeMatrix] | None = None, **settings: Any) -> list[SCFResult]:
-        """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
-
-        Args:
-            dm0s: Starting density matrices; None starts from the setting ``init_guess``.
-            **settings: Fields of :class:`~deeph_zero.ks.scf.iteration.SCFSettings`.
-
-        Returns:
-            The last iterates, in order; non-convergence is not an exception.
-
-        Raises:
-            InputError: If their number is not the number of molecules, or there is no setting of
-                that name.
-        """
-        chosen = SCFSettings.given(settings)
-        if dm0s is None:
-            dm0s = [starting_density(layer, chosen.init_guess) for layer in self.layers]
-        self._check(dm0s)
-        return solve_batch(self, dm0s, chosen)
 
     def filled(self, focks: Sequence[MoleculeMatrix], degeneracy_tol: float) -> list[Filled]:
         """Density matrices and T S (Eh) of Fock matrices, without a gradient.
@@ -314,7 +292,15 @@ class KSBatch:
         for layer in self.layers:
             layer.fock_builds += 1
 
-    def _check(self, matrices: Sequence[Tensor]) -> None:
+    def check(self, matrices: Sequence[Tensor]) -> None:
+        """See whether there is one matrix for each molecule.
+
+        Args:
+            matrices: What was given.
+
+        Raises:
+            InputError: If their number is not the number of molecules.
+        """
         if len(matrices) != len(self):
             raise InputError(
                 f"a batch of {len(self)} molecules expected as many matrices, got {len(matrices)}"

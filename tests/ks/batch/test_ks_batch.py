@@ -128,7 +128,7 @@ def test_a_part_of_the_outputs_gives_the_gradient_of_its_molecule_alone(strategy
 def test_scf_equals_one_by_one_in_energy_iterations_and_builds(strategy):
     names = ("water", "ch3", "hydrogen", "methanol", "hydroxide", "oh")
     layers = [layer(name) for name in names]
-    found = KSBatch(layers, strategy=strategy).scf()
+    found = KohnShamBatch(layers, strategy=strategy).scf()
     counts = [one.fock_builds for one in layers]
     for k, name in enumerate(names):
         alone = layer(name)
@@ -148,7 +148,7 @@ def test_scf_by_purification_equals_eigenvectors(monkeypatch):
     calls = []
     purified = eigen.purified_density
     monkeypatch.setattr(eigen, "purified_density", lambda *a: calls.append(1) or purified(*a))
-    found = KSBatch(layers, strategy="padded").scf()
+    found = KohnShamBatch(layers, strategy="padded").scf()
     assert calls
     for a, b in zip(found, wanted, strict=True):
         assert a.energy == pytest.approx(b.energy, abs=1e-9)
@@ -183,7 +183,7 @@ def test_settings_of_each_layer_are_kept(strategy):
     """Smearing, even filling of a degenerate level and another functional in one batch."""
     layers = [layer("oh"), layer("oh", smearing=0.02), layer("water", "pbe0"), layer("water")]
     layers += [layer("hydroxide", density_fit=False), layer("hydroxide", "pbe0", density_fit=False)]
-    batch = KSBatch(layers, strategy=strategy)
+    batch = KohnShamBatch(layers, strategy=strategy)
     results = batch.scf(degeneracy_tol=1e-4)
     for one, found in zip(layers, results, strict=True):
         wanted = one.scf(degeneracy_tol=1e-4)
