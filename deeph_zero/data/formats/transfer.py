@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deeph_zero import __version__
 from deeph_zero.data.formats.labels import FORMAT_VERSION
 from deeph_zero.data.formats.proof import settled_order
 from deeph_zero.data.formats.protocol import Record, Source, read_record
@@ -12,7 +13,6 @@ from deeph_zero.data.formats.registry import check_target, open_sink
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import json_beside, write_json
-from deeph_zero.host.version import __version__
 
 Say = Callable[[str], None]
 
