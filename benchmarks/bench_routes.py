@@ -30,7 +30,8 @@ from deeph_zero.integrals.coarse import coarse_atom_grids
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
-from deeph_zero.ks.scf.solve import coarse_solution
+from deeph_zero.ks.scf.result import SCFSettings
+from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 
@@ -99,7 +100,7 @@ def one_build(molecule: Molecule, given: argparse.Namespace) -> Found:
     """A coarse SCF, a fine build there, and a coarse SCF that it corrects."""
     ks = layer(molecule, given)
     assert ks.coarse is not None
-    dm = ks.coarse.scf(**LOOSE).dm
+    dm = solve_scf(ks.coarse, None, SCFSettings(**LOOSE)).dm
     built = ks.build(dm)
     return _solved(ks, dm, built.fock, float(built.energy))
 

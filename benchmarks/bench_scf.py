@@ -41,7 +41,7 @@ from deeph_zero.data.structures import from_atoms, read_structures
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.molecule import Molecule
 
 SMOKE = ("water", "oh", "ch3")

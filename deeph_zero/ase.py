@@ -16,7 +16,7 @@ from ase.calculators.calculator import (
 
 from deeph_zero.data.reading.state import stated_state, whole_number
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.model import Model
 from deeph_zero.predict.given import atoms_in_state
 from deeph_zero.predict.single import Prediction

@@ -1,18 +1,26 @@
 """``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
 
-import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from deeph_zero.errors import InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.ks.batch.ks_batch import KSBatch
+from deeph_zero.ks.batch.scf_in_step import solve_batch
+from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
+from deeph_zero.ks.response.stability import Stability, stability
+from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.ks.scf.solve import solve_scf
+from deeph_zero.types import AOMatrix, MoleculeMatrix
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.info import KSInfo
+    from deeph_zero.ks.build import FockBuild
     from deeph_zero.ks.protocol import KSData
 
 
@@ -62,7 +70,6 @@ class KohnSham(KohnShamLayer):
         break_symmetry: bool = False,
         smearing: float | None = None,
         two_grids: bool = True,
-        field: Any = None,
         **limits: Any,
     ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
@@ -86,8 +93,6 @@ class KohnSham(KohnShamLayer):
                 None: the object's, or 0.
             two_grids: Let SCFs and error estimates use a much smaller grid beside the target one,
                 see :mod:`deeph_zero.ks.scf.two_grids`; False works on the target grid alone.
-            field: Uniform electric field (x, y, z), a.u., on electrons (h + field·r, as one adds it
-                to PySCF's ``get_hcore``) and nuclei, about the coordinates' origin.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
                 "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).
@@ -96,8 +101,8 @@ class KohnSham(KohnShamLayer):
             The layer; ``info`` tells what was resolved.
 
         Raises:
-            InputError: If the functional, basis, object or field is not supported, a keyword is
-                unknown or contradicts the object, or there are more electrons than orbitals.
+            InputError: If the functional, basis or object is not supported, a keyword is unknown
+                or contradicts the object, or there are more electrons than orbitals.
             ComputationError: If the integrals do not fit in memory.
         """
         from deeph_zero.integrals.supported import smearing_of  # PySCF is heavy
@@ -122,8 +127,6 @@ class KohnSham(KohnShamLayer):
             two_grids=two_grids,
             **limits,
         )
-        if field is not None:
-            data = _in_field(data, mol_or_mf, field, device)
         tol = 0.0 if break_symmetry else DEGENERACY_TOL
         return cls(data, info, degeneracy_tol=tol, smearing=smearing or own)
 
@@ -168,13 +171,44 @@ class KohnSham(KohnShamLayer):
         )
         return cls(data, info, degeneracy_tol=0.0 if break_symmetry else DEGENERACY_TOL)
 
+    def scf(
+        self,
+        dm0: AOMatrix | None = None,
+        *,
+        first_build: "FockBuild | None" = None,
+        **settings: Any,
+    ) -> SCFResult:
+        """Self-consistent field from ``dm0`` (the atomic-density guess by default).
 
-def _in_field(data: "KSData", mol_or_mf: Any, field: Any, device: str) -> "KSData":
-    """The data with an electric field added."""
-    from deeph_zero.integrals.field import electric_field  # PySCF is heavy
+        Args:
+            dm0: Starting density matrix; None starts from the setting ``init_guess``.
+            first_build: The build at ``dm0``, if it was made already.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
 
-    term = electric_field(getattr(mol_or_mf, "mol", mol_or_mf), field, device)
-    return dataclasses.replace(data, added=(*data.added, term))
+        Returns:
+            The last iterate and whether it converged; non-convergence is not an exception.
+
+        Raises:
+            InputError: If there is no setting of that name.
+        """
+        return solve_scf(self, dm0, SCFSettings.given(settings), first_build)
+
+    def certificate(
+        self,
+        dm: AOMatrix,
+        fock: AOMatrix,
+        energy: float | Tensor,
+        *,
+        coupled: bool = True,
+    ) -> Certificate:
+        """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
+        return certify(self, dm, fock, float(energy), coupled=coupled)
+
+    def stability(
+        self, dm: AOMatrix, fock: AOMatrix, *, external: bool = True, tol: float = 1e-3
+    ) -> Stability:
+        """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
+        return stability(self, dm, fock, external=external, tol=tol)
 
 
 class KohnShamBatch(KSBatch):
@@ -212,3 +246,19 @@ class KohnShamBatch(KSBatch):
             ) from None
         layers = [KohnSham.from_pyscf(one, **settings) for one in given]
         return cls(layers, strategy=strategy)
+
+    def scf(self, dm0s: Sequence[MoleculeMatrix] | None = None, **settings: Any) -> list[SCFResult]:
+        """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
+
+        Args:
+            dm0s: Starting density matrices; None starts from the setting ``init_guess``.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
+
+        Returns:
+            The last iterates, in order; non-convergence is not an exception.
+
+        Raises:
+            InputError: If their number is not the number of molecules, or there is no setting of
+                that name.
+        """
+        return solve_batch(self, dm0s, SCFSettings.given(settings))

@@ -20,17 +20,16 @@ from deeph_zero.types import AOMatrix
 class NoTwoElectron:
     """Stands where the operator of J is expected; every use is refused."""
 
-    def coulomb(self, dm: AOMatrix, factors: object = None) -> NoReturn:
+    def coulomb(self, dm: AOMatrix) -> NoReturn:
         """Refuse.
 
         Args:
             dm: Density matrix.
-            factors: Its factors.
 
         Raises:
             ComputationError: Always.
         """
-        del dm, factors
+        del dm
         raise ComputationError(
             "expected two-electron integrals for a Fock build, got a layer that was made without; "
             "make it with KohnSham.from_pyscf"

@@ -17,7 +17,7 @@ from deeph_zero.jobs.compare import compare
 from deeph_zero.jobs.loop import check_finite
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds, total
-from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.model import Model
 from deeph_zero.model_files.meta import method_of
 from deeph_zero.molecule import Molecule

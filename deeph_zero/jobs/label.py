@@ -18,7 +18,7 @@ from deeph_zero.jobs.loop import check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.open_shell import spin_instability
-from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.start import starting_density
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule

@@ -8,16 +8,14 @@ by F with the response to the step there, the dipole by the density there. The c
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.quadratic import QuadraticModel
 from deeph_zero.ks.scf.solve import coarse_solution
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 PerSpin = float | list[float | None] | None
 
@@ -64,7 +62,7 @@ class Certificate:
     dipole_change: tuple[float, float, float] | None = None
 
 
-def _frontier(layer: "KohnShamLayer", fock: AOMatrix) -> tuple[PerSpin, PerSpin, PerSpin, bool]:
+def _frontier(layer: KohnShamLayer, fock: AOMatrix) -> tuple[PerSpin, PerSpin, PerSpin, bool]:
     orbitals = layer.orbitals(fock)
     levels = orbitals.mo_energy.reshape(-1, layer.nmo).tolist()
     homo = [e[n - 1] if n > 0 else None for e, n in zip(levels, layer.nelec, strict=False)]
@@ -76,7 +74,7 @@ def _frontier(layer: "KohnShamLayer", fock: AOMatrix) -> tuple[PerSpin, PerSpin,
 
 
 def certify(
-    layer: "KohnShamLayer", dm: AOMatrix, fock: AOMatrix, energy: float, *, coupled: bool = True
+    layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix, energy: float, *, coupled: bool = True
 ) -> Certificate:
     """Certificate of a density from the Fock build made there.
 
@@ -124,7 +122,7 @@ def certify(
 
 
 def _corrected(
-    layer: "KohnShamLayer", dm: AOMatrix, solved_dm: AOMatrix, solved_fock: AOMatrix
+    layer: KohnShamLayer, dm: AOMatrix, solved_dm: AOMatrix, solved_fock: AOMatrix
 ) -> dict[str, Any]:
     """Estimates of the converged levels and dipole."""
     homo, lumo, gap, _ = _frontier(layer, solved_fock)

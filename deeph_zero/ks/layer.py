@@ -8,21 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from deeph_zero.ks import properties
-from deeph_zero.ks.certificate import Certificate, certify
+from deeph_zero.ks import build, properties
+from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
 from deeph_zero.ks.protocol import KSData
-from deeph_zero.ks.response.open_shell import say_instability, spin_instability
-from deeph_zero.ks.response.stability import Stability, stability
-from deeph_zero.ks.scf.iteration import SCFResult, SCFSettings
-from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
-from deeph_zero.ks.terms import build
-from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -188,15 +182,13 @@ class KohnShamLayer:
         if self.shift is None:
             return built
         energy = (self.shift * dm).sum()
-        parts = {**built.parts, "e_shift": energy}
-        return dataclasses.replace(built, fock=built.fock + self.shift, parts=parts)
+        return dataclasses.replace(built, fock=built.fock + self.shift, e_shift=energy)
 
     def unshifted(self, built: FockBuild | None) -> FockBuild | None:
         """Undo :meth:`shifted`; None stays None."""
         if built is None or self.shift is None:
             return built
-        parts = {name: part for name, part in built.parts.items() if name != "e_shift"}
-        return dataclasses.replace(built, fock=built.fock - self.shift, parts=parts)
+        return dataclasses.replace(built, fock=built.fock - self.shift, e_shift=0.0)
 
     def __call__(self, dm: AOMatrix) -> tuple[Scalar, AOMatrix]:
         """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
@@ -301,52 +293,6 @@ class KohnShamLayer:
         """Xᵀ (F P S - S P F) X, [.., nmo, nmo]: the orbital gradient in an orthonormal basis."""
         fps = fock @ dm @ self.data.ovlp
         return self.x.mT @ (fps - fps.mT) @ self.x
-
-    def scf(
-        self,
-        dm0: AOMatrix | None = None,
-        *,
-        first_build: FockBuild | None = None,
-        **settings: Any,
-    ) -> SCFResult:
-        """Self-consistent field from ``dm0`` (the atomic-density guess by default).
-
-        Args:
-            dm0: Starting density matrix; None starts from the setting ``init_guess``.
-            first_build: The build at ``dm0``, if it was made already.
-            **settings: Fields of :class:`~deeph_zero.ks.scf.iteration.SCFSettings`.
-
-        Returns:
-            The last iterate and whether it converged; non-convergence is not an exception.
-
-        Raises:
-            InputError: If there is no setting of that name.
-        """
-        chosen = SCFSettings.given(settings)
-        result = solve_scf(self, dm0, chosen, first_build)
-        if chosen.hint and result.converged:
-            before = self.fock_builds
-            say_instability(spin_instability(self, result.dm, result.fock))
-            more = self.fock_builds - before
-            result = dataclasses.replace(result, fock_builds=result.fock_builds + more)
-        return result
-
-    def certificate(
-        self,
-        dm: AOMatrix,
-        fock: AOMatrix,
-        energy: float | Tensor,
-        *,
-        coupled: bool = True,
-    ) -> Certificate:
-        """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
-        return certify(self, dm, fock, float(energy), coupled=coupled)
-
-    def stability(
-        self, dm: AOMatrix, fock: AOMatrix, *, external: bool = True, tol: float = 1e-3
-    ) -> Stability:
-        """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
-        return stability(self, dm, fock, external=external, tol=tol)
 
     def dipole(self, dm: AOMatrix) -> Tensor:
         """Dipole moment about the nuclear-charge centre, debye, [3]."""

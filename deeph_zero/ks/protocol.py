@@ -5,15 +5,13 @@ or below this folder imports PySCF. All tensors are float64 on one device.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deeph_zero.ks.linalg.factor import Factor
-from deeph_zero.ks.terms.term import Term
-from deeph_zero.ks.terms.vv10_pairs import Points, VV10Parameters
+from deeph_zero.ks.vv10 import Points, VV10Parameters
 from deeph_zero.types import AOMatrix, Features, GridScalar
 
 XCKind = Literal["HF", "LDA", "GGA", "MGGA"]
@@ -57,11 +55,8 @@ class TwoElectron(Protocol):
         """J[dm], linear, any symmetric ``dm`` with any leading axes."""
         ...
 
-    def exchange(self, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> AOMatrix:
-        """K[dm], linear, any symmetric ``dm`` with any leading axes.
-
-        ``factors``, one ``spectral_factor`` per matrix, save work where they are known.
-        """
+    def exchange(self, dm: AOMatrix) -> AOMatrix:
+        """K[dm], linear, any symmetric ``dm`` with any leading axes."""
         ...
 
 
@@ -155,7 +150,6 @@ class KSData:
         e_disp: Dispersion energy of the geometry, Eh; part of every total energy.
         coarse: Gives the coarse grids, made at the first call, or None where they would not be
             much smaller; None where nobody wants them.
-        added: Energy terms beside those that the data above make, an electric field for one.
     """
 
     ovlp: Float[Tensor, "nao nao"]
@@ -174,7 +168,6 @@ class KSData:
     nlc: NonlocalCorrelation | None = None
     e_disp: float = 0.0
     coarse: Callable[[], CoarseGrids | None] | None = None
-    added: tuple[Term, ...] = ()
 
     def plain(self) -> "KSData":
         """The same with every part at hand."""

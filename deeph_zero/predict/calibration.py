@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from deeph_zero.errors import InputError
-from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.predict.single import Prediction
 
 COVERAGE = 0.95

@@ -17,7 +17,7 @@ from deeph_zero.integrals.mole import place, symbols_of
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.populations import Populations
-from deeph_zero.ks.scf.iteration import SCFResult
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import MethodConfig

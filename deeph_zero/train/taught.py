@@ -9,7 +9,9 @@ from torch import Tensor
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.data.labels import Label
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.scf.result import SCFSettings
+from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import Prepared, prepare
 from deeph_zero.settings.config import MethodConfig
@@ -124,7 +126,7 @@ def _teacher(ks: KohnSham, start: FockBuild | None) -> Teacher:
         return Teacher(ks, start.fock, dm0=ks.data.dm_guess)
     assert ks.coarse is not None
     tol = ks.degeneracy_tol
-    solution = ks.coarse.scf(
+    settings = SCFSettings(
         conv_tol=float("inf"), conv_tol_grad=FIRST, degeneracy_tol=tol, hint=False
     )
-    return Teacher(ks, solution.fock)
+    return Teacher(ks, solve_scf(ks.coarse, None, settings).fock)

@@ -7,20 +7,17 @@ dielectric step. The next density comes from diagonalising that target. A densit
 (the network's) replaces the history only where its own commutator is smaller.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric, unpack_symmetric
 from deeph_zero.ks.response.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.scf.diis import DIIS
-from deeph_zero.ks.scf.solve import coarse_solution
-from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.ks.scf.result import SCFSettings
+from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
 from deeph_zero.types import AOMatrix, Scalar
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 DEFAULT_TOL = 1e-6
 """Orbital-gradient rms (Eh) at which a target counts as converged."""
@@ -68,14 +65,14 @@ PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
 
 
-def orbital_pairs(layer: "KohnShamLayer") -> int:
+def orbital_pairs(layer: KohnShamLayer) -> int:
     """Occupied-virtual pairs of all spin channels."""
     channels = layer.nelec if layer.unrestricted else layer.nelec[:1]
     return sum(n * (layer.nmo - n) for n in channels)
 
 
 def gradient_rms(
-    layer: "KohnShamLayer", fock: AOMatrix, dm: AOMatrix, *, floor: float = 0.0
+    layer: KohnShamLayer, fock: AOMatrix, dm: AOMatrix, *, floor: float = 0.0
 ) -> Scalar:
     """Orbital-gradient rms of a density from its commutator; differentiable in both matrices.
 
@@ -101,7 +98,7 @@ class Teacher:
 
     def __init__(
         self,
-        layer: "KohnShamLayer",
+        layer: KohnShamLayer,
         fock0: AOMatrix,
         tol: float = DEFAULT_TOL,
         *,
@@ -207,13 +204,13 @@ class Teacher:
     def _solve(self, dm: AOMatrix) -> None:
         """Finish with the SCF solver, to the same orbital gradient."""
         per_orbital = 1.0 if dm.ndim == 3 else 2.0
-        result = self.layer.scf(
-            dm,
+        settings = SCFSettings(
             conv_tol=1e-9,
             conv_tol_grad=self.tol * per_orbital * max(orbital_pairs(self.layer), 1) ** 0.5,
             degeneracy_tol=self.layer.degeneracy_tol,
             hint=False,
         )
+        result = solve_scf(self.layer, dm, settings)
         self.builds += result.fock_builds
         self._given_up = not result.converged
         self.offer(result.dm, result.fock, result.energy)

@@ -8,7 +8,6 @@ import torch
 from pyscf import gto
 
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.quadratic import nodes, response_share, semicanonical
 
 WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
@@ -41,7 +40,7 @@ def test_without_interaction_both_estimates_are_the_exact_error(charge, spin, rn
     """E = tr(hP) has no response: the second-order estimate is exact for small rotations."""
     full = layer(WATER, "hf", charge, spin)
     data = dataclasses.replace(full.data, coulomb=NoRepulsion(), exchange=())
-    ks = KohnShamLayer(data)
+    ks = KohnSham(data, full.info)
     exact = ks.density(data.hcore.expand_as(data.dm_guess))
     lowest = float(ks.build(exact).energy)
     dm = rotated(ks, exact, 1e-5, rng)

@@ -7,6 +7,8 @@ from pyscf import dft, gto
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds
+from deeph_zero.ks.scf.result import SCFSettings
+from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.train import teacher as teacher_module
 from deeph_zero.train.teacher import Teacher
 
@@ -79,7 +81,8 @@ def test_where_diis_fails_the_solver_takes_over_once(ks, monkeypatch):
     assert teacher.converged
     monkeypatch.setattr(teacher_module, "PATIENCE", 0)
     hopeless = start(ks)
-    monkeypatch.setattr(ks, "scf", lambda dm, **_: KohnSham.scf(ks, dm, max_cycle=1, retry=False))
+    little = SCFSettings(max_cycle=1, retry=False)
+    monkeypatch.setattr(teacher_module, "solve_scf", lambda ks, dm, _: solve_scf(ks, dm, little))
     hopeless.advance()
     assert not hopeless.converged
     before = ks.fock_builds
@@ -106,7 +109,7 @@ def test_with_a_coarse_grid_one_or_two_builds_settle_a_geometry(water, start):
         teacher = Teacher(ks, ks.build(ks.data.dm_guess).fock, dm0=ks.data.dm_guess)
         assert teacher.started, "F0 gives a target"
     else:
-        teacher = Teacher(ks, ks.coarse.scf(conv_tol_grad=3e-4).fock)
+        teacher = Teacher(ks, solve_scf(ks.coarse, None, SCFSettings(conv_tol_grad=3e-4)).fock)
         assert not teacher.started
     teacher.advance()
     assert teacher.finished

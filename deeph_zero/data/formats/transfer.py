@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deeph_zero import __version__
 from deeph_zero.data.formats.labels import FORMAT_VERSION
 from deeph_zero.data.formats.proof import settled_order
 from deeph_zero.data.formats.protocol import Record, Source, read_record
@@ -13,6 +12,7 @@ from deeph_zero.data.formats.registry import check_target, open_sink
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import json_beside, write_json
+from deeph_zero.host.version import __version__
 
 Say = Callable[[str], None]
 
@@ -126,12 +126,6 @@ def _settle(source: Source, count: int, done: Transfer, say: Say) -> None:
         return  # of this package, or proven by the Fock builds behind it
     for index in range(min(count, 10)):
         try:
-            if source.matrices(index).facts.get("folded"):
-                say(
-                    f"{source.place(index)}: interactions with other cells were folded into one; "
-                    "these matrices are those of k = 0 only (SIESTA: ForceAuxCell true)"
-                )
-                return
             done.order, done.order_deviation = settled_order(source, index)
         except WholeFileError:
             raise

@@ -9,14 +9,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from deeph_zero.errors import InputError
-from deeph_zero.ks.batch.padded import PaddedBucket
-from deeph_zero.ks.batch.scf_in_step import solve_batch
+from deeph_zero.ks import batch_merged, build
+from deeph_zero.ks.batch_padded import PaddedBucket
+from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.layer import KohnShamLayer
-from deeph_zero.ks.scf.iteration import SCFResult, SCFSettings
-from deeph_zero.ks.scf.start import filled_density, starting_density
-from deeph_zero.ks.terms import build
-from deeph_zero.ks.terms.build import FockBuild
-from deeph_zero.ks.terms.semilocal_merged import MERGE_POINTS
+from deeph_zero.ks.protocol import Functional
+from deeph_zero.ks.scf.start import filled_density
 from deeph_zero.types import MoleculeMatrix
 
 Strategy = Literal["merged", "padded"]
@@ -44,7 +42,7 @@ def gains(device: torch.device, ngrids: int) -> bool:
     Returns:
         True on a GPU; on a processor where a call of the functional has room for more points.
     """
-    return default_strategy(device) == "padded" or ngrids <= MERGE_POINTS
+    return default_strategy(device) == "padded" or ngrids <= batch_merged.MERGE_POINTS
 
 
 class _Build(Function):
@@ -170,7 +168,7 @@ class KSBatch:
         Raises:
             InputError: If their number is not the number of molecules.
         """
-        self._check(dms)
+        self.check(dms)
         energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mT) for dm in dms))  # pyright: ignore
         return energies, focks
 
@@ -190,17 +188,17 @@ class KSBatch:
         Raises:
             InputError: If their number is not the number of molecules.
         """
-        self._check(dms)
+        self.check(dms)
         out: list[Any] = [None] * len(self)
         with torch.no_grad():
-            for b, members in enumerate(self._buckets):
+            for b, (functional, members) in enumerate(self._buckets):
                 some = [dms[k] for k in members]
                 if self._is_padded(members):
                     found = self._stack(b).fock_builds(some)
                 else:
                     datas = [self.layers[k].data.plain() for k in members]
                     known = [coarse[k] for k in members] if coarse else None
-                    found = build.fock_builds(datas, some, known)
+                    found = batch_merged.fock_builds(functional, datas, some, known)
                 _place(out, members, found)
         self._count()
         each = zip(self.layers, out, dms, strict=True)
@@ -221,17 +219,17 @@ class KSBatch:
         Raises:
             InputError: If a number is not the number of molecules.
         """
-        self._check(dms)
-        self._check(directions)
+        self.check(dms)
+        self.check(directions)
         out: list[Any] = [None] * len(self)
         with torch.no_grad():
-            for b, members in enumerate(self._buckets):
+            for b, (functional, members) in enumerate(self._buckets):
                 some = [dms[k] for k in members], [directions[k] for k in members]
                 if self._is_padded(members):
                     found = self._stack(b).responses(*some)
                 else:
                     datas = [self.layers[k].data.plain() for k in members]
-                    found = build.responses(datas, *some)
+                    found = batch_merged.responses(functional, datas, *some)
                 _place(out, members, found)
         self._count()
         return out
@@ -249,34 +247,14 @@ class KSBatch:
             ComputationError: If a matrix is not finite.
             InputError: If their number is not the number of molecules.
         """
-        self._check(focks)
+        self.check(focks)
         out: list[Any] = [None] * len(self)
-        for b, members in enumerate(self._buckets):
+        for b, (_, members) in enumerate(self._buckets):
             if self._is_padded(members):
                 _place(out, members, self._stack(b).densities([focks[k] for k in members]))
             else:
                 _place(out, members, [self.layers[k].density(focks[k]) for k in members])
         return out
-
-    def scf(self, dm0s: Sequence[MoleculeMatrix] | None = None, **settings: Any) -> list[SCFResult]:
-        """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
-
-        Args:
-            dm0s: Starting density matrices; None starts from the setting ``init_guess``.
-            **settings: Fields of :class:`~deeph_zero.ks.scf.iteration.SCFSettings`.
-
-        Returns:
-            The last iterates, in order; non-convergence is not an exception.
-
-        Raises:
-            InputError: If their number is not the number of molecules, or there is no setting of
-                that name.
-        """
-        chosen = SCFSettings.given(settings)
-        if dm0s is None:
-            dm0s = [starting_density(layer, chosen.init_guess) for layer in self.layers]
-        self._check(dm0s)
-        return solve_batch(self, dm0s, chosen)
 
     def filled(self, focks: Sequence[MoleculeMatrix], degeneracy_tol: float) -> list[Filled]:
         """Density matrices and T S (Eh) of Fock matrices, without a gradient.
@@ -292,7 +270,7 @@ class KSBatch:
             ComputationError: If a matrix is not finite.
         """
         out: list[Any] = [None] * len(self)
-        for b, members in enumerate(self._buckets):
+        for b, (_, members) in enumerate(self._buckets):
             if degeneracy_tol == 0 and self._is_padded(members):
                 dms = self._stack(b).filled([focks[k] for k in members])
                 _place(out, members, [(dm, 0.0) for dm in dms])
@@ -306,15 +284,23 @@ class KSBatch:
 
     def _stack(self, bucket: int) -> PaddedBucket:
         if bucket not in self._stacks:
-            members = self._buckets[bucket]
-            self._stacks[bucket] = PaddedBucket([self.layers[k] for k in members])
+            functional, members = self._buckets[bucket]
+            self._stacks[bucket] = PaddedBucket([self.layers[k] for k in members], functional)
         return self._stacks[bucket]
 
     def _count(self) -> None:
         for layer in self.layers:
             layer.fock_builds += 1
 
-    def _check(self, matrices: Sequence[Tensor]) -> None:
+    def check(self, matrices: Sequence[Tensor]) -> None:
+        """See whether there is one matrix for each molecule.
+
+        Args:
+            matrices: What was given.
+
+        Raises:
+            InputError: If their number is not the number of molecules.
+        """
         if len(matrices) != len(self):
             raise InputError(
                 f"a batch of {len(self)} molecules expected as many matrices, got {len(matrices)}"
@@ -326,8 +312,10 @@ def _place(out: list[Any], members: Sequence[int], found: Iterable[Any]) -> None
         out[k] = one
 
 
-def _buckets(layers: Sequence[KohnShamLayer], strategy: Strategy) -> list[list[int]]:
-    """Members of every set of molecules that are worked on together."""
+def _buckets(
+    layers: Sequence[KohnShamLayer], strategy: Strategy
+) -> list[tuple[Functional | None, list[int]]]:
+    """Functional and members of every set of molecules that are worked on together."""
     kinds: dict[Hashable, list[int]] = {}
     for k, layer in enumerate(layers):
         functional = layer.data.functional
@@ -336,10 +324,12 @@ def _buckets(layers: Sequence[KohnShamLayer], strategy: Strategy) -> list[list[i
         terms = len(layer.data.exchange), layer.unrestricted
         own = (layer.gap_floor, layer.smearing > 0) if strategy == "padded" else ()
         kinds.setdefault((key, terms, own), []).append(k)
-    groups = list(kinds.values())
-    if strategy == "merged":
-        return groups
-    return [bucket for members in groups for bucket in _by_size(layers, members)]
+    buckets = []
+    for members in kinds.values():
+        functional = layers[members[0]].data.functional
+        groups = _by_size(layers, members) if strategy == "padded" else [members]
+        buckets += [(functional, group) for group in groups]
+    return buckets
 
 
 def _by_size(layers: Sequence[KohnShamLayer], members: Sequence[int]) -> list[list[int]]:

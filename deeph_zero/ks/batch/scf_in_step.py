@@ -1,32 +1,36 @@
 """SCF of several molecules in step: each has its own DIIS, the cycles' work is done for all."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-from deeph_zero.ks.scf.iteration import SCFResult, SCFSettings, Step, Wanted
+from deeph_zero.ks.batch.ks_batch import KSBatch
+from deeph_zero.ks.scf.iteration import Step, Wanted
+from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import steps
-from deeph_zero.ks.scf.start import filled_density
+from deeph_zero.ks.scf.start import filled_density, starting_density
 from deeph_zero.types import MoleculeMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.batch.ks_batch import KSBatch
 
 
 def solve_batch(
-    batch: "KSBatch", dm0s: Sequence[MoleculeMatrix], settings: SCFSettings
+    batch: KSBatch, dm0s: Sequence[MoleculeMatrix] | None, settings: SCFSettings
 ) -> list[SCFResult]:
     """Iterate every molecule until it stops by itself.
 
     Args:
         batch: The molecules.
-        dm0s: Their starting density matrices.
+        dm0s: Their starting density matrices; None starts from ``settings.init_guess``.
         settings: Tolerances and the iteration's knobs, of all of them.
 
     Returns:
         The last iterates, in order; non-convergence is a result.
+
+    Raises:
+        InputError: If their number is not the number of molecules.
     """
+    if dm0s is None:
+        dm0s = [starting_density(layer, settings.init_guess) for layer in batch.layers]
+    batch.check(dm0s)
     results: dict[int, SCFResult] = {}
     coarse, fine = _Grid(batch, settings), _Grid(batch, settings)
     with torch.no_grad():
@@ -49,7 +53,7 @@ def solve_batch(
 class _Grid:
     """Does the builds on one of the two grids, of whoever asks for one."""
 
-    def __init__(self, batch: "KSBatch", settings: SCFSettings) -> None:
+    def __init__(self, batch: KSBatch, settings: SCFSettings) -> None:
         """Nothing is stacked yet.
 
         Args:
@@ -83,7 +87,7 @@ class _Grid:
                 batch.layers[self._members.index(k)].fock_builds -= 1
         return {k: self._last[k] for k in wanted}
 
-    def _gather(self, wanted: dict[int, Wanted]) -> "KSBatch":
+    def _gather(self, wanted: dict[int, Wanted]) -> KSBatch:
         """The batch of those that want a build, or one that is at most twice as large.
 
         Stacking anew costs something.

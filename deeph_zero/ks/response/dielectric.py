@@ -7,16 +7,13 @@ Exchange and correlation are given as fixed parts of it, one for the density, on
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from deeph_zero.ks.density import divided_difference
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 COULOMB_PART = 0.75
 """Part of the Coulomb response that exchange and correlation leave, of total densities.
@@ -56,7 +53,7 @@ def stops_helping(norms: Sequence[float]) -> bool:
 
 @torch.no_grad()
 def dielectric_step(
-    layer: "KohnShamLayer", fock: AOMatrix, dm: AOMatrix, degeneracy_tol: float | None = None
+    layer: KohnShamLayer, fock: AOMatrix, dm: AOMatrix, degeneracy_tol: float | None = None
 ) -> AOMatrix:
     """Change of a Fock matrix on the way to self-consistency, from the Coulomb response alone.
 
@@ -107,7 +104,7 @@ def dielectric_step(
     return torch.zeros_like(fock)
 
 
-def _kernel(layer: "KohnShamLayer", spin_part: float, change: AOMatrix) -> AOMatrix:
+def _kernel(layer: KohnShamLayer, spin_part: float, change: AOMatrix) -> AOMatrix:
     """K of a change of the density."""
     if change.ndim == 2:
         return COULOMB_PART * layer.data.coulomb.coulomb(change)

@@ -9,21 +9,18 @@ with the Hessian, a response build each, are made only where this estimate is fa
 
 import logging
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.davidson import lowest_eigenpair
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.orbital_rotation import Rotations
 from deeph_zero.ks.response.stability import SpinRotations
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 GAP = 0.25
 GAP_EXCHANGE = 0.7
@@ -65,7 +62,7 @@ def say_instability(value: float | None) -> None:
         )
 
 
-def spin_instability(layer: "KohnShamLayer", dm: AOMatrix, fock: AOMatrix) -> float | None:
+def spin_instability(layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> float | None:
     """How far a closed shell is from the minimum of unrestricted Kohn-Sham theory.
 
     Args:

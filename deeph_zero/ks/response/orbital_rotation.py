@@ -9,18 +9,14 @@ shell, 1 per spin), E(x) = E + g·x + ½ x·Hx + ... where
 and R is the response build. All vectors are flat: the [nvir, nocc] blocks of every spin, in order.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.quadratic import semicanonical
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 Vector = Float[Tensor, " nrot"]
 
@@ -37,7 +33,7 @@ class Rotations:
         electrons: f.
     """
 
-    def __init__(self, layer: "KohnShamLayer", dm: AOMatrix, fock: AOMatrix) -> None:
+    def __init__(self, layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> None:
         """Diagonalise F within the occupied and within the virtual space of ``dm``.
 
         Args:
@@ -140,7 +136,7 @@ def _is_integer(occ: Tensor, electrons: float) -> bool:
     return float(distance.max()) < _INTEGER_TOL
 
 
-def is_idempotent(layer: "KohnShamLayer", dm: AOMatrix) -> bool:
+def is_idempotent(layer: KohnShamLayer, dm: AOMatrix) -> bool:
     """Whether ``dm`` is a determinant's: P S P = f P to 1e-6 and the right electron number."""
     electrons = 1.0 if layer.unrestricted else 2.0
     ps = dm @ layer.data.ovlp

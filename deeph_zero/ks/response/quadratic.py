@@ -21,16 +21,13 @@ References:
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 SMALLEST_GAP = 1e-3
 """Denominators are at least this, Eh."""
@@ -48,7 +45,7 @@ _BELOW_MEAN = 0.999
 
 
 def semicanonical(
-    layer: "KohnShamLayer", dm: AOMatrix, fock: AOMatrix
+    layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix
 ) -> tuple[Float[Tensor, "spin nao nmo"], Float[Tensor, "spin nmo"], Tensor]:
     """Orbitals diagonal in P and, within each occupation level, in F.
 
@@ -103,7 +100,7 @@ class QuadraticModel:
         aufbau: No emptier level lies below a fuller one.
     """
 
-    def __init__(self, layer: "KohnShamLayer", dm: AOMatrix, fock: AOMatrix) -> None:
+    def __init__(self, layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> None:
         """Turn F into semicanonical orbitals; no build is spent.
 
         Args:

@@ -6,20 +6,18 @@ response. Eigenvalues are those of Δe + response in units where the diagonal is
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.davidson import Eigenpair, lowest_eigenpair
 from deeph_zero.ks.protocol import Functional
 from deeph_zero.ks.response.orbital_rotation import Rotations, Vector
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 INSTABILITY = -1e-5
 """An eigenvalue below this (Eh) is an instability; a grid moves exact zeros by about as much."""
@@ -64,7 +62,7 @@ class Stability:
 
 
 def stability(
-    layer: "KohnShamLayer",
+    layer: KohnShamLayer,
     dm: AOMatrix,
     fock: AOMatrix,
     *,
@@ -125,7 +123,7 @@ def _displaced(rotations: Rotations, pair: Eigenpair) -> Tensor | None:
 class SpinRotations:
     """Rotations of alpha by +x and beta by -x about a closed shell."""
 
-    def __init__(self, layer: "KohnShamLayer", dm: AOMatrix, rotations: Rotations) -> None:
+    def __init__(self, layer: KohnShamLayer, dm: AOMatrix, rotations: Rotations) -> None:
         """Make the unrestricted layer, ``polarised``, whose responses are used and counted.
 
         Args:
@@ -153,7 +151,7 @@ class SpinRotations:
         return torch.stack([up, down]) / 2
 
 
-def unrestricted_layer(layer: "KohnShamLayer") -> "KohnShamLayer":
+def unrestricted_layer(layer: KohnShamLayer) -> KohnShamLayer:
     """The same molecule with spin densities; integrals and grid are shared.
 
     Args:
@@ -165,8 +163,6 @@ def unrestricted_layer(layer: "KohnShamLayer") -> "KohnShamLayer":
     Raises:
         InputError: If the functional cannot be spin-polarised.
     """
-    from deeph_zero.ks.layer import KohnShamLayer  # layer.py imports this module
-
     plain = layer.data.plain()
     functional = plain.functional
     if functional is not None:

@@ -2,23 +2,19 @@
 
 import dataclasses
 import logging
-from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
 
-from deeph_zero.errors import refuse_unknown
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.orbital_rotation import Rotations, is_idempotent
 from deeph_zero.ks.response.stability import stability
 from deeph_zero.ks.scf.mixing import Mixer
 from deeph_zero.ks.scf.newton import minimise
-from deeph_zero.types import AOMatrix, OrbitalEnergies
-from deeph_zero.types import Orbitals as OrbitalMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
-    from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
 
@@ -36,120 +32,6 @@ STALL_FACTOR = 0.3
 
 MAX_SADDLES = 3
 """Saddle points left one after another at most."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SCFSettings:
-    """How to iterate; names and defaults are PySCF's where it has them.
-
-    Attributes:
-        conv_tol: Energy change between iterations, Eh.
-        conv_tol_grad: Norm of the orbital gradient (PySCF's ``get_grad``), Eh; None means
-            sqrt(conv_tol).
-        max_cycle: Largest number of iterations (Fock builds after the first, on either grid),
-            those of the second-order fallback included; its response builds are not iterations.
-        diis_space: Number of builds DIIS remembers.
-        damp: Fraction of the previous Fock matrix mixed in before DIIS starts.
-        diis_start: Iteration at which DIIS starts.
-        level_shift: Raises the virtual orbitals by this much (Eh) while iterating.
-        dielectric: Move every extrapolated matrix on by the Coulomb response, see
-            :mod:`.dielectric`, as long as it helps: fewer builds. False iterates as PySCF does.
-        degeneracy_tol: Frontier levels closer than this are filled evenly; 0, PySCF's behaviour,
-            keeps integer occupations.
-        init_guess: Where to start without a density: "minao" (superposed atoms) or "core"
-            (orbitals of the core Hamiltonian).
-        retry: Where DIIS oscillates or stalls, help it: ADIIS far from convergence, then
-            second-order steps.
-        leave_saddles: Check the internal stability of the converged density and go down from a
-            saddle point (some 20 response builds per check).
-        hint: Log a line where an unrestricted solution lies below a converged closed shell, see
-            :mod:`.open_shell`; costs response builds only where that is likely.
-        two_grids: Iterate on a coarse grid, and come to the target grid only to correct it and
-            to confirm, see :mod:`.two_grids`. The answer is the target grid's either way.
-    """
-
-    conv_tol: float = 1e-9
-    conv_tol_grad: float | None = None
-    max_cycle: int = 100
-    diis_space: int = 8
-    damp: float = 0.0
-    diis_start: int = 1
-    level_shift: float = 0.0
-    dielectric: bool = True
-    degeneracy_tol: float = 0.0
-    init_guess: str = "minao"
-    retry: bool = True
-    leave_saddles: bool = False
-    hint: bool = True
-    two_grids: bool = True
-
-    @classmethod
-    def given(cls, settings: Mapping[str, Any]) -> "SCFSettings":
-        """From keywords that a user gave.
-
-        Args:
-            settings: Names of fields and values.
-
-        Returns:
-            The settings.
-
-        Raises:
-            InputError: If a name is none of a field.
-        """
-        refuse_unknown("scf", settings, (field.name for field in dataclasses.fields(cls)))
-        return cls(**settings)
-
-    @property
-    def gradient_tolerance(self) -> float:
-        """The gradient norm asked for, Eh."""
-        return self.conv_tol**0.5 if self.conv_tol_grad is None else self.conv_tol_grad
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SCFResult:
-    """The last SCF iterate.
-
-    Attributes:
-        energy: Total energy at ``dm``, Eh.
-        fock: F[dm], Eh.
-        dm: Density matrix.
-        mo_energy: Eigenvalues of ``fock``, Eh.
-        mo_coeff: Its orbitals.
-        mo_occ: Their occupations; aufbau, unless the second-order fallback found a determinant
-            that is lower in energy than its own aufbau one.
-        converged: Both tolerances were met.
-        iterations: SCF cycles on either grid, counted as PySCF does (the build at the start is
-            not one).
-        fock_builds: Fock builds spent on the target grid, responses and the first one included
-            (not one that was given).
-        gradient_norm: Norm of the orbital gradient at the end, Eh.
-        degenerate: The frontier level of ``fock`` is degenerate.
-        second_order_steps: How many of the iterations were second-order steps.
-        entropy_energy: T S, Eh, with smearing: the iteration minimises ``energy`` minus this.
-        coarse_builds: Builds spent on the coarse grid.
-        n_electrons: Density integrated on the target grid; None after second-order steps.
-    """
-
-    energy: float
-    fock: AOMatrix
-    dm: AOMatrix
-    mo_energy: OrbitalEnergies
-    mo_coeff: OrbitalMatrix
-    mo_occ: OrbitalEnergies
-    converged: bool
-    iterations: int
-    fock_builds: int
-    gradient_norm: float
-    degenerate: bool
-    second_order_steps: int = 0
-    entropy_energy: float = 0.0
-    coarse_builds: int = 0
-    n_electrons: float | None = None
-
-    @property
-    def free_energy(self) -> float:
-        """E - T S, Eh; the energy itself without smearing."""
-        return self.energy - self.entropy_energy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,10 +56,10 @@ class State:
     error: Tensor | None = None
     entropy_energy: float = 0.0
     converged: bool = False
-    built: "FockBuild | None" = None
+    built: FockBuild | None = None
 
     @classmethod
-    def of(cls, layer: "KohnShamLayer", step: "Step") -> "State":
+    def of(cls, layer: KohnShamLayer, step: "Step") -> "State":
         """What a build says; not yet called converged."""
         dm, ts, built = step
         error = layer.commutator(built.fock, dm)
@@ -209,7 +91,7 @@ def shifted(fock: AOMatrix, dm: AOMatrix, ovlp: Tensor, shift: float) -> AOMatri
     return fock + shift * (ovlp - ovlp @ dm @ ovlp / per_orbital)
 
 
-Step = tuple[AOMatrix, float, "FockBuild"]
+Step = tuple[AOMatrix, float, FockBuild]
 """A density, T S of its occupations (Eh) and its build."""
 
 
@@ -225,11 +107,11 @@ class Wanted:
         coarse: The build at ``dm`` on the coarse grid, nothing added, where there is one.
     """
 
-    layer: "KohnShamLayer"
+    layer: KohnShamLayer
     fock: AOMatrix | None = None
     dm: AOMatrix | None = None
     entropy_energy: float = 0.0
-    coarse: "FockBuild | None" = None
+    coarse: FockBuild | None = None
 
 
 Steps = Generator[Wanted, Step, SCFResult]
@@ -239,7 +121,7 @@ for builds and wants them sent back; its value at the end is the last iterate. T
 
 
 def scf_steps(
-    layer: "KohnShamLayer", dm: AOMatrix, settings: SCFSettings, built: "FockBuild", before: int
+    layer: KohnShamLayer, dm: AOMatrix, settings: SCFSettings, built: FockBuild, before: int
 ) -> Steps:
     """The iteration on one grid.
 
@@ -262,7 +144,7 @@ def scf_steps(
 
 
 def iterate(
-    layer: "KohnShamLayer", start: State, settings: SCFSettings, mixer: Mixer
+    layer: KohnShamLayer, start: State, settings: SCFSettings, mixer: Mixer
 ) -> Generator[Wanted, Step, tuple[State, int, int]]:
     """DIIS, and second-order steps where it stalls.
 
@@ -284,7 +166,7 @@ def iterate(
 
 
 def finished(
-    layer: "KohnShamLayer",
+    layer: KohnShamLayer,
     state: State,
     settings: SCFSettings,
     *,
@@ -311,7 +193,7 @@ def finished(
 
 
 def _second_order(
-    layer: "KohnShamLayer", start: State, settings: SCFSettings, cycles: int
+    layer: KohnShamLayer, start: State, settings: SCFSettings, cycles: int
 ) -> tuple[State, int]:
     """Newton steps from a build, within what is left of ``max_cycle``."""
     found = minimise(
@@ -334,7 +216,7 @@ def _second_order(
 
 
 def _leave_saddles(
-    layer: "KohnShamLayer", state: State, settings: SCFSettings, cycles: tuple[int, int]
+    layer: KohnShamLayer, state: State, settings: SCFSettings, cycles: tuple[int, int]
 ) -> tuple[State, int]:
     """Down from every saddle point found, while cycles are left."""
     diis, newton = cycles
@@ -361,7 +243,7 @@ def _leave_saddles(
 
 
 def _result(
-    layer: "KohnShamLayer",
+    layer: KohnShamLayer,
     state: State,
     settings: SCFSettings,
     *,
@@ -395,7 +277,7 @@ def _result(
 
 
 def _diis_iteration(
-    layer: "KohnShamLayer", start: State, settings: SCFSettings, mixer: Mixer
+    layer: KohnShamLayer, start: State, settings: SCFSettings, mixer: Mixer
 ) -> Generator[Wanted, Step, tuple[State, State | None, int]]:
     """(last iterate, where a second-order iteration should start if DIIS stalled, cycles)."""
     state = start
@@ -431,7 +313,7 @@ def _diis_iteration(
     return state, None, cycle
 
 
-def _has_rotations(layer: "KohnShamLayer", settings: SCFSettings) -> bool:
+def _has_rotations(layer: KohnShamLayer, settings: SCFSettings) -> bool:
     """Second-order steps turn determinants, not fractional occupations."""
     return settings.degeneracy_tol == 0 and layer.smearing == 0
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.scf.adiis import adiis_coefficients
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
-    from deeph_zero.ks.scf.iteration import SCFSettings
+    from deeph_zero.ks.scf.result import SCFSettings
 
 UNDECIDED = 0.06
 """Gap (Eh) of a spin channel below which the start has not decided which orbital the hole of an
@@ -20,7 +20,7 @@ open shell is in. A long step would: of water's cation, hydroxyl and benzene's c
 higher states, or the same one later."""
 
 
-def is_undecided(layer: "KohnShamLayer", fock: AOMatrix) -> bool:
+def is_undecided(layer: KohnShamLayer, fock: AOMatrix) -> bool:
     """Whether an open shell's levels leave it open which orbital its hole is in.
 
     Args:
@@ -40,7 +40,7 @@ def is_undecided(layer: "KohnShamLayer", fock: AOMatrix) -> bool:
 class Mixer:
     """Chooses the next Fock matrix from the builds so far."""
 
-    def __init__(self, layer: "KohnShamLayer", settings: "SCFSettings") -> None:
+    def __init__(self, layer: KohnShamLayer, settings: "SCFSettings") -> None:
         """Start with an empty history.
 
         Args:

@@ -7,15 +7,12 @@ leaves saddle points it comes near. A step that does not lower the energy is tak
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING
 
 import torch
 
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.orbital_rotation import Rotations, Vector
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 _log = logging.getLogger("deeph_zero")
 
@@ -116,7 +113,7 @@ def _to_boundary(z: Vector, p: Vector, radius: float) -> float:
 
 
 def minimise(
-    layer: "KohnShamLayer",
+    layer: KohnShamLayer,
     dm: AOMatrix,
     fock: AOMatrix,
     energy: float,

@@ -1,27 +1,19 @@
 """Run an SCF: choose one grid or two, and do the builds its iteration asks for."""
 
+import dataclasses
 from collections.abc import Generator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
-from deeph_zero.ks.scf.iteration import (
-    SCFResult,
-    SCFSettings,
-    State,
-    Step,
-    Steps,
-    Wanted,
-    gradient_norm,
-    scf_steps,
-)
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.response.open_shell import say_instability, spin_instability
+from deeph_zero.ks.scf.iteration import State, Step, Steps, Wanted, gradient_norm, scf_steps
+from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.start import filled_density, starting_density
 from deeph_zero.ks.scf.two_grids import coarse_steps, two_grid_steps
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
-    from deeph_zero.ks.terms.build import FockBuild
 
 T = TypeVar("T")
 
@@ -32,10 +24,10 @@ Level 1 has three (0.8 to 1.3 times as fast, PBE and r2SCAN), level 2 four (1.1 
 
 
 def steps(
-    layer: "KohnShamLayer",
+    layer: KohnShamLayer,
     dm: AOMatrix,
     settings: SCFSettings,
-    first_build: "FockBuild | None" = None,
+    first_build: FockBuild | None = None,
 ) -> Steps:
     """The iteration that the settings ask for, on two grids where there are two.
 
@@ -55,10 +47,10 @@ def steps(
 
 
 def _on_one_grid(
-    layer: "KohnShamLayer",
+    layer: KohnShamLayer,
     dm: AOMatrix,
     settings: SCFSettings,
-    first_build: "FockBuild | None",
+    first_build: FockBuild | None,
 ) -> Steps:
     before = layer.fock_builds
     built = (yield Wanted(layer=layer, dm=dm))[2] if first_build is None else first_build
@@ -66,12 +58,12 @@ def _on_one_grid(
 
 
 def solve_scf(
-    layer: "KohnShamLayer",
+    layer: KohnShamLayer,
     dm0: AOMatrix | None,
     settings: SCFSettings,
-    first_build: "FockBuild | None" = None,
+    first_build: FockBuild | None = None,
 ) -> SCFResult:
-    """Iterate to self-consistency.
+    """Iterate to self-consistency, and look whether a lower open shell hides (``settings.hint``).
 
     Args:
         layer: The molecule.
@@ -83,7 +75,13 @@ def solve_scf(
         The last iterate; non-convergence is a result.
     """
     dm = starting_density(layer, settings.init_guess) if dm0 is None else dm0
-    return _run(steps(layer, dm, settings, first_build), settings)
+    result = _run(steps(layer, dm, settings, first_build), settings)
+    if not (settings.hint and result.converged):
+        return result
+    before = layer.fock_builds
+    say_instability(spin_instability(layer, result.dm, result.fock))
+    more = layer.fock_builds - before
+    return dataclasses.replace(result, fock_builds=result.fock_builds + more)
 
 
 ESTIMATE = 3e-4
@@ -95,7 +93,7 @@ ESTIMATE_FLOOR = 1e-7
 
 
 def coarse_solution(
-    layer: "KohnShamLayer", dm: AOMatrix, fock: AOMatrix
+    layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix
 ) -> tuple[State, float] | None:
     """Where an SCF from a density will end, from the one fine build that was made there.
 

@@ -1,16 +1,12 @@
 """Densities an SCF starts from, and the density of a Fock matrix without a gradient."""
 
-from typing import TYPE_CHECKING
-
 from deeph_zero.errors import InputError
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
 
 
 def filled_density(
-    layer: "KohnShamLayer", fock: AOMatrix, degeneracy_tol: float
+    layer: KohnShamLayer, fock: AOMatrix, degeneracy_tol: float
 ) -> tuple[AOMatrix, float]:
     """Density matrix of a Fock matrix and T S (Eh) of its occupations, without autograd.
 
@@ -27,7 +23,7 @@ def filled_density(
     return dm, orbitals.entropy_energy
 
 
-def starting_density(layer: "KohnShamLayer", init_guess: str) -> AOMatrix:
+def starting_density(layer: KohnShamLayer, init_guess: str) -> AOMatrix:
     """Density matrix to start from.
 
     Args:

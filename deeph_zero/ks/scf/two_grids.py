@@ -13,24 +13,13 @@ References:
 import dataclasses
 import logging
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
-from deeph_zero.ks.scf.iteration import (
-    SCFSettings,
-    State,
-    Step,
-    Steps,
-    Wanted,
-    finished,
-    iterate,
-    scf_steps,
-)
+from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.scf.iteration import State, Step, Steps, Wanted, finished, iterate, scf_steps
 from deeph_zero.ks.scf.mixing import Mixer
+from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.types import AOMatrix
-
-if TYPE_CHECKING:
-    from deeph_zero.ks.layer import KohnShamLayer
-    from deeph_zero.ks.terms.build import FockBuild
 
 _log = logging.getLogger("deeph_zero")
 
@@ -73,11 +62,11 @@ class _Point:
 
 
 def two_grid_steps(
-    layer: "KohnShamLayer",
-    coarse: "KohnShamLayer",
+    layer: KohnShamLayer,
+    coarse: KohnShamLayer,
     dm: AOMatrix,
     settings: SCFSettings,
-    first_build: "FockBuild | None" = None,
+    first_build: FockBuild | None = None,
 ) -> Steps:
     """The iteration on two grids.
 
@@ -117,8 +106,8 @@ def two_grid_steps(
 
 
 def _first(
-    layer: "KohnShamLayer",
-    coarse: "KohnShamLayer",
+    layer: KohnShamLayer,
+    coarse: KohnShamLayer,
     begin: State,
     settings: SCFSettings,
     mixer: Mixer,
@@ -140,8 +129,8 @@ def _first(
 
 
 def _next(
-    layer: "KohnShamLayer",
-    coarse: "KohnShamLayer",
+    layer: KohnShamLayer,
+    coarse: KohnShamLayer,
     now: _Point,
     settings: SCFSettings,
     mixer: Mixer,
@@ -181,7 +170,7 @@ def _next(
 
 
 def coarse_steps(
-    coarse: "KohnShamLayer", start: State, settings: SCFSettings
+    coarse: KohnShamLayer, start: State, settings: SCFSettings
 ) -> Generator[Wanted, Step, tuple[State, float]]:
     """Where the SCF ends as far as one fine build tells: no further one is spent.
 
@@ -203,7 +192,7 @@ def coarse_steps(
 
 
 def _fine_build(
-    layer: "KohnShamLayer", coarse: "KohnShamLayer", solution: State
+    layer: KohnShamLayer, coarse: KohnShamLayer, solution: State
 ) -> Generator[Wanted, Step, State]:
     """The build on the target grid at a density of the coarse one."""
     built, ts = coarse.unshifted(solution.built), solution.entropy_energy

@@ -101,19 +101,21 @@ class FittedTensor:
             vj = (packed @ self.cderi.mT) @ self.cderi
         return vj.reshape(*lead, -1)[..., self._index]
 
-    def exchange(self, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> AOMatrix:
-        """K[dm], Eh; linear, any leading axes.
+    def exchange(self, dm: AOMatrix) -> AOMatrix:
+        """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
+        flat = dm.reshape(-1, self.nao, self.nao)
+        return self.factored_exchange([spectral_factor(one) for one in flat]).reshape(dm.shape)
+
+    def factored_exchange(self, factors: Sequence[Factor]) -> Float[Tensor, "n nao nao"]:
+        """K, Eh, of matrices whose factors are known.
 
         Args:
-            dm: Symmetric matrices.
-            factors: The ``spectral_factor`` of each, where they are known.
+            factors: One pair of ``spectral_factor`` per matrix.
 
         Returns:
-            Shape of ``dm``.
+            One K per factor.
         """
-        if factors is None:
-            factors = [spectral_factor(one) for one in dm.reshape(-1, self.nao, self.nao)]
-        return torch.stack([self._exchange_one(*one) for one in factors]).reshape(dm.shape)
+        return torch.stack([self._exchange_one(columns, signs) for columns, signs in factors])
 
     def _exchange_one(
         self, columns: Float[Tensor, "nao rank"], signs: Float[Tensor, " rank"]
@@ -197,17 +199,8 @@ class FourCentre:
         with threads_per_operation():
             return (packed @ self.eri).reshape(*lead, -1)[..., self._index]
 
-    def exchange(self, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> AOMatrix:
-        """K[dm], Eh; linear, any leading axes.
-
-        Args:
-            dm: Symmetric matrices.
-            factors: Not used.
-
-        Returns:
-            Shape of ``dm``.
-        """
-        del factors
+    def exchange(self, dm: AOMatrix) -> AOMatrix:
+        """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
         lead = dm.shape[:-2]
         flat = dm.reshape(-1, self.nao, self.nao)
         vk = torch.zeros_like(flat)

@@ -1,1 +1,0 @@
-"""The terms of the energy, one per file, and their sum."""
