@@ -117,6 +117,41 @@ class BlockMatrix:
         values = torch.cat([b.flatten(-2) for b in blocks], -1) if blocks else torch.zeros(0)
         return cls(pairs, cells, values, tuple(sizes))
 
+    @classmethod
+    def from_entries(
+        cls,
+        rows: Int[Tensor, " nel"],
+        columns: Int[Tensor, " nel"],
+        cells: Int[Tensor, "nel 3"],
+        values: Num[Tensor, "*batch nel"],
+        sizes: Sequence[int],
+    ) -> "BlockMatrix":
+        """Blocks of a sparse matrix ⟨μ, 0| A |ν, R⟩; elements that are not given are zero.
+
+        Args:
+            rows: AO μ of the home cell.
+            columns: AO ν.
+            cells: R.
+            values: Elements; those of one place are added up.
+            sizes: AOs of each atom.
+
+        Returns:
+            The blocks that have an element, sorted by (R, i, j).
+        """
+        lengths = torch.tensor(list(sizes), dtype=torch.long)
+        atoms = torch.arange(len(lengths)).repeat_interleave(lengths)
+        starts = lengths.cumsum(0) - lengths
+        i, j = atoms[rows], atoms[columns]
+        keys, block = torch.cat([cells, i[:, None], j[:, None]], 1).unique(
+            dim=0, return_inverse=True
+        )
+        pairs = keys[:, 3:]
+        areas = lengths[pairs].prod(1) if len(pairs) else lengths[:0]
+        first = areas.cumsum(0) - areas
+        place = first[block] + (rows - starts[i]) * lengths[j] + columns - starts[j]
+        flat = values.new_zeros(*values.shape[:-1], int(areas.sum()))
+        return cls(pairs, keys[:, :3], flat.index_add(-1, place, values), tuple(sizes))
+
     def select(self, keep: Tensor) -> "BlockMatrix":
         """The blocks of a mask or of a list of positions.
 

@@ -8,11 +8,11 @@ from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import MethodConfig, Name, RuntimeConfig, Workers
 from deeph_zero.settings.value_types import Basis
 
-READ = ("labels", "deeph", "deeph-legacy", "qh9")
+READ = ("labels", "deeph", "deeph-legacy", "hsx", "qh9")
 """Formats that ``--from`` takes."""
 WRITTEN = ("labels", "deeph", "deeph-legacy", "qh9")
 """Formats that ``--to`` takes."""
-FormatName = Literal["labels", "deeph", "deeph-legacy", "qh9"]
+FormatName = Literal["labels", "deeph", "deeph-legacy", "hsx", "qh9"]
 
 
 class ConvertConfig(Settings):

@@ -175,3 +175,22 @@ def test_gradients_pass_through_bloch_sums():
 
     wanted = (size(found.values + step) - size(found.values - step)) / 2e-6
     assert float(values.grad[3]) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_sparse_elements_become_blocks():
+    found = crystal_blocks()
+    block, row, column = found._elements
+    first = found._starts[found.pairs]
+    rows, columns = first[:, 0][block] + row, first[:, 1][block] + column
+    mixed = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+    values = torch.stack([found.values, -found.values])[:, mixed]
+    got = BlockMatrix.from_entries(
+        rows[mixed], columns[mixed], found.cells[block][mixed], values, SIZES
+    )
+    assert len(got) == len(found)
+    kpts = torch.tensor([[0.2, 0.1, -0.4]], dtype=torch.float64)
+    torch.testing.assert_close(got.at_k(kpts)[0], found.at_k(kpts), rtol=0, atol=1e-14)
+    one = BlockMatrix.from_entries(
+        torch.tensor([2, 2]), torch.tensor([7, 7]), torch.zeros(2, 3).long(), torch.ones(2), SIZES
+    )
+    assert (one.pairs.tolist(), float(one.block(0)[1, 2]), len(one.values)) == ([[1, 2]], 2.0, 12)

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import eigh
 
 from deeph_zero.data.formats.deeph import DeepHSource
 from deeph_zero.data.formats.deeph_legacy import LegacySource
+from deeph_zero.data.formats.hsx import HSXSource
 from deeph_zero.data.formats.proof import settled_order
 from deeph_zero.data.formats.protocol import on_blocks, read_record
+from deeph_zero.data.formats.spins import to_spinor
+from deeph_zero.units import HARTREE_IN_EV
 
 SAMPLES = Path(os.environ.get("DEEPH_ZERO_SAMPLES", "-"))
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="no folder of sample files")
@@ -40,3 +44,43 @@ def test_water_in_two_orientations_has_wigners_matrices_between_them():
         # the integrals were done on a real-space grid, which is not turned
         torch.testing.assert_close(turned.to_dense(), wanted, rtol=0, atol=2e-5)
         assert float((getattr(one.matrices, name).to_dense() - wanted).abs().max()) > 0.5
+
+
+def levels(matrices, kpt):
+    """Generalised eigenvalues at one k, eV."""
+    overlap, fock = matrices.overlap, matrices.fock
+    if matrices.spinor:
+        overlap = to_spinor(overlap, matrices.sizes)
+    s, h = (m.at_k(torch.tensor(np.array([kpt], dtype=float))) for m in (overlap, fock))
+    spins = h.reshape(-1, *h.shape[-2:]).numpy()
+    return np.concatenate([eigh(x, s[0].numpy(), eigvals_only=True) for x in spins]) * HARTREE_IN_EV
+
+
+def stated_levels(path, nk):
+    words = path.read_text().split()
+    return np.array(words[4:], dtype=float).reshape(nk, -1)[:, 1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "spinor"), [("siesta_H2O/h2o_dipole", False), ("siesta_Pt2_soc/Pt2_xx", True)]
+)
+def test_hsx_has_the_levels_that_siesta_states(name, spinor):
+    found = read_record(HSXSource(SAMPLES / f"{name}.HSX"), 0).matrices
+    assert found.spinor == spinor
+    # SIESTA's eV and ours differ by 1e-8; two digits behind the point of -101.461839 are stated
+    wanted = stated_levels(SAMPLES / f"{name}.EIG", 1)[0]
+    np.testing.assert_allclose(levels(found, [0, 0, 0]), wanted, rtol=0, atol=1.5e-6)
+
+
+def test_hsx_has_the_bands_of_silicon():
+    source = HSXSource(SAMPLES / "siesta_wannier90_Si" / "silicon.HSX")
+    assert settled_order(source, 0)[1] < 1e-6
+    found = read_record(source, 0)
+    table = (SAMPLES / "siesta_wannier90_Si" / "silicon.KP").read_text().split()
+    kpts = np.array(table[1:], dtype=float).reshape(44, 5)[:, 1:4]
+    # k is stated with six digits; the mesh has eighths
+    fractional = np.round(kpts @ found.structure.lattice.T / (2 * np.pi) * 8) / 8
+    wanted = stated_levels(SAMPLES / "siesta_wannier90_Si" / "silicon.EIG", 44)
+    for k in range(0, 44, 7):
+        got = levels(found.matrices, fractional[k])
+        np.testing.assert_allclose(got[:8], wanted[k, :8], rtol=0, atol=1e-6)

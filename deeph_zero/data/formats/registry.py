@@ -66,6 +66,7 @@ FORMATS: dict[str, Format] = {
         folder=True,
         says_method=True,
     ),
+    "hsx": Format("SIESTA or HONPAS HSX file", "hsx", "HSXSource"),
     "qh9": Format(
         "QH9 database (SQLite)", "qh9_source", "QH9Source", "QH9Sink", (".db",), gaussian=True
     ),
@@ -102,11 +103,15 @@ def recognise(path: Path) -> str:
         raise WholeFileError(f"cannot be read ({error.strerror}); check the path") from None
     if head.startswith(b"\x89HDF") or path.suffix.lower() in HDF5_SUFFIXES:
         return "labels"
+    if path.suffix.lower() in _SUFFIXES:
+        return _SUFFIXES[path.suffix.lower()]
     if head.startswith(b"SQLite format 3") or path.suffix.lower() == ".db":
         return "qh9"
     raise _unknown()
 
 
+_SUFFIXES = {".hsx": "hsx"}
+"""Endings of files to read that say what they are."""
 _MARKS = (
     ("orbital_types.dat", "deeph-legacy"),
     ("POSCAR", "deeph"),
@@ -123,6 +128,9 @@ def _of_folder(path: Path) -> str:
             for name, found in _MARKS:
                 if (folder / name).is_file():
                     return found
+            for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if file.suffix.lower() in _SUFFIXES:
+                    return _SUFFIXES[file.suffix.lower()]
     except OSError as error:
         raise WholeFileError(f"cannot be read ({error.strerror}); check the path") from None
     raise _unknown()

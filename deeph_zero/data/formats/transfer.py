@@ -126,6 +126,12 @@ def _settle(source: Source, count: int, done: Transfer, say: Say) -> None:
         return  # of this package, or proven by the Fock builds behind it
     for index in range(min(count, 10)):
         try:
+            if source.matrices(index).facts.get("folded"):
+                say(
+                    f"{source.place(index)}: interactions with other cells were folded into one; "
+                    "these matrices are those of k = 0 only (SIESTA: ForceAuxCell true)"
+                )
+                return
             done.order, done.order_deviation = settled_order(source, index)
         except WholeFileError:
             raise

@@ -1,0 +1,160 @@
+"""HSX files: written here record by record, read, and damaged."""
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from deeph_zero.cli.main import entry_point
+from deeph_zero.data.formats.hsx import HSXSource
+from deeph_zero.data.formats.proof import order_deviation
+from deeph_zero.data.formats.protocol import read_record
+from deeph_zero.errors import InputError
+
+from .conftest import CELLS, LATTICE, assert_same
+
+# PySCF's functions of a shell in SIESTA's order, and their signs, written down by hand
+ORDER = {0: [0], 1: [1, 2, 0], 2: [0, 1, 2, 3, 4]}
+SIGNS = {0: [1], 1: [-1, 1, -1], 2: [1, -1, 1, -1, 1]}
+
+
+def record(*parts):
+    content = b"".join(p if isinstance(p, bytes) else np.asarray(p).tobytes() for p in parts)
+    mark = struct.pack("<i", len(content))
+    return mark + content + mark
+
+
+def ints(*values):
+    return np.array(values, dtype="<i4")
+
+
+def siesta_matrix(matrix, shells):
+    """Dense A(R) in SIESTA's order, for every cell of the file."""
+    places, signs = [], []
+    for l in [l for ls in shells for l in ls]:
+        places += [len(signs) + k for k in ORDER[l]]
+        signs += SIGNS[l]
+    for cell in CELLS:
+        dense = matrix.to_dense(cell).numpy()
+        yield dense[..., np.array(places)[:, None], places] * np.outer(signs, signs)
+
+
+def hsx(found, spins=None, *, version=1, double=True, cells=CELLS):
+    """The file, every orbital a neighbour of every other."""
+    structure, matrices = found.structure, found.matrices
+    nao, ncell = sum(matrices.sizes), len(cells)
+    kind = "<f8" if double else "<f4"
+    chosen = [CELLS.index(cell) for cell in cells]
+    fock, overlap = (
+        np.concatenate([list(siesta_matrix(m, matrices.shells))[k] for k in chosen], axis=1)
+        for m in (matrices.fock, matrices.overlap)
+    )
+    spins = [2 * fock] if spins is None else [2 * s(fock) for s in spins]
+    nsc = (3, 3, 3) if ncell == 27 else (1, 1, 1)
+    out = record(ints(version)) + record(ints(int(double)))
+    out += record(ints(3, nao, len(spins), 2, *nsc))
+    out += record(LATTICE, np.array([-0.5, 9.0, 0.001]))
+    out += record(ints(cells), structure.coords, ints(1, 2, 1), ints(np.cumsum(matrices.sizes)))
+    label = lambda s, valence, n: s.ljust(20).encode() + struct.pack("<di", valence, n)  # noqa: E731
+    out += record(label("C", 4.0, 10), label("H.extra", 1.0, 4))
+    for shells in (matrices.shells[0], matrices.shells[1]):
+        out += record(ints([(2 + k, l, 1) for k, l in enumerate(shells) for _ in range(2 * l + 1)]))
+    out += record(ints(*range(9)), np.zeros(3)) if version == 2 else b""
+    out += record(ints([nao * ncell] * nao))
+    out += b"".join(record(ints(np.arange(1, nao * ncell + 1))) for _ in range(nao))
+    for matrix in [*spins, overlap]:
+        out += b"".join(record(row.astype(kind)) for row in matrix)
+    return out
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("double", [True, False])
+def test_a_crystal(tmp_path, crystal, version, double):
+    (tmp_path / "a.HSX").write_bytes(hsx(crystal, version=version, double=double))
+    found = read_record(HSXSource(tmp_path / "a.HSX"), 0)
+    assert_same(crystal, found, atol=1e-12 if double else 1e-7)
+    assert found.matrices.facts["fermi"] == -0.25
+    assert found.structure.charge == 0
+
+
+def test_two_spins(tmp_path, crystal):
+    (tmp_path / "a.HSX").write_bytes(hsx(crystal, [lambda f: f, lambda f: 0.5 * f]))
+    found = read_record(HSXSource(tmp_path / "a.HSX"), 0).matrices
+    assert found.spin_polarised
+    torch.testing.assert_close(found.fock.values[1], 0.5 * found.fock.values[0])
+
+
+def test_spin_orbit_coupling_has_the_sign_of_l_times_s(tmp_path, crystal):
+    """On the p shell of H (atom 1): H_SO = l·s in SIESTA's eight components."""
+    mol = crystal.matrices
+    start = mol.sizes[0] + 1  # py, pz, px with signs -, +, -
+    l_x, l_y, l_z = (np.zeros((24, 24 * 27)) for _ in range(3))  # -i times these
+    y, z, x = start, start + 1, start + 2
+    home = 24 * CELLS.index((0, 0, 0))
+    for matrix, (a, b), sign in ((l_x, (y, z), -1), (l_y, (z, x), -1), (l_z, (x, y), 1)):
+        matrix[a, home + b], matrix[b, home + a] = sign, -sign
+    # <nu| H |mu> is stored for (mu, nu): the conjugate of uu = -i/2 l_z, ud = (-i l_x - l_y)/2
+    parts = [
+        lambda f: f, lambda f: f,
+        lambda f: 0 * f + 0.5 * l_y, lambda f: 0 * f - 0.5 * l_x,
+        lambda f: 0 * f + 0.5 * l_z, lambda f: 0 * f - 0.5 * l_z,
+        lambda f: 0 * f - 0.5 * l_y, lambda f: 0 * f + 0.5 * l_x,
+    ]  # fmt: skip
+    (tmp_path / "a.HSX").write_bytes(hsx(crystal, parts))
+    found = read_record(HSXSource(tmp_path / "a.HSX"), 0).matrices
+    assert found.spinor
+    where = found.fock.cells.eq(0).all(1) & found.fock.pairs.eq(1).all(1)
+    block = found.fock.block(int(where.nonzero()[0, 0])).numpy()
+    plain = np.kron(np.eye(2), mol.fock.to_dense()[10:14, 10:14].numpy())
+    coupling = block - plain
+    p = [1, 2, 3, 5, 6, 7]  # x, y, z of both spins
+    np.testing.assert_allclose(
+        np.linalg.eigvalsh(coupling[np.ix_(p, p)]), [-1, -1, 0.5, 0.5, 0.5, 0.5], atol=1e-12
+    )
+    assert coupling[1, 2] == pytest.approx(-0.5j)  # <px up| l_z s_z |py up>
+
+
+def test_a_molecule_and_a_folded_crystal_are_told_apart(tmp_path, crystal, molecule, capsys):
+    (tmp_path / "a.HSX").write_bytes(hsx(molecule, cells=[(0, 0, 0)]))
+    found = read_record(HSXSource(tmp_path / "a.HSX"), 0)
+    assert_same(molecule, found)
+    assert order_deviation(found) < 1e-10
+    folded = hsx(crystal)
+    home = molecule.matrices.overlap
+    total = sum(crystal.matrices.overlap.to_dense(cell) for cell in CELLS)
+    values = type(home).from_dense(total, home.sizes)
+    import dataclasses
+
+    matrices = dataclasses.replace(molecule.matrices, overlap=values, density=None)
+    folded = hsx(dataclasses.replace(molecule, matrices=matrices), cells=[(0, 0, 0)])
+    (tmp_path / "b.HSX").write_bytes(folded)
+    found = read_record(HSXSource(tmp_path / "b.HSX"), 0)
+    assert found.structure.pbc.all()
+    assert entry_point(["convert", str(tmp_path / "b.HSX"), str(tmp_path / "c.h5")]) == 0
+    assert "were folded into one; these matrices are those of k = 0 only" in capsys.readouterr().err
+
+
+def test_damage_is_one_line(tmp_path, crystal, capsys):
+    whole = hsx(crystal)
+    cases = {
+        "empty": (b"", "expected the version, the file ends at byte 0"),
+        "cut": (whole[:5000], "the record is cut off or damaged"),
+        "text": (b"hello " * 50, "the record is cut off or damaged"),
+        "version": (whole[:4] + ints(7).tobytes() + whole[8:], "expected version 1 or 2"),
+        "spins": (whole[:36] + ints(3).tobytes() + whole[40:], "spins (1, 2, 4 or 8)"),
+        "huge": (whole[:32] + ints(2**31 - 1).tobytes() + whole[36:], "expected sizes of atoms"),
+        "nan": (whole.replace(np.float64(crystal.structure.coords[1, 0]).tobytes(), b"\xff" * 8),
+                "expected finite positions"),
+        "label": (whole.replace(b"H.extra", b"Q.extra"), "put label.XV beside the file"),
+    }  # fmt: skip
+    for name, (content, message) in cases.items():
+        path = tmp_path / f"{name}.HSX"
+        path.write_bytes(content)
+        assert entry_point(["convert", str(path), str(tmp_path / "o.h5")]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert f"{name}.HSX" in line
+        assert message in line
+    assert not (tmp_path / "o.h5").exists()
+    with pytest.raises(InputError, match=r"one \.HSX file in the folder, got cut\.HSX"):
+        HSXSource(tmp_path)
