@@ -13,6 +13,7 @@ import deeph_zero as dz
 from deeph_zero.errors import InputError
 from deeph_zero.nn.model import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.predict import given
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
 
@@ -148,6 +149,17 @@ def test_initial_moments_and_charges_are_a_spin_and_a_charge(model):
     atoms.set_initial_magnetic_moments([1, 0, 0])
     cation = _pyscf(atoms, spin=1, charge=1).e_tot * units.Hartree
     assert atoms.get_potential_energy() == pytest.approx(cation, abs=1e-6)
+
+
+def test_vectors_of_moments_are_said_to_be_unused(model, caplog):
+    vectors = np.array([[0, 0, 1.0], [0, 0.2, 1.0], [0, 0.3, 0]])
+    given._say_once.cache_clear()
+    atoms = _water()
+    atoms.calc = dz.ase.DeepHZero(model)
+    plain = atoms.get_potential_energy()
+    atoms.set_initial_magnetic_moments(vectors)
+    assert atoms.get_potential_energy() == pytest.approx(plain, abs=1e-9)
+    assert "initial_magmoms are vectors (non-collinear) and are not used" in caplog.text
 
 
 def test_charge_and_spin_of_the_calculator_count_where_the_atoms_state_none(model):

@@ -25,6 +25,10 @@ _NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
 _STATED = (
     ("charge", r"^[ \t]*Charge\s*:\s*([+-]?\d+)\s*$"),  # NWChem
     ("charge", r"CHARGE OF MOLECULE\s*=\s*([+-]?\d+)"),  # GAMESS
+    ("charge", r"^[ \t]*\|?[ \t]*Charge\s*=\s*([+-]?\d[-+.\dE]*)\s*:"),  # FHI-aims
+    # DFTB+, Octopus
+    ("charge", r"^(?:[^#\n]*[{;\s])?(?:Excess)?Charge\s*=\s*([+-]?[\d.][-+.\dE]*)"),
+    ("spin", r"^(?:[^#\n]*[{;\s])?UnpairedElectrons\s*=\s*([+-]?[\d.][-+.\dE]*)"),
     ("charge", r'"(?:totalCharge|charge)"\s*:\s*([+-]?\d+)'),  # Chemical JSON
     ("multiplicity", r"^[ \t]*Spin multiplicity\s*[:=]\s*(\d+)\s*$"),
     ("multiplicity", r'"(?:totalSpinMultiplicity|spinMultiplicity)"\s*:\s*(\d+)'),
@@ -32,7 +36,9 @@ _STATED = (
 _UNDERSCORE = re.compile(rb"(?<![\w.])[+-]?\d+_\d[\d_]*(?:\.\d*)?(?![\w.])")
 """What Python, and so ASE, reads as a number, and nobody else."""
 _SEARCHED = 2**26
-_STATE_FORMATS = {"nwchem-out", "gamess-us-out", "gamess-us-punch", "cjson"}
+_STATE_FORMATS = {
+    "nwchem-out", "gamess-us-out", "gamess-us-punch", "cjson", "dftb", "aims-output", "octopus-in",
+}  # fmt: skip
 
 
 def ase_frames(
@@ -129,14 +135,14 @@ def _without_packing(name: str) -> str:
     return re.sub(r"(\.(gz|bz2|xz))+$", "", name, flags=re.IGNORECASE)
 
 
-def _stated(content: bytes) -> dict[str, int]:
+def _stated(content: bytes) -> dict[str, str]:
     """Charge and multiplicity that a program's file states beside the geometry."""
     text = content.decode("latin-1")
-    found: dict[str, int] = {}
+    found: dict[str, str] = {}
     for key, pattern in _STATED:
         match = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
-        if match is not None and len(match[1]) < 5:
-            found.setdefault(key, int(match[1]))
+        if match is not None and len(match[1]) < 20:
+            found.setdefault(key, match[1])
     return found
 
 

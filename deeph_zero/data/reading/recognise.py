@@ -2,6 +2,7 @@
 
 import re
 
+from deeph_zero.data.reading.foreign import refuse_foreign
 from deeph_zero.data.reading.words import integer, number
 
 GENERIC = {"", ".out", ".log", ".txt", ".dat", ".inp", ".in", ".com", ".output", ".gz", ".xyz"}
@@ -51,6 +52,9 @@ _BY_SUFFIX = {
 }
 
 
+_MANY = {".xyz", ".extxyz", ".sdf", ".sd", ".pdb", ".ent", ".mol2"}
+"""Endings of files of many frames: a broken first one, or a word in a title, costs only itself."""
+
 TEXT_SUFFIXES = {*_BY_SUFFIX, ".smi", ".smiles", ".txt", ".coord"}
 """Endings of formats that are text."""
 
@@ -64,6 +68,9 @@ def format_of(text: str, suffix: str) -> str | None:
 
     Returns:
         ``xyz``, ``mol``, ``pdb``, ``gaussian-in``, ``orca-out``, ...; None if nothing tells.
+
+    Raises:
+        WholeFileError: If it is another program's file that is not read.
     """
     if suffix in (".smi", ".smiles"):
         return "smiles"
@@ -73,7 +80,10 @@ def format_of(text: str, suffix: str) -> str | None:
         return "mol" if _is_mol(lines) else "xyz"
     if suffix in (".json", ".cif", ".traj"):  # may quote anything
         return None
-    return _by_mark(text[:_HEAD]) or _BY_SUFFIX.get(suffix)
+    name = _by_mark(text[:_HEAD])
+    if name is None and suffix not in _MANY:
+        refuse_foreign(text[:_HEAD])
+    return name or _BY_SUFFIX.get(suffix)
 
 
 def _by_mark(head: str) -> str | None:
@@ -89,7 +99,7 @@ def _by_mark(head: str) -> str | None:
     lines = [line.strip().lower() for line in head.split("\n")]
     if _is_gaussian(lines):
         return "gaussian-in"
-    is_nwchem = any(line.startswith("geometry") for line in lines) and "end" in lines
+    is_nwchem = any(re.match(r"geometry(\s|$)", line) for line in lines) and "end" in lines
     return "nwchem-in" if is_nwchem else None
 
 

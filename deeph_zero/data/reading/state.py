@@ -262,7 +262,7 @@ def _from_arrays(atoms: ase.Atoms, say: Say) -> Iterator[_Statement]:
         total = _total(values) if np.ndim(values) == 1 else None
         whole = None if total is None else _whole_near(total)
         if whole is None:
-            what = "are no numbers along one axis" if total is None else f"add up to {total:g}"
+            what = "are vectors (non-collinear)" if total is None else f"add up to {total:g}"
             say(f"{name} {what} and are not used; write {kind}=")
             continue
         value = abs(whole) if kind == "spin" else whole

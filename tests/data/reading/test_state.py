@@ -65,7 +65,7 @@ def test_arrays(arrays, expected):
         ({"charge_state": 2}, {}, "charge_state=2 is not used"),
         ({"nelec": 15.98}, {}, "nelec='15.98' is not used"),
         ({}, {"initial_charges": [0.3, 0.0]}, "initial_charges add up to 0.3 and are not used"),
-        ({}, {"initial_magmoms": [[0, 0, 1.0], [0, 0, 1]]}, "initial_magmoms are no numbers along"),
+        ({}, {"initial_magmoms": [[0, 0, 1.0], [0, 0, 1]]}, "initial_magmoms are vectors (non"),
         ({"S": 1}, {}, "S=1 is not used"),
         ({"q": 0.4}, {}, "q=0.4 is not used"),
         ({"title": "0 3 1"}, {}, "the beginning of the title '0 3 1' is not used"),
