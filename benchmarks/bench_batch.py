@@ -24,7 +24,7 @@ from torch import Tensor
 
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham, KohnShamBatch
-from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 
 SETS = {

@@ -31,8 +31,8 @@ from deeph_zero.data.structures import from_atoms
 from deeph_zero.integrals.grids import BLOCK_MEMORY_MB
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.build import GROUP_MEMORY_MB
-from deeph_zero.ks.coulomb import DEFAULT_MEMORY_MB
+from deeph_zero.ks.terms.semilocal import GROUP_MEMORY_MB
+from deeph_zero.ks.terms.two_electron import DEFAULT_MEMORY_MB
 from deeph_zero.molecule import Molecule
 
 MOLECULES = ("water", "ethanol", "benzene", "aspirin")

@@ -26,7 +26,6 @@ from pyscf.dft import gen_grid, radi
 
 from deeph_zero.errors import DeephZeroError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.scf.result import SCFResult
 
 NAMES = {
@@ -184,11 +183,12 @@ class Solution:
 
     def components(self) -> dict[str, float]:
         """Parts of the energy as ERKALE names them."""
-        built: FockBuild = self.ks.build(self.result.dm)
+        parts = self.ks.build(self.result.dm).parts
+        names = ("e_xc", "e_exx", "e_nlc")
         total = self.result.dm.reshape(-1, self.ks.nao, self.ks.nao).sum(0).numpy()
         return {
-            "Coulomb": float(built.e_coul),
-            "Exchange-correlation": float(built.e_xc + built.e_exx + built.e_nlc),
+            "Coulomb": float(parts["e_coul"]),
+            "Exchange-correlation": sum(float(parts.get(name, 0.0)) for name in names),
             "Kinetic": float(np.vdot(self.mol.intor("int1e_kin"), total)),
             "Nuclear attraction": float(np.vdot(self.mol.intor("int1e_nuc"), total)),
         }

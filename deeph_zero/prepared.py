@@ -17,10 +17,10 @@ from deeph_zero.integrals.mole import build_mole, place, shell_ls
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.mixing import is_undecided
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.packed_inputs import PackedInputs

@@ -1,14 +1,16 @@
 """What our tests share with those of anyone who extends the package."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deeph_zero.host.reporting import SilentReporter
+from deeph_zero.ks.batch.ks_batch import KSBatch
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.molecule import Molecule
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import AOMatrix, MoleculeMatrix
 
 
 class Listener(SilentReporter):
@@ -89,3 +91,43 @@ def assert_fock_is_gradient(
             raise AssertionError(
                 f"fock is not dE/dP: tr(F dP) = {claimed:.12g} Eh, differences give {numeric:.12g}"
             )
+
+
+def assert_batch_equals_singles(
+    layers: Sequence[KohnShamLayer],
+    dms: Sequence[MoleculeMatrix],
+    directions: Sequence[MoleculeMatrix] | None = None,
+    *,
+    strategy: str | None = None,
+    atol: float = 1e-10,
+) -> None:
+    """Check that a batch gives what its molecules give alone: energies, Fock matrices, responses.
+
+    Args:
+        layers: The molecules.
+        dms: Symmetric density matrix of each.
+        directions: Symmetric directions of the responses; None: the densities themselves.
+        strategy: "merged" or "padded"; None: the device's.
+        atol: Absolute tolerance, Eh.
+
+    Raises:
+        AssertionError: If they differ, or if a tested matrix is zero.
+    """
+    __tracebackhide__ = True
+    along = dms if directions is None else directions
+    batch = KSBatch(layers, strategy=strategy)
+    found, changes = batch.build(dms), batch.response(dms, along)
+    for k, (layer, dm, direction) in enumerate(zip(layers, dms, along, strict=True)):
+        alone, change = layer.build(dm), layer.response(dm, direction)
+        if not bool(alone.fock.any() and change.any()):
+            raise AssertionError(f"a tested matrix of molecule {k} is zero; choose another density")
+        if found[k].parts.keys() != alone.parts.keys():
+            raise AssertionError(f"molecule {k} has other energy terms in a batch")
+        pairs = {name: (found[k].parts[name], part) for name, part in alone.parts.items()}
+        pairs["n_electrons"] = found[k].n_electrons, alone.n_electrons
+        pairs["fock"] = found[k].fock, alone.fock
+        pairs["response"] = changes[k], change
+        for name, (many, one) in pairs.items():
+            worst = float((many - one).abs().max())
+            if not worst <= atol:
+                raise AssertionError(f"{name} of molecule {k} differs by {worst:.3g} in a batch")

@@ -30,3 +30,10 @@ OrbitalEnergies: TypeAlias = Float[Tensor, "*spin nmo"]
 Scalar: TypeAlias = Float[Tensor, ""]
 Coordinates: TypeAlias = Float[Tensor, "natm 3"]
 Numbers: TypeAlias = Int[Tensor, " natm"]
+
+SpinMatrix: TypeAlias = Float[Tensor, "*nmol nspin nao nao"]
+"""Matrices that always have a spin axis, of length 1 for a closed shell; ``*nmol`` absent, or one
+axis of molecules padded to one size."""
+
+PerMolecule: TypeAlias = Float[Tensor, "*nmol"]
+"""A number of one molecule, or of each molecule of a padded stack."""

@@ -20,16 +20,17 @@ from deeph_zero.types import AOMatrix
 class NoTwoElectron:
     """Stands where the operator of J is expected; every use is refused."""
 
-    def coulomb(self, dm: AOMatrix) -> NoReturn:
+    def coulomb(self, dm: AOMatrix, factors: object = None) -> NoReturn:
         """Refuse.
 
         Args:
             dm: Density matrix.
+            factors: Its factors.
 
         Raises:
             ComputationError: Always.
         """
-        del dm
+        del dm, factors
         raise ComputationError(
             "expected two-electron integrals for a Fock build, got a layer that was made without; "
             "make it with KohnSham.from_pyscf"

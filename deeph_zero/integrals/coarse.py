@@ -8,8 +8,7 @@ from pyscf import gto
 from deeph_zero.integrals.ao_engine import AOEngineName
 from deeph_zero.integrals.corrections import nonlocal_correlation
 from deeph_zero.integrals.grids import AO_MEMORY_MB, AOGrid, build_grid
-from deeph_zero.ks.protocol import CoarseGrids
-from deeph_zero.ks.vv10 import VV10Parameters
+from deeph_zero.ks.protocol import CoarseGrids, VV10Parameters
 
 AtomGrid = dict[str, tuple[int, int]]
 

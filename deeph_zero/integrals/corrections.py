@@ -17,8 +17,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.integrals.ao_engine import AOEngineName
 from deeph_zero.integrals.grids import AOGrid, build_grid
 from deeph_zero.integrals.one_electron import as_tensor
-from deeph_zero.ks.protocol import Grid, NonlocalCorrelation
-from deeph_zero.ks.vv10 import Points, VV10Parameters
+from deeph_zero.ks.protocol import Grid, NonlocalCorrelation, Points, VV10Parameters
 
 _log = logging.getLogger("deeph_zero")
 

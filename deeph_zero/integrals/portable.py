@@ -9,8 +9,8 @@ from torch import Tensor
 from deeph_zero.integrals.grids import GridPoints
 from deeph_zero.integrals.one_electron import OneElectron
 from deeph_zero.integrals.two_electron import TwoElectronPart
-from deeph_zero.ks.coulomb import FittedTensor, FourCentre
 from deeph_zero.ks.protocol import TwoElectron
+from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre
 from deeph_zero.types import AOMatrix
 
 

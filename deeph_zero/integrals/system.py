@@ -28,8 +28,8 @@ from deeph_zero.integrals.two_electron import (
     exchange_terms,
     two_electron_operators,
 )
-from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.terms.two_electron import FittedTensor
 from deeph_zero.types import AOMatrix
 
 

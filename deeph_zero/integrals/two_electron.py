@@ -16,8 +16,8 @@ from pyscf.df import incore
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import AuxiliaryBasis
-from deeph_zero.ks.coulomb import FittedTensor, FourCentre
 from deeph_zero.ks.protocol import TwoElectron
+from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre
 
 _log = logging.getLogger("deeph_zero")
 

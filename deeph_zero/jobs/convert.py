@@ -40,7 +40,7 @@ from deeph_zero.jobs.journal import digest
 from deeph_zero.jobs.loop import run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import method_attributes, structure_record
 from deeph_zero.prepared import kohn_sham

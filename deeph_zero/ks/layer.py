@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from deeph_zero.ks import build, properties
-from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks import properties
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
@@ -17,6 +16,8 @@ from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
+from deeph_zero.ks.terms import build
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -182,13 +183,15 @@ class KohnShamLayer:
         if self.shift is None:
             return built
         energy = (self.shift * dm).sum()
-        return dataclasses.replace(built, fock=built.fock + self.shift, e_shift=energy)
+        parts = {**built.parts, "e_shift": energy}
+        return dataclasses.replace(built, fock=built.fock + self.shift, parts=parts)
 
     def unshifted(self, built: FockBuild | None) -> FockBuild | None:
         """Undo :meth:`shifted`; None stays None."""
         if built is None or self.shift is None:
             return built
-        return dataclasses.replace(built, fock=built.fock - self.shift, e_shift=0.0)
+        parts = {name: part for name, part in built.parts.items() if name != "e_shift"}
+        return dataclasses.replace(built, fock=built.fock - self.shift, parts=parts)
 
     def __call__(self, dm: AOMatrix) -> tuple[Scalar, AOMatrix]:
         """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.

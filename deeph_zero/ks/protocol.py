@@ -5,13 +5,13 @@ or below this folder imports PySCF. All tensors are float64 on one device.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deeph_zero.ks.vv10 import Points, VV10Parameters
+from deeph_zero.ks.linalg.factor import Factor
 from deeph_zero.types import AOMatrix, Features, GridScalar
 
 XCKind = Literal["HF", "LDA", "GGA", "MGGA"]
@@ -55,8 +55,11 @@ class TwoElectron(Protocol):
         """J[dm], linear, any symmetric ``dm`` with any leading axes."""
         ...
 
-    def exchange(self, dm: AOMatrix) -> AOMatrix:
-        """K[dm], linear, any symmetric ``dm`` with any leading axes."""
+    def exchange(self, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> AOMatrix:
+        """K[dm], linear, any symmetric ``dm`` with any leading axes.
+
+        ``factors``, one ``spectral_factor`` per matrix, save work where they are known.
+        """
         ...
 
 
@@ -92,6 +95,34 @@ class Grid(Protocol):
     def block(self, k: int) -> AOBlock:
         """Block ``k``, 0 <= k < n_blocks."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class VV10Parameters:
+    """One VV10 term.
+
+    Attributes:
+        b: Short-range damping.
+        c: C of the local gap, fitted to C6 coefficients.
+        coefficient: Factor of the term in the functional.
+    """
+
+    b: float
+    c: float
+    coefficient: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Quadrature points.
+
+    Attributes:
+        coords: Bohr; neighbours in memory should be neighbours in space.
+        weights: Bohr³.
+    """
+
+    coords: Float[Tensor, "ngrids 3"]
+    weights: GridScalar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,6 +181,8 @@ class KSData:
         e_disp: Dispersion energy of the geometry, Eh; part of every total energy.
         coarse: Gives the coarse grids, made at the first call, or None where they would not be
             much smaller; None where nobody wants them.
+        added: Energy terms (:class:`~deeph_zero.ks.terms.term.Term`) beside those that the data
+            above make, an electric field for one.
     """
 
     ovlp: Float[Tensor, "nao nao"]
@@ -168,6 +201,7 @@ class KSData:
     nlc: NonlocalCorrelation | None = None
     e_disp: float = 0.0
     coarse: Callable[[], CoarseGrids | None] | None = None
+    added: tuple[object, ...] = ()
 
     def plain(self) -> "KSData":
         """The same with every part at hand."""

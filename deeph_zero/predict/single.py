@@ -12,12 +12,12 @@ from torch import Tensor
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.populations import Populations, populations, square_root
 from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.ks.response.quadratic import semicanonical
 from deeph_zero.ks.scf.result import SCFResult
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.blocks import orbital_block_rms
 from deeph_zero.types import AOMatrix, OrbitalEnergies

@@ -15,8 +15,8 @@ import torch
 from deeph_zero.integrals.ahead import IntegralsAhead, Order
 from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.terms.two_electron import FittedTensor
 from deeph_zero.train.light import light_bytes, shrink
 from deeph_zero.train.stored import Heavy, StoredData
 from deeph_zero.train.taught import Problem

@@ -9,9 +9,9 @@ from torch import Tensor
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.data.labels import Label
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import Prepared, prepare
 from deeph_zero.settings.config import MethodConfig

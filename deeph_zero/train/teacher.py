@@ -10,13 +10,13 @@ dielectric step. The next density comes from diagonalising that target. A densit
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric, unpack_symmetric
 from deeph_zero.ks.response.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix, Scalar
 
 DEFAULT_TOL = 1e-6

@@ -15,7 +15,7 @@ from deeph_zero.integrals import libxc as libxc_of_ours
 from deeph_zero.integrals.corrections import corrections_in, corrections_of
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.system import ks_data
-from deeph_zero.ks.build import fock_build
+from deeph_zero.ks.terms.build import fock_build
 from deeph_zero.predict.record import dispersion_entry
 
 GEOMETRY = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
@@ -53,7 +53,7 @@ def assert_same_as_pyscf(mf) -> dz.KohnSham:
 def test_vv10_equals_pyscf(xc: str, fit: bool, spin: int) -> None:
     ks = assert_same_as_pyscf(mean_field(molecule(spin), xc, fit=fit))
     assert ks.info.nlc == [[6.0, 0.01, 1.0]]
-    assert float(ks.build(ks.data.dm_guess).e_nlc) > 0.01
+    assert float(ks.build(ks.data.dm_guess).parts["e_nlc"]) > 0.01
 
 
 def test_level_of_the_nonlocal_grid_is_pyscfs() -> None:

@@ -10,7 +10,7 @@ from pyscf import dft, gto, scf
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.system import ks_data
-from deeph_zero.ks.build import fock_build
+from deeph_zero.ks.terms.build import fock_build
 
 OH = {"atom": "O 0 0 0.1; H 0.1 0.3 0.9", "basis": "def2-svp", "spin": 1, "verbose": 0}
 

@@ -9,7 +9,7 @@ from pyscf.dft import numint
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.system import ks_data
-from deeph_zero.ks.build import fock_build
+from deeph_zero.ks.terms.build import fock_build
 from deeph_zero.ks.xc.functional import SemilocalFunctional
 
 STRINGS = [

@@ -37,7 +37,7 @@ def test_error_of_energy_and_fock(layers):
     exact, rounded = layers
     dm = exact.density(exact.build(exact.data.dm_guess).fock)
     one, other = exact.build(dm), rounded.build(dm)
-    bound = 2.0**-23 * float(one.e_coul)
+    bound = 2.0**-23 * float(one.parts["e_coul"])
     assert 0 < abs(float(one.energy - other.energy)) < bound
     vj = exact.data.coulomb.coulomb(dm)
     assert 0 < float((one.fock - other.fock).abs().max()) < 2.0**-23 * float(vj.abs().max())

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from deeph_zero.errors import InputError
-from deeph_zero.ks import batch_merged, build
-from deeph_zero.ks.batch_padded import PaddedBucket
-from deeph_zero.ks.build import FockBuild
+from deeph_zero.ks.batch.padded import PaddedBucket
 from deeph_zero.ks.layer import KohnShamLayer
-from deeph_zero.ks.protocol import Functional
 from deeph_zero.ks.scf.start import filled_density
+from deeph_zero.ks.terms import build
+from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.ks.terms.semilocal_merged import MERGE_POINTS
 from deeph_zero.types import MoleculeMatrix
 
 Strategy = Literal["merged", "padded"]
@@ -42,7 +42,7 @@ def gains(device: torch.device, ngrids: int) -> bool:
     Returns:
         True on a GPU; on a processor where a call of the functional has room for more points.
     """
-    return default_strategy(device) == "padded" or ngrids <= batch_merged.MERGE_POINTS
+    return default_strategy(device) == "padded" or ngrids <= MERGE_POINTS
 
 
 class _Build(Function):
@@ -191,14 +191,14 @@ class KSBatch:
         self.check(dms)
         out: list[Any] = [None] * len(self)
         with torch.no_grad():
-            for b, (functional, members) in enumerate(self._buckets):
+            for b, members in enumerate(self._buckets):
                 some = [dms[k] for k in members]
                 if self._is_padded(members):
                     found = self._stack(b).fock_builds(some)
                 else:
                     datas = [self.layers[k].data.plain() for k in members]
                     known = [coarse[k] for k in members] if coarse else None
-                    found = batch_merged.fock_builds(functional, datas, some, known)
+                    found = build.fock_builds(datas, some, known)
                 _place(out, members, found)
         self._count()
         each = zip(self.layers, out, dms, strict=True)
@@ -223,13 +223,13 @@ class KSBatch:
         self.check(directions)
         out: list[Any] = [None] * len(self)
         with torch.no_grad():
-            for b, (functional, members) in enumerate(self._buckets):
+            for b, members in enumerate(self._buckets):
                 some = [dms[k] for k in members], [directions[k] for k in members]
                 if self._is_padded(members):
                     found = self._stack(b).responses(*some)
                 else:
                     datas = [self.layers[k].data.plain() for k in members]
-                    found = batch_merged.responses(functional, datas, *some)
+                    found = build.responses(datas, *some)
                 _place(out, members, found)
         self._count()
         return out
@@ -249,7 +249,7 @@ class KSBatch:
         """
         self.check(focks)
         out: list[Any] = [None] * len(self)
-        for b, (_, members) in enumerate(self._buckets):
+        for b, members in enumerate(self._buckets):
             if self._is_padded(members):
                 _place(out, members, self._stack(b).densities([focks[k] for k in members]))
             else:
@@ -270,7 +270,7 @@ class KSBatch:
             ComputationError: If a matrix is not finite.
         """
         out: list[Any] = [None] * len(self)
-        for b, (_, members) in enumerate(self._buckets):
+        for b, members in enumerate(self._buckets):
             if degeneracy_tol == 0 and self._is_padded(members):
                 dms = self._stack(b).filled([focks[k] for k in members])
                 _place(out, members, [(dm, 0.0) for dm in dms])
@@ -284,8 +284,8 @@ class KSBatch:
 
     def _stack(self, bucket: int) -> PaddedBucket:
         if bucket not in self._stacks:
-            functional, members = self._buckets[bucket]
-            self._stacks[bucket] = PaddedBucket([self.layers[k] for k in members], functional)
+            members = self._buckets[bucket]
+            self._stacks[bucket] = PaddedBucket([self.layers[k] for k in members])
         return self._stacks[bucket]
 
     def _count(self) -> None:
@@ -312,10 +312,8 @@ def _place(out: list[Any], members: Sequence[int], found: Iterable[Any]) -> None
         out[k] = one
 
 
-def _buckets(
-    layers: Sequence[KohnShamLayer], strategy: Strategy
-) -> list[tuple[Functional | None, list[int]]]:
-    """Functional and members of every set of molecules that are worked on together."""
+def _buckets(layers: Sequence[KohnShamLayer], strategy: Strategy) -> list[list[int]]:
+    """Members of every set of molecules that are worked on together."""
     kinds: dict[Hashable, list[int]] = {}
     for k, layer in enumerate(layers):
         functional = layer.data.functional
@@ -324,12 +322,10 @@ def _buckets(
         terms = len(layer.data.exchange), layer.unrestricted
         own = (layer.gap_floor, layer.smearing > 0) if strategy == "padded" else ()
         kinds.setdefault((key, terms, own), []).append(k)
-    buckets = []
-    for members in kinds.values():
-        functional = layers[members[0]].data.functional
-        groups = _by_size(layers, members) if strategy == "padded" else [members]
-        buckets += [(functional, group) for group in groups]
-    return buckets
+    groups = list(kinds.values())
+    if strategy == "merged":
+        return groups
+    return [bucket for members in groups for bucket in _by_size(layers, members)]
 
 
 def _by_size(layers: Sequence[KohnShamLayer], members: Sequence[int]) -> list[list[int]]:

@@ -83,7 +83,7 @@ class PaddedGrid:
         """
         e_xc, count = dm.new_zeros(len(dm)), dm.new_zeros(len(dm))
 
-        def evaluate(stack: _Stack, rho: Tensor, _: Tensor) -> Tensor:
+        def evaluate(stack: _Stack, rho: Tensor) -> Tensor:
             energy, potential = functional.gradient(rho)
             shape = stack.weights.shape
             e_xc.index_add_(0, stack.molecule, (energy.reshape(shape) * stack.weights).sum(1))
@@ -91,7 +91,7 @@ class PaddedGrid:
             count.index_add_(0, stack.molecule, (density * stack.weights).sum(1))
             return potential
 
-        return self._sum(functional.kind, dm, None, evaluate), e_xc, count
+        return self._sum(functional.kind, (dm,), evaluate), e_xc, count
 
     def response(self, functional: Functional, dm: Matrices, along: Matrices) -> Matrices:
         """f_xc · rho[along] as matrices.
@@ -105,25 +105,38 @@ class PaddedGrid:
             Matrices as ``dm``, Eh.
         """
 
-        def evaluate(_: _Stack, rho: Tensor, change: Tensor) -> Tensor:
-            return functional.second(rho, change)
+        def evaluate(_: _Stack, *rows: Tensor) -> Tensor:
+            return functional.second(*rows)
 
-        return self._sum(functional.kind, dm, along, evaluate)
+        return self._sum(functional.kind, (dm, along), evaluate)
+
+    def second(self, functional: Functional, dm: Matrices, d1: Matrices, d2: Matrices) -> Matrices:
+        """The third functional derivative along two changes, as matrices.
+
+        Args:
+            functional: Semilocal functional.
+            dm: Padded density matrices.
+            d1: Padded symmetric directions.
+            d2: Further ones.
+
+        Returns:
+            Matrices as ``dm``, Eh.
+        """
+
+        def evaluate(_: _Stack, *rows: Tensor) -> Tensor:
+            return functional.third(*rows)
+
+        return self._sum(functional.kind, (dm, d1, d2), evaluate)
 
     def _sum(
-        self,
-        kind: XCKind,
-        dm: Tensor,
-        along: Tensor | None,
-        evaluate: Callable[[_Stack, Tensor, Tensor], Tensor],
+        self, kind: XCKind, matrices: Sequence[Tensor], evaluate: Callable[..., Tensor]
     ) -> Tensor:
         """Adjoint of the density variables, applied to what ``evaluate`` makes of them."""
-        n_mol, nspin, nao = dm.shape[:3]
-        out = dm.new_zeros(n_mol, nspin, nao + 1, nao + 1)
+        n_mol, nspin, nao = matrices[0].shape[:3]
+        out = matrices[0].new_zeros(n_mol, nspin, nao + 1, nao + 1)
         for stack in self._stacks:
-            rho = _rows(_features(stack, _local(stack, dm), kind))
-            change = rho if along is None else _rows(_features(stack, _local(stack, along), kind))
-            potential = evaluate(stack, rho, change)
+            rows = [_rows(_features(stack, _local(stack, one), kind)) for one in matrices]
+            potential = evaluate(stack, *rows)
             nblk, npoints = stack.weights.shape
             parts = potential.reshape(nspin, NVAR[kind], nblk, npoints) * stack.weights
             _add_(out, stack, _matrices(stack, parts.permute(2, 0, 1, 3), kind))

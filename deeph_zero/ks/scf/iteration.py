@@ -7,13 +7,13 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.orbital_rotation import Rotations, is_idempotent
 from deeph_zero.ks.response.stability import stability
 from deeph_zero.ks.scf.mixing import Mixer
 from deeph_zero.ks.scf.newton import minimise
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")

@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import torch
 
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.open_shell import say_instability, spin_instability
 from deeph_zero.ks.scf.iteration import State, Step, Steps, Wanted, gradient_norm, scf_steps
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.start import filled_density, starting_density
 from deeph_zero.ks.scf.two_grids import coarse_steps, two_grid_steps
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix
 
 T = TypeVar("T")

@@ -14,11 +14,11 @@ import dataclasses
 import logging
 from collections.abc import Generator
 
-from deeph_zero.ks.build import FockBuild
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.scf.iteration import State, Step, Steps, Wanted, finished, iterate, scf_steps
 from deeph_zero.ks.scf.mixing import Mixer
 from deeph_zero.ks.scf.result import SCFSettings
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from deeph_zero.ks.build import block_groups
-from deeph_zero.ks.coulomb import FittedTensor, pair_index
 from deeph_zero.ks.grid.maps import (
     density_features,
     orbital_features,
@@ -13,6 +11,8 @@ from deeph_zero.ks.grid.maps import (
 )
 from deeph_zero.ks.linalg.factor import occupied_columns, spectral_factor, spectral_factors
 from deeph_zero.ks.protocol import AOBlock
+from deeph_zero.ks.terms.semilocal import block_groups
+from deeph_zero.ks.terms.two_electron import FittedTensor, pair_index
 
 NAO, NPOINTS = 110, 37
 

@@ -8,9 +8,7 @@ from pyscf import gto
 from torch.autograd import gradcheck, gradgradcheck
 
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks import build, coulomb
 from deeph_zero.ks.batch.ks_batch import KSBatch
-from deeph_zero.ks.coulomb import FittedTensor
 from deeph_zero.ks.parallel.sharing import (
     available_threads,
     one_thread_each,
@@ -18,6 +16,10 @@ from deeph_zero.ks.parallel.sharing import (
     threads_per_operation,
     working_alone,
 )
+from deeph_zero.ks.protocol import AOBlock
+from deeph_zero.ks.terms import semilocal, two_electron
+from deeph_zero.ks.terms.build import second_response
+from deeph_zero.ks.terms.two_electron import FittedTensor
 from deeph_zero.ks.xc.functional import SemilocalFunctional
 
 WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
@@ -28,10 +30,10 @@ TOLERANCE = 1e-12
 @pytest.fixture
 def two_threads(monkeypatch):
     """Two threads share even the smallest grid and tensor."""
-    monkeypatch.setattr(build, "SHARED_VALUES", 0)
-    monkeypatch.setattr(coulomb, "_SHARED_J", 0)
-    monkeypatch.setattr(coulomb, "_SHARED_K", 0)
-    monkeypatch.setattr(coulomb, "_ROWS", 16)
+    monkeypatch.setattr(semilocal, "SHARED_VALUES", 0)
+    monkeypatch.setattr(two_electron, "_SHARED_J", 0)
+    monkeypatch.setattr(two_electron, "_SHARED_K", 0)
+    monkeypatch.setattr(two_electron, "_ROWS", 16)
     torch.set_num_threads(2)
 
 
@@ -139,7 +141,7 @@ def test_builds_and_responses_equal_those_of_one_thread(xc, spin, rng):
     def everything():
         found = ks.build(dm)
         with torch.no_grad():
-            second = build.second_response(ks.data, dm, along, dm) if xc != "m062x" else dm
+            second = second_response(ks.data, dm, along, dm) if xc != "m062x" else dm
         return [found.energy, found.fock, found.n_electrons, ks.response(dm, along), second]
 
     shared = everything()
@@ -165,7 +167,7 @@ def test_threads_really_share_the_grid(monkeypatch, rng):
         return gradient(self, rho)
 
     monkeypatch.setattr(SemilocalFunctional, "gradient", noted)
-    monkeypatch.setattr(build, "block_groups", halves)
+    monkeypatch.setattr(semilocal, "block_groups", halves)
     ks.build(dm)
     assert len(threads) == 2
 
@@ -182,13 +184,13 @@ def test_groups_for_threads_are_about_equal_and_in_order():
 
         def block(self, k):
             ao, weights = torch.ones(1, 1000, 2).double(), torch.ones(1000).double()
-            return build.AOBlock(ao=ao, index=torch.tensor([k, k]), weights=weights)
+            return AOBlock(ao=ao, index=torch.tensor([k, k]), weights=weights)
 
-    groups = list(build.block_groups(Blocks(), 2))
+    groups = list(semilocal.block_groups(Blocks(), 2))
     assert [len(group) for group in groups] == [17, 16]
     assert [int(b.index[0]) for group in groups for b in group] == list(range(33))
     Blocks.ngrids, Blocks.n_blocks = 200_000, 200
-    sizes = [len(group) for group in build.block_groups(Blocks(), 2)]
+    sizes = [len(group) for group in semilocal.block_groups(Blocks(), 2)]
     assert len(sizes) == 8
     assert max(sizes) - min(sizes) <= 1
 
@@ -211,7 +213,7 @@ def test_fitted_matrices_equal_those_of_one_thread(memory_mb, rng):
     dm = dm + dm.mT
     operator = FittedTensor(cderi, nao, memory_mb=memory_mb)
     shared = operator.coulomb(dm), operator.exchange(dm)
-    full = cderi[:, coulomb.pair_index(nao, cderi.device)]
+    full = cderi[:, two_electron.pair_index(nao, cderi.device)]
     vj = torch.einsum("lmn,lrs,xrs->xmn", full, full, dm)
     vk = torch.einsum("lmr,xrs,lns->xmn", full, dm, full)
     torch.testing.assert_close(shared[0], vj, rtol=1e-11, atol=1e-11)

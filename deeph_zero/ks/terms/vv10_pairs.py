@@ -13,7 +13,6 @@ References:
     equations (3) to (13).
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from functools import lru_cache
@@ -25,6 +24,7 @@ from torch.func import jvp
 
 from deeph_zero.ks.parallel.recording import Operations, recorded
 from deeph_zero.ks.parallel.sharing import share
+from deeph_zero.ks.protocol import Points, VV10Parameters
 from deeph_zero.types import GridScalar
 
 DENSITY_CUTOFF = 1e-8
@@ -38,34 +38,6 @@ PAIRS_DEVICE = 1 << 24
 
 GradientRows = Float[Tensor, "4 ngrids"]
 """ρ and its three gradient components."""
-
-
-@dataclasses.dataclass(frozen=True)
-class VV10Parameters:
-    """One VV10 term.
-
-    Attributes:
-        b: Short-range damping.
-        c: C of the local gap, fitted to C6 coefficients.
-        coefficient: Factor of the term in the functional.
-    """
-
-    b: float
-    c: float
-    coefficient: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Points:
-    """Quadrature points.
-
-    Attributes:
-        coords: Bohr; neighbours in memory should be neighbours in space.
-        weights: Bohr³.
-    """
-
-    coords: Float[Tensor, "ngrids 3"]
-    weights: GridScalar
 
 
 def potential(

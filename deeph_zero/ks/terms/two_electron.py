@@ -101,21 +101,19 @@ class FittedTensor:
             vj = (packed @ self.cderi.mT) @ self.cderi
         return vj.reshape(*lead, -1)[..., self._index]
 
-    def exchange(self, dm: AOMatrix) -> AOMatrix:
-        """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
-        flat = dm.reshape(-1, self.nao, self.nao)
-        return self.factored_exchange([spectral_factor(one) for one in flat]).reshape(dm.shape)
-
-    def factored_exchange(self, factors: Sequence[Factor]) -> Float[Tensor, "n nao nao"]:
-        """K, Eh, of matrices whose factors are known.
+    def exchange(self, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> AOMatrix:
+        """K[dm], Eh; linear, any leading axes.
 
         Args:
-            factors: One pair of ``spectral_factor`` per matrix.
+            dm: Symmetric matrices.
+            factors: The ``spectral_factor`` of each, where they are known.
 
         Returns:
-            One K per factor.
+            Shape of ``dm``.
         """
-        return torch.stack([self._exchange_one(columns, signs) for columns, signs in factors])
+        if factors is None:
+            factors = [spectral_factor(one) for one in dm.reshape(-1, self.nao, self.nao)]
+        return torch.stack([self._exchange_one(*one) for one in factors]).reshape(dm.shape)
 
     def _exchange_one(
         self, columns: Float[Tensor, "nao rank"], signs: Float[Tensor, " rank"]
@@ -199,8 +197,17 @@ class FourCentre:
         with threads_per_operation():
             return (packed @ self.eri).reshape(*lead, -1)[..., self._index]
 
-    def exchange(self, dm: AOMatrix) -> AOMatrix:
-        """K[dm], Eh; linear, any leading axes; ``dm`` symmetric."""
+    def exchange(self, dm: AOMatrix, factors: Sequence[Factor] | None = None) -> AOMatrix:
+        """K[dm], Eh; linear, any leading axes.
+
+        Args:
+            dm: Symmetric matrices.
+            factors: Not used.
+
+        Returns:
+            Shape of ``dm``.
+        """
+        del factors
         lead = dm.shape[:-2]
         flat = dm.reshape(-1, self.nao, self.nao)
         vk = torch.zeros_like(flat)

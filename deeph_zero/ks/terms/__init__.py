@@ -1,0 +1,1 @@
+"""The terms of the energy, one per file, and their sum."""

@@ -1,0 +1,223 @@
+"""One Fock build: energy and Fock matrix of a density matrix, and the Fock matrix's derivatives.
+
+E[P] = tr(hP) + ½ tr(J[P]P) - ½ Σ_σ tr((c_x K)[P_σ] P_σ) + E_xc + E_nlc + E_disp + E_nn for spin
+orbitals, and whatever terms were added; F is the derivative of E. What a term is stands in its
+own file, the list in :mod:`.terms`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from deeph_zero.ks.parallel.sharing import one_thread_each
+from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.terms import semilocal_merged
+from deeph_zero.ks.terms.semilocal import Semilocal
+from deeph_zero.ks.terms.term import Contribution, Density, Term, trace
+from deeph_zero.ks.terms.terms import change, second_change, terms_of, total
+from deeph_zero.types import AOMatrix, MoleculeMatrix
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FockBuild:
+    """Energy parts (Eh), Fock matrix and electron count of one density matrix.
+
+    Attributes:
+        parts: Energy of every term by name: ``e_core`` (kinetic and attraction), ``e_coul``,
+            ``e_exx`` (exact exchange, coefficient included), ``e_xc`` (semilocal), ``e_nlc``
+            (VV10), ``e_nuc``, ``e_disp``, ``e_field``, ``e_shift`` (a constant added to every Fock
+            matrix); those that the energy has.
+        fock: dE/dP, Eh; spin axis as in the density.
+        n_electrons: Density integrated on the grid (tr(PS) without a grid).
+        v_xc: What the terms on a grid add to ``fock``, Eh; None where that was not kept.
+    """
+
+    parts: Mapping[str, Tensor]
+    fock: AOMatrix
+    n_electrons: Tensor
+    v_xc: AOMatrix | None = None
+
+    @property
+    def energy(self) -> Tensor:
+        """Total energy, Eh."""
+        return sum(self.parts.values(), start=self.fock.new_zeros(()))
+
+
+@one_thread_each()
+def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
+    """Energy and Fock matrix at a symmetric density matrix.
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: Density matrix with occupations, [nao, nao] or [2, nao, nao].
+
+    Returns:
+        Energies and F = dE/dP, exact to rounding.
+    """
+    return _built(data, terms_of(data), _density(data, dm), {})
+
+
+@one_thread_each()
+def rebuild_on_grids(data: KSData, dm: AOMatrix, built: FockBuild) -> FockBuild:
+    """A build from one of the same density on another grid: J and K are taken over.
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: The density matrix.
+        built: :func:`fock_build` of the same molecule with another grid, nothing added to it.
+
+    Returns:
+        The same as ``fock_build(data, dm)``, to rounding.
+    """
+    return _rebuilt(data, terms_of(data), _density(data, dm), {}, built)
+
+
+@one_thread_each()
+def fock_builds(
+    datas: Sequence[KSData],
+    dms: Sequence[MoleculeMatrix],
+    coarse: Sequence[FockBuild | None] | None = None,
+) -> list[FockBuild]:
+    """Builds of several molecules one after another, whose grids share calls of the functional.
+
+    Args:
+        datas: The molecules, all with one functional or all without.
+        dms: Their symmetric density matrices.
+        coarse: Their builds on another grid, where they are known: J and K are taken over.
+
+    Returns:
+        The builds, in order; the same numbers as one by one.
+    """
+    terms = [terms_of(data) for data in datas]
+    at = [_density(*one) for one in zip(datas, dms, strict=True)]
+    given: list[dict[str, Contribution]] = [{} for _ in datas]
+    small = _small(terms)
+    if small:
+        found = semilocal_merged.energies_and_focks(list(small.values()), [at[k] for k in small])
+        for (k, term), one in zip(small.items(), found, strict=True):
+            given[k][term.name] = one
+    out = []
+    for k, data in enumerate(datas):
+        elsewhere = coarse[k] if coarse else None
+        if elsewhere is None or elsewhere.v_xc is None:
+            out.append(_built(data, terms[k], at[k], given[k]))
+        else:
+            out.append(_rebuilt(data, terms[k], at[k], given[k], elsewhere))
+    return out
+
+
+@one_thread_each()
+def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
+    """Derivative of F along a symmetric direction G: J[G] - c_x K[G] + f_xc · rho[G].
+
+    Linear and self-adjoint in G. For a closed shell G is a change of the total density.
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: Density matrix at which F is differentiated.
+        direction: G, same shape as ``dm``.
+
+    Returns:
+        dF, same shape, Eh.
+    """
+    found = change(terms_of(data), _density(data, dm), _density(data, direction))
+    return found.reshape(dm.shape)
+
+
+@one_thread_each()
+def responses(
+    datas: Sequence[KSData],
+    dms: Sequence[MoleculeMatrix],
+    directions: Sequence[MoleculeMatrix],
+) -> list[MoleculeMatrix]:
+    """:func:`response` of several molecules, whose grids share calls of the functional.
+
+    Args:
+        datas: The molecules, all with one functional or all without.
+        dms: Density matrices at which F is differentiated.
+        directions: Symmetric directions.
+
+    Returns:
+        dF of each, Eh.
+    """
+    terms = [terms_of(data) for data in datas]
+    at = [_density(*one) for one in zip(datas, dms, strict=True)]
+    along = [_density(*one) for one in zip(datas, directions, strict=True)]
+    given: list[dict[str, Tensor]] = [{} for _ in datas]
+    small = _small(terms)
+    if small:
+        where = [at[k] for k in small], [along[k] for k in small]
+        found = semilocal_merged.responses(list(small.values()), *where)
+        for (k, term), one in zip(small.items(), found, strict=True):
+            given[k][term.name] = one
+    changes = [change(*one) for one in zip(terms, at, along, given, strict=True)]
+    return [one.reshape(dm.shape) for one, dm in zip(changes, dms, strict=True)]
+
+
+@one_thread_each()
+def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> AOMatrix:
+    """Second derivative of F along two directions (density functionals only; J, K are linear).
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: Density matrix at which F is differentiated.
+        d1: First direction.
+        d2: Second direction.
+
+    Returns:
+        d²F, same shape as ``dm``, symmetric in (d1, d2).
+    """
+    densities = [_density(data, one) for one in (dm, d1, d2)]
+    return second_change(terms_of(data), *densities).reshape(dm.shape)
+
+
+def _density(data: KSData, dm: AOMatrix) -> Density:
+    """A density matrix of a molecule, its spin axis written out."""
+    return Density(dm.reshape(2 if data.unrestricted else 1, *dm.shape[-2:]))
+
+
+def _matrix(data: KSData, spins: Tensor) -> AOMatrix:
+    """Without the axis for a closed shell."""
+    return spins if data.unrestricted else spins.squeeze(0)
+
+
+def _small(terms: Sequence[Sequence[Term]]) -> dict[int, Semilocal]:
+    """Semilocal terms that leave room in a call of the functional, by position."""
+    return {
+        k: term
+        for k, some in enumerate(terms)
+        for term in some
+        if isinstance(term, Semilocal) and semilocal_merged.is_small(term)
+    }
+
+
+def _built(
+    data: KSData, terms: Sequence[Term], at: Density, given: Mapping[str, Contribution]
+) -> FockBuild:
+    found = total(terms, at, given)
+    electrons = found.electrons
+    return FockBuild(
+        parts=found.parts,
+        fock=_matrix(data, found.fock),
+        n_electrons=trace(at.total, data.ovlp.unsqueeze(0)) if electrons is None else electrons,
+        v_xc=_matrix(data, found.on_grids),
+    )
+
+
+def _rebuilt(
+    data: KSData,
+    terms: Sequence[Term],
+    at: Density,
+    given: Mapping[str, Contribution],
+    elsewhere: FockBuild,
+) -> FockBuild:
+    assert elsewhere.v_xc is not None
+    found = total([term for term in terms if term.on_grid], at, given)
+    v_xc, electrons = _matrix(data, found.fock), found.electrons
+    return FockBuild(
+        parts={**elsewhere.parts, **found.parts},
+        fock=elsewhere.fock - elsewhere.v_xc + v_xc,
+        n_electrons=elsewhere.n_electrons if electrons is None else electrons,
+        v_xc=v_xc,
+    )

@@ -1,0 +1,153 @@
+"""The list of terms, and sums over it."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.terms.constant import Dispersion, NuclearRepulsion
+from deeph_zero.ks.terms.coulomb import Coulomb
+from deeph_zero.ks.terms.exchange import Exchange
+from deeph_zero.ks.terms.one_electron import OneElectron
+from deeph_zero.ks.terms.padding import Padding
+from deeph_zero.ks.terms.semilocal import Semilocal
+from deeph_zero.ks.terms.term import Contribution, Density, Term
+from deeph_zero.ks.terms.vv10 import VV10
+from deeph_zero.types import PerMolecule, SpinMatrix
+
+TERMS = (OneElectron, Coulomb, Exchange, Semilocal, VV10, NuclearRepulsion, Dispersion)
+"""What a molecule's integrals make; further ones come with :attr:`KSData.added`."""
+
+
+def terms_of(data: KSData) -> list[Term]:
+    """The terms of a molecule's energy.
+
+    Args:
+        data: Integrals, grid and functional.
+
+    Returns:
+        Those of :data:`TERMS` that it has, and those added.
+
+    Raises:
+        InputError: If two have the same name, or something added is no term.
+    """
+    whole = data.plain()
+    found: list[Term] = [term for kind in TERMS if (term := kind.of(whole)) is not None]
+    for term in whole.added:
+        if not isinstance(term, Term):
+            raise InputError(f"expected an energy term (a Term), got {type(term).__name__}")
+        if any(term.name == one.name for one in found):
+            raise InputError(f"expected energy terms of different names, got two {term.name!r}")
+        found.append(term)
+    return found
+
+
+def stacked_terms(each: Sequence[Sequence[Term]], padding: Padding) -> list[Term]:
+    """The terms of several molecules, for padded stacks of their matrices.
+
+    Args:
+        each: :func:`terms_of` every molecule; those with a semilocal term have the same functional.
+        padding: Their sizes.
+
+    Returns:
+        One per name.
+    """
+    by_name = [{term.name: term for term in terms} for terms in each]
+    out: list[Term] = []
+    for name in dict.fromkeys(name for terms in by_name for name in terms):
+        own = [terms.get(name) for terms in by_name]
+        kind = next(type(term) for term in own if term is not None)
+        out.append(kind.stacked(own, padding))
+    return out
+
+
+class Total(NamedTuple):
+    """A sum of terms.
+
+    Attributes:
+        parts: Energy of each by name, Eh.
+        fock: Sum of the Fock matrices, Eh, with the density's axes.
+        on_grids: What the terms on a grid give of it.
+        electrons: The density integrated on a grid, None without.
+    """
+
+    parts: dict[str, PerMolecule]
+    fock: SpinMatrix
+    on_grids: SpinMatrix
+    electrons: PerMolecule | None
+
+
+def total(
+    terms: Sequence[Term], at: Density, given: Mapping[str, Contribution] | None = None
+) -> Total:
+    """Sum of energies and Fock matrices.
+
+    Args:
+        terms: Of one molecule, or of a stack.
+        at: The density.
+        given: What is known of some already, by name.
+
+    Returns:
+        The sum.
+    """
+    known = given or {}
+    parts: dict[str, PerMolecule] = {}
+    fock, on_grids = torch.zeros_like(at.dm), torch.zeros_like(at.dm)
+    electrons = None
+    for term in terms:
+        found = known[term.name] if term.name in known else term.energy_and_fock(at)
+        parts[term.name] = found.energy
+        if found.fock is not None:
+            out = on_grids if term.on_grid else fock
+            out += found.fock
+        if found.electrons is not None:
+            electrons = found.electrons
+    return Total(parts, fock.add_(on_grids), on_grids, electrons)
+
+
+def change(
+    terms: Sequence[Term],
+    at: Density,
+    along: Density,
+    given: Mapping[str, SpinMatrix] | None = None,
+) -> SpinMatrix:
+    """Derivative of the Fock matrix.
+
+    Args:
+        terms: Of one molecule, or of a stack.
+        at: Where it is differentiated.
+        along: Change of the density.
+        given: What is known of some terms already, by name.
+
+    Returns:
+        dF, Eh, with the density's axes.
+    """
+    known = given or {}
+    out = torch.zeros_like(at.dm)
+    for term in terms:
+        found = known[term.name] if term.name in known else term.response(at, along)
+        if found is not None:
+            out += found
+    return out
+
+
+def second_change(terms: Sequence[Term], at: Density, d1: Density, d2: Density) -> SpinMatrix:
+    """Second derivative of the Fock matrix.
+
+    Args:
+        terms: Of one molecule, or of a stack.
+        at: Where it is differentiated.
+        d1: First change of the density.
+        d2: Second change.
+
+    Returns:
+        d²F, Eh, with the density's axes.
+    """
+    out = torch.zeros_like(at.dm)
+    for term in terms:
+        found = term.second(at, d1, d2)
+        if found is not None:
+            out += found
+    return out
