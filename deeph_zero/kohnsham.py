@@ -1,5 +1,6 @@
 """``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ from deeph_zero.types import AOMatrix, MoleculeMatrix
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.info import KSInfo
-    from deeph_zero.ks.build import FockBuild
     from deeph_zero.ks.protocol import KSData
+    from deeph_zero.ks.terms.build import FockBuild
 
 
 def _keywords(function: Callable[..., Any]) -> list[str]:
@@ -70,6 +71,7 @@ class KohnSham(KohnShamLayer):
         break_symmetry: bool = False,
         smearing: float | None = None,
         two_grids: bool = True,
+        field: Any = None,
         **limits: Any,
     ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
@@ -93,6 +95,8 @@ class KohnSham(KohnShamLayer):
                 None: the object's, or 0.
             two_grids: Let SCFs and error estimates use a much smaller grid beside the target one,
                 see :mod:`deeph_zero.ks.scf.two_grids`; False works on the target grid alone.
+            field: Uniform electric field (x, y, z), a.u., on electrons (h + field·r, as one adds it
+                to PySCF's ``get_hcore``) and nuclei, about the coordinates' origin.
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
                 "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).
@@ -101,8 +105,8 @@ class KohnSham(KohnShamLayer):
             The layer; ``info`` tells what was resolved.
 
         Raises:
-            InputError: If the functional, basis or object is not supported, a keyword is unknown
-                or contradicts the object, or there are more electrons than orbitals.
+            InputError: If the functional, basis, object or field is not supported, a keyword is
+                unknown or contradicts the object, or there are more electrons than orbitals.
             ComputationError: If the integrals do not fit in memory.
         """
         from deeph_zero.integrals.supported import smearing_of  # PySCF is heavy
@@ -127,6 +131,8 @@ class KohnSham(KohnShamLayer):
             two_grids=two_grids,
             **limits,
         )
+        if field is not None:
+            data = _in_field(data, mol_or_mf, field, device)
         tol = 0.0 if break_symmetry else DEGENERACY_TOL
         return cls(data, info, degeneracy_tol=tol, smearing=smearing or own)
 
@@ -209,6 +215,14 @@ class KohnSham(KohnShamLayer):
     ) -> Stability:
         """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
         return stability(self, dm, fock, external=external, tol=tol)
+
+
+def _in_field(data: "KSData", mol_or_mf: Any, field: Any, device: str) -> "KSData":
+    """The data with an electric field added."""
+    from deeph_zero.integrals.field import electric_field  # PySCF is heavy
+
+    term = electric_field(getattr(mol_or_mf, "mol", mol_or_mf), field, device)
+    return dataclasses.replace(data, added=(*data.added, term))
 
 
 class KohnShamBatch(KSBatch):

@@ -1,5 +1,6 @@
 """Every energy term, one row each: PySCF's value, its own derivatives, batches against singles."""
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -10,14 +11,17 @@ import torch
 from pyscf import dft, gto
 
 import deeph_zero.ks.terms as folder
+from deeph_zero.errors import InputError
 from deeph_zero.integrals import corrections
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.terms.field import ElectricField
 from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.term import Density, Term
 from deeph_zero.ks.terms.terms import stacked_terms, terms_of
 from deeph_zero.testing import assert_batch_equals_singles, assert_fock_is_gradient
 
-XC = "wb97x-v"  # a range-separated hybrid with VV10: with D3 it has every term
+FIELD = (0.011, -0.023, 0.017)
+XC = "wb97x-v"  # a range-separated hybrid with VV10: with a field and D3 it has every term
 SPINS = (0, 1)
 STEP = 1e-3
 HAS_DISPERSION = corrections.find_spec("pyscf.dispersion") is not None
@@ -53,6 +57,12 @@ def vv10(mf, dm):
     return mf._numint.nr_nlc_vxc(mf.mol, mf.nlcgrids, mf.xc, total(dm))[1:]
 
 
+def field(mf, dm):
+    mol = mf.mol
+    electrons, position = trace(np.einsum("x,xmn->mn", FIELD, mol.intor("int1e_r")), dm)
+    return electrons - float(mol.atom_charges() @ mol.atom_coords() @ FIELD), position
+
+
 TABLE: dict[str, Callable] = {
     "e_core": lambda mf, dm: trace(mf.get_hcore(), dm),
     "e_coul": coulomb,
@@ -61,10 +71,11 @@ TABLE: dict[str, Callable] = {
     "e_nlc": vv10,
     "e_nuc": lambda mf, _: (mf.energy_nuc(), None),
     "e_disp": lambda mf, _: (mf.get_dispersion(), None),
+    "e_field": field,
 }
 """Energy and Fock matrix of each term from PySCF: a new term is one row more."""
 
-LINEAR = {"e_core", "e_coul", "e_exx"}
+LINEAR = {"e_core", "e_coul", "e_exx", "e_field"}
 CONSTANT = {"e_nuc", "e_disp"}
 rows = pytest.mark.parametrize(
     "name",
@@ -94,7 +105,7 @@ def cases():
         some = []
         for atom in ("F 0 0 .1; H .1 .3 .9", "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"):
             mf = mean_field(atom, spin)
-            ks = KohnSham.from_pyscf(mf)
+            ks = KohnSham.from_pyscf(mf, field=FIELD)
             dm = ks.density(ks.build(ks.data.dm_guess).fock)
             some.append((mf, ks, dm, *directions(dm)))
         out[spin] = some
@@ -182,7 +193,7 @@ def test_response_is_the_derivative_of_the_fock(cases, name, spin):
     term = term_of(ks, name)
     found = term.response(density(ks, dm), density(ks, d1))
     if found is None:
-        assert name in {"e_core", *CONSTANT}
+        assert name in {"e_core", "e_field", *CONSTANT}
         one, two = (term.energy_and_fock(density(ks, x)).fock for x in (dm, dm + d1))
         assert one is two
         return
@@ -242,3 +253,21 @@ def test_a_padded_stack_equals_its_molecules(cases, name, spin):
 def test_a_batch_equals_its_molecules(cases, spin, strategy):
     _, layers, dms, directions, _ = zip(*cases[spin], strict=True)
     assert_batch_equals_singles(layers, dms, directions, strategy=strategy)
+
+
+def test_a_molecule_without_a_term_beside_one_that_has_it(cases):
+    (_, ks, dm, *_), (mf, _, water, *_) = cases[0]
+    plain = KohnSham.from_pyscf(mf)
+    for strategy in ("merged", "padded"):
+        assert_batch_equals_singles([plain, ks], [water, dm], strategy=strategy)
+
+
+def test_what_is_no_further_term_is_refused(cases):
+    _, ks, *_ = cases[0][0]
+    for other, words in (
+        (ElectricField(ks.data.ovlp, 0.0), "different names, got two 'e_field'"),
+        (ks.data.ovlp, r"an energy term \(a Term\), got Tensor"),
+    ):
+        added = dataclasses.replace(ks.data, added=(*ks.data.added, other))
+        with pytest.raises(InputError, match=words):
+            terms_of(added)
