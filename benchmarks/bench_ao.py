@@ -18,9 +18,9 @@ from pyscf import gto
 from pyscf.dft import numint
 
 from deeph_zero.ao.values import ao_values
+from deeph_zero.integrals.ao_shells import ao_basis
 from deeph_zero.integrals.grids import AOGrid
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.integrals.shells import ao_basis
 from deeph_zero.kohnsham import KohnSham
 
 POINTS = 1024

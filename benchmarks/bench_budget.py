@@ -25,7 +25,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import FitConfig, MethodConfig

@@ -29,7 +29,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
-from deeph_zero.predict.calibration import (
+from deeph_zero.predict.intervals import (
     Calibration,
     calibrate,
     intervals,

@@ -27,7 +27,7 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout, same_data
 from deeph_zero.settings.config import MethodConfig

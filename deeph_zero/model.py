@@ -22,10 +22,10 @@ from deeph_zero.model_files.document import check_model_document, check_sizes
 from deeph_zero.model_files.folder import MODEL_STEM, model_folder, read_model
 from deeph_zero.model_files.meta import default_state
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.predict import agreement, meanfield, single
-from deeph_zero.predict.calibration import Calibration, with_intervals
+from deeph_zero.predict.intervals import Calibration, with_intervals
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared import Prepared, prepare
 from deeph_zero.settings.config import FORCE_TOL, MethodConfig

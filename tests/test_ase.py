@@ -11,7 +11,7 @@ from pyscf import dft, gto
 
 import deeph_zero as dz
 from deeph_zero.errors import InputError
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import given
 from deeph_zero.prepared import basis_layout

@@ -120,7 +120,7 @@ def rotation_deviation() -> float:
     """
     import torch
 
-    from deeph_zero.nn.model import FockNetwork
+    from deeph_zero.nn.network import FockNetwork
     from deeph_zero.nn.spec import default_spec
     from deeph_zero.prepared import basis_layout
 

@@ -20,18 +20,18 @@ from deeph_zero.data.reading.content import (
     inner_suffix,
     text_of,
 )
-from deeph_zero.data.reading.hdf5 import hdf5_frames
-from deeph_zero.data.reading.inputs import (
+from deeph_zero.data.reading.mol import mol2_records, mol_records
+from deeph_zero.data.reading.other import ase_frames, database_frames, json_frames
+from deeph_zero.data.reading.own_files import hdf5_frames
+from deeph_zero.data.reading.pdb import pdb_models
+from deeph_zero.data.reading.program_inputs import (
     gaussian_jobs,
     nwchem_geometry,
     orca_jobs,
     qchem_jobs,
     turbomole_coord,
 )
-from deeph_zero.data.reading.mol import mol2_records, mol_records
-from deeph_zero.data.reading.other import ase_frames, database_frames, json_frames
-from deeph_zero.data.reading.outputs import output_geometries
-from deeph_zero.data.reading.pdb import pdb_models
+from deeph_zero.data.reading.program_outputs import output_geometries
 from deeph_zero.data.reading.recognise import TEXT_SUFFIXES, format_of
 from deeph_zero.data.reading.state import Say, log_warning, stated_state, warn_of_results
 from deeph_zero.data.reading.words import check_size

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deeph_zero.ao.extent import shell_extents, significant_shells
 from deeph_zero.ao.values import N_COMPONENTS, AOBasis, Shell, ao_rows
-from deeph_zero.integrals.shells import ao_shells
+from deeph_zero.integrals.ao_shells import ao_shells
 from deeph_zero.ks.parallel.sharing import working_alone
 
 # ruff: noqa: SLF001  a molecule with fewer shells is one with fewer rows of PySCF's _bas

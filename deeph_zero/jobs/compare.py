@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deeph_zero.data.labels import Label
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.predict.blocks import orbital_blocks
+from deeph_zero.predict.orbital_blocks import orbital_blocks
 from deeph_zero.predict.single import Prediction
 from deeph_zero.types import AOMatrix
 

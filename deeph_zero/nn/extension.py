@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 
 
 def extended(network: FockNetwork, shells: Mapping[int, Sequence[int]]) -> FockNetwork:

@@ -16,7 +16,7 @@ from deeph_zero.ao.blocks import split_irreps
 from deeph_zero.nn.frames import split_frame
 from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.layers import TypedLinear
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 
 DEFAULT_RIDGE = 1e-10
 """Ridge relative to the mean diagonal of the normal matrix."""

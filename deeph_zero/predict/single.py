@@ -19,7 +19,7 @@ from deeph_zero.ks.response.quadratic import semicanonical
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.blocks import orbital_block_rms
+from deeph_zero.predict.orbital_blocks import orbital_block_rms
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
 NEAR_ENOUGH = 0.2

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from deeph_zero.report.data import Source
 from deeph_zero.report.figures import BLUE, GREEN, ORANGE, log_ticks, new_axes, style
-from deeph_zero.report.values import number
+from deeph_zero.report.numbers import number
 
 FEW = 3
 """Structures from which a plot over structures says more than the table."""

@@ -21,7 +21,7 @@ from deeph_zero.host.files import HDF5_SUFFIXES, json_beside, regular_file
 from deeph_zero.host.hdf5 import group_names, open_hdf5
 from deeph_zero.host.one_line import quoted
 from deeph_zero.integrals.basis_sets import electrons_beside_cores
-from deeph_zero.report.values import formula, number, structure_name
+from deeph_zero.report.numbers import formula, number, structure_name
 
 Kind = Literal["run", "predict", "label"]
 SUMMARY_FILE = "summary.json"

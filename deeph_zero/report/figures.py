@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from deeph_zero.host.files import atomic_path, write_text
-from deeph_zero.report.values import SUPERSCRIPTS
+from deeph_zero.report.numbers import SUPERSCRIPTS
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"

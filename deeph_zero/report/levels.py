@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from deeph_zero.report.data import Matrices
 from deeph_zero.report.figures import BLUE, FAINT, INK, ORANGE, new_axes, style
-from deeph_zero.report.values import plural
+from deeph_zero.report.numbers import plural
 from deeph_zero.units import HARTREE_IN_EV
 
 BELOW, ABOVE = 1.5, 0.6

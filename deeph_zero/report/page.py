@@ -20,9 +20,9 @@ from deeph_zero.report import (
     figures,
     heat,
     levels,
+    sentences,
     table,
     volumes,
-    words,
 )
 from deeph_zero.report.data import Matrices, Source, Structure, choose, read_source
 
@@ -114,11 +114,11 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
     subject = first.structure if first else next(iter(source.structures), None)
     heads, rows = table.structure_table(source)
     parts = {
-        "title": words.title(source),
-        "headline": words.headline(source),
-        "tiles": words.tiles(source, first.matrices if first else None),
-        "account": words.account(source),
-        "certificate": words.certificate(source, subject, first.matrices if first else None)
+        "title": sentences.title(source),
+        "headline": sentences.headline(source),
+        "tiles": sentences.tiles(source, first.matrices if first else None),
+        "account": sentences.account(source),
+        "certificate": sentences.certificate(source, subject, first.matrices if first else None)
         if subject
         else [],
         "subject": subject.name if subject and len(source.structures) > 1 else "",

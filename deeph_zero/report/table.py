@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deeph_zero.report.data import Source
-from deeph_zero.report.values import MISSING, length, number, show, sort_key
+from deeph_zero.report.numbers import MISSING, length, number, show, sort_key
 
 MAX_ROWS = 2000
 """Rows of the table; the rest stays in summary.json."""

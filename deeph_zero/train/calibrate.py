@@ -7,7 +7,7 @@ from deeph_zero.host import runtime
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import Builds
 from deeph_zero.model import Model
-from deeph_zero.predict.calibration import calibrate
+from deeph_zero.predict.intervals import calibrate
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.train.module import FitModule

@@ -16,7 +16,7 @@ from deeph_zero.ks.counts import total
 from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
-from deeph_zero.predict.calibration import with_intervals
+from deeph_zero.predict.intervals import with_intervals
 from deeph_zero.predict.record import (
     failure,
     method_attributes,

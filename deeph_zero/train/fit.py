@@ -15,7 +15,7 @@ from deeph_zero.ks.counts import Builds
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.calibrate import held_out, refine_held_out
@@ -26,7 +26,7 @@ from deeph_zero.train.callbacks import (
     quiet_trainer,
     run_trainer,
 )
-from deeph_zero.train.curves import live_curves
+from deeph_zero.train.event_files import live_curves
 from deeph_zero.train.finish import certify_all, measure, training_deadline, write_summary
 from deeph_zero.train.lightning_io import KEEP, SafeCheckpointIO
 from deeph_zero.train.look_ahead import LookAhead

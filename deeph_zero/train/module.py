@@ -16,7 +16,7 @@ from deeph_zero.host.runtime import Deadline
 from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import Builds, total
 from deeph_zero.nn.inputs import NetworkInputs, collate
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spectral_bound import eigenvalue_range
 from deeph_zero.prepared import TRAINING_GAP_FLOOR

@@ -19,7 +19,7 @@ from deeph_zero.ks.protocol import KSData
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.extension import extended
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
 from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, order_of, same_data

@@ -16,7 +16,7 @@ from deeph_zero.host.runtime import Runtime, set_threads
 from deeph_zero.integrals.ahead import IntegralsAhead
 from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.calibration import Calibration
+from deeph_zero.predict.intervals import Calibration
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.train.heavy import HeavyStore

@@ -16,7 +16,7 @@ from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.counts import total as total_builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.taught import Problem

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.nn.inputs import collate
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.train.losses import MatchWeights, Point, fixed_point_loss
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.taught import Problem

@@ -6,8 +6,8 @@ from pyscf import gto
 
 from deeph_zero.ao.values import ao_values
 from deeph_zero.integrals.ao_engine import TorchAO
+from deeph_zero.integrals.ao_shells import ao_basis
 from deeph_zero.integrals.grids import AOGrid, build_grid
-from deeph_zero.integrals.shells import ao_basis
 from deeph_zero.kohnsham import KohnSham
 
 pytestmark = [

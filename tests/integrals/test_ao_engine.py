@@ -7,8 +7,8 @@ from pyscf import gto
 from pyscf.dft import numint
 
 from deeph_zero.integrals.ao_engine import LibcintAO, ShellReach, TorchAO, make_engine
+from deeph_zero.integrals.ao_shells import ao_basis
 from deeph_zero.integrals.grids import AO_CUTOFF, AOGrid, build_grid
-from deeph_zero.integrals.shells import ao_basis
 from deeph_zero.kohnsham import KohnSham
 
 

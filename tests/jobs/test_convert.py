@@ -151,7 +151,7 @@ def test_converted_labels_are_pyscfs_numbers(tmp_path, references, order):
 def test_a_model_is_evaluated_against_a_converted_database(tmp_path, references, database):
     from deeph_zero.model_files.folder import save_model
     from deeph_zero.model_files.meta import model_meta
-    from deeph_zero.nn.model import FockNetwork
+    from deeph_zero.nn.network import FockNetwork
     from deeph_zero.nn.spec import default_spec
     from deeph_zero.prepared import basis_layout
     from deeph_zero.settings.config import MethodConfig

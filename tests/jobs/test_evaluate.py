@@ -42,7 +42,7 @@ def mean_field(frame):
 def done(tmp_path_factory):
     """A small model, its predictions, labels, and the evaluation of one against the other."""
     from deeph_zero.kohnsham import KohnSham
-    from deeph_zero.nn.model import FockNetwork
+    from deeph_zero.nn.network import FockNetwork
     from deeph_zero.nn.spec import default_spec
     from deeph_zero.prepared import basis_layout
     from deeph_zero.settings.config import MethodConfig

@@ -9,7 +9,7 @@ from pyscf import gto
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 
 SHELLS = {1: (0, 0, 1), 6: (0, 0, 0, 1, 1, 2), 7: (0, 0, 0, 1, 1, 2), 8: (0, 0, 0, 1, 1, 2)}

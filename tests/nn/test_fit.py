@@ -8,7 +8,7 @@ from pyscf import dft, gto
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout

@@ -17,7 +17,7 @@ from deeph_zero.model import Model
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import LabelConfig, MethodConfig, PredictConfig

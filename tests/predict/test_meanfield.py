@@ -9,7 +9,7 @@ from pyscf.tools import molden
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import meanfield
 from deeph_zero.prepared import basis_layout

@@ -12,7 +12,7 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.model import Model
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig

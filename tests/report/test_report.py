@@ -16,8 +16,8 @@ import pytest
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import write_json
 from deeph_zero.report import data, figures, heat, volumes
+from deeph_zero.report.numbers import duration, formula, show, small_energy
 from deeph_zero.report.page import render, write_plots, write_report
-from deeph_zero.report.values import duration, formula, show, small_energy
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
 

@@ -16,7 +16,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.host.runtime import setup
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train import prepare

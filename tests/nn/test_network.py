@@ -8,7 +8,7 @@ import torch
 
 from deeph_zero.errors import InputError
 from deeph_zero.nn.inputs import PhysicsMatrices, collate
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import NetworkSpec, default_spec
 

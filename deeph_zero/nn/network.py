@@ -8,7 +8,6 @@ from torch import Tensor
 
 from deeph_zero.ao.blocks import irrep_basis, irrep_matrix, split_irreps
 from deeph_zero.errors import InputError
-from deeph_zero.nn.calibration import Scales
 from deeph_zero.nn.frames import (
     feature_keys,
     frame_basis,
@@ -19,6 +18,7 @@ from deeph_zero.nn.frames import (
 from deeph_zero.nn.inputs import N_MATRICES, NetworkInputs
 from deeph_zero.nn.interactions import LAYERS
 from deeph_zero.nn.layers import TypedLinear
+from deeph_zero.nn.scales import Scales
 from deeph_zero.nn.spec import NetworkSpec
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deeph_zero.report.data import Matrices, Source, Structure
-from deeph_zero.report.values import (
+from deeph_zero.report.numbers import (
     duration,
     length,
     millivolt,

@@ -10,7 +10,7 @@ import pytest
 
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener, distorted_waters
-from deeph_zero.train import curves
+from deeph_zero.train import event_files
 from deeph_zero.train.fit import run_fit
 
 HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
@@ -51,7 +51,7 @@ def installed(monkeypatch):
         module = types.ModuleType("torch.utils.tensorboard")
         module.SummaryWriter = writer
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-        monkeypatch.setattr(curves, "_installed", lambda: True)
+        monkeypatch.setattr(event_files, "_installed", lambda: True)
 
     return install
 
@@ -95,7 +95,7 @@ def test_a_full_disk_ends_the_curves_and_not_the_run(tmp_path, installed, caplog
 
 
 def test_nothing_without_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(curves, "_installed", lambda: False)
+    monkeypatch.setattr(event_files, "_installed", lambda: False)
     fit(tmp_path / "run", 1)
     assert not (tmp_path / "run" / "tensorboard").exists()
 

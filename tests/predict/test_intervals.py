@@ -11,9 +11,9 @@ from pyscf import gto
 from deeph_zero.errors import InputError
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
-from deeph_zero.nn.model import FockNetwork
+from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.predict.calibration import (
+from deeph_zero.predict.intervals import (
     Calibration,
     calibrate,
     intervals,
