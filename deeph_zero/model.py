@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deeph_zero.ao.basis_text import label_of
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
-from deeph_zero.integrals.mole import build_mole, molecule_of, place
+from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.model_files.document import check_model_document, check_sizes
@@ -381,7 +381,7 @@ class Model:
             fock = prepared.predicted(correction, self.network.scales.seen_corrections)
         if not bool(torch.isfinite(fock).all()):
             raise ComputationError(
-                f"{place(molecule)}expected finite Fock matrix elements from the network, got NaN "
+                f"{molecule.where}expected finite Fock matrix elements from the network, got NaN "
                 "or infinity; the geometry is far outside its training data: train it on such "
                 "structures"
             )
@@ -427,7 +427,7 @@ class Model:
         unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))
         if unknown:
             raise InputError(
-                f"{place(molecule)}expected elements the model was trained on "
+                f"{molecule.where}expected elements the model was trained on "
                 f"({_symbols(self.elements)}), got {_symbols(unknown)}; train a model on "
                 "structures that contain them"
             )

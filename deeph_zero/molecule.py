@@ -33,3 +33,8 @@ class Molecule:
     def natm(self) -> int:
         """Number of atoms."""
         return len(self.numbers)
+
+    @property
+    def where(self) -> str:
+        """What every message about this structure starts with: "file frame i: "."""
+        return f"{self.file} frame {self.frame}: " if self.file else ""

@@ -13,7 +13,7 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.atomic_potentials import screened_core
-from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
@@ -304,7 +304,7 @@ def _start(ks: KohnSham, molecule: Molecule) -> FockBuild:
     built = ks.build(ks.data.dm_guess)
     if not bool(torch.isfinite(built.fock).all()):
         text = "the Fock matrix of the atomic-density guess is not finite; check the geometry"
-        raise ComputationError(f"{place(molecule)}: {text}")
+        raise ComputationError(f"{molecule.where}{text}")
     return built
 
 

@@ -191,9 +191,7 @@ def check_room(config: FitConfig) -> None:
 
 def bad_frame(molecule: Molecule, error: Exception) -> BadFrame:
     """A failed molecule as an entry of ``failed``; its place is not said twice."""
-    from deeph_zero.integrals.mole import place
-
-    text = " ".join(str(error).splitlines()).removeprefix(place(molecule))
+    text = " ".join(str(error).splitlines()).removeprefix(molecule.where)
     return BadFrame(molecule.file, molecule.frame, text)
 
 
@@ -219,4 +217,4 @@ def _check_electrons_and_basis(molecule: Molecule, method: MethodConfig) -> None
 
     mole.build_mole(molecule, basis=method.basis)
     if method.auxbasis is not None and method.density_fit:
-        mole.valid_auxbasis(method.auxbasis, molecule.numbers, where=mole.place(molecule))
+        mole.valid_auxbasis(method.auxbasis, molecule.numbers, where=molecule.where)

@@ -57,7 +57,7 @@ class _Entry:
     method: LabelMethod
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         return f"{self.path} frame {self.molecule.frame}"
 
 
@@ -99,9 +99,9 @@ class LabelStore:
         """What label ``index`` was made with."""
         return self._entries[index].method
 
-    def place(self, index: int) -> str:
+    def where(self, index: int) -> str:
         """File and frame of label ``index``, for messages."""
-        return self._entries[index].place
+        return self._entries[index].where
 
     def index(self, molecule: Molecule) -> int | None:
         """Position of the label of a structure.
@@ -135,10 +135,10 @@ class LabelStore:
         try:
             different = self.method(index).differences(wanted)
         except InputError as error:  # a functional that is none
-            raise InputError(f"{self.place(index)}: {error}") from None
+            raise InputError(f"{self.where(index)}: {error}") from None
         if different:
             raise InputError(
-                f"{self.place(index)}: expected a label of the same method, got "
+                f"{self.where(index)}: expected a label of the same method, got "
                 f"{' and '.join(different)}; label the structures again or change the settings"
             )
 
@@ -170,7 +170,7 @@ class LabelStore:
         """
         index = self.index(molecule)
         if index is not None:
-            _converged(self.read(index), self.place(index))
+            _converged(self.read(index), self.where(index))
 
 
 def label_for(
@@ -199,10 +199,10 @@ def label_for(
     label = store.read(index, wanted)
     if shape is not None and tuple(label.fock.shape) != tuple(shape):
         raise InputError(
-            f"{store.place(index)}: expected a label of shape {tuple(shape)}, got "
+            f"{store.where(index)}: expected a label of shape {tuple(shape)}, got "
             f"{tuple(label.fock.shape)}; label with the same --unrestricted and --break-symmetry"
         )
-    return _converged(label, store.place(index))
+    return _converged(label, store.where(index))
 
 
 def _converged(label: Label, place: str) -> Label:
@@ -324,7 +324,7 @@ def _read(entry: _Entry) -> Label:
     from deeph_zero.integrals.basis_sets import electrons_beside_cores
 
     with _open(entry.path) as handle:
-        values = Group(handle[entry.group], entry.place)
+        values = Group(handle[entry.group], entry.where)
         # a refined prediction keeps the network's matrix as "fock"
         fock = "fock_rebuilt" if "fock_rebuilt" in values else "fock"
         names = {"fock": fock, "dm": "density", "mo_energy": "mo_energy", "mo_occ": "mo_occ"}

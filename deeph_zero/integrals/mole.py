@@ -53,11 +53,6 @@ class AuxiliaryBasis:
     mole: gto.Mole
 
 
-def place(molecule: Molecule) -> str:
-    """The words every message about this structure starts with: "file frame i: "."""
-    return f"{molecule.file} frame {molecule.frame}: " if molecule.file else ""
-
-
 def symbols_of(molecule: Molecule) -> list[str]:
     """Element of every atom."""
     return [elements.ELEMENTS[int(z)] for z in molecule.numbers]
@@ -80,7 +75,7 @@ def build_mole(molecule: Molecule, *, basis: str, cart: bool = False) -> gto.Mol
     Raises:
         InputError: Unknown basis, missing element, impossible coordinates, charge or spin.
     """
-    where = place(molecule)
+    where = molecule.where
     _check_atoms(molecule, where)
     valid_basis(basis, molecule.numbers, where=where)
     core = {z: nelec_core(basis, z) for z in {int(z) for z in molecule.numbers}}

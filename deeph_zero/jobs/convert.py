@@ -34,7 +34,7 @@ from deeph_zero.data.structures import time_is_over
 from deeph_zero.errors import InputError
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
-from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.jobs.journal import Record as JobRecord
 from deeph_zero.jobs.journal import digest
 from deeph_zero.jobs.loop import run_batch
@@ -426,7 +426,7 @@ def run_import(
         _, _, found = _read(source, molecules[0], config, settings.device)
     except InputError as error:
         where = source.place(molecules[0].frame)
-        text = str(error).removeprefix(place(molecules[0])).removeprefix(f"{where}: ")
+        text = str(error).removeprefix(molecules[0].where).removeprefix(f"{where}: ")
         raise InputError(f"{where}: {text}") from None
     facts = config.model_dump(mode="json", exclude={"runtime", "workers", "first"})
     return run_batch(

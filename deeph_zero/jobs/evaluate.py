@@ -12,7 +12,7 @@ from deeph_zero.host.files import write_json
 from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import interruptible
-from deeph_zero.integrals.mole import build_mole, place, shell_ls
+from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.jobs.compare import compare
 from deeph_zero.jobs.loop import check_finite
 from deeph_zero.kohnsham import KohnSham
@@ -161,7 +161,7 @@ def _rows(
         except Exception as error:
             # one structure must not end the evaluation, whatever it meets
             failed.append(failure(molecule, error))
-            reporter.warning(place(molecule) + failed[-1]["error"])
+            reporter.warning(molecule.where + failed[-1]["error"])
         task.advance()
     return rows, None
 

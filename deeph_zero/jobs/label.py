@@ -12,7 +12,7 @@ from torch import Tensor
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.integrals.guess import density_guess
-from deeph_zero.integrals.mole import build_mole, place
+from deeph_zero.integrals.mole import build_mole
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
@@ -102,7 +102,7 @@ class _LabelJob:
         check_finite(result.energy, "SCF energy")
         if not result.converged:
             warn(
-                f"{place(molecule)}SCF not converged after "
+                f"{molecule.where}SCF not converged after "
                 f"{result.iterations} cycles; use a larger --max-cycle"
             )
         entry = _entry(molecule, ks, result)

@@ -14,7 +14,6 @@ from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.reporting import Task as ProgressTask
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import Interrupt, interruptible
-from deeph_zero.integrals.mole import place
 from deeph_zero.jobs.journal import Journal
 from deeph_zero.jobs.workers import Job, Outcome, Task, outcomes
 from deeph_zero.ks.counts import Builds
@@ -163,7 +162,7 @@ def _collect(
                     journal.append(index, outcome.digest, outcome.data)
                 elif outcome.error is not None:
                     progress.failed[index] = outcome.error
-                    reporter.warning(place(molecule) + outcome.error["error"])
+                    reporter.warning(molecule.where + outcome.error["error"])
                 task.advance()
     except KeyboardInterrupt:  # the second one: what was being computed is given up
         progress.stopped_by = "interrupt"

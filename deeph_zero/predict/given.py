@@ -9,7 +9,6 @@ from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.reading.state import stated_state
 from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.mole import place
 from deeph_zero.model_files.meta import state_line
 from deeph_zero.molecule import Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -75,5 +74,5 @@ def checked_contacts(molecule: Molecule, *, insist: bool) -> Molecule:
         InputError: If atoms are too near.
     """
     positions = molecule.coords * BOHR_IN_ANGSTROM
-    check_contacts(molecule.numbers, positions, insist=insist, where=place(molecule))
+    check_contacts(molecule.numbers, positions, insist=insist, where=molecule.where)
     return molecule

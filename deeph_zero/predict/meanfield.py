@@ -12,7 +12,7 @@ from torch import Tensor
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import atomic_path
 from deeph_zero.host.hdf5 import hdf5_written_to
-from deeph_zero.integrals.mole import build_mole, fitting_functions, place
+from deeph_zero.integrals.mole import build_mole, fitting_functions
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction, canonical_orbitals
@@ -118,7 +118,7 @@ def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:
         ComputationError: If the refinement did not converge, or PySCF has no gradient for it.
     """
     mf = refined_mean_field(prediction, method)
-    where = place(prediction.molecule)
+    where = prediction.molecule.where
     if not mf.converged:
         raise ComputationError(
             f"{where}expected a converged energy to differentiate, the refinement did not get "

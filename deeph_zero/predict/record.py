@@ -13,7 +13,7 @@ from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.version import __version__
 from deeph_zero.integrals.info import KSInfo
-from deeph_zero.integrals.mole import place, symbols_of
+from deeph_zero.integrals.mole import symbols_of
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.populations import Populations
@@ -308,5 +308,5 @@ def failure(molecule: Molecule, error: BaseException) -> dict[str, Any]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         cure = "use a smaller --basis, fewer --workers or a machine with more memory"
         lines = [f"out of memory ({lines[0][:120]}); {cure}"]
-    text = lines[0].removeprefix(place(molecule))
+    text = lines[0].removeprefix(molecule.where)
     return {"file": molecule.file, "frame": molecule.frame, "error": text}

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.integrals.mole import place
 from deeph_zero.ks.batch.ks_batch import KSBatch, gains
 from deeph_zero.train.taught import Problem
 from deeph_zero.types import AOMatrix
@@ -221,7 +220,7 @@ class Lessons:
             self._failures[k] = self._failures.get(k, 0) + 1
             if self._failures[k] >= MAX_FAILURES:
                 self.dropped[k] = str(error).splitlines()[0]
-                where = place(self._problems[k].molecule)
+                where = self._problems[k].molecule.where
                 _log.warning("%sleft out of the training: %s", where, self.dropped[k])
             return None
         if forgives:

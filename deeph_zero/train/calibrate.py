@@ -4,7 +4,6 @@ from typing import Any
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host import runtime
-from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import Builds
 from deeph_zero.model import Model
 from deeph_zero.predict.intervals import calibrate
@@ -82,7 +81,7 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
             try:
                 done[k] = refine_one(run, module, k)
             except (ComputationError, InputError) as error:
-                run.reporter.warning(f"{place(molecule)}not calibrated with: {error}")
+                run.reporter.warning(f"{molecule.where}not calibrated with: {error}")
             task.advance()
     usable = [p for p in done.values() if _is_usable(p)]
     if len(usable) >= FEWEST_CALIBRATION:

@@ -11,7 +11,6 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.signals import interruptible
-from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import total
 from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.molecule import Molecule
@@ -149,7 +148,7 @@ def certify_all(
             except ComputationError as error:
                 failed_now += 1
                 run.failed.append(failure(molecule, error))
-                run.reporter.warning(f"{place(molecule)}{run.failed[-1]['error']}")
+                run.reporter.warning(f"{molecule.where}{run.failed[-1]['error']}")
             except KeyboardInterrupt:  # the second one: give this structure up
                 break
             else:

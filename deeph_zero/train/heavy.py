@@ -44,7 +44,7 @@ class _Source:
     order: Callable[[], Order] | None
     nbytes: int
     light: int
-    place: tuple[int, int] | None = None
+    extent: tuple[int, int] | None = None
     """Offset and length in the file."""
     space: tuple[int, int] | None = None
     """What the file has for this geometry or those before it in its place."""
@@ -103,7 +103,7 @@ class HeavyStore:
     @property
     def n_written(self) -> int:
         """Geometries that are in the file."""
-        return sum(source.place is not None for source in self._sources)
+        return sum(source.extent is not None for source in self._sources)
 
     @property
     def used_bytes(self) -> int:
@@ -197,8 +197,8 @@ class HeavyStore:
             source = self._sources[key]
             if key in self._staying or key in self._passing:
                 continue
-            if source.place is not None and self._file is not None:
-                _read_ahead(self._file.fileno(), *source.place)
+            if source.extent is not None and self._file is not None:
+                _read_ahead(self._file.fileno(), *source.extent)
             elif source.order is not None:
                 found.append((_again(key), source.order))
         return found
@@ -242,7 +242,7 @@ class HeavyStore:
     def _write(self, key: int, data: Heavy) -> None:
         source = self._sources[key]
         full = self._written >= self._disk_bytes
-        if source.place is not None or (full and source.space is None):
+        if source.extent is not None or (full and source.space is None):
             return
         raw = pickle.dumps(data, protocol=pickle.HIGHEST_PROTOCOL)
         offset, size = source.space or (0, 0)
@@ -265,12 +265,12 @@ class HeavyStore:
             )
             self._disk_bytes = self._written
             return
-        source.place, source.space = (offset, len(raw)), (offset, size)
+        source.extent, source.space = (offset, len(raw)), (offset, size)
         self._written = max(self._written, offset + size)
 
     def _load(self, key: int) -> Heavy:
         source = self._sources[key]
-        raw = self._read(source.place)
+        raw = self._read(source.extent)
         if raw is None:
             self.rebuilt += 1
             if self.ahead is None or source.order is None:
@@ -279,10 +279,10 @@ class HeavyStore:
         self.read += 1
         return pickle.loads(raw)
 
-    def _read(self, place: tuple[int, int] | None) -> bytes | None:
-        if place is None or self._file is None:
+    def _read(self, extent: tuple[int, int] | None) -> bytes | None:
+        if extent is None or self._file is None:
             return None
-        offset, length = place
+        offset, length = extent
         parts: list[bytes] = []
         while length:
             part = os.pread(self._file.fileno(), length, offset)

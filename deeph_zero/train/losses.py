@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.mole import place
 from deeph_zero.settings.loss_terms import Term
 from deeph_zero.train.taught import Frame, Problem
 from deeph_zero.train.teacher import gradient_rms
@@ -181,7 +180,7 @@ def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
 
 def _no_label(problem: Problem) -> InputError:
     return InputError(
-        f"{place(problem.molecule)}expected a label for the supervised loss, got none; give "
+        f"{problem.molecule.where}expected a label for the supervised loss, got none; give "
         "labels (deeph-zero label writes them) or use --loss fixed-point"
     )
 

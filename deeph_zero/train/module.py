@@ -13,7 +13,6 @@ from torch import Tensor
 from deeph_zero.errors import ComputationError
 from deeph_zero.host import runtime
 from deeph_zero.host.runtime import Deadline
-from deeph_zero.integrals.mole import place
 from deeph_zero.ks.counts import Builds, total
 from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.network import FockNetwork
@@ -256,7 +255,7 @@ class FitModule(pl.LightningModule):
             _log.warning(
                 "%sthe gap of the network's H closed to %.1e Eh: derivatives of the density are "
                 "floored there",
-                place(problem.molecule),
+                problem.molecule.where,
                 value.gap,
             )
         return value

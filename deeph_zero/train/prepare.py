@@ -13,7 +13,7 @@ from deeph_zero.data.label_method import wanted_method
 from deeph_zero.data.labels import LabelStore, label_for
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.ahead import Order
-from deeph_zero.integrals.mole import build_mole, free_atoms, place
+from deeph_zero.integrals.mole import build_mole, free_atoms
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.model import load
@@ -157,27 +157,27 @@ def _stream(
     origin = [copies.get(id(p.molecule)) for p in run.problems]
     one = config.model_copy(update={"samples": 1})
 
-    def molecule_of(place: int, generation: int) -> Molecule:
-        copy = origin[place]
+    def molecule_of(slot: int, generation: int) -> Molecule:
+        copy = origin[slot]
         assert copy is not None
         frame = frames[(copy - len(frames)) // config.samples]
         seed = (config.runtime.seed, copy, generation)
         return displaced([frame], one, seed)[0]
 
-    def make(place: int, generation: int) -> Problem:
-        store.release(place)  # what leaves and what comes are never both in memory
+    def make(slot: int, generation: int) -> Problem:
+        store.release(slot)  # what leaves and what comes are never both in memory
         return _problem(
             run,
             store,
             network,
-            molecule_of(place, generation),
+            molecule_of(slot, generation),
             ao_memory_mb=ao_memory_mb,
-            key=place,
-            name=(place, generation),
+            key=slot,
+            name=(slot, generation),
         )
 
-    def order(place: int, generation: int) -> Ahead:
-        return (place, generation), lambda: _order(run, molecule_of(place, generation))
+    def order(slot: int, generation: int) -> Ahead:
+        return (slot, generation), lambda: _order(run, molecule_of(slot, generation))
 
     places = [k for k, copy in enumerate(origin) if copy is not None]
     return Stream(run.problems, places, make, config.stream_visits, order)
@@ -310,12 +310,12 @@ def _leave_out(
     """Record a geometry that fails, or stop at it; a displaced copy is not the user's frame."""
     if asked_for:
         if not run.config.skip_bad:
-            where = place(molecule)
+            where = molecule.where
             if str(error).startswith(where):
                 raise error
             raise type(error)(f"{where}{error}") from error
         run.failed.append(failure(molecule, error))
-    run.reporter.warning(f"{place(molecule)}left out: {failure(molecule, error)['error']}")
+    run.reporter.warning(f"{molecule.where}left out: {failure(molecule, error)['error']}")
 
 
 def _agree(run: Run, team: Team) -> None:
@@ -345,7 +345,7 @@ def _report_degenerate(run: Run) -> None:
         return
     found = [p for p in run.present if p.ks.orbitals(p.fock0).degenerate]
     if found:
-        first = place(found[0].molecule)
+        first = found[0].molecule.where
         run.reporter.warning(
             f"{first}the ground state is degenerate ({len(found)} of {len(run.problems)} "
             "geometries): its frontier level is filled evenly, which is not a single determinant; "

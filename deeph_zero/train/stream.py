@@ -10,7 +10,7 @@ from deeph_zero.train.budget import Lessons
 from deeph_zero.train.taught import Problem
 
 Make = Callable[[int, int], Problem]
-"""The geometry of a place (position among the problems) and a generation, ready to be taught."""
+"""The geometry of a slot (position among the problems) and a generation, ready to be taught."""
 Ahead = tuple[Hashable, Callable[[], Order]]
 """The name of integrals to be computed ahead of need, and what they are."""
 
@@ -18,7 +18,7 @@ Ahead = tuple[Hashable, Callable[[], Order]]
 class Stream:
     """Replaces displaced copies while a model trains; memory stays that of those alive.
 
-    The geometry of a place and generation follows from the seed alone, so that a run resumed from a
+    The geometry of a slot and generation follows from the seed alone, so that a run resumed from a
     checkpoint needs the generations, not the geometries.
     """
 
@@ -76,10 +76,10 @@ class Stream:
         return self._left.get(k) == 0 and remaining >= self.visits
 
     def order(self, k: int) -> Ahead:
-        """The integrals of the geometry that comes next in a place.
+        """The integrals of the geometry that comes next in a slot.
 
         Args:
-            k: The place, that of a copy.
+            k: The slot, that of a copy.
 
         Returns:
             What can be computed ahead of need.
@@ -125,7 +125,7 @@ class Stream:
 
 
 def _become(old: Problem, new: Problem) -> None:
-    """Put a geometry into the place of another one, whose builds stay counted."""
+    """Put a geometry into the slot of another one, whose builds stay counted."""
     new.ks.builds += old.ks.builds
     for field in dataclasses.fields(Problem):
         setattr(old, field.name, getattr(new, field.name))

@@ -190,7 +190,7 @@ def test_more_than_ten_thousand_labels_keep_their_order(labels, tmp_path):
     store = LabelStore([many])
     for k, molecule in enumerate(molecules):
         np.testing.assert_array_equal(store.molecules[k].coords, molecule.coords)
-        assert store.place(k).endswith(f"frame {k}")
+        assert store.where(k).endswith(f"frame {k}")
         assert store.index(molecule) == k
 
 
