@@ -29,8 +29,8 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout, kohn_sham, same_data
 from deeph_zero.settings.config import MethodConfig
-from deeph_zero.train.heavy import HeavyStore, heavy_bytes
-from deeph_zero.train.light import light_bytes
+from deeph_zero.train.store.cache import HeavyStore, heavy_bytes
+from deeph_zero.train.store.compact import light_bytes
 from deeph_zero.train.taught import Problem, make_problem
 from deeph_zero.units import BOHR_IN_ANGSTROM
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deeph_zero.errors import InputError
-from deeph_zero.host.file_errors import cannot_write
+from deeph_zero.errors import ComputationError, InputError, NoSpaceError
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -161,3 +160,50 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, *, cure: str = "") -> Iterator[None]:
+    """Turn what the disk refuses inside the block into one line.
+
+    Args:
+        path: The file that is written.
+        cure: Option with which to run it again.
+
+    Raises:
+        ComputationError: If reading or writing fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        again = f" with {cure}" if cure else ""
+        raise ComputationError(f"{cannot('write', path, error)}{cure_of(error)}{again}") from None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def cannot_write(path: Path, error: OSError) -> ComputationError:
+    """What to raise where writing failed, with the cure; a full disk has a class of its own."""
+    kind = NoSpaceError if error.errno in _FULL else ComputationError
+    return kind(cannot("write", path, error) + cure_of(error))
+
+
+def errno_in(text: str) -> int | None:
+    """The system's error number in HDF5's words."""
+    tail = text.partition("errno = ")[2]
+    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+    return int(digits) if digits else None
+
+
+def cannot(verb: str, path: Path, error: OSError) -> str:
+    """What failed, and the system's reason."""
+    lines = (error.strerror or str(error) or type(error).__name__).splitlines()
+    return f"cannot {verb} {path} ({lines[0]})"
+
+
+def cure_of(error: OSError) -> str:
+    """What to do about it."""
+    if error.errno in _FULL:
+        return "; free some space and run it again"
+    return "; check the folder and run it again"

@@ -11,8 +11,7 @@ import h5py
 import numpy as np
 
 from deeph_zero.errors import InputError
-from deeph_zero.host.file_errors import cannot_write, errno_in
-from deeph_zero.host.files import atomic_path, regular_file
+from deeph_zero.host.files import atomic_path, cannot_write, errno_in, regular_file
 
 DATASETS = (
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",

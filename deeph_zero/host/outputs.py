@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from deeph_zero.errors import InputError
-from deeph_zero.host.file_errors import cannot
-from deeph_zero.host.files import HDF5_SUFFIXES, journal_beside, json_beside, open_own
+from deeph_zero.host.files import HDF5_SUFFIXES, cannot, journal_beside, json_beside, open_own
 from deeph_zero.host.run_folder import (
     LOCK_NAME,
     RUN_FILES,

@@ -21,7 +21,7 @@ import torch
 
 from deeph_zero.errors import InputError
 from deeph_zero.host.documents import parse_json, read_document, read_regular
-from deeph_zero.host.file_errors import cannot_write
+from deeph_zero.host.files import cannot_write
 
 
 def write_pair(

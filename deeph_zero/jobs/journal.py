@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.host.file_errors import disk_errors
-from deeph_zero.host.files import journal_beside, open_own
+from deeph_zero.host.files import disk_errors, journal_beside, open_own
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
 

@@ -16,8 +16,7 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from deeph_zero.host.documents import read_document
-from deeph_zero.host.file_errors import cannot_write
-from deeph_zero.host.files import write_text
+from deeph_zero.host.files import cannot_write, write_text
 from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.train.lightning_io import SafeCheckpointIO

@@ -29,7 +29,6 @@ from deeph_zero.train.callbacks import (
 from deeph_zero.train.event_files import live_curves
 from deeph_zero.train.finish import certify_all, measure, training_deadline, write_summary
 from deeph_zero.train.lightning_io import KEEP, SafeCheckpointIO
-from deeph_zero.train.look_ahead import LookAhead
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import Plan, make_plan, resolved
 from deeph_zero.train.prepare import TimeIsUpError, prepare
@@ -40,6 +39,7 @@ from deeph_zero.train.resume import (
     is_done,
     resume_point,
 )
+from deeph_zero.train.store.prefetch import LookAhead
 from deeph_zero.train.team import Team, TeamStrategy, assembled
 from deeph_zero.train.team_module import TeamModule
 from deeph_zero.train.validation import ValidationCheck, check_positions

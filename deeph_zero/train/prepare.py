@@ -24,10 +24,10 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
 from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, order_of, same_data
 from deeph_zero.settings.config import FitConfig
-from deeph_zero.train.heavy import HeavyStore, memory_limit_mb
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
+from deeph_zero.train.store.cache import HeavyStore, memory_limit_mb
 from deeph_zero.train.stream import Ahead, Stream
 from deeph_zero.train.taught import Problem, make_problem
 from deeph_zero.train.team import Team

@@ -19,10 +19,10 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.predict.intervals import Calibration
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.config_file import CONFIG_TOML, sections_of, to_toml
-from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.lightning_io import KEEP, check_checkpoint
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Costs
+from deeph_zero.train.store.cache import HeavyStore
 from deeph_zero.train.stream import Stream
 from deeph_zero.train.taught import Problem
 from deeph_zero.train.team import Team

@@ -12,7 +12,7 @@ from deeph_zero import model
 from deeph_zero.cli.main import entry_point
 from deeph_zero.cli.show import require_success
 from deeph_zero.errors import ComputationError
-from deeph_zero.host.file_errors import cannot_write
+from deeph_zero.host.files import cannot_write
 from deeph_zero.predict import meanfield, single
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from deeph_zero.errors import InputError, NoSpaceError
 from deeph_zero.host import files, outputs
-from deeph_zero.host.file_errors import cannot_write
+from deeph_zero.host.files import cannot_write
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.jobs import journal, label, loop, workers
 from deeph_zero.jobs.label import run_label

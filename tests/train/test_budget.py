@@ -17,8 +17,8 @@ from deeph_zero.prepared import basis_layout, same_data
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons
-from deeph_zero.train.heavy import HeavyStore
 from deeph_zero.train.plan import make_plan
+from deeph_zero.train.store.cache import HeavyStore
 from deeph_zero.train.taught import make_problem
 
 METHOD = MethodConfig(basis="sto-3g", grid_level=0)

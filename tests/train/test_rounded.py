@@ -12,7 +12,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import kohn_sham
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.fit import run_fit
-from deeph_zero.train.heavy import heavy_bytes
+from deeph_zero.train.store.cache import heavy_bytes
 
 PBE0 = MethodConfig(xc="pbe0", grid_level=0)
 SINGLE = torch.float32

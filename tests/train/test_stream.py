@@ -14,7 +14,7 @@ from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train import prepare as prepare_module
 from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.fit import run_fit
-from deeph_zero.train.heavy import HeavyStore
+from deeph_zero.train.store.cache import HeavyStore
 from deeph_zero.train.stream import Stream
 from deeph_zero.train.taught import make_problem
 

@@ -16,8 +16,8 @@ from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.fit import run_fit
-from deeph_zero.train.heavy import HeavyStore
-from deeph_zero.train.look_ahead import LookAhead
+from deeph_zero.train.store.cache import HeavyStore
+from deeph_zero.train.store.prefetch import LookAhead
 from deeph_zero.train.taught import make_problem
 
 SMALL = {"memory_mb": 0.6}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deeph_zero.data.reading.content import WholeFileError, content_of, text_of
 from deeph_zero.errors import InputError
-from deeph_zero.host.file_errors import cannot_write
+from deeph_zero.host.files import cannot_write
 
 
 def structure_folders(path: Path, needed: str) -> list[Path]:

@@ -7,7 +7,7 @@ import torch
 
 from deeph_zero.ks.parallel.sharing import threads_per_operation
 from deeph_zero.ks.protocol import CoarseGrids, Grid, KSData, NonlocalCorrelation, TwoElectron
-from deeph_zero.train.light import Waiting
+from deeph_zero.train.store.compact import Waiting
 from deeph_zero.types import AOMatrix
 
 

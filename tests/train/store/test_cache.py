@@ -14,8 +14,8 @@ from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, build_mole, same_dat
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.fit import run_fit
-from deeph_zero.train.heavy import HeavyStore, heavy_bytes, memory_limit_mb
-from deeph_zero.train.light import light_bytes
+from deeph_zero.train.store.cache import HeavyStore, heavy_bytes, memory_limit_mb
+from deeph_zero.train.store.compact import light_bytes
 from deeph_zero.train.taught import make_problem
 
 N = 10

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from deeph_zero.train.batches import ResumableBatches
-from deeph_zero.train.heavy import HeavyStore
+from deeph_zero.train.store.cache import HeavyStore
 
 if TYPE_CHECKING:
     from deeph_zero.train.module import FitModule

@@ -17,8 +17,8 @@ from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.terms.two_electron import FittedTensor
-from deeph_zero.train.light import light_bytes, shrink
-from deeph_zero.train.stored import Heavy, StoredData
+from deeph_zero.train.store.compact import light_bytes, shrink
+from deeph_zero.train.store.stored_data import Heavy, StoredData
 from deeph_zero.train.taught import Problem
 
 _log = logging.getLogger("deeph_zero")

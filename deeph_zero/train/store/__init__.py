@@ -1,0 +1,1 @@
+"""Integrals of many geometries within a stated memory: kept, spilled to disk, fetched ahead."""
