@@ -1,7 +1,7 @@
 """Exponential moving average of a network's weights: what is evaluated and saved when it is on."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,14 +15,14 @@ class WeightAverage:
     where steps are small it would only lag behind.
     """
 
-    def __init__(self, network: torch.nn.Module, decay: float) -> None:
+    def __init__(self, weights: Sequence[Tensor], decay: float) -> None:
         """Bind; the first update copies the weights.
 
         Args:
-            network: Whose parameters are averaged.
+            weights: What is averaged; replaced when it moves to another device.
             decay: Weight of the past in an update at the peak learning rate; 0 keeps no average.
         """
-        self._network = network
+        self.weights: Sequence[Tensor] = weights
         self._decay = decay
         self._mean: list[Tensor] = []
         self._updates = 0
@@ -36,12 +36,13 @@ class WeightAverage:
         """
         if self._decay <= 0:
             return
-        weights: list[Tensor] = list(self._network.parameters())
         if not self._mean:
-            self._mean = [w.detach().clone() for w in weights]
+            self._mean = [w.detach().clone() for w in self.weights]
         self._updates += 1
         early = 9.0 / (10.0 + self._updates)
-        torch._foreach_lerp_(self._mean, weights, min(1.0, max(early, (1.0 - self._decay) / rate)))
+        torch._foreach_lerp_(
+            self._mean, list(self.weights), min(1.0, max(early, (1.0 - self._decay) / rate))
+        )
 
     def adopt(self) -> None:
         """Make the mean the network's weights, for good."""
@@ -54,7 +55,7 @@ class WeightAverage:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The mean as the network's weights inside the block."""
-        own = [w.detach().clone() for w in self._network.parameters()] if self._mean else []
+        own = [w.detach().clone() for w in self.weights] if self._mean else []
         self._exchange(self._mean)
         try:
             yield
@@ -63,7 +64,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _exchange(self, values: list[Tensor]) -> None:
-        for weight, value in zip(self._network.parameters(), values, strict=False):
+        for weight, value in zip(self.weights, values, strict=False):
             weight.copy_(value)
 
     def state(self) -> dict[str, Any]:
@@ -73,5 +74,4 @@ class WeightAverage:
     def restore(self, state: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         self._updates = int(state["updates"])
-        weights = self._network.parameters()
-        self._mean = [m.to(w) for m, w in zip(state["mean"], weights, strict=False)]
+        self._mean = [m.to(w) for m, w in zip(state["mean"], self.weights, strict=False)]

@@ -25,6 +25,8 @@ from deeph_zero.train.reserve import Deadline, TrainingDeadline
 StoppedBy = Literal["max_time", "interrupt"]
 
 _LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning", "lightning.pytorch")
+SAVING = 50
+"""Least time between two checkpoints, as a multiple of what writing one takes."""
 _FIRST_COLUMNS = ("step", "epoch", "seconds")
 
 
@@ -32,7 +34,7 @@ class MetricsFile(Callback):
     """Writes ``metrics.csv``: one row per epoch, continued without duplicates after a resume.
 
     The columns are ``step``, ``epoch``, ``seconds`` (wall time of training, over all resumes) and
-    every metric the module logs with ``self.log`` (``trainer.callback_metrics``). A metric that
+    every metric the module gives (``trainer.callback_metrics``). A metric that
     appears later adds a column; earlier rows leave it empty. In the epoch that a run resumed from
     its middle, means are over the batches done since.
     """
@@ -235,7 +237,8 @@ class Checkpoints(Checkpoint):
         Args:
             path: The checkpoint folder (see :data:`deeph_zero.train.lightning_io.KEEP`).
             deadline: When to stop; none means never.
-            every_seconds: Least wall time between two checkpoints within a run.
+            every_seconds: Least wall time between two checkpoints within a run; more where writing
+                one takes more than a fiftieth of it. 0 saves after every epoch.
             on_save: Called after each checkpoint, e.g. to write the model file.
         """
         self.stopped_by: StoppedBy | None = None
@@ -246,6 +249,7 @@ class Checkpoints(Checkpoint):
         self._every = every_seconds
         self._on_save = on_save
         self._saved_at = time.monotonic()
+        self._cost = 0.0
         self._unsaved = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -295,7 +299,8 @@ class Checkpoints(Checkpoint):
         del pl_module
         # a stop in mid-epoch passes here too, with Lightning believing that the epoch is complete
         agree = trainer.strategy.reduce_boolean_decision
-        old = agree(time.monotonic() - self._saved_at >= self._every, all=False)
+        pause = max(self._every, SAVING * self._cost) if self._every else 0.0
+        old = agree(time.monotonic() - self._saved_at >= pause, all=False)
         if self._unsaved and (old or self.stopped_by is not None):
             self._save(trainer)
 
@@ -313,11 +318,13 @@ class Checkpoints(Checkpoint):
         self.killed = isinstance(exception, KeyboardInterrupt)
 
     def _save(self, trainer: pl.Trainer) -> None:
+        begin = time.monotonic()
         trainer.save_checkpoint(self._path)
         self._unsaved = False
-        self._saved_at = time.monotonic()
         if self._on_save is not None and trainer.is_global_zero:
             self._on_save()
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - begin
 
 
 @contextlib.contextmanager

@@ -121,10 +121,15 @@ class TeamModule(FitModule):
         for dropped in self._team.gather(self.lessons.dropped):
             self.lessons.dropped.update(dropped)
 
-    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """Keep a number of this process until all have theirs."""
-        del args
-        self._logged[name] = (float(value), int(kwargs.get("batch_size") or 1))
+    def note(self, name: str, value: float, count: int = 1) -> None:
+        """Keep a number of this process until all have theirs.
+
+        Args:
+            name: Its name.
+            value: The number.
+            count: Geometries that it is the mean of.
+        """
+        self._logged[name] = (value, count)
 
     def training_step(self, batch: list[int], batch_idx: int) -> Tensor | None:
         """This process's part of the mean loss over a batch; None where one was not finite.
@@ -167,9 +172,7 @@ class TeamModule(FitModule):
                 result = _REDUCE[name](value for value, _ in values)
             else:
                 result = sum(value * n for value, n in values) / count
-            # a tensor keeps its precision, a float would be rounded to single
-            exact = torch.tensor(float(result), dtype=torch.float64)
-            super().log(name, exact, batch_size=count)
+            super().note(name, float(result), count)
 
     def configure_gradient_clipping(
         self,
@@ -189,4 +192,6 @@ class TeamModule(FitModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Undo :meth:`on_save_checkpoint`, each process its own part."""
-        super().on_load_checkpoint({"fit": checkpoint["fit"]["team"][self._team.rank]})
+        own = checkpoint["fit"]["team"][self._team.rank]
+        states = checkpoint.get("optimizer_states", [])
+        super().on_load_checkpoint({"fit": own, "optimizer_states": states})

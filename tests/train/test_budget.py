@@ -248,7 +248,7 @@ def test_who_gets_which_budget():
 
 def test_average_follows_small_steps():
     network = torch.nn.Linear(2, 1, bias=False)
-    average = WeightAverage(network, 0.99)
+    average = WeightAverage(list(network.parameters()), 0.99)
     for step in range(1000):
         torch.nn.init.constant_(network.weight, float(step))
         average.update()
@@ -274,7 +274,7 @@ def test_learning_rate_warms_up_and_decays():
 
 def test_average_of_weights():
     network = torch.nn.Linear(2, 1, bias=False)
-    average = WeightAverage(network, 0.9)
+    average = WeightAverage(list(network.parameters()), 0.9)
     mean = None
     for step in range(1, 200):
         torch.nn.init.constant_(network.weight, float(step % 7))
@@ -285,14 +285,14 @@ def test_average_of_weights():
     with average.applied():
         torch.testing.assert_close(network.weight, torch.full((1, 2), mean))
     assert torch.equal(network.weight, now)
-    other = WeightAverage(network, 0.9)
+    other = WeightAverage(list(network.parameters()), 0.9)
     other.restore(average.state())
     for one in (average, other):
         one.update()
     assert torch.equal(average.state()["mean"][0], other.state()["mean"][0])
     average.adopt()
     assert torch.equal(network.weight, average.state()["mean"][0])
-    without = WeightAverage(network, 0.0)
+    without = WeightAverage(list(network.parameters()), 0.0)
     without.update()
     with without.applied():
         assert torch.equal(network.weight, average.state()["mean"][0])
