@@ -10,9 +10,9 @@ from deeph_zero.settings.value_types import Basis
 
 READ = ("labels", "deeph", "deeph-legacy", "hsx", "qh9")
 """Formats that ``--from`` takes."""
-WRITTEN = ("labels", "deeph", "deeph-legacy", "qh9")
+WRITTEN = ("labels", "deeph", "deeph-legacy", "qh9", "wannier90")
 """Formats that ``--to`` takes."""
-FormatName = Literal["labels", "deeph", "deeph-legacy", "hsx", "qh9"]
+FormatName = Literal["labels", "deeph", "deeph-legacy", "hsx", "qh9", "wannier90"]
 
 
 class ConvertConfig(Settings):

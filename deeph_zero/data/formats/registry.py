@@ -67,6 +67,14 @@ FORMATS: dict[str, Format] = {
         says_method=True,
     ),
     "hsx": Format("SIESTA or HONPAS HSX file", "hsx", "HSXSource"),
+    "wannier90": Format(
+        "Wannier90's _hr.dat",
+        "wannier90",
+        sink="HRSink",
+        suffixes=("_hr.dat",),
+        single=True,
+        says_method=True,
+    ),
     "qh9": Format(
         "QH9 database (SQLite)", "qh9_source", "QH9Source", "QH9Sink", (".db",), gaussian=True
     ),
