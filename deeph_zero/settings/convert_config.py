@@ -8,11 +8,16 @@ from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import MethodConfig, Name, RuntimeConfig, Workers
 from deeph_zero.settings.value_types import Basis
 
-READ = ("labels", "deeph", "deeph-legacy", "hsx", "qh9")
+_BOTH = (
+    "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb",
+)  # fmt: skip
+READ = (*_BOTH, "hsx")
 """Formats that ``--from`` takes."""
-WRITTEN = ("labels", "deeph", "deeph-legacy", "qh9", "wannier90")
+WRITTEN = (*_BOTH, "wannier90")
 """Formats that ``--to`` takes."""
-FormatName = Literal["labels", "deeph", "deeph-legacy", "hsx", "qh9", "wannier90"]
+FormatName = Literal[
+    "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "hsx", "wannier90",
+]  # fmt: skip
 
 
 class ConvertConfig(Settings):

@@ -397,3 +397,28 @@ def required_overlap(matrices: Matrices) -> BlockMatrix:
             "its --basis first"
         )
     return matrices.overlap
+
+
+def closed_shell(record: Record, title: str) -> Structure:
+    """The structure of a record, for formats of neutral closed-shell molecules.
+
+    Args:
+        record: A structure and its matrices.
+        title: Of the format, for the message.
+
+    Returns:
+        The structure.
+
+    Raises:
+        InputError: If it is a crystal, charged, or of an open shell.
+    """
+    structure, matrices = record.structure, record.matrices
+    spin = structure.spin or matrices.spin_polarised or matrices.spinor
+    if structure.lattice is None and structure.charge == 0 and not spin:
+        return structure
+    what = f"charge {structure.charge}, spin {structure.spin}"
+    if structure.lattice is not None:
+        what = "a crystal"
+    raise InputError(
+        f"expected a neutral closed shell, got {what}; the layout of {title} holds no other"
+    )

@@ -7,6 +7,7 @@ from deeph_zero.data.formats.protocol import (
     Matrices,
     Record,
     Structure,
+    closed_shell,
     from_dense,
     sizes_of,
 )
@@ -14,7 +15,6 @@ from deeph_zero.data.formats.registry import ShellsOf
 from deeph_zero.data.qh9 import Matrices as Rows
 from deeph_zero.data.qh9 import Writer
 from deeph_zero.data.reading.content import WholeFileError
-from deeph_zero.errors import InputError
 
 _UNITS = CONVENTIONS["qh9"]
 
@@ -75,16 +75,6 @@ class QH9Sink:
 
     def write(self, record: Record) -> None:
         """Add a molecule; the layout holds neutral closed shells only."""
-        structure, matrices = record.structure, record.matrices
-        open_shell = matrices.spin_polarised or matrices.spinor
-        if structure.lattice is not None or structure.charge != 0 or open_shell:
-            what = (
-                "a crystal"
-                if structure.lattice is not None
-                else (f"charge {structure.charge}, spin {structure.spin}")
-            )
-            raise InputError(
-                f"expected a neutral closed shell, got {what}; the layout of QH9 holds no other"
-            )
-        fock = matrices.fock.to_dense().numpy()
+        structure = closed_shell(record, "QH9")
+        fock = record.matrices.fock.to_dense().numpy()
         self._writer.add(structure.numbers, structure.coords / _UNITS.length, fock)

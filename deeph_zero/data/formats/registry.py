@@ -11,7 +11,9 @@ import numpy as np
 
 from deeph_zero.data.formats.folders import check_folder, whole_folder
 from deeph_zero.data.formats.protocol import Shells, Sink, Source
+from deeph_zero.data.formats.sqlite_rows import columns_of
 from deeph_zero.data.reading.content import WholeFileError
+from deeph_zero.data.reading.sqlite import tables_of
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import HDF5_SUFFIXES, atomic_path, regular_file
 from deeph_zero.host.hdf5 import PredictionWriter
@@ -78,6 +80,16 @@ FORMATS: dict[str, Format] = {
     "qh9": Format(
         "QH9 database (SQLite)", "qh9_source", "QH9Source", "QH9Sink", (".db",), gaussian=True
     ),
+    "nabladft": Format(
+        "nablaDFT or PhiSNet database (SQLite)",
+        "nabladft",
+        "NablaSource",
+        "NablaSink",
+        gaussian=True,
+    ),
+    "schnorb": Format(
+        "SchNOrb database (ASE, SQLite)", "schnorb", "SchNOrbSource", "SchNOrbSink", gaussian=True
+    ),
 }
 """By the names that ``--from`` and ``--to`` take."""
 
@@ -114,8 +126,19 @@ def recognise(path: Path) -> str:
     if path.suffix.lower() in _SUFFIXES:
         return _SUFFIXES[path.suffix.lower()]
     if head.startswith(b"SQLite format 3") or path.suffix.lower() == ".db":
-        return "qh9"
+        return _of_database(path)
     raise _unknown()
+
+
+def _of_database(path: Path) -> str:
+    """By the tables and columns; what is none of them is called QH9, whose reader says why."""
+    if not path.is_file():
+        return "qh9"
+    tables = tables_of(path)
+    columns = columns_of(path, "data") if "data" in tables else []
+    if "Ham" not in columns and {"R", "H"} <= set(columns):
+        return "nabladft"
+    return "schnorb" if "systems" in tables and "data" not in tables else "qh9"
 
 
 _SUFFIXES = {".hsx": "hsx"}

@@ -1,0 +1,173 @@
+"""nablaDFT, PhiSNet and SchNOrb: files made as their own code makes them, read and written."""
+
+import base64
+import json
+import sqlite3
+
+import ase.db
+import h5py
+import numpy as np
+import pytest
+from pyscf import dft, gto
+
+from deeph_zero.cli.main import entry_point
+from deeph_zero.data.formats.nabladft import NablaSource
+from deeph_zero.data.formats.registry import recognise
+from deeph_zero.data.formats.schnorb import SchNOrbSource
+from deeph_zero.jobs.convert import atomic_shells
+
+WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
+BOHR = 0.52917721092
+ORCA = {"s": [""], "p": ["z", "x", "y"], "d": ["z^2", "xz", "yz", "x2-y2", "xy"]}
+COMMON = ["--grid-level", "0", "--xc", "pbe", "--device", "cpu", "--threads", "1", "-q"]
+
+
+@pytest.fixture(scope="module")
+def water():
+    mf = dft.RKS(gto.M(atom=WATER, basis="def2-svp", verbose=0), xc="pbe")
+    mf.grids.level = 0
+    mf.conv_tol, mf.conv_tol_grad = 1e-11, 1e-6
+    mf.kernel()
+    return mf
+
+
+def in_order(mol, matrix):
+    """As Psi4 and ORCA list the functions of a shell, by PySCF's own names."""
+    labels = mol.ao_labels(fmt=None)
+    inside = [ORCA[x[2][-1]].index(x[3]) for x in labels]
+    order = sorted(range(len(labels)), key=lambda k: (labels[k][0], "spd".index(labels[k][2][-1]),
+                                                      labels[k][2], inside[k]))  # fmt: skip
+    return matrix[np.ix_(order, order)]
+
+
+def nabla(path, mf, *, own=True, kind="<f4"):
+    z = mf.mol.atom_charges().astype("<i4").tobytes()
+    blobs = [
+        np.asarray(x).astype(kind).tobytes()
+        for x in (
+            mf.mol.atom_coords(),
+            in_order(mf.mol, mf.get_fock()),
+            in_order(mf.mol, mf.get_ovlp()),
+        )
+    ]
+    with sqlite3.connect(path) as db:
+        columns = "id INTEGER NOT NULL PRIMARY KEY, " + ("Z BLOB, " if own else "")
+        db.execute(f"CREATE TABLE data ({columns}R BLOB, E FLOAT, F BLOB, H BLOB, S BLOB, C BLOB)")
+        db.execute("CREATE TABLE nuclear_charges (id INTEGER PRIMARY KEY, N INTEGER, Z BLOB)")
+        db.execute("CREATE TABLE basisset (Z INTEGER PRIMARY KEY, orbitals BLOB)")
+        db.execute("INSERT INTO nuclear_charges VALUES (0, 3, ?)", (z,))
+        for number, ls in {1: (0, 0, 1), 8: (0, 0, 0, 1, 1, 2)}.items():
+            blob = np.array(ls, dtype="<i4").tobytes()
+            db.execute("INSERT INTO basisset VALUES (?, ?)", (number, blob))
+        row = {"id": 0, "R": blobs[0], "E": mf.e_tot, "H": blobs[1], "S": blobs[2]}
+        row |= {"Z": z} if own else {}
+        marks = ", ".join("?" * len(row))
+        db.execute(f"INSERT INTO data ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+    db.close()
+    return path
+
+
+def schnorb(path, mf, kind="float32"):
+    data = {}
+    for name, matrix in (("hamiltonian", mf.get_fock()), ("overlap", mf.get_ovlp())):
+        array = in_order(mf.mol, matrix).astype(kind)
+        data[name] = base64.b64encode(array.tobytes()).decode()
+        data |= {f"_shape_{name}": list(array.shape), f"_dtype_{name}": kind}
+    table = np.zeros((9, 14, 5), dtype=int)
+    for z, ls in {1: (0, 0, 1), 8: (0, 0, 0, 1, 1, 2)}.items():
+        rows = [(0, 1, l, 0) for l in ls for _ in range(2 * l + 1)]
+        table[z, : len(rows), 1:] = rows
+    with ase.db.connect(path) as db:
+        db.metadata = {"basisdef": table.tolist()}
+        db.write(ase.Atoms("OH2", mf.mol.atom_coords() * BOHR), data=data)
+    return path
+
+
+MADE = {
+    "nabladft": nabla,
+    "phisnet": lambda path, mf: nabla(path, mf, own=False, kind="<f8"),
+    "schnorb": schnorb,
+    "double": lambda path, mf: schnorb(path, mf, "float64"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_labels_are_pyscfs_numbers(tmp_path, water, name):
+    path = MADE[name](tmp_path / "a.db", water)
+    assert recognise(path) == {"phisnet": "nabladft", "double": "schnorb"}.get(name, name)
+    assert entry_point(["convert", str(path), str(tmp_path / "b.h5"), *COMMON]) == 0
+    (row,) = json.loads((tmp_path / "b.json").read_text())["structures"]
+    assert row["source_ao_order"] in ("psi4", "orca")
+    with h5py.File(tmp_path / "b.h5") as file:
+        group = file["0000"]
+        np.testing.assert_allclose(group["fock"], water.get_fock(), atol=2e-6)
+        np.testing.assert_allclose(group["density"], water.make_rdm1(), atol=2e-5)
+        assert group.attrs["energy"] == pytest.approx(water.e_tot, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["nabladft", "schnorb"])
+def test_there_and_back(tmp_path, water, name):
+    path = MADE[name](tmp_path / "a.db", water)
+    folder, copy = tmp_path / "folder", tmp_path / "copy.db"
+    assert entry_point(["convert", str(path), str(folder), "-q"]) == 0
+    assert entry_point(["convert", str(folder), str(copy), "--to", name, "-q"]) == 0
+    opener = {"nabladft": NablaSource, "schnorb": SchNOrbSource}[name]
+    one, two = (opener(p, atomic_shells, "def2-svp") for p in (path, copy))
+    assert len(two) == 1
+    np.testing.assert_allclose(one.structure(0).coords, two.structure(0).coords, atol=1e-6)
+    for part in ("fock", "overlap"):
+        a, b = (getattr(s.matrices(0), part).to_dense().numpy() for s in (one, two))
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    if name == "schnorb":
+        row = ase.db.connect(copy).get(id=1)
+        assert row.data["_shape_hamiltonian"] == [24, 24]
+        table = np.array(ase.db.connect(copy).metadata["basisdef"])
+        assert table[8, 9:14, 2:].tolist() == [[3, 2, m] for m in (0, 1, -1, 2, -2)]
+
+
+def test_another_basis_is_noticed_by_its_overlap(tmp_path, water, capsys):
+    path = nabla(tmp_path / "a.db", water)
+    words = ["convert", str(path), str(tmp_path / "b.h5"), *COMMON, "--basis", "6-31g(d,p)"]
+    assert entry_point(words) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert (
+        "expected the shells of 6-31g(d,p), got those of another basis set (3s2p1d, 2s1p)" in (line)
+        or "expected the overlap of this basis and geometry" in line
+    )
+
+
+def change(path, column, value):
+    with sqlite3.connect(path) as db:
+        db.execute(f"UPDATE data SET {column} = ?", (value,))
+    db.close()
+
+
+DAMAGE = [
+    (lambda p: change(p, "H", b"1234"), "expected H of shape (24, 24) in single or double"),
+    (lambda p: change(p, "H", None), "expected H of shape (24, 24)"),
+    (lambda p: change(p, "S", np.full(576, np.nan, "<f4").tobytes()), "expected finite S"),
+    (lambda p: change(p, "Z", b"12"), "expected Z as atomic numbers"),
+    (lambda p: change(p, "R", "text"), "expected Z as atomic numbers"),
+    (lambda p: p.write_bytes(p.read_bytes()[:9000]), "SQLite cannot read it"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DAMAGE)))
+def test_damage_is_one_line(tmp_path, water, capsys, case):
+    damage, message = DAMAGE[case]
+    damage(nabla(tmp_path / "a.db", water))
+    assert entry_point(["convert", str(tmp_path / "a.db"), str(tmp_path / "b.h5"), *COMMON]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert [p.name for p in tmp_path.iterdir()] == ["a.db"]
+
+
+@pytest.mark.parametrize("text", ["{}", "not base64!"])
+def test_a_damaged_row_of_ase(tmp_path, water, capsys, text):
+    path = tmp_path / "a.db"
+    schnorb(path, water)
+    with ase.db.connect(path) as db:
+        db.update(1, data={"hamiltonian": text})
+    assert entry_point(["convert", str(path), str(tmp_path / "b.h5"), *COMMON]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "a.db frame 0: expected hamiltonian in base64" in line
