@@ -8,6 +8,7 @@ References:
     Wannier90's user guide, seedname_hr.dat; P.-O. Löwdin, J. Chem. Phys. 18, 365 (1950).
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -84,18 +85,20 @@ def _orthonormal(
 ) -> tuple[list[tuple[int, ...]], np.ndarray, float]:
     """Cells, H(R) [ncell, n, n] in orthonormal functions, and the error of levels between."""
     both = torch.cat([fock.cells, overlap.cells])
-    reach = both.abs().max(0).values
+    reach = [int(r) for r in both.abs().max(0).values]
     wanted = _levels(fock, overlap, _PROBES)
-    for width in range(1, _WIDEST + 1):
+    found: tuple[list[tuple[int, ...]], np.ndarray, float] = ([], np.zeros(0), math.inf)
+    width = 0
+    while found[2] > _RIGHT and width < _WIDEST:
+        width += 1
         cells = torch.cartesian_prod(*(torch.arange(-width * r, width * r + 1) for r in reach))
-        counts = 2 * width * reach + 1
+        counts = torch.tensor([2 * width * r + 1 for r in reach])
         matrices = _summed_back(fock, overlap, cells, counts)
         phases = torch.exp(2j * torch.pi * (_PROBES @ cells.double().mT))
         between = torch.einsum("kr,rij->kij", phases, matrices)
         error = float((torch.linalg.eigvalsh(between) - wanted).abs().max())
-        if error < _RIGHT:
-            break
-    return [tuple(cell) for cell in cells.tolist()], matrices.numpy(), error
+        found = [tuple(cell) for cell in cells.tolist()], matrices.numpy(), error
+    return found
 
 
 def _summed_back(
