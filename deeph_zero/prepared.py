@@ -12,11 +12,13 @@ import torch
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.ahead import Order
+from deeph_zero.integrals.atomic_clouds import atomic_clouds, superposed_atoms
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.multipoles import screened
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.mixing import is_undecided
@@ -24,7 +26,7 @@ from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.packed_inputs import PackedInputs
-from deeph_zero.nn.spec import Base, InputKind
+from deeph_zero.nn.spec import BASES, Base, InputKind
 from deeph_zero.nn.spectral_bound import bounded
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.types import AOMatrix
@@ -48,7 +50,7 @@ class Prepared:
         molecule: The structure.
         ks: Kohn-Sham layer; counts its Fock builds.
         fock0: H₀, what the network corrects, Eh: F[P₀] after a dielectric step, or with
-            ``geometry`` inputs the screened core Hamiltonian.
+            ``geometry`` inputs superposed atoms with self-consistent charges and dipoles.
         start: The whole build at P₀, where an ordinary SCF starts; None if nobody asked for it.
         matrices: The matrices of the input; None once they are not needed.
         stored: Network inputs, packed where many wait.
@@ -233,7 +235,7 @@ def prepare(
     ao_memory_mb: float = AO_MEMORY_MB,
     mol: "gto.Mole | None" = None,
     inputs: InputKind = "physics",
-    base: Base = "dielectric",
+    base: Base | None = None,
     begins: bool = False,
     builds: bool = True,
     jk_dtype: torch.dtype = torch.float64,
@@ -251,7 +253,7 @@ def prepare(
         ao_memory_mb: AO values kept for this molecule.
         mol: The built ``Mole``, if there is one already.
         inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
-        base: What ``physics`` inputs correct, likewise.
+        base: What is corrected, likewise; None: the newest with these inputs.
         begins: Whether somebody begins at F[P₀], or at the solution of the coarse grid, if any.
         builds: Whether Fock builds follow; matters for ``geometry`` inputs.
         jk_dtype: Fitted two-electron tensors are kept in.
@@ -278,7 +280,8 @@ def prepare(
     ks.gap_floor = TRAINING_GAP_FLOOR
     # without physics inputs one can begin at the coarse grid's solution
     start = _start(ks, molecule) if physics or (begins and ks.coarse is None) else None
-    fock0, matrices = _physics(ks, start, base) if physics else _geometry(ks, mol)
+    base = BASES[inputs][-1] if base is None else base
+    fock0, matrices = _physics(ks, start, base) if physics else _geometry(ks, mol, base)
     seen = prepare_inputs(
         layout,
         molecule.numbers,
@@ -327,9 +330,20 @@ def _physics(ks: KohnSham, start: FockBuild | None, base: Base) -> tuple[AOMatri
     )
 
 
-def _geometry(ks: KohnSham, mol: "gto.Mole") -> tuple[AOMatrix, PhysicsMatrices]:
-    """The screened core Hamiltonian as H₀ (for every spin), and what the network sees of it."""
-    screened = screened_core(mol, ks.data.hcore).to(ks.data.ovlp)
-    n_spin = 2 if ks.unrestricted else 1
-    matrices = PhysicsMatrices(ovlp=ks.data.ovlp, hcore=screened, n_spin=n_spin)
-    return screened.repeat(2, 1, 1) if ks.unrestricted else screened, matrices
+def _geometry(ks: KohnSham, mol: "gto.Mole", base: Base) -> tuple[AOMatrix, PhysicsMatrices]:
+    """H₀ without a Fock build (the same for every spin), and what the network sees."""
+    ovlp = ks.data.ovlp
+    if base == "fock":
+        bare = screened_core(mol, ks.data.hcore).to(ovlp)
+        matrices = PhysicsMatrices(ovlp=ovlp, hcore=bare, n_spin=2 if ks.unrestricted else 1)
+        return bare.repeat(2, 1, 1) if ks.unrestricted else bare, matrices
+    bare = superposed_atoms(mol, ks.data.hcore)
+    found = screened(bare, ks.x.cpu(), ks.data.nelec, atomic_clouds(mol))
+    fock0, dm, before = (matrix.to(ovlp) for matrix in found)
+    if not ks.unrestricted:
+        dm, before = dm.sum(0), before.sum(0)
+    fock0 = fock0.repeat(2, 1, 1) if ks.unrestricted else fock0
+    matrices = PhysicsMatrices(
+        ovlp=ovlp, hcore=bare.to(ovlp), dm0=dm, fock0=fock0, ddm0=dm - before
+    )
+    return fock0, matrices

@@ -46,7 +46,7 @@ class NetworkDocument(Settings):
     embedding: int = Field(default=32, ge=1, le=4096)
     inputs: Literal["physics", "geometry"] = "physics"
     interaction: Literal["so2", "tensor-product"] = "so2"
-    base: Literal["fock", "dielectric"] = "fock"
+    base: Literal["fock", "dielectric", "multipoles"] = "fock"
 
 
 class ModelDocument(Settings):

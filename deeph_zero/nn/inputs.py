@@ -35,11 +35,11 @@ class PhysicsMatrices:
 
     Attributes:
         ovlp: Overlap S, [nao, nao].
-        hcore: Core Hamiltonian, [nao, nao], Eh; with ``geometry`` inputs the screened one.
-        dm0: Superposition of atomic densities P0, total [nao, nao] or [2, nao, nao]; None with
-            ``geometry`` inputs.
-        fock0: F0 = F[P0], Eh, same shape; or None.
-        ddm0: P(F0) - P0, same shape; or None.
+        hcore: Core Hamiltonian, [nao, nao], Eh; with ``geometry`` inputs that of screened nuclei.
+        dm0: Superposition of atomic densities P0, total [nao, nao] or [2, nao, nao]; with
+            ``geometry`` inputs the density of H0; or None.
+        fock0: F0 = F[P0], or H0, Eh, same shape; or None.
+        ddm0: P(F0) - P0, or P(H0) - P(hcore), same shape; or None.
         n_spin: Spin channels where no density tells: 2 for an open shell.
     """
 

@@ -145,7 +145,7 @@ class FockNetwork(torch.nn.Module):
         self, inputs: NetworkInputs, species: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Scaled input matrices as channels, matrix by matrix (so 5 are a prefix of 8)."""
-        nmat = 2 if self.spec.inputs == "geometry" else inputs.node_inputs.shape[1]
+        nmat = inputs.node_inputs.shape[1] if self.spec.reads_density else 2
         node = self.scales.node_inputs(inputs.node_inputs[:, :nmat], species)
         pair = self.scales.pair_inputs(inputs.edge_inputs[:, :nmat], species, inputs.edge_index)
         nodes = [x.transpose(1, 2).flatten(-2) for x in split_irreps(node, self.irreps.keys)]

@@ -9,8 +9,14 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 
 InputKind = Literal["physics", "geometry"]
-Base = Literal["fock", "dielectric"]
+Base = Literal["fock", "dielectric", "multipoles"]
 Interaction = Literal["so2", "tensor-product"]
+
+BASES: dict[InputKind, tuple[Base, ...]] = {
+    "physics": ("fock", "dielectric"),
+    "geometry": ("fock", "multipoles"),
+}
+"""What can be corrected with each kind of inputs, the newest last."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,10 +32,13 @@ class NetworkSpec:
         cutoff: Pairs further apart get no correction, bohr.
         n_radial: Radial functions of the distance.
         embedding: Width of the element and pair embeddings.
-        inputs: ``physics`` reads S, h, P0, F0, dP and corrects F0; ``geometry`` reads S and the
-            screened core Hamiltonian, functions of elements and positions, and corrects the latter.
-        base: What is corrected with ``physics`` inputs, and read as F0: the matrix F[P0] itself
-            ("fock", all there was before version 0.2) or moved on by the dielectric step.
+        inputs: ``physics`` reads S, h, P0, F0, dP and corrects F0; ``geometry`` reads and corrects
+            matrices that follow from elements, positions, charge and spin without a Fock build.
+        base: What is corrected. With ``physics`` inputs, and read as F0: the matrix F[P0] itself
+            ("fock", all there was before version 0.2) or moved on by the dielectric step. With
+            ``geometry`` inputs: the core Hamiltonian screened by neutral atoms ("fock", likewise),
+            which is read beside S; or superposed atoms with self-consistent charges and dipoles
+            ("multipoles"), read with the densities it gives.
         interaction: Message passing by linear maps in bond frames or by tensor products.
     """
 
@@ -56,8 +65,12 @@ class NetworkSpec:
             ("n_layers", self.n_layers >= 0, "a count, 0 or more"),
             ("n_radial", self.n_radial >= 1, "a count, 1 or more"),
             ("embedding", self.embedding >= 1, "a width, 1 or more"),
-            ("base", self.base in get_args(Base), f"one of {get_args(Base)}"),
-            ("inputs", self.inputs in get_args(InputKind), f"one of {get_args(InputKind)}"),
+            ("inputs", self.inputs in BASES, f"one of {get_args(InputKind)}"),
+            (
+                "base",
+                self.base in BASES.get(self.inputs, ()),
+                f"one of {BASES.get(self.inputs)} with {self.inputs} inputs",
+            ),
             (
                 "interaction",
                 self.interaction in get_args(Interaction),
@@ -74,6 +87,11 @@ class NetworkSpec:
                 f"{self.natural}, {self.pseudo}, {self.pair}; use default_spec(layout)"
             )
             raise InputError(msg)
+
+    @property
+    def reads_density(self) -> bool:
+        """Whether there are more input matrices than S and h."""
+        return self.inputs == "physics" or self.base != "fock"
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -150,5 +168,5 @@ def default_spec(
         cutoff=cutoff,
         inputs=inputs,
         interaction=interaction,
-        base="dielectric" if inputs == "physics" else "fock",
+        base=BASES[inputs][-1],
     )

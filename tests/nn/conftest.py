@@ -95,10 +95,12 @@ def make_case():
 def make_network():
     """A tiny float64 network whose readout is not zero."""
 
-    def build(layout, *, size="tiny", cutoff=14.0, seed=1, **options):
+    def build(layout, *, size="tiny", cutoff=14.0, seed=1, base=None, **options):
+        spec = default_spec(layout, size, cutoff=cutoff, **options)
+        spec = spec if base is None else dataclasses.replace(spec, base=base)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            net = FockNetwork(default_spec(layout, size, cutoff=cutoff, **options)).double()
+            net = FockNetwork(spec).double()
             for readout in (net.node_out, net.pair_out):
                 for p in readout.parameters():
                     torch.nn.init.normal_(p, std=0.1)

@@ -122,9 +122,9 @@ def test_spec_survives_json(make_case):
     assert 3e5 < count < 1e6
 
 
-def test_geometry_inputs_ignore_the_density(make_case, make_network):
+def test_geometry_inputs_of_version_0_1_ignore_the_density(make_case, make_network):
     case = make_case(WATER)
-    net = make_network(case.layout, inputs="geometry")
+    net = make_network(case.layout, inputs="geometry", base="fock")
     bare = PhysicsMatrices(ovlp=case.matrices.ovlp, hcore=case.matrices.hcore)
     a = net(case.inputs())[0]
     without = dataclasses.replace(case, matrices=bare).inputs()

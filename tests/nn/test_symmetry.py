@@ -60,7 +60,7 @@ def test_f_functions_and_open_shell_turn_too(sign, interaction, make_case, make_
 @pytest.mark.parametrize(("sign", "n_spin"), [(1, 1), (-1, 2)])
 def test_geometry_inputs_turn_too(name, sign, n_spin, make_case, make_network):
     case = make_case(MOLECULES[name]).bare(n_spin)
-    net = make_network(case.layout, inputs="geometry")
+    net = make_network(case.layout, inputs="geometry", base="fock")
     rotation = rotation_matrix(9, sign)
     u = ao_rotation(case.layout, case.numbers, rotation)
     before = net(case.inputs())[0]
@@ -72,7 +72,7 @@ def test_geometry_inputs_turn_too(name, sign, n_spin, make_case, make_network):
 
 def test_geometry_inputs_swap_spins(make_case, make_network):
     case = make_case("O 0 0 0.1; H 0.2 0.76 0.58", spin=1).bare(2)
-    net = make_network(case.layout, inputs="geometry")
+    net = make_network(case.layout, inputs="geometry", base="fock")
     alpha_beta = net(case.inputs())[0]
     swapped = net(dataclasses.replace(case, spin=-1).inputs())[0]
     assert (alpha_beta[0] - alpha_beta[1]).abs().max() > 1e-3

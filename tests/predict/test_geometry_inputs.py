@@ -1,24 +1,30 @@
 """A network that reads elements and positions: no Fock build, no two-electron integral, no grid."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
 from pyscf import dft, gto
 
 from deeph_zero.ao.rotation import ao_rotation
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals import system
+from deeph_zero.integrals.atomic_clouds import atomic_clouds, superposed_atoms
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.integrals.mole import molecule_of
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
+from deeph_zero.ks.multipoles import screened
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
-from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout
+from deeph_zero.nn.spec import NetworkSpec, default_spec
+from deeph_zero.prepared import basis_layout, prepare
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import make_problem
 
@@ -30,10 +36,11 @@ def mole(atom=WATER, **settings):
     return gto.M(atom=atom, **({"basis": METHOD.basis, "verbose": 0} | settings))
 
 
-def network(scale=0.01):
+def network(scale=0.01, **changes):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        net = FockNetwork(default_spec(basis_layout([mole()]), "tiny", inputs="geometry"))
+        spec = default_spec(basis_layout([mole()]), "tiny", inputs="geometry")
+        net = FockNetwork(dataclasses.replace(spec, **changes))
         for name, value in net.named_parameters():
             if "_out." in name:
                 torch.nn.init.normal_(value, std=scale)
@@ -68,9 +75,36 @@ def test_nothing_is_built_without_a_certificate(model):
         model.predict(mole())
 
 
-def test_an_untrained_network_says_the_screened_core():
+def base_of(mol):
+    """Superposed atoms with their self-consistent charges and dipoles."""
+    x = orthogonaliser(torch.from_numpy(mol.intor("int1e_ovlp")), 1e-6)
+    return screened(superposed_atoms(mol), x, mol.nelec, atomic_clouds(mol)).fock
+
+
+def test_an_untrained_network_says_its_base():
     result = Model(network(scale=0.0), METHOD).predict(mole(), certificate=False)
+    torch.testing.assert_close(result.fock, base_of(mole()), rtol=0, atol=1e-12)
+
+
+def test_models_of_version_0_1_correct_the_screened_core_and_read_it_alone(tmp_path):
+    old = network(scale=0.0, base="fock")
+    result = Model(old, METHOD).predict(mole(), certificate=False)
     torch.testing.assert_close(result.fock, screened_core(mole()), rtol=0, atol=1e-12)
+    save_model(tmp_path, old, model_meta(METHOD, KohnSham.without_builds(mole()).info, old.spec))
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert described["network"].pop("base") == "fock"
+    assert NetworkSpec.from_dict(described["network"]).base == "fock", "nobody wrote it in 0.1"
+    inputs = prepare(molecule_of(mole()), METHOD, old.spec.layout, cutoff=14.0, inputs="geometry",
+                     base="fock", dtype=torch.float64, builds=False).inputs  # fmt: skip
+    other = dataclasses.replace(inputs, node_inputs=inputs.node_inputs.clone())
+    other.node_inputs[:, 2:] = 1.0
+    reader = network(base="fock")
+    torch.testing.assert_close(reader(inputs)[0], reader(other)[0], rtol=0, atol=0)
+
+
+def test_bases_belong_to_their_inputs():
+    with pytest.raises(InputError, match=r"base: expected one of .*fock.*multipoles"):
+        network(base="dielectric")
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -144,7 +178,7 @@ def test_training_teaches_from_the_coarse_grid(water_molecule):
     layout = basis_layout([mole()])
     settings = {"cutoff": 14.0, "inputs": "geometry"}
     problem = make_problem(water_molecule, METHOD, layout, **settings)
-    assert torch.equal(problem.fock0, screened_core(mole()))
+    torch.testing.assert_close(problem.fock0, base_of(mole()), rtol=0, atol=1e-12)
     assert (problem.ks.fock_builds, problem.start) == (0, None)
     assert problem.ks.coarse_builds > 0
     problem.teacher.advance()
@@ -166,7 +200,7 @@ def test_without_a_coarse_grid_training_teaches_from_the_superposed_atoms(water_
     )
     assert torch.equal(physics.fock0, problem.start.fock), "as models of version 0.1 have it"
     assert torch.equal(problem.teacher.target, physics.teacher.target)
-    assert torch.equal(problem.fock0, screened_core(mole()))
+    torch.testing.assert_close(problem.fock0, base_of(mole()), rtol=0, atol=1e-12)
     assert (problem.fock0 - problem.start.fock).abs().max() > 0.01
 
 
