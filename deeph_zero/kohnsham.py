@@ -3,10 +3,11 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
+from deeph_zero.crystal import CrystalKohnSham, is_periodic
 from deeph_zero.errors import InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.ks.batch.ks_batch import KSBatch
@@ -72,9 +73,13 @@ class KohnSham(KohnShamLayer):
         smearing: float | None = None,
         two_grids: bool = True,
         field: Any = None,
+        kmesh: Sequence[int] | None = None,
         **limits: Any,
     ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
+
+        A cell, or a mean-field object of one, makes a
+        :class:`~deeph_zero.crystal.CrystalKohnSham`, whose ``from_pyscf`` tells its keywords.
 
         Args:
             mol_or_mf: A built ``gto.Mole``, or an RKS, UKS, RHF or UHF object, also behind
@@ -97,6 +102,7 @@ class KohnSham(KohnShamLayer):
                 see :mod:`deeph_zero.ks.scf.two_grids`; False works on the target grid alone.
             field: Uniform electric field (x, y, z), a.u., on electrons (h + field·r, as one adds it
                 to PySCF's ``get_hcore``) and nuclei, about the coordinates' origin.
+            kmesh: k-points of a crystal, for example (4, 4, 4).
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
                 "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).
@@ -109,31 +115,46 @@ class KohnSham(KohnShamLayer):
                 unknown or contradicts the object, or there are more electrons than orbitals.
             ComputationError: If the integrals do not fit in memory.
         """
+        given: dict[str, Any] = dict(
+            xc=xc, density_fit=density_fit, auxbasis=auxbasis, grid_level=grid_level,
+            unrestricted=unrestricted, break_symmetry=break_symmetry, smearing=smearing,
+            two_grids=two_grids, field=field, kmesh=kmesh, **limits,
+        )  # fmt: skip
+        if is_periodic(mol_or_mf):
+            defaults = {"break_symmetry": False, "two_grids": True}
+            stated = {name: x for name, x in given.items() if x is not defaults.get(name)}
+            return cast("KohnSham", CrystalKohnSham.from_pyscf(mol_or_mf, device=device, **stated))
+        return cls._of_molecule(mol_or_mf, device=device, **given)
+
+    @classmethod
+    def _of_molecule(
+        cls,
+        mol_or_mf: Any,
+        *,
+        kmesh: Sequence[int] | None,
+        field: Any,
+        smearing: float | None,
+        **given: Any,
+    ) -> "KohnSham":
         from deeph_zero.integrals.supported import smearing_of  # PySCF is heavy
         from deeph_zero.integrals.system import ks_data
 
-        refuse_unknown("from_pyscf", limits, {*_keywords(cls.from_pyscf), *_keywords(ks_data)})
+        if kmesh is not None:
+            raise InputError(
+                f"expected kmesh with a crystal, got it with a {type(mol_or_mf).__name__}; give a "
+                "pbc.gto.Cell, or leave kmesh out"
+            )
+        refuse_unknown("from_pyscf", given, {*_keywords(cls.from_pyscf), *_keywords(ks_data)})
         own = smearing_of(mol_or_mf)
         if own and smearing not in (None, own):
             raise InputError(
                 f"expected smearing from the mean-field object, which has {own:g}, got "
                 f"smearing={smearing!r} beside it; leave it out, or give mf.mol"
             )
-        data, info = ks_data(
-            mol_or_mf,
-            xc=xc,
-            density_fit=density_fit,
-            auxbasis=auxbasis,
-            grid_level=grid_level,
-            unrestricted=unrestricted,
-            device=device,
-            break_symmetry=break_symmetry,
-            two_grids=two_grids,
-            **limits,
-        )
+        data, info = ks_data(mol_or_mf, **given)
         if field is not None:
-            data = _in_field(data, mol_or_mf, field, device)
-        tol = 0.0 if break_symmetry else DEGENERACY_TOL
+            data = _in_field(data, mol_or_mf, field, given["device"])
+        tol = 0.0 if given["break_symmetry"] else DEGENERACY_TOL
         return cls(data, info, degeneracy_tol=tol, smearing=smearing or own)
 
     @classmethod

@@ -62,9 +62,9 @@ def crystal_calculation(
     kmesh: Sequence[int] | None = None,
     shifted: bool = False,
     unrestricted: bool | None = None,
-    smearing: float | None = None,
+    smearing: int | float | None = None,
     fix_spin: bool = False,
-    moments: Sequence[float] | None = None,
+    moments: Sequence[int | float] | None = None,
 ) -> CrystalCalculation:
     """A calculation from a cell and keywords, or from a KRKS, KUKS, RKS or UKS object.
 
@@ -118,7 +118,7 @@ def _from_cell(
     unrestricted: bool | None,
     smearing: float,
     fix_spin: bool,
-    moments: Sequence[float] | None,
+    moments: Sequence[int | float] | None,
 ) -> CrystalCalculation:
     check_cell(cell)
     own = _moments(cell, moments)
@@ -150,7 +150,7 @@ def _from_cell(
     )
 
 
-def _from_mean_field(mf: Any, moments: Sequence[float] | None) -> CrystalCalculation:
+def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalCalculation:
     check_mean_field(mf)
     cell = mf.cell
     check_cell(cell)
@@ -163,10 +163,10 @@ def _from_mean_field(mf: Any, moments: Sequence[float] | None) -> CrystalCalcula
         nelec = (mf.nelec[0] / nk, mf.nelec[1] / nk)
     else:
         total = cell.tot_electrons(nk)
-        if total % 2 and not smearing:
+        if total % 2:  # with smearing PySCF fills one orbital too many
             raise InputError(
-                f"expected an even number of electrons, got {total} over the k-points; use KUKS, "
-                "or smearing"
+                f"expected an even number of electrons, got {total} over the k-points of a "
+                "closed-shell object; use KUKS, or give its cell and kmesh"
             )
         nelec = (total / nk / 2, total / nk / 2)
     return CrystalCalculation(
@@ -182,13 +182,16 @@ def _from_mean_field(mf: Any, moments: Sequence[float] | None) -> CrystalCalcula
     )
 
 
-def _moments(cell: gto.Cell, given: Sequence[float] | None) -> tuple[float, ...] | None:
+def _moments(cell: gto.Cell, given: Sequence[int | float] | None) -> tuple[float, ...] | None:
     """Moments of the keyword, else the cell's own where any is set."""
     own = getattr(cell, "magmom", None)
     chosen = given if given is not None else own
     if chosen is None or not len(chosen) or (given is None and not any(chosen)):
         return None
-    values = tuple(float(m) for m in chosen)
+    try:
+        values = tuple(float(m) for m in chosen)
+    except (TypeError, ValueError):
+        values = ()
     if len(values) != cell.natm or not np.isfinite(values).all():
         raise InputError(
             f"moments expected one number for each of the {cell.natm} atoms, got {list(chosen)!r}"
@@ -196,8 +199,11 @@ def _moments(cell: gto.Cell, given: Sequence[float] | None) -> tuple[float, ...]
     return values
 
 
-def _width(smearing: float | None) -> float:
-    width = 0.0 if smearing is None else float(smearing)
+def _width(smearing: int | float | None) -> float:
+    try:
+        width = 0.0 if smearing is None else float(smearing)
+    except (TypeError, ValueError):
+        width = np.nan
     if not np.isfinite(width) or width < 0:
         raise InputError(
             f"smearing expected a width of 0 or more (Eh), got {smearing!r}; give for example 0.005"

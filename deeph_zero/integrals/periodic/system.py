@@ -1,5 +1,6 @@
 """Everything of one crystal as ``CrystalData``: the entrance from PySCF."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from pyscf.pbc import tools
 from pyscf.pbc.gto import Cell
+from pyscf.pbc.scf import hf
 from torch import Tensor
 
 from deeph_zero.integrals.libxc import make_functional
@@ -95,21 +97,23 @@ class _Maker:
             Semilocal(self.mesh, functional),
         ]
 
-    def values(self, points: KPoints, shape: tuple[int, int, int], deriv: int) -> BlochValues:
+    def values(
+        self, points: KPoints, shape: tuple[int, int, int], deriv: int, *, keep: bool = True
+    ) -> BlochValues:
         """AO values."""
         return BlochValues(
             self.settings.cell,
             points,
             shape,
             deriv=deriv,
-            memory_mb=self.ao_memory_mb,
+            memory_mb=self.ao_memory_mb if keep else 0.0,
             device=self.device,
         )
 
-    def mesh_term(self, points: KPoints) -> MeshTerm:
+    def mesh_term(self, points: KPoints, *, keep: bool = True) -> MeshTerm:
         """Energies on the grid."""
         weights = torch.from_numpy(points.weights).to(self.device)
-        values = self.values(points, self.settings.mesh, self.deriv)
+        values = self.values(points, self.settings.mesh, self.deriv, keep=keep)
         return MeshTerm(values, weights, self.mesh.weight, self.potentials)
 
     def fixed(self, points: KPoints) -> BlochOperator:
@@ -121,16 +125,18 @@ class _Maker:
         points, shape = self.settings.kpoints, coarse_shape(self.settings.mesh)
         weights = torch.from_numpy(points.weights).to(self.device)
         mesh = make_mesh(self.settings.cell, shape, self.device)
-        return CoulombOnMesh(self.values(points, shape, 0), weights, mesh)
+        settings = dataclasses.replace(self.settings, mesh=shape)
+        values = self.values(points, shape, 0)
+        return CoulombOnMesh(values, weights, mesh, lambda: starting_rows(settings, mesh, 1))
 
     def at(self, scaled: Sequence[Sequence[float]]) -> Elsewhere:
         """Matrices at other k-points."""
         fractions = np.asarray(scaled, dtype=float).reshape(-1, 3)
         points = KPoints(scaled=fractions, weights=np.full(len(fractions), 1 / len(fractions)))
         return Elsewhere(
-            ovlp=overlap(self.settings.cell, points, self.device),
-            fixed=self.fixed(points),
-            mesh_term=self.mesh_term(points),
+            ovlp=overlap(self.settings.cell, points, self.device).to(torch.complex128),
+            fixed=self.fixed(points).to(torch.complex128),
+            mesh_term=self.mesh_term(points, keep=False),
         )
 
 
@@ -168,8 +174,9 @@ def make_mesh(cell: Cell, shape: tuple[int, int, int], device: torch.device | st
 
 
 def overlap(cell: Cell, kpoints: KPoints, device: torch.device | str) -> BlochOperator:
-    """S(k)."""
-    return _matrices(_integral(cell, "int1e_ovlp", kpoints), kpoints, device)
+    """S(k), with the tight cutoff that PySCF's mean-field objects give it."""
+    found = np.asarray(hf.get_ovlp(cell, kpoints.absolute(cell)))
+    return _matrices(0.5 * (found + found.conj().swapaxes(-1, -2)), kpoints, device)
 
 
 def fixed_operator(

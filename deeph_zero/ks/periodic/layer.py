@@ -49,7 +49,8 @@ class Bands:
     """Eigenstates of a Fock matrix.
 
     Attributes:
-        mo_energy: Eh, ascending at every k; +inf for combinations that were left out.
+        mo_energy: Eh, ascending at every k; far above all others (``NO_ORBITAL``) for combinations
+            that were left out.
         mo_coeff: Columns are orbitals.
         filling: Occupations, Fermi level, gap, entropy.
     """
@@ -289,8 +290,7 @@ class CrystalLayer:
             filling = fill(
                 energy, self.data.weights, self.channels, smearing=self.smearing, degeneracy_tol=tol
             )
-            shown = self.orthogonal.without_removed(energy)
-            return Bands(mo_energy=shown, mo_coeff=self.orthogonal.x @ vectors, filling=filling)
+            return Bands(mo_energy=energy, mo_coeff=self.orthogonal.x @ vectors, filling=filling)
 
     def density(self, fock: BlochMatrix, degeneracy_tol: float | None = None) -> BlochMatrix:
         """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.

@@ -4,7 +4,7 @@ With E the energy per cell, dE = Σ_k w_k Re tr(F_k dP_k).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -203,17 +203,21 @@ class MeshTerm:
 class CoulombOnMesh:
     """Coulomb matrices of changes of the density, on a mesh that may be a coarse one."""
 
-    def __init__(self, grid: BlochGrid, weights: KWeights, mesh: Mesh) -> None:
+    def __init__(
+        self, grid: BlochGrid, weights: KWeights, mesh: Mesh, rho_guess: Callable[[], MeshRows]
+    ) -> None:
         """Keep the grid.
 
         Args:
             grid: AO values.
             weights: w_k.
             mesh: The same points.
+            rho_guess: Superposed free atoms on these points.
         """
         self.grid = grid
         self.weights = weights
         self.mesh = mesh
+        self.rho_guess = rho_guess
 
     def __call__(self, d: BlochMatrix) -> BlochMatrix:
         """J of every spin channel by itself.
@@ -224,6 +228,20 @@ class CoulombOnMesh:
         Returns:
             The matrices of their potentials, Eh.
         """
-        rho = density_rows(self.grid, self.weights, d, 1)
+        return self._matrices(density_rows(self.grid, self.weights, d, 1), d.dtype)
+
+    def beside_guess(self, dm: BlochMatrix) -> BlochMatrix:
+        """J of what a density has more than the superposed free atoms.
+
+        Args:
+            dm: Density matrix.
+
+        Returns:
+            Of every spin channel, Eh.
+        """
+        rho = density_rows(self.grid, self.weights, dm, 1)
+        return self._matrices(rho - self.rho_guess()[:, :1], dm.dtype)
+
+    def _matrices(self, rho: MeshRows, dtype: torch.dtype) -> BlochMatrix:
         rows = self.mesh.coulomb(rho) * self.mesh.weight
-        return potential_matrix(self.grid, rows, d.dtype)
+        return potential_matrix(self.grid, rows, dtype)

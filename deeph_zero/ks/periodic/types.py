@@ -19,7 +19,7 @@ BlochOperator: TypeAlias = Inexact[Tensor, "nk nao nao"]
 KWeights: TypeAlias = Float[Tensor, " nk"]
 
 BandEnergies: TypeAlias = Float[Tensor, "nspin nk nmo"]
-"""Eh; +inf where a linearly dependent combination was removed at that k."""
+"""Eh; far above all orbitals where a linearly dependent combination was left out at that k."""
 
 MeshRows: TypeAlias = Float[Tensor, "nspin nvar ngrids"]
 """Density variables (rho; its gradient; tau), or a potential for each, on the uniform grid."""

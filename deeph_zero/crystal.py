@@ -1,0 +1,212 @@
+"""``dz.KohnSham`` of crystals: the layer at k-points, made from PySCF's cells and objects."""
+
+import dataclasses
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeph_zero.errors import ComputationError, InputError, refuse_unknown
+from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
+from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
+from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
+from deeph_zero.ks.periodic.scf import CrystalSCFResult, CrystalSCFSettings, crystal_scf
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator
+
+if TYPE_CHECKING:
+    from deeph_zero.integrals.periodic.info import CrystalInfo
+
+KPoints = Any
+"""Fractions of the reciprocal lattice vectors, [nk, 3]: nested lists, an array or a tensor."""
+
+
+def is_periodic(thing: Any) -> bool:
+    """Whether an object is one of PySCF's for crystals.
+
+    Args:
+        thing: A cell or molecule, or a mean-field object of either.
+
+    Returns:
+        True for those of ``pyscf.pbc``; nothing is imported.
+    """
+    return any(kind.__module__.startswith("pyscf.pbc") for kind in type(thing).__mro__)
+
+
+class CrystalKohnSham(CrystalLayer):
+    """Differentiable Kohn-Sham theory of one crystal; see :class:`CrystalLayer`.
+
+    Attributes:
+        info: What was computed, in names and numbers.
+
+    Examples:
+        >>> ks = dz.KohnSham.from_pyscf(cell, kmesh=(4, 4, 4), xc="pbe")
+        >>> result = ks.scf()
+        >>> energy, fock = ks(ks.density(result.fock))
+        >>> levels = ks.bands_at([[0, 0, 0], [0.5, 0, 0]])
+    """
+
+    def __init__(self, data: CrystalData, info: "CrystalInfo", **settings: Any) -> None:
+        """Bind integrals and their description; use :meth:`from_pyscf`.
+
+        Args:
+            data: Integrals, grid and functional.
+            info: What they were made with.
+            **settings: Keywords of :class:`CrystalLayer`.
+
+        Raises:
+            InputError: If S(k) is singular, there are more electrons than orbitals, or a keyword is
+                unknown.
+        """
+        refuse_unknown("CrystalKohnSham", settings, _keywords(CrystalLayer.__init__))
+        super().__init__(data, **settings)
+        self.info = info
+        self._last: CrystalBuild | None = None
+
+    @classmethod
+    def from_pyscf(
+        cls,
+        cell_or_mf: Any,
+        *,
+        device: str = "cpu",
+        ao_memory_mb: float | None = None,
+        engine: str = "auto",
+        **settings: Any,
+    ) -> "CrystalKohnSham":
+        """Integrals, grid and functional from PySCF.
+
+        Args:
+            cell_or_mf: A built ``pbc.gto.Cell`` (its ``spin`` counts the unpaired electrons of one
+                cell), or a KRKS, KUKS, RKS or UKS object with FFTDF, which decides everything
+                itself (the ``spin`` of its cell counts those of all k-points together).
+            device: Where the tensors live.
+            ao_memory_mb: Keep AO values up to so much; 2000 where nothing is said.
+            engine: Of the functional: "auto", "torch" or "libxc".
+            **settings: ``xc``, ``kmesh``, ``shifted``, ``unrestricted``, ``smearing``, ``fix_spin``
+                and ``moments``, see
+                :func:`~deeph_zero.integrals.periodic.calculation.crystal_calculation`.
+
+        Returns:
+            The layer.
+
+        Raises:
+            InputError: If something is not supported, a keyword is unknown or contradicts the
+                object, S(k) is singular, or there are more electrons than orbitals.
+        """
+        from deeph_zero.integrals.periodic.calculation import crystal_calculation  # PySCF is heavy
+        from deeph_zero.integrals.periodic.info import crystal_info
+        from deeph_zero.integrals.periodic.system import AO_MEMORY_MB, crystal_data
+
+        own = {"device", "ao_memory_mb", "engine"}
+        refuse_unknown("from_pyscf", settings, {*own, *_keywords(crystal_calculation)})
+        found = crystal_calculation(cell_or_mf, **settings)
+        memory = AO_MEMORY_MB if ao_memory_mb is None else ao_memory_mb
+        data = crystal_data(found, device=device, ao_memory_mb=memory, engine=engine)
+        return cls(data, crystal_info(found), smearing=found.smearing, fix_spin=found.fix_spin)
+
+    def build(self, dm: BlochMatrix) -> CrystalBuild:
+        """Energies and Fock matrix, without autograd; :meth:`fock_at` goes on from it.
+
+        Args:
+            dm: Hermitian density matrix.
+
+        Returns:
+            The build.
+        """
+        self._last = super().build(dm)
+        return self._last
+
+    def scf(self, dm0: Tensor | None = None, **settings: Any) -> CrystalSCFResult:
+        """Self-consistent field.
+
+        Args:
+            dm0: Starting density matrix; None: superposed free atoms.
+            **settings: Fields of :class:`~deeph_zero.ks.periodic.scf.CrystalSCFSettings`.
+
+        Returns:
+            The last iterate and whether it converged; non-convergence is not an exception.
+
+        Raises:
+            InputError: If a keyword is unknown, or ``dm0`` has another shape.
+        """
+        known = [field.name for field in dataclasses.fields(CrystalSCFSettings)]
+        refuse_unknown("scf", settings, known)
+        start = None if dm0 is None else self.checked(dm0)
+        return crystal_scf(self, start, CrystalSCFSettings(**settings))
+
+    def fock_at(self, kpts: KPoints, dm: Tensor | None = None) -> BlochMatrix:
+        """F at any k-points: exact, as F differs between them by a local potential alone.
+
+        Args:
+            kpts: Where, fractions of the reciprocal lattice vectors.
+            dm: Density matrix at the layer's own k-points; None: that of the last build, which
+                after :meth:`scf` is the converged one.
+
+        Returns:
+            Complex, [nspin, nk, nao, nao], Eh.
+
+        Raises:
+            InputError: If ``kpts`` has another shape.
+            ComputationError: If there was no build yet.
+        """
+        return self._matrices_at(self._elsewhere(kpts), dm)
+
+    def overlap_at(self, kpts: KPoints) -> BlochOperator:
+        """S at any k-points.
+
+        Args:
+            kpts: Where, fractions of the reciprocal lattice vectors.
+
+        Returns:
+            Complex, [nk, nao, nao].
+
+        Raises:
+            InputError: If ``kpts`` has another shape.
+        """
+        return self._elsewhere(kpts).ovlp
+
+    def bands_at(self, kpts: KPoints, dm: Tensor | None = None) -> BandEnergies:
+        """Levels at any k-points.
+
+        Args:
+            kpts: Where, fractions of the reciprocal lattice vectors.
+            dm: As in :meth:`fock_at`.
+
+        Returns:
+            Ascending, Eh; +inf where a linearly dependent combination was left out.
+
+        Raises:
+            InputError: If ``kpts`` has another shape, or S is singular at one of them.
+            ComputationError: If there was no build yet.
+        """
+        elsewhere = self._elsewhere(kpts)
+        orthogonal = BlochOrthogonaliser(elsewhere.ovlp, self.data.lindep_threshold)
+        fock = self._matrices_at(elsewhere, dm)
+        return orthogonal.without_removed(torch.linalg.eigvalsh(orthogonal.transform(fock)))
+
+    def _elsewhere(self, kpts: KPoints) -> Elsewhere:
+        try:
+            points = np.asarray(kpts, dtype=float)
+        except (TypeError, ValueError):
+            points = np.zeros(0)
+        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+            raise InputError(
+                "kpts expected fractions of the reciprocal vectors, shape [nk, 3], got "
+                f"{str(kpts)[:60]!r}; give for example [[0, 0, 0], [0.5, 0, 0]]"
+            )
+        return self.data.at([[float(x) for x in k] for k in points])
+
+    def _matrices_at(self, elsewhere: Elsewhere, dm: Tensor | None) -> BlochMatrix:
+        if dm is not None:
+            self.build(self.checked(dm))
+        if self._last is None:
+            raise ComputationError("expected a density, got none yet; call scf() or give dm")
+        matrix = elsewhere.mesh_term.matrix(self._last.rows, torch.complex128)
+        return matrix + elsewhere.fixed
+
+
+def _keywords(function: Any) -> list[str]:
+    """Names of the arguments of a function that are given by name."""
+    found = inspect.signature(function).parameters.values()
+    return [p.name for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]

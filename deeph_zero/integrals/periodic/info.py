@@ -1,0 +1,82 @@
+"""What was computed of a crystal, in names and numbers, recorded beside its results."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from deeph_zero.integrals.periodic.calculation import CrystalCalculation
+from deeph_zero.ks.protocol import XCKind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrystalInfo:
+    """What was computed, resolved to names and numbers.
+
+    Attributes:
+        xc: Functional as given.
+        kind: "LDA", "GGA" or "MGGA".
+        basis: Basis set name, or "custom".
+        pseudo: Name of the pseudopotentials, "custom", or None for all electrons.
+        lattice: Rows are the lattice vectors, bohr.
+        pbc: Periodic directions.
+        kmesh: k-points along the reciprocal vectors; None for a list of points.
+        kpts: Fractions of the reciprocal vectors, [nk, 3].
+        kweights: [nk], sum 1.
+        fft_mesh: Points of the uniform grid.
+        nao: Atomic orbitals per cell.
+        nelec: Electrons (alpha, beta) per cell.
+        unrestricted: Two spins.
+        smearing: Width of Fermi occupations, Eh; 0 without.
+        charge: Per cell.
+        gauge: "lattice": phases are exp(ik·R) of lattice vectors R, none of atoms.
+    """
+
+    xc: str
+    kind: XCKind
+    basis: str
+    pseudo: str | None
+    lattice: Float[np.ndarray, "3 3"]
+    pbc: tuple[bool, bool, bool]
+    kmesh: tuple[int, int, int] | None
+    kpts: Float[np.ndarray, "nk 3"]
+    kweights: Float[np.ndarray, " nk"]
+    fft_mesh: tuple[int, int, int]
+    nao: int
+    nelec: tuple[float, float]
+    unrestricted: bool
+    smearing: float
+    charge: int
+    gauge: str = "lattice"
+
+
+def crystal_info(settings: CrystalCalculation) -> CrystalInfo:
+    """The description of a calculation.
+
+    Args:
+        settings: What is computed.
+
+    Returns:
+        The description.
+    """
+    cell = settings.cell
+    pseudo = None
+    if cell.pseudo:
+        pseudo = cell.pseudo if isinstance(cell.pseudo, str) else "custom"
+    return CrystalInfo(
+        xc=settings.spec.name,
+        kind=settings.spec.kind,
+        basis=cell.basis if isinstance(cell.basis, str) else "custom",
+        pseudo=pseudo,
+        lattice=np.asarray(cell.lattice_vectors()),
+        pbc=(True, True, cell.dimension == 3),
+        kmesh=settings.kpoints.mesh,
+        kpts=settings.kpoints.scaled,
+        kweights=settings.kpoints.weights,
+        fft_mesh=settings.mesh,
+        nao=int(cell.nao),
+        nelec=settings.nelec,
+        unrestricted=settings.unrestricted,
+        smearing=settings.smearing,
+        charge=int(cell.charge),
+    )

@@ -1,0 +1,142 @@
+"""The dielectric step of crystals: what is left of a self-consistency step, without a build.
+
+The equations are those of :mod:`deeph_zero.ks.response.dielectric`, over all k-points at once. Of
+metals the chemical potential moves with them: -χ is diagonal in pairs of orbitals but for that, and
+pairs whose density would change the number of electrons are projected out.
+"""
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ks.density import divided_difference
+from deeph_zero.ks.periodic.layer import Bands, CrystalLayer
+from deeph_zero.ks.periodic.terms import CoulombOnMesh
+from deeph_zero.ks.periodic.types import BlochMatrix
+from deeph_zero.ks.response.dielectric import COULOMB_PART, MAX_PRODUCTS, SPIN_PART, TOLERANCE
+from deeph_zero.ks.smearing import first_difference
+
+
+@torch.no_grad()
+def dielectric_step(
+    layer: CrystalLayer,
+    coulomb: CoulombOnMesh,
+    fock: BlochMatrix,
+    dm: BlochMatrix | None,
+    degeneracy_tol: float | None = None,
+) -> BlochMatrix:
+    """Change of a Fock matrix on the way to self-consistency, from the Coulomb response alone.
+
+    Args:
+        layer: The crystal.
+        coulomb: Coulomb matrices, on a coarse mesh as well.
+        fock: F of ``dm``, or the same linear combination of such matrices, Eh.
+        dm: The density matrix; None: ``fock`` is that of superposed free atoms.
+        degeneracy_tol: Overrides the layer's.
+
+    Returns:
+        The change, Eh.
+
+    Raises:
+        ComputationError: If ``fock`` is not finite.
+
+    References:
+        K.-M. Ho, J. Ihm, J. D. Joannopoulos, Phys. Rev. B 25, 4260 (1982), eqs. 4-8.
+
+    Cost:
+        Three or four Coulomb matrices of each spin, and one diagonalisation; not a Fock build.
+    """
+    bands = layer.bands(fock, degeneracy_tol)
+    occ = bands.filling.occ.to(bands.mo_coeff.dtype)
+    new = (bands.mo_coeff * occ.unsqueeze(-2)) @ bands.mo_coeff.mH
+    first = coulomb.beside_guess(new) if dm is None else coulomb(new - dm)
+    pairs = _Pairs(layer, bands)
+    for spin_part in (SPIN_PART, 0.0):
+        start = _kernel(first, spin_part)
+        more = _response(pairs, coulomb, start, spin_part)
+        if more is not None:
+            return start + more
+    return torch.zeros_like(fock)
+
+
+def _kernel(j: BlochMatrix, spin_part: float) -> BlochMatrix:
+    """The response of F by the Coulomb matrices of the spins."""
+    if len(j) == 1:
+        return COULOMB_PART * j
+    up, down = j.unbind(0)
+    total, spin = COULOMB_PART * (up + down), spin_part * (up - down)
+    return torch.stack([total - spin, total + spin])
+
+
+class _Pairs:
+    """√(-χ) in pairs of orbitals, and back."""
+
+    def __init__(self, layer: CrystalLayer, bands: Bands) -> None:
+        self.c = bands.mo_coeff
+        self.weights = layer.column_weights
+        self.channels = layer.channels if layer.smearing > 0 else []
+        energy, occ = bands.mo_energy, bands.filling.occ
+        if layer.smearing > 0:
+            mu = energy.new_tensor(bands.filling.fermi).reshape(-1, 1, 1)
+            per_orbital = 1.0 if layer.unrestricted else 2.0
+            w = per_orbital * first_difference(energy - mu, layer.smearing)
+        else:
+            w = divided_difference(energy, occ, layer.gap_floor)
+        self.root = (-w).clamp_min(0.0).sqrt()
+        self.slopes = self.root.diagonal(dim1=-2, dim2=-1)
+
+    def density(self, pairs: Tensor) -> BlochMatrix:
+        """Change of the density matrix."""
+        return self.c @ (self.root * pairs) @ self.c.mH
+
+    def of(self, potential: BlochMatrix) -> Tensor:
+        """Scaled pairs of a potential, without a change of the number of electrons."""
+        pairs = self.root * (self.c.mH @ potential @ self.c)
+        weights = self.weights.squeeze(-1)
+        for spins, _ in self.channels:
+            slopes = self.slopes[spins]
+            norm = (weights * slopes.square()).sum()
+            if not bool(norm > 0):
+                continue
+            diagonal = pairs[spins].diagonal(dim1=-2, dim2=-1)
+            along = (weights * slopes * diagonal.real).sum() / norm
+            diagonal -= along * slopes
+        return pairs
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """Inner product over all k."""
+        products = a.conj() * b
+        return (self.weights * (products.real if products.is_complex() else products)).sum()
+
+
+def _response(
+    pairs: _Pairs, coulomb: CoulombOnMesh, start: BlochMatrix, spin_part: float
+) -> BlochMatrix | None:
+    """K of the solution y of (1 + √w K √w) y = -√w ``start``, by conjugate gradients.
+
+    Args:
+        pairs: The orbitals' pairs.
+        coulomb: Coulomb matrices.
+        start: K of what is left of the step.
+        spin_part: Of the kernel.
+
+    Returns:
+        The potential, Eh; None if the equations are not definite.
+    """
+    rest = direction = -pairs.of(start)
+    size = pairs.dot(rest, rest)
+    goal = TOLERANCE**2 * size
+    total = torch.zeros_like(start)
+    for _ in range(MAX_PRODUCTS):
+        if not bool(size > goal):
+            break
+        moved = _kernel(coulomb(pairs.density(direction)), spin_part)
+        along = direction + pairs.of(moved)
+        curvature = pairs.dot(direction, along)
+        if bool(curvature <= 0):
+            return None
+        step = size / curvature
+        total = total + step * moved
+        rest = rest - step * along
+        size, before = pairs.dot(rest, rest), size
+        direction = rest + (size / before) * direction
+    return total

@@ -1,0 +1,96 @@
+"""What of crystals is not computed, each in one line that says what helps."""
+
+import numpy as np
+import pytest
+from pyscf import gto as molecular
+from pyscf.pbc import df, dft, gto, scf
+
+import deeph_zero as dz
+from deeph_zero.errors import InputError
+
+CELLS = {
+    "dimension 1": ("helium", {"dimension": 1, "low_dim_ft_type": "inf_vacuum"}, {},
+                    "dimension 1.*use 2"),
+    "inf_vacuum": ("slab", {"dimension": 2, "low_dim_ft_type": "inf_vacuum"}, {}, "inf_vacuum"),
+    "no core functions": ("diamond", {"pseudo": None}, {}, "pseudopotential for C"),
+    "basis and pseudo": ("lih", {"basis": {"Li": "DZVP-MOLOPT-SR-GTH-q3", "H": "gth-szv"},
+                                 "pseudo": {"Li": "gth-pade-q1", "H": "gth-pade"}}, {},
+                         "Li for the same number of electrons"),
+    "odd electrons": ("aluminium", {}, {}, "even number of electrons for spin 0, got 3"),
+    "parity": ("aluminium", {"spin": 2}, {}, "even number of electrons for spin 2, got 3"),
+    "spin, one channel": ("chain", {"spin": 2}, {"unrestricted": False}, "two spins"),
+    "hybrid": ("helium", {}, {"xc": "pbe0"}, "exact exchange"),
+    "Hartree-Fock": ("helium", {}, {"xc": "hf"}, "exact exchange"),
+    "VV10": ("helium", {}, {"xc": "scan_vv10"}, "VV10"),
+    "kmesh of a slab": ("slab", {"dimension": 2}, {"kmesh": (2, 2, 2)}, "1 along the third"),
+    "kmesh": ("helium", {}, {"kmesh": (2, 0, 2)}, "three positive whole numbers"),
+    "short kmesh": ("helium", {}, {"kmesh": (2, 2)}, "three positive whole numbers"),
+    "smearing": ("helium", {}, {"smearing": -0.1}, "width of 0 or more"),
+    "moments": ("helium", {}, {"moments": (1, -1)}, "one number for each of the 1 atoms"),
+    "unknown keyword": ("helium", {}, {"kmsh": (1, 1, 1)}, "unknown keyword kmsh.*kmesh"),
+    "molecule's keyword": ("helium", {}, {"grid_level": 3}, "unknown keyword grid_level"),
+    "too many electrons": ("chain", {"spin": 4, "charge": -2, "basis": "gth-szv"}, {},
+                           "at most 2 electrons"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("case", CELLS)
+def test_cells_and_keywords(case, crystal):
+    name, settings, keywords, message = CELLS[case]
+    cell = crystal(name, **settings)
+    with pytest.raises(InputError, match=message) as caught:
+        dz.KohnSham.from_pyscf(cell, **keywords)
+    assert "\n" not in str(caught.value)
+
+
+def _objects(cell):
+    kpts = cell.make_kpts([2, 1, 1])
+    plain = dft.KRKS(cell, kpts, xc="pbe")
+    yield "GDF", plain.copy().density_fit(), "GDF"
+    yield "multigrid", plain.copy().multigrid_numint(), "MultiGrid"
+    yield "ROKS", dft.KROKS(cell, kpts), "KROKS"
+    yield "HF", scf.KRHF(cell, kpts), "KRHF"
+    gauss = plain.copy().smearing(0.01, method="gauss")
+    yield "Gaussian smearing", gauss, "gauss smearing"
+    fixed = plain.copy().smearing(0.01, mu0=0.1)
+    yield "chemical potential", fixed, "mu0"
+    own = plain.copy()
+    own.get_hcore = lambda *_: 0
+    yield "own hcore", own, "get_hcore"
+    mesh = plain.copy()
+    mesh.with_df = df.FFTDF(cell, kpts)
+    mesh.with_df.mesh = np.array(cell.mesh) + 2
+    yield "meshes", mesh, "two different meshes"
+    hybrid = plain.copy()
+    hybrid.xc = "hse06"
+    yield "hybrid", hybrid, "exact exchange"
+
+
+def test_objects(crystal):
+    cell = crystal("helium")
+    seen = []
+    for name, mf, message in _objects(cell):
+        with pytest.raises(InputError, match=message) as caught:
+            dz.KohnSham.from_pyscf(mf)
+        assert "\n" not in str(caught.value)
+        seen.append(name)
+    assert len(seen) == 9
+    mf = dft.KRKS(cell, cell.make_kpts([2, 1, 1]), xc="pbe")
+    for keyword in ({"xc": "pbe"}, {"kmesh": (2, 1, 1)}, {"smearing": 0.1}, {"fix_spin": True}):
+        with pytest.raises(InputError, match=f"{next(iter(keyword))} from the mean-field object"):
+            dz.KohnSham.from_pyscf(mf, **keyword)
+    assert dz.KohnSham.from_pyscf(mf).nk == 2
+
+
+def test_unbuilt_and_molecules(crystal):
+    with pytest.raises(InputError, match=r"call cell.build\(\)"):
+        dz.KohnSham.from_pyscf(gto.Cell())
+    mol = molecular.M(atom="H 0 0 0; H 0 0 1", verbose=0)
+    with pytest.raises(InputError, match="expected kmesh with a crystal"):
+        dz.KohnSham.from_pyscf(mol, kmesh=(1, 1, 1))
+    ks = dz.KohnSham.from_pyscf(crystal("helium"), xc="lda,vwn")
+    with pytest.raises(InputError, match=r"shape \[nk, 3\]"):
+        ks.fock_at([0, 0, 0])
+    with pytest.raises(InputError, match="unknown keyword level_shift"):
+        ks.scf(level_shift=1.0)
