@@ -1,10 +1,10 @@
 """What one Fock build says about a density: orbital gradient and an estimate of its energy error.
 
 The estimates come from an SCF on a coarse grid, corrected by the one build on the target grid (see
-:mod:`.two_grids`): energy, levels and dipole of its end. Where there is no coarse grid they come
-from the quadratic model of :mod:`.quadratic`: the energy by the lowering at its minimum, the levels
-by F with the response to the step there, the dipole by the density there. The cheap estimate,
-Σ (f_p - f_q) F_pq² / (e_q - e_p), leaves the response out.
+:mod:`.scf.two_grids`): energy, levels and dipole of its end. Where there is no coarse grid they
+come from the quadratic model of :mod:`.response.quadratic`: the energy by the lowering at its
+minimum, the levels by F with the response to the step there, the dipole by the density there. The
+cheap estimate, Σ (f_p - f_q) F_pq² / (e_q - e_p), leaves the response out.
 """
 
 import dataclasses

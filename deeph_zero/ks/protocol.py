@@ -142,7 +142,7 @@ class NonlocalCorrelation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CoarseGrids:
-    """A second, much smaller quadrature of the same molecule, see :mod:`.two_grids`.
+    """A second, much smaller quadrature of the same molecule, see :mod:`.scf.two_grids`.
 
     Attributes:
         grid: Of the semilocal functional.

@@ -59,7 +59,7 @@ class Prediction:
         standard_start: The refinement began at the superposed atoms, because P̂ was worse.
         standard_iterations: SCF cycles from the superposed atoms to the same tolerance; None if no
             comparison was asked for.
-        intervals: Calibrated intervals of the converged values, see :mod:`.calibration`; None
+        intervals: Calibrated intervals of the converged values, see :mod:`.intervals`; None
             without a calibrated model or a coupled certificate.
         out_of_distribution: Why those intervals guarantee nothing here; empty if nothing says so.
         forces: -dE/dR of the refined energy, Eh/bohr, [natm, 3]; None if not asked for.

@@ -1,10 +1,10 @@
 """The teacher: every Fock build at a geometry is kept and improves the target it teaches.
 
 The target is where an SCF on the coarse grid ends, corrected by the latest build on the target grid
-(see :mod:`.two_grids`): one build nearly always settles a geometry. Where there is no coarse grid,
-or it leads astray, the target is the DIIS extrapolation over the remembered builds, moved on by a
-dielectric step. The next density comes from diagonalising that target. A density from elsewhere
-(the network's) replaces the history only where its own commutator is smaller.
+(see :mod:`.ks.scf.two_grids`): one build nearly always settles a geometry. Where there is no coarse
+grid, or it leads astray, the target is the DIIS extrapolation over the remembered builds, moved on
+by a dielectric step. The next density comes from diagonalising that target. A density from
+elsewhere (the network's) replaces the history only where its own commutator is smaller.
 """
 
 import torch

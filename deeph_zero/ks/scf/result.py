@@ -24,7 +24,8 @@ class SCFSettings:
         diis_start: Iteration at which DIIS starts.
         level_shift: Raises the virtual orbitals by this much (Eh) while iterating.
         dielectric: Move every extrapolated matrix on by the Coulomb response, see
-            :mod:`.dielectric`, as long as it helps: fewer builds. False iterates as PySCF does.
+            :mod:`..response.dielectric`, as long as it helps: fewer builds. False iterates as
+            PySCF does.
         degeneracy_tol: Frontier levels closer than this are filled evenly; 0, PySCF's behaviour,
             keeps integer occupations.
         init_guess: Where to start without a density: "minao" (superposed atoms) or "core"
@@ -34,7 +35,7 @@ class SCFSettings:
         leave_saddles: Check the internal stability of the converged density and go down from a
             saddle point (some 20 response builds per check).
         hint: Log a line where an unrestricted solution lies below a converged closed shell, see
-            :mod:`.open_shell`; costs response builds only where that is likely.
+            :mod:`..response.open_shell`; costs response builds only where that is likely.
         two_grids: Iterate on a coarse grid, and come to the target grid only to correct it and
             to confirm, see :mod:`.two_grids`. The answer is the target grid's either way.
     """
