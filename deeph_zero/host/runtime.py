@@ -2,19 +2,24 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import random
+import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import ComputationError, InputError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Read by numerical libraries when a process loads them."""
+_ROOM_MB = 200
+"""A small molecule takes 30 to 250 MB of address space, beside 900 MB of the libraries."""
 
 
 def now() -> float:
@@ -106,11 +111,40 @@ def setup(config: RuntimeSettings) -> Runtime:
 
     Raises:
         InputError: If the device does not exist here.
+        ComputationError: If a limit of the shell leaves no memory to work with.
     """
+    check_address_space()
     device = resolve_device(config.device)
     threads = set_threads(config.threads)
     seed_everything(config.seed)
     return Runtime(device, threads, config.seed, Deadline.after(config.max_time, config.started))
+
+
+def address_space_left_mb() -> float:
+    """What the shell's limit of address space (``ulimit -v``) leaves, MB; infinite without one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # not Linux
+        return math.inf
+    return max(0.0, (limit - pages * resource.getpagesize()) / 1e6)
+
+
+def check_address_space() -> None:
+    """Refuse a limit that is all but used up: numerical libraries may wait for ever within it.
+
+    Raises:
+        ComputationError: If the libraries have left too little of it.
+    """
+    left = address_space_left_mb()
+    if left < _ROOM_MB:
+        raise ComputationError(
+            f"memory: the shell's limit of address space (ulimit -v) leaves {left:.0f} MB beside "
+            f"the libraries, expected at least {_ROOM_MB}; raise it, for example with "
+            "`ulimit -v unlimited`"
+        )
 
 
 def resolve_device(name: str) -> torch.device:

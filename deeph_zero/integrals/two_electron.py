@@ -15,6 +15,7 @@ from pyscf import df, gto
 from pyscf.df import incore
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.runtime import address_space_left_mb
 from deeph_zero.integrals.mole import AuxiliaryBasis
 from deeph_zero.ks.protocol import TwoElectron
 from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre
@@ -66,7 +67,12 @@ class TwoElectronPart:
 
 
 def available_memory_mb() -> float:
-    """Memory this process may still take, MB: the kernel's estimate, or less in a container."""
+    """Memory this process may still take, MB: the kernel's estimate, or less under a limit."""
+    return min(_free_mb(), address_space_left_mb())
+
+
+def _free_mb() -> float:
+    """The kernel's estimate, or what a container leaves."""
     try:
         rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = float(rows["MemAvailable"].split()[0]) / 1e3
