@@ -29,7 +29,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 def python(*args, cwd=ROOT):
     return subprocess.run(
         [sys.executable, *args],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT,
+        cwd=cwd, capture_output=True, text=True, check=False, env=ENVIRONMENT,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     (folder / "far.xyz").write_text(H2.format(2.3))
     (folder / "both.xyz").write_text(H2.format(0.85) + H2.format(2.3))
     run = folder / "run"
-    call = ["fit", str(folder / "far.xyz"), "-o", str(run), *SMALL, "-q", "--max-time", "60"]
+    call = ["fit", str(folder / "far.xyz"), "-o", str(run), *SMALL, "-q"]
     assert entry_point(call) == 0
     return folder
 

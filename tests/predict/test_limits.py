@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pyscf import dft, gto
 
+from deeph_zero.cli import checks
 from deeph_zero.cli.main import entry_point
 from deeph_zero.host.runtime import Deadline
 from deeph_zero.kohnsham import KohnSham
@@ -35,7 +36,13 @@ def test_max_time_of_label_ends_between_frames(folder, monkeypatch, capfd):
         asked.append(self)
         return len(asked) > 2
 
-    monkeypatch.setattr(Deadline, "expired", expired)
+    def read_first(*args, **more):
+        found = read(*args, **more)
+        monkeypatch.setattr(Deadline, "expired", expired)
+        return found
+
+    read = checks.read_and_check
+    monkeypatch.setattr(checks, "read_and_check", read_first)
     code = entry_point(["label", "frames.xyz", *TINY, "-o", "l.h5", "--max-time", "10m"])
     err = capfd.readouterr().err
     assert code == 1
@@ -56,10 +63,24 @@ def test_without_a_limit_nothing_is_said_of_stopping(folder, capfd):
     assert json.loads((folder / "l.json").read_text())["stopped_by"] is None
 
 
-def test_a_spent_limit_of_predict_leaves_complete_empty_files(folder, capfd):
+def test_a_limit_spent_on_reading_leaves_complete_empty_files(folder, capfd, monkeypatch):
     steps = ("--steps", "1")
     assert entry_point(["fit", "frames.xyz", *TINY, *steps, "-o", "run"]) == 1
+    capfd.readouterr()
     code = entry_point(["predict", "run", "frames.xyz", "-o", "p.h5", "--max-time", "1e-6"])
+    assert code == 1
+    assert "the time limit ended while reading frames.xyz, 0 of its" in capfd.readouterr().err
+    assert not (folder / "p.json").exists()
+    with monkeypatch.context() as patch:
+        read = checks.read_and_check
+
+        def read_in_time(*args, **more):
+            found = read(*args, **more | {"deadline": None})
+            patch.setattr(Deadline, "expired", lambda _: True)
+            return found
+
+        patch.setattr(checks, "read_and_check", read_in_time)
+        code = entry_point(["predict", "run", "frames.xyz", "-o", "p.h5", "--max-time", "1h"])
     assert code == 1
     assert "not finished: 0 of 3 structures done" in capfd.readouterr().err
     assert json.loads((folder / "p.json").read_text())["stopped_by"] == "max_time"

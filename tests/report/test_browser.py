@@ -99,7 +99,7 @@ def browse(page: Path, width: int, tmp_path: Path) -> dict:
         f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probed.as_uri(),
     ]  # fmt: skip
     home = os.environ | {"HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, timeout=120, env=home, check=False)
+    done = subprocess.run(command, capture_output=True, env=home, check=False)
     match = re.search(r'<html[^>]* data-found="([^"]*)"', done.stdout.decode("utf-8", "replace"))
     assert match is not None, done.stderr[-500:]
     return json.loads(unescape(match[1]))
