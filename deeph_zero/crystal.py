@@ -2,9 +2,9 @@
 
 import dataclasses
 import inspect
+import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -186,16 +186,7 @@ class CrystalKohnSham(CrystalLayer):
         return orthogonal.without_removed(torch.linalg.eigvalsh(orthogonal.transform(fock)))
 
     def _elsewhere(self, kpts: KPoints) -> Elsewhere:
-        try:
-            points = np.asarray(kpts, dtype=float)
-        except (TypeError, ValueError):
-            points = np.zeros(0)
-        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-            raise InputError(
-                "kpts expected fractions of the reciprocal vectors, shape [nk, 3], got "
-                f"{str(kpts)[:60]!r}; give for example [[0, 0, 0], [0.5, 0, 0]]"
-            )
-        return self.data.at([[float(x) for x in k] for k in points])
+        return self.data.at(_fractions(kpts))
 
     def _matrices_at(self, elsewhere: Elsewhere, dm: Tensor | None) -> BlochMatrix:
         if dm is not None:
@@ -204,6 +195,20 @@ class CrystalKohnSham(CrystalLayer):
             raise ComputationError("expected a density, got none yet; call scf() or give dm")
         matrix = elsewhere.mesh_term.matrix(self._last.rows, torch.complex128)
         return matrix + elsewhere.fixed
+
+
+def _fractions(kpts: Any) -> list[list[float]]:
+    """k-points as lists of three numbers."""
+    try:
+        points = [[float(x) for x in k] for k in kpts]
+    except (TypeError, ValueError):
+        points = []
+    if not points or any(len(k) != 3 or not all(map(math.isfinite, k)) for k in points):
+        raise InputError(
+            "kpts expected fractions of the reciprocal vectors, shape [nk, 3], got "
+            f"{' '.join(str(kpts).split())[:60]}; give for example [[0, 0, 0], [0.5, 0, 0]]"
+        )
+    return points
 
 
 def _keywords(function: Any) -> list[str]:
