@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.protocol import KSData
@@ -94,17 +95,17 @@ def total(
     """
     known = given or {}
     parts: dict[str, PerMolecule] = {}
-    fock, on_grids = torch.zeros_like(at.dm), torch.zeros_like(at.dm)
+    focks: dict[bool, list[Tensor]] = {False: [], True: []}
     electrons = None
     for term in terms:
         found = known[term.name] if term.name in known else term.energy_and_fock(at)
         parts[term.name] = found.energy
         if found.fock is not None:
-            out = on_grids if term.on_grid else fock
-            out += found.fock
+            focks[term.on_grid].append(found.fock)
         if found.electrons is not None:
             electrons = found.electrons
-    return Total(parts, fock.add_(on_grids), on_grids, electrons)
+    on_grids = _added(focks[True], at.dm)
+    return Total(parts, _added([*focks[False], on_grids], at.dm), on_grids, electrons)
 
 
 def change(
@@ -125,12 +126,8 @@ def change(
         dF, Eh, with the density's axes.
     """
     known = given or {}
-    out = torch.zeros_like(at.dm)
-    for term in terms:
-        found = known[term.name] if term.name in known else term.response(at, along)
-        if found is not None:
-            out += found
-    return out
+    found = [known[term.name] if term.name in known else term.response(at, along) for term in terms]
+    return _added(found, at.dm)
 
 
 def second_change(terms: Sequence[Term], at: Density, d1: Density, d2: Density) -> SpinMatrix:
@@ -145,9 +142,12 @@ def second_change(terms: Sequence[Term], at: Density, d1: Density, d2: Density) 
     Returns:
         d²F, Eh, with the density's axes.
     """
-    out = torch.zeros_like(at.dm)
-    for term in terms:
-        found = term.second(at, d1, d2)
-        if found is not None:
-            out += found
-    return out
+    return _added([term.second(at, d1, d2) for term in terms], at.dm)
+
+
+def _added(matrices: Sequence[Tensor | None], like: SpinMatrix) -> SpinMatrix:
+    """Sum of those there are, a new matrix with the axes of ``like``."""
+    first, *rest = [one for one in matrices if one is not None] or [torch.zeros_like(like)]
+    for one in rest:
+        first = first + one
+    return first if rest and first.shape == like.shape else first.expand_as(like).clone()
