@@ -48,6 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--xc", default="b3lyp", help="functional (default b3lyp)")
     parser.add_argument("--basis", default="def2-svp", help="basis (default def2-svp)")
     parser.add_argument("--grid-level", type=int, default=1, help="PySCF's (default 1)")
+    parser.add_argument("--inputs", default="physics", help="of the network (default physics)")
     parser.add_argument("--epochs", type=int, help="passes over the molecules")
     parser.add_argument("--max-time", help="limit of this piece of the training, such as 10m")
     parser.add_argument("--memory", type=float, help="for the molecules of the training, MB")
@@ -104,6 +105,7 @@ def fit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     words: list[object] = ["fit", folder / "train.xyz", "-o", folder / "run"]
     words += ["--resume"] if (folder / "run").exists() else []
     words += ["--basis", options.basis, "--xc", options.xc, "--grid-level", options.grid_level]
+    words += ["--inputs", options.inputs]
     words += ["--seed", options.seed, "--threads", options.threads]
     words += ["--jk-dtype", options.jk_dtype, "--calibration", options.calibration]
     for name in ("epochs", "max_time", "memory"):
