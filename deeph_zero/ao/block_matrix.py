@@ -286,6 +286,16 @@ class BlockMatrix:
             worst = max(worst, float((paired - turned.values).abs().max()))
         return worst
 
+    def completed(self) -> "BlockMatrix":
+        """With the adjoints of blocks whose partner (j, i, -R) is not there, behind the others."""
+        missing = self.adjoint.select(self.partners < 0)
+        return BlockMatrix(
+            torch.cat([self.pairs, missing.pairs]),
+            torch.cat([self.cells, missing.cells]),
+            torch.cat([self.values, missing.values], -1),
+            self.sizes,
+        )
+
     def hermitian(self) -> "BlockMatrix":
         """The nearest Hermitian matrix; a block without a partner gets its adjoint as one.
 
@@ -293,18 +303,9 @@ class BlockMatrix:
             The mean of A(i, j, R) and A(j, i, -R)† where both are there, in the same order; new
             partners are behind.
         """
-        there = self.partners >= 0
-        turned = self.adjoint
-        missing = turned.select(~there)
-        positions = torch.where(there, self.partners, torch.arange(len(self)).to(self.partners))
-        other = turned.select(positions).values
-        mean = torch.where(there[self._elements[0]], 0.5 * (self.values + other), self.values)
-        return BlockMatrix(
-            torch.cat([self.pairs, missing.pairs]),
-            torch.cat([self.cells, missing.cells]),
-            torch.cat([mean, missing.values], -1),
-            self.sizes,
-        )
+        whole = self.completed()
+        other = whole.adjoint.select(whole.partners)
+        return whole.with_values(0.5 * (whole.values + other.values))
 
     # ---- orders and rotations
 

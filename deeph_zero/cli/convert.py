@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _OWN = (
     "basis", "xc", "grid_level", "first", "agreement", "workers", "source_format", "target_format",
+    "energy_unit",
 )  # fmt: skip
 
 
@@ -33,6 +34,7 @@ _OWN = (
 @setting(ConvertConfig, "source_format", flag="--from", metavar="FORMAT")
 @setting(ConvertConfig, "target_format", flag="--to", metavar="FORMAT")
 @setting(ConvertConfig, "first", metavar="N")
+@setting(ConvertConfig, "energy_unit", metavar="UNIT")
 @setting(ConvertConfig, "basis", metavar="NAME")
 @setting(ConvertConfig, "xc", metavar="NAME")
 @setting(ConvertConfig, "grid_level", metavar="0-9")
@@ -73,16 +75,17 @@ class _Call:
     def run(self) -> int:
         """Find out what is wanted, and do it."""
         from deeph_zero.data.formats.registry import FORMATS, recognise, target_of
-        from deeph_zero.data.reading.content import WholeFileError
         from deeph_zero.jobs.convert import Opened
 
         target = self._config.target_format or target_of(self._out)
         try:
             name = self._config.source_format or recognise(self._source)
-        except WholeFileError as error:
-            raise InputError(f"{self._source}: {error}") from None
-        opened = Opened(self._source, name, self._config.basis)
-        known_basis = FORMATS[name].gaussian or self._options["basis"] is not None
+        except InputError as error:
+            where = f"{self._source}: "
+            raise InputError(where + str(error).removeprefix(where)) from None
+        stated = self._options["basis"] is not None
+        opened = Opened(self._source, name, self._config.basis, stated, self._config.energy_unit)
+        known_basis = FORMATS[name].gaussian or stated
         if target == "labels" and known_basis and name != "labels":
             return self._import(opened)
         self._refuse_unused(name, target)

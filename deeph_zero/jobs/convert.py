@@ -48,6 +48,8 @@ from deeph_zero.settings.convert_config import ConvertConfig
 from deeph_zero.types import AOMatrix
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
+_UNSURE = ("deeptb", "dftio")
+"""Formats of eV with files in hartree among those that are published."""
 _SAME_OVERLAP = 1e-4
 """Largest difference of an overlap that counts as the same; positions in single precision shift
 those of heavy atoms' tight functions by 1e-5."""
@@ -171,15 +173,21 @@ class Opened:
         path: File or folder.
         name: Its format, one of :data:`deeph_zero.data.formats.registry.FORMATS`.
         basis: Basis set of its functions.
+        stated: Whether the user named it.
+        unit: Unit of energy; None is the format's.
     """
 
     path: Path
     name: str
     basis: str
+    stated: bool = True
+    unit: str | None = None
 
     def source(self) -> Source:
         """Open it; raises InputError."""
-        return open_source(self.path, self.name, atomic_shells, self.basis)
+        return open_source(
+            self.path, self.name, atomic_shells, self.basis, stated=self.stated, unit=self.unit
+        )
 
 
 def atomic_shells(numbers: np.ndarray, basis: str) -> Shells:
@@ -331,6 +339,30 @@ class _ConvertJob:
         )
 
 
+def _understood(
+    opened: Opened,
+    molecule: Molecule,
+    config: ConvertConfig,
+    device: torch.device,
+    reporter: Reporter,
+) -> tuple[Opened, Understood]:
+    """How the file is read, from its first molecule; some programs forget to leave hartree."""
+    try:
+        return opened, _read(opened.source(), molecule, config, device)[2]
+    except InputError:
+        if opened.unit is not None or opened.name not in _UNSURE:
+            raise
+        other = dataclasses.replace(opened, unit="hartree")
+        try:
+            found = _read(other.source(), molecule, config, device)[2]
+        except InputError:
+            found = None
+        if found is None:
+            raise
+        reporter.warning(f"{opened.path}: the energies are in hartree, not in eV as in its format")
+        return other, found
+
+
 def _read(
     source: Source,
     molecule: Molecule,
@@ -423,7 +455,7 @@ def run_import(
     settings = runtime.setup(config.runtime)
     source = opened.source()
     try:
-        _, _, found = _read(source, molecules[0], config, settings.device)
+        opened, found = _understood(opened, molecules[0], config, settings.device, reporter)
     except InputError as error:
         where = source.place(molecules[0].frame)
         text = str(error).removeprefix(molecules[0].where).removeprefix(f"{where}: ")

@@ -9,14 +9,15 @@ from deeph_zero.settings.config import MethodConfig, Name, RuntimeConfig, Worker
 from deeph_zero.settings.value_types import Basis
 
 _BOTH = (
-    "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb",
+    "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "sphnet", "deeptb", "dftio",
 )  # fmt: skip
 READ = (*_BOTH, "hsx")
 """Formats that ``--from`` takes."""
 WRITTEN = (*_BOTH, "wannier90")
 """Formats that ``--to`` takes."""
 FormatName = Literal[
-    "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "hsx", "wannier90",
+    "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "sphnet", "deeptb", "dftio",
+    "hsx", "wannier90",
 ]  # fmt: skip
 
 
@@ -29,6 +30,9 @@ class ConvertConfig(Settings):
     )
     target_format: FormatName | None = Field(
         default=None, description=f"Format of B, where its name does not say: {', '.join(WRITTEN)}."
+    )
+    energy_unit: Literal["hartree", "eV", "rydberg"] | None = Field(
+        default=None, description="Unit of A's energies, where it is not its format's: hartree, eV."
     )
     basis: Basis = Field(default="def2-svp", description="Basis set of the database.")
     xc: Name = Field(

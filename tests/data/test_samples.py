@@ -10,10 +10,14 @@ from scipy.linalg import eigh
 
 from deeph_zero.data.formats.deeph import DeepHSource
 from deeph_zero.data.formats.deeph_legacy import LegacySource
+from deeph_zero.data.formats.deeptb import DeePTBSource
 from deeph_zero.data.formats.hsx import HSXSource
 from deeph_zero.data.formats.proof import settled_order
 from deeph_zero.data.formats.protocol import on_blocks, read_record
 from deeph_zero.data.formats.spins import to_spinor
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.jobs.convert import atomic_shells
+from deeph_zero.molecule import Molecule
 from deeph_zero.units import HARTREE_IN_EV
 
 SAMPLES = Path(os.environ.get("DEEPH_ZERO_SAMPLES", "-"))
@@ -84,3 +88,18 @@ def test_hsx_has_the_bands_of_silicon():
     for k in range(0, 44, 7):
         got = levels(found.matrices, fractional[k])
         np.testing.assert_allclose(got[:8], wanted[k, :8], rtol=0, atol=1e-6)
+
+
+def test_deeptbs_lmdb_is_in_a_pople_basis():
+    source = DeePTBSource(SAMPLES / "deeptb_gaussian_lmdb", atomic_shells, "6-311+g**")
+    for k in range(len(source)):
+        found = read_record(source, k)
+        mol = build_mole(
+            Molecule(numbers=found.structure.numbers, coords=found.structure.coords),
+            basis="6-311+g**",
+        )
+        # positions are in single precision
+        overlap = found.matrices.overlap.to_dense().numpy()
+        np.testing.assert_allclose(overlap, mol.intor("int1e_ovlp"), atol=2e-6)
+    stated = DeePTBSource(SAMPLES / "deeptb_gaussian_lmdb", atomic_shells, None)
+    assert stated.matrices(0).shells == source.matrices(0).shells

@@ -49,3 +49,6 @@ CONVENTIONS = {
     "wannier90": Convention(_EV, _ANGSTROM, "pyscf"),
 }
 """By the names that ``deeph-zero convert --from`` and ``--to`` take."""
+
+ENERGIES = {"hartree": 1.0, "eV": _EV, "rydberg": 0.5}
+"""Units of energy that ``--energy-unit`` takes, hartree."""

@@ -128,6 +128,42 @@ class Sink(Protocol):
         ...
 
 
+class Rescaled:
+    """A source whose energies are in another unit than those of its format."""
+
+    def __init__(self, source: Source, factor: float) -> None:
+        """Nothing is read yet.
+
+        Args:
+            source: The file.
+            factor: What its energies are multiplied with.
+        """
+        self._source, self._factor = source, factor
+        self.order = source.order
+
+    def __len__(self) -> int:
+        """Number of structures."""
+        return len(self._source)
+
+    def place(self, index: int) -> str:
+        """As the source says."""
+        return self._source.place(index)
+
+    def structure(self, index: int) -> Structure:
+        """As the source says."""
+        return self._source.structure(index)
+
+    def matrices(self, index: int) -> Matrices:
+        """The source's, H in hartree."""
+        found = self._source.matrices(index)
+        facts = {
+            name: value * self._factor if name in ("energy", "fermi") else value
+            for name, value in found.facts.items()
+        }
+        fock = found.fock.with_values(found.fock.values * self._factor)
+        return dataclasses.replace(found, fock=fock, facts=facts)
+
+
 def sizes_of(shells: Shells) -> tuple[int, ...]:
     """Functions of each atom."""
     return tuple(sum(2 * l + 1 for l in ls) for ls in shells)

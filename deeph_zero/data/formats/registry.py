@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from deeph_zero.data.formats.conventions import CONVENTIONS, ENERGIES
 from deeph_zero.data.formats.folders import check_folder, whole_folder
-from deeph_zero.data.formats.protocol import Shells, Sink, Source
+from deeph_zero.data.formats.lmdb_file import MAGIC, LMDBFile
+from deeph_zero.data.formats.pickles import unpickled
+from deeph_zero.data.formats.protocol import Rescaled, Shells, Sink, Source
 from deeph_zero.data.formats.sqlite_rows import columns_of
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.sqlite import tables_of
@@ -90,6 +93,16 @@ FORMATS: dict[str, Format] = {
     "schnorb": Format(
         "SchNOrb database (ASE, SQLite)", "schnorb", "SchNOrbSource", "SchNOrbSink", gaussian=True
     ),
+    "sphnet": Format(
+        "SPHNet, QHFlow or QHNet database (LMDB)",
+        "sphnet",
+        "SPHNetSource",
+        "SPHNetSink",
+        (".lmdb", ".mdb"),
+        gaussian=True,
+    ),
+    "deeptb": Format("DeePTB or dftio frames (LMDB)", "deeptb", "DeePTBSource", "DeePTBSink"),
+    "dftio": Format("dftio folder", "deeptb", "DftioSource", "DftioSink", folder=True),
 }
 """By the names that ``--from`` and ``--to`` take."""
 
@@ -123,6 +136,8 @@ def recognise(path: Path) -> str:
         raise WholeFileError(f"cannot be read ({error.strerror}); check the path") from None
     if head.startswith(b"\x89HDF") or path.suffix.lower() in HDF5_SUFFIXES:
         return "labels"
+    if head[16:20] == MAGIC:
+        return _of_lmdb(path)
     if path.suffix.lower() in _SUFFIXES:
         return _SUFFIXES[path.suffix.lower()]
     if head.startswith(b"SQLite format 3") or path.suffix.lower() == ".db":
@@ -141,9 +156,20 @@ def _of_database(path: Path) -> str:
     return "schnorb" if "systems" in tables and "data" not in tables else "qh9"
 
 
-_SUFFIXES = {".hsx": "hsx"}
+def _of_lmdb(path: Path) -> str:
+    """By the keys of the first value."""
+    found = None
+    with contextlib.suppress(InputError):  # what is wrong is said when it is read
+        file = LMDBFile(path)
+        found = unpickled(file.value(0)) if len(file) else None
+    return "deeptb" if isinstance(found, dict) and "hamiltonian" in found else "sphnet"
+
+
+_SUFFIXES = {".hsx": "hsx", ".lmdb": "sphnet", ".mdb": "sphnet"}
 """Endings of files to read that say what they are."""
 _MARKS = (
+    ("data.mdb", "lmdb"),
+    ("atomic_numbers.dat", "dftio"),
     ("orbital_types.dat", "deeph-legacy"),
     ("POSCAR", "deeph"),
 )
@@ -158,7 +184,7 @@ def _of_folder(path: Path) -> str:
         for folder in (path, *deeper[:100], *inside[:100]):
             for name, found in _MARKS:
                 if (folder / name).is_file():
-                    return found
+                    return _of_lmdb(folder / name) if found == "lmdb" else found
             for file in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if file.suffix.lower() in _SUFFIXES:
                     return _SUFFIXES[file.suffix.lower()]
@@ -199,7 +225,15 @@ def target_of(path: Path) -> str:
     )
 
 
-def open_source(path: Path, name: str, shells_of: ShellsOf, basis: str) -> Source:
+def open_source(
+    path: Path,
+    name: str,
+    shells_of: ShellsOf,
+    basis: str,
+    *,
+    stated: bool = True,
+    unit: str | None = None,
+) -> Source:
     """Open a file for reading.
 
     Args:
@@ -207,6 +241,9 @@ def open_source(path: Path, name: str, shells_of: ShellsOf, basis: str) -> Sourc
         name: Its format.
         shells_of: Shells of atoms in a Gaussian basis.
         basis: The basis set of files that do not say which.
+        stated: Whether the user named that basis set.
+        unit: Unit of energy, one of :data:`deeph_zero.data.formats.conventions.ENERGIES`; None is
+            the format's.
 
     Returns:
         The source.
@@ -218,14 +255,18 @@ def open_source(path: Path, name: str, shells_of: ShellsOf, basis: str) -> Sourc
     if not found.source:
         raise InputError(f"--from {name}: expected a format to read, {found.title} is only written")
     opener = _class(name, found.source)
-    given = {"labels": (shells_of,)}.get(name, (shells_of, basis) if found.gaussian else ())
+    given: tuple[Any, ...] = (shells_of, basis) if found.gaussian else ()
+    if name == "labels":
+        given = (shells_of,)
+    elif name == "deeptb":
+        given = (shells_of, basis if stated else None)
     try:
         source = opener(path, *given)
     except WholeFileError as error:
         raise InputError(f"{path}: {error}") from None
     if not len(source):
         raise InputError(f"{path}: expected structures, {found.title} holds none; check the file")
-    return source
+    return source if unit is None else Rescaled(source, ENERGIES[unit] / CONVENTIONS[name].energy)
 
 
 def check_target(path: Path, name: str, *, overwrite: bool, count: int) -> None:
