@@ -13,6 +13,7 @@ from typing import Any
 
 import common
 import numpy as np
+import structures
 import torch
 from pyscf import gto
 from pyscf.dft import numint
@@ -35,6 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--basis", nargs="+", default=["def2-svp", "def2-tzvp"])
     parser.add_argument("--level", type=int, default=1, help="grid of the Fock builds")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.set_defaults(threads=1)
     given = common.parse(parser)
     if given.threads != 1:
         parser.error("expected --threads 1: CPU time adds up over threads")
@@ -146,7 +148,7 @@ def main() -> None:
     evaluations, made = [], []
     for name in options.molecules:
         for basis in options.basis:
-            mol = build_mole(common.example(name), basis=basis)
+            mol = build_mole(structures.named(name), basis=basis)
             case = {"molecule": name, "basis": basis}
             evaluations += [case | evaluation(mol, d, options.repeats) for d in range(3)]
             made.append(case | builds(mol, options.level, options.repeats))

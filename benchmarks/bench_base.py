@@ -15,6 +15,7 @@ from typing import Any
 
 import common
 import numpy as np
+import structures
 import torch
 from pyscf import gto
 
@@ -28,7 +29,7 @@ from deeph_zero.ks.response.dielectric import dielectric_step
 def parse() -> argparse.Namespace:
     """Options of this benchmark."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, default=common.EXAMPLES / "water_frames.xyz")
+    parser.add_argument("--data", type=Path, default=structures.EXAMPLES / "water_frames.xyz")
     parser.add_argument("--count", type=int, default=4, help="structures, evenly spread")
     parser.add_argument("--xc", default="pbe", help="functional (default pbe)")
     parser.add_argument("--basis", default="def2-svp", help="basis (default def2-svp)")
@@ -78,7 +79,7 @@ BASES: dict[str, Callable[[KohnSham, gto.Mole], torch.Tensor]] = {
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every base of every closed-shell structure."""
-    molecules = common.read_molecules(options.data)
+    molecules = structures.read_molecules(options.data)
     chosen = np.linspace(0, len(molecules) - 1, options.count).astype(int)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in BASES}
     for k in chosen:

@@ -19,6 +19,7 @@ from typing import Any
 
 import common
 import numpy as np
+import structures
 import torch
 from torch import Tensor
 
@@ -53,7 +54,7 @@ def molecule(name: str, seed: int) -> Molecule:
         coords = np.array([[0.0, 0.0, 0.0], [0.1, 0.2, 1.4]])
         found = Molecule(numbers=np.array([1, 1]), coords=coords)
     else:
-        found = common.example(name)
+        found = structures.named(name)
     coords = found.coords + 0.05 * rng.standard_normal(found.coords.shape)
     spin = 1 if name == "ch3" else 0
     return Molecule(numbers=found.numbers, coords=coords, spin=spin)

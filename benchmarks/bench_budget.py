@@ -1,6 +1,6 @@
 """Fock builds per geometry against accuracy: labels, truncated labels, label-free budgets.
 
-    python benchmarks/bench_budget.py --data water_monomers_1k.xyz            # 64 + 32 frames
+    python benchmarks/bench_budget.py                       # vibrations of water, 64 + 32 frames
     python benchmarks/bench_budget.py --data frames.xyz --cases full,adaptive --seed 1
 
 Every case trains the same network on the same frames from the same initial weights, averages and
@@ -17,11 +17,11 @@ from typing import Any
 
 import common
 import numpy as np
+import structures
 import torch
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.data.labels import Label
-from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.molecule import Molecule
@@ -47,7 +47,7 @@ KEPT = 16
 def parse() -> argparse.Namespace:
     """Options of this benchmark; the short form trains on ten frames for two epochs."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, help="structure file to split")
+    structures.add_options(parser)
     parser.add_argument("--train", default="64", help="training frames (default 64; a list)")
     parser.add_argument("--test", type=int, default=32, help="test frames (default 32)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and batches")
@@ -62,22 +62,15 @@ def parse() -> argparse.Namespace:
     )
     options = common.parse(parser)
     if options.smoke:
-        options.data = common.EXAMPLES / "water_frames.xyz"
         options.train, options.test, options.epochs = "10", 3, 2
         options.basis, options.grid_level, options.cases = "sto-3g", 0, "labels-4,quick-3,adaptive"
-    if options.data is None:
-        parser.error("--data: expected a structure file, got none; give its path")
     return options
 
 
 def problems(options: argparse.Namespace, n_train: int) -> list[Problem]:
     """Training, then test geometries: the first ones of a permutation of all, seed 0."""
-    frames = common.read_molecules(options.data)
-    wanted = n_train + options.test
-    if len(frames) < wanted:
-        raise InputError(f"--data: expected {wanted} frames or more, got {len(frames)}")
-    order = np.random.default_rng(0).permutation(len(frames))[:wanted]
-    chosen = [frames[k] for k in order]
+    train, test = structures.split(options, n_train, options.test, seed=0)
+    chosen = train + test
     layout = basis_of(chosen, options)
     return [problem_of(m, options, layout) for m in chosen]
 
@@ -245,7 +238,7 @@ def main() -> None:
         "H̃ MAE, µEh",
     )
     text = (
-        f"{options.data.name}, PBE/{options.basis}, grid level {options.grid_level}; "
+        f"{structures.source(options)}, PBE/{options.basis}, grid level {options.grid_level}; "
         f"{options.test} test frames, {options.epochs} epochs, "
         f"seed {options.seed}.\n\n{common.table(headers, rows)}"
     )

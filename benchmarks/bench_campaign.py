@@ -7,9 +7,9 @@
 
 CPU seconds of whole processes, start-up included, one thread: ours writes its label file, the loop
 only converges (``RKS.density_fit``, PySCF's defaults, conv_tol_grad 1e-5) from the better of two
-starts: superposed atoms, or the density of the frame before. Without --data the frames are an
-example geometry with every coordinate displaced at random; of a trajectory (npz, xyz) frames at
-equal distances are taken. "worst" is the largest difference of the two energies.
+starts: superposed atoms, or the density of the frame before. Without --data the frames are
+vibrations made here; of a trajectory (npz, xyz) frames at equal distances are taken. "worst" is the
+largest difference of the two energies.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import ase
 import ase.io
 import common
 import numpy as np
+import structures
 
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
@@ -51,11 +52,16 @@ print(json.dumps(out))
 def options() -> argparse.Namespace:
     """Command line of this benchmark."""
     parser = common.options(__doc__)
-    common.frame_options(parser, 12)
+    structures.add_options(parser, "methanol")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--skip", type=int, default=0, help="first frames of --data left out")
     parser.add_argument("--xc", default="pbe", help="functionals, comma separated")
     parser.add_argument("--level", type=int, default=3, help="grid level")
     parser.add_argument("--one-grid", action="store_true", help="also without the coarse grid")
-    return common.parse(parser)
+    given = common.parse(parser)
+    if given.smoke:
+        given.molecule, given.frames = "water", 2
+    return given
 
 
 def cpu_seconds(words: list[str]) -> tuple[str, float]:
@@ -109,7 +115,7 @@ def measure(path: Path, xc: str, given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     given = options()
-    chosen = common.frames(given)
+    chosen = structures.frames(given, given.frames, skip=given.skip)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames.xyz"
         atoms = [ase.Atoms(m.numbers, m.coords * BOHR_IN_ANGSTROM) for m in chosen]

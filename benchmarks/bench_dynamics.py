@@ -27,9 +27,9 @@ from typing import Any
 
 import ase
 import ase.io
-import bench_water
 import common
 import numpy as np
+import structures
 from ase import units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.md.verlet import VelocityVerlet
@@ -128,7 +128,7 @@ class Counted(dz.ase.DeepHZero):
 def pushed(count: int, seed: int, size: float = 0.05) -> list[ase.Atoms]:
     """Copies of water with every coordinate pushed, Å."""
     rng = np.random.default_rng(seed)
-    first = ase.io.read(common.EXAMPLES / "water.xyz")
+    first = ase.io.read(structures.EXAMPLES / "water.xyz")
     assert isinstance(first, ase.Atoms)
     frames = []
     for _ in range(count):
@@ -143,7 +143,7 @@ def trained(given: argparse.Namespace, folder: Path) -> dz.Model:
     run = given.model or folder / "run"
     if not (run / "model.safetensors").exists():
         molecules = [from_atoms(atoms) for atoms in pushed(given.train, given.seed)]
-        bench_water.write_frames(folder / "train.xyz", molecules)
+        structures.write_frames(folder / "train.xyz", molecules)
         words: list[object] = ["fit", folder / "train.xyz", "-o", run, "--basis", BASIS]
         words += ["--xc", given.xc, "--grid-level", given.grid_level]
         words += ["--threads", given.threads]

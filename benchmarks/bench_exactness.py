@@ -17,6 +17,7 @@ from typing import Any
 import ase
 import common
 import numpy as np
+import structures
 import torch
 from pyscf import gto, scf
 
@@ -70,7 +71,7 @@ def molecule(name: str) -> Molecule:
         return from_atoms(ase.Atoms("IH", positions=positions))
     if name == "hydrogen atom":
         return from_atoms(ase.Atoms("H", positions=[[0.1, 0.2, 0.3]]), spin=1)
-    return common.example(name)
+    return structures.named(name)
 
 
 def random_density(mol: gto.Mole, seed: int = 0) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import structures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +47,11 @@ def measure(case: Case, folder: Path, threads: int) -> dict[str, Any]:
     """Fit one molecule with the command and compare its energy with PySCF's."""
     common.progress(case.name)
     out = folder / case.name
-    path = common.EXAMPLES / f"{case.name}.xyz"
+    path = structures.EXAMPLES / f"{case.name}.xyz"
     summary, seconds = common.command(
         "fit", path, "-o", out, "--xc", case.xc, "--threads", threads, *case.flags
     )
-    molecule = common.example(case.name)
+    molecule = structures.named(case.name)
     want = common.reference(molecule, case.xc)
     entry = summary["structures"][0]
     return {

@@ -17,12 +17,12 @@ process; first builds, which make integrals, grids and kept AO values, are not c
 import argparse
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import common
 import footprint
 import numpy as np
+import structures
 import torch
 from ase.build import molecule as ase_molecule
 from pyscf import gto, lib, scf
@@ -73,9 +73,7 @@ def molecule(name: str) -> Molecule:
     """An example, ethanol from ASE's tables, or aspirin from textbook bond lengths."""
     if name == "ethanol":
         return from_atoms(ase_molecule("CH3CH2OH"))
-    if name == "aspirin":
-        return common.read_molecules(Path(__file__).with_name("aspirin.xyz"))[0]
-    return common.example(name)
+    return structures.named(name)
 
 
 def densities(mf: Any, fock: np.ndarray, count: int) -> list[np.ndarray]:

@@ -1,12 +1,12 @@
 """Coverage and width of calibrated intervals, and what the certificate is worth, on unseen frames.
 
-    python benchmarks/bench_intervals.py --data water_monomers_1k.xyz --epochs 60
+    python benchmarks/bench_intervals.py --epochs 60                 # vibrations of water
     python benchmarks/bench_intervals.py --data ethanol.npz --epochs 40 --test 300 --run ethanol_run
     python benchmarks/bench_intervals.py --data water_monomers_1k.xyz --unlike water_dimers_10.xyz
 
 `fit` is the real command: it trains on --train frames, keeps --calibration of them out and
 calibrates with those. Test frames are predicted and refined with the Python interface. The split is
-a seeded random permutation, as in bench_water.py. One calibration is one draw: beside the model's
+a seeded random permutation of all frames. One calibration is one draw: beside the model's
 own the table has the mean and the spread over calibrations drawn again and again from the test
 frames, each tested on the rest. With --run the trained model is kept, or used if it is there.
 
@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import bench_water
 import common
 import numpy as np
+import structures
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.model import Model, load
@@ -49,7 +49,7 @@ SEEN_ENERGY = 1e-9
 def parse() -> argparse.Namespace:
     """Options of this benchmark; the short form calibrates with 19 of 40 frames."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, default=bench_water.DATA, help="structures to split")
+    structures.add_options(parser)
     parser.add_argument("--train", type=int, default=300, help="frames of fit (default 300)")
     parser.add_argument("--calibration", type=int, default=100, help="of these (default 100)")
     parser.add_argument("--test", type=int, default=700, help="test frames (default 700)")
@@ -63,21 +63,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="run folder to keep, or to take the model from")
     options = common.parse(parser)
     if options.smoke:
-        options.data = common.EXAMPLES / "water_frames.xyz"
-        options.train, options.calibration, options.test = 0, 19, 0
+        options.train, options.calibration, options.test = 40, 19, 30
         options.basis, options.grid_level, options.epochs = "sto-3g", 0, 2
         options.distorted = 3
     if options.calibration < 19:
         raise InputError(f"--calibration: expected 19 or more, got {options.calibration}")
     return options
-
-
-def frames(options: argparse.Namespace) -> tuple[list[Molecule], list[Molecule]]:
-    """Training and test frames."""
-    if not options.smoke:
-        return bench_water.split(options)
-    shipped = common.read_molecules(options.data)
-    return distort(shipped * 2, 0.03, 0), distort(shipped + shipped[:10], 0.03, 1)
 
 
 def distort(molecules: Sequence[Molecule], size: float, seed: int) -> list[Molecule]:
@@ -99,7 +90,7 @@ def unlike(test: list[Molecule], options: argparse.Namespace) -> dict[str, list[
     }
     found["scaled by 1.3"] = [dataclasses.replace(m, coords=1.3 * m.coords) for m in some]
     found["cations"] = [dataclasses.replace(m, charge=1, spin=1) for m in some]
-    return found | {path.stem: common.read_molecules(path) for path in options.unlike}
+    return found | {path.stem: structures.read_molecules(path) for path in options.unlike}
 
 
 def train(train_set: list[Molecule], out: Path, options: argparse.Namespace) -> Model:
@@ -108,7 +99,7 @@ def train(train_set: list[Molecule], out: Path, options: argparse.Namespace) -> 
         common.progress("training")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "train.xyz"
-            bench_water.write_frames(path, train_set)
+            structures.write_frames(path, train_set)
             words: list[object] = ["fit", path, "-o", out]
             for name in ("basis", "xc", "grid_level", "seed", "threads", "epochs", "calibration"):
                 value = getattr(options, name)
@@ -269,7 +260,7 @@ def _coupled(case: Case) -> float:
 
 def measure(out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train and calibrate, predict and refine, compare."""
-    train_set, test_set = frames(options)
+    train_set, test_set = structures.split(options, options.train, options.test, seed=options.seed)
     model = train(train_set, out, options)
     assert model.calibration is not None
     common.progress("test frames")

@@ -16,6 +16,7 @@ from typing import Any
 
 import common
 import numpy as np
+import structures
 import torch
 from torch import Tensor
 
@@ -53,7 +54,7 @@ def molecules(*, smoke: bool) -> dict[str, Molecule]:
     rows = [line.split() for line in ETHANOL.replace("\n", " ").split(";")]
     numbers = np.array([{"C": 6, "O": 8, "H": 1}[row[0]] for row in rows])
     coords = np.array([[float(x) for x in row[1:]] for row in rows]) / 0.52917721092
-    found = {"water": common.example("water")}
+    found = {"water": structures.named("water")}
     return found if smoke else found | {"ethanol": Molecule(numbers=numbers, coords=coords)}
 
 

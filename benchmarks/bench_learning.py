@@ -1,5 +1,6 @@
 """Label-free training against supervised training on exact labels, and variants, on unseen frames.
 
+    python benchmarks/bench_learning.py                     # vibrations of water, 128 + 100
     python benchmarks/bench_learning.py --data water.xyz --train 500 --test 500 --seed 1
     python benchmarks/bench_learning.py --data water.xyz --cases geometry,float64 --work runs/
     python benchmarks/bench_learning.py --show learning.jsonl
@@ -20,14 +21,12 @@ from typing import Any
 
 import common
 import numpy as np
-from bench_water import write_frames
+import structures
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import write_text
 from deeph_zero.molecule import Molecule
-from deeph_zero.settings.config import TrainingConfig
 from deeph_zero.settings.config_file import RunSettings, to_toml
-from deeph_zero.train.sampling import displaced
 
 SUPERVISED = "training.loss=supervised"
 CASES: dict[str, tuple[str, ...]] = {
@@ -54,10 +53,8 @@ SPLIT_SEED = 0
 def parse() -> argparse.Namespace:
     """Options of this benchmark; the short form trains on ten frames for two epochs."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, help="structure file to split")
-    parser.add_argument(
-        "--samples", type=int, help="vibrations of its first frame to split instead"
-    )
+    structures.add_options(parser)
+    parser.add_argument("--samples", type=int, help="vibrations of the first frame of --data")
     parser.add_argument("--temperature", type=float, default=600.0, help="of them, K (default 600)")
     parser.add_argument("--train", type=int, default=128, help="training frames (default 128)")
     parser.add_argument("--test", type=int, default=100, help="test frames (default 100)")
@@ -76,14 +73,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--show", type=Path, nargs="+", help="only print the table of such files")
     options = common.parse(parser)
     if options.smoke:
-        options.data = common.EXAMPLES / "water_frames.xyz"
         options.train, options.test, options.epochs = 10, 3, 2
         options.basis, options.grid_level = "sto-3g", 0
     unknown = set(options.cases.split(",")) - set(CASES)
     if unknown:
         parser.error(f"--cases: expected names out of {', '.join(CASES)}, got {unknown.pop()}")
-    if options.data is None and options.show is None:
-        parser.error("--data: expected a structure file, got none; give its path")
+    if options.data is None and options.samples is None:
+        options.samples = options.train + options.test
     return options
 
 
@@ -91,7 +87,7 @@ def frames(options: argparse.Namespace) -> tuple[list[Molecule], list[Molecule]]
     """Training and test geometries.
 
     Args:
-        options: data, samples, temperature, train and test.
+        options: data, molecule, samples, temperature, train and test.
 
     Returns:
         Both lists.
@@ -99,18 +95,13 @@ def frames(options: argparse.Namespace) -> tuple[list[Molecule], list[Molecule]]
     Raises:
         InputError: If there are too few.
     """
-    found = common.read_molecules(options.data)
+    if options.data is None:
+        found = [structures.named(options.molecule)]
+    else:
+        found = structures.read_molecules(options.data)
     if options.samples is not None:
-        config = TrainingConfig(
-            samples=options.samples, sampling="normal-modes", temperature=options.temperature
-        )
-        found = displaced(found[:1], config, (SPLIT_SEED,))
-    wanted = options.train + options.test
-    if len(found) < wanted:
-        raise InputError(f"--data: expected {wanted} frames or more, got {len(found)}")
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(found))[:wanted]
-    chosen = [found[k] for k in order]
-    return chosen[: options.train], chosen[options.train :]
+        found = structures.vibrations(found[0], options.samples, SPLIT_SEED, options.temperature)
+    return structures.divide(found, options.train, options.test, seed=SPLIT_SEED)
 
 
 def labels(options: argparse.Namespace, work: Path, part: str) -> dict[str, Any]:
@@ -202,7 +193,7 @@ def measure(options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     names = ("train", "test")
     if not all((work / f"{name}.xyz").exists() for name in names):
         for name, part in zip(names, frames(options), strict=True):
-            write_frames(work / f"{name}.xyz", part)
+            structures.write_frames(work / f"{name}.xyz", part)
     labelled = {name: labels(options, work, name) for name in names}
     given = ("train", "test", "xc", "basis", "grid_level", "seed", "samples", "temperature", "set")
     records = []
@@ -217,7 +208,7 @@ def measure(options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
             # the label's first build and F₀ are the same one
             builds = labelled["train"]["fock_builds"]
         record = {
-            "data": options.data.name,
+            "data": options.data.name if options.data else options.molecule,
             **{name: getattr(options, name) for name in given},
             "case": case,
             "epochs": summary["limits"]["epochs"],

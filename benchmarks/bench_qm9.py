@@ -1,15 +1,17 @@
 """One label-free model of many unlike molecules: small ones train, larger ones test.
 
+    python benchmarks/bench_qm9.py                      # ASE's G2: up to three heavy atoms train
     python benchmarks/bench_qm9.py --data qm9.npz --folder runs/qm9          # 200 + 60 molecules
     python benchmarks/bench_qm9.py --data qm9.npz --train 60 --test 20 --epochs 30
 
 The data are arrays ``z``, ``R`` (angstrom) and ``offsets`` (molecule k is offsets[k]:offsets[k+1])
 of neutral closed-shell molecules. Those with up to six heavy atoms train, those with seven and
-eight test: the first ones of a seeded permutation of either group. `fit` and `evaluate` are the
-real commands; the reference is this package's own converged SCF of the same discretised problem,
-and SCF builds are counted from minao and from the prediction, F₀ included. With ``--folder`` the
-run stays: a training that `--max-time` ended goes on when the script is started again. There
-``unseen.xyz`` holds small molecules that were not used.
+eight test: the first ones of a seeded permutation of either group. Without --data they are those of
+ASE's G2 made of H, C, N, O and F: up to three heavy atoms train, four to six test. `fit` and
+`evaluate` are the real commands; the reference is this package's own converged SCF of the same
+discretised problem, and SCF builds are counted from minao and from the prediction, F₀ included.
+With ``--folder`` the run stays: a training that `--max-time` ended goes on when the script is
+started again. There ``unseen.xyz`` holds small molecules that were not used.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import ase.build
 import ase.io
 import common
 import numpy as np
+import structures
 
 from deeph_zero.errors import InputError
 
@@ -32,17 +35,19 @@ SMALL = ("H2O", "NH3", "CH4", "HCN", "CO", "N2", "H2CO", "C2H2", "HF", "LiH")
 LARGE = ("CH3OH", "CH3CN")
 """Names of ``ase.build.molecule`` for the short form."""
 TRAIN_HEAVY = 6
+MADE_HEAVY = 3
+"""The same without a file."""
 TEST_HEAVY = (7, 8)
 UNSEEN = 200
 """Small molecules beside those of the training, for `bench_intervals.py`."""
 
 
 def parse() -> argparse.Namespace:
-    """Options of this benchmark; the short form makes its own molecules."""
+    """Options of this benchmark; the short form takes fewer and smaller molecules."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, help="npz file with z, R, offsets")
-    parser.add_argument("--train", type=int, default=200, help="molecules (default 200)")
-    parser.add_argument("--test", type=int, default=60, help="molecules (default 60)")
+    parser.add_argument("--data", type=Path, help="npz with z, R, offsets, in place of G2")
+    parser.add_argument("--train", type=int, help="molecules (default 200; 40 of G2)")
+    parser.add_argument("--test", type=int, help="molecules (default 60; 30 of G2)")
     parser.add_argument("--calibration", type=int, default=0, help="further small ones (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice and the training")
     parser.add_argument("--xc", default="b3lyp", help="functional (default b3lyp)")
@@ -58,8 +63,9 @@ def parse() -> argparse.Namespace:
     if options.smoke:
         options.basis, options.grid_level, options.epochs = "sto-3g", 0, 2
         options.train, options.test = len(SMALL), len(LARGE)
-    elif options.data is None:
-        parser.error("--data: expected an npz file, got none; give its path")
+    made = options.data is None
+    options.train = options.train or (40 if made else 200)
+    options.test = options.test or (30 if made else 60)
     return options
 
 
@@ -73,31 +79,41 @@ def molecules(options: argparse.Namespace) -> dict[str, list[ase.Atoms]]:
         Small ones to train on ("train"), larger ones ("test"), further small ones ("unseen").
 
     Raises:
-        InputError: If the file has too few of them.
+        InputError: If there are too few of them.
     """
     if options.smoke:
         groups = {"train": SMALL, "test": LARGE}
         return {name: [ase.build.molecule(m) for m in found] for name, found in groups.items()}
-    with np.load(options.data, allow_pickle=False) as file:
-        z, r, offsets = file["z"], file["R"], file["offsets"]
-    pairs = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
-    heavy = np.array([int((z[a:b] > 1).sum()) for a, b in pairs])
+    if options.data is None:
+        found = structures.small_organic()
+        sizes = (range(MADE_HEAVY + 1), range(MADE_HEAVY + 1, TRAIN_HEAVY + 1))
+    else:
+        found = read_arrays(options.data)
+        sizes = (range(TRAIN_HEAVY + 1), TEST_HEAVY)
+    heavy = [int((atoms.numbers > 1).sum()) for atoms in found]
     rng = np.random.default_rng(options.seed)
     n_small = options.train + options.calibration
-    masks = (heavy <= TRAIN_HEAVY, np.isin(heavy, TEST_HEAVY))
-    small, large = (rng.permutation(np.flatnonzero(mask)) for mask in masks)
-    for found, count in ((small, n_small), (large, options.test)):
-        if len(found) < count:
-            raise InputError(f"--data: expected {count} molecules of a size, got {len(found)}")
+    small, large = (rng.permutation(np.flatnonzero(np.isin(heavy, list(size)))) for size in sizes)
+    for kind, those, count in (("small", small, n_small), ("larger", large, options.test)):
+        if len(those) < count:
+            raise InputError(
+                f"expected {count} {kind} molecules or more, got {len(those)}; ask for fewer "
+                "(--train, --calibration, --test) or give a larger file (--data)"
+            )
     chosen = {
         "train": small[:n_small],
         "test": large[: options.test],
         "unseen": small[n_small : n_small + UNSEEN],
     }
-    return {
-        name: [ase.Atoms(z[slice(*pairs[k])], r[slice(*pairs[k])]) for k in found]
-        for name, found in chosen.items()
-    }
+    return {name: [found[k] for k in those] for name, those in chosen.items()}
+
+
+def read_arrays(path: Path) -> list[ase.Atoms]:
+    """All molecules of an npz file."""
+    with np.load(path, allow_pickle=False) as file:
+        z, r, offsets = file["z"], file["R"], file["offsets"]
+    pairs = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    return [ase.Atoms(z[a:b], r[a:b]) for a, b in pairs]
 
 
 def fit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import structures
 
 from deeph_zero.errors import ComputationError
 
@@ -27,7 +28,7 @@ from deeph_zero.errors import ComputationError
 def parse() -> argparse.Namespace:
     """Options of this benchmark; the short form kills once, in the middle of the run."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, default=common.EXAMPLES / "water_frames.xyz")
+    parser.add_argument("--data", type=Path, default=structures.EXAMPLES / "water_frames.xyz")
     parser.add_argument("--kills", type=int, default=10, help="default 10")
     parser.add_argument("--shortest", type=float, default=2.0, help="seconds (default 2)")
     parser.add_argument("--longest", type=float, default=15.0, help="seconds (default 15)")

@@ -1,6 +1,6 @@
 """Error against processor time of every way to a Fock matrix, with and without learning.
 
-    python benchmarks/bench_routes.py                                  # displaced methanol
+    python benchmarks/bench_routes.py                                  # vibrations of methanol
     python benchmarks/bench_routes.py --data uracil.npz --frames 6 --xc pbe
     python benchmarks/bench_routes.py --data ethanol.npz --model run_a/ --model run_b/
     python benchmarks/bench_routes.py --plot routes.png
@@ -22,6 +22,7 @@ from typing import Any
 
 import common
 import numpy as np
+import structures
 import torch
 from pyscf import dft
 from torch import Tensor
@@ -54,12 +55,17 @@ Route = Callable[[Molecule, argparse.Namespace], Found]
 def options() -> argparse.Namespace:
     """Command line of this benchmark."""
     parser = common.options(__doc__)
-    common.frame_options(parser, 8)
+    structures.add_options(parser, "methanol")
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--skip", type=int, default=0, help="first frames of --data left out")
     parser.add_argument("--xc", default="pbe")
     parser.add_argument("--level", type=int, default=3, help="grid level")
     parser.add_argument("--model", action="append", default=[], help="run folder (repeatable)")
     parser.add_argument("--plot", type=Path, help="write a figure")
-    return common.parse(parser)
+    given = common.parse(parser)
+    if given.smoke:
+        given.molecule, given.frames = "water", 2
+    return given
 
 
 def layer(molecule: Molecule, given: argparse.Namespace) -> KohnSham:
@@ -185,7 +191,7 @@ def measure(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
             routes[name] = network(model, certificate=False)
         routes[f"{name}, one build"] = network(model, certificate=True)
     rows: dict[str, list[list[float]]] = {name: [] for name in routes}
-    chosen = common.frames(given)
+    chosen = structures.frames(given, given.frames, skip=given.skip)
     for route in routes.values():  # what is compiled or read once per process
         route(chosen[0], given)
     for k, molecule in enumerate(chosen):
@@ -230,7 +236,7 @@ def main() -> None:
     """Measure, print, draw."""
     given = options()
     found = measure(given)
-    name = given.data.stem if given.data else given.example
+    name = given.data.stem if given.data else given.molecule
     title = f"{name}, {given.xc.upper()}/def2-SVP, level {given.level}"
     cells = [
         [name, f"{row['seconds']:.2f}", *(f"{value:.3g}" for value in row["errors"])]

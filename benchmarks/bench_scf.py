@@ -34,6 +34,7 @@ import ase
 import ase.io
 import common
 import numpy as np
+import structures
 from ase.collections import g2
 from pyscf import gto
 
@@ -144,7 +145,7 @@ def known(name: str) -> Molecule:
         atoms = g2[name]
         return rattled(from_atoms(atoms, spin=round(sum(atoms.get_initial_magnetic_moments()))))
     if file.exists():
-        return rattled(common.read_molecules(file)[0])
+        return rattled(structures.read_molecules(file)[0])
     if ";" in name:
         atoms = [part.split() for part in name.split(";")]
         positions = [[float(x) for x in words[1:]] for words in atoms]
@@ -175,7 +176,7 @@ KINDS: tuple[tuple[str, str, int, float], ...] = (
 def cases(given: argparse.Namespace) -> list[Case]:
     """What to run, in order."""
     if given.smoke:
-        names = [(name, common.example(name)) for name in SMOKE]
+        names = [(name, structures.named(name)) for name in SMOKE]
         levels = [1, 3] if given.one_grid else [given.level]
         return [
             Case(name=name, mol=build_mole(m, basis="def2-svp"), xc="pbe", level=level)

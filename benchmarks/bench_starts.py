@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import bench_alkanes
-import bench_water
 import common
 import numpy as np
+import structures
 from pyscf.data import elements
 
 import deeph_zero as dz
@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="run folder; trained there unless it exists")
     given = common.parse(parser)
     if given.smoke:
-        given.data, given.larger, given.model = common.EXAMPLES / "water_frames.xyz", None, None
+        given.data, given.larger, given.model = structures.EXAMPLES / "water_frames.xyz", None, None
         given.train, given.test, given.epochs, given.grid_level = 10, 2, 2, 0
     return given
 
@@ -98,7 +98,7 @@ def chains(names: Sequence[str], count: int, rng: np.random.Generator) -> list[M
     return found
 
 
-def structures(given: argparse.Namespace) -> dict[str, list[Molecule]]:
+def molecules_of(given: argparse.Namespace) -> dict[str, list[Molecule]]:
     """Training frames, test frames, larger molecules.
 
     Args:
@@ -117,10 +117,10 @@ def structures(given: argparse.Namespace) -> dict[str, list[Molecule]]:
             "test": chains(SMALL, given.test, rng),
             "larger": chains(LARGE, given.larger_limit, rng),
         }
-    train, test = bench_water.split(given)
+    train, test = structures.split(given, given.train, given.test, seed=given.seed)
     found = {"train": train, "test": test}
     if given.larger is not None:
-        found["larger"] = common.read_molecules(given.larger)[: given.larger_limit]
+        found["larger"] = structures.read_molecules(given.larger)[: given.larger_limit]
     return found
 
 
@@ -129,7 +129,7 @@ def fit(folder: Path, given: argparse.Namespace, train: list[Molecule]) -> dict[
     run = given.model or folder / "run"
     if (run / "model.safetensors").exists():
         return {"run": run}
-    bench_water.write_frames(folder / "train.xyz", train)
+    structures.write_frames(folder / "train.xyz", train)
     words: list[object] = ["fit", folder / "train.xyz", "-o", run, "--basis", BASIS]
     words += ["--xc", given.xc, "--grid-level", given.grid_level, "--seed", given.seed]
     words += ["--threads", given.threads]
@@ -256,7 +256,7 @@ def describe(result: dict[str, Any], given: argparse.Namespace) -> str:
 def main() -> None:
     """Measure and print."""
     given = parse()
-    sets = structures(given)
+    sets = molecules_of(given)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of a guess for another problem
         training = fit(Path(folder), given, sets.pop("train"))

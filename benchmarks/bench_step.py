@@ -15,12 +15,11 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import common
 import footprint
-import numpy as np
+import structures
 import torch
 
 from deeph_zero.ao.shells import BasisLayout
@@ -32,13 +31,7 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout, same_data
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import Problem, make_problem
-from deeph_zero.units import BOHR_IN_ANGSTROM
 
-ETHANOL = """C -1.18 -0.40 0.02; C 0.10 0.43 -0.01; O 1.21 -0.45 0.05; H -1.25 -1.03 -0.87
-H -1.24 -1.05 0.90; H -2.05 0.26 0.03; H 0.14 1.10 0.86; H 0.13 1.05 -0.92; H 2.00 0.10 0.03"""
-URACIL = """N 0.00 1.18 0.02; C 1.24 0.58 0.00; N 1.22 -0.79 0.00; C 0.06 -1.56 -0.01
-C -1.15 -0.96 0.00; C -1.25 0.48 0.01; O 2.27 1.22 0.01; O -2.28 1.13 -0.01; H 0.04 2.19 0.05
-H 2.11 -1.25 0.02; H 0.17 -2.64 -0.02; H -2.07 -1.52 0.03"""
 PARTS = ("build", "forward", "backward", "optimiser")
 
 
@@ -57,20 +50,6 @@ def parse() -> argparse.Namespace:
     if options.smoke:
         options.molecules, options.sizes, options.repeats = "water", "tiny", 2
     return options
-
-
-def molecule(name: str) -> Molecule:
-    """Water from the examples, aspirin from here; ethanol and uracil near their minima."""
-    if name == "aspirin":
-        return common.read_molecules(Path(__file__).with_name("aspirin.xyz"))[0]
-    text = {"ethanol": ETHANOL, "uracil": URACIL}.get(name)
-    if text is None:
-        return common.example(name)
-    from pyscf.data.elements import charge
-
-    rows = [row.split() for row in text.replace("\n", ";").split(";")]
-    coords = np.array([[float(x) for x in row[1:]] for row in rows]) / BOHR_IN_ANGSTROM
-    return Molecule(numbers=np.array([charge(row[0]) for row in rows]), coords=coords, file=name)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -125,7 +104,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every molecule and size."""
     rows, speed = [], []
     for name in options.molecules.split(","):
-        given = molecule(name)
+        given = structures.named(name)
         layout = basis_layout([build_mole(given, basis="def2-svp")])
         peaks = {size: peak_mb(given, layout, size) for size in options.sizes.split(",")}
         cutoff = default_spec(layout).cutoff

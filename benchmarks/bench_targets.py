@@ -1,6 +1,6 @@
 """Error of the teacher's targets against Fock builds, with and without the dielectric step.
 
-    python benchmarks/bench_targets.py --data water_monomers_1k.xyz --frames 16
+    python benchmarks/bench_targets.py                               # 16 vibrations of water
     python benchmarks/bench_targets.py --data uracil.npz --frames 2 --xc pbe0
 
 Targets start from superposed atoms (F₀ is build 1) or from the converged matrix plus a symmetric
@@ -11,11 +11,11 @@ the SCF converged to a gradient of 1e-8; medians over frames.
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
+import structures
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -36,7 +36,7 @@ NOISE = 5e-4
 def parse() -> argparse.Namespace:
     """Options of this benchmark; the short form takes two small frames."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, help="structure file")
+    structures.add_options(parser)
     parser.add_argument("--frames", type=int, default=16, help="random frames (default 16)")
     parser.add_argument("--builds", type=int, default=6, help="builds of a target (default 6)")
     parser.add_argument("--xc", default="pbe", help="functional (default pbe)")
@@ -44,10 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--grid-level", type=int, default=1, help="PySCF's (default 1)")
     options = common.parse(parser)
     if options.smoke:
-        options.data = common.EXAMPLES / "water_frames.xyz"
         options.frames, options.builds, options.basis, options.grid_level = 2, 3, "sto-3g", 0
-    if options.data is None:
-        parser.error("--data: expected a structure file, got none; give its path")
     return options
 
 
@@ -130,7 +127,10 @@ def duration(work: Any) -> float:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Medians over random frames."""
-    frames = common.read_molecules(options.data)
+    if options.data is None:
+        frames = structures.vibrations(structures.named(options.molecule), options.frames)
+    else:
+        frames = structures.read_molecules(options.data)
     order = np.random.default_rng(0).permutation(len(frames))[: options.frames]
     found = [frame(frames[k], options, int(k)) for k in order]
     names = found[0]["errors"]
@@ -149,8 +149,9 @@ def main() -> None:
     headers = ("start, rule; errors in µEh after builds:", *map(str, range(1, options.builds + 1)))
     part = result["step_seconds"] / result["build_seconds"]
     text = (
-        f"{options.data.name}, {options.frames} frames, {options.xc}/{options.basis}, grid level "
-        f"{options.grid_level}.\n\n{common.table(headers, rows)}\n\nA dielectric step takes "
+        f"{structures.source(options)}, {options.frames} frames, {options.xc}/{options.basis}, "
+        f"grid level {options.grid_level}.\n\n{common.table(headers, rows)}\n\n"
+        "A dielectric step takes "
         f"{1e3 * result['step_seconds']:.2f} ms, a Fock build {1e3 * result['build_seconds']:.2f} "
         f"ms: {100 * part:.0f} %."
     )

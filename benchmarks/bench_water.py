@@ -1,14 +1,15 @@
 """Label-free training on distorted water: errors, certificates and SCF cycles saved, unseen frames.
 
-    python benchmarks/bench_water.py --data water_monomers_1k.xyz          # 100 + 100 frames
+    python benchmarks/bench_water.py                                       # 100 + 100 frames
     python benchmarks/bench_water.py --train 200 --max-time 20m --json
+    python benchmarks/bench_water.py --data water_monomers_1k.xyz
 
-The default data are the 1000 monomers of the SALTED examples (SOURCE.txt beside the file). Their
-first 92 frames are one geometry in different orientations, so the split is a seeded random
-permutation of all frames; test frames whose interatomic distances equal those of a training frame
-are reported apart. `fit` and `predict` are the real commands. The reference is PySCF's SCF of the
-same discretised problem: Fock matrices and energies from conv_tol_grad 1e-8, cycles counted from
-minao to conv_tol_grad = tol, as --refine (without PySCF's extra cycle at the end), the same
+Frames are thermal vibrations made here, or those of --data, such as the 1000 monomers of the SALTED
+examples. The first 92 of these are one geometry in different orientations, so the split is a seeded
+random permutation of all frames; test frames whose interatomic distances equal those of a training
+frame are reported apart. `fit` and `predict` are the real commands. The reference is PySCF's SCF of
+the same discretised problem: Fock matrices and energies from conv_tol_grad 1e-8, cycles counted
+from minao to conv_tol_grad = tol, as --refine (without PySCF's extra cycle at the end), the same
 criteria as `predict --refine tol`.
 """
 
@@ -19,18 +20,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ase
-import ase.io
 import common
 import h5py
 import numpy as np
+import structures
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
-from deeph_zero.units import BOHR_IN_ANGSTROM
 
-DATA = Path(__file__).parents[2] / "shared/data/water_monomers_1k/water_monomers_1k.xyz"
 BASIS = "def2-svp"
 SAME_GEOMETRY = 1e-3
 """Largest difference of sorted interatomic distances between rotated copies, bohr."""
@@ -39,7 +37,7 @@ SAME_GEOMETRY = 1e-3
 def parse() -> argparse.Namespace:
     """Options of this benchmark; the short form trains on ten frames for a few epochs."""
     parser = common.options(__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="structure file to split")
+    structures.add_options(parser)
     parser.add_argument("--train", type=int, default=100, help="training frames (default 100)")
     parser.add_argument("--test", type=int, default=100, help="test frames (default 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of the training")
@@ -50,49 +48,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-time", help="limit of the training, such as 20m")
     options = common.parse(parser)
     if options.smoke:
-        options.data = common.EXAMPLES / "water_frames.xyz"
         options.train = options.test = 10
         options.grid_level, options.epochs = 0, 2
     return options
-
-
-def split(options: argparse.Namespace) -> tuple[list[Molecule], list[Molecule]]:
-    """Training and test frames: the first ones of a seeded permutation of all.
-
-    Args:
-        options: data, train, test and seed.
-
-    Returns:
-        Both lists.
-
-    Raises:
-        InputError: If the file is missing or has too few frames.
-    """
-    if not options.data.exists():
-        raise InputError(
-            f"--data: expected a structure file, found no {options.data}; give its path"
-        )
-    frames = common.read_molecules(options.data)
-    wanted = options.train + options.test
-    if len(frames) < wanted:
-        raise InputError(f"--data: expected {wanted} frames or more, got {len(frames)}")
-    order = np.random.default_rng(options.seed).permutation(len(frames))[:wanted]
-    chosen = [frames[k] for k in order]
-    return chosen[: options.train], chosen[options.train :]
-
-
-def write_frames(path: Path, molecules: list[Molecule]) -> list[Molecule]:
-    """Write an extended-XYZ file and read it back, so that everybody has the same digits."""
-    atoms = [
-        ase.Atoms(
-            m.numbers,
-            positions=m.coords * BOHR_IN_ANGSTROM,
-            info={"charge": m.charge, "spin": m.spin},
-        )
-        for m in molecules
-    ]
-    ase.io.write(path, atoms, format="extxyz")
-    return common.read_molecules(path)
 
 
 def distances(molecule: Molecule) -> np.ndarray:
@@ -242,9 +200,9 @@ def statistics(frames: list[dict[str, Any]]) -> dict[str, Any]:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train, predict, solve with PySCF, compare."""
-    chosen = split(options)
+    chosen = structures.split(options, options.train, options.test, seed=options.seed)
     training, test = (
-        write_frames(folder / f"{name}.xyz", part)
+        structures.write_frames(folder / f"{name}.xyz", part)
         for name, part in zip(("train", "test"), chosen, strict=True)
     )
     common.progress("training")
@@ -338,7 +296,8 @@ def describe(result: dict[str, Any], options: argparse.Namespace) -> str:
     times = ", ".join(f"{k} {v:.2f} s" for k, v in result["seconds_per_frame"].items())
     missed = "" if result["refined_converged"] else " (NOT ALL CONVERGED)"
     return (
-        f"{options.data.name}, {options.xc}/{BASIS}, grid level {options.grid_level}, fitted; "
+        f"{structures.source(options)}, {options.xc}/{BASIS}, "
+        f"grid level {options.grid_level}, fitted; "
         f"{options.train} training and {options.test} test frames, seeded permutation of all "
         f"(seed {options.seed}); {result['n_seen']} test frames are rotated copies of training "
         f"frames; SCF to a gradient of {options.refine:g}{missed}.\n\n"

@@ -12,20 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pyscf import dft, gto, lib
 
-from deeph_zero.data.structures import read_structures
-from deeph_zero.errors import ComputationError, DeephZeroError, InputError
+from deeph_zero.errors import ComputationError, DeephZeroError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
-from deeph_zero.units import BOHR_IN_ANGSTROM
-
-DISPLACED = 0.05
-"""Standard deviation of a displaced coordinate, angstrom."""
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -72,62 +64,6 @@ def _cpu_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def example(name: str) -> Molecule:
-    """First frame of ``examples/<name>.xyz``."""
-    return read_molecules(EXAMPLES / f"{name}.xyz")[0]
-
-
-def read_molecules(path: Path) -> list[Molecule]:
-    """All frames of a file.
-
-    Args:
-        path: Structure file.
-
-    Returns:
-        Its molecules, in order.
-
-    Raises:
-        InputError: If a frame is bad.
-    """
-    molecules, bad = read_structures([path])
-    if bad:
-        raise InputError(str(bad[0]))
-    return molecules
-
-
-def frames(given: argparse.Namespace) -> list[Molecule]:
-    """Geometries of a benchmark: of a trajectory at equal distances, or displaced copies.
-
-    Args:
-        given: ``data`` (a trajectory or None), ``example``, ``frames``, ``skip``, ``smoke``.
-
-    Returns:
-        As many as asked for; two in the short form.
-    """
-    count = 2 if given.smoke else given.frames
-    if given.data is not None:
-        every = read_molecules(given.data)[given.skip :]
-        return every[:: max(1, len(every) // count)][:count]
-    rest = example("water" if given.smoke else given.example)
-    rng = np.random.default_rng(5)
-    step = DISPLACED / BOHR_IN_ANGSTROM
-    moved = [rest.coords + step * rng.standard_normal(rest.coords.shape) for _ in range(count)]
-    return [Molecule(numbers=rest.numbers, coords=coords) for coords in moved]
-
-
-def frame_options(parser: argparse.ArgumentParser, count: int) -> None:
-    """Add the options that :func:`frames` reads.
-
-    Args:
-        parser: Of the benchmark.
-        count: Frames by default.
-    """
-    parser.add_argument("--data", type=Path, help="trajectory; default: displaced examples")
-    parser.add_argument("--example", default="methanol", help="geometry without --data")
-    parser.add_argument("--frames", type=int, default=count)
-    parser.add_argument("--skip", type=int, default=0, help="frames at the start left out")
 
 
 def mean_field(mol: gto.Mole, xc: str, *, fit: bool = True, grid_level: int = 3) -> Any:

@@ -18,6 +18,7 @@ TEXT = {".py", ".md", ".toml", ".txt", ".cff", ".yaml", ".xyz", ""}
 FORBIDDEN = {
     "host of a package registry": r"pypi\.org|pythonhosted|download\.pytorch|npmjs|anaconda\.org",
     "path of one machine": r"(?<![\w.])/(work|root|home|Users|tmp/(venv|prompts))/",
+    "data beside the repository": r"(?<![\w-])shared/",
     "unfinished text": r"\b(TODO|FIXME|XXX|TBD)\b",
     "how the text was made": r"\b(AI|coding|software|language[- ]model) (agents?|assistants?)\b"
     r"|\b(this|another|previous|next|earlier) (session|agent|helper)\b|\bsub-?agents?\b",
@@ -96,6 +97,7 @@ def test_no_file_says(what: str):
     [
         ("host of a package registry", "pip install --index-url https://pypi.org/simple"),
         ("path of one machine", 'read("/home/me/water.xyz")'),
+        ("data beside the repository", 'Path("../shared/data/water.xyz")'),
         ("unfinished text", "# TODO: explain"),
         ("how the text was made", "the previous session left this"),
     ],
@@ -111,6 +113,11 @@ def test_links_in_documents_lead_somewhere(path: Path):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def test_benchmarks_stay_inside_the_repository():
+    for path in ROOT.glob("benchmarks/*.py"):
+        assert not re.search(r"parents\[[2-9]\]|\.parent\.parent\.parent|\.\./", path.read_text())
 
 
 def test_every_decision_record_is_complete_and_listed():
