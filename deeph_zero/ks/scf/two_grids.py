@@ -158,8 +158,8 @@ def _next(
     if astray and fine.energy > now.fine.energy:
         return dataclasses.replace(counted, astray=True)
     expected = now.fine.energy + solution.energy - energy
-    change_of_energy = min(abs(fine.energy - expected), abs(fine.energy - now.fine.energy))
-    close = change_of_energy < settings.conv_tol
+    changes = abs(fine.energy - expected), abs(fine.energy - now.fine.energy)
+    close = min(*changes, _energy_left(layer, fine)) < settings.conv_tol
     converged = close and fine.gradient_norm < settings.gradient_tolerance
     return dataclasses.replace(
         counted,
@@ -167,6 +167,22 @@ def _next(
         coarse=solution,
         astray=astray or newton > 0,
     )
+
+
+def _energy_left(layer: "KohnShamLayer", state: State) -> float:
+    """At most what a next step would change the energy by, to second order, Eh.
+
+    Between two fine builds the energy changes more than after the last one, by the square of a
+    gradient a thousand times larger: it would ask for a build that says nothing new. A step lowers
+    E by Σ_ai |F_ai|²/(ε_a - ε_i) over spin orbitals, at most |g|² over the gap.
+    """
+    if layer.smearing > 0:
+        return float("inf")
+    levels = layer.orbitals(state.fock, 0.0).mo_energy.reshape(-1, layer.nmo)
+    pairs = zip(levels, layer.nelec, strict=False)  # one row of levels for a closed shell
+    gaps = [float(e[n] - e[n - 1]) for e, n in pairs if 0 < n < layer.nmo]
+    gap = min(gaps, default=float("inf"))
+    return state.gradient_norm**2 / gap if gap > 0 else float("inf")
 
 
 def coarse_steps(

@@ -13,6 +13,7 @@ from deeph_zero.integrals.coarse import LADDER, coarse_atom_grids
 from deeph_zero.kohnsham import KohnSham, KohnShamBatch
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf import solve, two_grids
+from deeph_zero.ks.scf.iteration import State
 
 WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
 NO2 = "N 0 0 0; O .02 1.1 .46; O -.03 -1.12 .43"
@@ -256,6 +257,28 @@ def test_second_order_steps_on_the_coarse_grid_are_counted(monkeypatch):
     assert result.converged
     assert result.second_order_steps == 1
     assert result.coarse_builds <= 6, "one coarse SCF, then the target grid alone"
+
+
+@pytest.mark.parametrize("atom", [WATER, "F 0 0 0; H .1 .05 .92"])
+def test_a_last_build_that_says_nothing_new_is_not_made(atom):
+    # the two grids of a meta-GGA disagree by more than conv_tol on how far the first round lowers E
+    ks = KohnSham.from_pyscf(gto.M(atom=atom, basis="def2-svp", verbose=0), xc="r2scan")
+    result = ks.scf(conv_tol_grad=1e-5)
+    assert result.converged
+    assert result.fock_builds == 2
+    assert 1e-8 < result.gradient_norm < 1e-5
+    tight = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-7)
+    assert result.energy == pytest.approx(tight.energy, abs=1e-10)
+
+
+def test_levels_that_touch_say_nothing_about_the_energy():
+    ks = layer("gga", smearing=0.02)
+    state = State.of(ks, (ks.data.dm_guess, 0.0, ks.build(ks.data.dm_guess)))
+    assert two_grids._energy_left(ks, state) == float("inf")
+    ks.smearing = 0.0
+    levels = ks.orbitals(state.fock).mo_energy
+    gap = float(levels[ks.nelec[0]] - levels[ks.nelec[0] - 1])
+    assert two_grids._energy_left(ks, state) == pytest.approx(state.gradient_norm**2 / gap)
 
 
 @pytest.mark.parametrize("strategy", ["merged", "padded"])
