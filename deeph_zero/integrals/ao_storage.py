@@ -132,12 +132,13 @@ class AOStore:
         kept = self._kept.get(k)
         return kept.block() if isinstance(kept, _MixedBlock) else kept
 
-    def offer(self, k: int, block: AOBlock) -> AOBlock:
+    def offer(self, k: int, block: AOBlock, taken: int = 0) -> AOBlock:
         """Keep a block if it fits.
 
         Args:
             k: Its number.
             block: Freshly evaluated.
+            taken: Bytes of the limit that others have.
 
         Returns:
             The block as :meth:`find` will give it, or ``block`` itself when it does not fit.
@@ -147,7 +148,7 @@ class AOStore:
         kept = self._packed(block)
         parts = (kept.double, kept.single) if isinstance(kept, _MixedBlock) else (kept.ao,)
         nbytes = sum(part.numel() * part.element_size() for part in parts)
-        if self.used_bytes + nbytes > self._limit:
+        if self.used_bytes + nbytes > self._limit - taken:
             self._refused.add(k)
             return block
         self.used_bytes += nbytes

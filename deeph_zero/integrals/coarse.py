@@ -58,7 +58,7 @@ class CoarseSource:
         mol: gto.Mole,
         *,
         deriv: int,
-        ngrids: int,
+        target: AOGrid,
         nlc: tuple[VV10Parameters, ...] = (),
         device: torch.device | str = "cpu",
         ao_memory_mb: float = AO_MEMORY_MB,
@@ -69,7 +69,7 @@ class CoarseSource:
         Args:
             mol: Built molecule.
             deriv: As in :class:`~deeph_zero.integrals.grids.AOGrid`.
-            ngrids: Points of the target grid.
+            target: The target grid, which shares its memory for AO values.
             nlc: Parameters of VV10 terms.
             device: Where the tensors go.
             ao_memory_mb: Memory for kept AO values, MB.
@@ -77,7 +77,7 @@ class CoarseSource:
         """
         self._mol = mol
         self._deriv = deriv
-        self._ngrids = ngrids
+        self._target = target
         self._nlc = nlc
         self._at: dict[str, Any] = {
             "device": device,
@@ -99,11 +99,12 @@ class CoarseSource:
         if mol.natm == 1:  # holes of an atom turn freely, and a coarse grid has directions
             return None
         tried = (build_grid(mol, atom_grid=one) for one in coarse_atom_grids(mol))
-        small = (one for one in tried if len(one.weights) * SMALLER <= self._ngrids)
+        small = (one for one in tried if len(one.weights) * SMALLER <= self._target.ngrids)
         points = next(small, None)
         if points is None:
             return None
         grid = AOGrid(mol, points, deriv=self._deriv, allow_float32=False, **self._at)
+        self._target.beside = grid
         nlc = None
         if self._nlc:
             nlc = nonlocal_correlation(mol, self._nlc, points, grid, **self._at)
@@ -111,5 +112,5 @@ class CoarseSource:
         if nlc is not None and nlc.grid is not grid:  # an LDA has no gradients to share
             assert isinstance(nlc.grid, AOGrid)
             nbytes += nlc.grid.memory_bytes
-        ratio = self._ngrids / max(grid.ngrids, 1)
+        ratio = self._target.ngrids / max(grid.ngrids, 1)
         return CoarseGrids(grid=grid, nlc=nlc, ratio=ratio, memory_bytes=nbytes)

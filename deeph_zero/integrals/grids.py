@@ -77,6 +77,9 @@ class AOGrid:
     identical values. Points of zero weight (PySCF pads its grids) are dropped; those of a large
     molecule are reordered where that makes blocks more compact (``point_order.py``).
 
+    Attributes:
+        beside: A smaller grid of the same molecule that shares the memory for kept values.
+
     Accuracy:
         Density and energy agree with the unscreened ones to 1e-12 (relative); rounded columns
         change the energy by less than 1e-9 Eh.
@@ -140,7 +143,8 @@ class AOGrid:
         if short and self._limit and allow_float32:
             ovlp = as_tensor(mol.intor_symmetric("int1e_ovlp"), self.device)
             bound = rounding_bound(ovlp, lindep_threshold(), self.n_blocks)
-        self._store = AOStore(self._limit, bound)
+        self._store = AOStore(self.memory_bytes, bound)
+        self.beside: AOGrid | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -167,7 +171,12 @@ class AOGrid:
         if not 0 <= k < self.n_blocks:
             msg = f"expected a block below {self.n_blocks}, got {k}"
             raise IndexError(msg)
-        return self._store.find(k) or self._store.offer(k, self._evaluate(k))
+        kept = self._store.find(k)
+        if kept is None:
+            # two grids keep no more than the larger one alone; its last blocks are made again
+            taken = 0 if self.beside is None else self.beside.kept_bytes
+            kept = self._store.offer(k, self._evaluate(k), taken)
+        return kept
 
     def _evaluate(self, k: int) -> AOBlock:
         points = self._points[k]

@@ -109,7 +109,7 @@ def ks_data(
     at: dict[str, Any] = {"device": device, "ao_memory_mb": ao_memory_mb, "ao_engine": ao_engine}
     bare = static_data(settings.mol, made.one, made.two, made.dm_guess, unrestricted=spins)
     grid = None if made.points is None else _grid(settings.mol, made.points, spec, **at)
-    coarse = _coarse(settings.mol, spec, grid.ngrids, **at) if two_grids and grid else None
+    coarse = _coarse(settings.mol, spec, grid, **at) if two_grids and grid else None
     whole = dataclasses.replace(bare, functional=functional, grid=grid, coarse=coarse)
     data = _with_corrections(whole, settings, spec, **at)
     return data, _info(settings, spec, data, made)
@@ -202,10 +202,10 @@ def _grid(mol: gto.Mole, points: ao_grids.GridPoints, spec: XCSpec, **at: Any) -
     return ao_grids.AOGrid(mol, points, deriv=_deriv(spec), allow_float32=not precise, **at)
 
 
-def _coarse(mol: gto.Mole, spec: XCSpec, ngrids: int, **at: Any) -> CoarseSource:
+def _coarse(mol: gto.Mole, spec: XCSpec, target: ao_grids.AOGrid, **at: Any) -> CoarseSource:
     """The coarse grids of the same functional."""
     nlc = spec.corrections.nlc or ()
-    return CoarseSource(mol, deriv=_deriv(spec), ngrids=ngrids, nlc=nlc, **at)
+    return CoarseSource(mol, deriv=_deriv(spec), target=target, nlc=nlc, **at)
 
 
 def _deriv(spec: XCSpec) -> int:

@@ -346,6 +346,16 @@ def test_the_electrons_of_the_last_build_are_kept(both):
     assert result.n_electrons != pytest.approx(32.0, abs=1e-12), "integrated, not counted"
 
 
+def test_two_grids_keep_no_more_values_than_the_target_grid_alone():
+    alone, both = layer("ion", two_grids=False), layer("ion")
+    one, two = (ks.scf(conv_tol_grad=1e-6) for ks in (alone, both))
+    fine, coarse = both.data.grid, both.data.coarse().grid
+    assert fine.kept_bytes + coarse.kept_bytes <= alone.data.grid.kept_bytes
+    assert fine.kept_bytes > 0.5 * alone.data.grid.kept_bytes
+    assert coarse.kept_bytes == coarse.memory_bytes
+    assert two.energy == pytest.approx(one.energy, abs=1e-9)
+
+
 def test_a_layer_leaves_memory_when_it_is_let_go():
     ks = layer("ion")
     done = ks.scf(conv_tol_grad=1e-4)
