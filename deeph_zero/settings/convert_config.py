@@ -11,13 +11,13 @@ from deeph_zero.settings.value_types import Basis
 _BOTH = (
     "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "sphnet", "deeptb", "dftio",
 )  # fmt: skip
-READ = (*_BOTH, "hsx")
+READ = (*_BOTH, "hsx", "aims", "openmx")
 """Formats that ``--from`` takes."""
-WRITTEN = (*_BOTH, "wannier90")
+WRITTEN = (*_BOTH, "wannier90", "cube", "pyscf")
 """Formats that ``--to`` takes."""
 FormatName = Literal[
     "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "sphnet", "deeptb", "dftio",
-    "hsx", "wannier90",
+    "hsx", "aims", "openmx", "wannier90", "cube", "pyscf",
 ]  # fmt: skip
 
 

@@ -72,6 +72,24 @@ FORMATS: dict[str, Format] = {
         says_method=True,
     ),
     "hsx": Format("SIESTA or HONPAS HSX file", "hsx", "HSXSource"),
+    "cube": Format(
+        "Gaussian cube of the density",
+        "pyscf_files",
+        sink="CubeSink",
+        suffixes=(".cube", ".cub"),
+        single=True,
+        says_method=True,
+    ),
+    "pyscf": Format(
+        "PySCF checkpoint",
+        "pyscf_files",
+        sink="CheckpointSink",
+        suffixes=(".chk", ".chkfile"),
+        single=True,
+        says_method=True,
+    ),
+    "aims": Format("FHI-aims folder (text)", "fhi_aims", "AimsSource"),
+    "openmx": Format("OpenMX .scfout", "openmx", "OpenMXSource"),
     "wannier90": Format(
         "Wannier90's _hr.dat",
         "wannier90",
@@ -165,11 +183,12 @@ def _of_lmdb(path: Path) -> str:
     return "deeptb" if isinstance(found, dict) and "hamiltonian" in found else "sphnet"
 
 
-_SUFFIXES = {".hsx": "hsx", ".lmdb": "sphnet", ".mdb": "sphnet"}
+_SUFFIXES = {".hsx": "hsx", ".scfout": "openmx", ".lmdb": "sphnet", ".mdb": "sphnet"}
 """Endings of files to read that say what they are."""
 _MARKS = (
     ("data.mdb", "lmdb"),
     ("atomic_numbers.dat", "dftio"),
+    ("basis-indices.out", "aims"),
     ("orbital_types.dat", "deeph-legacy"),
     ("POSCAR", "deeph"),
 )
