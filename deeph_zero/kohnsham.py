@@ -279,6 +279,12 @@ class KohnShamBatch(KSBatch):
                 f"expected several molecules or objects, got one {type(mols_or_mfs).__name__}; "
                 "put it into a list"
             ) from None
+        for one in given:
+            if is_periodic(one):
+                raise InputError(
+                    f"expected molecules in a batch, got a crystal ({type(one).__name__}); take "
+                    "crystals one by one (KohnSham.from_pyscf)"
+                )
         layers = [KohnSham.from_pyscf(one, **settings) for one in given]
         return cls(layers, strategy=strategy)
 

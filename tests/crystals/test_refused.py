@@ -89,6 +89,10 @@ def test_unbuilt_and_molecules(crystal):
     mol = molecular.M(atom="H 0 0 0; H 0 0 1", verbose=0)
     with pytest.raises(InputError, match="expected kmesh with a crystal"):
         dz.KohnSham.from_pyscf(mol, kmesh=(1, 1, 1))
+    with pytest.raises(InputError, match="got a crystal"):
+        dz.KohnShamBatch.from_pyscf([mol, crystal("helium")])
+    with pytest.raises(InputError, match="expected a built"):
+        dz.KohnSham.without_builds(crystal("helium"))
     ks = dz.KohnSham.from_pyscf(crystal("helium"), xc="lda,vwn")
     with pytest.raises(InputError, match=r"shape \[nk, 3\]"):
         ks.fock_at([0, 0, 0])

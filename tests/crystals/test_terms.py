@@ -59,6 +59,22 @@ def test_energy_and_fock_are_pyscfs(case, crystal, density):
     assert float(built.parts["xc"]) == pytest.approx(veff.exc.real, abs=EXACT)
 
 
+@pytest.mark.parametrize("spins", [False, True])
+@pytest.mark.parametrize("kpt", [[0, 0, 0], [0.21, 0.5, -0.13]])
+def test_objects_with_one_k_point(kpt, spins, crystal, density):
+    cell = crystal("diamond")
+    where = cell.get_abs_kpts(np.array(kpt))
+    mf = (dft.UKS if spins else dft.RKS)(cell, where, xc="pbe")
+    data = crystal_data(crystal_calculation(mf))
+    dm = density(cell, where.reshape(1, 3), nspin=1 + spins)
+    given = dm[:, 0].numpy() if data.ovlp.is_complex() else dm[:, 0].real.numpy()
+    energy, fock, _ = _reference(mf, given if spins else given[0])
+    ours, matrix = _sum(data.terms, torch.from_numpy(given)[:, None])
+    assert data.ovlp.is_complex() == any(kpt)
+    assert ours == pytest.approx(energy, abs=EXACT)
+    np.testing.assert_allclose(matrix[:, 0].numpy(), fock.reshape(given.shape), atol=EXACT)
+
+
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize(("kmesh", "mesh"), [((3, 2, 1), [9, 9, 9]), ((2, 1, 2), [8, 9, 8])])
 def test_half_of_the_k_points_is_enough(kmesh, mesh, shifted, crystal, density):
