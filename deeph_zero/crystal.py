@@ -10,10 +10,11 @@ from torch import Tensor
 
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
+from deeph_zero.ks.periodic.dielectric import dielectric_potential
 from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.ks.periodic.scf import CrystalSCFResult, CrystalSCFSettings, crystal_scf
-from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, MeshRows
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.periodic.info import CrystalInfo
@@ -135,13 +136,32 @@ class CrystalKohnSham(CrystalLayer):
         start = None if dm0 is None else self.checked(dm0)
         return crystal_scf(self, start, CrystalSCFSettings(**settings))
 
-    def fock_at(self, kpts: KPoints, dm: Tensor | None = None) -> BlochMatrix:
-        """F at any k-points: exact, as F differs between them by a local potential alone.
+    def base_potential(self) -> MeshRows:
+        """The best potential that is known before any build.
+
+        That of superposed free atoms, moved on by a dielectric step on the coarse mesh.
+
+        Returns:
+            On the grid, one row for each density variable, Eh; :meth:`fock_of` and :meth:`fock_at`
+            make matrices of it.
+        """
+        rows = self.starting_potential()
+        coulomb = self.data.step_coulomb()
+        change = dielectric_potential(self, coulomb, self.fock_of(rows), None)
+        rows[:, :1] += self.data.mesh.resample(change, coulomb.mesh)
+        return rows
+
+    def fock_at(
+        self, kpts: KPoints, dm: Tensor | None = None, *, potential: MeshRows | None = None
+    ) -> BlochMatrix:
+        """F at any k-points: exact, as all of it that changes is a local potential.
 
         Args:
             kpts: Where, fractions of the reciprocal lattice vectors.
             dm: Density matrix at the layer's own k-points; None: that of the last build, which
                 after :meth:`scf` is the converged one.
+            potential: Potentials on the grid in place of those of a density, such as
+                :meth:`base_potential`.
 
         Returns:
             Complex, [nspin, nk, nao, nao], Eh.
@@ -150,7 +170,7 @@ class CrystalKohnSham(CrystalLayer):
             InputError: If ``kpts`` has another shape.
             ComputationError: If there was no build yet.
         """
-        return self._matrices_at(self._elsewhere(kpts), dm)
+        return self._matrices_at(self._elsewhere(kpts), dm, potential)
 
     def overlap_at(self, kpts: KPoints) -> BlochOperator:
         """S at any k-points.
@@ -188,13 +208,16 @@ class CrystalKohnSham(CrystalLayer):
     def _elsewhere(self, kpts: KPoints) -> Elsewhere:
         return self.data.at(_fractions(kpts))
 
-    def _matrices_at(self, elsewhere: Elsewhere, dm: Tensor | None) -> BlochMatrix:
-        if dm is not None:
-            self.build(self.checked(dm))
-        if self._last is None:
-            raise ComputationError("expected a density, got none yet; call scf() or give dm")
-        matrix = elsewhere.mesh_term.matrix(self._last.rows, torch.complex128)
-        return matrix + elsewhere.fixed
+    def _matrices_at(
+        self, elsewhere: Elsewhere, dm: Tensor | None, potential: MeshRows | None = None
+    ) -> BlochMatrix:
+        if potential is None:
+            if dm is not None:
+                self.build(self.checked(dm))
+            if self._last is None:
+                raise ComputationError("expected a density, got none yet; call scf() or give dm")
+            potential = self._last.rows
+        return elsewhere.mesh_term.matrix(potential, torch.complex128) + elsewhere.fixed
 
 
 def _fractions(kpts: Any) -> list[list[float]]:

@@ -117,6 +117,33 @@ def test_fock_at_any_k_point(case, solved):
     assert float(dispersion) > 1e-2
 
 
+def test_the_base_is_nearer_than_superposed_atoms(solved):
+    _, ks, result = solved("insulator")
+    base = ks.base_potential()
+    before = ks.fock_builds
+    start, moved = ks.starting_fock(), ks.fock_of(base)
+    assert ks.fock_builds == before
+    errors = [float((f - result.fock).abs().mean()) for f in (start, moved)]
+    assert errors[1] < 0.8 * errors[0]
+    energies = [float(ks(ks.density(f))[0]) - result.energy for f in (start, moved)]
+    assert 0 < energies[1] < 0.3 * energies[0]
+    at = ks.fock_at(ks.info.kpts, potential=base)
+    torch.testing.assert_close(at, moved.to(at.dtype), rtol=0, atol=1e-11)
+
+
+def test_resampling_is_exact_for_waves_that_fit(crystal):
+    fine = dz.KohnSham.from_pyscf(crystal("diamond", mesh=[9, 12, 10]), xc="lda,vwn").data.mesh
+    coarse = dz.KohnSham.from_pyscf(crystal("diamond", mesh=[7, 9, 5]), xc="lda,vwn").data.mesh
+
+    def wave(mesh):
+        axes = [torch.arange(n, dtype=torch.float64) / n for n in mesh.shape]
+        x, y, z = torch.meshgrid(*axes, indexing="ij")
+        phase = 2 * torch.pi * (3 * x - 2 * y + 2 * z)
+        return (1.5 + phase.cos() - 0.3 * (2 * torch.pi * (y - z)).sin()).reshape(-1)
+
+    torch.testing.assert_close(fine.resample(wave(coarse), coarse), wave(fine))
+
+
 def test_bands_need_a_density(crystal):
     ks = dz.KohnSham.from_pyscf(crystal("helium"), xc="lda,vwn")
     with pytest.raises(ComputationError, match="call scf"):

@@ -20,6 +20,7 @@ CASES = {
     "slab, dimension 2": ("slab", "pbe", [2, 1, 1], False, {"dimension": 2}),
     "slab, dimension 2, spins": ("slab", "lda,vwn", [1, 1, 1], True, {"dimension": 2}),
     "even mesh": ("diamond", "pbe", [2, 1, 1], False, {"mesh": [10, 12, 11]}),
+    "labels and ghosts": ("labels", "lda,vwn", [2, 1, 1], False, {}),
     "all electrons": ("helium", "pbe", [1, 2, 1], False, {}),
 }
 

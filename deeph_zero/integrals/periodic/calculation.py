@@ -14,6 +14,10 @@ from deeph_zero.integrals.periodic.checks import check_cell, check_mean_field, s
 from deeph_zero.integrals.periodic.kpoints import KPoints, listed_kpoints, make_kpoints
 from deeph_zero.integrals.supported import smearing_of
 
+MOST_POLARISED = 0.8
+"""Part of an atom's electrons that may start in one spin beyond the other: the potential of a spin
+that is nearly absent has no meaning where another atom's orbitals reach (1.8 Eh off, hydrogen)."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrystalCalculation:
@@ -51,7 +55,7 @@ class CrystalCalculation:
         if self.moments is None:
             return np.array([np.full(natm, n / total) for n in self.nelec])
         valence = np.maximum(self.cell.atom_charges(), 1)
-        polarisation = np.clip(np.array(self.moments) / valence, -1, 1)
+        polarisation = np.clip(np.array(self.moments) / valence, -MOST_POLARISED, MOST_POLARISED)
         return 0.5 * np.array([1 + polarisation, 1 - polarisation])
 
 

@@ -86,6 +86,8 @@ def _peculiarities(cell: gto.Cell) -> Iterator[tuple[str, str]]:
 
 def _check_charges(cell: gto.Cell, atom: int) -> None:
     """Basis sets and pseudopotentials of the GTH family are made for each other, by valence."""
+    if not cell.atom_charge(atom):
+        return
     symbol = cell.atom_symbol(atom)
     basis = _name(cell.basis, symbol)
     parameters = cell._pseudo.get(symbol)

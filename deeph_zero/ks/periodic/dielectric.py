@@ -11,7 +11,7 @@ from torch import Tensor
 from deeph_zero.ks.density import divided_difference
 from deeph_zero.ks.periodic.layer import Bands, CrystalLayer
 from deeph_zero.ks.periodic.terms import CoulombOnMesh
-from deeph_zero.ks.periodic.types import BlochMatrix
+from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
 from deeph_zero.ks.response.dielectric import COULOMB_PART, MAX_PRODUCTS, SPIN_PART, TOLERANCE
 from deeph_zero.ks.smearing import first_difference
 
@@ -28,7 +28,7 @@ def dielectric_step(
 
     Args:
         layer: The crystal.
-        coulomb: Coulomb matrices, on a coarse mesh as well.
+        coulomb: Coulomb potentials, on a coarse mesh as well.
         fock: F of ``dm``, or the same linear combination of such matrices, Eh.
         dm: The density matrix; None: ``fock`` is that of superposed free atoms.
         degeneracy_tol: Overrides the layer's.
@@ -45,6 +45,33 @@ def dielectric_step(
     Cost:
         Three or four Coulomb matrices of each spin, and one diagonalisation; not a Fock build.
     """
+    rows = dielectric_potential(layer, coulomb, fock, dm, degeneracy_tol)
+    return coulomb.matrices(rows, fock.dtype)
+
+
+@torch.no_grad()
+def dielectric_potential(
+    layer: CrystalLayer,
+    coulomb: CoulombOnMesh,
+    fock: BlochMatrix,
+    dm: BlochMatrix | None,
+    degeneracy_tol: float | None = None,
+) -> MeshRows:
+    """The local potential whose matrix :func:`dielectric_step` gives; the arguments are its.
+
+    Args:
+        layer: The crystal.
+        coulomb: Coulomb potentials.
+        fock: F of ``dm``, Eh.
+        dm: The density matrix, or None.
+        degeneracy_tol: Overrides the layer's.
+
+    Returns:
+        [nspin, 1, ngrids] on the mesh of ``coulomb``, Eh.
+
+    Raises:
+        ComputationError: If ``fock`` is not finite.
+    """
     bands = layer.bands(fock, degeneracy_tol)
     occ = bands.filling.occ.to(bands.mo_coeff.dtype)
     new = (bands.mo_coeff * occ.unsqueeze(-2)) @ bands.mo_coeff.mH
@@ -55,14 +82,14 @@ def dielectric_step(
         more = _response(pairs, coulomb, start, spin_part)
         if more is not None:
             return start + more
-    return torch.zeros_like(fock)
+    return torch.zeros_like(first)
 
 
-def _kernel(j: BlochMatrix, spin_part: float) -> BlochMatrix:
-    """The response of F by the Coulomb matrices of the spins."""
-    if len(j) == 1:
-        return COULOMB_PART * j
-    up, down = j.unbind(0)
+def _kernel(v: MeshRows, spin_part: float) -> MeshRows:
+    """Potentials that the electrostatic potentials of the spins stand for."""
+    if len(v) == 1:
+        return COULOMB_PART * v
+    up, down = v.unbind(0)
     total, spin = COULOMB_PART * (up + down), spin_part * (up - down)
     return torch.stack([total - spin, total + spin])
 
@@ -109,20 +136,21 @@ class _Pairs:
 
 
 def _response(
-    pairs: _Pairs, coulomb: CoulombOnMesh, start: BlochMatrix, spin_part: float
-) -> BlochMatrix | None:
+    pairs: _Pairs, coulomb: CoulombOnMesh, start: MeshRows, spin_part: float
+) -> MeshRows | None:
     """K of the solution y of (1 + √w K √w) y = -√w ``start``, by conjugate gradients.
 
     Args:
         pairs: The orbitals' pairs.
-        coulomb: Coulomb matrices.
+        coulomb: Coulomb potentials.
         start: K of what is left of the step.
         spin_part: Of the kernel.
 
     Returns:
         The potential, Eh; None if the equations are not definite.
     """
-    rest = direction = -pairs.of(start)
+    dtype = pairs.c.dtype
+    rest = direction = -pairs.of(coulomb.matrices(start, dtype))
     size = pairs.dot(rest, rest)
     goal = TOLERANCE**2 * size
     total = torch.zeros_like(start)
@@ -130,7 +158,7 @@ def _response(
         if not bool(size > goal):
             break
         moved = _kernel(coulomb(pairs.density(direction)), spin_part)
-        along = direction + pairs.of(moved)
+        along = direction + pairs.of(coulomb.matrices(moved, dtype))
         curvature = pairs.dot(direction, along)
         if bool(curvature <= 0):
             return None

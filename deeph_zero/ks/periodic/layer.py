@@ -260,16 +260,30 @@ class CrystalLayer:
         with torch.no_grad():
             return self.data.mesh_term.second(dm, d1, d2)
 
+    def starting_potential(self) -> MeshRows:
+        """Potentials on the grid of superposed free atoms, one for each density variable, Eh."""
+        with torch.no_grad():
+            return self.data.mesh_term.potential_of(self.data.rho_guess())[1]
+
+    def fock_of(self, rows: MeshRows) -> BlochMatrix:
+        """F of given potentials on the grid; no build.
+
+        Args:
+            rows: One for each density variable.
+
+        Returns:
+            Eh.
+        """
+        with torch.no_grad():
+            return self.data.mesh_term.matrix(rows, self.dtype) + self.data.fixed.operator
+
     def starting_fock(self) -> BlochMatrix:
         """F of superposed free atoms: only matrices of potentials, no build.
 
         Returns:
             Eh.
         """
-        with torch.no_grad():
-            _, rows = self.data.mesh_term.potential_of(self.data.rho_guess())
-            fock = self.data.mesh_term.matrix(rows, self.dtype)
-            return fock + self.data.fixed.operator
+        return self.fock_of(self.starting_potential())
 
     def bands(self, fock: BlochMatrix, degeneracy_tol: float | None = None) -> Bands:
         """Orbitals and occupations (F C = S C e at every k), without autograd.

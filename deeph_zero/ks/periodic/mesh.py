@@ -55,6 +55,28 @@ class Mesh:
         parts = [self.inverse(1j * g * spectrum) for g in self._wave_vectors()]
         return torch.stack(parts, -2)
 
+    def resample(self, field: Float[Tensor, "*lead nsource"], source: "Mesh") -> Tensor:
+        """Fields of a coarser mesh of the same cell, interpolated by their Fourier series.
+
+        Args:
+            field: On ``source``; the highest wave along an even axis is left out.
+            source: Its mesh, with no more points along any axis.
+
+        Returns:
+            On this mesh, [.., ngrids].
+        """
+        spectrum = source.forward(field)
+        shape = (*self.shape[:2], self.shape[2] // 2 + 1)
+        out = spectrum.new_zeros(*spectrum.shape[:-3], *shape)
+        places = []
+        for axis, (n, m) in enumerate(zip(source.shape, self.shape, strict=True)):
+            waves = torch.arange(-((n - 1) // 2) if axis < 2 else 0, (n - 1) // 2 + 1)
+            places.append((waves % n, waves % m))
+        one, other = ([place[i] for place in places] for i in (0, 1))
+        own = spectrum[..., one[0][:, None, None], one[1][:, None], one[2]]
+        out[..., other[0][:, None, None], other[1][:, None], other[2]] = own
+        return self.inverse(out * (self.ngrids / source.ngrids))
+
     def _wave_vectors(self) -> Tensor:
         """G on the half spectrum, [3, n1, n2, n3half]."""
         device = self.reciprocal.device

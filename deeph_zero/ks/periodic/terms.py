@@ -201,7 +201,7 @@ class MeshTerm:
 
 @final
 class CoulombOnMesh:
-    """Coulomb matrices of changes of the density, on a mesh that may be a coarse one."""
+    """Coulomb potentials of changes of the density, on a mesh that may be a coarse one."""
 
     def __init__(
         self, grid: BlochGrid, weights: KWeights, mesh: Mesh, rho_guess: Callable[[], MeshRows]
@@ -219,29 +219,29 @@ class CoulombOnMesh:
         self.mesh = mesh
         self.rho_guess = rho_guess
 
-    def __call__(self, d: BlochMatrix) -> BlochMatrix:
-        """J of every spin channel by itself.
+    def __call__(self, d: BlochMatrix) -> MeshRows:
+        """Electrostatic potential of every spin channel by itself.
 
         Args:
             d: Hermitian matrices.
 
         Returns:
-            The matrices of their potentials, Eh.
+            [nspin, 1, ngrids], Eh.
         """
-        return self._matrices(density_rows(self.grid, self.weights, d, 1), d.dtype)
+        return self.mesh.coulomb(density_rows(self.grid, self.weights, d, 1))
 
-    def beside_guess(self, dm: BlochMatrix) -> BlochMatrix:
-        """J of what a density has more than the superposed free atoms.
+    def beside_guess(self, dm: BlochMatrix) -> MeshRows:
+        """The same of what a density has more than the superposed free atoms.
 
         Args:
             dm: Density matrix.
 
         Returns:
-            Of every spin channel, Eh.
+            [nspin, 1, ngrids], Eh.
         """
         rho = density_rows(self.grid, self.weights, dm, 1)
-        return self._matrices(rho - self.rho_guess()[:, :1], dm.dtype)
+        return self.mesh.coulomb(rho - self.rho_guess()[:, :1])
 
-    def _matrices(self, rho: MeshRows, dtype: torch.dtype) -> BlochMatrix:
-        rows = self.mesh.coulomb(rho) * self.mesh.weight
-        return potential_matrix(self.grid, rows, dtype)
+    def matrices(self, rows: MeshRows, dtype: torch.dtype) -> BlochMatrix:
+        """Matrices of potentials, Eh."""
+        return potential_matrix(self.grid, rows * self.mesh.weight, dtype)
