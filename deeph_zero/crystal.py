@@ -1,20 +1,20 @@
 """``dz.KohnSham`` of crystals: the layer at k-points, made from PySCF's cells and objects."""
 
-import dataclasses
 import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
+from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.dielectric import dielectric_potential
 from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.ks.periodic.scf import CrystalSCFResult, CrystalSCFSettings, crystal_scf
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, MeshRows
+from deeph_zero.types import GivenMatrix
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.periodic.info import CrystalInfo
@@ -106,7 +106,7 @@ class CrystalKohnSham(CrystalLayer):
         data = crystal_data(found, device=device, ao_memory_mb=memory, engine=engine)
         return cls(data, crystal_info(found), smearing=found.smearing, fix_spin=found.fix_spin)
 
-    def build(self, dm: BlochMatrix) -> CrystalBuild:
+    def build(self, dm: GivenMatrix) -> CrystalBuild:
         """Energies and Fock matrix, without autograd; :meth:`fock_at` goes on from it.
 
         Args:
@@ -114,11 +114,14 @@ class CrystalKohnSham(CrystalLayer):
 
         Returns:
             The build.
+
+        Raises:
+            InputError: If ``dm`` is not a matrix of this crystal.
         """
         self._last = super().build(dm)
         return self._last
 
-    def scf(self, dm0: Tensor | None = None, **settings: Any) -> CrystalSCFResult:
+    def scf(self, dm0: GivenMatrix | None = None, **settings: Any) -> CrystalSCFResult:
         """Self-consistent field.
 
         Args:
@@ -129,12 +132,12 @@ class CrystalKohnSham(CrystalLayer):
             The last iterate and whether it converged; non-convergence is not an exception.
 
         Raises:
-            InputError: If a keyword is unknown, or ``dm0`` has another shape.
+            InputError: If a keyword is unknown, its value is of another type or out of range, or
+                ``dm0`` is not a matrix of this crystal.
         """
-        known = [field.name for field in dataclasses.fields(CrystalSCFSettings)]
-        refuse_unknown("scf", settings, known)
+        wanted = scf_settings(CrystalSCFSettings, settings)
         start = None if dm0 is None else self.checked(dm0)
-        return crystal_scf(self, start, CrystalSCFSettings(**settings))
+        return crystal_scf(self, start, wanted)
 
     def base_potential(self) -> MeshRows:
         """The best potential that is known before any build.
@@ -152,7 +155,7 @@ class CrystalKohnSham(CrystalLayer):
         return rows
 
     def fock_at(
-        self, kpts: KPoints, dm: Tensor | None = None, *, potential: MeshRows | None = None
+        self, kpts: KPoints, dm: GivenMatrix | None = None, *, potential: MeshRows | None = None
     ) -> BlochMatrix:
         """F at any k-points: exact, as all of it that changes is a local potential.
 
@@ -167,7 +170,7 @@ class CrystalKohnSham(CrystalLayer):
             Complex, [nspin, nk, nao, nao], Eh.
 
         Raises:
-            InputError: If ``kpts`` has another shape.
+            InputError: If ``kpts`` has another shape, or ``dm`` is not a matrix of this crystal.
             ComputationError: If there was no build yet.
         """
         return self._matrices_at(self._elsewhere(kpts), dm, potential)
@@ -186,7 +189,7 @@ class CrystalKohnSham(CrystalLayer):
         """
         return self._elsewhere(kpts).ovlp
 
-    def bands_at(self, kpts: KPoints, dm: Tensor | None = None) -> BandEnergies:
+    def bands_at(self, kpts: KPoints, dm: GivenMatrix | None = None) -> BandEnergies:
         """Levels at any k-points.
 
         Args:
@@ -209,7 +212,7 @@ class CrystalKohnSham(CrystalLayer):
         return self.data.at(_fractions(kpts))
 
     def _matrices_at(
-        self, elsewhere: Elsewhere, dm: Tensor | None, potential: MeshRows | None = None
+        self, elsewhere: Elsewhere, dm: GivenMatrix | None, potential: MeshRows | None = None
     ) -> BlochMatrix:
         if potential is None:
             if dm is not None:

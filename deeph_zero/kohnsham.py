@@ -13,12 +13,13 @@ from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.batch.scf_in_step import solve_batch
 from deeph_zero.ks.certificate import Certificate, certify
+from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 from deeph_zero.ks.response.stability import Stability, stability
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
-from deeph_zero.types import AOMatrix, MoleculeMatrix
+from deeph_zero.types import GivenMatrices, GivenMatrix
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.info import KSInfo
@@ -200,7 +201,7 @@ class KohnSham(KohnShamLayer):
 
     def scf(
         self,
-        dm0: AOMatrix | None = None,
+        dm0: GivenMatrix | None = None,
         *,
         first_build: "FockBuild | None" = None,
         **settings: Any,
@@ -216,25 +217,30 @@ class KohnSham(KohnShamLayer):
             The last iterate and whether it converged; non-convergence is not an exception.
 
         Raises:
-            InputError: If there is no setting of that name.
+            InputError: If ``dm0`` is not a matrix of this molecule, there is no setting of that
+                name, or its value is of another type or out of range.
         """
-        return solve_scf(self, dm0, SCFSettings.given(settings), first_build)
+        if dm0 is not None:
+            self.check(dm0)
+        return solve_scf(self, dm0, scf_settings(SCFSettings, settings), first_build)
 
     def certificate(
         self,
-        dm: AOMatrix,
-        fock: AOMatrix,
+        dm: GivenMatrix,
+        fock: GivenMatrix,
         energy: float | Tensor,
         *,
         coupled: bool = True,
     ) -> Certificate:
         """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
+        self.check(dm, fock)
         return certify(self, dm, fock, float(energy), coupled=coupled)
 
     def stability(
-        self, dm: AOMatrix, fock: AOMatrix, *, external: bool = True, tol: float = 1e-3
+        self, dm: GivenMatrix, fock: GivenMatrix, *, external: bool = True, tol: float = 1e-3
     ) -> Stability:
         """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
+        self.check(dm, fock)
         return stability(self, dm, fock, external=external, tol=tol)
 
 
@@ -288,7 +294,7 @@ class KohnShamBatch(KSBatch):
         layers = [KohnSham.from_pyscf(one, **settings) for one in given]
         return cls(layers, strategy=strategy)
 
-    def scf(self, dm0s: Sequence[MoleculeMatrix] | None = None, **settings: Any) -> list[SCFResult]:
+    def scf(self, dm0s: GivenMatrices | None = None, **settings: Any) -> list[SCFResult]:
         """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
 
         Args:
@@ -299,7 +305,7 @@ class KohnShamBatch(KSBatch):
             The last iterates, in order; non-convergence is not an exception.
 
         Raises:
-            InputError: If their number is not the number of molecules, or there is no setting of
-                that name.
+            InputError: If their number is not the number of molecules, one is not of its molecule,
+                there is no setting of that name, or its value is of another type or out of range.
         """
-        return solve_batch(self, dm0s, SCFSettings.given(settings))
+        return solve_batch(self, dm0s, scf_settings(SCFSettings, settings))

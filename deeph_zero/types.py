@@ -7,7 +7,8 @@ density variables (1 LDA, 4 GGA, 5 meta-GGA), ``*spin`` absent (closed shell) or
 of length 2 (alpha, beta).
 """
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,6 +18,14 @@ AOMatrix: TypeAlias = Float[Tensor, "*spin nao nao"]
 
 MoleculeMatrix: TypeAlias = Float[Tensor, "... _ _"]
 """The same for one of several unlike molecules: sizes and spin axes differ within one call."""
+
+if TYPE_CHECKING:
+    GivenMatrix: TypeAlias = Tensor
+    GivenMatrices: TypeAlias = Sequence[Tensor]
+else:
+    # whatever came: looked at by deeph_zero.ks.given, whose words are better than a type checker's
+    GivenMatrix: TypeAlias = Any
+    GivenMatrices: TypeAlias = Any
 
 PackedFit: TypeAlias = Float[Tensor, "naux nao_pair"]
 """Fitted three-centre tensor B, packed lower triangle: (mn|ls) ~ sum_L B[L,mn] B[L,ls], Eh^1/2."""

@@ -11,6 +11,7 @@ from torch.autograd import Function
 from deeph_zero.ks import properties
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
+from deeph_zero.ks.given import check_matrix
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
@@ -18,7 +19,7 @@ from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
-from deeph_zero.types import AOMatrix, OrbitalEnergies, Scalar
+from deeph_zero.types import AOMatrix, GivenMatrix, OrbitalEnergies, Scalar
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
 
@@ -94,7 +95,8 @@ class KohnShamLayer:
     """Kohn-Sham theory of one molecule as differentiable functions of matrices.
 
     Every matrix is float64, [nao, nao] for a closed shell (total density) and [2, nao, nao] for
-    (alpha, beta). Non-symmetric input is symmetrised.
+    (alpha, beta), on the layer's device; another one is an InputError. Non-symmetric input is
+    symmetrised.
     """
 
     def __init__(
@@ -193,7 +195,20 @@ class KohnShamLayer:
         parts = {name: part for name, part in built.parts.items() if name != "e_shift"}
         return dataclasses.replace(built, fock=built.fock - self.shift, parts=parts)
 
-    def __call__(self, dm: AOMatrix) -> tuple[Scalar, AOMatrix]:
+    def check(self, *matrices: GivenMatrix, where: str = "") -> None:
+        """See whether matrices are of this molecule; values are not looked at.
+
+        Args:
+            *matrices: What was given.
+            where: Start of the message.
+
+        Raises:
+            InputError: If type, precision, device, size or spin axis are others.
+        """
+        for matrix in matrices:
+            check_matrix(matrix, self.x, unrestricted=self.unrestricted, where=where)
+
+    def __call__(self, dm: GivenMatrix) -> tuple[Scalar, AOMatrix]:
         """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
 
         Args:
@@ -202,11 +217,15 @@ class KohnShamLayer:
         Returns:
             E (Eh) and F = dE/dP. dE/dP needs no further build; the backward pass of F is one
             response build (f_xc, J and K of the cotangent).
+
+        Raises:
+            InputError: If ``dm`` is not a matrix of this molecule.
         """
+        self.check(dm)
         dm = 0.5 * (dm + dm.mT)
         return _Build.apply(dm, self)  # pyright: ignore
 
-    def build(self, dm: AOMatrix, coarse: FockBuild | None = None) -> FockBuild:
+    def build(self, dm: GivenMatrix, coarse: FockBuild | None = None) -> FockBuild:
         """Energy parts and Fock matrix, without autograd. Counts as one Fock build.
 
         Args:
@@ -215,7 +234,11 @@ class KohnShamLayer:
 
         Returns:
             The build.
+
+        Raises:
+            InputError: If ``dm`` is not a matrix of this molecule.
         """
+        self.check(dm)
         self.fock_builds += 1
         with torch.no_grad():
             if coarse is None or coarse.v_xc is None:
@@ -224,13 +247,25 @@ class KohnShamLayer:
                 built = build.rebuild_on_grids(self.data, dm, coarse)
             return self.shifted(built, dm)
 
-    def response(self, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
-        """dF along a symmetric ``direction``, without autograd. Counts as one Fock build."""
+    def response(self, dm: GivenMatrix, direction: GivenMatrix) -> AOMatrix:
+        """dF along a symmetric ``direction``, without autograd. Counts as one Fock build.
+
+        Args:
+            dm: Density matrix, symmetric.
+            direction: Change of it.
+
+        Returns:
+            dF, Eh.
+
+        Raises:
+            InputError: If one of them is not a matrix of this molecule.
+        """
+        self.check(dm, direction)
         self.fock_builds += 1
         with torch.no_grad():
             return build.response(self.data, dm, direction)
 
-    def orbitals(self, fock: AOMatrix, degeneracy_tol: float | None = None) -> Orbitals:
+    def orbitals(self, fock: GivenMatrix, degeneracy_tol: float | None = None) -> Orbitals:
         """Orbitals and occupations of a Fock matrix (F C = S C e), without autograd.
 
         Args:
@@ -241,8 +276,10 @@ class KohnShamLayer:
             Orbital energies, coefficients, occupations and whether the frontier is degenerate.
 
         Raises:
+            InputError: If ``fock`` is not a matrix of this molecule.
             ComputationError: If ``fock`` is not finite.
         """
+        self.check(fock)
         tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
         with torch.no_grad():
             energy, vectors = symmetric_eigen(self.x.mT @ fock @ self.x)
@@ -252,7 +289,7 @@ class KohnShamLayer:
                 occ, ts = smeared_occupations(energy, self.nelec, self.smearing)
             return Orbitals(energy, self.x @ vectors, occ, degenerate, ts)
 
-    def density(self, fock: AOMatrix) -> AOMatrix:
+    def density(self, fock: GivenMatrix) -> AOMatrix:
         """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.
 
         Args:
@@ -262,8 +299,10 @@ class KohnShamLayer:
             P with tr(P S) = number of electrons.
 
         Raises:
+            InputError: If ``fock`` is not a matrix of this molecule.
             ComputationError: If ``fock`` is not finite.
         """
+        self.check(fock)
         if self.smearing > 0:
             return self._smeared(fock)[0]
         orthogonal = self.x.mT @ (0.5 * (fock + fock.mT)) @ self.x
@@ -273,12 +312,22 @@ class KohnShamLayer:
         p = density_matrix(orthogonal, energy, vectors, occ, self.gap_floor)
         return self.x @ p @ self.x.mT
 
-    def entropy_energy(self, fock: AOMatrix) -> Scalar:
+    def entropy_energy(self, fock: GivenMatrix) -> Scalar:
         """T S of the Fermi occupations of ``fock``, Eh, twice differentiable; 0 without smearing.
 
         E[P] minus it is the free energy, whose derivative along any change of ``fock`` vanishes
         at self-consistency.
+
+        Args:
+            fock: Fock matrix, Eh.
+
+        Returns:
+            T S.
+
+        Raises:
+            InputError: If ``fock`` is not a matrix of this molecule.
         """
+        self.check(fock)
         return self._smeared(fock)[1] if self.smearing > 0 else fock.new_zeros(())
 
     def _smeared(self, fock: AOMatrix) -> tuple[AOMatrix, Scalar]:
@@ -292,21 +341,25 @@ class KohnShamLayer:
         ts = per_orbital * torch.stack([ts for _, ts in parts]).sum()
         return self.x @ p @ self.x.mT, ts
 
-    def commutator(self, fock: AOMatrix, dm: AOMatrix) -> Float[Tensor, "*spin nmo nmo"]:
+    def commutator(self, fock: GivenMatrix, dm: GivenMatrix) -> Float[Tensor, "*spin nmo nmo"]:
         """Xᵀ (F P S - S P F) X, [.., nmo, nmo]: the orbital gradient in an orthonormal basis."""
+        self.check(fock, dm)
         fps = fock @ dm @ self.data.ovlp
         return self.x.mT @ (fps - fps.mT) @ self.x
 
-    def dipole(self, dm: AOMatrix) -> Tensor:
+    def dipole(self, dm: GivenMatrix) -> Tensor:
         """Dipole moment about the nuclear-charge centre, debye, [3]."""
+        self.check(dm)
         return properties.dipole(self.data, dm)
 
-    def spin_square(self, dm: AOMatrix) -> float:
+    def spin_square(self, dm: GivenMatrix) -> float:
         """⟨S²⟩ of the Kohn-Sham determinant."""
+        self.check(dm)
         return properties.spin_square(self.data, dm)
 
-    def n_electrons(self, dm: AOMatrix) -> float:
+    def n_electrons(self, dm: GivenMatrix) -> float:
         """Electrons, the density integrated on the grid (tr(PS) without one)."""
+        self.check(dm)
         return properties.n_electrons(self.data, dm)
 
 
@@ -322,6 +375,10 @@ class CoarseLayer(KohnShamLayer):
         self._target = target
         self.shift = None
         self.x = target.x
+
+    def check(self, *matrices: GivenMatrix, where: str = "") -> None:
+        """The layer's; see there."""
+        self._target.check(*matrices, where=where)
 
     @property
     def data(self) -> KSData:  # pyright: ignore[reportIncompatibleVariableOverride]

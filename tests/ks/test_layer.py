@@ -199,7 +199,7 @@ def test_gradients_are_finite_for_degenerate_molecules():
         assert float(grad.abs().max()) < 1e3
 
 
-def test_nonsymmetric_and_spin_axes_are_checked(water):
+def test_a_nonsymmetric_density_is_symmetrised(water):
     ks = KohnSham.from_pyscf(water, xc="hf")
     dm = ks.data.dm_guess
     tilt = torch.zeros_like(dm)

@@ -10,12 +10,13 @@ from torch.autograd import Function
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.batch.padded import PaddedBucket
+from deeph_zero.ks.given import check_count
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.scf.start import filled_density
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.semilocal_merged import MERGE_POINTS
-from deeph_zero.types import MoleculeMatrix
+from deeph_zero.types import GivenMatrices, MoleculeMatrix
 
 Strategy = Literal["merged", "padded"]
 Energies = Float[Tensor, " nmol"]
@@ -156,7 +157,7 @@ class KSBatch:
             return self
         return KSBatch([self.layers[k] for k in which], strategy=self.strategy)
 
-    def __call__(self, dms: Sequence[MoleculeMatrix]) -> tuple[Energies, list[MoleculeMatrix]]:
+    def __call__(self, dms: GivenMatrices) -> tuple[Energies, list[MoleculeMatrix]]:
         """Energies and Fock matrices; both differentiable in ``dms``.
 
         Args:
@@ -166,15 +167,14 @@ class KSBatch:
             E of each, [n], Eh, and F = dE/dP of each.
 
         Raises:
-            InputError: If their number is not the number of molecules.
+            InputError: If their number is not the number of molecules, or one is not of its
+                molecule.
         """
         self.check(dms)
         energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mT) for dm in dms))  # pyright: ignore
         return energies, focks
 
-    def build(
-        self, dms: Sequence[MoleculeMatrix], coarse: Sequence[FockBuild | None] = ()
-    ) -> list[FockBuild]:
+    def build(self, dms: GivenMatrices, coarse: Sequence[FockBuild | None] = ()) -> list[FockBuild]:
         """Energy parts and Fock matrices, without autograd. Counts as one build each.
 
         Args:
@@ -186,7 +186,8 @@ class KSBatch:
             The builds, in order.
 
         Raises:
-            InputError: If their number is not the number of molecules.
+            InputError: If their number is not the number of molecules, or one is not of its
+                molecule.
         """
         self.check(dms)
         out: list[Any] = [None] * len(self)
@@ -204,9 +205,7 @@ class KSBatch:
         each = zip(self.layers, out, dms, strict=True)
         return [layer.shifted(built, dm) for layer, built, dm in each]
 
-    def response(
-        self, dms: Sequence[MoleculeMatrix], directions: Sequence[MoleculeMatrix]
-    ) -> list[MoleculeMatrix]:
+    def response(self, dms: GivenMatrices, directions: GivenMatrices) -> list[MoleculeMatrix]:
         """dF along symmetric ``directions``, without autograd. Counts as one build each.
 
         Args:
@@ -234,7 +233,7 @@ class KSBatch:
         self._count()
         return out
 
-    def density(self, focks: Sequence[MoleculeMatrix]) -> list[MoleculeMatrix]:
+    def density(self, focks: GivenMatrices) -> list[MoleculeMatrix]:
         """Density matrix of every Fock matrix, twice differentiable and safe under degeneracy.
 
         Args:
@@ -245,7 +244,8 @@ class KSBatch:
 
         Raises:
             ComputationError: If a matrix is not finite.
-            InputError: If their number is not the number of molecules.
+            InputError: If their number is not the number of molecules, or one is not of its
+                molecule.
         """
         self.check(focks)
         out: list[Any] = [None] * len(self)
@@ -256,7 +256,7 @@ class KSBatch:
                 _place(out, members, [self.layers[k].density(focks[k]) for k in members])
         return out
 
-    def filled(self, focks: Sequence[MoleculeMatrix], degeneracy_tol: float) -> list[Filled]:
+    def filled(self, focks: GivenMatrices, degeneracy_tol: float) -> list[Filled]:
         """Density matrices and T S (Eh) of Fock matrices, without a gradient.
 
         Args:
@@ -292,19 +292,19 @@ class KSBatch:
         for layer in self.layers:
             layer.fock_builds += 1
 
-    def check(self, matrices: Sequence[Tensor]) -> None:
-        """See whether there is one matrix for each molecule.
+    def check(self, matrices: GivenMatrices) -> None:
+        """See whether there is one matrix for each molecule, and each is of its molecule.
 
         Args:
             matrices: What was given.
 
         Raises:
-            InputError: If their number is not the number of molecules.
+            InputError: If their number is not the number of molecules, or type, precision, device,
+                size or spin axis of one are others.
         """
-        if len(matrices) != len(self):
-            raise InputError(
-                f"a batch of {len(self)} molecules expected as many matrices, got {len(matrices)}"
-            )
+        check_count(matrices, len(self))
+        for k, (layer, matrix) in enumerate(zip(self.layers, matrices, strict=True)):
+            layer.check(matrix, where=f"molecule {k} of the batch: ")
 
 
 def _place(out: list[Any], members: Sequence[int], found: Iterable[Any]) -> None:

@@ -1,7 +1,5 @@
 """SCF of several molecules in step: each has its own DIIS, the cycles' work is done for all."""
 
-from collections.abc import Sequence
-
 import torch
 
 from deeph_zero.ks.batch.ks_batch import KSBatch
@@ -9,11 +7,11 @@ from deeph_zero.ks.scf.iteration import Step, Wanted
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import steps
 from deeph_zero.ks.scf.start import filled_density, starting_density
-from deeph_zero.types import MoleculeMatrix
+from deeph_zero.types import GivenMatrices, MoleculeMatrix
 
 
 def solve_batch(
-    batch: KSBatch, dm0s: Sequence[MoleculeMatrix] | None, settings: SCFSettings
+    batch: KSBatch, dm0s: GivenMatrices | None, settings: SCFSettings
 ) -> list[SCFResult]:
     """Iterate every molecule until it stops by itself.
 
@@ -26,7 +24,7 @@ def solve_batch(
         The last iterates, in order; non-convergence is a result.
 
     Raises:
-        InputError: If their number is not the number of molecules.
+        InputError: If their number is not the number of molecules, or one is not of its molecule.
     """
     if dm0s is None:
         dm0s = [starting_density(layer, settings.init_guess) for layer in batch.layers]

@@ -10,6 +10,7 @@ from torch.autograd import Function
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
+from deeph_zero.ks.given import check_tensor
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 from deeph_zero.ks.periodic.data import CrystalData
@@ -17,7 +18,7 @@ from deeph_zero.ks.periodic.occupation import Filling, channels, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, MeshRows
 from deeph_zero.ks.smearing import smeared_density
-from deeph_zero.types import Scalar
+from deeph_zero.types import GivenMatrix, Scalar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ class CrystalLayer:
         """w_k, shaped to multiply matrices."""
         return self.data.weights.reshape(-1, 1, 1)
 
-    def __call__(self, dm: Tensor) -> tuple[Scalar, BlochMatrix]:
+    def __call__(self, dm: GivenMatrix) -> tuple[Scalar, BlochMatrix]:
         """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
 
         Args:
@@ -193,11 +194,11 @@ class CrystalLayer:
             E (Eh per cell) and F.
 
         Raises:
-            InputError: If the shape does not fit the crystal.
+            InputError: If ``dm`` is not a matrix of this crystal.
         """
         return _Build.apply(_hermitian(self.checked(dm)), self)  # pyright: ignore
 
-    def checked(self, dm: Tensor) -> BlochMatrix:
+    def checked(self, dm: GivenMatrix) -> BlochMatrix:
         """A matrix with the layer's shape and number type.
 
         Args:
@@ -207,13 +208,17 @@ class CrystalLayer:
             [nspin, nk, nao, nao].
 
         Raises:
-            InputError: If the shape is another one, or real matrices are given imaginary parts.
+            InputError: If type, precision, device or shape are others, or real matrices are given
+                imaginary parts.
         """
+        check_tensor(dm, self.data.ovlp, (self.dtype, torch.float64, torch.complex128))
         shape = (self.nspin, self.nk, self.nao, self.nao)
         whole = dm.unsqueeze(0) if dm.ndim == 3 and not self.unrestricted else dm
         if tuple(whole.shape) != shape:
             raise InputError(
-                f"expected matrices of shape {list(shape)} (spin, k, AO, AO), got {list(dm.shape)}"
+                f"expected matrices of shape {list(shape)} (spin, k, AO, AO), got "
+                f"{list(dm.shape)}; give those of the same crystal, basis, k-points and spin "
+                "treatment"
             )
         if whole.is_complex() and not self.dtype.is_complex:
             if float(whole.detach().imag.abs().max()) > 1e-6:
@@ -223,7 +228,7 @@ class CrystalLayer:
             return whole.real
         return whole.to(self.dtype)
 
-    def build(self, dm: BlochMatrix) -> CrystalBuild:
+    def build(self, dm: GivenMatrix) -> CrystalBuild:
         """Energies and Fock matrix, without autograd. Counts as one Fock build.
 
         Args:
@@ -231,7 +236,11 @@ class CrystalLayer:
 
         Returns:
             The build.
+
+        Raises:
+            InputError: If ``dm`` is not a matrix of this crystal.
         """
+        dm = self.checked(dm)
         self.fock_builds += 1
         with torch.no_grad():
             on_mesh = self.data.mesh_term.build(dm)
@@ -249,8 +258,20 @@ class CrystalLayer:
                 n_electrons=float(on_mesh.rho[:, 0].sum()) * self.data.mesh.weight,
             )
 
-    def response(self, dm: BlochMatrix, direction: BlochMatrix) -> BlochMatrix:
-        """dF along a Hermitian ``direction``, without autograd. Counts as one Fock build."""
+    def response(self, dm: GivenMatrix, direction: GivenMatrix) -> BlochMatrix:
+        """dF along a Hermitian ``direction``, without autograd. Counts as one Fock build.
+
+        Args:
+            dm: Hermitian density matrix.
+            direction: Change of it.
+
+        Returns:
+            dF, Eh.
+
+        Raises:
+            InputError: If one of them is not a matrix of this crystal.
+        """
+        dm, direction = self.checked(dm), self.checked(direction)
         self.fock_builds += 1
         with torch.no_grad():
             return self.data.mesh_term.response(dm, direction)
@@ -285,7 +306,7 @@ class CrystalLayer:
         """
         return self.fock_of(self.starting_potential())
 
-    def bands(self, fock: BlochMatrix, degeneracy_tol: float | None = None) -> Bands:
+    def bands(self, fock: GivenMatrix, degeneracy_tol: float | None = None) -> Bands:
         """Orbitals and occupations (F C = S C e at every k), without autograd.
 
         Args:
@@ -296,8 +317,10 @@ class CrystalLayer:
             The states.
 
         Raises:
+            InputError: If ``fock`` is not a matrix of this crystal.
             ComputationError: If ``fock`` is not finite.
         """
+        fock = self.checked(fock)
         tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
         with torch.no_grad():
             energy, vectors = symmetric_eigen(self.orthogonal.transform(fock))
@@ -306,7 +329,7 @@ class CrystalLayer:
             )
             return Bands(mo_energy=energy, mo_coeff=self.orthogonal.x @ vectors, filling=filling)
 
-    def density(self, fock: BlochMatrix, degeneracy_tol: float | None = None) -> BlochMatrix:
+    def density(self, fock: GivenMatrix, degeneracy_tol: float | None = None) -> BlochMatrix:
         """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.
 
         Args:
@@ -317,8 +340,10 @@ class CrystalLayer:
             P with Σ_k w_k tr(P_k S_k) = number of electrons.
 
         Raises:
+            InputError: If ``fock`` is not a matrix of this crystal.
             ComputationError: If ``fock`` is not finite.
         """
+        fock = self.checked(fock)
         if self.smearing > 0:
             return self._smeared(fock)[0]
         tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
@@ -331,12 +356,22 @@ class CrystalLayer:
         p = density_matrix(orthogonal, energy, vectors, filling.occ, self.gap_floor)
         return self.orthogonal.back(p)
 
-    def entropy_energy(self, fock: BlochMatrix) -> Scalar:
+    def entropy_energy(self, fock: GivenMatrix) -> Scalar:
         """T S of the Fermi occupations of ``fock``, Eh per cell, twice differentiable.
 
         0 without smearing. E[P] minus it is the free energy, which is stationary at
         self-consistency.
+
+        Args:
+            fock: Fock matrix, Eh.
+
+        Returns:
+            T S.
+
+        Raises:
+            InputError: If ``fock`` is not a matrix of this crystal.
         """
+        fock = self.checked(fock)
         if self.smearing > 0:
             return self._smeared(fock)[1]
         return torch.zeros((), dtype=torch.float64, device=fock.device)

@@ -1,10 +1,7 @@
 """What an SCF is asked for, and what it gives."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
-from deeph_zero.errors import refuse_unknown
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -54,22 +51,6 @@ class SCFSettings:
     leave_saddles: bool = False
     hint: bool = True
     two_grids: bool = True
-
-    @classmethod
-    def given(cls, settings: Mapping[str, Any]) -> "SCFSettings":
-        """From keywords that a user gave.
-
-        Args:
-            settings: Names of fields and values.
-
-        Returns:
-            The settings.
-
-        Raises:
-            InputError: If a name is none of a field.
-        """
-        refuse_unknown("scf", settings, (field.name for field in dataclasses.fields(cls)))
-        return cls(**settings)
 
     @property
     def gradient_tolerance(self) -> float:
