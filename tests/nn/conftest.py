@@ -8,9 +8,11 @@ import torch
 from pyscf import gto
 
 from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.testing import random_matrices
 
 SHELLS = {1: (0, 0, 1), 6: (0, 0, 0, 1, 1, 2), 7: (0, 0, 0, 1, 1, 2), 8: (0, 0, 0, 1, 1, 2)}
 TZVP = {1: (0, 0, 0, 1), 8: (0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3)}
@@ -39,14 +41,12 @@ class Case:
             dtype=dtype,
         )
 
-    def transformed(self, u, coords, numbers=None):
-        def turn(m):
-            return u @ m @ u.mT
-
-        given = {k: v for k, v in vars(self.matrices).items() if isinstance(v, torch.Tensor)}
-        matrices = dataclasses.replace(self.matrices, **{k: turn(v) for k, v in given.items()})
-        return dataclasses.replace(
-            self, coords=coords, numbers=numbers or self.numbers, matrices=matrices
+    def molecule(self):
+        return Molecule(
+            numbers=np.array(self.numbers),
+            coords=self.coords.numpy(),
+            charge=self.charge,
+            spin=self.spin,
         )
 
     def bare(self, n_spin=1):
@@ -63,27 +63,11 @@ def make_case():
         shells = TZVP if basis == "def2-tzvp" else SHELLS
         layout = BasisLayout.from_shells(shells)
         mol = gto.M(atom=atom, basis=basis, charge=charge, spin=spin, verbose=0)
-        nao = mol.nao
-        g = torch.Generator().manual_seed(seed)
-        lead = () if channels == 1 else (2,)
-        ovlp = torch.tensor(mol.intor("int1e_ovlp"))
-
-        def some():
-            m = torch.randn(*lead, nao, nao, generator=g, dtype=torch.float64)
-            return (m + m.mT) * ovlp
-
-        matrices = PhysicsMatrices(
-            ovlp=ovlp,
-            hcore=torch.tensor(mol.intor("int1e_kin") + mol.intor("int1e_nuc")),
-            dm0=some(),
-            fock0=some(),
-            ddm0=some(),
-        )
         return Case(
             layout,
             [int(z) for z in mol.atom_charges()],
             torch.tensor(np.array(mol.atom_coords())),
-            matrices,
+            random_matrices(mol, n_spin=channels, seed=seed),
             charge,
             spin,
         )
