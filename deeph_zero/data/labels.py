@@ -288,6 +288,11 @@ def _entries(path: Path, bad: dict[tuple[str, int], str] | None) -> list[_Entry]
 def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
     missing = [key for key in _REQUIRED if key not in group]
     missing += [key for key in _ATTRIBUTES if key not in group.attrs]
+    if missing and "blocks" in group:
+        raise InputError(
+            f"{path} frame {frame}: expected a label in a Gaussian basis, got real-space blocks; "
+            "where they are Gaussians, convert the source again with its --basis"
+        )
     if missing:
         raise InputError(
             f"{path} frame {frame}: expected a label with {missing[0]}, it has none; "
