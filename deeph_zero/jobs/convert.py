@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from jaxtyping import Float
+from pyscf import gto
 from torch import Tensor
 
 from deeph_zero.ao.basis_text import label_of
@@ -34,6 +36,7 @@ from deeph_zero.data.structures import time_is_over
 from deeph_zero.errors import InputError
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.integrals.basis_sets import shells_of, valid_basis
 from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.jobs.journal import Record as JobRecord
 from deeph_zero.jobs.journal import digest
@@ -232,8 +235,19 @@ def with_overlap(record: Record) -> Record:
 
 @functools.cache
 def _shells_of_element(number: int, basis: str) -> tuple[int, ...]:
-    atom = Molecule(numbers=np.array([number]), coords=np.zeros((1, 3)), spin=number % 2)
-    return shell_ls(build_mole(atom, basis=basis))[0]
+    symbol = chemical_symbols[number]
+    shells = shells_of(basis, symbol)
+    if shells is None:
+        valid_basis(basis, [number])  # says why
+    # one electron: a basis for pseudopotentials has too few functions for all of them
+    atom = gto.M(
+        atom=[(symbol, (0.0, 0.0, 0.0))],
+        basis={symbol: shells},
+        charge=number - 1,
+        spin=1,
+        verbose=0,
+    )
+    return shell_ls(atom)[0]
 
 
 def molecules_of(

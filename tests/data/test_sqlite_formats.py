@@ -171,3 +171,35 @@ def test_a_damaged_row_of_ase(tmp_path, water, capsys, text):
     assert entry_point(["convert", str(path), str(tmp_path / "b.h5"), *COMMON]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "a.db frame 0: expected hamiltonian in base64" in line
+
+
+def test_a_model_trains_on_labels_of_another_program(tmp_path, water):
+    path = nabla(tmp_path / "a.db", water)
+    assert entry_point(["convert", str(path), str(tmp_path / "b.h5"), *COMMON]) == 0
+    (tmp_path / "run.toml").write_text(
+        f'[data]\ntrain = ["{tmp_path}/b.h5"]\nlabels = ["{tmp_path}/b.h5"]\n'
+        '[method]\nbasis = "def2-svp"\nxc = "pbe"\ngrid_level = 0\ndensity_fit = false\n'
+        '[training]\nloss = "supervised"\nsteps = 1\n[model]\nsize = "tiny"\n'
+    )
+    out = tmp_path / "run"
+    words = ["train", str(tmp_path / "run.toml"), "-o", str(out), "--threads", "1", "-q"]
+    assert entry_point([*words, "--device", "cpu"]) in (0, 1)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["n_structures"] == 1
+    (row,) = summary["structures"]
+    assert row["energy"] > water.e_tot - 1e-6
+
+
+def test_blocks_are_no_labels(tmp_path, crystal, capsys):
+    from deeph_zero.data.formats.deeph import DeepHSink
+
+    (tmp_path / "a").mkdir()
+    DeepHSink(tmp_path / "a", 1).write(crystal)
+    assert entry_point(["convert", str(tmp_path / "a"), str(tmp_path / "b.h5"), "-q"]) == 0
+    assert entry_point(["evaluate", str(tmp_path), str(tmp_path / "b.h5")]) == 2
+    capsys.readouterr()
+    from deeph_zero.data.labels import LabelStore
+    from deeph_zero.errors import InputError
+
+    with pytest.raises(InputError, match="a Gaussian basis, got real-space blocks"):
+        LabelStore([tmp_path / "b.h5"])
