@@ -21,6 +21,9 @@ from deeph_zero.types import AOMatrix, MoleculeMatrix
 if TYPE_CHECKING:
     from pyscf import gto
 
+WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
+"""Water without symmetry, angstrom: no element of any matrix is zero by it."""
+
 SEEN = 1e-4
 """Matrices without an element above this, Eh, test nothing."""
 

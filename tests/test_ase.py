@@ -16,13 +16,14 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import given
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.testing import WATER
 
 METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
 
 
 @pytest.fixture(scope="module")
 def model():
-    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="sto-3g", verbose=0)
+    mol = gto.M(atom=WATER, basis="sto-3g", verbose=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = FockNetwork(default_spec(basis_layout([mol]), "tiny")).eval()

@@ -73,6 +73,12 @@ def test_annotations_are_evaluated(path: Path):
     assert "from __future__ import annotations" not in path.read_text()
 
 
+def test_water_is_typed_once():
+    typed = re.compile(r'"O 0 0 0?\.1; H 0 0?\.76 0?\.58; H 0?\.05 -0?\.74 0?\.61"')
+    found = [relative(p) for p in (ROOT / "tests").rglob("*.py") if typed.search(p.read_text())]
+    assert found == [], "deeph_zero.testing.WATER is this molecule"
+
+
 def test_basis_folder_holds_data_only():
     assert [relative(p) for p in (ROOT / "basis").rglob("*.py")] == ["basis/__init__.py"]
     assert len(ast.parse((ROOT / "basis/__init__.py").read_text()).body) == 1

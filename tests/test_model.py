@@ -19,11 +19,11 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.testing import WATER
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 BASIS = "6-31g"
 METHOD = MethodConfig(basis=BASIS, grid_level=1)
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 HYDROXYL = "O 0 0 0; H 0.1 0.2 0.94"
 
 

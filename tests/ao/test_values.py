@@ -10,8 +10,8 @@ from deeph_zero.ao.extent import shell_extents, significant_shells
 from deeph_zero.ao.values import AOBasis, Shell, ao_values
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.ao_shells import ao_basis
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
 CASES = {
     "f": {"atom": WATER, "basis": "def2-tzvp"},
     "g": {"atom": WATER, "basis": "cc-pvqz"},

@@ -37,8 +37,9 @@ def trained(tmp_path_factory) -> Path:
     from deeph_zero.nn.spec import default_spec
     from deeph_zero.prepared import basis_layout
     from deeph_zero.settings.config import MethodConfig
+    from deeph_zero.testing import WATER
 
-    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="sto-3g", verbose=0)
+    mol = gto.M(atom=WATER, basis="sto-3g", verbose=0)
     with torch.random.fork_rng(devices=[]):
         network = FockNetwork(default_spec(basis_layout([mol]), "tiny"))
     method = MethodConfig(basis="sto-3g", grid_level=0)

@@ -14,6 +14,7 @@ from deeph_zero.data.formats.poscar import parse_poscar
 from deeph_zero.data.formats.proof import order_deviation, settled_order
 from deeph_zero.data.formats.protocol import read_record
 from deeph_zero.errors import InputError
+from deeph_zero.testing import WATER
 
 from .conftest import ATOMS, BASIS, LATTICE, assert_same, of_spinors, polarised
 
@@ -241,7 +242,7 @@ def test_a_bad_structure_costs_itself_only(tmp_path, molecule, capsys):
 def test_a_database_becomes_a_folder_with_the_overlap_of_its_basis(tmp_path):
     from deeph_zero.data.qh9 import Writer
 
-    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="def2-svp", verbose=0)
+    mol = gto.M(atom=WATER, basis="def2-svp", verbose=0)
     writer = Writer(tmp_path / "a.db")
     kinetic = mol.intor("int1e_kin")
     writer.add(mol.atom_charges(), mol.atom_coords(unit="Angstrom"), kinetic)

@@ -18,11 +18,11 @@ from deeph_zero.data.formats.protocol import read_record
 from deeph_zero.data.formats.registry import recognise
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.errors import InputError
+from deeph_zero.testing import WATER
 from deeph_zero.units import HARTREE_IN_EV
 
 from .conftest import assert_same, polarised
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 COMMON = ["--grid-level", "0", "--device", "cpu", "--threads", "1", "-q"]
 BASIS = {"common_options": {"basis": {"C": "2s1p1d", "H": "1s1p"}}}
 

@@ -15,8 +15,8 @@ from deeph_zero.data.formats.nabladft import NablaSource
 from deeph_zero.data.formats.registry import recognise
 from deeph_zero.data.formats.schnorb import SchNOrbSource
 from deeph_zero.jobs.convert import atomic_shells
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 BOHR = 0.52917721092
 ORCA = {"s": [""], "p": ["z", "x", "y"], "d": ["z^2", "xz", "yz", "x2-y2", "xy"]}
 COMMON = ["--grid-level", "0", "--xc", "pbe", "--device", "cpu", "--threads", "1", "-q"]

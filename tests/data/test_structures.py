@@ -34,12 +34,9 @@ def test_angstrom_becomes_bohr_once(tmp_path):
     assert molecule.file == str(tmp_path / "m.xyz")
 
 
-def test_coordinates_are_pyscf_to_the_last_digit(tmp_path):
-    from pyscf import gto
-
+def test_coordinates_are_pyscf_to_the_last_digit(tmp_path, water):
     (molecule,), _ = read_structures([write(tmp_path, GOOD)])
-    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", verbose=0)
-    np.testing.assert_allclose(molecule.coords, mol.atom_coords(), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(molecule.coords, water.atom_coords(), rtol=0, atol=1e-14)
 
 
 def test_frame_keys_win_over_defaults(tmp_path):

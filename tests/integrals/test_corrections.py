@@ -17,15 +17,15 @@ from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.ks.terms.build import fock_build
 from deeph_zero.predict.record import dispersion_entry
+from deeph_zero.testing import WATER
 
-GEOMETRY = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 has_dispersion = pytest.mark.skipif(
     corrections.find_spec("pyscf.dispersion") is None, reason="needs deeph-zero[dispersion]"
 )
 
 
 def molecule(spin: int = 0, **settings) -> gto.Mole:
-    given = {"atom": GEOMETRY, "basis": "6-31g", "charge": spin, "spin": spin, "verbose": 0}
+    given = {"atom": WATER, "basis": "6-31g", "charge": spin, "spin": spin, "verbose": 0}
     return gto.M(**(given | settings))
 
 

@@ -8,13 +8,14 @@ from pyscf.scf import hf
 from deeph_zero.integrals import guess
 from deeph_zero.integrals.guess import atomic_density, density_guess
 from deeph_zero.integrals.minao import minao_density
+from deeph_zero.testing import WATER
 
 MOLECULES = {
-    "water": {"atom": "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", "basis": "def2-svp"},
+    "water": {"atom": WATER, "basis": "def2-svp"},
     "ecp": {"atom": "H .1 .2 0; Ag 0 .3 1.7", "basis": "def2-svp", "ecp": "def2-svp"},
     "lanl": {"atom": "H .1 .2 0; I 0 .3 1.7", "basis": "lanl2dz", "ecp": "lanl2dz"},
     "ccecp": {
-        "atom": "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61",
+        "atom": WATER,
         "basis": "ccecp-cc-pvdz",
         "ecp": "ccecp",
     },

@@ -7,9 +7,10 @@ from pyscf import dft, gto, scf
 from pyscf.scf import hf
 
 from deeph_zero.integrals.one_electron import charge_centre, lindep_threshold, one_electron
+from deeph_zero.testing import WATER
 
 MOLECULES = {
-    "water": {"atom": "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", "basis": "def2-svp"},
+    "water": {"atom": WATER, "basis": "def2-svp"},
     "ecp": {"atom": "H .1 .2 0; I 0 .3 1.6", "basis": "def2-svp", "ecp": "def2-svp"},
     "cart": {"atom": "O 0 0 .1; H 0 .76 .58", "basis": "6-31g*", "cart": True, "charge": -1},
     "ghost": {"atom": "He 0 0 0; ghost-He 0 .4 1.5", "basis": "def2-svp"},

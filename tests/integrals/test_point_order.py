@@ -10,6 +10,7 @@ from deeph_zero.integrals.ao_engine import ShellReach
 from deeph_zero.integrals.grids import AO_CUTOFF, AOGrid, build_grid
 from deeph_zero.integrals.point_order import bisection, boxes_along, compact_order
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.testing import WATER
 
 
 def helium(positions):
@@ -112,7 +113,7 @@ def test_cost_counts_squared_columns():
 
 @pytest.mark.parametrize("name", ["small", "long"])
 def test_box_order_is_pyscfs(name):
-    atom = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
+    atom = WATER
     if name == "long":
         atom = "; ".join(f"He {0.1 * k} {0.3 * k} {1.9 * k}" for k in range(9))
     mol = gto.M(atom=atom, basis="sto-3g", verbose=0)

@@ -21,6 +21,7 @@ from deeph_zero.integrals.two_electron import (
     four_centre_bytes,
     two_electron_operators,
 )
+from deeph_zero.testing import WATER
 
 
 def spec(xc):
@@ -105,7 +106,7 @@ def test_fitted_tensor_is_pyscfs_per_operator(water, omega):
 
 def test_singular_long_range_metric_loses_functions_as_in_pyscf():
     # the long-range metric at small omega has many vanishing eigenvalues
-    mol = gto.M(atom="O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", basis="def2-svp", verbose=0)
+    mol = gto.M(atom=WATER, basis="def2-svp", verbose=0)
     aux = auxiliary_basis(mol, "pbe0")
     with_df = dft.RKS(mol, xc="pbe0").density_fit().with_df
     with with_df.range_coulomb(0.02) as ranged:

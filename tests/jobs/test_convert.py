@@ -21,8 +21,8 @@ from deeph_zero.data.structures import read_structures
 from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.jobs import convert
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 HCN = "H 0.1 -0.2 -1.05; C 0 0.05 0; N 0.02 -0.1 1.16"
 COMMON = ["--device", "cpu", "--threads", "1", "-q"]
 GRID = ["--grid-level", "0"]

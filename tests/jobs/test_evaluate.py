@@ -13,9 +13,10 @@ from pyscf import dft, gto
 from deeph_zero.cli.main import entry_point
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
+from deeph_zero.testing import WATER
 
 ATOMS = [
-    "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61",
+    WATER,
     "O 0 0 0.1; H 0 0.80 0.55; H 0.08 -0.75 0.66",
     "O 0 0 0.1; H 0 0.70 0.58; H -0.05 -0.79 0.60",
 ]

@@ -9,8 +9,8 @@ from pyscf import gto
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.quadratic import nodes, response_share, semicanonical
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
 NO2 = "N 0.01 0 0; O 0.02 1.1 0.46; O -0.03 -1.12 0.43"
 
 

@@ -6,9 +6,8 @@ import torch
 from pyscf import dft, gto, scf
 
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.testing import assert_fock_is_gradient
+from deeph_zero.testing import WATER, assert_fock_is_gradient
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 CH2O = "C 0.01 0 0; O 0.02 0.03 1.2; H 0.93 0.05 -0.57; H -0.95 0.02 -0.6"
 NO2 = "N 0.01 0 0; O 0.02 1.1 0.46; O -0.03 -1.12 0.43"
 BENZENE = """C 1.39 0.01 0.0; C 0.69 1.2 0.02; C -0.7 1.21 0; C -1.4 0 0.01; C -0.69 -1.2 0;

@@ -4,8 +4,8 @@ import torch
 from pyscf import gto, lo, scf
 
 from deeph_zero.ks.populations import populations
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 HYDROXYL = "O 0 0 0; H 0.1 0.2 0.94"
 
 

@@ -8,8 +8,8 @@ import torch
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 from deeph_zero.nn.extension import extended
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 METHANOL = "C 0 0 0; O 0.1 0 1.4; H 1 0 -.3; H -.5 .8 -.4; H -.5 -.9 -.3; H .8 .1 1.7"
 OH = BasisLayout.from_shells({1: (0, 0, 1), 8: (0, 0, 0, 1, 1, 2)})
 CARBON = {6: (0, 0, 0, 1, 1, 2)}

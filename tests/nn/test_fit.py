@@ -13,6 +13,7 @@ from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.testing import WATER
 from deeph_zero.train.taught import make_problem
 
 LAYOUT = BasisLayout.from_shells({1: (0, 0, 1), 8: (0, 0, 0, 1, 1, 2)})
@@ -50,7 +51,7 @@ def scf_problem(atom):
 
 @pytest.fixture(scope="module")
 def water_problem():
-    return scf_problem("O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61")
+    return scf_problem(WATER)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from deeph_zero.nn.inputs import PhysicsMatrices, collate
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import NetworkSpec, default_spec
+from deeph_zero.testing import WATER
 
 BENZENE = "; ".join(
     f"{s} {r * c:.6f} {r * d:.6f} 0"
@@ -32,7 +33,6 @@ HARD = {
     "methane": ("C 0 0 0; H .63 .63 .63; H -.63 -.63 .63; H -.63 .63 -.63; H .63 -.63 -.63", 1, 0),
     "benzene": (BENZENE, 1, 0),
 }
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 
 
 def symmetric(n, seed, lead=()):

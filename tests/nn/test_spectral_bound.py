@@ -6,12 +6,13 @@ from pyscf import gto
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.nn.spectral_bound import LEAST, MARGIN, bounded, eigenvalue_range
+from deeph_zero.testing import WATER
 
 
 @pytest.fixture(scope="module", params=["closed shell", "open shell", "dependent basis"])
 def ks(request):
     atom, basis, spin = {
-        "closed shell": ("O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", "6-31g", 0),
+        "closed shell": (WATER, "6-31g", 0),
         "open shell": ("N 0 0 0; H .1 0 1.03; H .93 .35 -.2", "6-31g", 1),
         # X has fewer columns than rows
         "dependent basis": ("He 0 0 0; He 0 0 .3; He 0 .3 .1", "aug-cc-pvtz", 0),

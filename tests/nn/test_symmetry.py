@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from deeph_zero.nn.inputs import PhysicsMatrices, collate
-from deeph_zero.testing import assert_equivariant
+from deeph_zero.testing import WATER, assert_equivariant
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 MOLECULES = {
     "water": WATER,
     "hydrogen": "H 0 0 0; H 0.3 0.2 0.6",

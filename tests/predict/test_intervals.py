@@ -22,14 +22,15 @@ from deeph_zero.predict.intervals import (
 from deeph_zero.predict.record import prediction_record
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.testing import WATER
 
-WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
+WATER_COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
 LEVELS = ("homo", "lumo", "gap")
 
 
 @pytest.fixture(scope="module")
 def model():
-    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis="sto-3g", verbose=0)
+    mol = gto.M(atom=WATER, basis="sto-3g", verbose=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = FockNetwork(default_spec(basis_layout([mol]), "tiny")).eval()
@@ -37,7 +38,7 @@ def model():
 
 
 def _water(shift=0.0, charge=0, spin=0):
-    coords = WATER + shift * np.array([[0, 0, 0], [0.1, 0.3, 0], [0, 0, 0.2]])
+    coords = WATER_COORDS + shift * np.array([[0, 0, 0], [0.1, 0.3, 0], [0, 0, 0.2]])
     return Molecule(numbers=np.array([8, 1, 1]), coords=coords, charge=charge, spin=spin)
 
 

@@ -14,14 +14,15 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import meanfield
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.testing import WATER
 
 NUMBERS = np.array([8, 1, 1])
-WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
+WATER_COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
 PEROXYL = np.array([[0, 0, 0.1], [0.1, 2.5, 0.2], [1.5, 3.2, 0.4]])  # HO2: no degenerate state
 
 
 def _model(method):
-    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", basis=method.basis, verbose=0)
+    mol = gto.M(atom=WATER, basis=method.basis, verbose=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return Model(FockNetwork(default_spec(basis_layout([mol]), "tiny")).eval(), method)
@@ -32,7 +33,7 @@ def model():
     return _model(MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0))
 
 
-def _water(coords=WATER):
+def _water(coords=WATER_COORDS):
     return Molecule(numbers=NUMBERS, coords=coords)
 
 
@@ -43,11 +44,11 @@ def _peroxyl(coords=PEROXYL):
 @pytest.mark.parametrize(
     ("xc", "density_fit", "make", "coords", "atom"),
     [
-        ("pbe", True, _water, WATER, 1),
+        ("pbe", True, _water, WATER_COORDS, 1),
         ("pbe0", True, _peroxyl, PEROXYL, 2),
-        ("r2scan", True, _water, WATER, 2),
-        ("camb3lyp", False, _water, WATER, 1),
-        ("hf", True, _water, WATER, 1),
+        ("r2scan", True, _water, WATER_COORDS, 2),
+        ("camb3lyp", False, _water, WATER_COORDS, 1),
+        ("hf", True, _water, WATER_COORDS, 1),
     ],
 )
 def test_forces_are_the_derivative_of_the_energy_they_come_with(

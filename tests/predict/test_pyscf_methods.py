@@ -16,9 +16,9 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.testing import WATER
 
 BASIS = "6-31g"
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 PEROXYL = "O 0 0 0.05; O 0.05 1.32 0.1; H 0.8 1.7 0.2"
 CASES = [
     pytest.param((WATER, 0, "pbe", True), id="RKS-fitted"),

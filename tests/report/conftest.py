@@ -12,8 +12,8 @@ from pyscf import dft, gto
 
 from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 CH3 = "C 0 0 0.05; H 1.07 0.03 0; H -0.5 0.95 0.02; H -0.56 -0.92 -0.04"
 
 

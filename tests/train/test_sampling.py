@@ -10,6 +10,7 @@ from pyscf.hessian import thermo
 
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
+from deeph_zero.testing import WATER
 from deeph_zero.train.sampling import (
     DALTON,
     KELVIN_IN_HARTREE,
@@ -21,7 +22,7 @@ from deeph_zero.train.sampling import (
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 SHAPES = {
-    "water": ("O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61", 3),
+    "water": (WATER, 3),
     "peroxide": ("O 0 0.7 0; O 0.1 -0.7 0; H 0.8 0.9 0.5; H -0.7 -1 0.4", 6),
     "linear": ("H 0 0 -1.07; C 0 0 0; N 0 0 1.15", 4),
     "heavy": ("Br 0 0 0; H 0.2 0 1.4", 1),

@@ -9,6 +9,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
+from deeph_zero.testing import WATER
 from deeph_zero.train import teacher as teacher_module
 from deeph_zero.train.teacher import Teacher
 
@@ -91,8 +92,7 @@ def test_where_diis_fails_the_solver_takes_over_once(ks, monkeypatch):
 
 
 def test_unrestricted_rms_counts_both_spins():
-    water = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
-    mol = gto.M(atom=water, charge=1, spin=1, basis="6-31g", verbose=0)
+    mol = gto.M(atom=WATER, charge=1, spin=1, basis="6-31g", verbose=0)
     ks = KohnSham.from_pyscf(mol, grid_level=0)
     dm = ks.density(ks.build(ks.data.dm_guess).fock)
     built = ks.build(dm)

@@ -13,9 +13,10 @@ from deeph_zero.ks.grid import padded
 from deeph_zero.ks.linalg import eigen
 from deeph_zero.ks.linalg.eigen import Policy
 from deeph_zero.ks.terms import semilocal_merged
+from deeph_zero.testing import WATER
 
 ATOMS = {
-    "water": ("O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", 0, 0),
+    "water": (WATER, 0, 0),
     "hydrogen": ("H 0 0 0; H 0 .1 .74", 0, 0),
     "methanol": (
         (

@@ -21,8 +21,8 @@ from deeph_zero.ks.terms import semilocal, two_electron
 from deeph_zero.ks.terms.build import second_response
 from deeph_zero.ks.terms.two_electron import FittedTensor
 from deeph_zero.ks.xc.functional import SemilocalFunctional
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
 TOLERANCE = 1e-12
 """Only the order of sums differs."""
 

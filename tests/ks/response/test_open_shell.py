@@ -8,6 +8,7 @@ from pyscf import gto, scf
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.open_shell import LOWER, spin_instability
+from deeph_zero.testing import WATER
 
 # far H2, a bent and stretched singlet carbene, O2: a UKS solution below; then ordinary molecules
 BELOW = {
@@ -18,7 +19,7 @@ BELOW = {
 }
 CLOSED = {
     "H2": "H 0 0 0; H 0.1 0.2 0.75",
-    "water": "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61",
+    "water": WATER,
     "ethene": "C 0 0 0.66; C 0.02 0 -0.67; H 0 0.92 1.23; H 0 -0.93 1.24; H 0 0.93 -1.23; "
     "H 0.03 -0.92 -1.25",
     "formaldehyde": "C 0 0 0; O 0.02 0 1.21; H 0 0.94 -0.58; H 0 -0.93 -0.6",

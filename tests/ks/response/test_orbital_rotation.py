@@ -8,10 +8,11 @@ from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.orbital_rotation import Rotations, is_idempotent
 from deeph_zero.ks.scf.iteration import gradient_norm
+from deeph_zero.testing import WATER
 
 
 def _layer(spin, xc="pbe"):
-    atom = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61" if spin == 0 else "N 0 0 0; H .1 .2 1"
+    atom = WATER if spin == 0 else "N 0 0 0; H .1 .2 1"
     mol = gto.M(atom=atom, spin=spin, basis="sto-3g", verbose=0)
     return KohnSham.from_pyscf(mol, xc=xc, grid_level=0)
 

@@ -9,10 +9,11 @@ from pyscf.soscf import newton_ah
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.testing import WATER
 
 CASES = {
-    "water": ("O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", 0, "pbe"),
-    "water hybrid": ("O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", 0, "b3lyp"),
+    "water": (WATER, 0, "pbe"),
+    "water hybrid": (WATER, 0, "b3lyp"),
     "hydrogen stretched": ("H 0 0 0; H 0 .1 2.5", 0, "pbe"),
     "nitrogen stretched": ("N 0 0 0; N .1 0 2.2", 0, "pbe0"),
     "oxygen singlet": ("O 0 0 0; O .1 0 1.21", 0, "pbe"),

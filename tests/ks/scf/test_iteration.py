@@ -9,9 +9,10 @@ from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf.iteration import gradient_norm
 from deeph_zero.ks.scf.start import starting_density
+from deeph_zero.testing import WATER
 
 CASES = {
-    "water pbe": ("O 0 0 .1; H 0 .76 .58; H .05 -.74 .61", 0, 0, "pbe"),
+    "water pbe": (WATER, 0, 0, "pbe"),
     "formaldehyde pbe0": ("C 0 0 0; O .02 0 1.2; H .93 .05 -.57; H -.95 0 -.6", 0, 0, "pbe0"),
     "ch3 pbe": ("C 0 0 .02; H 0 1.08 0; H .93 -.54 0; H -.93 -.54 .01", 0, 1, "pbe"),
     "no2 b3lyp": ("N 0 0 0; O .02 1.1 .46; O -.03 -1.12 .43", 0, 1, "b3lyp"),

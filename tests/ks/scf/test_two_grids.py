@@ -14,8 +14,8 @@ from deeph_zero.kohnsham import KohnSham, KohnShamBatch
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf import solve, two_grids
 from deeph_zero.ks.scf.iteration import State
+from deeph_zero.testing import WATER
 
-WATER = "O 0 0 .1; H 0 .76 .58; H .05 -.74 .61"
 NO2 = "N 0 0 0; O .02 1.1 .46; O -.03 -1.12 .43"
 CASES = {
     "lda": (WATER, 0, 0, "lda,vwn", "def2-svp"),

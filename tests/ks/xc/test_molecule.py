@@ -9,9 +9,10 @@ from pyscf import dft, gto, lib
 from pyscf.dft import libxc
 
 from deeph_zero.ks.xc.registry import combine
+from deeph_zero.testing import WATER
 
 MOLECULES = {
-    "water": "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61",
+    "water": WATER,
     "OH": "O 0 0 0; H 0 0.1 0.97",
     "H": "H 0 0 0",
     "He": "He 0 0 0",
