@@ -101,8 +101,9 @@ def add_options(parser: argparse.ArgumentParser, molecule: str = "water") -> Non
         parser: Of the benchmark.
         molecule: Whose vibrations are taken by default.
     """
-    parser.add_argument("--data", type=Path, help="structure file, in place of made frames")
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--data", type=Path, help="structure file, in place of made frames")
+    either.add_argument(
         "--molecule", default=molecule, metavar="NAME",
         help=f"whose vibrations are made without --data (default {molecule})",
     )  # fmt: skip

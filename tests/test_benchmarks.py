@@ -76,6 +76,14 @@ def test_a_file_is_taken_in_place_of_made_frames(script):
         structures.split(given, 20, 1, seed=0)
 
 
+def test_a_file_and_a_molecule_are_not_both_taken(script, capsys):
+    parser = argparse.ArgumentParser()
+    script("structures").add_options(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--data", "a.xyz", "--molecule", "uracil"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
 def test_an_unknown_molecule_names_the_known_ones(script):
     with pytest.raises(InputError, match=r"out of ammonia, aspirin, .*uracil.*, got 'watr'"):
         script("structures").named("watr")
