@@ -1,7 +1,9 @@
 """The exceptions a user can meet; the command line turns each into one line and an exit code."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 
 
 class DeephZeroError(Exception):
@@ -48,3 +50,40 @@ def refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> No
             raise InputError(
                 f"{where}: unknown keyword {name}, expected one of {', '.join(names)}; {hint}"
             )
+
+
+_WORDS = "DEEPH_ZERO_WORDS"
+"""Variable that says whose words messages use; worker processes inherit it, as they do LANG."""
+
+
+@contextlib.contextmanager
+def words_of_the_command_line() -> Iterator[None]:
+    """Let messages name options (``--spin 1``), where they otherwise name arguments."""
+    before = os.environ.get(_WORDS)
+    os.environ[_WORDS] = "options"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_WORDS, None)
+        else:
+            os.environ[_WORDS] = before
+
+
+def argument(name: str, *value: object, option: str | None = None) -> str:
+    """An argument in a message, in the words of the one who reads it.
+
+    Args:
+        name: In Python.
+        *value: What it should be, or was; none speaks of the argument itself.
+        option: On the command line, where the name says it otherwise.
+
+    Returns:
+        ``spin``, ``spin=1``, ``forces=True``, ``certificate=False``; on the command line
+        ``--spin``, ``--spin 1``, ``--forces``, ``--no-certificate``.
+    """
+    if os.environ.get(_WORDS) != "options":
+        return "=".join([name, *(repr(v) for v in value)])
+    no = "no-" if False in [v for v in value if isinstance(v, bool)] else ""
+    words = [str(v) for v in value if not isinstance(v, bool)]
+    return " ".join([option or f"--{no}{name.replace('_', '-')}", *words])

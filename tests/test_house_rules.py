@@ -25,6 +25,17 @@ FORBIDDEN = {
 }
 
 
+OPTION = re.compile(r"(?<![-\w(])--[a-z-]{2,}(?![\w-])")
+STILL_OPTIONS = {
+    "host/outputs.py": 10, "jobs/convert.py": 4, "jobs/evaluate.py": 1, "jobs/export.py": 1,
+    "jobs/journal.py": 12, "jobs/label.py": 1, "jobs/loop.py": 3, "jobs/workers.py": 2,
+    "report/page.py": 1, "report/sentences.py": 2, "train/calibrate.py": 3, "train/finish.py": 2,
+    "train/fit.py": 2, "train/lightning_io.py": 1, "train/module.py": 1, "train/prepare.py": 7,
+    "train/resume.py": 3, "train/team.py": 1,
+}  # fmt: skip
+"""Texts outside the command line that name its options: may only become fewer."""
+
+
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -65,6 +76,32 @@ def test_the_limits_bite():
     body = "\n".join(["    x = 1"] * (MAX_FUNCTION_LINES + 1))
     assert long_functions(ast.parse(f"def f():\n{body}\n")) == ["f: 61 lines"]
     assert long_functions(ast.parse(f"def f():\n{body[:-10]}\n")) == []
+
+
+def texts_with_options(tree: ast.AST) -> list[str]:
+    """Strings that name an option: docstrings, whole commands and ``option="--x"`` may."""
+    nodes = list(ast.walk(tree))
+    allowed = {n.value for n in nodes if isinstance(n, ast.Expr)}
+    allowed |= {n.value for n in nodes if isinstance(n, ast.keyword) and n.arg == "option"}
+    texts = [n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    found = [n.value for n in texts if n not in allowed and OPTION.search(str(n.value))]
+    return [text for text in found if isinstance(text, str) and "deeph-zero " not in text]
+
+
+def test_library_messages_name_arguments():
+    # errors.argument() turns them into options on the command line
+    folder = ROOT / "deeph_zero"
+    own = [p for p in MODULES if p.relative_to(folder).parts[0] not in ("cli", "settings")]
+    found = {str(p.relative_to(folder)): texts_with_options(ast.parse(p.read_text())) for p in own}
+    more = {n: texts for n, texts in found.items() if len(texts) > STILL_OPTIONS.get(n, 0)}
+    assert more == {}
+
+
+def test_options_in_messages_are_found():
+    code = (
+        'f(f"add --spin {n}")\nf("in `deeph-zero fit --resume`")\nf("a", option="--to")\n"--doc"\n'
+    )
+    assert texts_with_options(ast.parse(code)) == ["add --spin "]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

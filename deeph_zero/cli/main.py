@@ -16,7 +16,7 @@ from click.exceptions import Exit
 
 from deeph_zero.cli.options import Invocation
 from deeph_zero.cli.repeats import refuse_repeats
-from deeph_zero.errors import DeephZeroError, InputError
+from deeph_zero.errors import DeephZeroError, InputError, words_of_the_command_line
 from deeph_zero.host.one_line import LONGEST, one_line
 from deeph_zero.host.signals import ending_like_ctrl_c, signal_of, word_of
 from deeph_zero.host.version import __version__
@@ -118,7 +118,7 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not verbose:
                 warnings.simplefilter("ignore")  # libraries talk to developers
-            with ending_like_ctrl_c():
+            with ending_like_ctrl_c(), words_of_the_command_line():
                 code = _run(args)
         sys.stdout.flush()
     except BrokenPipeError:

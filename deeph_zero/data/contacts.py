@@ -5,7 +5,7 @@ from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 ON_ONE_POINT = 0.1
 """Two nuclei nearer than this (angstrom) are one typing mistake, not a molecule."""
@@ -54,7 +54,7 @@ def check_contacts(
     raise InputError(
         f"{where}{pair} are {distance[k]:.2f} angstrom apart{more}; "
         f"expected at least {least[k]:.2f}, no molecule has less: correct the coordinates or their "
-        "unit, or insist with --allow-close-contacts (in Python allow_close_contacts=True)"
+        f"unit, or insist with {argument('allow_close_contacts', True)}"
     )
 
 

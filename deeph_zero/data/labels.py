@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from deeph_zero.data.label_method import LabelMethod, wanted_method
 from deeph_zero.data.stored_values import HEAVIEST, Group, check_electrons, check_matrices
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.hdf5 import InnerGroup, group_names, open_hdf5
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import MethodConfig
@@ -200,7 +200,8 @@ def label_for(
     if shape is not None and tuple(label.fock.shape) != tuple(shape):
         raise InputError(
             f"{store.where(index)}: expected a label of shape {tuple(shape)}, got "
-            f"{tuple(label.fock.shape)}; label with the same --unrestricted and --break-symmetry"
+            f"{tuple(label.fock.shape)}; label with the same {argument('unrestricted')} and "
+            f"{argument('break_symmetry')}"
         )
     return _converged(label, store.where(index))
 

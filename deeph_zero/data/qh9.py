@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.sqlite import connect_read_only, tables_of
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 _COLUMNS = ("N", "Z", "pos", "Ham")
 
@@ -249,7 +249,7 @@ def _matrix(ham: object, nao: int) -> Float[np.ndarray, "nao nao"]:
     if size != nao * nao:
         raise InputError(
             f"expected a Fock matrix of {nao} functions, got {size} numbers "
-            f"({math.isqrt(size)} functions); give the --basis it is in"
+            f"({math.isqrt(size)} functions); give the {argument('basis')} it is in"
         )
     assert isinstance(ham, bytes)
     matrix = np.frombuffer(ham, dtype="<f8").reshape(nao, nao)

@@ -37,7 +37,7 @@ from deeph_zero.data.reading.state import Say, log_warning, stated_state, warn_o
 from deeph_zero.data.reading.words import check_size
 from deeph_zero.data.reading.xyz import xyz_frames
 from deeph_zero.data.sources import npz_frames, smiles_frames
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import HDF5_SUFFIXES
 from deeph_zero.molecule import SMILES_PREFIX, Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -162,7 +162,8 @@ def time_is_over(place: str) -> ComputationError:
         The error.
     """
     return ComputationError(
-        f"the time limit ended while {place}; nothing was computed, allow more --max-time or give "
+        f"the time limit ended while {place}; nothing was computed, allow more "
+        f"{argument('max_time')} or give "
         "fewer structures"
     )
 

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Read by numerical libraries when a process loads them."""
@@ -167,14 +167,18 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"--device: expected auto, cpu, cuda or cuda:1, got {name!r}") from None
+        raise InputError(
+            f"{argument('device')}: expected auto, cpu, cuda or cuda:1, got {name!r}"
+        ) from None
     if not count:
         raise InputError(
-            f"--device {name}: cuda was asked for, but torch sees no CUDA device; use --device cpu"
+            f"{argument('device', name)}: cuda was asked for, but torch sees no CUDA device; use "
+            f"{argument('device', 'cpu')}"
         )
     if (device.index or 0) >= count:
         raise InputError(
-            f"--device {name}: torch sees {count} CUDA device(s); use cuda:0 to cuda:{count - 1}"
+            f"{argument('device', name)}: torch sees {count} CUDA device(s); use "
+            f"cuda:0 to cuda:{count - 1}"
         )
     return device
 

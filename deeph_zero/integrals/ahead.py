@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from deeph_zero.errors import argument
 from deeph_zero.host.runtime import processes_of_one_thread, set_threads
 from deeph_zero.host.signals import leave_to_parent, no_interrupts
 from deeph_zero.integrals.mole import build_mole
@@ -126,7 +127,8 @@ class IntegralsAhead:
         if self._pool is not None:
             _log.warning(
                 "a worker process for integrals ended (out of memory?): they are computed in the "
-                "main process from now on; use fewer --workers"
+                "main process from now on; use fewer %s",
+                argument("workers"),
             )
         self.close()
 

@@ -8,7 +8,7 @@ from pyscf import df, gto, lib
 from pyscf.scf import hf
 from torch import Tensor
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.basis_sets import shells_of
 from deeph_zero.integrals.one_electron import as_tensor
 
@@ -63,7 +63,7 @@ def _functions(symbol: str, n_core: int) -> tuple[np.ndarray, np.ndarray]:
     except IndexError as error:
         raise InputError(
             f"expected elements with a tabulated atomic potential, got {symbol}; "
-            "use --inputs physics"
+            f"use {argument('inputs', 'physics')}"
         ) from error
     order = np.argsort(-table[:, 0])
     exponents, electrons = table[order, 0], -table[order, 1]

@@ -21,7 +21,7 @@ from pyscf.gto.basis import ALIAS, _format_basis_name, parse_nwchem
 from pyscf.lib.exceptions import BasisNotFoundError
 
 from deeph_zero.ao.basis_text import Shells, is_text, label_of, looks_like_path, parse_basis
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 # ruff: noqa: SLF001  PySCF's name normalisation is private and has no public twin
 
@@ -207,7 +207,7 @@ def valid_basis(
     Raises:
         InputError: Unknown name (the nearest known one is suggested), or an element it lacks.
     """
-    _check_known(basis, numbers, "--basis", where)
+    _check_known(basis, numbers, "basis", where)
 
 
 def valid_auxbasis(
@@ -224,12 +224,13 @@ def valid_auxbasis(
         InputError: Unknown name, or an element it lacks.
     """
     if auxbasis != "autoaux":
-        _check_known(auxbasis, numbers, "--auxbasis", where)
+        _check_known(auxbasis, numbers, "auxbasis", where)
 
 
 def _check_known(
-    basis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], option: str, where: str
+    basis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], name: str, where: str
 ) -> None:
+    option = argument(name)
     if is_text(basis):
         try:
             parse_basis(basis)

@@ -7,7 +7,7 @@ import numpy as np
 from pyscf import df, dft, gto, scf
 from pyscf.dft import gen_grid
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.corrections import Corrections, corrections_in
 from deeph_zero.integrals.grids import GridPoints, build_grid
 from deeph_zero.integrals.libxc import describe
@@ -98,7 +98,7 @@ def calculation(
     if not found.unrestricted and found.mol.spin != 0:
         raise InputError(
             f"expected spin 0 for a restricted calculation, got spin {found.mol.spin}; "
-            "use --unrestricted (unrestricted=True)"
+            f"use {argument('unrestricted', True)}"
         )
     mol = found.mol
     check_orbitals(mol.nelec, int(mol.nao_nr()), charge=charge_of(mol))
@@ -118,7 +118,7 @@ def _from_mole(
     check_molecule(mol)
     if not isinstance(xc, str):
         raise InputError(f"expected xc as text, got {xc!r}; use for example 'pbe'")
-    for name, level in (("--grid-level", grid_level), ("nlc_grid_level", nlc_grid_level)):
+    for name, level in ((argument("grid_level"), grid_level), ("nlc_grid_level", nlc_grid_level)):
         if not isinstance(level, int | np.integer) or not 0 <= level <= 9:
             raise InputError(f"expected {name} 0 to 9, got {level!r}; 3 is the default")
     return Calculation(

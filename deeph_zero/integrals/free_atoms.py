@@ -11,7 +11,7 @@ from pyscf.gto import ecp
 from scipy.integrate import cumulative_simpson
 from scipy.special import erf
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.minao import Shell, free_atom
 
 BACKGROUND = 0.008
@@ -100,7 +100,8 @@ def _density(symbol: str, n_core: int) -> Float[np.ndarray, " points"]:
         occupations, shells = free_atom(symbol)
     except (KeyError, IndexError, RuntimeError) as error:
         raise InputError(
-            f"expected elements with natural atomic orbitals, got {symbol}; use --inputs physics"
+            f"expected elements with natural atomic orbitals, got {symbol}; "
+            f"use {argument('inputs', 'physics')}"
         ) from error
     atom = gto.Mole()
     made = atom.make_env([[symbol, (0.0, 0.0, 0.0)]], {symbol: list(shells)}, np.zeros(20))

@@ -13,7 +13,7 @@ from pyscf import df, dft, gto
 from pyscf.data import elements
 
 from deeph_zero.ao.basis_text import is_text, label_of
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.basis_sets import (
     covers,
     ecp_of,
@@ -285,23 +285,28 @@ def _check_electrons(nuclear: int, molecule: Molecule, where: str) -> None:
     if nelec <= 0:
         msg = (
             f"{where}expected at least one electron, got {nelec}: nuclear charge {nuclear} "
-            f"with --charge {charge}; lower the charge"
+            f"with {argument('charge', charge)}; lower the charge"
         )
         raise InputError(msg)
     if spin < 0:
-        msg = f"{where}expected --spin (2S, unpaired electrons) >= 0, got {spin}; drop the sign"
-        raise InputError(msg)
+        raise InputError(
+            f"{where}expected {argument('spin')} (2S, unpaired electrons) >= 0, got {spin}; "
+            "drop the sign"
+        )
     if (nelec - spin) % 2:
         need, word = nelec % 2, "odd" if nelec % 2 else "even"
         mistaken = 0 < spin <= nelec + 1  # a multiplicity given for 2S
-        cure = f"multiplicity {spin} is --spin {spin - 1}" if mistaken else f"add --spin {need}"
+        cure = f"add {argument('spin', need)}"
+        if mistaken:
+            cure = f"multiplicity {spin} is {argument('spin', spin - 1)}"
         raise InputError(
-            f"{where}the molecule has {nelec} electrons, which needs an {word} --spin (2S, the "
-            f"multiplicity - 1); got spin {spin}; {cure} (in a file spin=), or change --charge"
+            f"{where}the molecule has {nelec} electrons, which needs an {word} "
+            f"{argument('spin')} (2S, the multiplicity - 1); got spin {spin}; {cure} (in "
+            f"a file spin=), or change {argument('charge')}"
         )
     if spin > nelec:
         msg = (
             f"{where}expected at most {nelec} unpaired electrons ({nelec} in all), got "
-            f"--spin {spin}; lower it"
+            f"{argument('spin', spin)}; lower it"
         )
         raise InputError(msg)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 
 def check_orbitals(
@@ -32,10 +32,11 @@ def check_orbitals(
     closed = nelec[0] == nelec[1]
     kind = "electron pairs" if closed else "electrons of one spin"
     given = f"charge {charge}" if closed else f"charge {charge}, spin {abs(nelec[0] - nelec[1])}"
-    what, cure = "orbitals", "choose a larger --basis, or another --charge or --spin"
+    basis, state = argument("basis"), f"{argument('charge')} or {argument('spin')}"
+    what, cure = "orbitals", f"choose a larger {basis}, or another {state}"
     if available < nao:
         what = f"linearly independent orbitals (of {nao} functions)"
-        cure = "choose another --basis, or check the distances between the atoms"
+        cure = f"choose another {basis}, or check the distances between the atoms"
     raise InputError(
         f"{where}expected at most {available} {kind} for {available} {what}, got {most} "
         f"({given}); {cure}"

@@ -14,7 +14,7 @@ import torch
 from pyscf import df, gto
 from pyscf.df import incore
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.runtime import address_space_left_mb
 from deeph_zero.integrals.mole import AuxiliaryBasis
 from deeph_zero.ks.protocol import TwoElectron
@@ -28,7 +28,9 @@ FIT_BUFFER_MB = 1000.0
 SHARE_OF_AVAILABLE = 0.8
 
 
-_CURE = "use a smaller --basis or --auxbasis, a larger memory limit or a bigger machine"
+def _cure() -> str:
+    sets = f"{argument('basis')} or {argument('auxbasis')}"
+    return f"use a smaller {sets}, a larger memory limit or a bigger machine"
 
 
 @runtime_checkable
@@ -134,7 +136,7 @@ def fitted_tensor(
     """
     nbytes = fitted_tensor_bytes(mol, auxmol)
     shape = f"{auxmol.nao_nr()} fitting functions x {_nao_pair(mol)} orbital pairs"
-    _check_memory(nbytes, "the fitted two-electron tensor", shape, _CURE, max_memory_mb)
+    _check_memory(nbytes, "the fitted two-electron tensor", shape, _cure(), max_memory_mb)
     finished = with_df._cderi if omega == 0 and with_df is not None else None  # noqa: SLF001
     if with_df is not None and finished is not None:
         in_memory = isinstance(finished, np.ndarray)
@@ -174,7 +176,7 @@ def four_centre(
         ComputationError: The tensor does not fit the limit.
     """
     shape = f"{_nao_pair(mol)} x {_nao_pair(mol)} orbital pairs"
-    cure = "use density fitting, a smaller --basis or a larger memory limit"
+    cure = f"use density fitting, a smaller {argument('basis')} or a larger memory limit"
     nbytes = four_centre_bytes(mol)
     _check_memory(nbytes, "the exact two-electron tensor", shape, cure, max_memory_mb)
     with mol.with_range_coulomb(omega):
@@ -217,7 +219,7 @@ def two_electron_operators(
     nbytes = sum(_operator_bytes(mol, aux if fit else None) for _, fit in wanted)
     n_fit = sum(fit for _, fit in wanted)
     shape = f"{n_fit} fitted and {len(wanted) - n_fit} exact, nao {mol.nao_nr()}"
-    _check_memory(nbytes, "the two-electron tensors", shape, _CURE, max_memory_mb)
+    _check_memory(nbytes, "the two-electron tensors", shape, _cure(), max_memory_mb)
     made: dict[tuple[float, bool], TwoElectron] = {}
     for omega, fit in wanted:
         limits: dict[str, Any] = {"omega": omega, "max_memory_mb": max_memory_mb, "device": device}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.spec import NetworkSpec
@@ -107,5 +107,6 @@ def state_line(
         return None
     return (
         f"structures that state none are taken with {' and '.join(own)}, those of the model's "
-        "training; --charge and --spin, or charge= and spin= of a structure, say otherwise"
+        f"training; {argument('charge')} and {argument('spin')}, or charge= and "
+        "spin= of a structure, say otherwise"
     )

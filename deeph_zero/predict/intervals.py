@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.predict.single import Prediction
 
@@ -260,7 +260,8 @@ def _scales(prediction: Prediction) -> dict[str, float]:
     if c is None or c.dipole_change is None:
         raise InputError(
             "expected predictions with a coupled certificate, got one without; leave "
-            "--cheap-estimate and --no-certificate out"
+            f"{argument('coupled', False, option='--cheap-estimate')} and "
+            f"{argument('certificate', False)} out"
         )
     return _scale_of(c.energy_error_estimate)
 

@@ -9,7 +9,7 @@ from pyscf import dft, scf
 from pyscf.tools import cubegen, molden
 from torch import Tensor
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import atomic_path
 from deeph_zero.host.hdf5 import hdf5_written_to
 from deeph_zero.integrals.mole import build_mole, fitting_functions
@@ -122,7 +122,7 @@ def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:
     if not mf.converged:
         raise ComputationError(
             f"{where}expected a converged energy to differentiate, the refinement did not get "
-            "there; loosen --refine or leave --forces out"
+            f"there; loosen {argument('refine')} or leave {argument('forces')} out"
         )
     gradient = mf.nuc_grad_method()
     if hasattr(gradient, "grid_response"):
@@ -134,7 +134,8 @@ def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:
     except NotImplementedError as error:
         raise ComputationError(
             f"{where}expected a functional with analytic gradients, PySCF has none for "
-            f"{method.xc!r} here ({str(error) or 'not implemented'}); leave --forces out"
+            f"{method.xc!r} here ({str(error) or 'not implemented'}); "
+            f"leave {argument('forces')} out"
         ) from error
 
 
@@ -196,7 +197,7 @@ def _cube_density(mf: Any, what: str) -> np.ndarray:
     if dm.ndim == 2:
         raise InputError(
             "expected an open shell for the spin density, got a closed shell; ask for "
-            "--cube density"
+            f"{argument('cube', 'density')}"
         )
     return dm[0] - dm[1]
 
@@ -208,5 +209,7 @@ def _cube_orbital(mf: Any, what: str) -> np.ndarray:
     n_occupied = int((occ > 0).sum())
     index = n_occupied - 1 if what == "homo" else n_occupied
     if not 0 <= index < coeff.shape[1]:
-        raise InputError(f"--cube {what}: this molecule has none in its basis; ask for another")
+        raise InputError(
+            f"{argument('cube', what)}: this molecule has none in its basis; ask for another"
+        )
     return coeff[:, index]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ao.basis_text import for_elements, label_of
+from deeph_zero.errors import argument
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.version import __version__
@@ -129,7 +130,8 @@ def hint_entry(instability: float | None) -> dict[str, str]:
         return {}
     return {
         "hint": "an unrestricted solution lies below this closed shell (stability eigenvalue "
-        f"{instability:.3f} Eh): try --break-symmetry of fit and label, or --spin 2"
+        f"{instability:.3f} Eh): try {argument('break_symmetry', True)} of fit and label, or "
+        f"{argument('spin', 2)}"
     }
 
 
@@ -306,7 +308,8 @@ def failure(molecule: Molecule, error: BaseException) -> dict[str, Any]:
     """One entry of ``failed``: the first line of what went wrong, without the place again."""
     lines = (str(error) or type(error).__name__).splitlines()
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        cure = "use a smaller --basis, fewer --workers or a machine with more memory"
+        cure = f"use a smaller {argument('basis')}, fewer {argument('workers')} or a machine"
+        cure += " with more memory"
         lines = [f"out of memory ({lines[0][:120]}); {cure}"]
     text = lines[0].removeprefix(molecule.where)
     return {"file": molecule.file, "frame": molecule.frame, "error": text}

@@ -132,7 +132,7 @@ def test_a_file_in_the_working_folder_is_not_taken_for_a_name(tmp_path, monkeypa
     for name in ("STO3G", "6-31g", "6-31g**"):
         assert basis_sets.covers(name, 1)
     basis_sets.nelec_core("bfd", 14)
-    with pytest.raises(InputError, match=r"got --basis 'own.nw'; is it a file"):
+    with pytest.raises(InputError, match=r"got basis 'own.nw'; is it a file"):
         basis_sets.valid_basis("own.nw", [1])
     with pytest.raises(InputError, match="expected a basis set PySCF knows"):
         basis_sets.valid_basis("../x/own.nw", [1])

@@ -46,7 +46,7 @@ def test_the_nearest_pair_relative_to_its_radii_is_named(tmp_path):
     assert bad[0].error.startswith(
         f"atoms 1 and 2 (Na, C) are {limit - 1e-3:.2f} angstrom apart; expected at least "
     )
-    assert "--allow-close-contacts" in bad[0].error
+    assert "allow_close_contacts=True" in bad[0].error
     molecules, bad = read_structures([path], allow_close_contacts=True)
     assert (len(molecules), bad) == (2, [])
     # C-C at 0.8 Å is nearer than any, though O-H is shorter; three more pairs are too near as well

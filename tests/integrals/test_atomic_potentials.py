@@ -80,6 +80,6 @@ def test_an_element_without_a_table_is_named(monkeypatch):
     monkeypatch.setattr(atomic_potentials, "shells_of", lambda _name, _symbol: None)
     atomic_potentials._functions.cache_clear()
     mol = gto.M(atom="He 0 0 0", basis={"He": [[0, [1.0, 1.0]]]}, verbose=0)
-    with pytest.raises(InputError, match=r"got He; use --inputs physics"):
+    with pytest.raises(InputError, match=r"got He; use inputs='physics'"):
         screened_core(mol)
     atomic_potentials._functions.cache_clear()

@@ -72,5 +72,5 @@ def test_an_element_without_orbitals_is_named(monkeypatch):
 
     monkeypatch.setattr(free_atoms, "free_atom", nothing)
     free_atom_clouds.cache_clear()
-    with pytest.raises(InputError, match=r"got Xe; use --inputs physics"):
+    with pytest.raises(InputError, match=r"got Xe; use inputs='physics'"):
         free_atom_clouds("Xe")

@@ -171,17 +171,17 @@ FRAME = {"file": "set.xyz", "frame": 7}
     [
         (lambda: OH, "def2-svvp", ["'def2-svvp'", "did you mean 'def2-svp'"]),
         (lambda: OH, "gth-dzvp", ["GTH", "def2-svp"]),
-        (lambda: HI, "6-31g*", ["no functions for I", "--basis"]),
-        (lambda: OH, "def2-svp", ["9 electrons", "odd --spin", "got spin 0", "add --spin 1"]),
+        (lambda: HI, "6-31g*", ["no functions for I", "choose another basis"]),
+        (lambda: OH, "def2-svp", ["9 electrons", "odd spin", "got spin 0", "add spin=1"]),
         (
             lambda: molecule(OH.numbers, OH.coords, charge=-1, spin=1),
             "def2-svp",
-            ["10 electrons", "even --spin", "got spin 1", "multiplicity 1 is --spin 0"],
+            ["10 electrons", "even spin", "got spin 1", "multiplicity 1 is spin=0"],
         ),
         (
             lambda: molecule(OH.numbers, OH.coords, charge=9, **FRAME),
             "def2-svp",
-            ["set.xyz frame 7: ", "got 0", "--charge 9"],
+            ["set.xyz frame 7: ", "got 0", "charge=9"],
         ),
         (lambda: molecule(OH.numbers, OH.coords, charge=12), "def2-svp", ["got -3"]),
         (lambda: molecule(OH.numbers, OH.coords, spin=11), "def2-svp", ["at most 9", "11"]),
@@ -217,13 +217,13 @@ def test_basis_checks_work_without_a_molecule():
     valid_basis("def2-svp", [1, 6, 53])
     valid_auxbasis("def2-universal-jfit", [1, 6])
     valid_auxbasis("autoaux", [1, 6])
-    with pytest.raises(InputError, match=r"--auxbasis 'def2-universal-jft'.*did you mean"):
+    with pytest.raises(InputError, match=r"got auxbasis 'def2-universal-jft'.*did you mean"):
         valid_auxbasis("def2-universal-jft", [1])
     with pytest.raises(InputError, match="no functions for U"):
         valid_basis("def2-svp", [1, 92], where="a.xyz frame 0: ")
     with pytest.raises(InputError, match="'ccecp28' has no functions for H"):
         valid_basis("ccecp28", [1])
-    with pytest.raises(InputError, match="--basis '/no/such/file'"):
+    with pytest.raises(InputError, match="got basis '/no/such/file'"):
         valid_basis("/no/such/file", [1])
 
 

@@ -221,9 +221,9 @@ def test_memory_limits(water):
 
 
 def test_wrong_keywords_are_refused(water):
-    with pytest.raises(InputError, match="spin 1; use --unrestricted"):
+    with pytest.raises(InputError, match="spin 1; use unrestricted=True"):
         ks_data(gto.M(**OH), unrestricted=False)
-    with pytest.raises(InputError, match="grid-level 0 to 9, got 10"):
+    with pytest.raises(InputError, match="grid_level 0 to 9, got 10"):
         ks_data(water, grid_level=10)
     with pytest.raises(InputError, match="def2-universal-jfit"):
         ks_data(water, auxbasis="def2-universal-jft")

@@ -310,7 +310,7 @@ def test_processes_that_cannot_start_are_one_line(started):
     found = workers.outcomes(
         label._LabelJob(config), iter(enumerate(molecules())), workers=2, threads=2
     )
-    with pytest.raises(InputError, match="--device cuda:63") as info:
+    with pytest.raises(InputError, match="device='cuda:63'") as info:
         next(found)
     assert len(str(info.value).splitlines()) == 1
     assert started() == []

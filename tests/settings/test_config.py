@@ -181,7 +181,7 @@ def test_devices_without_cuda(monkeypatch):
     assert runtime.resolve_device("auto") == torch.device("cpu")
     assert runtime.resolve_device("cpu") == torch.device("cpu")
     for name in ("cuda", "cuda:1"):
-        with pytest.raises(InputError, match="torch sees no CUDA device; use --device cpu"):
+        with pytest.raises(InputError, match="torch sees no CUDA device; use device='cpu'"):
             runtime.resolve_device(name)
     with pytest.raises(InputError, match="expected auto, cpu, cuda"):
         runtime.resolve_device("cpux")

@@ -33,7 +33,7 @@ from deeph_zero.data.formats.protocol import (
 )
 from deeph_zero.data.formats.registry import ShellsOf
 from deeph_zero.data.stored_values import HEAVIEST, Group
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.documents import parse_json
 from deeph_zero.host.files import write_text
 from deeph_zero.host.hdf5 import hdf5_written_to, open_hdf5
@@ -191,7 +191,8 @@ class DeePTBSource:
         if missing:
             raise InputError(
                 f"expected the shells of {missing[0]}; put DeePTB's input, a .json with "
-                "common_options.basis, beside the file, or give the --basis of Gaussians"
+                f"common_options.basis, beside the file, or give the "
+                f"{argument('basis')} of Gaussians"
             )
         return _matrices(found, tuple(self._stated[s] for s in symbols))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deeph_zero.data.reading.content import WholeFileError, content_of, text_of
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.files import cannot_write
 
 
@@ -109,14 +109,16 @@ def check_folder(path: Path, *, overwrite: bool, ours: Iterable[str]) -> None:
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:
-        raise InputError(f"{path} exists and is not empty; use --overwrite or another name")
+        raise InputError(
+            f"{path} exists and is not empty; use {argument('overwrite', True)} or another name"
+        )
     known = set(ours)
     for entry in path.rglob("*"):
         inside = entry.relative_to(path).parts
         if entry.is_symlink() or not (entry.is_dir() or entry.name in known) or len(inside) > 3:
             raise InputError(
-                f"--overwrite: {path} holds {'/'.join(inside)[:80]}, which is no file of this "
-                "format; choose another name"
+                f"{argument('overwrite')}: {path} holds {'/'.join(inside)[:80]}, which is no file "
+                "of this format; choose another name"
             )
 
 

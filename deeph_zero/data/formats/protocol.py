@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.convention import from_pyscf, to_pyscf
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 Shells = tuple[tuple[int, ...], ...]
 """Angular momentum of every shell of every atom, in the order of the functions."""
@@ -286,8 +286,8 @@ def from_dense(
         nao = sum(sizes)
         if matrix.shape[-2:] != (nao, nao):
             raise InputError(
-                f"expected {name} of {nao} functions, got {matrix.shape[-1]}; give the --basis it "
-                "is in"
+                f"expected {name} of {nao} functions, got {matrix.shape[-1]}; give the "
+                f"{argument('basis')} it is in"
             )
         return BlockMatrix.from_dense(torch.from_numpy(np.ascontiguousarray(matrix)), sizes)
 
@@ -430,7 +430,7 @@ def required_overlap(matrices: Matrices) -> BlockMatrix:
     if matrices.overlap is None:
         raise InputError(
             "expected an overlap beside H, the source has none; convert it to labels (.h5) with "
-            "its --basis first"
+            f"its {argument('basis')} first"
         )
     return matrices.overlap
 

@@ -17,7 +17,7 @@ from deeph_zero.data.formats.protocol import Rescaled, Shells, Sink, Source
 from deeph_zero.data.formats.sqlite_rows import columns_of
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.sqlite import tables_of
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.files import HDF5_SUFFIXES, atomic_path, regular_file
 from deeph_zero.host.hdf5 import PredictionWriter
 
@@ -215,7 +215,8 @@ def _of_folder(path: Path) -> str:
 def _unknown() -> WholeFileError:
     names = ", ".join(k for k, f in FORMATS.items() if f.source)
     return WholeFileError(
-        f"expected Hamiltonian data of one of the formats {names}; say which with --from"
+        f"expected Hamiltonian data of one of the formats {names}; say which with "
+        f"{argument('name', option='--from')}"
     )
 
 
@@ -240,7 +241,7 @@ def target_of(path: Path) -> str:
     endings = ", ".join(s for f in FORMATS.values() if f.sink for s in f.suffixes)
     raise InputError(
         f"{path}: expected a name ending in {endings}, or without an ending for a folder; rename "
-        "it or say the format with --to"
+        f"it or say the format with {argument('name', option='--to')}"
     )
 
 
@@ -272,7 +273,8 @@ def open_source(
     """
     found = FORMATS[name]
     if not found.source:
-        raise InputError(f"--from {name}: expected a format to read, {found.title} is only written")
+        given_as = argument("name", name, option="--from")
+        raise InputError(f"{given_as}: expected a format to read, {found.title} is only written")
     opener = _class(name, found.source)
     given: tuple[Any, ...] = (shells_of, basis) if found.gaussian else ()
     if name == "labels":
@@ -302,10 +304,12 @@ def check_target(path: Path, name: str, *, overwrite: bool, count: int) -> None:
     """
     found = FORMATS[name]
     if not found.sink:
-        raise InputError(f"--to {name}: expected a format to write, {found.title} is only read")
+        given_as = argument("name", name, option="--to")
+        raise InputError(f"{given_as}: expected a format to write, {found.title} is only read")
     if found.single and count > 1:
         raise InputError(
-            f"{path}: expected one structure, got {count}; {found.title} holds one: use --first 1"
+            f"{path}: expected one structure, got {count}; {found.title} holds one: use "
+            f"{argument('count', 1, option='--first')}"
         )
     if found.folder:
         module = importlib.import_module(f"deeph_zero.data.formats.{found.module}")

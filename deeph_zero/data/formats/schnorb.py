@@ -36,7 +36,7 @@ from deeph_zero.data.formats.registry import ShellsOf
 from deeph_zero.data.formats.sqlite_rows import Rows
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.stored_values import HEAVIEST
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 _UNITS = CONVENTIONS["schnorb"]
 
@@ -162,7 +162,7 @@ def _array(data: Mapping[str, Any], name: str, nao: int) -> np.ndarray:
     if found.dtype.kind != "f" or found.size != nao * nao:
         raise InputError(
             f"expected {name} of {nao} functions, got {found.size} numbers; leave the row out, or "
-            "give the --basis it is in"
+            f"give the {argument('basis')} it is in"
         )
     return found.astype(float).reshape(nao, nao)
 

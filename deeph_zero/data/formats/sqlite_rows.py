@@ -11,7 +11,7 @@ import numpy as np
 
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.sqlite import connect_read_only, tables_of
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 
 class Rows:
@@ -114,7 +114,7 @@ def numbers_in(blob: object, name: str, shape: tuple[int, ...]) -> np.ndarray:
         got = f"{size} bytes" if size >= 0 else "none"
         raise InputError(
             f"expected {name} of shape {shape} in single or double precision, got {got}; leave the "
-            "row out, or give the --basis it is in"
+            f"row out, or give the {argument('basis')} it is in"
         )
     found = np.frombuffer(blob, "<f4" if size == 4 * count else "<f8").astype(float)
     if not np.isfinite(found).all():

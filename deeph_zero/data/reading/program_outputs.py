@@ -11,7 +11,7 @@ import numpy as np
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.state import Say
 from deeph_zero.data.reading.words import molecule
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 _SAME = 2e-5
 """Distances (ångström) that differ by less belong to one geometry, printed or turned again."""
@@ -106,7 +106,8 @@ def _frames(layout: _Layout, lines: list[str], say: Say) -> Iterator[ase.Atoms |
         until = tables[k + 1][0] if layout.state_behind and k + 1 < len(tables) else place
         charge, multiplicity = (_nearest(found, place, until) for found in states)
         if charge is None or multiplicity is None:
-            say("no charge and multiplicity found in the output; write them as --charge, --spin")
+            given = f"{argument('charge')}, {argument('spin')}"
+            say(f"no charge and multiplicity found in the output; write them as {given}")
         else:
             atoms.info.update(charge=charge, multiplicity=multiplicity)
         yield atoms
