@@ -27,8 +27,7 @@ FORBIDDEN = {
 
 OPTION = re.compile(r"(?<![-\w(])--[a-z-]{2,}(?![\w-])")
 STILL_OPTIONS = {
-    "host/outputs.py": 10, "jobs/convert.py": 4, "jobs/evaluate.py": 1, "jobs/export.py": 1,
-    "jobs/journal.py": 12, "jobs/label.py": 1, "jobs/loop.py": 3, "jobs/workers.py": 2,
+    "host/outputs.py": 10, "jobs/journal.py": 12, "jobs/loop.py": 2, "jobs/workers.py": 1,
     "report/page.py": 1, "report/sentences.py": 2, "train/calibrate.py": 3, "train/finish.py": 2,
     "train/fit.py": 2, "train/lightning_io.py": 1, "train/module.py": 1, "train/prepare.py": 7,
     "train/resume.py": 3, "train/team.py": 1,

@@ -292,7 +292,7 @@ def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
     if missing and "blocks" in group:
         raise InputError(
             f"{path} frame {frame}: expected a label in a Gaussian basis, got real-space blocks; "
-            "where they are Gaussians, convert the source again with its --basis"
+            f"where they are Gaussians, convert the source again with its {argument('basis')}"
         )
     if missing:
         raise InputError(

@@ -33,7 +33,7 @@ from deeph_zero.data.formats.protocol import (
 )
 from deeph_zero.data.formats.registry import open_source
 from deeph_zero.data.structures import time_is_over
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.integrals.basis_sets import shells_of, valid_basis
@@ -123,7 +123,7 @@ def order_of_overlap(
     raise InputError(
         f"expected the overlap of this basis and geometry, got one that differs by "
         f"{found[best]:.1e} in the AO order {best!r}, the best of {', '.join(orders)}; give the "
-        "--basis it was made with"
+        f"{argument('basis')} it was made with"
     )
 
 
@@ -164,7 +164,8 @@ def understand(
     raise InputError(
         f"expected a Fock matrix that its own density gives back within {agreement:g} Eh, got "
         f"{best.deviation:.1e} Eh in the AO order {best.order!r}, the best of {', '.join(orders)}; "
-        "give the --xc, --basis and --grid-level it was made with"
+        f"give the {argument('xc')}, {argument('basis')} and {argument('grid_level')} it was "
+        "made with"
     )
 
 
@@ -297,7 +298,8 @@ def molecules_of(
 def _check_molecule(structure: Structure) -> None:
     if structure.lattice is not None:
         raise InputError(
-            "expected a molecule, got a crystal; leave --basis out to keep its matrices"
+            f"expected a molecule, got a crystal; leave {argument('basis')} out to keep its "
+            "matrices"
         )
     check_contacts(structure.numbers, structure.coords * BOHR_IN_ANGSTROM, insist=True)
 
@@ -392,7 +394,8 @@ def _read(
     if matrices.shells != shells:
         raise InputError(
             f"expected the shells of {label_of(config.basis)}, got those of another basis set "
-            f"({_shells_in_words(matrices.shells)}); give the --basis it is in"
+            f"({_shells_in_words(matrices.shells)}); give the "
+            f"{argument('basis')} it is in"
         )
     check_matrix(matrices.fock, "H")
     ls = [l for atom in shells for l in atom]

@@ -7,7 +7,7 @@ from typing import Any
 
 from deeph_zero.data.label_method import wanted_method
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import write_json
 from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.runtime import Runtime
@@ -212,7 +212,7 @@ def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig) -> SCFResult:
     if not result.converged:
         raise ComputationError(
             f"the reference SCF did not converge in {result.iterations} cycles; use a larger "
-            "--max-cycle"
+            f"{argument('max_cycle')}"
         )
     return result
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.files import journal_beside, json_beside
 from deeph_zero.host.outputs import check_apart
 from deeph_zero.host.run_folder import check_file
@@ -86,7 +86,8 @@ def check(
                 )
             check_file(path)
             if path.exists() and not overwrite:
-                raise InputError(f"{path} exists; use --overwrite or another name")
+                again = argument("overwrite", True)
+                raise InputError(f"{path} exists; use {again} or another name")
 
 
 def _paths(config: PredictConfig, out: Path, index: int | None) -> Iterator[tuple[str, Path]]:

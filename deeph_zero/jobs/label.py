@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeph_zero.errors import argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.integrals.guess import density_guess
@@ -103,7 +104,7 @@ class _LabelJob:
         if not result.converged:
             warn(
                 f"{molecule.where}SCF not converged after "
-                f"{result.iterations} cycles; use a larger --max-cycle"
+                f"{result.iterations} cycles; use a larger {argument('max_cycle')}"
             )
         entry = _entry(molecule, ks, result)
         arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import json_beside, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter
@@ -205,7 +205,7 @@ def _warn_degenerate(structures: list[dict[str, Any]], reporter: Reporter) -> No
         reporter.warning(
             f"{first['file']} frame {first['frame']}: the ground state is degenerate "
             f"({len(found)} of {len(structures)} structures): its frontier level is filled evenly, "
-            "which is not a single determinant; see --break-symmetry of fit and label"
+            f"which is not a single determinant; see {argument('break_symmetry')} of fit and label"
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, runtime_checkable
 
-from deeph_zero.errors import ComputationError, InputError, NoSpaceError
+from deeph_zero.errors import ComputationError, InputError, NoSpaceError, argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import configure_logging
 from deeph_zero.host.runtime import Runtime
@@ -245,8 +245,8 @@ class _Pool:
         if hopeless or self._deaths > _DEATHS_PER_WORKER * self._count:
             again = "go on with --resume and" if self._results else "run it again with"
             raise ComputationError(
-                f"worker processes keep ending ({reason}); {again} fewer --workers, or with more "
-                "memory"
+                f"worker processes keep ending ({reason}); {again} fewer {argument('workers')}, or "
+                "with more memory"
             )
 
 
