@@ -150,7 +150,7 @@ class _Call:
                 overwrite=options["overwrite"],
                 say=reporter.warning,
                 expired=expired,
-                complete=with_overlap,
+                complete=with_overlap if FORMATS[target].takes_overlap else None,
             )
 
         if FORMATS[target].folder:

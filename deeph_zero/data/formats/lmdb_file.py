@@ -155,8 +155,10 @@ class LMDBWriter:
                 "LMDB files are written with lmdb, which is not installed; run pip install "
                 "'deeph-zero[lmdb]'"
             ) from None
-        # the size of the map is address space, not disk
-        self._environment = self._lmdb.open(str(path), subdir=False, lock=False, map_size=2**40)
+        # the size of the map is address space, not disk; the disk is waited for once, at the end
+        self._environment = self._lmdb.open(
+            str(path), subdir=False, lock=False, map_size=2**40, sync=False, metasync=False
+        )
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a value; raises OSError where the disk refuses."""

@@ -38,6 +38,7 @@ class Format:
         gaussian: Whether its functions are Gaussians of a basis set that has a name.
         single: Whether it holds one structure only.
         says_method: Whether functional and basis have a place in it.
+        takes_overlap: Whether an overlap has.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Format:
     gaussian: bool = False
     single: bool = False
     says_method: bool = False
+    takes_overlap: bool = True
 
 
 FORMATS: dict[str, Format] = {
@@ -77,6 +79,7 @@ FORMATS: dict[str, Format] = {
         "pyscf_files",
         sink="CubeSink",
         suffixes=(".cube", ".cub"),
+        takes_overlap=False,
         single=True,
         says_method=True,
     ),
@@ -85,6 +88,7 @@ FORMATS: dict[str, Format] = {
         "pyscf_files",
         sink="CheckpointSink",
         suffixes=(".chk", ".chkfile"),
+        takes_overlap=False,
         single=True,
         says_method=True,
     ),
@@ -99,7 +103,13 @@ FORMATS: dict[str, Format] = {
         says_method=True,
     ),
     "qh9": Format(
-        "QH9 database (SQLite)", "qh9_source", "QH9Source", "QH9Sink", (".db",), gaussian=True
+        "QH9 database (SQLite)",
+        "qh9_source",
+        "QH9Source",
+        "QH9Sink",
+        (".db",),
+        gaussian=True,
+        takes_overlap=False,
     ),
     "nabladft": Format(
         "nablaDFT or PhiSNet database (SQLite)",
@@ -118,6 +128,7 @@ FORMATS: dict[str, Format] = {
         "SPHNetSink",
         (".lmdb", ".mdb"),
         gaussian=True,
+        takes_overlap=False,
     ),
     "deeptb": Format("DeePTB or dftio frames (LMDB)", "deeptb", "DeePTBSource", "DeePTBSink"),
     "dftio": Format("dftio folder", "deeptb", "DftioSource", "DftioSink", folder=True),

@@ -63,7 +63,7 @@ def transfer(
     overwrite: bool,
     say: Say,
     expired: Callable[[], bool] = lambda: False,
-    complete: Callable[[Record], Record] = lambda record: record,
+    complete: Callable[[Record], Record] | None = None,
 ) -> Transfer:
     """Write the structures of a source in another format.
 
@@ -101,7 +101,7 @@ def transfer(
             if record is None:
                 continue
             try:
-                sink.write(complete(record))
+                sink.write(complete(record) if complete else record)
             except InputError as error:
                 raise InputError(f"{source.place(index)}: {error}") from None
             done.written += 1
