@@ -5,7 +5,6 @@ import os
 import pickle
 import struct
 
-import lmdb
 import numpy as np
 import pytest
 from pyscf import dft, gto
@@ -22,6 +21,8 @@ from deeph_zero.testing import WATER
 from deeph_zero.units import HARTREE_IN_EV
 
 from .conftest import assert_same, polarised
+
+lmdb = pytest.importorskip("lmdb", reason="the extra lmdb is not installed")
 
 COMMON = ["--grid-level", "0", "--device", "cpu", "--threads", "1", "-q"]
 BASIS = {"common_options": {"basis": {"C": "2s1p1d", "H": "1s1p"}}}
