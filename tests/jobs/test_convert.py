@@ -263,7 +263,7 @@ WRONG = [
     (lambda path: path.write_text("hello " * 100), "a.db", "o.h5", "SQLite cannot read it"),
     (broken, "a.db", "o.h5", "it has no table data"),
     (empty, "a.db", "o.h5", "the table data is empty"),
-    (empty, "a.db", "o.xyz", "expected a name ending in .h5, .hdf5, .db"),
+    (empty, "a.db", "o.xyz", "expected a name ending in .h5, .hdf5"),
     (lambda path: path.write_text("x"), "a.h5", "o.db", "expected labels in HDF5"),
 ]
 

@@ -182,7 +182,9 @@ def _of_database(path: Path) -> str:
     columns = columns_of(path, "data") if "data" in tables else []
     if "Ham" not in columns and {"R", "H"} <= set(columns):
         return "nabladft"
-    return "schnorb" if "systems" in tables and "data" not in tables else "qh9"
+    if "systems" in tables and "numbers" in columns_of(path, "systems") and not columns:
+        return "schnorb"
+    return "qh9"
 
 
 def _of_lmdb(path: Path) -> str:
