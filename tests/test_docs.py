@@ -70,6 +70,8 @@ def command(line: str) -> None:
     quick = QUICK.get(words[1], [])
     if "--samples" in words:
         quick = [*quick, "--samples", "2"]
+    for option in {word for word in quick if word.startswith("--")} & {*words}:  # given once
+        del words[words.index(option) : words.index(option) + 2]
     if "--print-config" not in words:
         quick = [*quick, "-q", "--threads", "1"]
     errors, printed = io.StringIO(), io.StringIO()
