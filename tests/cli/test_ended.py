@@ -40,6 +40,14 @@ def work(made, tmp_path, monkeypatch):
     return tmp_path / "work"
 
 
+@pytest.fixture(autouse=True)
+def terminal():
+    """Signals act as in a terminal, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 CASES = {
     "evaluate": (
         ["evaluate", "model", "labels.h5", "--no-scf", "-o", "e.json"],

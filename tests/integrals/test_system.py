@@ -201,7 +201,7 @@ def test_mixed_basis_is_called_custom():
 def test_every_tensor_is_float64_and_contiguous(water):
     data, _ = ks_data(water, grid_level=0)
     tensors = [data.ovlp, data.hcore, data.dipole, data.nuclear_dipole, data.dm_guess]
-    tensors += [data.coulomb.cderi, data.grid.block(0).ao, data.grid.block(0).weights]
+    tensors += [data.coulomb.cderi, data.grid.block(0).rows, data.grid.block(0).weights]
     for tensor in tensors:
         assert tensor.dtype == torch.float64
         assert tensor.is_contiguous()

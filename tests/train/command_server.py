@@ -68,6 +68,7 @@ def arm(action):
 def child(request):
     """The command, in the forked process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would hide it
     started = time.monotonic()
     runtime.now = lambda: started + PASSED[0]
     os.chdir(request["cwd"])
