@@ -354,7 +354,7 @@ def test_the_command_itself_answers(tmp_path, signum, code, word):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         text=True,
         # not inherited: a runner in the background may have it ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # noqa: PLW1509
     )
     while not (run / "model.json").exists() and process.poll() is None:
         time.sleep(0.02)
