@@ -10,11 +10,13 @@ from deeph_zero.host import signals
 
 
 @pytest.fixture(autouse=True)
-def _python_handles_ctrl_c():
-    """A run in the background may have been started with SIGINT ignored."""
+def _signals_act_as_in_a_terminal():
+    """A run in the background, or under nohup, may have been started with some ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, hangup)
 
 
 @pytest.mark.parametrize("signum", signals.END_SIGNALS)

@@ -287,7 +287,10 @@ def open_source(
     found = FORMATS[name]
     if not found.source:
         given_as = argument("name", name, option="--from")
-        raise InputError(f"{given_as}: expected a format to read, {found.title} is only written")
+        raise InputError(
+            f"{given_as}: expected a format to read, {found.title} is only written; "
+            "convert from what it was written from"
+        )
     opener = _class(name, found.source)
     given: tuple[Any, ...] = (shells_of, basis) if found.gaussian else ()
     if name == "labels":
