@@ -20,7 +20,7 @@ from deeph_zero.data.formats.conventions import (
     DEEPH_BOHR_IN_ANGSTROM,
     DEEPH_HARTREE_IN_EV,
 )
-from deeph_zero.data.formats.folders import structure_folders, text_in
+from deeph_zero.data.formats.folders import text_in
 from deeph_zero.data.formats.poscar import parse_poscar, write_poscar
 from deeph_zero.data.formats.protocol import (
     Matrices,
@@ -36,6 +36,7 @@ from deeph_zero.data.formats.protocol import (
     sizes_of,
     union_of_blocks,
 )
+from deeph_zero.data.formats.sources import FolderSource
 from deeph_zero.data.formats.spins import to_spinor, unmixed
 from deeph_zero.data.stored_values import Group
 from deeph_zero.errors import InputError
@@ -54,29 +55,11 @@ _VACUUM = 30.0
 cell."""
 
 
-class DeepHSource:
+class DeepHSource(FolderSource):
     """One folder per structure."""
 
     order = CONVENTIONS["deeph"].order
-
-    def __init__(self, path: Path) -> None:
-        """Find the folders.
-
-        Args:
-            path: One of them, a folder of them, or the parent of their ``dft``.
-
-        Raises:
-            WholeFileError: If there is none.
-        """
-        self._folders = structure_folders(path, "POSCAR")
-
-    def __len__(self) -> int:
-        """Number of structures."""
-        return len(self._folders)
-
-    def place(self, index: int) -> str:
-        """The structure's folder."""
-        return str(self._folders[index])
+    needed = "POSCAR"
 
     def structure(self, index: int) -> Structure:
         """POSCAR; a molecule where info.json says so, or every block lies in the home cell."""

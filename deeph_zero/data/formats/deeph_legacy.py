@@ -27,7 +27,7 @@ from deeph_zero.data.formats.deeph import (
     units_of,
     whole,
 )
-from deeph_zero.data.formats.folders import numbers_of, structure_folders, text_in
+from deeph_zero.data.formats.folders import numbers_of, text_in
 from deeph_zero.data.formats.protocol import (
     Matrices,
     Record,
@@ -41,6 +41,7 @@ from deeph_zero.data.formats.protocol import (
     sizes_of,
     union_of_blocks,
 )
+from deeph_zero.data.formats.sources import FolderSource
 from deeph_zero.data.formats.spins import to_spinor, unmixed
 from deeph_zero.data.stored_values import HEAVIEST, Group
 from deeph_zero.errors import InputError
@@ -54,29 +55,11 @@ FILES = (
 _KEY = re.compile(r"\[\s*(-?\d+),\s*(-?\d+),\s*(-?\d+),\s*(\d+),\s*(\d+)\s*\]")
 
 
-class LegacySource:
+class LegacySource(FolderSource):
     """One folder per structure."""
 
     order = CONVENTIONS["deeph-legacy"].order
-
-    def __init__(self, path: Path) -> None:
-        """Find the folders.
-
-        Args:
-            path: One of them, or a folder of them.
-
-        Raises:
-            WholeFileError: If there is none.
-        """
-        self._folders = structure_folders(path, "orbital_types.dat")
-
-    def __len__(self) -> int:
-        """Number of structures."""
-        return len(self._folders)
-
-    def place(self, index: int) -> str:
-        """The structure's folder."""
-        return str(self._folders[index])
+    needed = "orbital_types.dat"
 
     def structure(self, index: int) -> Structure:
         """The text files; a molecule where info.json says so, or every block lies at home."""

@@ -11,36 +11,19 @@ from ase.data import atomic_numbers
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.data.formats.conventions import CONVENTIONS
-from deeph_zero.data.formats.folders import numbers_of, structure_folders, text_in
+from deeph_zero.data.formats.folders import numbers_of, text_in
 from deeph_zero.data.formats.protocol import Matrices, Shells, Structure, sizes_of
+from deeph_zero.data.formats.sources import FolderSource
 from deeph_zero.errors import InputError
 
 _UNITS = CONVENTIONS["aims"]
 
 
-class AimsSource:
+class AimsSource(FolderSource):
     """One folder per calculation."""
 
     order = _UNITS.order
-
-    def __init__(self, path: Path) -> None:
-        """Find the folders.
-
-        Args:
-            path: One of them, or a folder of them.
-
-        Raises:
-            WholeFileError: If there is none.
-        """
-        self._folders = structure_folders(path, "basis-indices.out")
-
-    def __len__(self) -> int:
-        """Number of calculations."""
-        return len(self._folders)
-
-    def place(self, index: int) -> str:
-        """The calculation's folder."""
-        return str(self._folders[index])
+    needed = "basis-indices.out"
 
     def structure(self, index: int) -> Structure:
         """The atoms of geometry.in."""

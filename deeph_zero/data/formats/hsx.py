@@ -22,10 +22,9 @@ from deeph_zero.data.formats.conventions import CONVENTIONS
 from deeph_zero.data.formats.folders import text_in
 from deeph_zero.data.formats.proof import TURNS, order_deviation
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure, in_pyscf_order
-from deeph_zero.data.reading.content import WholeFileError
+from deeph_zero.data.formats.sources import OneFileSource
 from deeph_zero.data.stored_values import HEAVIEST
 from deeph_zero.errors import InputError
-from deeph_zero.host.files import regular_file
 
 _UNITS = CONVENTIONS["hsx"]
 _MOST = 10**7
@@ -70,55 +69,15 @@ class _Records:
         return np.frombuffer(found, kind)
 
 
-class HSXSource:
+class HSXSource(OneFileSource):
     """One HSX file: one structure."""
 
     order = _UNITS.order
+    ending = ".HSX"
+    title = "an HSX file"
 
-    def __init__(self, path: Path) -> None:
-        """Find the file.
-
-        Args:
-            path: The file, or a folder with one of them.
-
-        Raises:
-            WholeFileError: If there is none, or several.
-        """
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() == ".hsx")
-            if len(found) != 1:
-                names = ", ".join(p.name for p in found[:3]) or "none"
-                raise WholeFileError(f"expected one .HSX file in the folder, got {names}; name it")
-            path = found[0]
-        if not path.is_file():
-            raise WholeFileError("expected an HSX file, there is no such file; check the path")
-        regular_file(path)
-        self._path = path
-        self._read: tuple[Structure, Matrices] | None = None
-
-    def __len__(self) -> int:
-        """One."""
-        return 1
-
-    def place(self, index: int) -> str:
-        """The file."""
-        del index
-        return str(self._path)
-
-    def structure(self, index: int) -> Structure:
-        """Cell and atoms; periodic where the matrices reach into other cells."""
-        return self._all(index)[0]
-
-    def matrices(self, index: int) -> Matrices:
-        """H and S; matrices of spinors for spiral and spin-orbit calculations."""
-        return self._all(index)[1]
-
-    def _all(self, index: int) -> tuple[Structure, Matrices]:
-        if index != 0:
-            raise InputError(f"expected structure 0, got {index}; the file holds one")
-        if self._read is None:
-            self._read = _parse(self._path)
-        return self._read
+    def _parse(self, path: Path) -> tuple[Structure, Matrices]:
+        return _parse(path)
 
 
 def _parse(path: Path) -> tuple[Structure, Matrices]:

@@ -22,6 +22,7 @@ from deeph_zero.data.formats.protocol import (
     Record,
     Shells,
     Structure,
+    check_one_basis,
     closed_shell,
     from_dense,
     in_order,
@@ -147,12 +148,7 @@ class NablaSink:
         """Add a molecule; the layout holds neutral closed shells only, and no core Hamiltonian."""
         structure = closed_shell(record, "nablaDFT")
         matrices = in_order(record.matrices, _UNITS.order)
-        for number, ls in zip(structure.numbers.tolist(), matrices.shells, strict=True):
-            if self._shells.setdefault(number, ls) != ls:
-                raise InputError(
-                    f"expected one basis per element, got two of element {number}; the layout of "
-                    "nablaDFT holds no other"
-                )
+        check_one_basis(self._shells, record, matrices.shells, "nablaDFT")
         energy = matrices.facts.get("energy")
         row = (
             self._count,

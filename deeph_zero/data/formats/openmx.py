@@ -16,9 +16,8 @@ from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.data.formats.conventions import CONVENTIONS
 from deeph_zero.data.formats.folders import text_in
 from deeph_zero.data.formats.protocol import Matrices, Shells, Structure, sizes_of
-from deeph_zero.data.reading.content import WholeFileError
+from deeph_zero.data.formats.sources import OneFileSource
 from deeph_zero.errors import InputError
-from deeph_zero.host.files import regular_file
 
 _UNITS = CONVENTIONS["openmx"]
 _MOST = 10**6
@@ -27,55 +26,15 @@ _BASIS = re.compile(r"(?:[^-\s]*-)?((?:[spdf]\d)+)")
 _FERMI = re.compile(r"Chemical [Pp]otential \(Hartree\)\s*=?\s*(-?\d+\.\d+)")
 
 
-class OpenMXSource:
+class OpenMXSource(OneFileSource):
     """One calculation: ``name.scfout``, and a text with its input beside it."""
 
     order = _UNITS.order
+    ending = ".scfout"
+    title = "a .scfout file"
 
-    def __init__(self, path: Path) -> None:
-        """Find the file.
-
-        Args:
-            path: The file, or a folder with one of them.
-
-        Raises:
-            WholeFileError: If there is none, or several.
-        """
-        if path.is_dir():
-            found = sorted(path.glob("*.scfout"))
-            if len(found) != 1:
-                names = ", ".join(p.name for p in found[:3]) or "none"
-                raise WholeFileError(f"expected one .scfout file in the folder, got {names}")
-            path = found[0]
-        if not path.is_file():
-            raise WholeFileError("expected a .scfout file, there is no such file; check the path")
-        regular_file(path)
-        self._path = path
-        self._read: tuple[Structure, Matrices] | None = None
-
-    def __len__(self) -> int:
-        """One."""
-        return 1
-
-    def place(self, index: int) -> str:
-        """The file."""
-        del index
-        return str(self._path)
-
-    def structure(self, index: int) -> Structure:
-        """Cell and atoms."""
-        return self._all(index)[0]
-
-    def matrices(self, index: int) -> Matrices:
-        """H and S."""
-        return self._all(index)[1]
-
-    def _all(self, index: int) -> tuple[Structure, Matrices]:
-        if index != 0:
-            raise InputError(f"expected structure 0, got {index}; the file holds one")
-        if self._read is None:
-            self._read = _parse(self._path)
-        return self._read
+    def _parse(self, path: Path) -> tuple[Structure, Matrices]:
+        return _parse(path)
 
 
 class _Numbers:

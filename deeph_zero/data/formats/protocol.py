@@ -458,3 +458,25 @@ def closed_shell(record: Record, title: str) -> Structure:
     raise InputError(
         f"expected a neutral closed shell, got {what}; the layout of {title} holds no other"
     )
+
+
+def check_one_basis(
+    known: dict[int, tuple[int, ...]], record: Record, shells: Shells, title: str
+) -> None:
+    """Refuse a second basis of an element, for formats that state one; remember the first.
+
+    Args:
+        known: Angular momenta of the elements so far; grows.
+        record: Whose atoms these are.
+        shells: Angular momentum of every shell of every atom.
+        title: Of the format, for the message.
+
+    Raises:
+        InputError: If an element comes with other shells than before.
+    """
+    for number, ls in zip(record.structure.numbers.tolist(), shells, strict=True):
+        if known.setdefault(number, ls) != ls:
+            raise InputError(
+                f"expected one basis per element, got two of element {number}; the layout of "
+                f"{title} holds no other"
+            )

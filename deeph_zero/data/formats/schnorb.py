@@ -26,6 +26,7 @@ from deeph_zero.data.formats.protocol import (
     Record,
     Shells,
     Structure,
+    check_one_basis,
     closed_shell,
     from_dense,
     in_order,
@@ -185,12 +186,7 @@ class SchNOrbSink:
         """Add a molecule; the layout holds neutral closed shells only."""
         structure = closed_shell(record, "SchNOrb")
         matrices = in_order(record.matrices, _UNITS.order)
-        for number, ls in zip(structure.numbers.tolist(), matrices.shells, strict=True):
-            if self._shells.setdefault(number, ls) != ls:
-                raise InputError(
-                    f"expected one basis per element, got two of element {number}; the layout of "
-                    "SchNOrb holds no other"
-                )
+        check_one_basis(self._shells, record, matrices.shells, "SchNOrb")
         arrays = {
             "hamiltonian": matrices.fock.to_dense().numpy(),
             "overlap": required_overlap(matrices).to_dense().numpy(),
