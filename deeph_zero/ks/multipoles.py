@@ -9,13 +9,12 @@ functional is evaluated.
 import dataclasses
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
-from deeph_zero.ks.smearing import fermi, first_difference
+from deeph_zero.ks.smearing import chemical_potential, fermi, first_difference
 
 WIDTH = 0.01
 """Fermi width (Eh) of the occupations: near-degenerate levels share electrons, smoothly."""
@@ -31,10 +30,6 @@ EMPTY = 1e-9
 
 _ENOUGH = 0.5
 """Part of the residual's energy that a step may leave before the response is made anew."""
-
-_BISECTIONS = 200
-_SETTLED = 1e-12
-"""Accuracy of the Fermi level, Eh."""
 
 _SHORTEST = 1 / 256
 """Of a Newton step."""
@@ -246,7 +241,10 @@ class _Spectrum:
     @classmethod
     def of(cls, h: Tensor, x: Tensor, nelec: tuple[int, int]) -> "_Spectrum":
         levels, vectors = symmetric_eigen(x.mT @ h @ x)
-        found = {n: _fermi_level(levels, n) if 0 < n < len(levels) else None for n in set(nelec)}
+        found = {
+            n: chemical_potential(levels, n, WIDTH) if 0 < n < len(levels) else None
+            for n in set(nelec)
+        }
         mu = tuple(found[n] for n in nelec)
         occ = [
             torch.full_like(levels, float(n > 0)) if m is None else fermi(levels - m, WIDTH)
@@ -265,26 +263,6 @@ class _Spectrum:
     def densities(self) -> Float[Tensor, "spin nao nao"]:
         """Of each spin."""
         return (self.orbitals * self.occ.unsqueeze(-2)) @ self.orbitals.mT
-
-
-def _fermi_level(levels: Float[Tensor, " nmo"], n: int) -> float:
-    """μ with n electrons below it, by Newton's method between safe bounds, Eh."""
-    e = levels.numpy()
-    low, high = float(e[0]) - 50 * WIDTH, float(e[-1]) + 50 * WIDTH
-    mu = 0.5 * float(e[n - 1] + e[n])
-    for _ in range(_BISECTIONS):
-        weights = np.exp(-np.abs(e - mu) / WIDTH)
-        small = weights / (1 + weights)  # of electrons above, of holes below
-        above = e > mu
-        excess = small[above].sum() - small[~above].sum() + (len(e) - above.sum() - n)
-        low, high = (mu, high) if excess < 0 else (low, mu)
-        slope = (small * (1 - small)).sum() / WIDTH
-        new = mu - excess / slope if slope > 0 else mu
-        new = new if low < new < high else 0.5 * (low + high)
-        if abs(new - mu) < _SETTLED:
-            break
-        mu = new
-    return mu
 
 
 def _response(s: _Spectrum, clouds: AtomicClouds) -> Float[Tensor, "nseen nseen"]:

@@ -7,6 +7,7 @@ one Halley step about the solved μ reproduces μ(F) to second order. What the d
 the free energy E - T S.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def fermi(energy: Float[Tensor, "*shape"], width: float) -> Float[Tensor, "*shap
 def chemical_potential(
     energy: Levels, nocc: int | float, width: float, weights: Weights | None = None
 ) -> float:
-    """μ with Σ_kp w_k f(e_kp - μ) = nocc, by bisection.
+    """μ with Σ_kp w_k f(e_kp - μ) = nocc, by Newton's method between safe bounds.
 
     Args:
         energy: Orbital energies of one spin, or of all spins and k-points that share μ, Eh.
@@ -65,20 +66,25 @@ def chemical_potential(
     margin = 50 * width
     real = levels[levels < NO_ORBITAL]
     low, high = float(real[0]) - margin, float(real[-1]) + margin
+    last = int((filled > 0).sum()) - 1  # the highest level that holds electrons at T = 0
+    mu = 0.5 * float(levels[last] + levels[min(last + 1, len(real) - 1)])
     for _ in range(200):
-        middle = 0.5 * (low + high)
-        if middle in (low, high):
+        excess, slope = _excess(levels - mu, filled, share, width)
+        low, high = (mu, high) if excess < 0 else (low, mu)
+        newton = mu - excess / slope if slope > 0 else math.inf
+        step_to = newton if low < newton < high else 0.5 * (low + high)
+        if newton == mu or step_to in (low, high):
             break
-        # electrons above minus holes below: a sum of small numbers keeps its digits
-        excess = _excess(levels - middle, filled, share, width)
-        low, high = (middle, high) if excess < 0 else (low, middle)
-    return 0.5 * (low + high)
+        mu = step_to
+    return mu
 
 
-def _excess(shifted: Levels, filled: Levels, share: Levels, width: float) -> float:
-    f = fermi(shifted, width)
-    part = torch.where(filled == 1, -fermi(-shifted, width), f - filled)
-    return float((share * part).sum())
+def _excess(shifted: Levels, filled: Levels, share: Levels, width: float) -> tuple[float, float]:
+    """Electrons above minus holes below, a sum of small numbers that keeps its digits; its dμ."""
+    f, holes = fermi(shifted, width), fermi(-shifted, width)
+    part = torch.where(filled == 1, -holes, f - filled)
+    excess, slope = torch.stack([share * part, share * f * holes / width]).sum(-1).tolist()
+    return excess, slope
 
 
 def _shares(energy: Levels, weights: Weights | None) -> Levels:
