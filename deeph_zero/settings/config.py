@@ -1,10 +1,12 @@
 """The settings of every command: names, defaults, allowed ranges."""
 
-from typing import Annotated, Literal
+import dataclasses
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
+from deeph_zero.method import FINEST_GRID, Method
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
@@ -35,32 +37,41 @@ FEWEST_CALIBRATION = 19
 class MethodConfig(Settings):
     """What is solved: the discretised Kohn-Sham problem."""
 
-    basis: Basis = Field(default="def2-svp", description="Orbital basis set that PySCF knows.")
+    basis: Basis = Field(default=Method.basis, description="Orbital basis set that PySCF knows.")
     xc: Name = Field(
-        default="pbe", description="Exchange-correlation functional, a name PySCF knows."
+        default=Method.xc, description="Exchange-correlation functional, a name PySCF knows."
     )
     auxbasis: Basis | None = Field(
         default=None,
         description="Fitting basis; none means PySCF's choice for this basis and functional.",
     )
     density_fit: bool = Field(
-        default=True, description="Density fitting (four-centre integrals if off)."
+        default=Method.density_fit, description="Density fitting (four-centre integrals if off)."
     )
-    grid_level: int = Field(default=3, ge=0, le=9, description="PySCF grid level, 0 (coarse) to 9.")
+    grid_level: int = Field(
+        default=3, ge=0, le=FINEST_GRID, description="PySCF grid level, 0 (coarse) to 9."
+    )
     charge: Charge = 0
     spin: Spin = 0
     unrestricted: bool = Field(
         default=False, description="Unrestricted Kohn-Sham even when spin is 0."
     )
     break_symmetry: bool = Field(
-        default=False,
+        default=Method.break_symmetry,
         description="Start from a perturbed guess that breaks spin and spatial symmetry.",
     )
     two_grids: bool = Field(
-        default=True,
+        default=Method.two_grids,
         description="Iterate on a coarse grid and correct it on the target grid: the same answer "
         "for a third of the fine Fock builds. Off iterates on the target grid alone.",
     )
+
+    def as_method(self) -> Method:
+        """The problem; a broken symmetry needs two spins."""
+        names = {field.name for field in dataclasses.fields(Method)}
+        given: dict[str, Any] = {k: v for k, v in self if k in names}
+        given["unrestricted"] = True if self.unrestricted or self.break_symmetry else None
+        return Method(**given)
 
 
 class RuntimeConfig(Settings):
