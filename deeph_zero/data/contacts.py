@@ -1,7 +1,9 @@
-"""Find atoms that are nearer to each other than atoms are in any molecule."""
+"""Find atoms that are nearer to each other, or to images, than atoms are in any molecule."""
 
+import ase
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
+from ase.neighborlist import neighbor_list
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
@@ -21,6 +23,8 @@ def check_contacts(
     numbers: Int[np.ndarray, " natm"],
     positions: Float[np.ndarray, "natm 3"],
     *,
+    lattice: Float[np.ndarray, "3 3"] | None = None,
+    pbc: tuple[bool, bool, bool] = (False, False, False),
     insist: bool = False,
     where: str = "",
 ) -> None:
@@ -29,6 +33,8 @@ def check_contacts(
     Args:
         numbers: Atomic numbers.
         positions: Angstrom, finite.
+        lattice: Lattice vectors of a crystal in rows, angstrom; images of atoms count then.
+        pbc: Its periodic directions.
         insist: Only nuclei on one point are refused.
         where: Start of the message (file and frame).
 
@@ -38,10 +44,9 @@ def check_contacts(
     """
     radii = covalent_radii[np.minimum(numbers, len(covalent_radii) - 1)]
     reach = ON_ONE_POINT if insist else max(ON_ONE_POINT, CLOSEST * 2 * float(radii.max()))
-    i, j = np.array(sorted(KDTree(positions).query_pairs(reach)), dtype=int).reshape(-1, 2).T
+    i, j, distance = _near(positions, lattice, pbc, reach)
     if not len(i):
         return
-    distance = np.linalg.norm(positions[i] - positions[j], axis=1)
     _refuse_one_point(numbers, i, j, distance, where)
     least = CLOSEST * (radii[i] + radii[j])
     ratio = distance / least
@@ -58,6 +63,22 @@ def check_contacts(
     )
 
 
+def _near(
+    positions: np.ndarray,
+    lattice: np.ndarray | None,
+    pbc: tuple[bool, bool, bool],
+    reach: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of atoms within ``reach``, and their distances."""
+    if lattice is None:
+        i, j = np.array(sorted(KDTree(positions).query_pairs(reach)), dtype=int).reshape(-1, 2).T
+        return i, j, np.linalg.norm(positions[i] - positions[j], axis=1)
+    atoms = ase.Atoms(positions=positions, numbers=np.ones(len(positions)), cell=lattice, pbc=pbc)
+    i, j, distance = neighbor_list("ijd", atoms, reach)
+    once = i <= j
+    return i[once], j[once], distance[once]
+
+
 def _refuse_one_point(
     numbers: np.ndarray, i: np.ndarray, j: np.ndarray, distance: np.ndarray, where: str
 ) -> None:
@@ -72,4 +93,6 @@ def _refuse_one_point(
 
 def _pair(numbers: np.ndarray, i: int, j: int) -> str:
     first, second = (chemical_symbols[numbers[k]] for k in (i, j))
+    if i == j:
+        return f"atom {i + 1} ({first}) and its image in another cell"
     return f"atoms {i + 1} and {j + 1} ({first}, {second})"

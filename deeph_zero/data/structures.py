@@ -1,4 +1,4 @@
-"""Read molecules from structure files, check them, and turn angstrom into bohr (only here)."""
+"""Read structures from files, check them, and turn angstrom into bohr (only here)."""
 
 import dataclasses
 import itertools
@@ -11,6 +11,7 @@ import ase
 import numpy as np
 from ase.data import chemical_symbols
 
+from deeph_zero.data.reading.cells import crystal_cell, initial_moments, unpaired_electrons
 from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.qh9 import is_qh9, qh9_frames
 from deeph_zero.data.reading.content import (
@@ -109,6 +110,7 @@ def read_structures(
     limit: int | None = None,
     allow_close_contacts: bool = False,
     expired: Callable[[], bool] | None = None,
+    crystals: bool = False,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read every frame of every file; a bad frame does not cost the good ones.
 
@@ -120,9 +122,10 @@ def read_structures(
         limit: Frames read of each file; None reads all.
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
         expired: Tells whether a time limit is over; None is no limit.
+        crystals: Take crystals; they are refused otherwise.
 
     Returns:
-        The good molecules in input order, coordinates in bohr, and the bad frames.
+        The good structures in input order, coordinates in bohr, and the bad frames.
 
     Raises:
         ComputationError: If the time is over before the last frame: none is left out in silence.
@@ -138,11 +141,9 @@ def read_structures(
             try:
                 if isinstance(item, InputError):
                     raise item
-                if isinstance(item, Molecule):
-                    molecules.append(_checked(item, allow_close_contacts))
-                    continue
-                molecule = _molecule(item, charge or 0, spin or 0, str(path), frame, say=notes.say)
-                molecules.append(_checked(molecule, allow_close_contacts))
+                if not isinstance(item, Molecule):
+                    item = _molecule(item, charge or 0, spin or 0, str(path), frame, say=notes.say)
+                molecules.append(_checked(item, allow_close_contacts, crystals))
             except WholeFileError as error:
                 bad.append(BadFrame(str(path), None, str(error)))
             except InputError as error:
@@ -169,9 +170,14 @@ def time_is_over(place: str) -> ComputationError:
 
 
 def from_atoms(
-    atoms: ase.Atoms, *, charge: int = 0, spin: int = 0, allow_close_contacts: bool = False
+    atoms: ase.Atoms,
+    *,
+    charge: int = 0,
+    spin: int = 0,
+    allow_close_contacts: bool = False,
+    crystals: bool = False,
 ) -> Molecule:
-    """One molecule from an ASE object.
+    """One structure from an ASE object.
 
     Args:
         atoms: Positions in angstrom; the charge and the spin it states win over the defaults, see
@@ -179,19 +185,28 @@ def from_atoms(
         charge: Charge when the object states none.
         spin: 2S when the object states none.
         allow_close_contacts: As in :func:`read_structures`.
+        crystals: The same.
 
     Returns:
-        The checked molecule, coordinates in bohr.
+        The checked structure, coordinates in bohr.
 
     Raises:
         InputError: If it is no molecule we can treat.
     """
-    return _checked(_molecule(atoms, charge, spin, "", 0), allow_close_contacts)
+    return _checked(_molecule(atoms, charge, spin, "", 0), allow_close_contacts, crystals)
 
 
-def _checked(molecule: Molecule, insist: bool) -> Molecule:
-    """The molecule, unless its atoms cannot be where they are."""
-    _check_positions(molecule.coords * BOHR_IN_ANGSTROM, molecule.numbers, insist)
+def _checked(molecule: Molecule, insist: bool, crystals: bool) -> Molecule:
+    """The structure, unless its atoms cannot be where they are, or it is an unwanted crystal."""
+    if molecule.periodic and not crystals:
+        raise InputError(
+            "periodic systems are not supported here; write it without pbc and cell if it is a "
+            "molecule"
+        )
+    positions = molecule.coords * BOHR_IN_ANGSTROM
+    check_size(positions, molecule.numbers)
+    lattice = None if molecule.lattice is None else molecule.lattice * BOHR_IN_ANGSTROM
+    check_contacts(molecule.numbers, positions, lattice=lattice, pbc=molecule.pbc, insist=insist)
     return molecule
 
 
@@ -277,15 +292,17 @@ def _molecule(
     numbers = np.asarray(atoms.numbers, dtype=np.int64)
     if len(numbers) == 0:
         raise InputError("expected a molecule, got no atoms; leave the frame out")
-    if atoms.pbc.any():
-        raise InputError("periodic systems are not supported; write it without pbc and cell")
     wrong = (numbers < 1) | (numbers >= len(chemical_symbols))
     if wrong.any():
         number = int(numbers[np.argmax(wrong)])
         word = "atom 'X'; ghost atoms are not supported" if number == 0 else f"number {number}"
         raise InputError(f"expected an element, got {word}; leave the atom out or correct it")
     check_size(atoms.positions, numbers)  # before anything is done with them
+    found = crystal_cell(atoms, say if file else _nothing)
+    moments = None if found is None else initial_moments(atoms, say)
     stated_charge, stated_spin = stated_state(atoms, say)
+    if moments is not None:
+        moments, stated_spin = unpaired_electrons(moments, stated_spin, say)
     if file:
         _warn_of_options(say, charge=(charge, stated_charge), spin=(spin, stated_spin))
     charge = charge if stated_charge is None else stated_charge
@@ -294,8 +311,6 @@ def _molecule(
         raise InputError(f"expected spin= (2S) of 0 or more, got {spin}; correct it")
     if file:
         warn_of_results(atoms, charge, spin, say)
-        if atoms.cell.rank:
-            say("the cell is not used: pbc says that this is a molecule")
     return Molecule(
         numbers=numbers,
         coords=np.asarray(atoms.positions, dtype=np.float64) / BOHR_IN_ANGSTROM,
@@ -303,7 +318,15 @@ def _molecule(
         spin=spin,
         file=file,
         frame=frame,
+        lattice=None if found is None else found[0] / BOHR_IN_ANGSTROM,
+        pbc=(False, False, False) if found is None else found[1],
+        moments=moments,
     )
+
+
+def _nothing(message: str) -> None:
+    """A box around a molecule is nothing to speak of in Python."""
+    del message
 
 
 def _warn_of_options(say: Say, **values: tuple[int, int | None]) -> None:
@@ -311,9 +334,3 @@ def _warn_of_options(say: Say, **values: tuple[int, int | None]) -> None:
     for name, (asked, stated) in values.items():
         if asked and stated not in (None, asked):
             say(f"the {name} {stated} that the frame states is used, not {asked}")
-
-
-def _check_positions(positions: np.ndarray, numbers: np.ndarray, insist: bool) -> None:
-    """Finite, of a size that molecules have, and no two atoms nearer than in any molecule."""
-    check_size(positions, numbers)
-    check_contacts(numbers, positions, insist=insist)

@@ -85,7 +85,7 @@ BROKEN = {
     "inf": (WATER.format("").replace("0.76", "inf"), "expected finite coordinates, got 0 inf"),
     "one point": (WATER.format("").replace("0.05 -0.74 0.61", "0 0.76 0.58"), "atoms 2 and 3"),
     "no atoms": ("0\n\n", "no atoms"),
-    "periodic": (WATER.format('pbc="T F F"'), "periodic"),
+    "wire": (WATER.format('Lattice="9 0 0 0 9 0 0 0 9" pbc="T F F"'), "periodic in two"),
     "lattice": (WATER.format('Lattice="9 0 0 0 9 0 0 0 9"'), "periodic"),
     "half a charge": (WATER.format("charge=0.5"), "charge= with a whole number, got '0.5'"),
     "charge a word": (WATER.format("charge=high"), "'high'"),

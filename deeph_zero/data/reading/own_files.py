@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ase
 import h5py
 import numpy as np
 
+from deeph_zero.data.reading.cells import crystal_cell
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.state import whole_number
 from deeph_zero.data.reading.words import MAX_ATOMS
@@ -14,6 +16,7 @@ from deeph_zero.data.stored_values import Group
 from deeph_zero.errors import InputError
 from deeph_zero.host.hdf5 import DATASETS, group_names, open_hdf5
 from deeph_zero.molecule import Molecule
+from deeph_zero.units import BOHR_IN_ANGSTROM
 
 _CURE = "leave the group out or make the file again with `deeph-zero label`"
 
@@ -66,6 +69,7 @@ def _frame(path: Path, handle: Any, name: str, frame: int) -> Molecule | InputEr
             spin=_attribute(group, "spin"),
             file=str(path),
             frame=frame,
+            **_lattice(group),
         )
         Group(group, f"{path} frame {frame}").check_facts()
     except InputError as error:
@@ -98,6 +102,30 @@ def _coords(group: Any) -> np.ndarray:
             f"{values.shape}; {_CURE}"
         )
     return values.astype(np.float64)
+
+
+def _lattice(group: Any) -> dict[str, Any]:
+    """Lattice vectors (bohr), periodic directions and moments, where it is a crystal."""
+    if "lattice" not in group:
+        return {}
+    cell, pbc = _array(group, "lattice"), np.ones(3, dtype=bool)
+    if cell.shape != (3, 3) or cell.dtype.kind not in "iuf":
+        raise InputError(f"expected lattice (bohr) of shape (3, 3), got {cell.shape}; {_CURE}")
+    if "pbc" in group:
+        pbc = _array(group, "pbc").astype(bool)
+        if pbc.shape != (3,):
+            raise InputError(f"expected pbc of shape (3,), got {pbc.shape}; {_CURE}")
+    atoms = ase.Atoms(cell=cell * BOHR_IN_ANGSTROM, pbc=pbc)
+    found = crystal_cell(atoms, lambda _: None)
+    if found is None:
+        return {}
+    values: dict[str, Any] = {"lattice": found[0] / BOHR_IN_ANGSTROM, "pbc": found[1]}
+    if "moments" in group:
+        moments = _array(group, "moments")
+        if moments.shape != group["numbers"].shape or not np.isfinite(moments).all():
+            raise InputError(f"expected moments of each atom, got {moments.shape}; {_CURE}")
+        values["moments"] = tuple(float(m) for m in moments)
+    return values
 
 
 def _array(group: Any, name: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import ase
 import numpy as np
+from ase.geometry import cellpar_to_cell
 
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.state import Say
@@ -52,10 +53,10 @@ def pdb_models(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
     for lines, is_last in _models(text.split("\n")):
         cryst = next((line for line in lines if line.startswith("CRYST1")), None)
         atoms = [line for line in lines if line.startswith(("ATOM", "HETATM"))]
+        models += bool(atoms)
         try:
             cell = cell if cryst is None else _cell(cryst)
             if atoms:
-                models += 1
                 yield _model(atoms, cell, say)
             elif not is_last and any(line.startswith("MODEL") for line in lines):
                 models += 1
@@ -79,12 +80,24 @@ def _models(lines: list[str]) -> Iterator[tuple[list[str], bool]]:
 
 
 def _cell(line: str) -> list[float] | None:
-    """Lengths of the cell; one of 1 or 0 ångström is none by convention."""
+    """Lengths and angles of the cell; one of 1 or 0 ångström is none by convention."""
     lengths = [number(line[k : k + 9].strip()) for k in (6, 15, 24)]
     found = [length for length in lengths if length is not None]
     if len(found) < 3:
         raise InputError(f"expected three lengths in CRYST1, got {quote(line)}; correct the line")
-    return None if max(found) <= 1.0 else found
+    if max(found) <= 1.0:
+        return None
+    angles = [number(line[k : k + 7].strip()) for k in (33, 40, 47)]
+    if any(angle is None or not 0 < angle < 180 for angle in angles):
+        raise InputError(f"expected three angles in CRYST1, got {quote(line)}; correct the line")
+    group = "".join(line[55:66].split()).upper()
+    if group not in ("", "1", "P1"):
+        raise InputError(
+            f"expected the whole cell (space group P 1), got {quote(line[55:66].strip())} in "
+            "CRYST1, of whose copies the file has one; write all atoms, or leave out CRYST1 if "
+            "this is a molecule by itself"
+        )
+    return [*found, *(angle for angle in angles if angle is not None)]
 
 
 def _model(lines: list[str], cell: list[float] | None, say: Say) -> ase.Atoms:
@@ -97,15 +110,14 @@ def _model(lines: list[str], cell: list[float] | None, say: Say) -> ase.Atoms:
             say(f"alternative location {label} is left out; delete the other one to use it")
             continue
         atoms.append(atom)
-    if cell is not None:
-        raise InputError(
-            "periodic systems are not supported; leave out CRYST1 if this is a molecule by itself"
-        )
     _say_missing_hydrogens(lines, atoms, say)
     found = ase.Atoms(
         [atom.z for atom in atoms],
         np.array([atom.position for atom in atoms]),
     )
+    if cell is not None:
+        found.set_cell(cellpar_to_cell(cell))
+        found.pbc = True
     charges = [atom.charge for atom in atoms if atom.charge is not None]
     if charges:
         found.info["charge"] = sum(charges)

@@ -129,12 +129,13 @@ def _atoms(frame: _Frame, say: Say) -> ase.Atoms:
         numbers, positions, arrays = _columns(frame.body, str(columns), say)
     lattice = info.pop("Lattice", None)
     pbc = _periodic(info.pop("pbc", lattice is not None))
-    if lattice is not None and not np.any(pbc):
-        say("the cell is not used: pbc says that this is a molecule")
+    cell = np.zeros((3, 3)) if lattice is None else _lattice(lattice)
+    _say_other_cells(info, lattice is not None, say)
     info[TITLE] = frame.title
     if _is_bohr(frame.title, info, say):
         positions *= BOHR_IN_ANGSTROM
-    atoms = ase.Atoms(numbers, positions, info=info, pbc=pbc)
+        cell *= BOHR_IN_ANGSTROM
+    atoms = ase.Atoms(numbers, positions, info=info, cell=cell, pbc=pbc)
     for name, values in arrays.items():
         atoms.set_array(name, values)
     return atoms
@@ -188,6 +189,24 @@ def _periodic(pbc: Any) -> Any:
             f"expected pbc= of three T or F, got {quote(str(pbc))}; a molecule needs none"
         )
     return values.astype(bool) if values.size == 3 else bool(values.ravel()[0])
+
+
+def _lattice(vectors: Any) -> np.ndarray:
+    """Rows of the cell; the title has them one behind the other."""
+    found = np.asarray(vectors)
+    if found.shape != (3, 3) or found.dtype.kind not in "iuf":
+        raise InputError(
+            f"expected Lattice= of nine numbers, three for each vector, got {quote(str(vectors))}; "
+            "correct it"
+        )
+    return found.astype(np.float64).T
+
+
+def _say_other_cells(info: dict[str, Any], has_lattice: bool, say: Say) -> None:
+    """A cell under a name that is not extended xyz's would make a molecule of a crystal."""
+    for key in info:
+        if key.lower() in ("lattice", "cell", "unit_cell", "celldm") and not has_lattice:
+            say(f"{key}= is not used; write Lattice= if it is the cell of a crystal")
 
 
 def _plain(body: list[str], say: Say) -> tuple[list[int], np.ndarray]:
