@@ -104,7 +104,7 @@ def output(
         dtype=torch.float64,
     )  # fmt: skip
     with torch.no_grad():
-        return net(inputs)[0]
+        return net(inputs)[0].to_dense()
 
 
 def measure(

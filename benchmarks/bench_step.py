@@ -67,7 +67,7 @@ def step(problem: Problem, network: FockNetwork, repeats: int) -> dict[str, floa
     for _ in range(repeats + 1):  # the first round warms up
         optimizer.zero_grad()
         (correction,), forward = timed(lambda: network(problem.inputs))
-        loss = (correction - target).square().sum()
+        loss = (correction.to_dense() - target).square().sum()
         _, backward = timed(loss.backward)
         _, optimiser = timed(optimizer.step)
         built, build = timed(functools.partial(problem.ks.build, density))
@@ -94,7 +94,7 @@ def peak_mb(given: Molecule, layout: BasisLayout, size: str) -> float:
         spec = default_spec(layout, size)
         problem = make_problem(given, MethodConfig(), layout, cutoff=spec.cutoff)
         network = FockNetwork(spec)
-        network.calibrate([problem.inputs], [problem.fock0])
+        network.calibrate([problem.inputs], [problem.in_blocks(problem.fock0)])
         return lambda: step(problem, network, 0)
 
     return footprint.measured(make)["peak_mb"]
@@ -118,7 +118,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             common.progress(f"{name} {size}")
             torch.manual_seed(0)
             network = FockNetwork(default_spec(layout, size))
-            network.calibrate([problem.inputs], [problem.teacher.target - problem.fock0])
+            wanted = problem.in_blocks(problem.teacher.target - problem.fock0)
+            network.calibrate([problem.inputs], [wanted])
             parts = step(problem, network, options.repeats)
             rest = parts["forward"] + parts["backward"] + parts["optimiser"]
             rows.append(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.ahead import Order
@@ -68,14 +69,20 @@ class Prepared:
         """Network inputs."""
         return self.stored.unpack() if isinstance(self.stored, PackedInputs) else self.stored
 
-    def hamiltonian(self, correction: AOMatrix) -> AOMatrix:
+    def hamiltonian(self, correction: BlockMatrix) -> AOMatrix:
         """H = H₀ + the network's correction, float64."""
-        return self.fock0 + correction.to(self.fock0.dtype)
+        return self.fock0 + correction.to_dense().to(self.fock0.dtype)
 
-    def predicted(self, correction: AOMatrix, seen: tuple[float, float]) -> AOMatrix:
+    def predicted(self, correction: BlockMatrix, seen: tuple[float, float]) -> AOMatrix:
         """H for use: no larger correction than training had, see :mod:`.nn.spectral_bound`."""
-        exact = correction.to(self.fock0.dtype)
-        return self.hamiltonian(bounded(exact, self.ks.x, self.ks.data.ovlp, seen))
+        exact = correction.to_dense().to(self.fock0.dtype)
+        return self.fock0 + bounded(exact, self.ks.x, self.ks.data.ovlp, seen)
+
+    def in_blocks(self, correction: AOMatrix) -> BlockMatrix:
+        """A matrix as the network writes it, without the blocks of pairs beyond the cutoff."""
+        stored = self.stored
+        pattern = stored.pattern if isinstance(stored, PackedInputs) else stored.patterns[0]
+        return BlockMatrix.gathered(pattern.to(correction.device), correction)
 
 
 def needs_unrestricted(molecule: Molecule, method: MethodConfig) -> bool:

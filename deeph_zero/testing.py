@@ -239,7 +239,7 @@ def _predictor(network: torch.nn.Module, layout: BasisLayout, cutoff: float | No
             layout, molecule.numbers.tolist(), torch.from_numpy(molecule.coords), molecule.charge,
             molecule.spin, matrices, cutoff=reach, dtype=torch.float64,
         )  # fmt: skip
-        return network(inputs)[0]
+        return network(inputs)[0].to_dense()
 
     return predict
 

@@ -6,7 +6,6 @@ gauge, in which the position of an atom inside its cell does not appear.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
-from deeph_zero.ao.blocks import ao_rows
+from deeph_zero.ao.block_pattern import BlockPattern
 from deeph_zero.ao.rotation import shell_rotation
 from deeph_zero.ao.shells import BasisLayout
 
@@ -24,19 +23,15 @@ _CHUNK = 2**24
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockMatrix:
-    """Blocks of unlike sizes, packed one behind the other; each row by row.
+    """The elements of the blocks of a :class:`BlockPattern`.
 
     Attributes:
-        pairs: Atoms (i, j) of each block.
-        cells: Lattice vector R of j's cell in units of the cell's vectors; zeros in a molecule.
+        pattern: Which blocks there are.
         values: All elements, [..., nel]; leading axes (spin) are shared by all blocks.
-        sizes: Number of AOs of each atom.
     """
 
-    pairs: Int[Tensor, "nb 2"]
-    cells: Int[Tensor, "nb 3"]
+    pattern: BlockPattern
     values: Num[Tensor, "*batch nel"]
-    sizes: tuple[int, ...]
 
     def __post_init__(self) -> None:
         """Check that the pieces fit.
@@ -44,35 +39,54 @@ class BlockMatrix:
         Raises:
             ValueError: If they do not.
         """
-        natm = len(self.sizes)
-        if len(self.pairs) != len(self.cells):
+        if self.values.shape[-1] != self.pattern.nel:
             raise ValueError(
-                f"expected a cell for each of {len(self.pairs)} pairs, got {len(self.cells)}"
+                f"expected {self.pattern.nel} elements for these blocks, got "
+                f"{self.values.shape[-1]}"
             )
-        if len(self.pairs) and not (int(self.pairs.min()) >= 0 and int(self.pairs.max()) < natm):
-            raise ValueError(
-                f"expected atoms from 0 to {natm - 1}, got {int(self.pairs.min())} to "
-                f"{int(self.pairs.max())}"
-            )
-        wanted = int(self.offsets[-1])
-        if self.values.shape[-1] != wanted:
-            raise ValueError(
-                f"expected {wanted} elements for these blocks, got {self.values.shape[-1]}"
-            )
+
+    @classmethod
+    def packed(
+        cls,
+        pairs: Int[Tensor, "nb 2"],
+        cells: Int[Tensor, "nb 3"],
+        values: Num[Tensor, "*batch nel"],
+        sizes: Sequence[int],
+    ) -> "BlockMatrix":
+        """From the parts of a pattern and elements in its order."""
+        return cls(BlockPattern(pairs, cells, tuple(sizes)), values)
 
     # ---- pieces
 
     @property
+    def pairs(self) -> Int[Tensor, "nb 2"]:
+        """Atoms (i, j) of each block."""
+        return self.pattern.pairs
+
+    @property
+    def cells(self) -> Int[Tensor, "nb 3"]:
+        """Lattice vector R of j's cell in units of the cell's vectors; zeros in a molecule."""
+        return self.pattern.cells
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of AOs of each atom."""
+        return self.pattern.sizes
+
+    @property
     def nao(self) -> int:
         """AOs of one cell."""
-        return sum(self.sizes)
+        return self.pattern.nao
 
-    @functools.cached_property
+    @property
     def offsets(self) -> Int[Tensor, " nb_plus_1"]:
         """Where each block begins in ``values``, and the end of the last."""
-        sizes = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device)
-        lengths = sizes[self.pairs].prod(1) if len(self.pairs) else sizes[:0]
-        return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        return self.pattern.offsets
+
+    @property
+    def partners(self) -> Int[Tensor, " nb"]:
+        """Position of (j, i, -R) for each block (i, j, R), -1 where it is not there."""
+        return self.pattern.partners
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -115,7 +129,7 @@ class BlockMatrix:
                     f"{tuple(block.shape[-2:])}"
                 )
         values = torch.cat([b.flatten(-2) for b in blocks], -1) if blocks else torch.zeros(0)
-        return cls(pairs, cells, values, tuple(sizes))
+        return cls.packed(pairs, cells, values, sizes)
 
     @classmethod
     def from_entries(
@@ -150,7 +164,7 @@ class BlockMatrix:
         first = areas.cumsum(0) - areas
         place = first[block] + (rows - starts[i]) * lengths[j] + columns - starts[j]
         flat = values.new_zeros(*values.shape[:-1], int(areas.sum()))
-        return cls(pairs, keys[:, :3], flat.index_add(-1, place, values), tuple(sizes))
+        return cls.packed(pairs, keys[:, :3], flat.index_add(-1, place, values), sizes)
 
     def select(self, keep: Tensor) -> "BlockMatrix":
         """The blocks of a mask or of a list of positions.
@@ -167,7 +181,7 @@ class BlockMatrix:
         new = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         shift = (starts - new[:-1]).repeat_interleave(lengths)
         index = torch.arange(int(new[-1]), device=shift.device) + shift
-        return BlockMatrix(
+        return BlockMatrix.packed(
             self.pairs[chosen], self.cells[chosen], self.values[..., index], self.sizes
         )
 
@@ -178,12 +192,14 @@ class BlockMatrix:
         cls, matrix: Num[Tensor, "*batch nao nao"], sizes: Sequence[int]
     ) -> "BlockMatrix":
         """A molecule's matrix: every pair of atoms, R = 0."""
-        natm = len(sizes)
-        atoms = torch.arange(natm, device=matrix.device)
-        pairs = torch.cartesian_prod(atoms, atoms) if natm > 1 else atoms.new_zeros(natm, 2)
-        rows = [part.split(list(sizes), -1) for part in matrix.split(list(sizes), -2)]
-        blocks = [rows[i][j] for i, j in pairs.tolist()]
-        return cls.from_blocks(pairs, torch.zeros_like(pairs[:, :1]).expand(-1, 3), blocks, sizes)
+        return cls.gathered(BlockPattern.of_molecule(sizes, matrix.device), matrix)
+
+    @classmethod
+    def gathered(
+        cls, pattern: BlockPattern, matrix: Num[Tensor, "*batch nao nao"]
+    ) -> "BlockMatrix":
+        """The blocks of a pattern from a molecule's matrix; what has no block is left out."""
+        return cls(pattern, matrix.flatten(-2)[..., pattern.dense_places])
 
     def to_dense(self, cell: Sequence[int] = (0, 0, 0)) -> Num[Tensor, "*batch nao nao"]:
         """The matrix of one R; blocks that are not there are zero.
@@ -194,34 +210,13 @@ class BlockMatrix:
         Returns:
             A(R), a copy.
         """
-        home = torch.as_tensor(cell, device=self.cells.device)
-        part = self.select((self.cells == home).all(1))
+        part = self
+        if any(cell) or not self.pattern.is_home:
+            home = torch.as_tensor(cell, device=self.cells.device)
+            part = self.select((self.cells == home).all(1))
         flat = part.values.new_zeros(*part.values.shape[:-1], self.nao**2)
-        flat = flat.index_add(-1, part._targets, part.values)  # noqa: SLF001  (of this class)
+        flat = flat.index_add(-1, part.pattern.dense_places, part.values)
         return flat.unflatten(-1, (self.nao, self.nao))
-
-    @functools.cached_property
-    def _elements(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each element: its block, and its row and column inside."""
-        lengths = self.offsets.diff()
-        block = torch.arange(len(self), device=lengths.device).repeat_interleave(lengths)
-        sizes = torch.tensor(self.sizes, dtype=torch.long, device=lengths.device)
-        place = torch.arange(len(block), device=block.device) - self.offsets[:-1][block]
-        width = sizes[self.pairs[:, 1]][block] if len(self) else place
-        return block, place // width.clamp(min=1), place % width.clamp(min=1)
-
-    @functools.cached_property
-    def _starts(self) -> Int[Tensor, " natm"]:
-        """First AO of each atom."""
-        ends = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device).cumsum(0)
-        return torch.cat([ends.new_zeros(1), ends])[:-1]
-
-    @property
-    def _targets(self) -> Int[Tensor, " nel"]:
-        """Where each element sits in the flat dense matrix."""
-        block, row, column = self._elements
-        first = self._starts[self.pairs]
-        return (first[:, 0][block] + row) * self.nao + first[:, 1][block] + column
 
     # ---- k-space
 
@@ -239,7 +234,8 @@ class BlockMatrix:
             torch.ones((), dtype=kpts.dtype, device=kpts.device),
             2 * math.pi * (kpts @ self.cells.to(kpts).mT),
         ).to(values)
-        block, targets, lead = self._elements[0], self._targets, values.shape[:-1]
+        block, targets = self.pattern.block_of, self.pattern.dense_places
+        lead = values.shape[:-1]
         step = max(1, _CHUNK // max(1, values.numel()))
         parts = []
         for some in phases.split(step):
@@ -252,26 +248,13 @@ class BlockMatrix:
 
     # ---- Hermiticity
 
-    @functools.cached_property
-    def partners(self) -> Int[Tensor, " nb"]:
-        """Position of (j, i, -R) for each block (i, j, R), -1 where it is not there."""
-        keys = torch.cat([self.pairs, self.cells], 1).tolist()
-        places = {tuple(key): k for k, key in enumerate(keys)}
-        if len(places) != len(keys):
-            raise ValueError("expected every block (i, j, R) once, one is there twice")
-        found = [places.get((j, i, -a, -b, -c), -1) for i, j, a, b, c in keys]
-        return torch.tensor(found, dtype=torch.long, device=self.pairs.device)
-
     @property
     def adjoint(self) -> "BlockMatrix":
         """The adjoint operator: block k becomes (j, i, -R), conjugate transposed."""
-        block, row, column = self._elements
-        sizes = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device)
-        height = sizes[self.pairs[:, 0]][block] if len(self) else row
-        target = self.offsets[:-1][block] + column * height + row
         values = torch.empty_like(self.values)
-        values = values.index_copy(-1, target, self.values.conj().resolve_conj())
-        return BlockMatrix(self.pairs.flip(1), -self.cells, values, self.sizes)
+        flipped = self.values.conj().resolve_conj()
+        values = values.index_copy(-1, self.pattern.adjoint_places(), flipped)
+        return BlockMatrix.packed(self.pairs.flip(1), -self.cells, values, self.sizes)
 
     def asymmetry(self) -> float:
         """Largest |A(i, j, R) - A(j, i, -R)†|; a block without a partner counts in full."""
@@ -289,7 +272,7 @@ class BlockMatrix:
     def completed(self) -> "BlockMatrix":
         """With the adjoints of blocks whose partner (j, i, -R) is not there, behind the others."""
         missing = self.adjoint.select(self.partners < 0)
-        return BlockMatrix(
+        return BlockMatrix.packed(
             torch.cat([self.pairs, missing.pairs]),
             torch.cat([self.cells, missing.cells]),
             torch.cat([self.values, missing.values], -1),
@@ -319,13 +302,9 @@ class BlockMatrix:
         Returns:
             new[μ, ν] = sign_μ sign_ν old[place_μ, place_ν], block by block.
         """
-        block, row, column = self._elements
-        table, factor = torch.cat(list(places)).to(row), torch.cat(list(signs)).to(self.values)
-        first = self._starts[self.pairs]
-        rows, columns = first[:, 0][block] + row, first[:, 1][block] + column
-        sizes = torch.tensor(self.sizes, dtype=torch.long, device=self.pairs.device)
-        width = sizes[self.pairs[:, 1]][block] if len(self) else row
-        index = self.offsets[:-1][block] + table[rows] * width + table[columns]
+        factor = torch.cat(list(signs)).to(self.values)
+        rows, columns = self.pattern.aos()
+        index = self.pattern.reordered_places(torch.cat(list(places)).to(rows))
         return self.with_values(self.values[..., index] * factor[rows] * factor[columns])
 
     def transformed(self, matrices: Sequence[Tensor]) -> "BlockMatrix":
@@ -365,7 +344,7 @@ class BlockMatrix:
             What ``irrep_basis(layout).to_irreps`` takes.
         """
         flat = self.values.new_zeros(*self.values.shape[:-1], len(self) * layout.dim**2)
-        flat = flat.index_copy(-1, self._slots(layout, numbers), self.values)
+        flat = flat.index_copy(-1, self.pattern.slots(layout, numbers), self.values)
         return flat.unflatten(-1, (len(self), layout.dim, layout.dim))
 
     def from_slots(
@@ -375,16 +354,4 @@ class BlockMatrix:
         numbers: Sequence[int],
     ) -> "BlockMatrix":
         """Inverse of :meth:`to_slots`, for the blocks of this matrix."""
-        index = self._slots(layout, numbers)
-        return self.with_values(slots.flatten(-3)[..., index])
-
-    def _slots(self, layout: BasisLayout, numbers: Sequence[int]) -> Int[Tensor, " nel"]:
-        table = ao_rows(layout, numbers).to(self.pairs.device)
-        slot_of_ao = table.new_zeros(self.nao)
-        filled = table < self.nao
-        columns = torch.arange(layout.dim, device=table.device).expand_as(table)
-        slot_of_ao[table[filled]] = columns[filled]
-        block, row, column = self._elements
-        first = self._starts[self.pairs]
-        inside = slot_of_ao[first[:, 0][block] + row] * layout.dim
-        return block * layout.dim**2 + inside + slot_of_ao[first[:, 1][block] + column]
+        return self.with_values(slots.flatten(-3)[..., self.pattern.slots(layout, numbers)])

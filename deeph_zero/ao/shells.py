@@ -146,4 +146,8 @@ class BasisLayout:
 
     def nao(self, numbers: Sequence[int]) -> int:
         """Number of AOs of a molecule."""
-        return sum(len(self.ao_slots(int(z))) for z in numbers)
+        return sum(self.sizes(numbers))
+
+    def sizes(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Number of AOs of each atom."""
+        return tuple(len(self.ao_slots(int(z))) for z in numbers)

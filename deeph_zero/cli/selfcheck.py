@@ -175,7 +175,7 @@ def _spectrum(network: Any, mol: Any) -> Any:
         dtype=torch.float64,
     )
     with torch.no_grad():
-        correction = network(inputs)[0]
+        correction = network(inputs)[0].to_dense()
     values, vectors = torch.linalg.eigh(matrices.ovlp)
     root = (vectors / values.sqrt()) @ vectors.mT
     return torch.linalg.eigvalsh(root @ correction @ root)

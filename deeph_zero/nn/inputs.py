@@ -8,12 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deeph_zero.ao.blocks import ao_rows, block_positions, gather_blocks, irrep_basis
+from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.ao.block_pattern import BlockPattern
+from deeph_zero.ao.blocks import irrep_basis
 from deeph_zero.ao.convention import to_network_axes
 from deeph_zero.ao.rotation import wigner_d
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 from deeph_zero.nn.frames import bond_rotations, frame_basis
+from deeph_zero.nn.neighbours import Neighbours, neighbours
 from deeph_zero.types import AOMatrix
 
 N_COMMON = 5
@@ -31,7 +34,7 @@ DECAY_SCALE = 0.1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhysicsMatrices:
-    """The matrices that exist before any SCF iteration, in PySCF's AO order.
+    """A molecule's matrices that exist before any SCF iteration, in PySCF's AO order.
 
     Attributes:
         ovlp: Overlap S, [nao, nao].
@@ -82,24 +85,28 @@ class PhysicsMatrices:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkInputs:
-    """Static data of one molecule or a batch; an open-shell molecule is two graph copies.
+    """Static data of one structure or a batch; one with two spins is two graph copies.
+
+    What goes in and comes out are blocks (i, j, R): first those of every atom with itself, then
+    those of the pairs. A molecule has R = 0 alone.
 
     Attributes:
         numbers: Atomic number of each node.
         scalars: Per node: charge, n_own - n_other, n_own - half the neutral electron number.
         node_inputs: Irreps of the diagonal blocks of the input matrices.
         edge_index: Receiver i, sender j of each directed pair within the cutoff.
-        distances: |R_j - R_i|, bohr.
+        distances: |R_j + R - R_i|, bohr.
         envelope: Smooth cutoff, 1 at short distance, 0 with two zero derivatives at the cutoff.
         decay: How strongly a pair overlaps, 0..1; off-diagonal corrections carry this factor.
         edge_inputs: O(2) channels of the off-diagonal blocks in the bond frame.
         wigner: D_l into the bond frame for l = 0..2 max_l, [nedge, 2l+1, 2l+1].
         ao_wigner: The same for the AO slots, [nedge, dim, dim].
-        source: Filled elements of the flat node blocks followed by the flat edge blocks.
-        target: Where each goes in the flat output.
-        transpose: Position of the transposed element of each flat output element.
-        node_graph: Graph (spin channel of a molecule) of each node.
-        shapes: Output shape of each molecule.
+        source: Where each element of the output blocks lies in the flat padded node blocks followed
+            by the flat padded edge blocks.
+        partner: Position of the element (j ν, i μ, -R) for each element (i μ, j ν, R).
+        node_graph: Graph (spin channel of a structure) of each node.
+        patterns: Output blocks of each structure.
+        n_spins: Spin channels of each structure.
         cutoff: bohr.
     """
 
@@ -114,16 +121,16 @@ class NetworkInputs:
     wigner: tuple[Tensor, ...]
     ao_wigner: Float[Tensor, "nedge dim dim"]
     source: Int[Tensor, " nelement"]
-    target: Int[Tensor, " nelement"]
-    transpose: Int[Tensor, " nflat"]
+    partner: Int[Tensor, " nelement"]
     node_graph: Int[Tensor, " nnode"]
-    shapes: tuple[tuple[int, ...], ...]
+    patterns: tuple[BlockPattern, ...]
+    n_spins: tuple[int, ...]
     cutoff: float
 
     @property
     def n_molecules(self) -> int:
-        """Molecules in the batch."""
-        return len(self.shapes)
+        """Structures in the batch."""
+        return len(self.patterns)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -133,6 +140,8 @@ class NetworkInputs:
         def move(value: object) -> object:
             if isinstance(value, tuple):
                 return tuple(move(v) for v in value)
+            if isinstance(value, BlockPattern):
+                return value.to(device)
             if isinstance(value, Tensor):
                 return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
             return value
@@ -140,21 +149,55 @@ class NetworkInputs:
         fields = {f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return NetworkInputs(**fields)  # pyright: ignore[reportArgumentType]
 
-    def blocks(self, flat: Float[Tensor, " nflat"]) -> tuple[Tensor, Tensor]:
-        """Node blocks and edge blocks (molecule axes) of flat output matrices."""
+    def padded(self, matrices: Sequence[BlockMatrix]) -> tuple[Tensor, Tensor]:
+        """Node blocks and edge blocks (molecule axes) of one matrix per structure.
+
+        Args:
+            matrices: Of the inputs' own patterns, see :meth:`blocks`; float64.
+
+        Returns:
+            [nnode, dim, dim] and [nedge, dim, dim].
+        """
+        flat = torch.cat([m.values.reshape(-1) for m in matrices]).to(self.source.device)
         dim = self.ao_wigner.shape[-1]
         n, e = len(self.numbers), len(self.distances)
-        blocks = flat.new_zeros((n + e) * dim * dim).index_copy(0, self.source, flat[self.target])
+        blocks = flat.new_zeros((n + e) * dim * dim).index_copy(0, self.source, flat)
         node, edge = blocks.view(n + e, dim, dim).split([n, e])
         return node, edge
 
-    def matrices(self, node: Tensor, edge: Tensor) -> list[Tensor]:
-        """Symmetric float64 matrices from node and edge blocks, one per molecule."""
-        blocks = torch.cat([node.flatten(), edge.flatten()]).index_select(0, self.source).double()
-        flat = blocks.new_zeros(len(self.transpose)).index_copy(0, self.target, blocks)
-        flat = 0.5 * (flat + flat.index_select(0, self.transpose))
-        parts = flat.split([int(np.prod(s)) for s in self.shapes])
-        return [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
+    def blocks(self, matrix: Float[Tensor, "*spin nao nao"]) -> BlockMatrix:
+        """The blocks of one molecule's dense matrix; pairs beyond the cutoff are left out.
+
+        Args:
+            matrix: In PySCF's AO order; inputs of two spins take [2, nao, nao].
+
+        Returns:
+            What calibration and the closed-form readout take.
+
+        Raises:
+            InputError: If the matrix has another shape, or these are not one molecule's inputs.
+        """
+        lead = (2,) if self.n_spins[0] == 2 else ()
+        nao = self.patterns[0].nao
+        if len(self.patterns) != 1 or tuple(matrix.shape) != (*lead, nao, nao):
+            msg = (
+                f"a correction must be a matrix of shape {(*lead, nao, nao)} for one molecule, got "
+                f"{tuple(matrix.shape)}; use the AO basis and spin of the inputs"
+            )
+            raise InputError(msg)
+        return BlockMatrix.gathered(self.patterns[0].to(matrix.device), matrix)
+
+    def matrices(self, node: Tensor, edge: Tensor) -> list[BlockMatrix]:
+        """Symmetric float64 matrices from padded blocks, H(-R) = H(R)ᵀ; one per structure."""
+        flat = torch.cat([node.flatten(), edge.flatten()]).index_select(0, self.source).double()
+        flat = 0.5 * (flat + flat.index_select(0, self.partner))
+        counts = [n * p.nel for n, p in zip(self.n_spins, self.patterns, strict=True)]
+        return [
+            BlockMatrix(pattern, part if n == 1 else part.view(n, -1))
+            for pattern, n, part in zip(
+                self.patterns, self.n_spins, flat.split(counts), strict=True
+            )
+        ]
 
 
 def smooth_cutoff(distances: Float[Tensor, " nedge"], cutoff: float) -> Float[Tensor, " nedge"]:
@@ -196,32 +239,66 @@ def prepare_inputs(  # noqa: PLR0917  (the fixed order numbers, coords, charge, 
     z = [int(v) for v in numbers]
     coords = torch.as_tensor(coords_bohr, dtype=torch.float64).cpu()
     channels = _checked_channels(layout, z, spin, matrices)
-    n, nao = len(channels), channels.shape[-1]
-    pairs, vectors = _neighbours(coords, cutoff)
-    rotation = bond_rotations(to_network_axes(vectors))
+    near = neighbours(coords, cutoff)
+    return block_inputs(
+        layout,
+        z,
+        near,
+        BlockMatrix.gathered(near.pattern(layout.sizes(z)), channels),
+        _scalars(z, charge, spin, len(channels)),
+        cutoff=cutoff,
+        dtype=dtype,
+    )
+
+
+def block_inputs(
+    layout: BasisLayout,
+    numbers: Sequence[int],
+    near: Neighbours,
+    channels: BlockMatrix,
+    scalars: Float[Tensor, "channel 3"],
+    *,
+    cutoff: float,
+    dtype: torch.dtype = torch.float32,
+) -> NetworkInputs:
+    """Everything the network needs of a molecule or a crystal, computed in float64, then cast.
+
+    Args:
+        layout: Basis layout of the model.
+        numbers: Atomic numbers of one cell.
+        near: Pairs within the cutoff.
+        channels: Physics matrices on the blocks of ``near.pattern``, [channel, matrix, nel]; one
+            channel of 5 or two of 8 as in :meth:`PhysicsMatrices.channels`.
+        scalars: Charge, n_own - n_other, n_own - half the neutral electron number.
+        cutoff: That of ``near``, bohr.
+        dtype: Type of the network.
+
+    Returns:
+        The inputs on the CPU.
+    """
+    pattern, n, natm = channels.pattern, len(channels.values), len(numbers)
+    rotation = bond_rotations(to_network_axes(near.vectors))
     wigner = tuple(wigner_d(l, rotation) for l in range(2 * layout.max_l + 1))
-    ao_wigner = _block_diagonal([wigner[l] for l in layout.slot_shells], len(vectors))
-    rows = ao_rows(layout, z)
-    node, edge, decay = _blocks_in_frames(layout, rows, pairs, ao_wigner, channels)
-    distances = vectors.norm(dim=-1)
-    source, target = _positions(rows, pairs, nao, n)
-    flat = torch.arange(nao * nao).view(nao, nao).T.reshape(-1)
+    ao_wigner = _block_diagonal([wigner[l] for l in layout.slot_shells], len(near.vectors))
+    node, edge, decay = _blocks_in_frames(layout, channels.to_slots(layout, numbers), ao_wigner)
+    distances = near.vectors.norm(dim=-1)
+    envelope = smooth_cutoff(distances, cutoff)
     inputs = NetworkInputs(
-        numbers=torch.tensor(z * n),
-        scalars=_scalars(z, charge, spin, n),
+        numbers=torch.tensor(list(numbers) * n),
+        scalars=scalars.repeat_interleave(natm, 0),
         node_inputs=node,
-        edge_index=torch.cat([pairs + k * len(z) for k in range(n)], 1),
+        edge_index=torch.cat([near.pairs + k * natm for k in range(n)], 1),
         distances=distances.repeat(n),
-        envelope=smooth_cutoff(distances, cutoff).repeat(n),
+        envelope=envelope.repeat(n),
         decay=decay,
         edge_inputs=edge,
         wigner=tuple(d.repeat(n, 1, 1) for d in wigner),
         ao_wigner=ao_wigner.repeat(n, 1, 1),
-        source=source,
-        target=target,
-        transpose=torch.cat([flat + k * nao * nao for k in range(n)]),
-        node_graph=torch.arange(n).repeat_interleave(len(z)),
-        shapes=((nao, nao) if n == 1 else (2, nao, nao),),
+        source=_source(pattern.slots(layout, numbers), natm, len(pattern), layout.dim**2, n),
+        partner=torch.cat([pattern.transposed() + k * pattern.nel for k in range(n)]),
+        node_graph=torch.arange(n).repeat_interleave(natm),
+        patterns=(pattern,),
+        n_spins=(n,),
         cutoff=cutoff,
     )
     return inputs.to(dtype=dtype)
@@ -246,21 +323,20 @@ def _checked_channels(
 
 
 def _scalars(z: list[int], charge: int, spin: int, n: int) -> Tensor:
-    """Charge, n_own - n_other, n_own - half the neutral electron number; one row per node."""
+    """Charge, n_own - n_other, n_own - half the neutral electron number; one row per channel."""
     rows = [
         [float(charge), float(s), (sum(z) - charge + s) / 2 - sum(z) / 2]
         for s in ((spin, -spin) if n == 2 else (spin,))
     ]
-    return torch.tensor(rows, dtype=torch.float64).repeat_interleave(len(z), 0)
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def _blocks_in_frames(
-    layout: BasisLayout, rows: Tensor, pairs: Tensor, ao_wigner: Tensor, channels: Tensor
+    layout: BasisLayout, blocks: Tensor, ao_wigner: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Irreps of the atoms' own blocks, bond-frame channels of the pairs', and the pairs' decay."""
-    atoms = torch.arange(len(rows))
-    node = gather_blocks(channels, rows, torch.stack([atoms, atoms]))
-    edge = gather_blocks(channels, rows, pairs)
+    nedge = len(ao_wigner)
+    node, edge = blocks.split([blocks.shape[2] - nedge, nedge], 2)
     in_frame = ao_wigner @ edge @ ao_wigner.mT
     weight = (edge[:, 0].square() + edge[:, 4].square()).sum((-1, -2))
     return (
@@ -268,19 +344,6 @@ def _blocks_in_frames(
         (in_frame.flatten(-2) @ frame_basis(layout).matrix).transpose(1, 2).flatten(0, 1),
         (weight / (weight + DECAY_SCALE)).sqrt().flatten(),
     )
-
-
-def _neighbours(coords: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Directed pairs (i, j) within the cutoff and R_j - R_i."""
-    difference = coords[None, :] - coords[:, None]
-    distance = difference.norm(dim=-1)
-    distinct = ~torch.eye(len(coords), dtype=torch.bool)
-    if bool((distance[distinct] < 1e-3).any()):
-        i, j = ((distance < 1e-3) & distinct).nonzero()[0].tolist()
-        msg = f"atoms must be apart, got atoms {i} and {j} at one position; check the geometry"
-        raise InputError(msg)
-    pairs = (distinct & (distance < cutoff)).nonzero().T
-    return pairs, difference[pairs[0], pairs[1]]
 
 
 def _block_diagonal(parts: list[Tensor], nedge: int) -> Tensor:
@@ -294,17 +357,14 @@ def _block_diagonal(parts: list[Tensor], nedge: int) -> Tensor:
     return out
 
 
-def _positions(rows: Tensor, pairs: Tensor, nao: int, n: int) -> tuple[Tensor, Tensor]:
-    """Scatter indices of ``n`` channels: all node blocks first, then all edge blocks."""
-    atoms = torch.arange(len(rows))
-    full = rows.shape[1] ** 2
-    nodes = block_positions(rows, torch.stack([atoms, atoms]), nao)
-    edges = block_positions(rows, pairs, nao)
-    first_edge = n * len(rows) * full
-    source = [nodes[0] + k * len(rows) * full for k in range(n)]
-    source += [edges[0] + first_edge + k * pairs.shape[1] * full for k in range(n)]
-    target = [t + k * nao * nao for t in (nodes[1], edges[1]) for k in range(n)]
-    return torch.cat(source), torch.cat(target)
+def _source(slots: Tensor, natm: int, nblock: int, full: int, n: int) -> Tensor:
+    """Positions of ``n`` channels: all node blocks first, then all edge blocks."""
+    to_node, to_edge = natm * full, (nblock - natm) * full
+    is_edge = slots >= to_node
+    parts = [
+        slots + torch.where(is_edge, (n - 1) * to_node + k * to_edge, k * to_node) for k in range(n)
+    ]
+    return torch.cat(parts)
 
 
 def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
@@ -331,7 +391,7 @@ def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
     nmat = max(x.node_inputs.shape[1] for x in items)
     shift_node = np.concatenate([[0], np.cumsum(n_nodes)]).tolist()
     shift_edge = np.concatenate([[0], np.cumsum(n_edges)]).tolist()
-    shift_flat = np.concatenate([[0], np.cumsum([len(x.transpose) for x in items])]).tolist()
+    shift_flat = np.concatenate([[0], np.cumsum([len(x.partner) for x in items])]).tolist()
     n_graphs = [int(x.node_graph[-1]) + 1 for x in items]
     shift_graph = np.concatenate([[0], np.cumsum(n_graphs)]).tolist()
 
@@ -360,9 +420,9 @@ def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
         wigner=tuple(torch.cat(d) for d in zip(*(x.wigner for x in items), strict=True)),
         ao_wigner=joined("ao_wigner"),
         source=torch.cat([source(k) for k in range(len(items))]),
-        target=torch.cat([x.target + s for x, s in zip(items, shift_flat, strict=False)]),
-        transpose=torch.cat([x.transpose + s for x, s in zip(items, shift_flat, strict=False)]),
+        partner=torch.cat([x.partner + s for x, s in zip(items, shift_flat, strict=False)]),
         node_graph=torch.cat([x.node_graph + s for x, s in zip(items, shift_graph, strict=False)]),
-        shapes=tuple(s for x in items for s in x.shapes),
+        patterns=tuple(p for x in items for p in x.patterns),
+        n_spins=tuple(n for x in items for n in x.n_spins),
         cutoff=items[0].cutoff,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.blocks import irrep_basis, irrep_matrix, split_irreps
 from deeph_zero.errors import InputError
 from deeph_zero.nn.frames import (
@@ -81,16 +82,17 @@ class FockNetwork(torch.nn.Module):
         """Floating-point type of the weights."""
         return self.element.weight.dtype
 
-    def forward(self, inputs: NetworkInputs) -> list[Tensor]:
-        """Delta_H of every molecule of the batch.
+    def forward(self, inputs: NetworkInputs) -> list[BlockMatrix]:
+        """Delta_H of every structure of the batch.
 
         Args:
             inputs: From :func:`~deeph_zero.nn.inputs.prepare_inputs` or
                 :func:`~deeph_zero.nn.inputs.collate`; cast to the type of the weights.
 
         Returns:
-            One symmetric float64 matrix per molecule in PySCF's AO order, Eh: [nao, nao], or
-            [2, nao, nao] for an open shell.
+            For each structure float64 blocks (i, j, R) in PySCF's AO order, Eh, with elements
+            [nel], or [2, nel] for two spins; H(j, i, -R) = H(i, j, R)ᵀ exactly. ``to_dense`` gives
+            a molecule's matrix, ``at_k`` that of a crystal.
 
         Raises:
             InputError: If an element or the cutoff is not the network's.
@@ -194,16 +196,17 @@ class FockNetwork(torch.nn.Module):
     def calibrate(
         self,
         inputs: Sequence[NetworkInputs],
-        corrections: Sequence[Tensor],
+        corrections: Sequence[BlockMatrix],
         others: Iterable[NetworkInputs] = (),
     ) -> None:
         """Set input and output scales from examples; no labels needed.
 
         Args:
-            inputs: One entry per molecule.
-            corrections: Example corrections Delta_H in the same order, Eh, [nao, nao] or
-                [2, nao, nao]; label-free proxies such as F[P(F0)] - F0 serve.
-            others: More molecules, whose corrections are not known: for the input scales.
+            inputs: One entry per structure.
+            corrections: Example corrections Delta_H in the same order, Eh, in the blocks of the
+                inputs (:meth:`NetworkInputs.blocks`); label-free proxies such as F[P(F0)] - F0
+                serve.
+            others: More structures, whose corrections are not known: for the input scales.
 
         Raises:
             InputError: If the lists differ in length or are empty, or a shape does not fit.

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeph_zero.ao.block_pattern import BlockPattern
 from deeph_zero.nn.inputs import NetworkInputs
 
 _SPARSE = ("node_inputs", "edge_inputs")
 """Fields [n, channel, component] with many zeros."""
-_WHOLE = ("numbers", "edge_index", "source", "target", "node_graph")
-_MADE = ("ao_wigner", "transpose")
-"""Nearly all zeros; follows from the shapes."""
+_WHOLE = ("numbers", "edge_index", "source", "partner", "node_graph")
+_MADE = ("ao_wigner", "patterns")
+"""Nearly all zeros; of the output's blocks their keys and places are kept in short arrays."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,10 @@ class PackedInputs:
         """
         self._sparse = {name: _Sparse.of(getattr(inputs, name)) for name in _SPARSE}
         self._turn = _Sparse.of(inputs.ao_wigner.flatten(1).unsqueeze(1))
+        (pattern,) = inputs.patterns
+        self._sizes = pattern.sizes
+        self._keys = _shortest(torch.cat([pattern.pairs, pattern.cells], 1))
+        self._places = _shortest(pattern.dense_places)
         self._whole = {name: _shortest(getattr(inputs, name)) for name in _WHOLE}
         others = {f.name for f in dataclasses.fields(inputs)} - {*_SPARSE, *_WHOLE, *_MADE}
         self._rest: dict[str, Any] = {name: getattr(inputs, name) for name in sorted(others)}
@@ -66,20 +71,33 @@ class PackedInputs:
     def nbytes(self) -> int:
         """Bytes held."""
         rest = (x for value in self._rest.values() for x in _tensors(value))
-        parts = (*self._sparse.values(), self._turn, *self._whole.values(), *rest)
+        parts = (
+            *self._sparse.values(),
+            self._turn,
+            self._keys,
+            self._places,
+            *self._whole.values(),
+            *rest,
+        )
         return sum(part.nbytes for part in parts)
+
+    @property
+    def pattern(self) -> BlockPattern:
+        """Blocks of the output."""
+        keys = self._keys.long()
+        pattern = BlockPattern(keys[:, :2].contiguous(), keys[:, 2:].contiguous(), self._sizes)
+        return pattern.recalled(self._places.long())
 
     def unpack(self) -> NetworkInputs:
         """The inputs as they were, bit by bit (a negative zero comes back positive)."""
         sparse = {name: part.dense() for name, part in self._sparse.items()}
         whole = {name: part.long() for name, part in self._whole.items()}
-        shape = self._rest["shapes"][0]
-        nao, n = shape[-1], (1 if len(shape) == 2 else shape[0])
-        flat = torch.arange(nao * nao).view(nao, nao).T.reshape(-1)
-        transpose = torch.cat([flat + k * nao * nao for k in range(n)])
         turn = self._turn.dense().squeeze(1)
         dim = round(turn.shape[1] ** 0.5)
-        made: dict[str, Any] = {"ao_wigner": turn.view(-1, dim, dim), "transpose": transpose}
+        made: dict[str, Any] = {
+            "ao_wigner": turn.view(-1, dim, dim),
+            "patterns": (self.pattern,),
+        }
         return NetworkInputs(**sparse, **whole, **self._rest, **made)
 
 

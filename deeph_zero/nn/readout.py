@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.blocks import split_irreps
 from deeph_zero.nn.frames import split_frame
 from deeph_zero.nn.inputs import NetworkInputs, collate
@@ -28,7 +29,7 @@ PART = 64
 def solve_readout(
     network: FockNetwork,
     inputs: Sequence[NetworkInputs],
-    corrections: Sequence[Tensor],
+    corrections: Sequence[BlockMatrix],
     *,
     ridge: float = DEFAULT_RIDGE,
 ) -> None:
@@ -39,8 +40,9 @@ def solve_readout(
 
     Args:
         network: Calibrated network; only ``node_out`` and ``pair_out`` change.
-        inputs: One entry per molecule.
-        corrections: ΔH = H - F₀ to reproduce, in the same order, Eh.
+        inputs: One entry per structure.
+        corrections: ΔH = H - F₀ to reproduce, in the same order and in the blocks of the inputs
+            (:meth:`NetworkInputs.blocks`), Eh.
         ridge: λ relative to the mean diagonal of the normal matrix; larger is smoother.
     """
     systems = [_systems(network, network.node_out, pairs=False)]
@@ -66,14 +68,13 @@ Rows = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _rows(
-    network: FockNetwork, inputs: Sequence[NetworkInputs], corrections: Sequence[Tensor]
+    network: FockNetwork, inputs: Sequence[NetworkInputs], corrections: Sequence[BlockMatrix]
 ) -> tuple[list[Rows], list[Rows]]:
     """What the node maps and what the pair maps are fitted to."""
     batch = collate(list(inputs)) if len(inputs) > 1 else inputs[0]
     node_features, pair_features = network.features(batch.to(dtype=network.dtype))
     exact = batch.to(dtype=torch.float64)
-    flat = torch.cat([c.detach().to(exact.distances).reshape(-1) for c in corrections])
-    node, edge = exact.blocks(flat)
+    node, edge = exact.padded([c.with_values(c.values.detach().double()) for c in corrections])
     species = network.scales.species(batch.numbers)
     irreps = network.irreps.matrix.to(exact.distances)
     target = node.flatten(-2) @ irreps / network.scales.node_out[species].double()

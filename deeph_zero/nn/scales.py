@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.blocks import irrep_basis
 from deeph_zero.errors import InputError
 from deeph_zero.nn.frames import frame_basis
@@ -109,7 +110,7 @@ class Scales(torch.nn.Module):
     def moments(
         self,
         inputs: Sequence[NetworkInputs],
-        corrections: Sequence[Tensor],
+        corrections: Sequence[BlockMatrix],
         others: Iterable[NetworkInputs] = (),
     ) -> "Moments":
         """What :meth:`set_from` needs of some examples; see :meth:`FockNetwork.calibrate`."""
@@ -117,7 +118,7 @@ class Scales(torch.nn.Module):
         for x, correction in zip(inputs, corrections, strict=True):
             exact = x.to("cpu", torch.float64)
             self._count_inputs(exact, found)
-            self._count_correction(exact, correction.detach().cpu().double(), found)
+            self._count_correction(exact, correction, found)
         for x in others:
             self._count_inputs(x.to("cpu", torch.float64), found)
         return found
@@ -125,7 +126,7 @@ class Scales(torch.nn.Module):
     def calibrate(
         self,
         inputs: Sequence[NetworkInputs],
-        corrections: Sequence[Tensor],
+        corrections: Sequence[BlockMatrix],
         others: Iterable[NetworkInputs] = (),
     ) -> None:
         """See :meth:`FockNetwork.calibrate`."""
@@ -182,13 +183,9 @@ class Scales(torch.nn.Module):
         i, j = x.edge_index
         found.pairs.add(species[i] * len(self.elements) + species[j], _pad(x.edge_inputs))
 
-    def _count_correction(self, x: NetworkInputs, correction: Tensor, found: "Moments") -> None:
-        if len(x.shapes) != 1 or tuple(correction.shape) != x.shapes[0]:
-            msg = (
-                f"a correction must be a matrix of shape {x.shapes[0]} for one molecule, got "
-                f"{tuple(correction.shape)}; use the AO basis and spin of the inputs"
-            )
-            raise InputError(msg)
+    def _count_correction(
+        self, x: NetworkInputs, correction: BlockMatrix, found: "Moments"
+    ) -> None:
         species = self.species(x.numbers.to(self.lookup.device)).cpu()
         node, pair = self.targets(x, correction)
         found.node_out.add(species, node[:, None])
@@ -197,10 +194,11 @@ class Scales(torch.nn.Module):
         found.pair_out.add(species[i] * len(self.elements) + species[j], (pair / strength)[:, None])
 
     def targets(
-        self, x: NetworkInputs, correction: Tensor
+        self, x: NetworkInputs, correction: BlockMatrix
     ) -> tuple[Float[Tensor, "nnode full"], Float[Tensor, "nedge full"]]:
         """A correction as flat node irreps and flat O(2) channels of the pairs, Eh."""
-        node, edge = x.blocks(correction.reshape(-1))
+        exact = correction.values.detach().cpu().double()
+        node, edge = x.padded([correction.with_values(exact)])
         edge = x.ao_wigner @ edge @ x.ao_wigner.mT
         node = node.flatten(-2) @ self.irreps.matrix.to(node)
         return node, edge.flatten(-2) @ self.frame.matrix.to(edge)

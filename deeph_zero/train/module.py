@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError
 from deeph_zero.host import runtime
 from deeph_zero.host.runtime import Deadline
@@ -148,11 +149,13 @@ class FitModule(pl.LightningModule):
         label = p.label if self._uses_labels else None
         return (p.teacher.target if label is None else label.fock.to(p.fock0)) - p.fock0
 
-    def _examples(self) -> tuple[Sequence[NetworkInputs], Sequence[Tensor]]:
+    def _examples(self) -> tuple[Sequence[NetworkInputs], Sequence[BlockMatrix]]:
         """Inputs and ΔH to reproduce."""
         keys = self._example_keys()
         inputs = MadeWhenAsked(keys, lambda k: self._problems[k].inputs)
-        return inputs, MadeWhenAsked(keys, self._correction)
+        return inputs, MadeWhenAsked(
+            keys, lambda k: self._problems[k].in_blocks(self._correction(k))
+        )
 
     def _other_inputs(self) -> Sequence[NetworkInputs]:
         """Inputs of the geometries that are no examples yet."""
@@ -231,7 +234,7 @@ class FitModule(pl.LightningModule):
         if not batch:
             return None
         corrections = self.network(self._inputs(batch))
-        if not all(bool(torch.isfinite(c).all()) for c in corrections):
+        if not all(bool(torch.isfinite(c.values).all()) for c in corrections):
             self._skip()  # a loss that diagonalises would stop at it
             return None
         values = []
@@ -250,7 +253,7 @@ class FitModule(pl.LightningModule):
             return None
         return loss
 
-    def _value(self, k: int, correction: Tensor) -> LossValue:
+    def _value(self, k: int, correction: BlockMatrix) -> LossValue:
         problem = self._problems[k]
         value = self._loss(problem, problem.hamiltonian(correction), self.progress)
         if value.gap < TRAINING_GAP_FLOOR and not self._gap_warned:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import InputError
 from deeph_zero.host.runtime import Deadline
 from deeph_zero.ks.counts import Builds
@@ -108,7 +109,7 @@ class TeamModule(FitModule):
             for low, high in ranges:
                 scales.widen(low, high)
 
-    def _examples(self) -> tuple[list[NetworkInputs], list[Tensor]]:
+    def _examples(self) -> tuple[list[NetworkInputs], list[BlockMatrix]]:
         """Those of all processes, in input order."""
         inputs, corrections = super()._examples()
         own = list(zip(self._example_keys(), inputs, corrections, strict=True))

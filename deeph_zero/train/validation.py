@@ -71,7 +71,7 @@ def errors(network: FockNetwork, problems: Sequence[Problem]) -> dict[str, float
         some = problems[start : start + _BATCH]
         corrections = network(collate([p.inputs for p in some]))
         for problem, correction in zip(some, corrections, strict=True):
-            if not bool(torch.isfinite(correction).all()):
+            if not bool(torch.isfinite(correction.values).all()):
                 return dict.fromkeys(sums, float("inf"))
             point = Point(problem, problem.hamiltonian(correction))
             value = fixed_point_loss(point, MatchWeights())

@@ -114,9 +114,9 @@ def test_a_repeated_block_is_refused():
     with pytest.raises(ValueError, match="once"):
         found.select(torch.tensor([0, 0])).asymmetry()
     with pytest.raises(ValueError, match="from 0 to 2"):
-        BlockMatrix(torch.tensor([[0, 3]]), torch.zeros(1, 3).long(), torch.zeros(1), SIZES)
+        BlockMatrix.packed(torch.tensor([[0, 3]]), torch.zeros(1, 3).long(), torch.zeros(1), SIZES)
     with pytest.raises(ValueError, match="expected 4 elements"):
-        BlockMatrix(torch.tensor([[0, 1]]), torch.zeros(1, 3).long(), torch.zeros(5), SIZES)
+        BlockMatrix.packed(torch.tensor([[0, 1]]), torch.zeros(1, 3).long(), torch.zeros(5), SIZES)
 
 
 def test_other_orders_are_undone():
@@ -179,9 +179,8 @@ def test_gradients_pass_through_bloch_sums():
 
 def test_sparse_elements_become_blocks():
     found = crystal_blocks()
-    block, row, column = found._elements
-    first = found._starts[found.pairs]
-    rows, columns = first[:, 0][block] + row, first[:, 1][block] + column
+    block = found.pattern.block_of
+    rows, columns = found.pattern.aos()
     mixed = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
     values = torch.stack([found.values, -found.values])[:, mixed]
     got = BlockMatrix.from_entries(

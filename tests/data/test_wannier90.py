@@ -48,7 +48,7 @@ def hydrogens(record):
 
     def part(matrix):
         found = matrix.select(only)
-        return BlockMatrix(0 * found.pairs, found.cells, found.values, (4,))
+        return BlockMatrix.packed(0 * found.pairs, found.cells, found.values, (4,))
 
     overlap = part(m.overlap)
     away = overlap.cells.any(1)[overlap._elements[0]]

@@ -60,7 +60,7 @@ def network(water_problem):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = FockNetwork(default_spec(LAYOUT))
-    net.calibrate([inputs], [proxy])
+    net.calibrate([inputs], [inputs.blocks(proxy)])
     return net
 
 
@@ -68,8 +68,8 @@ def network(water_problem):
 def test_closed_form_readout_reaches_the_scf_fock(water_problem, network):
     inputs, _, wanted = water_problem
     assert wanted.abs().max() > 0.1
-    solve_readout(network, [inputs], [wanted])
-    error = network(inputs)[0] - wanted
+    solve_readout(network, [inputs], [inputs.blocks(wanted)])
+    error = network(inputs)[0].to_dense() - wanted
     assert error.square().mean().sqrt() < 1e-6
     assert error.abs().max() < 1e-5
 
@@ -85,10 +85,10 @@ def test_adam_reaches_the_scf_fock(water_problem, network):
     start = float(wanted.square().mean().sqrt())
     for _ in range(steps):
         optimiser.zero_grad()
-        (network(inputs)[0] - wanted).square().mean().backward()
+        (network(inputs)[0].to_dense() - wanted).square().mean().backward()
         optimiser.step()
         schedule.step()
-    error = (network(inputs)[0] - wanted).detach()
+    error = (network(inputs)[0].to_dense() - wanted).detach()
     assert error.square().mean().sqrt() < 5e-3 * start
     assert error.abs().max() < 2e-3
 
@@ -103,10 +103,12 @@ def test_unseen_geometry_is_better_than_the_start(water_problem, network):
         return "; ".join(f"{s} {x} {y} {z}" for s, (x, y, z) in zip("OHH", coords, strict=True))
 
     problems = [scf_problem(text(base + 0.05 * rng.normal(size=(3, 3)))) for _ in range(4)]
-    network.calibrate([p[0] for p in problems], [p[1] for p in problems])
-    solve_readout(network, [p[0] for p in problems], [p[2] for p in problems], ridge=1e-5)
+    network.calibrate([p[0] for p in problems], [p[0].blocks(p[1]) for p in problems])
+    solve_readout(
+        network, [p[0] for p in problems], [p[0].blocks(p[2]) for p in problems], ridge=1e-5
+    )
     inputs, _, wanted = water_problem
-    error = (network(inputs)[0] - wanted).abs().mean()
+    error = (network(inputs)[0].to_dense() - wanted).abs().mean()
     assert error < 0.1 * wanted.abs().mean()
 
 
@@ -118,7 +120,7 @@ def test_a_basis_of_s_shells_alone_has_a_network(atom, nao):
     molecule = Molecule(numbers=numbers, coords=mol.atom_coords())
     method = MethodConfig(basis="sto-3g", grid_level=0)
     problem = make_problem(molecule, method, spec.layout, cutoff=spec.cutoff)
-    (correction,) = FockNetwork(spec)(problem.inputs)
+    correction = FockNetwork(spec)(problem.inputs)[0].to_dense()
     assert correction.shape == (nao, nao)
     assert torch.isfinite(correction).all()
 
@@ -136,8 +138,10 @@ def test_readout_in_parts_is_that_of_all_at_once(monkeypatch):
             LAYOUT, mol.atom_charges(), torch.tensor(mol.atom_coords()), 0, spin, matrices,
             cutoff=14.0, dtype=torch.float64,
         )  # fmt: skip
-        wanted = torch.randn(inputs.shapes[0], generator=rng, dtype=torch.float64)
-        cases += 100 * [(inputs, wanted + wanted.mT)]
+        nao = inputs.patterns[0].nao
+        shape = (nao, nao) if spin == 0 else (2, nao, nao)
+        wanted = torch.randn(shape, generator=rng, dtype=torch.float64)
+        cases += 100 * [(inputs, inputs.blocks(wanted + wanted.mT))]
     found = []
     for part in (1000, 130):
         monkeypatch.setattr("deeph_zero.nn.readout.PART", part)
@@ -148,7 +152,7 @@ def test_readout_in_parts_is_that_of_all_at_once(monkeypatch):
         # more rows than features: the ridge is then the same for both
         solve_readout(net, *zip(*cases, strict=True), ridge=1e-3)
         with torch.no_grad():
-            found.append([net(inputs)[0] for inputs, _ in cases[::100]])
+            found.append([net(inputs)[0].to_dense() for inputs, _ in cases[::100]])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
@@ -169,7 +173,8 @@ def test_one_molecule_without_a_channel_does_not_blow_up_the_next():
     net = FockNetwork(default_spec(LAYOUT))
     largest = []
     for others in ((), [bent]):
-        net.calibrate([line], [torch.zeros(line.shapes[0], dtype=torch.float64)], others)
+        nothing = line.blocks(torch.zeros(24, 24, dtype=torch.float64))
+        net.calibrate([line], [nothing], others)
         species = net.scales.species(bent.numbers)
         largest.append(
             net.scales.pair_inputs(bent.edge_inputs, species, bent.edge_index).abs().max()

@@ -32,7 +32,7 @@ def test_output_moves_with_the_molecule(name, interaction, make_case, make_netwo
 def test_f_functions_and_open_shell_move_too(interaction, make_case, make_network):
     case = make_case("O 0 0 0.1; H 0.2 0.76 0.58", basis="def2-tzvp", channels=2, spin=1)
     net = make_network(case.layout, interaction=interaction)
-    assert net(case.inputs())[0].shape[0] == 2
+    assert net(case.inputs())[0].to_dense().shape[0] == 2
     assert_equivariant(net, case.molecule(), case.matrices, atol=ATOL, seed=8)
 
 
@@ -41,15 +41,15 @@ def test_f_functions_and_open_shell_move_too(interaction, make_case, make_networ
 def test_geometry_inputs_move_too(name, n_spin, make_case, make_network):
     case = make_case(MOLECULES[name]).bare(n_spin)
     net = make_network(case.layout, inputs="geometry", base="fock")
-    assert net(case.inputs())[0].ndim == 1 + n_spin
+    assert net(case.inputs())[0].to_dense().ndim == 1 + n_spin
     assert_equivariant(net, case.molecule(), case.matrices, atol=ATOL, seed=9)
 
 
 def test_geometry_inputs_swap_spins(make_case, make_network):
     case = make_case("O 0 0 0.1; H 0.2 0.76 0.58", spin=1).bare(2)
     net = make_network(case.layout, inputs="geometry", base="fock")
-    alpha_beta = net(case.inputs())[0]
-    swapped = net(dataclasses.replace(case, spin=-1).inputs())[0]
+    alpha_beta = net(case.inputs())[0].to_dense()
+    swapped = net(dataclasses.replace(case, spin=-1).inputs())[0].to_dense()
     assert (alpha_beta[0] - alpha_beta[1]).abs().max() > 1e-3
     torch.testing.assert_close(swapped, alpha_beta.flip(0), rtol=0, atol=1e-13)
 
@@ -62,9 +62,11 @@ def test_swapping_spins_swaps_outputs(make_case, make_network):
         ovlp=m.ovlp, hcore=m.hcore, dm0=m.dm0.flip(0), fock0=m.fock0.flip(0), ddm0=m.ddm0.flip(0)
     )
     swapped = dataclasses.replace(case, matrices=flipped, spin=-1)
-    alpha_beta = net(case.inputs())[0]
+    alpha_beta = net(case.inputs())[0].to_dense()
     assert (alpha_beta[0] - alpha_beta[1]).abs().max() > 1e-3
-    torch.testing.assert_close(net(swapped.inputs())[0], alpha_beta.flip(0), rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        net(swapped.inputs())[0].to_dense(), alpha_beta.flip(0), rtol=0, atol=1e-13
+    )
 
 
 def test_equal_spins_agree_with_the_closed_shell(make_case, make_network):
@@ -78,8 +80,8 @@ def test_equal_spins_agree_with_the_closed_shell(make_case, make_network):
         fock0=m.fock0.expand(2, -1, -1),
         ddm0=(m.ddm0 / 2).expand(2, -1, -1),
     )
-    closed = net(case.inputs())[0]
-    opened = net(dataclasses.replace(case, matrices=both).inputs())[0]
+    closed = net(case.inputs())[0].to_dense()
+    opened = net(dataclasses.replace(case, matrices=both).inputs())[0].to_dense()
     torch.testing.assert_close(opened, closed.expand(2, -1, -1), rtol=0, atol=1e-12)
 
 
@@ -100,12 +102,14 @@ def test_batch_equals_single(interaction, make_case, make_network):
         outputs = net(inputs)
         assert inputs.n_molecules == len(outputs) == 4
         for case, out in zip(cases, outputs, strict=True):
-            torch.testing.assert_close(out, net(case.inputs())[0], rtol=0, atol=1e-12)
+            torch.testing.assert_close(
+                out.to_dense(), net(case.inputs())[0].to_dense(), rtol=0, atol=1e-12
+            )
 
 
 def test_output_is_symmetric_float64(make_case, make_network):
     case = make_case(WATER)
-    out = make_network(case.layout).float()(case.inputs(dtype=torch.float32))[0]
+    out = make_network(case.layout).float()(case.inputs(dtype=torch.float32))[0].to_dense()
     assert out.dtype == torch.float64
     assert torch.equal(out, out.mT)
 
@@ -119,7 +123,7 @@ def test_cutoff_is_smooth(interaction, make_case, make_network):
 
     def output(distance):
         coords = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, distance]], dtype=torch.float64)
-        return net(dataclasses.replace(case, coords=coords).inputs(cutoff=cutoff))[0]
+        return net(dataclasses.replace(case, coords=coords).inputs(cutoff=cutoff))[0].to_dense()
 
     far = output(cutoff + 1.0)
     h = 1e-3

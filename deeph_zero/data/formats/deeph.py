@@ -255,7 +255,7 @@ def _read_blocks(folder: Path, name: str, shells: Shells, spinful: bool) -> Bloc
         if bounds.shape != ends.shape or (bounds != ends).any() or entries.shape != (ends[-1],):
             raise group.wrong(f"chunks of {ends[-1]} entries one behind the other", "others")
     kind = np.complex128 if entries.dtype.kind == "c" else np.float64
-    return BlockMatrix(
+    return BlockMatrix.packed(
         torch.from_numpy(atoms),
         torch.from_numpy(np.ascontiguousarray(pairs[:, :3])),
         torch.from_numpy(entries.astype(kind)),

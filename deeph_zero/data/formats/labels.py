@@ -182,7 +182,7 @@ def _from_blocks(group: Group, shells: Shells, facts: dict[str, Any]) -> Matrice
         kind = np.complex128 if values.dtype.kind == "c" else np.float64
         doubled = spinor and name != "overlap_blocks"
         try:
-            return BlockMatrix(
+            return BlockMatrix.packed(
                 torch.from_numpy(pairs),
                 torch.from_numpy(cells),
                 torch.from_numpy(values.astype(kind)),

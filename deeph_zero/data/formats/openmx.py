@@ -101,7 +101,7 @@ def _parse(path: Path) -> tuple[Structure, Matrices]:
     overlap = file.next("<f8", areas).copy()
 
     def blocks(elements: np.ndarray) -> BlockMatrix:
-        return BlockMatrix(
+        return BlockMatrix.packed(
             pairs,
             torch.from_numpy(cells[places]),
             torch.from_numpy(elements),

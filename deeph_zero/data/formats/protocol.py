@@ -322,7 +322,7 @@ def permuted(record: Record, atoms: Sequence[int]) -> Record:
         if matrix is None:
             return None
         sizes = tuple(matrix.sizes[k] for k in old)
-        return BlockMatrix(new_place[matrix.pairs], matrix.cells, matrix.values, sizes)
+        return BlockMatrix.packed(new_place[matrix.pairs], matrix.cells, matrix.values, sizes)
 
     s, m = record.structure, record.matrices
     fock = turned(m.fock)
@@ -375,7 +375,7 @@ def union_of_blocks(matrices: Matrices) -> BlockMatrix:
     pairs, cells = keys[:, 3:], keys[:, :3]
     sizes = torch.tensor(matrices.sizes, dtype=torch.long)
     total = int(sizes[pairs].prod(1).sum()) if len(keys) else 0
-    return BlockMatrix(pairs, cells, torch.zeros(total, dtype=torch.float64), matrices.sizes)
+    return BlockMatrix.packed(pairs, cells, torch.zeros(total, dtype=torch.float64), matrices.sizes)
 
 
 def by_angular_momentum(matrices: Matrices) -> Matrices:

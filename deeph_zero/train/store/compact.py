@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeph_zero.ao.block_pattern import BlockPattern
 from deeph_zero.ks.linalg.packed import pack_symmetric, unpack_symmetric
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.packed_inputs import PackedInputs
@@ -76,6 +77,7 @@ def total_bytes(item: Any) -> int:
     found: dict[int, int] = {}
     for value in vars(item).values():
         for x in value if isinstance(value, tuple) else (value,):
-            if isinstance(x, Tensor):
-                found[x.untyped_storage().data_ptr()] = x.nbytes
+            for tensor in vars(x).values() if isinstance(x, BlockPattern) else (x,):
+                if isinstance(tensor, Tensor):
+                    found[tensor.untyped_storage().data_ptr()] = tensor.nbytes
     return sum(found.values())
