@@ -261,9 +261,10 @@ class BlockMatrix:
         if not self.values.numel():
             return 0.0
         there = self.partners >= 0
-        alone = self.select(~there).values.abs()
-        paired = self.select(there).values
-        turned = self.adjoint.select(self.partners[there])
+        values = self.with_values(self.values.detach())
+        alone = values.select(~there).values.abs()
+        paired = values.select(there).values
+        turned = values.adjoint.select(self.partners[there])
         worst = max(float(alone.max()) if alone.numel() else 0.0, 0.0)
         if paired.numel():
             worst = max(worst, float((paired - turned.values).abs().max()))

@@ -125,14 +125,30 @@ class BlockPattern:
         Raises:
             ValueError: If a block is there twice.
         """
+        return self.find(self.pairs.flip(1), -self.cells)
+
+    def find(self, pairs: Int[Tensor, "n 2"], cells: Int[Tensor, "n 3"]) -> Int[Tensor, " n"]:
+        """Positions of given blocks, -1 where there is none.
+
+        Args:
+            pairs: Atoms (i, j).
+            cells: R.
+
+        Returns:
+            Positions.
+
+        Raises:
+            ValueError: If a block of the pattern is there twice.
+        """
         if not len(self):
-            return self._sizes[:0]
+            return torch.full_like(pairs[:, 0], -1)
         keys, order = self._key(self.pairs, self.cells).sort()
         if bool((keys[1:] == keys[:-1]).any()):
             raise ValueError("expected every block (i, j, R) once, one is there twice")
-        wanted = self._key(self.pairs.flip(1), -self.cells)
-        found = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        return torch.where(keys[found] == wanted, order[found], -1)
+        wanted = self._key(pairs, cells)
+        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        there = (keys[place] == wanted) & (cells.abs() <= self.cells.abs().max()).all(1)
+        return torch.where(there, order[place], -1)
 
     def _key(self, pairs: Tensor, cells: Tensor) -> Int[Tensor, " nb"]:
         """One number for each (i, j, R)."""

@@ -379,7 +379,8 @@ def step(module):
 def spoil(module, where):
     """Make one of the three not finite; returns what puts it right again."""
     if where == "output":
-        return module.network.register_forward_hook(lambda *a: [c * math.nan for c in a[-1]]).remove
+        hook = lambda *a: [c.with_values(c.values * math.nan) for c in a[-1]]  # noqa: E731
+        return module.network.register_forward_hook(hook).remove
     if where == "gradient":
         weight = next(module.network.parameters())
         return weight.register_hook(lambda g: g * math.nan).remove
