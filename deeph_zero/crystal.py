@@ -12,7 +12,8 @@ from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.dielectric import dielectric_potential
 from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
-from deeph_zero.ks.periodic.scf import CrystalSCFResult, CrystalSCFSettings, crystal_scf
+from deeph_zero.ks.periodic.result import CrystalSCFResult, CrystalSCFSettings
+from deeph_zero.ks.periodic.scf import crystal_scf
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, MeshRows
 from deeph_zero.types import GivenMatrix
 
@@ -126,7 +127,7 @@ class CrystalKohnSham(CrystalLayer):
 
         Args:
             dm0: Starting density matrix; None: superposed free atoms.
-            **settings: Fields of :class:`~deeph_zero.ks.periodic.scf.CrystalSCFSettings`.
+            **settings: Fields of :class:`~deeph_zero.ks.periodic.result.CrystalSCFSettings`.
 
         Returns:
             The last iterate and whether it converged; non-convergence is not an exception.

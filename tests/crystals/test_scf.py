@@ -1,5 +1,7 @@
 """The SCF of crystals ends where PySCF's does; Fock matrices and bands at any k-point."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from pyscf.pbc import dft
 
 import deeph_zero as dz
 from deeph_zero.errors import ComputationError
+from deeph_zero.ks.periodic.potentials import Hartree
+from deeph_zero.ks.periodic.terms import MeshTerm
 
 CASES = {
     "insulator": ("diamond", "pbe", (3, 1, 1), 0.0, {}, {}),
@@ -53,7 +57,7 @@ def test_ends_where_pyscfs_ends(case, solved):
     """PySCF goes on from the density, over the whole mesh, and finds nothing lower."""
     cell, ks, result = solved(case)
     assert result.converged
-    assert result.iterations <= 12
+    assert result.fock_builds <= 12
     kpts, dm = _whole_mesh(cell, ks, result.dm.numpy())
     mf = (dft.KUKS if ks.unrestricted else dft.KRKS)(cell, kpts, xc=ks.info.xc)
     mf.conv_tol, mf.max_cycle = 1e-10, 20
@@ -90,12 +94,45 @@ def test_moments_choose_the_state(solved):
 def test_a_density_can_be_the_start(solved):
     _, ks, result = solved("insulator")
     again = ks.scf(result.dm)
-    assert again.iterations <= 1
+    assert again.fock_builds == 1
     assert again.energy == pytest.approx(result.energy, abs=1e-9)
-    plain = ks.scf(dielectric=False)
+    plain = ks.scf(dielectric=False, two_grids=False)
+    assert plain.coarse_builds == 0
     assert plain.energy == pytest.approx(result.energy, abs=2e-9)
     assert plain.fock_builds == plain.iterations
     assert sum(result.parts.values()) == pytest.approx(result.energy, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*spin.*:UserWarning")
+@pytest.mark.parametrize("case", ["insulator", "metal, half-way points", "metal, spins"])
+def test_two_meshes_end_where_one_does(case, solved):
+    _, ks, result = solved(case)
+    alone = ks.scf(two_grids=False)
+    assert result.coarse_builds > 0
+    assert result.fock_builds < alone.fock_builds
+    assert result.free_energy == pytest.approx(alone.free_energy, abs=2e-9)
+    torch.testing.assert_close(result.fock, alone.fock, rtol=0, atol=2e-5)
+
+
+def test_a_misleading_coarse_mesh_is_left(solved):
+    """A coarse mesh that screens too little, or does not converge, is found out."""
+    cell, _, result = solved("insulator")
+    for wrong in (0.3, 6.0):
+        other = dz.KohnSham.from_pyscf(cell, kmesh=(3, 1, 1))
+        make = other.data.coarse
+
+        def misleading(make=make, wrong=wrong):
+            data = make()
+            kernel = data.mesh.kernel * wrong
+            local, _, xc = data.mesh_term.potentials
+            hartree = Hartree(dataclasses.replace(data.mesh, kernel=kernel))
+            term = MeshTerm(data.mesh_term.grid, data.weights, data.mesh, [local, hartree, xc])
+            return dataclasses.replace(data, mesh_term=term)
+
+        other.data = dataclasses.replace(other.data, coarse=misleading)
+        found = other.scf()
+        assert found.converged
+        assert found.energy == pytest.approx(result.energy, abs=2e-9)
 
 
 @pytest.mark.filterwarnings("ignore:.*spin.*:UserWarning")

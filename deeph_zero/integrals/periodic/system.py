@@ -53,27 +53,11 @@ def crystal_data(
     Raises:
         InputError: If S(k) is singular somewhere.
     """
-    maker = _Maker(settings, device, ao_memory_mb, engine)
-    cell, kpoints = settings.cell, settings.kpoints
-    term = maker.mesh_term(kpoints)
-    return CrystalData(
-        ovlp=overlap(cell, kpoints, device),
-        weights=term.weights,
-        fixed=FixedOperator("kinetic_nonlocal", maker.fixed(kpoints), term.weights),
-        constant=Constant("ewald", float(cell.energy_nuc())),
-        mesh=maker.mesh,
-        mesh_term=term,
-        nelec=settings.nelec,
-        unrestricted=settings.unrestricted,
-        lindep_threshold=lindep_threshold(),
-        rho_guess=lambda: starting_rows(settings, maker.mesh, term.nvar),
-        step_coulomb=maker.step_coulomb,
-        at=maker.at,
-    )
+    return _Maker(settings, device, ao_memory_mb, engine).data()
 
 
 class _Maker:
-    """What can be made of a crystal at any k-points."""
+    """What can be made of a crystal, on the mesh asked for and on the coarse one."""
 
     def __init__(
         self,
@@ -88,33 +72,68 @@ class _Maker:
         spec, two = settings.spec, settings.unrestricted
         functional = make_functional(spec, unrestricted=two, engine=engine)  # pyright: ignore
         assert functional is not None
-        self.deriv = 0 if functional.kind == "LDA" else 1
-        self.mesh = make_mesh(settings.cell, settings.mesh, device)
-        local = torch.from_numpy(local_potential(settings.cell, settings.mesh)).to(device)
-        self.potentials: list[Potential] = [
-            LocalPotential("local", self.mesh, local),
-            Hartree(self.mesh),
-            Semilocal(self.mesh, functional),
-        ]
+        self.functional = functional
+        self.weights = torch.from_numpy(settings.kpoints.weights).to(device)
+        self.coarse_mesh = coarse_shape(settings.mesh)
+        self._coarse: MeshTerm | None = None
 
-    def values(
-        self, points: KPoints, shape: tuple[int, int, int], deriv: int, *, keep: bool = True
-    ) -> BlochValues:
-        """AO values."""
-        return BlochValues(
-            self.settings.cell,
+    def data(self) -> CrystalData:
+        """On the mesh asked for."""
+        settings = self.settings
+        fixed = FixedOperator("kinetic_nonlocal", self.fixed(settings.kpoints), self.weights)
+        data = CrystalData(
+            ovlp=overlap(settings.cell, settings.kpoints, self.device),
+            weights=self.weights,
+            fixed=fixed,
+            constant=Constant("ewald", float(settings.cell.energy_nuc())),
+            nelec=settings.nelec,
+            unrestricted=settings.unrestricted,
+            lindep_threshold=lindep_threshold(),
+            step_coulomb=self.step_coulomb,
+            coarse=lambda: dataclasses.replace(data, **self.on_mesh(self.coarse_term())),
+            coarse_mesh=self.coarse_mesh,
+            at=self.at,
+            **self.on_mesh(self.mesh_term(settings.mesh, settings.kpoints, self.ao_memory_mb)),
+        )
+        return data
+
+    def mesh_term(
+        self, shape: tuple[int, int, int], points: KPoints, ao_memory_mb: float
+    ) -> MeshTerm:
+        """Energies on a mesh."""
+        cell = self.settings.cell
+        mesh = make_mesh(cell, shape, self.device)
+        local = torch.from_numpy(local_potential(cell, shape)).to(self.device)
+        values = BlochValues(
+            cell,
             points,
             shape,
-            deriv=deriv,
-            memory_mb=self.ao_memory_mb if keep else 0.0,
+            deriv=0 if self.functional.kind == "LDA" else 1,
+            memory_mb=ao_memory_mb,
             device=self.device,
         )
-
-    def mesh_term(self, points: KPoints, *, keep: bool = True) -> MeshTerm:
-        """Energies on the grid."""
         weights = torch.from_numpy(points.weights).to(self.device)
-        values = self.values(points, self.settings.mesh, self.deriv, keep=keep)
-        return MeshTerm(values, weights, self.mesh.weight, self.potentials)
+        potentials: list[Potential] = [
+            LocalPotential("local", mesh, local),
+            Hartree(mesh),
+            Semilocal(mesh, self.functional),
+        ]
+        return MeshTerm(values, weights, mesh, potentials)
+
+    def coarse_term(self) -> MeshTerm:
+        """Energies on the coarse mesh; its AO values are made once."""
+        if self._coarse is None:
+            points = self.settings.kpoints
+            self._coarse = self.mesh_term(self.coarse_mesh, points, self.ao_memory_mb)
+        return self._coarse
+
+    def on_mesh(self, term: MeshTerm) -> dict[str, Any]:
+        """Fields of the data that depend on the mesh."""
+        return {
+            "mesh": term.mesh,
+            "mesh_term": term,
+            "rho_guess": lambda: starting_rows(self.settings, term.mesh, term.nvar),
+        }
 
     def fixed(self, points: KPoints) -> BlochOperator:
         """Kinetic energy and non-local pseudopotentials."""
@@ -122,12 +141,9 @@ class _Maker:
 
     def step_coulomb(self) -> CoulombOnMesh:
         """Coulomb matrices on the coarse mesh."""
-        points, shape = self.settings.kpoints, coarse_shape(self.settings.mesh)
-        weights = torch.from_numpy(points.weights).to(self.device)
-        mesh = make_mesh(self.settings.cell, shape, self.device)
-        settings = dataclasses.replace(self.settings, mesh=shape)
-        values = self.values(points, shape, 0)
-        return CoulombOnMesh(values, weights, mesh, lambda: starting_rows(settings, mesh, 1))
+        term = self.coarse_term()
+        rho_guess = lambda: starting_rows(self.settings, term.mesh, 1)  # noqa: E731
+        return CoulombOnMesh(term.grid, self.weights, term.mesh, rho_guess)
 
     def at(self, scaled: Sequence[Sequence[float]]) -> Elsewhere:
         """Matrices at other k-points."""
@@ -136,7 +152,7 @@ class _Maker:
         return Elsewhere(
             ovlp=overlap(self.settings.cell, points, self.device).to(torch.complex128),
             fixed=self.fixed(points).to(torch.complex128),
-            mesh_term=self.mesh_term(points, keep=False),
+            mesh_term=self.mesh_term(self.settings.mesh, points, 0.0),
         )
 
 
@@ -209,7 +225,7 @@ def starting_rows(settings: CrystalCalculation, mesh: Mesh, nvar: int) -> MeshRo
     Returns:
         The rows; the electrons are those of the cell.
     """
-    density = superposed_density(settings.cell, settings.mesh, settings.spin_shares())
+    density = superposed_density(settings.cell, mesh.shape, settings.spin_shares())
     rho = torch.from_numpy(density).to(mesh.kernel.device)
     total = rho.sum() * mesh.weight
     rho = rho * (sum(settings.nelec) / total)

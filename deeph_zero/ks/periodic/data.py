@@ -50,6 +50,8 @@ class CrystalData:
         rho_guess: Superposed free atoms on the grid, its first row alone matters for the electron
             number.
         step_coulomb: Makes Coulomb matrices of changes of the density, good enough to guide an SCF.
+        coarse: Makes the same on a coarse mesh, for all that only guides.
+        coarse_mesh: Points of that mesh.
         at: One-electron matrices and AO values at other k-points.
     """
 
@@ -64,6 +66,8 @@ class CrystalData:
     lindep_threshold: float
     rho_guess: Callable[[], MeshRows]
     step_coulomb: Callable[[], CoulombOnMesh]
+    coarse: Callable[[], "CrystalData"]
+    coarse_mesh: tuple[int, int, int]
     at: AtKPoints
 
     @property

@@ -1,6 +1,7 @@
 """Kohn-Sham theory of one crystal as differentiable functions of matrices at k-points."""
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from deeph_zero.ks.occupation import DEGENERACY_TOL
 from deeph_zero.ks.periodic.data import CrystalData
 from deeph_zero.ks.periodic.occupation import Filling, channels, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
-from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, MeshRows
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, MeshRows, weighted_trace
 from deeph_zero.ks.smearing import smeared_density
 from deeph_zero.types import GivenMatrix, Scalar
 
@@ -147,6 +148,7 @@ class CrystalLayer:
         self.degeneracy_tol = degeneracy_tol
         self.gap_floor = gap_floor
         self.fock_builds = 0
+        self.shift: BlochMatrix | None = None
         self.orthogonal = BlochOrthogonaliser(data.ovlp, data.lindep_threshold)
         self.channels = channels(
             data.nelec, unrestricted=data.unrestricted, smearing=smearing, fix_spin=fix_spin
@@ -177,6 +179,24 @@ class CrystalLayer:
     def dtype(self) -> torch.dtype:
         """Of the matrices."""
         return self.data.ovlp.dtype
+
+    @property
+    def coarse_ratio(self) -> float:
+        """Points of the grid for one of the coarse grid's; 0 where there is none."""
+        return self.data.mesh.ngrids / math.prod(self.data.coarse_mesh)
+
+    def coarse(self) -> "CrystalLayer":
+        """A new layer of the same crystal on the coarse mesh, with its own count of builds.
+
+        Its ``shift``, a constant added to every Fock matrix that it builds, is free to use.
+        """
+        return CrystalLayer(
+            self.data.coarse(),
+            smearing=self.smearing,
+            fix_spin=self.fix_spin,
+            degeneracy_tol=self.degeneracy_tol,
+            gap_floor=self.gap_floor,
+        )
 
     @property
     def column_weights(self) -> Tensor:
@@ -246,13 +266,18 @@ class CrystalLayer:
             on_mesh = self.data.mesh_term.build(dm)
             fixed, fock = self.data.fixed.energy_and_fock(dm)
             constant, _ = self.data.constant.energy_and_fock(dm)
+            parts = {
+                self.data.fixed.name: fixed,
+                **on_mesh.parts,
+                self.data.constant.name: constant,
+            }
+            fock = fock + on_mesh.fock
+            if self.shift is not None:
+                parts["shift"] = weighted_trace(self.data.weights, self.shift, dm)
+                fock = fock + self.shift
             return CrystalBuild(
-                parts={
-                    self.data.fixed.name: fixed,
-                    **on_mesh.parts,
-                    self.data.constant.name: constant,
-                },
-                fock=fock + on_mesh.fock,
+                parts=parts,
+                fock=fock,
                 rho=on_mesh.rho,
                 rows=on_mesh.rows,
                 n_electrons=float(on_mesh.rho[:, 0].sum()) * self.data.mesh.weight,

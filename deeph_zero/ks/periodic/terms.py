@@ -126,19 +126,19 @@ class MeshTerm:
     name = "mesh"
 
     def __init__(
-        self, grid: BlochGrid, weights: KWeights, weight: float, potentials: Sequence[Potential]
+        self, grid: BlochGrid, weights: KWeights, mesh: Mesh, potentials: Sequence[Potential]
     ) -> None:
         """Keep the grid and what is evaluated on it.
 
         Args:
             grid: AO values.
             weights: w_k.
-            weight: Quadrature weight of every point, bohr³.
+            mesh: The same points.
             potentials: The energies.
         """
         self.grid = grid
         self.weights = weights
-        self.weight = weight
+        self.mesh = mesh
         self.potentials = tuple(potentials)
         self.nvar = max(p.nvar for p in potentials)
 
@@ -170,7 +170,7 @@ class MeshTerm:
 
     def matrix(self, rows: MeshRows, dtype: torch.dtype) -> BlochMatrix:
         """Matrices of potentials on the grid, Eh."""
-        return potential_matrix(self.grid, rows * self.weight, dtype)
+        return potential_matrix(self.grid, rows * self.mesh.weight, dtype)
 
     def energy_and_fock(self, dm: BlochMatrix) -> tuple[Scalar, BlochMatrix]:
         """The sum of the energies and of their matrices."""
