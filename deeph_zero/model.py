@@ -374,6 +374,7 @@ class Model:
             device=self.device,
             inputs=spec.inputs,
             base=spec.base,
+            balanced=spec.balanced,
             builds=builds,
         )
         with torch.no_grad():

@@ -25,6 +25,7 @@ from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.mixing import is_undecided
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.packed_inputs import PackedInputs
 from deeph_zero.nn.spec import BASES, Base, InputKind
@@ -55,6 +56,7 @@ class Prepared:
         start: The whole build at P₀, where an ordinary SCF starts; None if nobody asked for it.
         matrices: The matrices of the input; None once they are not needed.
         stored: Network inputs, packed where many wait.
+        balance: How corrections are predicted; None: element by element.
     """
 
     molecule: Molecule
@@ -63,26 +65,35 @@ class Prepared:
     start: FockBuild | None
     matrices: PhysicsMatrices | None
     stored: NetworkInputs | PackedInputs
+    balance: Balance | None = None
 
     @property
     def inputs(self) -> NetworkInputs:
         """Network inputs."""
         return self.stored.unpack() if isinstance(self.stored, PackedInputs) else self.stored
 
-    def hamiltonian(self, correction: BlockMatrix) -> AOMatrix:
-        """H = H₀ + the network's correction, float64."""
-        return self.fock0 + correction.to_dense().to(self.fock0.dtype)
+    def hamiltonian(self, output: BlockMatrix) -> AOMatrix:
+        """H = H₀ + the correction that the network's output stands for, float64."""
+        return self.fock0 + self._correction(output)
 
-    def predicted(self, correction: BlockMatrix, seen: tuple[float, float]) -> AOMatrix:
+    def predicted(self, output: BlockMatrix, seen: tuple[float, float]) -> AOMatrix:
         """H for use: no larger correction than training had, see :mod:`.nn.spectral_bound`."""
-        exact = correction.to_dense().to(self.fock0.dtype)
-        return self.fock0 + bounded(exact, self.ks.x, self.ks.data.ovlp, seen)
+        correction = self._correction(output)
+        return self.fock0 + bounded(correction, self.ks.x, self.ks.data.ovlp, seen)
+
+    def as_output(self, correction: AOMatrix) -> AOMatrix:
+        """What the network has to predict for a correction, Eh."""
+        return correction if self.balance is None else self.balance.predicted(correction)
 
     def in_blocks(self, correction: AOMatrix) -> BlockMatrix:
-        """A matrix as the network writes it, without the blocks of pairs beyond the cutoff."""
-        stored = self.stored
+        """The same as the network writes it, without the blocks of pairs beyond the cutoff."""
+        stored, output = self.stored, self.as_output(correction)
         pattern = stored.pattern if isinstance(stored, PackedInputs) else stored.patterns[0]
-        return BlockMatrix.gathered(pattern.to(correction.device), correction)
+        return BlockMatrix.gathered(pattern.to(output.device), output)
+
+    def _correction(self, output: BlockMatrix) -> AOMatrix:
+        exact = output.to_dense().to(self.fock0.dtype)
+        return exact if self.balance is None else self.balance.correction(exact)
 
 
 def needs_unrestricted(molecule: Molecule, method: MethodConfig) -> bool:
@@ -243,6 +254,7 @@ def prepare(
     mol: "gto.Mole | None" = None,
     inputs: InputKind = "physics",
     base: Base | None = None,
+    balanced: bool = False,
     begins: bool = False,
     builds: bool = True,
     jk_dtype: torch.dtype = torch.float64,
@@ -261,6 +273,7 @@ def prepare(
         mol: The built ``Mole``, if there is one already.
         inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
         base: What is corrected, likewise; None: the newest with these inputs.
+        balanced: How corrections are predicted, likewise.
         begins: Whether somebody begins at F[P₀], or at the solution of the coarse grid, if any.
         builds: Whether Fock builds follow; matters for ``geometry`` inputs.
         jk_dtype: Fitted two-electron tensors are kept in.
@@ -290,15 +303,9 @@ def prepare(
     base = BASES[inputs][-1] if base is None else base
     fock0, matrices = _physics(ks, start, base) if physics else _geometry(ks, mol, base)
     seen = prepare_inputs(
-        layout,
-        molecule.numbers,
-        molecule.coords,
-        molecule.charge,
-        molecule.spin,
-        matrices,
-        cutoff=cutoff,
-        dtype=dtype,
-    ).to(device)
+        layout, molecule.numbers, molecule.coords, molecule.charge, molecule.spin, matrices,
+        cutoff=cutoff, dtype=dtype,
+    ).to(device)  # fmt: skip
     return Prepared(
         molecule=molecule,
         ks=ks,
@@ -306,6 +313,7 @@ def prepare(
         start=start,
         matrices=matrices,
         stored=seen,
+        balance=Balance.of(ks.data.ovlp) if balanced else None,
     )
 
 
@@ -346,7 +354,7 @@ def _geometry(ks: KohnSham, mol: "gto.Mole", base: Base) -> tuple[AOMatrix, Phys
         return bare.repeat(2, 1, 1) if ks.unrestricted else bare, matrices
     bare = superposed_atoms(mol, ks.data.hcore)
     found = screened(bare, ks.x.cpu(), ks.data.nelec, atomic_clouds(mol))
-    fock0, dm, before = (matrix.to(ovlp) for matrix in found)
+    fock0, dm, before = (matrix.to(ovlp) for matrix in found[:3])
     if not ks.unrestricted:
         dm, before = dm.sum(0), before.sum(0)
     fock0 = fock0.repeat(2, 1, 1) if ks.unrestricted else fock0

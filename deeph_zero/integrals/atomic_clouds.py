@@ -99,7 +99,26 @@ def atomic_clouds(mol: gto.Mole, *, dipoles: bool = True) -> AtomicClouds:
         ao_atoms=torch.from_numpy(own.astype(np.int64)),
         electrons=as_tensor(_electrons(mol, atoms)),
         free=as_tensor(free),
+        far_field=functools.partial(_far_field, mol, multipoles, unit),
     )
+
+
+def _far_field(
+    mol: gto.Mole, clouds: gto.Mole, unit: Float[np.ndarray, " ncloud"], moments: Tensor
+) -> Tensor:
+    """Potential of charges and dipoles with erf(ωr)/r, a part of the integrals at a time."""
+    weights = moments.cpu().numpy() / unit
+    nao = int(mol.nao_nr())
+    potential = np.zeros(nao * (nao + 1) // 2)
+    at_once = max(1, _NUMBERS_AT_ONCE // (3 * len(potential)))
+    first = clouds.ao_loc_nr()
+    with mol.with_range_coulomb(SPLIT), clouds.with_range_coulomb(SPLIT):
+        for k in range(0, clouds.nbas, at_once):
+            end = min(k + at_once, clouds.nbas)
+            part = (0, mol.nbas, 0, mol.nbas, k, end)
+            three = df.incore.aux_e2(mol, clouds, intor="int3c2e", aosym="s2ij", shls_slice=part)
+            potential += three @ weights[first[k] : first[end]]
+    return as_tensor(lib.unpack_tril(potential))
 
 
 def _atoms(mol: gto.Mole) -> list[FreeAtom]:

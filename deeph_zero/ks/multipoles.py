@@ -7,6 +7,7 @@ functional is evaluated.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -51,6 +52,7 @@ class AtomicClouds:
         ao_atoms: Atom of each AO.
         electrons: Of each neutral atom.
         free: (charge cloud | density of the free atoms) with erfc(ωr)/r, Eh.
+        far_field: Σ moment · (μν | cloud) with erf(ωr)/r, Eh, of the far clouds' moments.
     """
 
     three_centre: Float[Tensor, "natm nao nao"]
@@ -61,6 +63,7 @@ class AtomicClouds:
     ao_atoms: Int[Tensor, " nao"]
     electrons: Float[Tensor, " natm"]
     free: Float[Tensor, " natm"]
+    far_field: Callable[[Float[Tensor, " nmoment"]], Float[Tensor, "nao nao"]]
 
     @property
     def per_atom(self) -> int:
@@ -109,11 +112,30 @@ class AtomicClouds:
             The clouds' potential, Eh.
         """
         near, far = weights.split([len(self.near), len(self.far)])
-        matrix = (near @ self.three_centre.flatten(1)).view_as(self.ovlp)
+        matrix = self._near_field(near)
         of_ao = far.view(-1, self.per_atom)[self.ao_atoms]
         for k, one in enumerate(self._products()):
             matrix = matrix + 0.5 * one * (of_ao[:, k] + of_ao[:, k, None])
         return matrix
+
+    def field(self, seen: Float[Tensor, " nseen"]) -> Float[Tensor, "nao nao"]:
+        """The clouds' potential at every place.
+
+        :meth:`potential` takes the far field at the atoms, for all products of orbitals alike.
+        That is no function of place: between orbitals that nearly cancel, where a product has
+        hardly any charge, it is off by as much as their overlap is small, by hartrees.
+
+        Args:
+            seen: What the clouds see of a density.
+
+        Returns:
+            Its matrix, Eh: between orthonormal orbitals never above the potential itself.
+        """
+        near, moments = seen.split([len(self.near), len(self.far)])
+        return self._near_field(torch.linalg.solve(self.near, near)) + self.far_field(moments)
+
+    def _near_field(self, weights: Float[Tensor, " natm"]) -> Float[Tensor, "nao nao"]:
+        return (weights @ self.three_centre.flatten(1)).view_as(self.ovlp)
 
     def between(
         self, left: Float[Tensor, "nao p"], right: Float[Tensor, "nao q"]
@@ -141,11 +163,13 @@ class Screened(NamedTuple):
         fock: h + V, Eh.
         dm: Densities of both spins in it.
         dm_free: The same in h.
+        seen: What the clouds see of the electrons whose field V is.
     """
 
     fock: Float[Tensor, "nao nao"]
     dm: Float[Tensor, "2 nao nao"]
     dm_free: Float[Tensor, "2 nao nao"]
+    seen: Float[Tensor, " nseen"]
 
 
 def screened(
@@ -158,7 +182,8 @@ def screened(
 
     With s what the clouds see of a density, s = s[P(h + V[K s])] is solved by Newton's method. The
     free energy tr(h P) + ½ sᵀ K s - T S is convex in P: there is one solution, which changes
-    smoothly with the geometry, and a step along Newton's direction always lowers the residual.
+    smoothly with the geometry, and a step along Newton's direction always lowers the residual. In
+    the end the field of the charges and dipoles found is taken as the integrals it has.
 
     Args:
         h: Matrix of the superposed atoms, Eh.
@@ -167,7 +192,7 @@ def screened(
         clouds: The molecule's.
 
     Returns:
-        h + V and the densities.
+        h + V and the densities in it and in h.
 
     References:
         Self-consistent charges: Elstner et al., Phys. Rev. B 58, 7260 (1998), eqs. 17-19; with
@@ -203,7 +228,9 @@ def screened(
             if better
             else _inverse_slope(now, clouds, kernel)
         )
-    return Screened(now.matrix, now.spectrum.densities(), start.spectrum.densities())
+    matrix = h + clouds.field(now.seen)
+    dm = _Spectrum.of(matrix, x, nelec).densities()
+    return Screened(matrix, dm, start.spectrum.densities(), now.seen)
 
 
 def _inverse_slope(now: "_Point", clouds: AtomicClouds, kernel: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ class NetworkDocument(Settings):
     inputs: Literal["physics", "geometry"] = "physics"
     interaction: Literal["so2", "tensor-product"] = "so2"
     base: Literal["fock", "dielectric", "multipoles"] = "fock"
+    balanced: bool = False
 
 
 class ModelDocument(Settings):

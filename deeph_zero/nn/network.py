@@ -24,10 +24,11 @@ from deeph_zero.nn.spec import NetworkSpec
 
 
 class FockNetwork(torch.nn.Module):
-    """Predicts Delta_H = H - F0 from the physics matrices; exactly O(3)-equivariant.
+    """Predicts Delta_H = H - H0 from the physics matrices; exactly O(3)-equivariant.
 
     Weights are shared by the two spin channels, so swapping alpha and beta swaps the outputs. The
-    readout starts at zero: an untrained network returns H = F0.
+    readout starts at zero: an untrained network returns H = H0. With ``spec.balanced`` what is
+    called a correction here is the C of :mod:`~deeph_zero.nn.balance`, K C K being Delta_H.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:

@@ -39,6 +39,8 @@ class NetworkSpec:
             ``geometry`` inputs: the core Hamiltonian screened by neutral atoms ("fock", likewise),
             which is read beside S; or superposed atoms with self-consistent charges and dipoles
             ("multipoles"), read with the densities it gives.
+        balanced: Whether the output is the correction between partly orthogonalised orbitals, see
+            :mod:`deeph_zero.nn.balance`, or (before version 0.2) between the orbitals themselves.
         interaction: Message passing by linear maps in bond frames or by tensor products.
     """
 
@@ -53,6 +55,7 @@ class NetworkSpec:
     inputs: InputKind = "physics"
     interaction: Interaction = "so2"
     base: Base = "fock"
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         """Check that widths belong together and that every number is in its range.
@@ -169,4 +172,5 @@ def default_spec(
         inputs=inputs,
         interaction=interaction,
         base=BASES[inputs][-1],
+        balanced=inputs == "geometry",
     )

@@ -189,7 +189,9 @@ def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) 
     """RMS of H - F*, plus weighted RMS of its blocks in orbitals of F* and of orbital energies."""
     delta = point.hamiltonian - target
     mixed = frame.vectors.mT @ orthonormal(point.problem, delta) @ frame.vectors
-    rms, ov = _rms(delta), _block(mixed, frame.occ_virt)
+    # of what the network predicts: so no direction of the orbitals' space is out of sight
+    rms = _rms(point.problem.as_output(delta))
+    ov = _block(mixed, frame.occ_virt)
     loss = rms + weights.occ_virt * ov
     if weights.occ_occ > 0:
         loss = loss + weights.occ_occ * _block(mixed, frame.occ_occ)
@@ -204,7 +206,8 @@ def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) 
     levels = frame.mo_energy.unsqueeze(-1) - frame.mo_energy.unsqueeze(-2)
     each = frame.occ_virt * mixed.detach().square() / levels.abs().clamp_min(GAP)
     error = float(each.sum()) * (0.5 if mixed.ndim == 3 else 1.0)
-    return LossValue(MILLI * loss, float(rms.detach()), float(ov.detach()), energy_error=error)
+    residual, gradient = float(_rms(delta.detach())), float(ov.detach())
+    return LossValue(MILLI * loss, residual, gradient, energy_error=error)
 
 
 def _block(mixed: Tensor, pairs: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ class FitModule(pl.LightningModule):
         return (p.teacher.target if label is None else label.fock.to(p.fock0)) - p.fock0
 
     def _examples(self) -> tuple[Sequence[NetworkInputs], Sequence[BlockMatrix]]:
-        """Inputs and ΔH to reproduce."""
+        """Inputs and what the network has to predict from them."""
         keys = self._example_keys()
         inputs = MadeWhenAsked(keys, lambda k: self._problems[k].inputs)
         return inputs, MadeWhenAsked(

@@ -241,6 +241,7 @@ def _problem(
         dtype=network.dtype,
         inputs=spec.inputs,
         base=spec.base,
+        balanced=spec.balanced,
         portable=portable,
         **where,
     )

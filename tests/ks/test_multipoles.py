@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from pyscf import gto
 
 from deeph_zero.ao.rotation import ao_rotation
-from deeph_zero.integrals.atomic_clouds import SPLIT, atomic_clouds, superposed_atoms
+from deeph_zero.integrals.atomic_clouds import DIPOLE_WIDTH, SPLIT, atomic_clouds, superposed_atoms
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks import multipoles
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
@@ -73,6 +74,54 @@ def test_the_potential_is_the_derivative_of_what_is_seen():
     assert float(change) == pytest.approx(float(expected), abs=1e-9)
 
 
+def test_the_field_is_that_of_pyscfs_integrals():
+    mol = mole()
+    clouds = atomic_clouds(mol, dipoles=False)
+    charges = torch.tensor([0.3, -0.5, 0.1])
+    seen = torch.cat([clouds.near @ charges.double(), charges.double()])
+    expected = torch.zeros(mol.nao, mol.nao, dtype=torch.float64)
+    for k, charge in enumerate(charges.double()):  # both parts make the whole Coulomb operator
+        both = gto.conc_mol(
+            mol, gto.fakemol_for_charges(mol.atom_coords()[k : k + 1], multipoles_width(mol, k))
+        )
+        at = (0, mol.nbas, 0, mol.nbas, mol.nbas, mol.nbas + 1)
+        expected += charge * torch.from_numpy(both.intor("int3c2e", shls_slice=at)[..., 0])
+    torch.testing.assert_close(clouds.field(seen), expected, rtol=0, atol=1e-9)
+
+
+def test_the_field_of_dipoles_is_the_slope_of_that_of_charges():
+    mol = mole("H 0 0 0; N 0 0 1.1")
+    moments = torch.zeros(2, 4, dtype=torch.float64)
+    moments[0, 2] = 1.0
+    fields = []
+    for y in (1e-3, -1e-3):
+        width = DIPOLE_WIDTH * multipoles_width(mol, 0)
+        both = gto.conc_mol(mol, gto.fakemol_for_charges(np.array([[0.0, y, 0.0]]), width))
+        at = (0, mol.nbas, 0, mol.nbas, mol.nbas, mol.nbas + 1)
+        with both.with_range_coulomb(SPLIT):
+            fields.append(torch.from_numpy(both.intor("int3c2e", shls_slice=at)[..., 0]))
+    slope = (fields[0] - fields[1]) / 2e-3
+    far = atomic_clouds(mol).far_field(moments.flatten())
+    torch.testing.assert_close(far, slope, rtol=0, atol=1e-8)
+
+
+def test_between_orthonormal_orbitals_the_field_stays_a_potential():
+    """Nearly dependent orbitals: a far field taken at the atoms would be hartrees off."""
+    mol = mole("C 0 0 0; C 0 0 1.2; H 0 .3 2.2; H 0 .2 -1.1", basis="aug-cc-pvdz")
+    clouds = atomic_clouds(mol, dipoles=False)
+    charges = torch.tensor([1.0, -1.0, 0.5, -0.5], dtype=torch.float64)
+    x = orthogonaliser(clouds.ovlp, 1e-7)
+    # the potential along the molecule, where it is largest; the clouds' own width hardly matters
+    along = np.linspace(-3, 6, 91)[:, None]
+    r = np.abs(along - mol.atom_coords()[:, 2]) + 1e-9
+    highest = np.abs(scipy.special.erf(SPLIT * r) / r @ charges.numpy()).max()
+    levels = torch.linalg.eigvalsh(x.mT @ clouds.far_field(charges) @ x)
+    assert 0.3 * highest < levels.abs().max() < 1.1 * highest
+    weights = torch.cat([torch.zeros(4, dtype=torch.float64), clouds.far @ charges])
+    of_atoms = torch.linalg.eigvalsh(x.mT @ clouds.potential(weights) @ x)
+    assert of_atoms.abs().max() > 10 * highest
+
+
 @pytest.mark.parametrize("settings", [{}, {"spin": 2}, {"charge": 1, "spin": 1}])
 @pytest.mark.parametrize("width", [0.01, 0.3])
 def test_the_response_is_that_of_finite_differences(monkeypatch, settings, width):
@@ -96,9 +145,14 @@ def test_the_response_is_that_of_finite_differences(monkeypatch, settings, width
 @pytest.mark.parametrize("settings", [{}, {"charge": -1, "spin": 1}, {"charge": 2}])
 def test_the_field_is_that_of_its_own_electrons(settings):
     mol = mole(**settings)
-    h, _, clouds, found = solved(mol)
-    again = h + clouds.potential(clouds.kernel() @ clouds.seen(found.dm.sum(0)))
-    torch.testing.assert_close(found.fock, again, rtol=0, atol=1e-5)
+    h, x, clouds, found = solved(mol)
+    electrons = multipoles._Spectrum.of(
+        h + clouds.potential(clouds.kernel() @ found.seen), x, mol.nelec
+    )
+    torch.testing.assert_close(
+        clouds.seen(electrons.densities().sum(0)), found.seen, rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(found.fock, h + clouds.field(found.seen), rtol=0, atol=1e-12)
     counts = (found.dm * clouds.ovlp).sum((-1, -2)).tolist()
     assert counts == pytest.approx(mol.nelec, abs=1e-9)
     assert (found.dm - found.dm_free).abs().max() > 0.01
@@ -118,7 +172,7 @@ def test_from_afar_it_is_the_field_of_the_molecules_charge_and_dipole():
     assert np.linalg.norm(dipole) > 0.5
     where = np.array(away) - centre
     expected = -dipole @ where / np.linalg.norm(where) ** 3
-    field = clouds.potential(clouds.kernel() @ clouds.seen(found.dm.sum(0)))[-2:, -2:]
+    field = clouds.field(clouds.seen(found.dm.sum(0)))[-2:, -2:]
     s = clouds.ovlp[-2:, -2:]
     np.testing.assert_allclose(field, expected * s, rtol=0.05, atol=0)
 
@@ -158,10 +212,14 @@ def test_a_bare_proton_and_full_shells_have_an_answer():
 def test_electrons_that_could_be_elsewhere_are_still_found():
     """Two like ions far apart share a hole: levels cross with every step of the solution."""
     mol = mole("Na 0 0 0; Na 0 0 12", charge=1, spin=1)
-    h, _, clouds, found = solved(mol)
-    again = h + clouds.potential(clouds.kernel() @ clouds.seen(found.dm.sum(0)))
-    torch.testing.assert_close(found.fock, again, rtol=0, atol=1e-5)
-    charges = clouds.seen(found.dm.sum(0))[2::4]
+    h, x, clouds, found = solved(mol)
+    electrons = multipoles._Spectrum.of(
+        h + clouds.potential(clouds.kernel() @ found.seen), x, mol.nelec
+    )
+    torch.testing.assert_close(
+        clouds.seen(electrons.densities().sum(0)), found.seen, rtol=0, atol=1e-5
+    )
+    charges = found.seen[2::4]
     np.testing.assert_allclose(charges, [-0.5, -0.5], rtol=0, atol=1e-5)
 
 

@@ -22,6 +22,7 @@ from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec, default_spec
 from deeph_zero.prepared import basis_layout, prepare
@@ -86,8 +87,38 @@ def test_an_untrained_network_says_its_base():
     torch.testing.assert_close(result.fock, base_of(mole()), rtol=0, atol=1e-12)
 
 
+def test_the_output_is_taken_between_partly_orthogonal_orbitals():
+    net = network()
+    assert net.spec.balanced
+    result = Model(net, METHOD).predict(mole(), certificate=False)
+    prepared = prepare(molecule_of(mole()), METHOD, net.spec.layout, cutoff=14.0, balanced=True,
+                       inputs="geometry", dtype=torch.float64, builds=False)  # fmt: skip
+    output = net(prepared.inputs)[0].to_dense().detach()
+    balance = Balance.of(result.overlap)
+    expected = base_of(mole()) + balance.root @ output @ balance.root
+    torch.testing.assert_close(result.fock, expected, rtol=0, atol=1e-10)
+    assert (balance.correction(output) - output).abs().max() > 1e-3
+    # and what has to be predicted for a matrix makes that matrix
+    wanted = prepared.in_blocks(expected - prepared.fock0)
+    torch.testing.assert_close(prepared.hamiltonian(wanted), expected, rtol=0, atol=1e-10)
+
+
+def test_models_without_the_word_predict_element_by_element(tmp_path):
+    old = network(balanced=False)
+    save_model(tmp_path, old, model_meta(METHOD, KohnSham.without_builds(mole()).info, old.spec))
+    file = tmp_path / "model.json"
+    described = json.loads(file.read_text())["network"]
+    assert described.pop("balanced") is False
+    assert not NetworkSpec.from_dict(described).balanced
+    result = load(tmp_path).predict(mole(), certificate=False)
+    inputs = prepare(molecule_of(mole()), METHOD, old.spec.layout, cutoff=14.0,
+                     inputs="geometry", dtype=torch.float64, builds=False).inputs  # fmt: skip
+    expected = base_of(mole()) + old(inputs)[0].to_dense().detach()
+    torch.testing.assert_close(result.fock, expected, rtol=0, atol=1e-9)
+
+
 def test_models_of_version_0_1_correct_the_screened_core_and_read_it_alone(tmp_path):
-    old = network(scale=0.0, base="fock")
+    old = network(scale=0.0, base="fock", balanced=False)
     result = Model(old, METHOD).predict(mole(), certificate=False)
     torch.testing.assert_close(result.fock, screened_core(mole()), rtol=0, atol=1e-12)
     save_model(tmp_path, old, model_meta(METHOD, KohnSham.without_builds(mole()).info, old.spec))
@@ -99,7 +130,8 @@ def test_models_of_version_0_1_correct_the_screened_core_and_read_it_alone(tmp_p
     other = dataclasses.replace(inputs, node_inputs=inputs.node_inputs.clone())
     other.node_inputs[:, 2:] = 1.0
     reader = network(base="fock")
-    torch.testing.assert_close(reader(inputs)[0], reader(other)[0], rtol=0, atol=0)
+    own, moved = (reader(x)[0].to_dense() for x in (inputs, other))
+    torch.testing.assert_close(own, moved, rtol=0, atol=0)
 
 
 def test_bases_belong_to_their_inputs():

@@ -12,6 +12,7 @@ from deeph_zero.data.labels import Label
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.balance import Balance
 from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.settings.loss_terms import LOSSES, Term, parse_loss
@@ -193,6 +194,25 @@ def test_a_mix_costs_one_build_and_teaches(closed, rng):
     assert teacher.residual == pytest.approx(want, rel=1e-9)
     mix("fixed-point,supervised")(closed, h)
     assert closed.ks.fock_builds == before + 2  # the test's own
+
+
+def test_balanced_outputs_are_compared_as_they_are_predicted(closed):
+    """Their RMS, not that of the elements, which hides errors of nearly dependent orbitals."""
+    balance = Balance.of(closed.ks.data.ovlp)
+    balanced = dataclasses.replace(closed, balance=balance)
+    error = symmetric(closed.fock0, torch.Generator().manual_seed(4), 1e-3)
+    target = closed.teacher.target
+    output = balance.predicted(target - closed.fock0) + error
+    loss = mix("fixed-point")
+    found = loss(balanced, balanced.fock0 + balance.correction(output))
+    moved = balance.correction(error)
+    of_elements = loss(closed, target + moved)
+    assert found.residual == pytest.approx(float(moved.square().mean().sqrt()), rel=1e-6)
+    assert found.residual == pytest.approx(of_elements.residual, rel=1e-9)
+    rms = float(error.square().mean().sqrt())
+    difference = MILLI * (rms - found.residual)
+    assert abs(difference) > 0.01
+    assert float(found.loss - of_elements.loss) == pytest.approx(difference, rel=1e-5)
 
 
 def test_a_geometry_without_label(closed):

@@ -62,7 +62,8 @@ def light_bytes(problem: Problem) -> int:
     label = total_bytes(problem.label) + matrix if problem.label is not None else 0
     # the teacher's triangles (Fock matrix, density, commutator); H₀, the target and its orbitals
     memory = (3 * problem.teacher.diis.space // 2 + 3) * matrix
-    return inputs + small + problem.ks.x.nbytes + label + memory
+    balance = total_bytes(problem.balance) if problem.balance is not None else 0
+    return inputs + small + problem.ks.x.nbytes + label + memory + balance
 
 
 def total_bytes(item: Any) -> int:
