@@ -1,14 +1,15 @@
 """``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from torch import Tensor
 
 from deeph_zero.crystal import CrystalKohnSham, is_periodic
-from deeph_zero.errors import InputError, refuse_unknown
+from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.batch.scf_in_step import solve_batch
@@ -16,6 +17,15 @@ from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
+from deeph_zero.ks.response.coupled import CoupledPerturbed
+from deeph_zero.ks.response.nuclear import (
+    FockGradient,
+    MovingIntegrals,
+    chosen_atoms,
+    dipole_derivatives,
+    fock_gradient,
+)
+from deeph_zero.ks.response.polarizability import polarizability
 from deeph_zero.ks.response.stability import Stability, stability
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
@@ -25,6 +35,17 @@ if TYPE_CHECKING:
     from deeph_zero.integrals.info import KSInfo
     from deeph_zero.ks.protocol import KSData
     from deeph_zero.ks.terms.build import FockBuild
+
+    GivenResult: TypeAlias = SCFResult | None
+    GivenAtoms: TypeAlias = Sequence[int] | None
+else:  # whatever came: looked at when it is used
+    GivenResult: TypeAlias = Any
+    GivenAtoms: TypeAlias = Any
+
+RESPONSE_GRADIENT = 1e-7
+RESPONSE_ENERGY = 1e-11
+"""Gradient and energy change (Eh) to which a state is converged before it is differentiated: its
+derivatives are in error by about as much as the gradient over the gap."""
 
 
 def _keywords(function: Callable[..., Any]) -> list[str]:
@@ -57,6 +78,8 @@ class KohnSham(KohnShamLayer):
         refuse_unknown("KohnSham", settings, _keywords(KohnShamLayer.__init__))
         super().__init__(data, **settings)
         self.info = info
+        self._solved: SCFResult | None = None
+        self._moving: Callable[[], MovingIntegrals] | None = None
         check_orbitals(data.nelec, info.nao, charge=info.charge, n_independent=self.nmo)
 
     @classmethod
@@ -137,7 +160,9 @@ class KohnSham(KohnShamLayer):
         smearing: float | None,
         **given: Any,
     ) -> "KohnSham":
-        from deeph_zero.integrals.supported import smearing_of  # PySCF is heavy
+        from deeph_zero.integrals.calculation import calculation  # PySCF is heavy
+        from deeph_zero.integrals.moving_atoms import moving_atoms
+        from deeph_zero.integrals.supported import smearing_of
         from deeph_zero.integrals.system import ks_data
 
         if kmesh is not None:
@@ -156,7 +181,11 @@ class KohnSham(KohnShamLayer):
         if field is not None:
             data = _in_field(data, mol_or_mf, field, given["device"])
         tol = 0.0 if given["break_symmetry"] else DEGENERACY_TOL
-        return cls(data, info, degeneracy_tol=tol, smearing=smearing or own)
+        ks = cls(data, info, degeneracy_tol=tol, smearing=smearing or own)
+        if field is None:
+            kept = {name: given.get(name) for name in _keywords(calculation)}
+            ks._moving = functools.partial(moving_atoms, mol_or_mf, **kept)
+        return ks
 
     @classmethod
     def without_builds(
@@ -205,7 +234,7 @@ class KohnSham(KohnShamLayer):
         *,
         first_build: "FockBuild | None" = None,
         **settings: Any,
-    ) -> SCFResult:
+    ) -> "MoleculeResult":
         """Self-consistent field from ``dm0`` (the atomic-density guess by default).
 
         Args:
@@ -214,7 +243,8 @@ class KohnSham(KohnShamLayer):
             **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
 
         Returns:
-            The last iterate and whether it converged; non-convergence is not an exception.
+            The last iterate and whether it converged; non-convergence is not an exception. Its
+            methods give derivatives, see :class:`MoleculeResult`.
 
         Raises:
             InputError: If ``dm0`` is not a matrix of this molecule, there is no setting of that
@@ -222,7 +252,9 @@ class KohnSham(KohnShamLayer):
         """
         if dm0 is not None:
             self.check(dm0)
-        return solve_scf(self, dm0, scf_settings(SCFSettings, settings), first_build)
+        found = solve_scf(self, dm0, scf_settings(SCFSettings, settings), first_build)
+        parts = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+        return MoleculeResult(**parts, ks=self)
 
     def certificate(
         self,
@@ -242,6 +274,135 @@ class KohnSham(KohnShamLayer):
         """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
         self.check(dm, fock)
         return stability(self, dm, fock, external=external, tol=tol)
+
+    def polarizability(self, result: GivenResult = None) -> Tensor:
+        """Static dipole polarisability, by coupled-perturbed Kohn-Sham equations.
+
+        Args:
+            result: What :meth:`scf` gave; None: it is computed (and kept for the next call).
+
+        Returns:
+            α = dμ/dε, symmetric [3, 3], bohr³ (1 bohr³ is 0.1482 Å³).
+
+        Raises:
+            InputError: If ``result`` is not converged or not of this molecule, or occupations are
+                fractional.
+            ComputationError: If the SCF or the equations do not converge.
+        """
+        return polarizability(self._equations(result))
+
+    def dipole_derivatives(self, result: GivenResult = None) -> Tensor:
+        """How the dipole moment follows the nuclei, by coupled-perturbed Kohn-Sham equations.
+
+        Args:
+            result: As in :meth:`polarizability`.
+
+        Returns:
+            dμ_y/dR_Ax, [natm, 3 (x), 3 (y)], elementary charges; μ about a fixed origin, so that
+            the sum over the atoms is the charge of the molecule times the unit matrix.
+
+        Raises:
+            InputError: As in :meth:`polarizability`, or where the integrals have no derivatives.
+            ComputationError: If the SCF or the equations do not converge.
+        """
+        return dipole_derivatives(self._equations(result), self._moving_integrals())
+
+    def fock_gradient(
+        self, result: GivenResult = None, *, atoms: GivenAtoms = None
+    ) -> FockGradient:
+        """Total derivatives dF/dR and dS/dR of a converged state, density response included.
+
+        Args:
+            result: As in :meth:`polarizability`.
+            atoms: Which atoms to move, from 0; None: all of them.
+
+        Returns:
+            dF/dR, dS/dR, dP/dR and the perturbation with the motion of the basis taken off, by
+            atom and direction, see :class:`~deeph_zero.ks.response.nuclear.FockGradient`.
+
+        Raises:
+            InputError: As in :meth:`polarizability`, where the integrals have no derivatives, or
+                there is no such atom.
+            ComputationError: If the SCF or the equations do not converge.
+        """
+        moving = self._moving_integrals()
+        chosen = chosen_atoms(atoms, moving.natm)
+        return fock_gradient(self._equations(result), moving, chosen, self.info.ao_atoms)
+
+    def _moving_integrals(self) -> MovingIntegrals:
+        """Derivatives of the integrals, or why there are none."""
+        if self._moving is None:
+            raise InputError(
+                "expected a layer whose integrals have derivatives with respect to the nuclei; "
+                "make it by KohnSham.from_pyscf without field"
+            )
+        if self.nmo < self.nao:
+            raise InputError(
+                f"expected linearly independent functions to differentiate, got {self.nao}, of "
+                f"which {self.nao - self.nmo} are dropped; choose a smaller basis set"
+            )
+        return self._moving()
+
+    def _equations(self, result: GivenResult) -> CoupledPerturbed:
+        """The coupled-perturbed equations about a converged state."""
+        state = self._tight(result)
+        return CoupledPerturbed(self, state.dm, state.fock)
+
+    def _tight(self, result: GivenResult) -> SCFResult:
+        """A state as tightly converged as its derivatives need."""
+        if self.smearing > 0:
+            raise InputError(
+                "expected integer occupations for the response to a perturbation, got smearing "
+                f"{self.smearing:g}; leave smearing out"
+            )
+        if result is None:
+            result = self._solved
+        elif not isinstance(result, SCFResult):
+            raise InputError(
+                f"expected a result of ks.scf(), got a {type(result).__name__}; leave it out to "
+                "have it computed"
+            )
+        else:
+            self.check(result.dm, result.fock, where="result: ")
+            if not result.converged:
+                raise InputError(
+                    "expected a converged result to differentiate, got one that is not "
+                    f"(gradient {result.gradient_norm:.1e} Eh); raise max_cycle"
+                )
+        if result is not None and result.gradient_norm <= RESPONSE_GRADIENT:
+            return result
+        start = None if result is None else result.dm
+        tight = self.scf(start, conv_tol=RESPONSE_ENERGY, conv_tol_grad=RESPONSE_GRADIENT)
+        if not tight.converged:
+            raise ComputationError(
+                "expected a converged density to differentiate, the SCF ended at a gradient of "
+                f"{tight.gradient_norm:.1e} Eh; give the result of ks.scf with settings that help"
+            )
+        self._solved = tight
+        return tight
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MoleculeResult(SCFResult):
+    """An SCF of one molecule; derivatives of a converged one are methods.
+
+    Attributes:
+        ks: The layer it was made with.
+    """
+
+    ks: KohnSham = dataclasses.field(repr=False, compare=False)
+
+    def polarizability(self) -> Tensor:
+        """See :meth:`KohnSham.polarizability`."""
+        return self.ks.polarizability(self)
+
+    def dipole_derivatives(self) -> Tensor:
+        """See :meth:`KohnSham.dipole_derivatives`."""
+        return self.ks.dipole_derivatives(self)
+
+    def fock_gradient(self, *, atoms: GivenAtoms = None) -> FockGradient:
+        """See :meth:`KohnSham.fock_gradient`."""
+        return self.ks.fock_gradient(self, atoms=atoms)
 
 
 def _in_field(data: "KSData", mol_or_mf: Any, field: Any, device: str) -> "KSData":

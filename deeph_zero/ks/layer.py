@@ -1,6 +1,7 @@
 """The Kohn-Sham layer: density, energy, Fock matrix, response of one molecule; differentiable."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -264,6 +265,30 @@ class KohnShamLayer:
         self.fock_builds += 1
         with torch.no_grad():
             return build.response(self.data, dm, direction)
+
+    def linear_response(self, dm: GivenMatrix) -> Callable[[Tensor], Tensor]:
+        """:meth:`response` at one density for many directions; each counts as one Fock build.
+
+        Args:
+            dm: Density matrix, symmetric.
+
+        Returns:
+            A function of symmetric directions [n, *spin, nao, nao] that gives dF of each, Eh. What
+            they share, f_xc above all, was made once.
+
+        Raises:
+            InputError: If ``dm`` is not a matrix of this molecule.
+        """
+        self.check(dm)
+        with torch.no_grad():
+            along = build.linear_response(self.data, dm)
+
+        def counted(directions: Tensor) -> Tensor:
+            self.fock_builds += len(directions)
+            with torch.no_grad():
+                return along(directions)
+
+        return counted
 
     def orbitals(self, fock: GivenMatrix, degeneracy_tol: float | None = None) -> Orbitals:
         """Orbitals and occupations of a Fock matrix (F C = S C e), without autograd.

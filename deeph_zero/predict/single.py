@@ -139,7 +139,9 @@ def refine(
         raise InputError(f"expected a positive tolerance to refine to, got {tol}; use e.g. 1e-5")
     result = ks.scf(dm0=dm, first_build=first_build, conv_tol=tol, conv_tol_grad=tol, hint=False)
     matrices = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
-    return dataclasses.replace(result, **{name: getattr(result, name).cpu() for name in matrices})
+    parts = {f.name: getattr(result, f.name) for f in dataclasses.fields(SCFResult)}
+    # without the layer: a prediction does not keep its integrals
+    return SCFResult(**parts | {name: parts[name].cpu() for name in matrices})
 
 
 def is_worse(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deeph_zero.ks.density import divided_difference
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.linalg.conjugate_gradients import Vectors, steps
 from deeph_zero.types import AOMatrix
 
 COULOMB_PART = 0.75
@@ -128,21 +129,19 @@ def _response(
     Returns:
         The potential, Eh, to :data:`TOLERANCE`; None if the equations are not definite.
     """
-    rest = direction = rhs
-    size = rest.square().sum()
-    goal = TOLERANCE**2 * size
+    moved: list[AOMatrix] = []
+
+    def product(direction: Vectors) -> Vectors:
+        y = direction.reshape(rhs.shape)
+        moved.append(potential(y))
+        return (y + pairs(moved[-1])).reshape(1, -1)
+
+    flat = rhs.reshape(1, -1)
     total: AOMatrix | None = None
-    for _ in range(MAX_PRODUCTS):
-        if not bool(size > goal):  # also when it is not a number
-            break
-        moved = potential(direction)
-        along = direction + pairs(moved)
-        curvature = (direction * along).sum()
-        if bool(curvature <= 0):
+    iteration = steps(product, flat, TOLERANCE * flat.norm(dim=-1))
+    for _, step in zip(range(MAX_PRODUCTS), iteration, strict=False):
+        if bool(step.curvature <= 0):
             return None
-        step = size / curvature
-        total = step * moved if total is None else total + step * moved
-        rest = rest - step * along
-        size, before = rest.square().sum(), size
-        direction = rest + (size / before) * direction
+        part = step.length * moved.pop()
+        total = part if total is None else total + part
     return potential(rhs) if total is None else total

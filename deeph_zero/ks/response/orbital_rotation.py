@@ -91,6 +91,31 @@ class Rotations:
             parts.append((own + virtual.mT @ d @ occupied).reshape(-1))
         return torch.cat(parts)
 
+    def coupling(self, change: AOMatrix) -> Vector:
+        """The virtual-occupied elements of a matrix; one without a spin axis stands for both."""
+        spins = change.reshape(-1, *change.shape[-2:]).expand(len(self._spaces), -1, -1)
+        parts = [v.mT @ d @ o for d, (o, v) in zip(spins, self._spaces, strict=True)]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    def overlap_change(self, ovlp: Float[Tensor, "nao nao"]) -> tuple[AOMatrix, AOMatrix]:
+        """What a change dS of the overlap does to the density before any rotation.
+
+        Args:
+            ovlp: dS.
+
+        Returns:
+            dP that keeps the occupied orbitals orthonormal, -f C_o (C_oᵀ dS C_o) C_oᵀ, and a matrix
+            whose virtual-occupied elements are dS_ai e_i, Eh.
+        """
+        changes, weighted = [], []
+        back = self.layer.data.ovlp
+        for (occupied, _), (energy, _) in zip(self._spaces, self._levels, strict=True):
+            inner = occupied.mT @ ovlp @ occupied
+            changes.append(-self.electrons * occupied @ inner @ occupied.mT)
+            weighted.append(ovlp @ (occupied * energy) @ occupied.mT @ back)
+        shape = self.dm.shape
+        return torch.stack(changes).reshape(shape), torch.stack(weighted).reshape(shape)
+
     def first_order(self, x: Vector) -> AOMatrix:
         """dP, the change of the density matrix linear in ``x``."""
         half = [

@@ -6,11 +6,13 @@ leaves saddle points it comes near. A step that does not lower the energy is tak
 """
 
 import dataclasses
+import itertools
 import logging
 
 import torch
 
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.linalg.conjugate_gradients import Vectors, steps
 from deeph_zero.ks.response.orbital_rotation import Rotations, Vector
 from deeph_zero.types import AOMatrix
 
@@ -80,28 +82,25 @@ class TrustRegion:
             The rotation x, the energy change the model predicts (< 0, Eh), and whether the step
             ends on the boundary.
         """
-        g = self._gradient
-        size = float(g.norm())
-        tolerance = min(0.3, size**0.5) * size
-        z, residual = torch.zeros_like(g), g
-        p, rr = -g, float(g @ g)
-        predicted = 0.0
-        for k in range(MAX_MICRO):
-            hp = self._product(k, p)
-            curvature = float(p @ hp)
-            alpha = rr / curvature if curvature > 0 else float("inf")
+        size = float(self._gradient.norm())
+        goal = self._gradient.new_tensor([min(0.3, size**0.5) * size])
+        count = itertools.count()
+
+        def product(p: Vectors) -> Vectors:
+            return self._product(next(count), p.squeeze(0)).unsqueeze(0)
+
+        z, predicted = torch.zeros_like(self._gradient), 0.0
+        iteration = steps(product, -self._gradient.unsqueeze(0), goal)
+        for _, step in zip(range(MAX_MICRO), iteration, strict=False):
+            p, residual = step.direction[0], step.residual[0]
+            curvature, slope = float(step.curvature), float(residual @ p)
+            alpha = float(step.length) if curvature > 0 else float("inf")
             if not float((z + min(alpha, 1e6) * p).norm()) < radius:
                 tau = _to_boundary(z, p, radius)
-                predicted += tau * float(residual @ p) + 0.5 * tau**2 * curvature
+                predicted += 0.5 * tau**2 * curvature - tau * slope
                 return (z + tau * p) / self._scale, predicted, True
-            z = z + alpha * p
-            predicted -= 0.5 * alpha * rr
-            residual = residual + alpha * hp
-            new = float(residual @ residual)
-            if new**0.5 <= tolerance:
-                break
-            p = -residual + (new / rr) * p
-            rr = new
+            z = step.moved[0]
+            predicted -= 0.5 * alpha * slope
         return z / self._scale, predicted, False
 
 

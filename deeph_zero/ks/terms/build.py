@@ -6,8 +6,9 @@ own file, the list in :mod:`.terms`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from deeph_zero.ks.parallel.sharing import one_thread_each
@@ -123,6 +124,33 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
     """
     found = change(terms_of(data), _density(data, dm), _density(data, direction))
     return found.reshape(dm.shape)
+
+
+def linear_response(data: KSData, dm: AOMatrix) -> Callable[[Tensor], Tensor]:
+    """:func:`response` at one density for many directions; what they share is made once.
+
+    Args:
+        data: Integrals, grid and functional.
+        dm: Density matrix at which F is differentiated.
+
+    Returns:
+        A function of directions [n, *spin, nao, nao] that gives dF of each, Eh.
+    """
+    with one_thread_each():
+        prepared = [term.linearised(_density(data, dm)) for term in terms_of(data)]
+
+    @one_thread_each()
+    def along(directions: Tensor) -> Tensor:
+        changes = [_density(data, one) for one in directions]
+        out = torch.zeros_like(directions)
+        by_spin = out.view(len(changes), -1, *dm.shape[-2:])
+        for term in prepared:
+            for k, one in enumerate(term(changes)):
+                if one is not None:
+                    by_spin[k] += one
+        return out
+
+    return along
 
 
 @one_thread_each()

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from deeph_zero.ks.protocol import KSData, TwoElectron
 from deeph_zero.ks.terms.padding import Padding
-from deeph_zero.ks.terms.term import Contribution, Density, Term, trace
+from deeph_zero.ks.terms.term import Contribution, Density, Responses, Term, trace
 from deeph_zero.ks.terms.two_electron_stacked import stacked_operator
 from deeph_zero.types import SpinMatrix
 
@@ -36,6 +38,15 @@ class Coulomb(Term):
         """J of the change."""
         del at
         return self.operator.coulomb(along.total)
+
+    def linearised(self, at: Density) -> Responses:
+        """J of all changes in one product."""
+        del at
+
+        def responses(changes: Sequence[Density]) -> Sequence[SpinMatrix]:
+            return self.operator.coulomb(torch.stack([one.total for one in changes])).unbind(0)
+
+        return responses
 
     @classmethod
     def stacked(cls, terms: "Sequence[Coulomb | None]", padding: Padding) -> Term:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ks.grid.maps import (
@@ -14,10 +15,10 @@ from deeph_zero.ks.grid.maps import (
 )
 from deeph_zero.ks.linalg.factor import occupied_columns
 from deeph_zero.ks.parallel.sharing import available_threads, share
-from deeph_zero.ks.protocol import AOBlock, Functional, Grid, KSData, XCKind
+from deeph_zero.ks.protocol import NVAR, AOBlock, Functional, Grid, KSData, XCKind
 from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.semilocal_padded import PaddedSemilocal
-from deeph_zero.ks.terms.term import Contribution, Density, Term
+from deeph_zero.ks.terms.term import Contribution, Density, Responses, Term
 from deeph_zero.types import AOMatrix, Features, SpinMatrix
 
 R = TypeVar("R")
@@ -25,6 +26,9 @@ R = TypeVar("R")
 GROUP_POINTS = 32768
 GROUP_MEMORY_MB = 64.0
 """Bounds of the points and AO values that one call of the functional covers."""
+
+KERNEL_MEMORY_MB = 400.0
+"""Most that the second derivatives on all points may take where many responses use them."""
 
 SHARED_VALUES = 600_000
 """AO values (points times orbitals) from which threads share a grid: the work of milliseconds."""
@@ -98,11 +102,64 @@ class Semilocal(Term):
         sum_over_groups_(out, self.grid, work)
         return out
 
+    def linearised(self, at: Density) -> Responses:
+        """f_xc on every point, made once; where it takes too much memory, made every time."""
+        kind = self.functional.kind
+        rows = NVAR[kind] * at.dm.shape[-3]
+        if 8 * rows**2 * self.grid.ngrids > KERNEL_MEMORY_MB * 1e6:
+            return super().linearised(at)
+        density = DensityOnGrid(at, kind)
+        threads = available_threads() if at.dm.device.type == "cpu" else 1
+        kernels = [
+            kernel(self.functional, torch.cat([density.features(b) for b in blocks], dim=-1))
+            for blocks in block_groups(self.grid, threads)
+        ]
+
+        def responses(changes: Sequence[Density]) -> Sequence[SpinMatrix]:
+            like = torch.stack([one.dm for one in changes])
+
+            def work(piece: tuple[list[AOBlock], Tensor]) -> Tensor:
+                blocks, own = piece
+                weights = torch.cat([block.weights for block in blocks])
+                found = torch.zeros_like(like)
+                for one, matrix in zip(changes, found, strict=True):
+                    change = features_of(one, blocks, kind)
+                    moved = torch.einsum("ijp,jp->ip", own, change.reshape(rows, -1))
+                    add_potential_(matrix, blocks, moved.reshape(change.shape) * weights, kind)
+                return found
+
+            out = torch.zeros_like(like)
+            groups = zip(block_groups(self.grid, threads), kernels, strict=True)
+            share(work, groups, out.add_, on_cpu=threads > 1)
+            return out.unbind(0)
+
+        return responses
+
     @classmethod
     def stacked(cls, terms: "Sequence[Semilocal | None]", padding: Padding) -> Term:
         """Blocks of all molecules in stacks of one shape; each has the same functional."""
         own = [term for term in terms if term is not None]
         return PaddedSemilocal(own[0].functional, [term.grid for term in own], padding)
+
+
+def kernel(functional: Functional, rho: Features) -> Float[Tensor, "rows rows ngrids"]:
+    """Second derivative of f with respect to the density variables of all spins.
+
+    Args:
+        functional: Pointwise.
+        rho: Where.
+
+    Returns:
+        Symmetric in its first two axes, which run over spins and their variables.
+    """
+    rows = rho.shape[:-1].numel()
+    unit = rho.new_zeros(rows, rho.shape[-1])
+    columns = []
+    for k in range(rows):
+        unit[k] = 1.0
+        columns.append(functional.second(rho, unit.reshape(rho.shape)).reshape(rows, -1))
+        unit[k] = 0.0
+    return torch.stack(columns, dim=1)
 
 
 def functional_axes(matrix: SpinMatrix) -> AOMatrix:

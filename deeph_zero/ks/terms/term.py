@@ -1,7 +1,7 @@
 """What an energy term is: energy, Fock matrix and the Fock matrix's derivatives at a density."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -59,6 +59,10 @@ class Contribution(NamedTuple):
     electrons: PerMolecule | None = None
 
 
+Responses = Callable[[Sequence[Density]], Sequence[SpinMatrix | None]]
+"""Changes of a density to the changes of a term's Fock matrix."""
+
+
 class Term(abc.ABC):
     """One term of the energy of one molecule, or of a padded stack of molecules.
 
@@ -98,6 +102,17 @@ class Term(abc.ABC):
             dF, Eh, shaped as a Fock matrix; None where F does not depend on the density.
         """
         del at, along
+
+    def linearised(self, at: Density) -> "Responses":
+        """The response to many changes of one density, for a term that can prepare for them.
+
+        Args:
+            at: Where the Fock matrix is differentiated.
+
+        Returns:
+            A function of some changes that gives :meth:`response` to each.
+        """
+        return lambda changes: [self.response(at, one) for one in changes]
 
     def second(self, at: Density, d1: Density, d2: Density) -> SpinMatrix | None:
         """Second derivative of the Fock matrix, symmetric in the directions.

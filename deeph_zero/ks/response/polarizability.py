@@ -1,0 +1,44 @@
+"""Static polarisability: how the dipole moment of a converged density follows an electric field.
+
+α_xy = dμ_x/dε_y = -tr(r_x dP/dε_y), by the coupled-perturbed equations with F¹ = r_y. A field is
+-μ·ε in the energy; the second derivative of the energy is -α.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deeph_zero.ks.response.coupled import TOLERANCE, CoupledPerturbed, Perturbations
+
+
+def field_perturbations(equations: CoupledPerturbed) -> Perturbations:
+    """r_x, r_y, r_z with the axes of a density matrix: the Fock matrix's change in a field."""
+    rotations = equations.rotations
+    position = rotations.layer.data.dipole
+    n_spin = 2 if rotations.layer.unrestricted else 1
+    by_spin = position.unsqueeze(1).expand(-1, n_spin, -1, -1)
+    return by_spin.reshape(3, *rotations.dm.shape)
+
+
+def polarizability(equations: CoupledPerturbed, tol: float = TOLERANCE) -> Float[Tensor, "3 3"]:
+    """The static polarisability tensor.
+
+    Args:
+        equations: About the converged density.
+        tol: Relative residual of the equations; the error of the tensor goes with its square.
+
+    Returns:
+        α, symmetric, bohr³ (atomic units).
+
+    Raises:
+        ComputationError: If the equations do not converge.
+    """
+    found = equations.solve(field_perturbations(equations), tol=tol)
+    alpha = -_dipoles(equations.rotations.layer.data.dipole, found.dm)
+    return 0.5 * (alpha + alpha.mT)
+
+
+def _dipoles(position: Float[Tensor, "3 nao nao"], dms: Perturbations) -> Float[Tensor, "3 n"]:
+    """tr(r P) of some changes."""
+    totals = dms.reshape(len(dms), -1, *dms.shape[-2:]).sum(1)
+    return torch.einsum("xmn,kmn->xk", position, totals)
