@@ -145,7 +145,7 @@ class KohnSham(KohnShamLayer):
             two_grids=two_grids, field=field, kmesh=kmesh, **limits,
         )  # fmt: skip
         if is_periodic(mol_or_mf):
-            defaults = {"break_symmetry": False, "two_grids": True}
+            defaults = {"break_symmetry": False, "two_grids": True, "exxdiv": "ewald"}
             stated = {name: x for name, x in given.items() if x is not defaults.get(name)}
             return cast("KohnSham", CrystalKohnSham.from_pyscf(mol_or_mf, device=device, **stated))
         return cls._of_molecule(mol_or_mf, device=device, **given)
