@@ -78,9 +78,23 @@ class PhysicsMatrices:
             return torch.cat([common, own]).expand(self.n_spin, -1, -1, -1)
         dm, fock, ddm = given
         if dm.ndim == 2:
-            return torch.cat([common, torch.stack([dm / 2, fock, ddm / 2])])[None]
-        own = torch.stack([dm, fock, ddm], 1)
-        return torch.cat([common.expand(2, -1, -1, -1), own, own - own.flip(0)], 1)
+            return spin_channels(common, torch.stack([dm / 2, fock, ddm / 2])[None])
+        return spin_channels(common, torch.stack([dm, fock, ddm], 1))
+
+
+def spin_channels(common: Tensor, own: Tensor) -> Tensor:
+    """Input matrices of each spin channel: one of 5, or two of 8.
+
+    Args:
+        common: What both spins have, S and h, [2, ..].
+        own: Density, base and change of the density of each spin, [nspin, 3, ..].
+
+    Returns:
+        Common ones, own ones, and for two channels own - other, [nspin, 5 or 8, ..].
+    """
+    shared = common.expand(len(own), *common.shape)
+    differences = [own - own.flip(0)] if len(own) == 2 else []
+    return torch.cat([shared, own, *differences], 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,10 @@ from deeph_zero.integrals.ao_shells import ao_basis
 from deeph_zero.integrals.grids import AOGrid, build_grid
 from deeph_zero.kohnsham import KohnSham
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 @pytest.fixture(scope="module")

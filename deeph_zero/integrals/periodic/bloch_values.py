@@ -1,10 +1,9 @@
-"""AO values at k-points on the points of a grid: Bloch sums, kept within a stated memory."""
+"""AO values at k-points on the uniform grid: Bloch sums, kept within a stated memory."""
 
 from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from pyscf.pbc import gto
 from pyscf.pbc.dft import numint
 
@@ -27,7 +26,7 @@ class BlochValues:
         self,
         cell: gto.Cell,
         kpoints: KPoints,
-        points: Float[np.ndarray, "ngrids 3"],
+        mesh: tuple[int, int, int],
         *,
         deriv: int,
         memory_mb: float,
@@ -38,14 +37,14 @@ class BlochValues:
         Args:
             cell: The crystal.
             kpoints: Where.
-            points: Of a grid, bohr.
+            mesh: Points of the uniform grid.
             deriv: 1 with gradients, 0 without.
             memory_mb: Keep the values if they fit into this.
             device: Where the tensors live.
         """
         self._cell = cell
         self._kpts = kpoints.absolute(cell)
-        self._coords = points
+        self._coords = cell.get_uniform_grids(mesh)
         self._deriv = deriv
         self._device = device
         self.nao = cell.nao

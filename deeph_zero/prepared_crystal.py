@@ -1,0 +1,211 @@
+"""One crystal made ready for the network: its layer, the matrix that is corrected, inputs.
+
+A semilocal Fock matrix is kinetic energy and non-local pseudopotentials, which the geometry fixes,
+and the matrix of a local potential. Everything that the network reads and corrects follows from
+local functions on the grid, whose blocks (i, j, R) are exact for any R; matrices at k-points are
+never folded. The average potential of a crystal is a convention: a multiple of S says nothing, and
+is taken out of what is read and of what is learnt.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.crystal import CrystalKohnSham, KPoints
+from deeph_zero.integrals.mole import shell_ls
+from deeph_zero.integrals.periodic.calculation import crystal_calculation
+from deeph_zero.integrals.periodic.info import crystal_info
+from deeph_zero.integrals.periodic.real_space import RealSpaceMatrices
+from deeph_zero.integrals.periodic.system import crystal_data
+from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
+from deeph_zero.nn.inputs import NetworkInputs, block_inputs, spin_channels
+from deeph_zero.nn.neighbours import neighbours
+
+if TYPE_CHECKING:
+    from pyscf.pbc import gto
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class PreparedCrystal:
+    """A crystal, its Kohn-Sham layer and what the network sees of it.
+
+    Attributes:
+        ks: Kohn-Sham layer; counts its Fock builds.
+        potential: That of H₀ on the grid: superposed free atoms after a dielectric step, no build.
+        fock0: H₀ at the layer's k-points, what the network corrects, Eh.
+        blocks: Makes matrices of any R.
+        ovlp: S.
+        inputs: Network inputs.
+    """
+
+    ks: CrystalKohnSham
+    potential: MeshRows
+    fock0: BlochMatrix
+    blocks: RealSpaceMatrices
+    ovlp: BlockMatrix
+    inputs: NetworkInputs
+
+    def hamiltonian(self, correction: BlockMatrix) -> BlochMatrix:
+        """H = H₀ + the network's correction at the layer's k-points.
+
+        Args:
+            correction: Blocks of ΔH, Eh; differentiable.
+
+        Returns:
+            [nspin, nk, nao, nao], Eh.
+        """
+        kpts = torch.from_numpy(self.ks.info.kpts).to(self.fock0.device)
+        change = correction.at_k(kpts).reshape(self.fock0.shape)
+        return self.fock0 + (change if self.fock0.is_complex() else change.real)
+
+    def hamiltonian_at(self, kpts: KPoints, correction: BlockMatrix) -> BlochMatrix:
+        """H at any k-points.
+
+        Args:
+            kpts: Fractions of the reciprocal lattice vectors, [nk, 3].
+            correction: Blocks of ΔH, Eh.
+
+        Returns:
+            Complex, [nspin, nk, nao, nao], Eh.
+
+        Raises:
+            InputError: If ``kpts`` has another shape.
+        """
+        base = self.ks.fock_at(kpts, potential=self.potential)
+        where = torch.tensor([[float(x) for x in k] for k in kpts], dtype=torch.float64)
+        return base + correction.at_k(where.to(base.device)).reshape(base.shape)
+
+    def correction(self, potential: MeshRows) -> BlockMatrix:
+        """ΔH that leads from H₀ to the matrix of another potential, without a multiple of S.
+
+        Args:
+            potential: On the grid, such as ``scf().build.rows``.
+
+        Returns:
+            Blocks [nel], or [2, nel] for two spins, Eh.
+        """
+        found = self.blocks.potential(potential - self.potential)
+        found = without_shift(found, self.ovlp)
+        return found if self.ks.unrestricted else found.with_values(found.values[0])
+
+
+def without_shift(matrix: BlockMatrix, ovlp: BlockMatrix) -> BlockMatrix:
+    """A - μ S with the μ that leaves least, one for both spins.
+
+    Args:
+        matrix: A, [.., nel].
+        ovlp: S on the same blocks.
+
+    Returns:
+        The rest. It is the same for a cell and its supercells.
+    """
+    s = ovlp.values.to(matrix.values)
+    average = (matrix.values * s).sum(-1) / s.square().sum()
+    return matrix.with_values(matrix.values - average.mean() * s)
+
+
+def crystal_layout(*cells: "gto.Cell") -> BasisLayout:
+    """The shells of every element that occurs.
+
+    Args:
+        *cells: Built cells of one basis set.
+
+    Returns:
+        Layout that holds all of them.
+    """
+    shells: dict[int, tuple[int, ...]] = {}
+    for cell in cells:
+        shells.update(zip(_numbers(cell), shell_ls(cell.to_mol()), strict=True))
+    return BasisLayout.from_shells(shells)
+
+
+def prepare_crystal(
+    cell: "gto.Cell",
+    layout: BasisLayout,
+    *,
+    cutoff: float,
+    dtype: torch.dtype = torch.float32,
+    potential: MeshRows | None = None,
+    **settings: Any,
+) -> PreparedCrystal:
+    """Prepare a crystal; spends no Fock build.
+
+    Args:
+        cell: A built cell.
+        layout: Shells of the network's elements.
+        cutoff: The network's, bohr.
+        dtype: The network's.
+        potential: That of H₀ on the grid; None: superposed free atoms after a dielectric step.
+        **settings: ``xc``, ``kmesh`` and the like, see
+            :func:`~deeph_zero.integrals.periodic.calculation.crystal_calculation`.
+
+    Returns:
+        The prepared crystal.
+
+    Raises:
+        InputError: If something is not supported, an element is not in the layout, or two atoms
+            are at one position.
+    """
+    found = crystal_calculation(cell, **settings)
+    data = crystal_data(found)
+    info = crystal_info(found)
+    ks = CrystalKohnSham(data, info, smearing=found.smearing, fix_spin=found.fix_spin)
+    numbers = _numbers(found.cell)
+    coords = torch.from_numpy(found.cell.atom_coords())
+    near = neighbours(coords, cutoff, torch.from_numpy(info.lattice))
+    blocks = RealSpaceMatrices(found.cell, found.mesh, near.pattern(layout.sizes(numbers)))
+    rows = ks.base_potential() if potential is None else potential
+    fock0, ovlp = ks.fock_of(rows), blocks.overlap()
+    unpaired = (info.nelec[0] - info.nelec[1]) / len(numbers)
+    spins = [[0.0, m, m / 2] for m in ((unpaired, -unpaired) if ks.unrestricted else (0.0,))]
+    inputs = block_inputs(
+        layout,
+        numbers,
+        near,
+        _channels(ks, blocks, ovlp, rows, fock0),
+        torch.tensor(spins, dtype=torch.float64),
+        cutoff=cutoff,
+        dtype=dtype,
+    )
+    return PreparedCrystal(
+        ks=ks, potential=rows, fock0=fock0, blocks=blocks, ovlp=ovlp, inputs=inputs
+    )
+
+
+def _channels(
+    ks: CrystalKohnSham,
+    blocks: RealSpaceMatrices,
+    ovlp: BlockMatrix,
+    rows: MeshRows,
+    fock0: BlochMatrix,
+) -> BlockMatrix:
+    """S; T + V_nl; and of each spin the free atoms' density, H₀, and what H₀ makes of the density.
+
+    Densities enter as the matrices of the local functions that they are.
+    """
+    fixed = blocks.kinetic().values + blocks.nonlocal_potential().values
+    guess = ks.data.rho_guess()[:, :1]
+    change = ks.data.mesh_term.density(ks.density(fock0))[:, :1] - guess
+    per_spin = 1.0 if ks.unrestricted else 0.5
+    local = [_padded(per_spin * guess, rows), rows, _padded(per_spin * change, rows)]
+    parts = blocks.potential(torch.cat(local)).values.unflatten(0, (3, len(rows)))
+    base = without_shift(ovlp.with_values(parts[1] + fixed), ovlp).values
+    own = torch.stack([parts[0], base, parts[2]], 1)
+    return ovlp.with_values(spin_channels(torch.stack([ovlp.values, fixed]), own))
+
+
+def _padded(rows: Tensor, like: MeshRows) -> MeshRows:
+    """A local function as potentials of all density variables."""
+    out = torch.zeros_like(like)
+    out[:, : rows.shape[1]] = rows
+    return out
+
+
+def _numbers(cell: "gto.Cell") -> list[int]:
+    from pyscf.data.elements import charge
+
+    return [charge(cell.atom_pure_symbol(k)) for k in range(cell.natm)]
