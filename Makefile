@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
-SOURCES := deeph_zero basis tests examples benchmarks setup.py
+SOURCES := deeph_zero basis tests examples benchmarks tools setup.py
 PRESENT = $(wildcard $(SOURCES))
 
 .DEFAULT_GOAL := help

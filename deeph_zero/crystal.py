@@ -1,5 +1,6 @@
 """``dz.KohnSham`` of crystals: the layer at k-points, made from PySCF's cells and objects."""
 
+import dataclasses
 import inspect
 import math
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.ks.periodic.result import CrystalSCFResult, CrystalSCFSettings
 from deeph_zero.ks.periodic.scf import crystal_scf
+from deeph_zero.ks.periodic.terms import CoulombOnMesh
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, MeshRows
 from deeph_zero.types import GivenMatrix
 
@@ -74,19 +76,22 @@ class CrystalKohnSham(CrystalLayer):
         device: str = "cpu",
         ao_memory_mb: float | None = None,
         engine: str = "auto",
+        two_grids: bool = True,
         **settings: Any,
     ) -> "CrystalKohnSham":
         """Integrals, grid and functional from PySCF.
 
         Args:
             cell_or_mf: A built ``pbc.gto.Cell`` (its ``spin`` counts the unpaired electrons of one
-                cell), or a KRKS, KUKS, RKS or UKS object with FFTDF, which decides everything
-                itself (the ``spin`` of its cell counts those of all k-points together).
+                cell), or a KRKS, KUKS, RKS, UKS or Hartree-Fock object with FFTDF or GDF, which
+                decides everything itself (the ``spin`` of its cell counts those of all k-points
+                together).
             device: Where the tensors live.
             ao_memory_mb: Keep AO values up to so much; 2000 where nothing is said.
             engine: Of the functional: "auto", "torch" or "libxc".
-            **settings: ``xc``, ``kmesh``, ``shifted``, ``unrestricted``, ``smearing``, ``fix_spin``
-                and ``moments``, see
+            two_grids: False: SCFs never iterate on a coarse mesh.
+            **settings: ``xc``, ``kmesh``, ``shifted``, ``unrestricted``, ``smearing``,
+                ``fix_spin``, ``moments``, ``exxdiv`` and ``density_fit``, see
                 :func:`~deeph_zero.integrals.periodic.calculation.crystal_calculation`.
 
         Returns:
@@ -100,11 +105,13 @@ class CrystalKohnSham(CrystalLayer):
         from deeph_zero.integrals.periodic.info import crystal_info
         from deeph_zero.integrals.periodic.system import AO_MEMORY_MB, crystal_data
 
-        own = {"device", "ao_memory_mb", "engine"}
+        own = {"device", "ao_memory_mb", "engine", "two_grids"}
         refuse_unknown("from_pyscf", settings, {*own, *_keywords(crystal_calculation)})
         found = crystal_calculation(cell_or_mf, **settings)
         memory = AO_MEMORY_MB if ao_memory_mb is None else ao_memory_mb
         data = crystal_data(found, device=device, ao_memory_mb=memory, engine=engine)
+        if not two_grids:
+            data = dataclasses.replace(data, coarse=None)
         return cls(data, crystal_info(found), smearing=found.smearing, fix_spin=found.fix_spin)
 
     def build(self, dm: GivenMatrix) -> CrystalBuild:
@@ -151,6 +158,8 @@ class CrystalKohnSham(CrystalLayer):
         """
         rows = self.starting_potential()
         coulomb = self.data.step_coulomb()
+        assert isinstance(coulomb, CoulombOnMesh)
+        assert self.data.mesh is not None
         change = dielectric_potential(self, coulomb, self.fock_of(rows), None)
         rows[:, :1] += self.data.mesh.resample(change, coulomb.mesh)
         return rows
@@ -158,7 +167,7 @@ class CrystalKohnSham(CrystalLayer):
     def fock_at(
         self, kpts: KPoints, dm: GivenMatrix | None = None, *, potential: MeshRows | None = None
     ) -> BlochMatrix:
-        """F at any k-points: exact, as all of it that changes is a local potential.
+        """F at any k-points, exact: what changes is a local potential, and exact exchange.
 
         Args:
             kpts: Where, fractions of the reciprocal lattice vectors.
@@ -210,18 +219,26 @@ class CrystalKohnSham(CrystalLayer):
         return orthogonal.without_removed(torch.linalg.eigvalsh(orthogonal.transform(fock)))
 
     def _elsewhere(self, kpts: KPoints) -> Elsewhere:
+        if self.data.at is None:
+            raise InputError(
+                "expected a uniform grid for matrices at other k-points, got density fitting; give "
+                "those k-points to the SCF"
+            )
         return self.data.at(_fractions(kpts))
 
     def _matrices_at(
         self, elsewhere: Elsewhere, dm: GivenMatrix | None, potential: MeshRows | None = None
     ) -> BlochMatrix:
-        if potential is None:
-            if dm is not None:
-                self.build(self.checked(dm))
-            if self._last is None:
-                raise ComputationError("expected a density, got none yet; call scf() or give dm")
-            potential = self._last.rows
-        return elsewhere.mesh_term.matrix(potential, torch.complex128) + elsewhere.fixed
+        if potential is not None:
+            return elsewhere.mesh_term.matrix(potential, torch.complex128) + elsewhere.fixed
+        if dm is not None:
+            self.build(self.checked(dm))
+        if self._last is None:
+            raise ComputationError("expected a density, got none yet; call scf() or give dm")
+        fock = elsewhere.mesh_term.matrix(self._last.rows, torch.complex128) + elsewhere.fixed
+        if elsewhere.exchange is None:
+            return fock
+        return fock + elsewhere.exchange.elsewhere(self._last.dm)
 
 
 def _fractions(kpts: Any) -> list[list[float]]:

@@ -145,7 +145,7 @@ class KohnSham(KohnShamLayer):
             two_grids=two_grids, field=field, kmesh=kmesh, **limits,
         )  # fmt: skip
         if is_periodic(mol_or_mf):
-            defaults = {"break_symmetry": False, "two_grids": True}
+            defaults = {"break_symmetry": False, "two_grids": True, "exxdiv": "ewald"}
             stated = {name: x for name, x in given.items() if x is not defaults.get(name)}
             return cast("KohnSham", CrystalKohnSham.from_pyscf(mol_or_mf, device=device, **stated))
         return cls._of_molecule(mol_or_mf, device=device, **given)
@@ -305,7 +305,7 @@ class KohnSham(KohnShamLayer):
             InputError: As in :meth:`polarizability`, or where the integrals have no derivatives.
             ComputationError: If the SCF or the equations do not converge.
         """
-        return dipole_derivatives(self._equations(result), self._moving_integrals())
+        return dipole_derivatives(self._equations(result), self.moving_integrals())
 
     def fock_gradient(
         self, result: GivenResult = None, *, atoms: GivenAtoms = None
@@ -325,12 +325,19 @@ class KohnSham(KohnShamLayer):
                 there is no such atom.
             ComputationError: If the SCF or the equations do not converge.
         """
-        moving = self._moving_integrals()
+        moving = self.moving_integrals()
         chosen = chosen_atoms(atoms, moving.natm)
         return fock_gradient(self._equations(result), moving, chosen, self.info.ao_atoms)
 
-    def _moving_integrals(self) -> MovingIntegrals:
-        """Derivatives of the integrals, or why there are none."""
+    def moving_integrals(self) -> MovingIntegrals:
+        """Derivatives of the integrals with respect to the nuclei.
+
+        Returns:
+            They; computed when asked for.
+
+        Raises:
+            InputError: If there are none.
+        """
         if self._moving is None:
             raise InputError(
                 "expected a layer whose integrals have derivatives with respect to the nuclei; "
@@ -345,11 +352,22 @@ class KohnSham(KohnShamLayer):
 
     def _equations(self, result: GivenResult) -> CoupledPerturbed:
         """The coupled-perturbed equations about a converged state."""
-        state = self._tight(result)
+        state = self.tightened(result)
         return CoupledPerturbed(self, state.dm, state.fock)
 
-    def _tight(self, result: GivenResult) -> SCFResult:
-        """A state as tightly converged as its derivatives need."""
+    def tightened(self, result: GivenResult) -> SCFResult:
+        """A state as tightly converged as its derivatives need.
+
+        Args:
+            result: What :meth:`scf` gave; None: it is computed (and kept for the next call).
+
+        Returns:
+            ``result`` itself where it is tight enough, else what an SCF from it gives.
+
+        Raises:
+            InputError: If it is not converged, or not of this molecule, or there is smearing.
+            ComputationError: If the SCF does not converge.
+        """
         if self.smearing > 0:
             raise InputError(
                 "expected integer occupations for the response to a perturbation, got smearing "

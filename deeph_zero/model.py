@@ -26,6 +26,7 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.intervals import Calibration, with_intervals
+from deeph_zero.predict.response import with_response
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared import Prepared, prepare
 from deeph_zero.settings.config import FORCE_TOL, MethodConfig
@@ -129,6 +130,7 @@ class Model:
         coupled: bool = True,
         forces: bool = False,
         compare_start: bool = False,
+        response: bool = False,
         allow_close_contacts: bool = False,
     ) -> Prediction:
         """Electronic structure of one molecule.
@@ -144,6 +146,8 @@ class Model:
             forces: Nuclear forces of the refined energy; refines to 1e-6 unless ``refine`` says
                 otherwise, because forces of an unconverged energy are not its derivative.
             compare_start: With ``refine``, also converge from the superposed atoms and count.
+            response: Polarisability and dipole derivatives; of a refined state also frequencies
+                and infrared intensities, without ``refine`` as estimates with their errors.
             allow_close_contacts: Take atoms nearer to each other than in any molecule.
 
         Returns:
@@ -152,8 +156,8 @@ class Model:
         Raises:
             InputError: If the molecule has elements the model does not know, another basis, other
                 pseudopotentials or nuclei, or is impossible.
-            ComputationError: If the network's output is not finite, or forces were asked for and
-                the refinement did not converge.
+            ComputationError: If the network's output is not finite, or forces or responses were
+                asked for and the refinement did not converge.
         """
         result, _ = self._predict(
             self._checked_molecule(molecule, allow_close_contacts),
@@ -163,6 +167,7 @@ class Model:
             coupled=coupled,
             forces=forces,
             compare_start=compare_start,
+            response=response,
         )
         return result
 
@@ -300,16 +305,16 @@ class Model:
         coupled: bool = True,
         forces: bool = False,
         compare_start: bool = False,
+        response: bool = False,
     ) -> tuple[Prediction, KohnSham]:
         if forces and refine is None:
             refine = FORCE_TOL
-        prepared, fock = self._network_fock(
-            molecule, method, builds=certificate or refine is not None
-        )
+        builds = certificate or response or refine is not None
+        prepared, fock = self._network_fock(molecule, method, builds=builds)
         ks = prepared.ks
         dm = ks.density(fock)
         # one build serves the certificate and the first iteration of the refinement
-        built = ks.build(dm) if certificate or refine is not None else None
+        built = ks.build(dm) if builds else None
         refined, facts = None, {}
         if refine is not None:
             assert built is not None
@@ -322,6 +327,9 @@ class Model:
         result = with_intervals(dataclasses.replace(result, **facts), self.calibration)
         if forces:
             result = dataclasses.replace(result, forces=meanfield.forces(result, method))
+        if response:
+            assert built is not None
+            result = with_response(result, ks, (dm, built.fock), method)
         return result, ks
 
     def starting_layer(self, molecule: Molecule, method: MethodConfig) -> tuple[KohnSham, AOMatrix]:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MODULES = sorted((ROOT / "deeph_zero").rglob("*.py"))
-SCRIPTS = sorted([*ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")])
+SCRIPTS = sorted(p for f in ("examples", "benchmarks", "tools/*") for p in ROOT.glob(f"{f}/*.py"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
 TEXT = {".py", ".md", ".toml", ".txt", ".cff", ".yaml", ".xyz", ""}
 
@@ -47,7 +47,7 @@ def tracked_text_files() -> list[Path]:
     if listing.returncode == 0:
         paths = [ROOT / name for name in listing.stdout.split("\0") if name]
     else:
-        folders = ("deeph_zero", "basis", "tests", "examples", "benchmarks", "docs")
+        folders = ("deeph_zero", "basis", "tests", "examples", "benchmarks", "tools", "docs")
         paths = [*ROOT.glob("*"), *(p for f in folders for p in (ROOT / f).rglob("*"))]
     return [p for p in paths if p.is_file() and p.suffix in TEXT and p != Path(__file__)]
 

@@ -23,8 +23,8 @@ from deeph_zero.errors import InputError
 from deeph_zero.settings.config import PredictConfig
 
 EXTRAS = (
-    "refine", "forces", "compare_start", "chkfile", "molden", "charge", "spin", "workers",
-    "allow_close_contacts",
+    "refine", "forces", "response", "compare_start", "chkfile", "molden", "charge", "spin",
+    "workers", "allow_close_contacts",
     "two_grids",
 )  # fmt: skip
 
@@ -35,6 +35,7 @@ EXTRAS = (
 @output_option
 @setting(PredictConfig, "refine", metavar="TOL")
 @setting(PredictConfig, "forces")
+@setting(PredictConfig, "response")
 @setting(PredictConfig, "compare_start")
 @setting(PredictConfig, "chkfile", metavar="PATH")
 @setting(PredictConfig, "molden", metavar="PATH")
@@ -66,6 +67,7 @@ def predict(invocation: Invocation, **options: Any) -> int:
       deeph-zero predict water_run/ frames.xyz --refine 1e-5 --json
       deeph-zero predict water_run/ many.xyz --workers 4 --resume
       deeph-zero predict water_run/ water.xyz --forces --molden water.molden --cube homo
+      deeph-zero predict water_run/ water.xyz --refine 1e-7 --response
     """  # noqa: D301  (\b is click's mark)
     if options["no_certificate"] and options["cheap_estimate"]:
         raise InputError("--no-certificate and --cheap-estimate exclude each other; give one")

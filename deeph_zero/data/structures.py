@@ -11,9 +11,9 @@ import ase
 import numpy as np
 from ase.data import chemical_symbols
 
-from deeph_zero.data.reading.cells import crystal_cell, initial_moments, unpaired_electrons
 from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.qh9 import is_qh9, qh9_frames
+from deeph_zero.data.reading.cells import crystal_cell, initial_moments, unpaired_electrons
 from deeph_zero.data.reading.content import (
     WholeFileError,
     content_of,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import random
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 
 from deeph_zero.errors import ComputationError, InputError, argument
+
+_log = logging.getLogger("deeph_zero")
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Read by numerical libraries when a process loads them."""
@@ -161,6 +164,11 @@ def resolve_device(name: str) -> torch.device:
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
+        if count:
+            _log.info(
+                "computing on a CUDA device: this version was checked on a pretended one only, and "
+                f"never timed; {argument('device', 'cpu')} keeps to the processor"
+            )
         return torch.device("cuda" if count else "cpu")
     if name == "cpu":
         return torch.device("cpu")

@@ -56,6 +56,7 @@ class _PredictJob:
             "certificate": config.certificate,
             "coupled": config.coupled,
             "forces": config.forces,
+            "response": config.response,
             "compare_start": config.compare_start,
             "allow_close_contacts": True,  # they were checked when they were read
         }

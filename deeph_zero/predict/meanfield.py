@@ -124,19 +124,34 @@ def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:
             f"{where}expected a converged energy to differentiate, the refinement did not get "
             f"there; loosen {argument('refine')} or leave {argument('forces')} out"
         )
-    gradient = mf.nuc_grad_method()
-    if hasattr(gradient, "grid_response"):
-        gradient.grid_response = True
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF's own deprecations are not the user's
-            return -np.asarray(gradient.kernel())
+        return forces_of(mf)
     except NotImplementedError as error:
         raise ComputationError(
             f"{where}expected a functional with analytic gradients, PySCF has none for "
             f"{method.xc!r} here ({str(error) or 'not implemented'}); "
             f"leave {argument('forces')} out"
         ) from error
+
+
+def forces_of(mf: Any) -> np.ndarray:
+    """-dE/dR of a filled mean-field object, Eh/bohr, [natm, 3].
+
+    Args:
+        mf: With converged orbitals.
+
+    Returns:
+        Grid and fitting responses included.
+
+    Raises:
+        NotImplementedError: If PySCF has none.
+    """
+    gradient = mf.nuc_grad_method()
+    if hasattr(gradient, "grid_response"):
+        gradient.grid_response = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PySCF's own deprecations are not the user's
+        return -np.asarray(gradient.kernel())
 
 
 def write_chkfile(mf: Any, path: Path) -> None:

@@ -20,6 +20,7 @@ from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import MethodConfig
 
@@ -80,7 +81,10 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
     Every value is at the network's own density but those named ``refine...``, ``converged``
     (whether the refinement converged; None without one) and ``forces`` (Eh/bohr, of the refined
     energy). ``standard_start_iterations`` are the SCF cycles from superposed atoms,
-    ``residual_blocks`` the root mean squares of H - F[P(H)] between orbitals of H.
+    ``residual_blocks`` the root mean squares of H - F[P(H)] between orbitals of H. Responses
+    (``polarizability``, bohr³, ``dipole_derivatives``, e, ``frequencies``, cm⁻¹, imaginary ones
+    negative, ``ir_intensities``, km/mol) are those of the refined state, or, where
+    ``response_estimated``, estimates of them with ``..._error_estimate``.
     """
     done = prediction.refined
     record = structure_record(
@@ -111,10 +115,43 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         record["out_of_distribution"] = list(prediction.out_of_distribution)
     if prediction.forces is not None:
         record["forces"] = prediction.forces.tolist()
+    record |= _response_entry(prediction.response)
     if prediction.degenerate:
         record["degenerate"] = True
     record |= hint_entry(prediction.instability)
     return record | dispersion_entry(prediction.info)
+
+
+def _response_entry(response: Response | None) -> dict[str, Any]:
+    """Responses that were asked for; ``response_estimated`` tells those of a refined state."""
+    if response is None:
+        return {}
+    entry: dict[str, Any] = {
+        "response_estimated": response.estimated,
+        "polarizability": response.polarizability.tolist(),
+        "dipole_derivatives": response.dipole_derivatives.tolist(),
+    }
+    if response.estimated:
+        entry["polarizability_error_estimate"] = response.polarizability_error
+        entry["dipole_derivatives_error_estimate"] = response.dipole_derivatives_error
+    if response.vibrations is not None:
+        entry["frequencies"] = response.vibrations.frequencies.tolist()
+        entry["ir_intensities"] = response.vibrations.intensities.tolist()
+    return entry
+
+
+def _response_arrays(response: Response | None) -> dict[str, Any]:
+    if response is None:
+        return {}
+    arrays: dict[str, Any] = {
+        "polarizability": response.polarizability,
+        "dipole_derivatives": response.dipole_derivatives,
+    }
+    if response.vibrations is not None:
+        arrays["frequencies"] = response.vibrations.frequencies
+        arrays["ir_intensities"] = response.vibrations.intensities
+        arrays["normal_modes"] = response.vibrations.modes
+    return arrays
 
 
 def hint_entry(instability: float | None) -> dict[str, str]:
@@ -195,6 +232,7 @@ def prediction_arrays(prediction: Prediction) -> tuple[dict[str, Any], dict[str,
         "bond_orders": populations.bond_orders,
     }
     arrays = _group(prediction.molecule, matrices) | {"forces": prediction.forces}
+    arrays |= _response_arrays(prediction.response)
     attributes = {
         "energy": prediction.energy if done is None else done.energy,
         "refined": done is not None,

@@ -19,6 +19,7 @@ from deeph_zero.ks.response.quadratic import semicanonical
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.orbital_blocks import orbital_block_rms
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
@@ -67,6 +68,8 @@ class Prediction:
             "occ-virt", "virt-virt"; None for an empty block), Eh. Only occ-virt moves the density.
         instability: Eigenvalue of the RKS -> UKS Hessian, Eh, where an open shell lies below this
             closed one, see :mod:`deeph_zero.ks.response.open_shell`; looked for after a refinement.
+        response: Polarisability, dipole derivatives and, of a refined state, the infrared spectrum;
+            None if not asked for.
     """
 
     molecule: Molecule
@@ -95,6 +98,7 @@ class Prediction:
     residual_blocks: dict[str, float | None] | None = None
     instability: float | None = None
     coarse_builds: int = 0
+    response: Response | None = None
 
     def populations(self, *, refined: bool = True) -> Populations:
         """Atomic charges and bond orders.

@@ -21,6 +21,7 @@ from deeph_zero.report import (
     heat,
     levels,
     sentences,
+    spectrum,
     table,
     volumes,
 )
@@ -94,6 +95,7 @@ def write_plots(source: Path, folder: Path, *, molecules: int = DEFAULT_MOLECULE
     for k, close in enumerate(_look_closely(read, molecules)):
         group = close.structure.group
         named.append((f"levels_{group}", levels.ladder(close.matrices, "Orbital energies")))
+        named += [(f"{name}_{group}", f) for name, (_, f) in _spectra(close).items()]
         if k < MAX_MAPS:
             named += [(f"{name}_{group}", f) for name, (_, f) in _maps(close).items()]
     return [path for name, figure in named for path in figures.save(figure, folder, name)]
@@ -157,9 +159,14 @@ def _maps(close: _Close) -> dict[str, tuple[str, Figure]]:
     return heat.heat_maps(close.matrices, offsets)
 
 
+def _spectra(close: _Close) -> dict[str, tuple[str, Figure]]:
+    figure = spectrum.spectrum(close.structure.entry)
+    return {} if figure is None else {"spectrum": ("Infrared spectrum", figure)}
+
+
 def _close_part(k: int, close: _Close) -> dict[str, Any]:
     ladder = {"levels": ("Orbital energies", levels.ladder(close.matrices, "Orbital energies"))}
-    plots = ladder | (_maps(close) if k < MAX_MAPS else {})
+    plots = ladder | _spectra(close) | (_maps(close) if k < MAX_MAPS else {})
     return {"label": close.label, "plots": list(_inline(plots, f"m{k}"))}
 
 

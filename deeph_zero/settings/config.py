@@ -334,6 +334,11 @@ class PredictConfig(Settings):
         default=False,
         description="Forces of the refined energy; refines to 1e-6 unless --refine says otherwise.",
     )
+    response: bool = Field(
+        default=False,
+        description="Polarisability and dipole derivatives; with --refine those of the refined "
+        "state, with frequencies and infrared intensities, else estimates with their errors.",
+    )
     compare_start: bool = Field(
         default=False,
         description="With --refine: also count the SCF cycles from the standard start.",

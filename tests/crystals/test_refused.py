@@ -19,8 +19,7 @@ CELLS = {
     "odd electrons": ("aluminium", {}, {}, "even number of electrons for spin 0, got 3"),
     "parity": ("aluminium", {"spin": 2}, {}, "even number of electrons for spin 2, got 3"),
     "spin, one channel": ("chain", {"spin": 2}, {"unrestricted": False}, "two spins"),
-    "hybrid": ("helium", {}, {"xc": "pbe0"}, "exact exchange"),
-    "Hartree-Fock": ("helium", {}, {"xc": "hf"}, "exact exchange"),
+    "exxdiv": ("helium", {}, {"xc": "pbe0", "exxdiv": "ws"}, "exxdiv expected 'ewald'"),
     "VV10": ("helium", {}, {"xc": "scan_vv10"}, "VV10"),
     "kmesh of a slab": ("slab", {"dimension": 2}, {"kmesh": (2, 2, 2)}, "1 along the third"),
     "kmesh": ("helium", {}, {"kmesh": (2, 0, 2)}, "three positive whole numbers"),
@@ -47,10 +46,15 @@ def test_cells_and_keywords(case, crystal):
 def _objects(cell):
     kpts = cell.make_kpts([2, 1, 1])
     plain = dft.KRKS(cell, kpts, xc="pbe")
-    yield "GDF", plain.copy().density_fit(), "GDF"
+    mdf = plain.copy()
+    mdf.with_df = df.MDF(cell, kpts)
+    yield "MDF", mdf, "MDF"
+    uniform = plain.copy()
+    uniform.with_df = df.GDF(cell, kpts)
+    yield "fitting on a uniform grid", uniform, "use BeckeGrids"
     yield "multigrid", plain.copy().multigrid_numint(), "MultiGrid"
     yield "ROKS", dft.KROKS(cell, kpts), "KROKS"
-    yield "HF", scf.KRHF(cell, kpts), "KRHF"
+    yield "ROHF", scf.KROHF(cell, kpts), "KROHF"
     gauss = plain.copy().smearing(0.01, method="gauss")
     yield "Gaussian smearing", gauss, "gauss smearing"
     fixed = plain.copy().smearing(0.01, mu0=0.1)
@@ -64,7 +68,11 @@ def _objects(cell):
     yield "meshes", mesh, "two different meshes"
     hybrid = plain.copy()
     hybrid.xc = "hse06"
-    yield "hybrid", hybrid, "exact exchange"
+    hybrid.omega = 0.2
+    yield "omega", hybrid, "omega of its own"
+    other = plain.copy()
+    other.exxdiv = "none"
+    yield "exxdiv", other, "exxdiv 'none'"
 
 
 def test_objects(crystal):
@@ -75,9 +83,16 @@ def test_objects(crystal):
             dz.KohnSham.from_pyscf(mf)
         assert "\n" not in str(caught.value)
         seen.append(name)
-    assert len(seen) == 9
+    assert len(seen) == 11
     mf = dft.KRKS(cell, cell.make_kpts([2, 1, 1]), xc="pbe")
-    for keyword in ({"xc": "pbe"}, {"kmesh": (2, 1, 1)}, {"smearing": 0.1}, {"fix_spin": True}):
+    for keyword in (
+        {"xc": "pbe"},
+        {"kmesh": (2, 1, 1)},
+        {"smearing": 0.1},
+        {"fix_spin": True},
+        {"exxdiv": None},
+        {"density_fit": True},
+    ):
         with pytest.raises(InputError, match=f"{next(iter(keyword))} from the mean-field object"):
             dz.KohnSham.from_pyscf(mf, **keyword)
     assert dz.KohnSham.from_pyscf(mf).nk == 2

@@ -10,10 +10,7 @@ from deeph_zero.integrals.ao_shells import ao_basis
 from deeph_zero.integrals.grids import AOGrid, build_grid
 from deeph_zero.kohnsham import KohnSham
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
-"""AO values at k-points on the uniform grid: Bloch sums, kept within a stated memory."""
+"""AO values at k-points on the points of a grid: Bloch sums, kept within a stated memory."""
 
 from typing import final
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pyscf.pbc import gto
 from pyscf.pbc.dft import numint
 
@@ -26,7 +27,7 @@ class BlochValues:
         self,
         cell: gto.Cell,
         kpoints: KPoints,
-        mesh: tuple[int, int, int],
+        points: Float[np.ndarray, "ngrids 3"],
         *,
         deriv: int,
         memory_mb: float,
@@ -37,14 +38,14 @@ class BlochValues:
         Args:
             cell: The crystal.
             kpoints: Where.
-            mesh: Points of the uniform grid.
+            points: Of a grid, bohr.
             deriv: 1 with gradients, 0 without.
             memory_mb: Keep the values if they fit into this.
             device: Where the tensors live.
         """
         self._cell = cell
         self._kpts = kpoints.absolute(cell)
-        self._coords = cell.get_uniform_grids(mesh)
+        self._coords = points
         self._deriv = deriv
         self._device = device
         self.nao = cell.nao

@@ -6,11 +6,20 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pyscf.pbc import dft, gto
+from pyscf.pbc import gto, scf
+from pyscf.pbc.dft import gen_grid
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.libxc import XCSpec, describe
-from deeph_zero.integrals.periodic.checks import check_cell, check_mean_field, semilocal
+from deeph_zero.integrals.periodic.checks import (
+    EXXDIV,
+    check_cell,
+    check_mean_field,
+    has_functional,
+    is_fitted,
+    supported_functional,
+)
+from deeph_zero.integrals.periodic.fitted import Fitting, make_fitting
 from deeph_zero.integrals.periodic.kpoints import KPoints, listed_kpoints, make_kpoints
 from deeph_zero.integrals.supported import smearing_of
 
@@ -25,7 +34,7 @@ class CrystalCalculation:
 
     Attributes:
         cell: The built cell.
-        spec: The functional, semilocal.
+        spec: The functional.
         kpoints: k-points and their weights.
         mesh: Points of the uniform grid along the lattice vectors.
         unrestricted: Two spins.
@@ -34,6 +43,8 @@ class CrystalCalculation:
         fix_spin: A chemical potential for each spin, so that the moment stays; one for both
             otherwise.
         moments: Initial magnetic moment of every atom (electrons), or None: the cell's spin evenly.
+        exxdiv: How exact exchange is treated where its kernel diverges, by PySCF's names.
+        fitting: Gaussian density fitting in place of a uniform grid.
     """
 
     cell: gto.Cell
@@ -45,6 +56,8 @@ class CrystalCalculation:
     smearing: float = 0.0
     fix_spin: bool = False
     moments: tuple[float, ...] | None = None
+    exxdiv: str | None = "ewald"
+    fitting: Fitting | None = None
 
     def spin_shares(self) -> Float[np.ndarray, "nspin natm"]:
         """Part of every free atom's density that starts in each spin channel."""
@@ -69,19 +82,25 @@ def crystal_calculation(
     smearing: int | float | None = None,
     fix_spin: bool = False,
     moments: Sequence[int | float] | None = None,
+    exxdiv: str | None = "ewald",
+    density_fit: bool = False,
 ) -> CrystalCalculation:
     """A calculation from a cell and keywords, or from a KRKS, KUKS, RKS or UKS object.
 
     Args:
         cell_or_mf: A built ``pbc.gto.Cell`` (its ``spin`` is that of one cell), or a mean-field
             object, which decides functional, k-points, smearing and spin itself.
-        xc: A semilocal functional, any string PySCF parses; "pbe" where nothing is said.
+        xc: A functional, any string PySCF parses, hybrids included; "pbe" where nothing is said.
         kmesh: k-points along the reciprocal vectors, one of k and -k kept; Γ where nothing is said.
         shifted: Monkhorst and Pack's mesh in place of the Γ-centred one.
         unrestricted: Two spins; None: if the cell has unpaired electrons or moments.
         smearing: Width (Eh) of Fermi occupations.
         fix_spin: With smearing, keep the number of electrons of each spin.
         moments: Initial magnetic moments per atom (electrons); None: ``cell.magmom``, if set.
+        exxdiv: How exact exchange is treated where its kernel diverges, by PySCF's names: "ewald",
+            "vcut_sph", "vcut_ws" or None.
+        density_fit: Gaussian density fitting and atom-centred points in place of a uniform grid,
+            for all-electron bases.
 
     Returns:
         The calculation.
@@ -92,17 +111,20 @@ def crystal_calculation(
     if isinstance(cell_or_mf, gto.Cell):
         return _from_cell(
             cell_or_mf,
-            spec=semilocal(describe("pbe" if xc is None else xc)),
+            spec=supported_functional(describe("pbe" if xc is None else xc)),
             kmesh=(1, 1, 1) if kmesh is None else kmesh,
             shifted=shifted,
             unrestricted=unrestricted,
             smearing=_width(smearing),
             fix_spin=fix_spin,
             moments=moments,
+            exxdiv=_checked_exxdiv(exxdiv),
+            density_fit=density_fit,
         )
     given = {
         "xc": xc, "kmesh": kmesh, "unrestricted": unrestricted, "smearing": smearing,
         "shifted": shifted or None, "fix_spin": fix_spin or None,
+        "exxdiv": None if exxdiv == "ewald" else repr(exxdiv), "density_fit": density_fit or None,
     }  # fmt: skip
     said = [name for name, value in given.items() if value is not None]
     if said:
@@ -123,6 +145,8 @@ def _from_cell(
     smearing: float,
     fix_spin: bool,
     moments: Sequence[int | float] | None,
+    exxdiv: str | None,
+    density_fit: bool,
 ) -> CrystalCalculation:
     check_cell(cell)
     own = _moments(cell, moments)
@@ -141,16 +165,19 @@ def _from_cell(
             "unrestricted=False; leave it out"
         )
     nelec = ((electrons + spin) / 2, (electrons - spin) / 2)
+    kpoints = make_kpoints(kmesh, shifted=shifted, dimension=cell.dimension)
     return CrystalCalculation(
         cell=cell,
         spec=spec,
-        kpoints=make_kpoints(kmesh, shifted=shifted, dimension=cell.dimension),
+        kpoints=kpoints,
         mesh=_mesh(cell.mesh),
         unrestricted=unrestricted,
         nelec=nelec,
         smearing=smearing,
         fix_spin=fix_spin,
         moments=own if unrestricted else None,
+        exxdiv=exxdiv,
+        fitting=make_fitting(cell, kpoints) if density_fit else None,
     )
 
 
@@ -158,8 +185,8 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
     check_mean_field(mf)
     cell = mf.cell
     check_cell(cell)
-    unrestricted = isinstance(mf, dft.uks.UKS | dft.kuks.KUKS)
-    many = isinstance(mf, dft.krks.KRKS | dft.kuks.KUKS)
+    unrestricted = isinstance(mf, scf.uhf.UHF | scf.kuhf.KUHF)
+    many = isinstance(mf, scf.khf.KSCF)
     kpoints = listed_kpoints(cell, mf.kpts if many else mf.kpt)
     nk = len(kpoints.scaled)
     smearing = smearing_of(mf)
@@ -175,15 +202,29 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
         nelec = (total / nk / 2, total / nk / 2)
     return CrystalCalculation(
         cell=cell,
-        spec=semilocal(describe(mf.xc)),
+        spec=supported_functional(describe(mf.xc if has_functional(mf) else "hf")),
         kpoints=kpoints,
-        mesh=_mesh(mf.with_df.mesh),
+        mesh=_mesh(cell.mesh if is_fitted(mf) else mf.with_df.mesh),
         unrestricted=unrestricted,
         nelec=nelec,
         smearing=smearing,
         fix_spin=bool(smearing and mf.fix_spin),
         moments=_moments(cell, moments) if unrestricted else None,
+        exxdiv=mf.exxdiv,
+        fitting=_fitting(mf) if is_fitted(mf) else None,
     )
+
+
+def _fitting(mf: Any) -> Fitting:
+    """The object's own integrals and points, neither of which is changed."""
+    grids = mf.grids if has_functional(mf) else gen_grid.BeckeGrids(mf.cell)
+    return Fitting(with_df=mf.with_df, grids=grids)
+
+
+def _checked_exxdiv(exxdiv: str | None) -> str | None:
+    if exxdiv not in EXXDIV:
+        raise InputError(f"exxdiv expected 'ewald', 'vcut_sph', 'vcut_ws' or None, got {exxdiv!r}")
+    return exxdiv
 
 
 def _moments(cell: gto.Cell, given: Sequence[int | float] | None) -> tuple[float, ...] | None:

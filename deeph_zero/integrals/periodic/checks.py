@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from pyscf.pbc import df, dft, gto
+from pyscf.pbc import df, dft, gto, scf
 from pyscf.pbc.dft import gen_grid, numint
 from pyscf.pbc.gto import pseudo
 from pyscf.pbc.lib.kpts import KPoints as SymmetricKPoints
@@ -16,7 +16,14 @@ from deeph_zero.integrals.libxc import XCSpec
 
 # ruff: noqa: SLF001  PySCF keeps _built, _basis, _pseudo and _numint private
 
-_KNOWN = (dft.krks.KRKS, dft.kuks.KUKS, dft.rks.RKS, dft.uks.UKS)
+_KNOWN = (
+    dft.krks.KRKS, dft.kuks.KUKS, dft.rks.RKS, dft.uks.UKS,
+    scf.khf.KRHF, scf.kuhf.KUHF, scf.hf.RHF, scf.uhf.UHF,
+)  # fmt: skip
+
+_FITTINGS = (df.GDF, df.RSGDF)
+
+EXXDIV = (None, "ewald", "vcut_sph", "vcut_ws")
 
 _CHARGE = re.compile(r"-q(\d+)", re.IGNORECASE)
 
@@ -24,7 +31,7 @@ SMALLEST_OVERLAP = 1e-7
 """Eigenvalues of S(k) below it are refused: energies there depend on rounding."""
 
 
-def semilocal(spec: XCSpec) -> XCSpec:
+def supported_functional(spec: XCSpec) -> XCSpec:
     """Refuse functionals that crystals do not have.
 
     Args:
@@ -34,19 +41,17 @@ def semilocal(spec: XCSpec) -> XCSpec:
         The same.
 
     Raises:
-        InputError: If it has exact exchange, VV10 or dispersion, or no density functional.
+        InputError: If it has VV10 or dispersion.
     """
-    if spec.kind == "HF" or spec.hyb or spec.alpha:
-        what = "exact exchange"
-    elif spec.corrections.nlc:
+    if spec.corrections.nlc:
         what = "non-local correlation (VV10)"
     elif spec.corrections.dispersion:
         what = f"a dispersion correction ({spec.corrections.dispersion})"
     else:
         return spec
     raise InputError(
-        f"xc {spec.name!r} has {what}, which crystals do not support; use a semilocal functional "
-        "such as pbe or r2scan"
+        f"xc {spec.name!r} has {what}, which crystals do not support; use a functional "
+        "without, such as pbe, r2scan or hse06"
     )
 
 
@@ -149,33 +154,53 @@ def check_mean_field(mf: Any) -> None:
     )
     if not plain:
         raise InputError(
-            f"expected a cell, or a KRKS, KUKS, RKS or UKS object of pyscf.pbc.dft, got "
+            "expected a cell, or a KRKS, KUKS, RKS, UKS or Hartree-Fock object of pyscf.pbc, got "
             f"{kind.__name__}; give its cell and kmesh"
         )
     for what, cure in _of_mean_field(mf):
         raise InputError(f"expected a plain {kind.__name__}, got {what}; {cure}")
 
 
+def is_fitted(mf: Any) -> bool:
+    """Whether a mean-field object has Gaussian density fitting."""
+    return type(mf.with_df) in _FITTINGS
+
+
+def has_functional(mf: Any) -> bool:
+    """Whether a mean-field object is one of Kohn-Sham theory."""
+    return hasattr(mf, "xc")
+
+
 def _of_mean_field(mf: Any) -> Iterator[tuple[str, str]]:
     if isinstance(getattr(mf, "kpts", None), SymmetricKPoints):
         yield "k-points reduced by symmetry", "give mf.cell and kmesh"
-    if type(mf.with_df) is not df.FFTDF:
-        yield f"integrals by {type(mf.with_df).__name__}", "use FFTDF, PySCF's default"
+    if type(mf.with_df) is not df.FFTDF and not is_fitted(mf):
+        yield f"integrals by {type(mf.with_df).__name__}", "use FFTDF, PySCF's default, or GDF"
     if getattr(mf, "rsjk", None) is not None:
-        yield "integrals by RSJK", "use FFTDF, PySCF's default"
+        yield "integrals by RSJK", "use FFTDF, PySCF's default, or GDF"
+    if mf.exxdiv not in EXXDIV:
+        yield f"exxdiv {mf.exxdiv!r}", "use 'ewald', 'vcut_sph', 'vcut_ws' or None"
+    if has_functional(mf):
+        yield from _of_kohn_sham(mf)
+    yield from _of_smearing(mf)
+    for found in supported.shadows(mf, "mf"):
+        yield found.what, found.cure
+
+
+def _of_kohn_sham(mf: Any) -> Iterator[tuple[str, str]]:
     if type(mf._numint) not in (numint.KNumInt, numint.NumInt):
         yield f"quadrature by {type(mf._numint).__name__}", "leave mf._numint alone"
-    if type(mf.grids) is not gen_grid.UniformGrids:
-        yield f"grids of the kind {type(mf.grids).__name__}", "use UniformGrids"
-    elif not np.array_equal(mf.grids.mesh, mf.with_df.mesh):
+    elif getattr(mf._numint, "omega", None) is not None:
+        yield f"an omega of its own ({mf._numint.omega:g})", "name the functional with it in xc"
+    wanted = gen_grid.BeckeGrids if is_fitted(mf) else gen_grid.UniformGrids
+    if type(mf.grids) is not wanted:
+        yield f"grids of the kind {type(mf.grids).__name__}", f"use {wanted.__name__}"
+    elif not is_fitted(mf) and not np.array_equal(mf.grids.mesh, mf.with_df.mesh):
         yield "two different meshes (mf.grids and mf.with_df)", "give both the same mesh"
     if mf.do_nlc():
         yield "non-local correlation (VV10)", "use a functional without"
     if getattr(mf, "disp", None):
         yield f"a dispersion correction ({mf.disp})", "set mf.disp to None"
-    yield from _of_smearing(mf)
-    for found in supported.shadows(mf, "mf"):
-        yield found.what, found.cure
 
 
 def _of_smearing(mf: Any) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from pyscf.pbc import tools
 from pyscf.pbc.gto import Cell
 from pyscf.scf import atom_hf
@@ -50,6 +50,33 @@ def superposed_density(
         density = density.clip(0.0)
         out[s] = density * (wanted / density.sum()) if wanted > 0 else density
     return out
+
+
+def atomic_matrices(
+    cell: Cell, shares: Float[np.ndarray, "nspin natm"], scaled: Float[np.ndarray, "nk 3"]
+) -> Complex[np.ndarray, "nspin nk nao nao"]:
+    """Density matrices of the cell's free atoms, one block each, the same at every k.
+
+    Args:
+        cell: The crystal.
+        shares: Part of every atom's density in each spin channel.
+        scaled: k-points; only their number matters.
+
+    Returns:
+        The matrices.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PySCF's advice on its own free atoms
+        found = atom_hf.get_atm_nrhf(cell)
+    out = np.zeros((len(shares), cell.nao, cell.nao))
+    for a, (_, _, start, end) in enumerate(cell.aoslice_by_atom()):
+        if cell.atom_symbol(a) not in found:
+            continue
+        _, _, coefficients, occupations = found[cell.atom_symbol(a)]
+        out[:, start:end, start:end] = shares[:, a, None, None] * (
+            (coefficients * occupations) @ coefficients.T
+        )
+    return np.repeat(out[:, None], len(scaled), 1).astype(complex)
 
 
 def free_atoms(cell: Cell) -> Mapping[str, Gaussians]:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deeph_zero.integrals.periodic.calculation import CrystalCalculation
+from deeph_zero.integrals.periodic.exchange import has_exchange
 from deeph_zero.ks.protocol import XCKind
 
 
@@ -29,6 +30,9 @@ class CrystalInfo:
         unrestricted: Two spins.
         smearing: Width of Fermi occupations, Eh; 0 without.
         charge: Per cell.
+        integrals: "FFTDF" (uniform grid), or the kind of density fitting.
+        exxdiv: How exact exchange is treated where its kernel diverges, by PySCF's names; None
+            also without exact exchange.
         gauge: "lattice": phases are exp(ik·R) of lattice vectors R, none of atoms.
     """
 
@@ -47,6 +51,8 @@ class CrystalInfo:
     unrestricted: bool
     smearing: float
     charge: int
+    integrals: str = "FFTDF"
+    exxdiv: str | None = None
     gauge: str = "lattice"
 
 
@@ -59,7 +65,7 @@ def crystal_info(settings: CrystalCalculation) -> CrystalInfo:
     Returns:
         The description.
     """
-    cell = settings.cell
+    cell, fitting = settings.cell, settings.fitting
     pseudo = None
     if cell.pseudo:
         pseudo = cell.pseudo if isinstance(cell.pseudo, str) else "custom"
@@ -79,4 +85,6 @@ def crystal_info(settings: CrystalCalculation) -> CrystalInfo:
         unrestricted=settings.unrestricted,
         smearing=settings.smearing,
         charge=int(cell.charge),
+        integrals="FFTDF" if fitting is None else type(fitting.with_df).__name__,
+        exxdiv=settings.exxdiv if has_exchange(settings.spec) else None,
     )

@@ -11,17 +11,33 @@ from pyscf.pbc.gto import Cell
 from pyscf.pbc.scf import hf
 from torch import Tensor
 
-from deeph_zero.integrals.libxc import make_functional
+from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.one_electron import lindep_threshold
 from deeph_zero.integrals.periodic.bloch_values import BlochValues
 from deeph_zero.integrals.periodic.calculation import CrystalCalculation
-from deeph_zero.integrals.periodic.guess import superposed_density
+from deeph_zero.integrals.periodic.exchange import has_exchange, pair_maker, whole_mesh
+from deeph_zero.integrals.periodic.fitted import (
+    FittedExchange,
+    Fitting,
+    fitted_coulomb,
+    fixed_by_fitting,
+    points_of,
+)
+from deeph_zero.integrals.periodic.guess import atomic_matrices, superposed_density
 from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.pseudopotential import local_potential, nonlocal_potential
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
+from deeph_zero.ks.periodic.exchange import ExchangeTerm, FourierExchange
+from deeph_zero.ks.periodic.grid import BlochGrid
 from deeph_zero.ks.periodic.mesh import Mesh, half_spectrum
 from deeph_zero.ks.periodic.potentials import Hartree, LocalPotential, Potential, Semilocal
-from deeph_zero.ks.periodic.terms import Constant, CoulombOnMesh, FixedOperator, MeshTerm
+from deeph_zero.ks.periodic.terms import (
+    Constant,
+    CoulombOnMesh,
+    FixedOperator,
+    MeshTerm,
+    Term,
+)
 from deeph_zero.ks.periodic.types import BlochOperator, MeshRows
 
 AO_MEMORY_MB = 2000.0
@@ -53,7 +69,8 @@ def crystal_data(
     Raises:
         InputError: If S(k) is singular somewhere.
     """
-    return _Maker(settings, device, ao_memory_mb, engine).data()
+    maker = _Maker(settings, device, ao_memory_mb, engine)
+    return maker.data() if settings.fitting is None else maker.fitted(settings.fitting)
 
 
 class _Maker:
@@ -70,70 +87,147 @@ class _Maker:
         self.device = device
         self.ao_memory_mb = ao_memory_mb
         spec, two = settings.spec, settings.unrestricted
-        functional = make_functional(spec, unrestricted=two, engine=engine)  # pyright: ignore
-        assert functional is not None
-        self.functional = functional
+        self.functional = make_functional(spec, unrestricted=two, engine=engine)  # pyright: ignore
+        self.hybrid = has_exchange(spec)
         self.weights = torch.from_numpy(settings.kpoints.weights).to(device)
         self.coarse_mesh = coarse_shape(settings.mesh)
-        self._coarse: MeshTerm | None = None
+        self.origins, self.whole = whole_mesh(settings.kpoints)
+        real = torch.from_numpy(settings.kpoints.self_conjugate).to(device)
+        self.real = None if settings.kpoints.partners is None else real
+        self._coarse: tuple[MeshTerm, Mesh] | None = None
+
+    def common(self) -> dict[str, Any]:
+        """Fields of the data that depend on no grid."""
+        settings = self.settings
+        return {
+            "ovlp": overlap(settings.cell, settings.kpoints, self.device),
+            "weights": self.weights,
+            "constant": Constant("ewald", float(settings.cell.energy_nuc())),
+            "nelec": settings.nelec,
+            "unrestricted": settings.unrestricted,
+            "lindep_threshold": lindep_threshold(),
+            "exxdiv": settings.exxdiv if self.hybrid else None,
+        }
 
     def data(self) -> CrystalData:
         """On the mesh asked for."""
-        settings = self.settings
-        fixed = FixedOperator("kinetic_nonlocal", self.fixed(settings.kpoints), self.weights)
+        points, mesh = self.settings.kpoints, self.settings.mesh
+        fixed = FixedOperator("kinetic_nonlocal", self.fixed(points), self.weights)
         data = CrystalData(
-            ovlp=overlap(settings.cell, settings.kpoints, self.device),
-            weights=self.weights,
+            **self.common(),
+            **self.on_mesh(*self.mesh_term(mesh, points, self.ao_memory_mb)),
             fixed=fixed,
-            constant=Constant("ewald", float(settings.cell.energy_nuc())),
-            nelec=settings.nelec,
-            unrestricted=settings.unrestricted,
-            lindep_threshold=lindep_threshold(),
             step_coulomb=self.step_coulomb,
-            coarse=lambda: dataclasses.replace(data, **self.on_mesh(self.coarse_term())),
+            coarse=lambda: dataclasses.replace(data, **self.on_mesh(*self.coarse_term())),
             coarse_mesh=self.coarse_mesh,
             at=self.at,
-            **self.on_mesh(self.mesh_term(settings.mesh, settings.kpoints, self.ao_memory_mb)),
         )
         return data
 
+    def fitted(self, fitting: Fitting) -> CrystalData:
+        """By Gaussian density fitting, exchange and correlation on atom-centred points."""
+        points, cell = self.settings.kpoints, self.settings.cell
+        core = _matrices(fixed_by_fitting(fitting, points), points, self.device)
+        coulomb = fitted_coulomb(fitting, points, self.weights, real=points.real)
+        where, weight = points_of(fitting)
+        weight = weight.to(self.device)
+        values = self.values(points, where, self.ao_memory_mb)
+        own: list[Potential] = []
+        if self.functional is not None:
+            own.append(Semilocal(weight, self.functional))
+        further: list[Term] = [coulomb]
+        if self.hybrid:
+            made = FittedExchange(fitting, self.settings.spec, self.settings.exxdiv, points)
+            further.append(ExchangeTerm(made, self.weights, self.real))
+        shares = self.settings.spin_shares()
+        return CrystalData(
+            **self.common(),
+            mesh=None,
+            mesh_term=MeshTerm(values, self.weights, weight, own),
+            fixed=FixedOperator("core", core, self.weights),
+            rho_guess=None,
+            dm_guess=lambda: (
+                torch.from_numpy(atomic_matrices(cell, shares, points.scaled))
+                .to(self.device)
+                .to(core.dtype)
+            ),
+            step_coulomb=lambda: coulomb,
+            coarse=None,
+            coarse_mesh=self.coarse_mesh,
+            at=None,
+            further=tuple(further),
+        )
+
+    def values(self, points: KPoints, where: np.ndarray, ao_memory_mb: float) -> BlochValues:
+        """AO values, with gradients where the functional, or the start, wants them."""
+        plain = self.functional is None or self.functional.kind == "LDA"
+        return BlochValues(
+            self.settings.cell,
+            points,
+            where,
+            deriv=0 if plain else 1,
+            memory_mb=ao_memory_mb,
+            device=self.device,
+        )
+
     def mesh_term(
         self, shape: tuple[int, int, int], points: KPoints, ao_memory_mb: float
-    ) -> MeshTerm:
+    ) -> tuple[MeshTerm, Mesh]:
         """Energies on a mesh."""
         cell = self.settings.cell
         mesh = make_mesh(cell, shape, self.device)
         local = torch.from_numpy(local_potential(cell, shape)).to(self.device)
-        values = BlochValues(
-            cell,
-            points,
-            shape,
-            deriv=0 if self.functional.kind == "LDA" else 1,
-            memory_mb=ao_memory_mb,
-            device=self.device,
-        )
+        values = self.values(points, cell.get_uniform_grids(shape), ao_memory_mb)
         weights = torch.from_numpy(points.weights).to(self.device)
-        potentials: list[Potential] = [
-            LocalPotential("local", mesh, local),
-            Hartree(mesh),
-            Semilocal(mesh, self.functional),
-        ]
-        return MeshTerm(values, weights, mesh, potentials)
+        potentials: list[Potential] = [LocalPotential("local", mesh, local), Hartree(mesh)]
+        if self.functional is not None:
+            potentials.append(Semilocal(mesh.weight, self.functional))
+        return MeshTerm(values, weights, mesh.weight, potentials), mesh
 
-    def coarse_term(self) -> MeshTerm:
+    def coarse_term(self) -> tuple[MeshTerm, Mesh]:
         """Energies on the coarse mesh; its AO values are made once."""
         if self._coarse is None:
             points = self.settings.kpoints
             self._coarse = self.mesh_term(self.coarse_mesh, points, self.ao_memory_mb)
         return self._coarse
 
-    def on_mesh(self, term: MeshTerm) -> dict[str, Any]:
+    def on_mesh(self, term: MeshTerm, mesh: Mesh) -> dict[str, Any]:
         """Fields of the data that depend on the mesh."""
-        return {
-            "mesh": term.mesh,
+        fields: dict[str, Any] = {
+            "mesh": mesh,
             "mesh_term": term,
-            "rho_guess": lambda: starting_rows(self.settings, term.mesh, term.nvar),
+            "rho_guess": lambda: starting_rows(self.settings, mesh, term.nvar),
         }
+        if not self.hybrid:
+            return fields
+        exchange = self.exchange(term.grid, mesh, self.settings.kpoints.scaled)
+        return fields | {"further": (exchange,), "start_term": self.start_term(term, mesh)}
+
+    def start_term(self, term: MeshTerm, mesh: Mesh) -> MeshTerm:
+        """What superposed atoms are seen with in place of exact exchange, which has no density."""
+        spec = describe("lda,vwn" if self.functional is None or term.nvar == 1 else "pbe")
+        functional = make_functional(spec, unrestricted=self.settings.unrestricted)
+        assert functional is not None
+        own = [p for p in term.potentials if not isinstance(p, Semilocal)]
+        potentials = [*own, Semilocal(mesh.weight, functional)]
+        return MeshTerm(term.grid, self.weights, mesh.weight, potentials)
+
+    def exchange(
+        self, target: BlochGrid, mesh: Mesh, scaled: np.ndarray, source: BlochGrid | None = None
+    ) -> ExchangeTerm:
+        """Exact exchange at k-points, those of the density matrices or others."""
+        settings = self.settings
+        pair = pair_maker(
+            settings.cell,
+            (settings.spec, settings.exxdiv),
+            mesh.shape,
+            targets=scaled,
+            whole=self.whole,
+            device=self.device,
+        )
+        own = target if source is None else source
+        made = FourierExchange(target, own, self.origins, pair, mesh.weight)
+        return ExchangeTerm(made, self.weights, self.real)
 
     def fixed(self, points: KPoints) -> BlochOperator:
         """Kinetic energy and non-local pseudopotentials."""
@@ -141,18 +235,25 @@ class _Maker:
 
     def step_coulomb(self) -> CoulombOnMesh:
         """Coulomb matrices on the coarse mesh."""
-        term = self.coarse_term()
-        rho_guess = lambda: starting_rows(self.settings, term.mesh, 1)  # noqa: E731
-        return CoulombOnMesh(term.grid, self.weights, term.mesh, rho_guess)
+        term, mesh = self.coarse_term()
+        rho_guess = lambda: starting_rows(self.settings, mesh, 1)  # noqa: E731
+        return CoulombOnMesh(term.grid, self.weights, mesh, rho_guess)
 
     def at(self, scaled: Sequence[Sequence[float]]) -> Elsewhere:
         """Matrices at other k-points."""
         fractions = np.asarray(scaled, dtype=float).reshape(-1, 3)
         points = KPoints(scaled=fractions, weights=np.full(len(fractions), 1 / len(fractions)))
+        term, mesh = self.mesh_term(self.settings.mesh, points, 0.0)
+        exchange = None
+        if self.hybrid:
+            where = self.settings.cell.get_uniform_grids(self.settings.mesh)
+            own = self.values(self.settings.kpoints, where, 0.0)
+            exchange = self.exchange(term.grid, mesh, fractions, own)
         return Elsewhere(
             ovlp=overlap(self.settings.cell, points, self.device).to(torch.complex128),
             fixed=self.fixed(points).to(torch.complex128),
-            mesh_term=self.mesh_term(self.settings.mesh, points, 0.0),
+            mesh_term=term,
+            exchange=exchange,
         )
 
 

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+from deeph_zero.ks.periodic.exchange import ExchangeTerm
 from deeph_zero.ks.periodic.mesh import Mesh
-from deeph_zero.ks.periodic.terms import CoulombOnMesh, FixedOperator, MeshTerm, Term
-from deeph_zero.ks.periodic.types import BlochOperator, KWeights, MeshRows
+from deeph_zero.ks.periodic.terms import FixedOperator, MeshTerm, StepCoulomb, Term
+from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator, KWeights, MeshRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,11 +18,13 @@ class Elsewhere:
         ovlp: Overlap S.
         fixed: Kinetic energy and non-local pseudopotentials, Eh.
         mesh_term: Makes matrices of potentials on the grid.
+        exchange: Exact exchange of density matrices at the SCF's k-points; None without.
     """
 
     ovlp: BlochOperator
     fixed: BlochOperator
     mesh_term: MeshTerm
+    exchange: ExchangeTerm | None = None
 
 
 @runtime_checkable
@@ -42,35 +45,45 @@ class CrystalData:
         weights: w_k, sum 1.
         fixed: Kinetic energy and non-local pseudopotentials.
         constant: Energy of the cores.
-        mesh: The uniform grid.
+        mesh: The uniform grid; None where points are others.
         mesh_term: Local pseudopotential, Coulomb, exchange and correlation.
+        further: Energies that are no functionals of the density on the grid: exact exchange,
+            Coulomb by density fitting.
+        start_term: Where the energy is not all on the grid: what stands for it at the start.
         nelec: Electrons (alpha, beta) per cell; need not be whole over several k.
         unrestricted: Two spins.
         lindep_threshold: Eigenvectors of S(k) with a smaller eigenvalue are dropped at that k.
-        rho_guess: Superposed free atoms on the grid, its first row alone matters for the electron
+        rho_guess: Superposed free atoms on the grid; its first row alone matters for the electron
             number.
+        dm_guess: A starting density matrix, where there is no ``rho_guess``.
         step_coulomb: Makes Coulomb matrices of changes of the density, good enough to guide an SCF.
         coarse: Makes the same on a coarse mesh, for all that only guides.
         coarse_mesh: Points of that mesh.
-        at: One-electron matrices and AO values at other k-points.
+        at: One-electron matrices and AO values at other k-points; None where that is not offered.
+        exxdiv: How the divergence of exact exchange at G + q = 0 is treated, by PySCF's names;
+            None without exchange, or where it is left out.
     """
 
     ovlp: BlochOperator
     weights: KWeights
     fixed: FixedOperator
     constant: Term
-    mesh: Mesh
+    mesh: Mesh | None
     mesh_term: MeshTerm
     nelec: tuple[float, float]
     unrestricted: bool
     lindep_threshold: float
-    rho_guess: Callable[[], MeshRows]
-    step_coulomb: Callable[[], CoulombOnMesh]
-    coarse: Callable[[], "CrystalData"]
+    rho_guess: Callable[[], MeshRows] | None
+    step_coulomb: Callable[[], StepCoulomb]
+    coarse: Callable[[], "CrystalData"] | None
     coarse_mesh: tuple[int, int, int]
-    at: AtKPoints
+    at: AtKPoints | None
+    further: tuple[Term, ...] = ()
+    start_term: MeshTerm | None = None
+    dm_guess: Callable[[], BlochMatrix] | None = None
+    exxdiv: str | None = None
 
     @property
     def terms(self) -> tuple[Term, ...]:
         """All parts of the energy."""
-        return (self.fixed, self.mesh_term, self.constant)
+        return (self.fixed, self.mesh_term, *self.further, self.constant)

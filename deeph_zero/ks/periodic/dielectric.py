@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deeph_zero.ks.density import divided_difference
 from deeph_zero.ks.periodic.layer import Bands, CrystalLayer
-from deeph_zero.ks.periodic.terms import CoulombOnMesh
+from deeph_zero.ks.periodic.terms import CoulombOnMesh, StepCoulomb
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
 from deeph_zero.ks.response.dielectric import COULOMB_PART, MAX_PRODUCTS, SPIN_PART, TOLERANCE
 from deeph_zero.ks.smearing import first_difference
@@ -19,7 +19,7 @@ from deeph_zero.ks.smearing import first_difference
 @torch.no_grad()
 def dielectric_step(
     layer: CrystalLayer,
-    coulomb: CoulombOnMesh,
+    coulomb: StepCoulomb,
     fock: BlochMatrix,
     dm: BlochMatrix | None,
     degeneracy_tol: float | None = None,
@@ -52,7 +52,7 @@ def dielectric_step(
 @torch.no_grad()
 def dielectric_potential(
     layer: CrystalLayer,
-    coulomb: CoulombOnMesh,
+    coulomb: StepCoulomb,
     fock: BlochMatrix,
     dm: BlochMatrix | None,
     degeneracy_tol: float | None = None,
@@ -75,7 +75,11 @@ def dielectric_potential(
     bands = layer.bands(fock, degeneracy_tol)
     occ = bands.filling.occ.to(bands.mo_coeff.dtype)
     new = (bands.mo_coeff * occ.unsqueeze(-2)) @ bands.mo_coeff.mH
-    first = coulomb.beside_guess(new) if dm is None else coulomb(new - dm)
+    if dm is None:
+        assert isinstance(coulomb, CoulombOnMesh)
+        first = coulomb.beside_guess(new)
+    else:
+        first = coulomb(new - dm)
     pairs = _Pairs(layer, bands)
     for spin_part in (SPIN_PART, 0.0):
         start = _kernel(first, spin_part)
@@ -136,7 +140,7 @@ class _Pairs:
 
 
 def _response(
-    pairs: _Pairs, coulomb: CoulombOnMesh, start: MeshRows, spin_part: float
+    pairs: _Pairs, coulomb: StepCoulomb, start: MeshRows, spin_part: float
 ) -> MeshRows | None:
     """K of the solution y of (1 + √w K √w) y = -√w ``start``, by conjugate gradients.
 

@@ -30,12 +30,14 @@ class CrystalBuild:
         parts: Energies by name, Eh per cell: kinetic_nonlocal, local, coulomb, xc, ewald.
         fock: F, with dE = Σ_k w_k Re tr(F_k dP_k), Eh.
         rho: Density variables on the grid.
+        dm: The density matrix.
         rows: Sum of the potentials on the grid, one for each density variable.
         n_electrons: Density integrated on the grid, per cell.
     """
 
     parts: dict[str, Tensor]
     fock: BlochMatrix
+    dm: BlochMatrix
     rho: MeshRows
     rows: MeshRows
     n_electrons: float
@@ -183,6 +185,8 @@ class CrystalLayer:
     @property
     def coarse_ratio(self) -> float:
         """Points of the grid for one of the coarse grid's; 0 where there is none."""
+        if self.data.mesh is None or self.data.coarse is None:
+            return 0.0
         return self.data.mesh.ngrids / math.prod(self.data.coarse_mesh)
 
     def coarse(self) -> "CrystalLayer":
@@ -190,6 +194,7 @@ class CrystalLayer:
 
         Its ``shift``, a constant added to every Fock matrix that it builds, is free to use.
         """
+        assert self.data.coarse is not None
         return CrystalLayer(
             self.data.coarse(),
             smearing=self.smearing,
@@ -264,23 +269,20 @@ class CrystalLayer:
         self.fock_builds += 1
         with torch.no_grad():
             on_mesh = self.data.mesh_term.build(dm)
-            fixed, fock = self.data.fixed.energy_and_fock(dm)
-            constant, _ = self.data.constant.energy_and_fock(dm)
-            parts = {
-                self.data.fixed.name: fixed,
-                **on_mesh.parts,
-                self.data.constant.name: constant,
-            }
-            fock = fock + on_mesh.fock
+            fock, parts = on_mesh.fock, dict(on_mesh.parts)
+            for term in (self.data.fixed, *self.data.further, self.data.constant):
+                parts[term.name], own = term.energy_and_fock(dm)
+                fock = fock + own
             if self.shift is not None:
                 parts["shift"] = weighted_trace(self.data.weights, self.shift, dm)
                 fock = fock + self.shift
             return CrystalBuild(
                 parts=parts,
                 fock=fock,
+                dm=dm,
                 rho=on_mesh.rho,
                 rows=on_mesh.rows,
-                n_electrons=float(on_mesh.rho[:, 0].sum()) * self.data.mesh.weight,
+                n_electrons=float((on_mesh.rho[:, 0] * self.data.mesh_term.weight).sum()),
             )
 
     def response(self, dm: GivenMatrix, direction: GivenMatrix) -> BlochMatrix:
@@ -299,7 +301,8 @@ class CrystalLayer:
         dm, direction = self.checked(dm), self.checked(direction)
         self.fock_builds += 1
         with torch.no_grad():
-            return self.data.mesh_term.response(dm, direction)
+            own = self.data.mesh_term.response(dm, direction)
+            return sum((term.response(dm, direction) for term in self.data.further), own)
 
     def second_response(self, dm: BlochMatrix, d1: BlochMatrix, d2: BlochMatrix) -> BlochMatrix:
         """d²F along two Hermitian directions, without autograd."""
@@ -307,9 +310,21 @@ class CrystalLayer:
             return self.data.mesh_term.second(dm, d1, d2)
 
     def starting_potential(self) -> MeshRows:
-        """Potentials on the grid of superposed free atoms, one for each density variable, Eh."""
+        """Potentials on the grid of superposed free atoms, one for each density variable, Eh.
+
+        Those of a semilocal functional where the layer's own has exact exchange.
+
+        Returns:
+            The rows.
+
+        Raises:
+            InputError: If the points are not those of a uniform grid.
+        """
+        if self.data.rho_guess is None:
+            raise InputError("expected a uniform grid, got density fitting; give a density matrix")
+        term = self.data.start_term or self.data.mesh_term
         with torch.no_grad():
-            return self.data.mesh_term.potential_of(self.data.rho_guess())[1]
+            return term.potential_of(self.data.rho_guess()[:, : term.nvar])[1]
 
     def fock_of(self, rows: MeshRows) -> BlochMatrix:
         """F of given potentials on the grid; no build.
@@ -442,11 +457,12 @@ class CrystalLayer:
         Returns:
             The difference, Eh per cell; 0 without density gradients.
         """
-        if built.rho.shape[1] == 1:
+        mesh = self.data.mesh
+        if built.rho.shape[1] == 1 or mesh is None:
             return 0.0
         with torch.no_grad():
             other = built.rho.clone()
-            other[:, 1:4] = self.data.mesh.gradient(built.rho[:, 0])
+            other[:, 1:4] = mesh.gradient(built.rho[:, 0])
             parts, _ = self.data.mesh_term.potential_of(other)
         return float(parts["xc"] - built.parts["xc"])
 

@@ -1,15 +1,19 @@
 """Energies that are functionals of the density on a uniform grid, and their potentials."""
 
 from collections.abc import Iterator
-from typing import Protocol, final, runtime_checkable
+from typing import Protocol, TypeAlias, final, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ks.periodic.mesh import Mesh
 from deeph_zero.ks.periodic.types import MeshRows, MeshScalar, PotentialRows
 from deeph_zero.ks.protocol import NVAR, Functional
 from deeph_zero.types import Scalar
+
+Quadrature: TypeAlias = float | Float[Tensor, " ngrids"]
+"""Weight of every point, bohr³; one number on a uniform grid."""
 
 POINTS = 32768
 """Points of one call of the functional."""
@@ -99,18 +103,18 @@ class Hartree:
 
 @final
 class Semilocal:
-    """Exchange and correlation by quadrature on the uniform grid."""
+    """Exchange and correlation by quadrature."""
 
     name = "xc"
 
-    def __init__(self, mesh: Mesh, functional: Functional) -> None:
+    def __init__(self, weight: Quadrature, functional: Functional) -> None:
         """Keep the functional.
 
         Args:
-            mesh: The grid.
+            weight: Of the points, bohr³.
             functional: Of [nvar, ngrids] for a closed shell, of [2, nvar, ngrids] otherwise.
         """
-        self.mesh = mesh
+        self.weight = weight
         self.functional = functional
         self.nvar = NVAR[functional.kind]
 
@@ -120,9 +124,9 @@ class Semilocal:
         energy = rho.new_zeros(())
         for at, piece in self._pieces(rho):
             f, first = self.functional.gradient(piece)
-            energy += f.sum()
+            energy += (f * self._weight(at)).sum()
             rows[..., at] = first
-        return self.mesh.weight * energy, rows
+        return energy, rows
 
     def response(self, rho: MeshRows, d: MeshRows) -> PotentialRows:
         """f_xc times ``d``."""
@@ -138,6 +142,9 @@ class Semilocal:
         for (at, piece), (_, one), (_, other) in parts:
             out[..., at] = self.functional.third(piece, one, other)
         return out
+
+    def _weight(self, at: slice) -> Quadrature:
+        return self.weight[at] if isinstance(self.weight, Tensor) else self.weight
 
     def _pieces(self, rho: MeshRows) -> Iterator[tuple[slice, Tensor]]:
         """The functional's argument, some points at a time."""

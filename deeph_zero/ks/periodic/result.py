@@ -61,6 +61,8 @@ class CrystalSCFResult:
         n_electrons: Density integrated on the grid, per cell.
         grid_error: E_xc by gradients of the density minus that by gradients of AOs, Eh per cell: a
             test of the grid's cutoff.
+        exxdiv: How exact exchange was treated where its kernel diverges, by PySCF's names; None
+            also without exact exchange.
         build: The last build.
     """
 
@@ -81,6 +83,7 @@ class CrystalSCFResult:
     gradient_norm: float
     n_electrons: float
     grid_error: float
+    exxdiv: str | None
     build: CrystalBuild
 
     @property

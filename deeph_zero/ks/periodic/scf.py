@@ -42,6 +42,8 @@ def crystal_scf(
     """
     coarse = layer.coarse() if settings.two_grids and layer.coarse_ratio >= PAYS else None
     before = layer.fock_builds
+    if dm0 is None and layer.data.dm_guess is not None:
+        dm0 = layer.data.dm_guess()
     if coarse is None:
         start = None if dm0 is None else State.of(layer, dm0, 0.0)
         state, cycles = iterate(layer, start, settings, Mixer(layer, settings))
@@ -79,6 +81,7 @@ def _result(
         gradient_norm=state.norm,
         n_electrons=state.built.n_electrons,
         grid_error=layer.grid_error(state.built),
+        exxdiv=layer.data.exxdiv,
         build=state.built,
     )
 

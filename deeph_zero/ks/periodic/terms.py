@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deeph_zero.ks.periodic.grid import BlochGrid, density_rows, potential_matrix
 from deeph_zero.ks.periodic.mesh import Mesh
-from deeph_zero.ks.periodic.potentials import Potential
+from deeph_zero.ks.periodic.potentials import Potential, Quadrature
 from deeph_zero.ks.periodic.types import (
     BlochMatrix,
     BlochOperator,
@@ -121,26 +121,30 @@ class MeshBuild:
 
 @final
 class MeshTerm:
-    """Energies of the density on a uniform grid: one pass to it, one back, for all of them."""
+    """Energies of the density on points: one pass to it, one back, for all of them."""
 
     name = "mesh"
 
     def __init__(
-        self, grid: BlochGrid, weights: KWeights, mesh: Mesh, potentials: Sequence[Potential]
+        self,
+        grid: BlochGrid,
+        weights: KWeights,
+        weight: Quadrature,
+        potentials: Sequence[Potential],
     ) -> None:
         """Keep the grid and what is evaluated on it.
 
         Args:
             grid: AO values.
             weights: w_k.
-            mesh: The same points.
-            potentials: The energies.
+            weight: Of the points, bohr³.
+            potentials: The energies; there may be none.
         """
         self.grid = grid
         self.weights = weights
-        self.mesh = mesh
+        self.weight = weight
         self.potentials = tuple(potentials)
-        self.nvar = max(p.nvar for p in potentials)
+        self.nvar = max((p.nvar for p in potentials), default=1)
 
     def build(self, dm: BlochMatrix) -> MeshBuild:
         """Everything at once.
@@ -170,12 +174,13 @@ class MeshTerm:
 
     def matrix(self, rows: MeshRows, dtype: torch.dtype) -> BlochMatrix:
         """Matrices of potentials on the grid, Eh."""
-        return potential_matrix(self.grid, rows * self.mesh.weight, dtype)
+        return potential_matrix(self.grid, rows * self.weight, dtype)
 
     def energy_and_fock(self, dm: BlochMatrix) -> tuple[Scalar, BlochMatrix]:
         """The sum of the energies and of their matrices."""
         built = self.build(dm)
-        return torch.stack(list(built.parts.values())).sum(), built.fock
+        none = torch.zeros((), dtype=torch.float64, device=dm.device)
+        return sum(built.parts.values(), none), built.fock
 
     def response(self, dm: BlochMatrix, d: BlochMatrix) -> BlochMatrix:
         """Change of the matrices along ``d``."""
@@ -197,6 +202,19 @@ class MeshTerm:
             if change is not None:
                 rows[:, :nvar] += change
         return self.matrix(rows, dtype)
+
+
+@runtime_checkable
+class StepCoulomb(Protocol):
+    """Coulomb potentials of changes of the density, in whatever numbers hold them."""
+
+    def __call__(self, d: BlochMatrix) -> MeshRows:
+        """Of every spin channel by itself, [nspin, 1, numbers]."""
+        ...
+
+    def matrices(self, rows: MeshRows, dtype: torch.dtype) -> BlochMatrix:
+        """Matrices of such numbers, Eh."""
+        ...
 
 
 @final

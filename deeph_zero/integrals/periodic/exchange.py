@@ -1,0 +1,97 @@
+"""Coulomb kernels of exact exchange, with PySCF's treatment of the divergence at G + q = 0."""
+
+import functools
+import types
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from pyscf.pbc import tools
+from pyscf.pbc.gto import Cell
+
+from deeph_zero.integrals.libxc import XCSpec
+from deeph_zero.integrals.periodic.kpoints import KPoints
+from deeph_zero.ks.periodic.exchange import Origin, Pair
+
+KEPT_BYTES = 2e8
+"""Kernels and phases of pairs of k-points kept at once."""
+
+
+def has_exchange(spec: XCSpec) -> bool:
+    """Whether a functional has exact exchange."""
+    return spec.kind == "HF" or bool(spec.hyb or spec.alpha)
+
+
+def fractions(spec: XCSpec) -> list[tuple[float, float]]:
+    """(omega, fraction) of the kernels a functional adds up.
+
+    A negative omega is the short range, 0 all of it, as PySCF's periodic objects have it.
+    """
+    if spec.omega == 0:
+        return [(0.0, spec.hyb)]
+    if spec.alpha == 0:
+        return [(-spec.omega, spec.hyb)]
+    if spec.hyb == 0:
+        return [(spec.omega, spec.alpha)]
+    return [(0.0, spec.hyb), (spec.omega, spec.alpha - spec.hyb)]
+
+
+def whole_mesh(kpoints: KPoints) -> tuple[list[Origin], np.ndarray]:
+    """All k-points that the kept ones stand for, and their fractions."""
+    origins, scaled = [], []
+    for i, k in enumerate(kpoints.scaled):
+        origins.append(Origin(i, False))
+        scaled.append(k)
+        partner = None if kpoints.partners is None else kpoints.partners[i]
+        if partner is not None and np.abs(partner - k).max() > 1e-9:
+            origins.append(Origin(i, True))
+            scaled.append(partner)
+    return origins, np.array(scaled)
+
+
+def pair_maker(
+    cell: Cell,
+    how: tuple[XCSpec, str | None],
+    mesh: tuple[int, int, int],
+    *,
+    targets: np.ndarray,
+    whole: np.ndarray,
+    device: torch.device | str,
+) -> Callable[[int, int], Pair]:
+    """Kernels and phases by indices of k-points.
+
+    Args:
+        cell: The crystal.
+        how: The functional, and PySCF's name of the treatment at G + q = 0, or None.
+        mesh: Points of the uniform grid.
+        targets: k-points where matrices are wanted, fractions [n, 3].
+        whole: The whole mesh of k-points, fractions.
+        device: Where the tensors live.
+
+    Returns:
+        Makes them; some are remembered.
+    """
+    spec, exxdiv = how
+    points = types.SimpleNamespace(kpts=cell.get_abs_kpts(whole), exxdiv=exxdiv)
+    coords = cell.get_uniform_grids(mesh)
+    parts = fractions(spec)
+    kept = max(1, int(KEPT_BYTES / (24 * len(coords))))
+
+    @functools.lru_cache(maxsize=kept)
+    def of(q: tuple[float, float, float]) -> Pair:
+        shift = cell.get_abs_kpts(np.array(q))
+        kernel = np.zeros(len(coords))
+        for omega, fraction in parts:
+            with cell.with_range_coulomb(omega):
+                own = tools.get_coulG(cell, shift, exxdiv or False, points, mesh)
+            kernel += fraction * np.real(own)
+        phase = None
+        if np.abs(shift).max() > 1e-9:
+            phase = torch.from_numpy(np.exp(-1j * coords @ shift)).to(device)
+        return Pair(torch.from_numpy(kernel.reshape(mesh)).to(device), phase)
+
+    def pair(target: int, other: int) -> Pair:
+        q: Sequence[float] = np.round(whole[other] - targets[target], 12).tolist()
+        return of((q[0], q[1], q[2]))
+
+    return pair

@@ -1,0 +1,176 @@
+"""Exact exchange of a crystal by FFT of products of orbitals with atomic orbitals."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, final, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Complex, Float, Inexact
+from torch import Tensor
+
+from deeph_zero.ks.periodic.grid import BlochGrid, columns
+from deeph_zero.ks.periodic.types import BlochMatrix, KWeights, weighted_trace
+from deeph_zero.types import Scalar
+
+_AXES = (-3, -2, -1)
+
+CHUNK = 4_000_000
+"""Products (times points) that are transformed at once."""
+
+
+ExchangeMatrix: TypeAlias = Inexact[Tensor, "nspin nwanted nao nao"]
+"""Matrices at the k-points where they are wanted."""
+
+
+class Origin(NamedTuple):
+    """One k-point of the whole mesh: where its orbitals come from.
+
+    Attributes:
+        kept: Index of the k-point of the layer.
+        conjugate: It is that point's -k, so that everything of it is the complex conjugate.
+    """
+
+    kept: int
+    conjugate: bool
+
+
+class Pair(NamedTuple):
+    """What belongs to a pair of k-points.
+
+    Attributes:
+        kernel: Coulomb kernel at G + q times the functional's fraction, [n1, n2, n3].
+        phase: exp(-iq·r) on the points, [ngrids]; None for q = 0.
+    """
+
+    kernel: Float[Tensor, "n1 n2 n3"]
+    phase: Complex[Tensor, " ngrids"] | None
+
+
+@runtime_checkable
+class Exchange(Protocol):
+    """Exact exchange as a linear map of density matrices."""
+
+    def __call__(self, dm: BlochMatrix) -> ExchangeMatrix:
+        """The fraction of K[dm] that the functional has, of every spin."""
+        ...
+
+
+@final
+class FourierExchange:
+    """K_k = Σ_k' over the whole mesh, orbitals at k' times AOs at k; implements ``Exchange``."""
+
+    def __init__(
+        self,
+        target: BlochGrid,
+        source: BlochGrid,
+        whole: Sequence[Origin],
+        pair: Callable[[int, int], Pair],
+        weight: float,
+    ) -> None:
+        """Keep what is needed.
+
+        Args:
+            target: AO values where matrices are wanted.
+            source: AO values of the density matrices' k-points.
+            whole: The whole mesh of k-points.
+            pair: By index of the target and of the whole mesh.
+            weight: Quadrature weight of every point, bohr³.
+        """
+        self.target = target
+        self.source = source
+        self.whole = tuple(whole)
+        self.pair = pair
+        self.weight = weight / len(self.whole)
+
+    def __call__(self, dm: BlochMatrix) -> ExchangeMatrix:
+        """The fraction of K[dm]."""
+        factors = columns(dm)
+        mine = _values(self.target)
+        theirs = mine if self.source is self.target else _values(self.source)
+        shape = (dm.shape[0], len(mine), self.target.nao, self.target.nao)
+        out = torch.zeros(shape, dtype=torch.complex128, device=dm.device)
+        for other, (kept, conjugate) in enumerate(self.whole):
+            for s in range(len(dm)):
+                used = factors.sign[s, kept] != 0
+                orbitals = factors.c[s, kept][:, used].mT.to(torch.complex128) @ theirs[kept]
+                orbitals = orbitals.conj().resolve_conj() if conjugate else orbitals
+                for k, ao in enumerate(mine):
+                    signed = orbitals.conj() * factors.sign[s, kept][used].unsqueeze(-1)
+                    out[s, k] += self._share(ao, orbitals, signed, self.pair(k, other))
+        out = 0.5 * self.weight * (out + out.mH)
+        return out if dm.is_complex() or self.source is not self.target else out.real.contiguous()
+
+    def _share(self, ao: Tensor, orbitals: Tensor, signed: Tensor, pair: Pair) -> Tensor:
+        """What orbitals at one k-point give at another."""
+        left = ao.conj() if pair.phase is None else ao.conj() * pair.phase
+        rows = torch.empty_like(ao)
+        step = max(1, CHUNK // max(1, orbitals.numel()))
+        for start in range(0, len(ao), step):
+            products = left[start : start + step, None] * orbitals
+            waves = torch.fft.fftn(products.unflatten(-1, pair.kernel.shape), dim=_AXES)
+            potential = torch.fft.ifftn(waves * pair.kernel, dim=_AXES).flatten(-3)
+            rows[start : start + step] = (potential * signed).sum(1)
+        rows = rows if pair.phase is None else rows * pair.phase.conj()
+        return rows @ ao.mT
+
+
+def _values(grid: BlochGrid) -> list[Tensor]:
+    """AO values alone on all points, complex, by k-point: [nao, ngrids] each."""
+    shape = (grid.nao, grid.ngrids)
+    out: list[Tensor] = [torch.empty(0)] * grid.nk
+    for b in range(grid.n_blocks):
+        block = grid.block(b)
+        for group in block.groups:
+            for at, k in enumerate(group.index.tolist()):
+                if b == 0:
+                    out[k] = torch.empty(shape, dtype=torch.complex128, device=group.ao.device)
+                out[k][:, block.points] = group.ao[at, 0]
+    return out
+
+
+@final
+class ExchangeTerm:
+    """-¼ Σ_k w_k tr(K P) of a closed shell, -½ of each spin otherwise; K has its fraction."""
+
+    name = "exchange"
+
+    def __init__(
+        self, exchange: Exchange, weights: KWeights, real: Bool[Tensor, " nk"] | None = None
+    ) -> None:
+        """Keep the map.
+
+        Args:
+            exchange: Makes K.
+            weights: w_k.
+            real: Where -k is k and the density matrix counts as the mean of both, as it does for
+                the density: its real part. None where every point stands for itself.
+        """
+        self.exchange = exchange
+        self.weights = weights
+        self.real = real
+
+    def energy_and_fock(self, dm: BlochMatrix) -> tuple[Scalar, BlochMatrix]:
+        """The energy and -K/2, or -K of each spin."""
+        fock = self.matrix(dm)
+        return 0.5 * weighted_trace(self.weights, fock, dm), fock
+
+    def response(self, dm: BlochMatrix, d: BlochMatrix) -> BlochMatrix:
+        """The matrices of ``d``: they are linear."""
+        del dm
+        return self.matrix(d)
+
+    def second(self, dm: BlochMatrix, d1: BlochMatrix, d2: BlochMatrix) -> None:
+        """None: it is linear."""
+        del dm, d1, d2
+
+    def matrix(self, dm: BlochMatrix) -> BlochMatrix:
+        """Contribution to the Fock matrix, Eh."""
+        return self._mean(self.elsewhere(dm))
+
+    def elsewhere(self, dm: BlochMatrix) -> ExchangeMatrix:
+        """The same where matrices are wanted at other k-points than the density's."""
+        return self.exchange(self._mean(dm)) * (-0.5 if len(dm) == 1 else -1.0)
+
+    def _mean(self, dm: Tensor) -> Tensor:
+        if self.real is None or not dm.is_complex():
+            return dm
+        return torch.where(self.real.reshape(-1, 1, 1), dm.real.to(dm.dtype), dm)

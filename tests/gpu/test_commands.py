@@ -1,0 +1,175 @@
+"""Commands give on a device what they give on the CPU."""
+
+import json
+import logging
+from pathlib import Path
+
+import ase
+import ase.units
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import deeph_zero as dz
+from deeph_zero.cli.main import entry_point
+from deeph_zero.host.runtime import resolve_device
+
+pytestmark = pytest.mark.gpu
+
+FRAMES = "2\n\nF 0 0 0\nH .1 .2 .9\n2\n\nF 0 0 0\nH .1 .3 .85\n"
+CATION = "2\ncharge=1 spin=1\nF 0 0 0\nH .1 .2 .95\n"
+METHOD = ("--basis", "sto-3g", "--grid-level", "0")
+LOSSES = ("energy", "self-consistency", "fixed-point", "commutator")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frames.xyz").write_text(FRAMES)
+    (tmp_path / "cation.xyz").write_text(CATION)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """Commands write their own log lines to the terminal; this file compares files."""
+    yield
+    logging.getLogger("deeph_zero").handlers[:] = []
+
+
+def both(*words, out, code=(0,)):
+    """The command on the device and on the CPU; the names of what each wrote."""
+    names = []
+    for device in ("cuda", "cpu"):
+        name = f"{device}_{out}"
+        done = entry_point(
+            [*words, "-o", name, "--device", device, "--threads", "1", "--overwrite"]
+        )
+        assert done in code
+        names.append(name)
+    return names
+
+
+def compare(pair, atol):
+    """Every number of two HDF5 files."""
+    compared = 0
+    with h5py.File(pair[0]) as found, h5py.File(pair[1]) as wanted:
+        assert set(found) == set(wanted)
+        for group in wanted:
+            for key, data in wanted[group].items():
+                if key not in ("numbers", "mo_coeff"):
+                    assert np.allclose(found[group][key][()], data[()], atol=atol), (group, key)
+                    compared += 1
+            energies = [one[group].attrs.get("energy", 0.0) for one in (found, wanted)]
+            assert energies[0] == pytest.approx(energies[1], abs=atol)
+    assert compared > 0
+
+
+CONFIG = """
+[method]
+basis = "sto-3g"
+grid_level = 0
+[model]
+size = "tiny"
+inputs = "{inputs}"
+[data]
+train = ["{file}"]
+[training]
+steps = {steps}
+calibration = 0
+loss = "{loss}"
+"""
+
+
+def train(file, device, folder, *words, steps=2, inputs="physics", loss="auto"):
+    """``train`` of a tiny network, for a few steps."""
+    path = Path(f"{device}_{steps}.toml")
+    path.write_text(CONFIG.format(file=file, steps=steps, inputs=inputs, loss=loss))
+    words = ("train", str(path), "-o", str(folder), "--device", device, "--threads", "1", *words)
+    assert entry_point([*words]) in (0, 1)  # so few steps need not converge
+
+
+def fit(file, **settings):
+    """The run on the device and that on the CPU."""
+    for device in ("cuda", "cpu"):
+        train(file, device, f"{device}_run", **settings)
+    return "cuda_run", "cpu_run"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two steps, made on the CPU."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "frames.xyz").write_text(FRAMES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train("frames.xyz", "cpu", folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_fit_with_every_loss(loss):
+    runs = fit("frames.xyz", loss=loss)
+    compare([f"{one}/predictions.h5" for one in runs], 2e-5)
+
+
+@pytest.mark.parametrize("inputs", ["physics", "geometry"])
+def test_fit_of_an_open_shell(inputs):
+    runs = fit("cation.xyz", inputs=inputs)
+    compare([f"{one}/predictions.h5" for one in runs], 2e-5)
+
+
+def test_a_run_goes_on_where_it_was_left():
+    runs = fit("frames.xyz")
+    for device, one in zip(("cuda", "cpu"), runs, strict=True):
+        train("frames.xyz", device, one, "--resume", steps=3)
+    compare([f"{one}/predictions.h5" for one in runs], 2e-5)
+
+
+@pytest.mark.parametrize("words", [(), ("--no-certificate",), ("--refine", "1e-5", "--forces")])
+def test_predict(run, words):
+    compare(both("predict", str(run), "frames.xyz", *words, out="p.h5"), 1e-5)
+
+
+@pytest.mark.parametrize("file", ["frames.xyz", "cation.xyz"])
+def test_label(file):
+    compare(both("label", file, *METHOD, out="labels.h5"), 1e-6)
+
+
+def test_evaluate(run):
+    labels = both("label", "frames.xyz", *METHOD, out="labels.h5")
+    tables = both("evaluate", str(run), labels[1], out="table.json")
+    found, wanted = (json.loads(Path(one).read_text())["errors"] for one in tables)
+    assert found["fock"]["mae"] == pytest.approx(wanted["fock"]["mae"], abs=1e-6)
+    assert wanted["fock"]["mae"]["max"] > 1e-6
+
+
+def test_calculator(run):
+    energies = []
+    for device in ("cuda", "cpu"):
+        atoms = ase.Atoms("FH", [[0, 0, 0], [0.1, 0.2, 0.9]])
+        atoms.calc = dz.ase.DeepHZero(dz.load(run, device=device))
+        energies.append(atoms.get_potential_energy() / ase.units.Hartree)
+        assert np.abs(atoms.get_forces()).max() > 0
+    assert energies[0] == pytest.approx(energies[1], abs=1e-6)
+
+
+def test_guess_and_filled_mean_field(run):
+    from pyscf import dft, gto
+
+    mol = gto.M(atom="F 0 0 0; H .1 .2 .9", basis="sto-3g", verbose=0)
+    found = []
+    for device in ("cuda", "cpu"):
+        model = dz.load(run, device=device)
+        mf = dft.RKS(mol, xc="pbe").density_fit()
+        mf.grids.level = 0
+        found.append(torch.as_tensor(np.asarray(model.guess(mf))))
+        found.append(torch.as_tensor(np.asarray(model.as_scf(mf).mo_energy)))
+    torch.testing.assert_close(found[0], found[2], atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[1], found[3], atol=1e-6, rtol=0)
+
+
+def test_the_log_says_where_automatic_choice_computes(caplog):
+    with caplog.at_level(logging.INFO, logger="deeph_zero"):
+        assert resolve_device("auto").type == "cuda"
+    assert "device cpu keeps to the processor" in caplog.text or "device='cpu'" in caplog.text

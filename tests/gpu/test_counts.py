@@ -1,0 +1,72 @@
+"""Kernels launched, copies and synchronisations: what a GPU's speed depends on, counted exactly.
+
+The counts are of a pretended device and the same on every machine. A number here is a budget: work
+that needs more launches than it did is slower on a device, however fast the CPU finishes it.
+"""
+
+import numpy as np
+import pytest
+from pyscf import gto
+
+from deeph_zero.kohnsham import KohnSham, KohnShamBatch
+
+pytestmark = [pytest.mark.gpu, pytest.mark.counts]
+
+
+@pytest.fixture(autouse=True)
+def _pretended(seen):
+    if seen is None:
+        pytest.skip("a real device does not count")
+
+
+def water(seed=0):
+    rng = np.random.default_rng(seed)
+    coords = np.array([[0, 0, 0.1], [0, 0.76, 0.58], [0.05, -0.74, 0.61]])
+    coords += 0.05 * rng.standard_normal((3, 3))
+    atoms = list(zip("OHH", coords.tolist(), strict=True))
+    return gto.M(atom=atoms, basis="sto-3g", verbose=0)
+
+
+def spend(seen, work):
+    seen.reset()
+    return work()
+
+
+def within(seen, launches, syncs, copies):
+    spent = seen.launches, seen.n_syncs, seen.n_copies
+    budget = launches, syncs, copies
+    assert all(one <= most for one, most in zip(spent, budget, strict=True)), seen.report()
+    assert seen.launches > 0.8 * launches, f"less than its budget {budget}: {seen.report(0)}"
+
+
+def test_one_molecule(seen):
+    ks = KohnSham.from_pyscf(water(), xc="pbe", grid_level=0, device="cuda")
+    dm = ks.data.dm_guess
+    spend(seen, lambda: ks.build(dm))  # makes the AO values
+    within(seen, 300, 5, 14)
+    fock = spend(seen, lambda: ks.build(dm)).fock
+    within(seen, 220, 3, 0)
+    spend(seen, lambda: ks.response(dm, dm))
+    within(seen, 640, 3, 0)
+    spend(seen, lambda: ks.density(fock))
+    within(seen, 20, 2, 1)
+
+
+@pytest.mark.parametrize(("n", "first", "launches"), [(1, 330, 220), (16, 1650, 265)])
+def test_a_batch(seen, n, first, launches):
+    moles = [water(k) for k in range(n)]
+    batch = KohnShamBatch.from_pyscf(moles, xc="pbe", grid_level=0, device="cuda")
+    dms = [one.data.dm_guess for one in batch.layers]
+    spend(seen, lambda: batch.build(dms))  # makes the AO values, molecule by molecule
+    within(seen, first, 2 * n + 4, 10 * n + 5)
+    spend(seen, lambda: batch.build(dms))
+    within(seen, launches, 0, 0)
+
+
+def test_an_scf_cycle_of_a_batch(seen):
+    moles = [water(k) for k in range(4)]
+    batch = KohnShamBatch.from_pyscf(moles, xc="pbe", grid_level=0, device="cuda")
+    batch.build([one.data.dm_guess for one in batch.layers])
+    done = spend(seen, batch.scf)
+    cycles = max(one.iterations for one in done)
+    within(seen, 1200 * cycles, 65 * cycles, 5 * cycles)
