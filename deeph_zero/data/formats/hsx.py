@@ -20,6 +20,7 @@ from ase.data import atomic_numbers
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.data.formats.conventions import CONVENTIONS
 from deeph_zero.data.formats.folders import text_in
+from deeph_zero.data.formats.fortran import FortranRecords
 from deeph_zero.data.formats.proof import TURNS, order_deviation
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure, in_pyscf_order
 from deeph_zero.data.formats.sources import OneFileSource
@@ -30,43 +31,6 @@ _UNITS = CONVENTIONS["hsx"]
 _MOST = 10**7
 """Orbitals, atoms or cells that no file of this kind has."""
 _SPINS = (1, 2, 4, 8)
-
-
-class _Records:
-    """Fortran's unformatted records, one after the other."""
-
-    def __init__(self, path: Path) -> None:
-        self._data = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else b""
-        self._at = 0
-
-    def next(self, what: str) -> bytes:
-        """The content of the next record."""
-        start = self._at + 4
-        size = self._mark(self._at, what)
-        if size < 0 or start + size + 4 > len(self._data) or self._mark(start + size, what) != size:
-            raise InputError(
-                f"expected {what} at byte {self._at}, the record is cut off or damaged; copy the "
-                "file again"
-            )
-        self._at = start + size + 4
-        return bytes(self._data[start : start + size])
-
-    def _mark(self, at: int, what: str) -> int:
-        head = bytes(self._data[at : at + 4])
-        if len(head) < 4:
-            raise InputError(f"expected {what}, the file ends at byte {at}; copy it again")
-        return struct.unpack("<i", head)[0]
-
-    def numbers(self, what: str, kind: str, count: int) -> np.ndarray:
-        """A record of numbers of one kind."""
-        found = self.next(what)
-        size = np.dtype(kind).itemsize
-        if len(found) != count * size:
-            raise InputError(
-                f"expected {count} numbers of {what}, got a record of {len(found)} bytes; check "
-                "that it is an HSX file of version 1 or 2"
-            )
-        return np.frombuffer(found, kind)
 
 
 class HSXSource(OneFileSource):
@@ -81,7 +45,7 @@ class HSXSource(OneFileSource):
 
 
 def _parse(path: Path) -> tuple[Structure, Matrices]:
-    records = _Records(path)
+    records = FortranRecords(path, "an HSX file of version 1 or 2")
     (version,) = records.numbers("the version", "<i4", 1)
     if version not in (1, 2):
         raise InputError(
@@ -156,7 +120,9 @@ def _atoms(
     )
 
 
-def _species(records: _Records, count: int) -> tuple[list[tuple[int, ...]], list[str], list[float]]:
+def _species(
+    records: FortranRecords, count: int
+) -> tuple[list[tuple[int, ...]], list[str], list[float]]:
     """Shells, label and valence charge of each species."""
     record = records.next("the species")
     if len(record) != 32 * count:
@@ -214,7 +180,7 @@ def _element(label: str) -> str:
 
 
 def _sparse(
-    records: _Records, isc: np.ndarray, sizes: Sequence[int], *, nspin: int, kind: str
+    records: FortranRecords, isc: np.ndarray, sizes: Sequence[int], *, nspin: int, kind: str
 ) -> tuple[BlockMatrix, BlockMatrix]:
     """H and S from their columns."""
     nao = sum(sizes)
@@ -243,7 +209,7 @@ def _sparse(
     return _with_spin(blocks, fock), blocks(overlap)
 
 
-def _rows(records: _Records, what: str, counts: np.ndarray, kind: str) -> np.ndarray:
+def _rows(records: FortranRecords, what: str, counts: np.ndarray, kind: str) -> np.ndarray:
     return np.concatenate([records.numbers(what, kind, n) for n in counts.tolist()]).astype(float)
 
 
