@@ -35,6 +35,7 @@ _STATED = (
 )
 _UNDERSCORE = re.compile(rb"(?<![\w.])[+-]?\d+_\d[\d_]*(?:\.\d*)?(?![\w.])")
 """What Python, and so ASE, reads as a number, and nobody else."""
+_ALAT = re.compile(rb"(?im)^[^!\n]*?(?<![\w(])(A\s*=)\s*(\d+\.?\d*(?:[ed][+-]?\d+)?|\.\d+)")
 _SEARCHED = 2**26
 _STATE_FORMATS = {
     "nwchem-out", "gamess-us-out", "gamess-us-punch", "cjson", "dftb", "aims-output", "octopus-in",
@@ -69,6 +70,7 @@ def ase_frames(
                 yield from ase_frames(path, part.encode(), suffix, name)
             return
     stated = _stated(content) if name in _STATE_FORMATS else {}
+    content = _with_celldm(content, name)
     kind = ioformats[name]
     if not kind.isbinary and (found := _UNDERSCORE.search(content[:_SEARCHED])):
         raise WholeFileError(
@@ -90,6 +92,17 @@ def ase_frames(
                 yield atoms
     except Exception as error:  # ASE raises whatever its parsers meet
         yield _refusal(name, error)
+
+
+def _with_celldm(content: bytes, name: str) -> bytes:
+    """An input of Quantum ESPRESSO whose ``A`` (ångström) is celldm(1), as ASE looks for it."""
+    from ase.io.espresso import units
+
+    found = _ALAT.search(content) if name == "espresso-in" else None
+    if found is None or b"celldm(1)" in content.lower():
+        return content
+    length = float(found[2].lower().replace(b"d", b"e")) / units["Bohr"]
+    return content[: found.start(1)] + b"celldm(1) = %.17g" % length + content[found.end() :]
 
 
 def _gen_parts(text: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Kohn-Sham potentials on grids, as other programs write them."""

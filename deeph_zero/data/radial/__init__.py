@@ -1,0 +1,1 @@
+"""Radial functions of atoms, as other programs write them: pseudopotentials and orbitals."""
