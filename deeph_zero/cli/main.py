@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "deeph_zero.cli.evaluate",
     "report": "deeph_zero.cli.report",
     "convert": "deeph_zero.cli.convert",
+    "project": "deeph_zero.cli.project",
     "doctor": "deeph_zero.cli.doctor",
 }
 

@@ -17,7 +17,8 @@ DATASETS = (
     "numbers", "positions", "overlap", "fock", "fock_rebuilt", "density", "mo_energy", "mo_occ",
     "mulliken_charges", "lowdin_charges", "spin_populations", "bond_orders", "forces",
     "lattice", "pbc", "shells", "block_atoms", "block_cells", "block_offsets", "blocks",
-    "overlap_blocks", "density_blocks",
+    "overlap_blocks", "density_blocks", "kpts", "kweights", "band_kpts", "band_distances",
+    "band_energies",
 )  # fmt: skip
 """Datasets of one structure; a missing one was not computed."""
 

@@ -139,7 +139,7 @@ def molecule_of(mol: gto.Mole) -> Molecule:
     )
 
 
-def shell_ls(mol: gto.Mole) -> tuple[tuple[int, ...], ...]:
+def shell_ls(mol: gto.mole.MoleBase) -> tuple[tuple[int, ...], ...]:
     """Angular momentum of every contracted shell, per atom, in PySCF's AO order.
 
     A generally contracted shell with n contractions counts n times, as it does among the AOs.

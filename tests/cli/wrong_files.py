@@ -33,6 +33,12 @@ def two(key: str) -> str:
     return HI.format(key)
 
 
+def npy(array) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def npz(**arrays) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -62,6 +68,7 @@ def toml(text: str = "", data: str = 'train = ["hi.xyz"]') -> str:
 
 
 FILES: dict[str, str | bytes] = {
+    "v.npy": npy(np.zeros((4, 4, 4))),
     "hi.xyz": two(""),
     "three.xyz": two("") * 3,
     "run.toml": toml(

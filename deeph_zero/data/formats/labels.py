@@ -214,8 +214,19 @@ class LabelsSink:
         """
         self._writer, self._source = writer, source
 
-    def write(self, record: Record) -> None:
-        """Add one structure."""
+    def write(
+        self,
+        record: Record,
+        more: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add one structure.
+
+        Args:
+            record: Its matrices.
+            more: Datasets beside the blocks.
+            attributes: Beside those that blocks have.
+        """
         structure, matrices = record.structure, record.matrices
         pattern = union_of_blocks(matrices)
         fock = on_blocks(matrices.fock, pattern)
@@ -239,7 +250,7 @@ class LabelsSink:
             if matrix is not None:
                 arrays[name] = on_blocks(matrix, pattern).values.numpy()
         facts = dict(matrices.facts)
-        attributes = {
+        own = {
             "format_version": FORMAT_VERSION,
             "gauge": "lattice",
             "charge": structure.charge,
@@ -250,4 +261,4 @@ class LabelsSink:
             "source_id": structure.name or None,
             **facts,
         }
-        self._writer.write(arrays, attributes)
+        self._writer.write(arrays | dict(more or {}), own | dict(attributes or {}))

@@ -104,7 +104,7 @@ def _check_charges(cell: gto.Cell, atom: int) -> None:
             )
         return
     valence = int(sum(parameters[0]))
-    made_for = _valence_of(basis, symbol)
+    made_for = valence_of_basis(basis, symbol)
     if made_for is not None and made_for != valence:
         raise InputError(
             f"expected basis and pseudopotential of {symbol} for the same number of electrons, got "
@@ -113,8 +113,16 @@ def _check_charges(cell: gto.Cell, atom: int) -> None:
         )
 
 
-def _valence_of(basis: str | None, symbol: str) -> int | None:
-    """Electrons that a GTH basis is made for; None where its name does not tell."""
+def valence_of_basis(basis: str | None, symbol: str) -> int | None:
+    """Electrons that a GTH basis is made for.
+
+    Args:
+        basis: Its name, or None.
+        symbol: Of the atom.
+
+    Returns:
+        Their number; None where the name does not tell.
+    """
     if basis is None or "gth" not in basis.lower():
         return None
     named = _CHARGE.search(basis)

@@ -10,9 +10,7 @@ from pyscf.pbc.gto import Cell, ecp, pseudo
 from pyscf.pbc.gto.pseudo import pp
 
 from deeph_zero.integrals.periodic.kpoints import KPoints
-
-CHUNK = 20_000
-"""Reciprocal vectors at once."""
+from deeph_zero.integrals.periodic.separable import separable_matrix
 
 
 def local_potential(cell: Cell, mesh: tuple[int, int, int]) -> np.ndarray:
@@ -81,27 +79,23 @@ def _mirrored(
 
 
 def _at_k(cell: Cell, vectors: np.ndarray, kpt: np.ndarray) -> np.ndarray:
-    kinds = {s: _projectors(cell._pseudo[s]) for s in cell._pseudo}  # noqa: SLF001
-    atoms = [(a, kinds[s]) for a in range(cell.natm) if (s := cell.atom_symbol(a)) in kinds]
-    overlaps = [np.zeros((p.count, cell.nao), dtype=complex) for _, p in atoms]
-    for start in range(0, len(vectors), CHUNK):
-        some = vectors[start : start + CHUNK]
-        values = ft_ao.ft_ao(cell, some, kpt=kpt) / np.sqrt(cell.vol)
-        phases = cell.get_SI(Gv=some)
-        tables = {id(p): p.at(some + kpt) for p in kinds.values()}
-        for at, (a, p) in enumerate(atoms):
-            overlaps[at] += (tables[id(p)] * phases[a].conj()) @ values
-    total = sum(
-        (o.conj().T @ p.strengths @ o for (_, p), o in zip(atoms, overlaps, strict=True)),
-        np.zeros((cell.nao, cell.nao), dtype=complex),
-    )
-    total /= cell.vol
-    return total.real.astype(complex) if np.abs(kpt).max() < 1e-9 else total
+    kinds = {s: gth_projectors(cell._pseudo[s]) for s in cell._pseudo}  # noqa: SLF001
+    atoms = [
+        (cell.atom_coord(a), kinds[s])
+        for a in range(cell.natm)
+        if (s := cell.atom_symbol(a)) in kinds
+    ]
+
+    def transforms(some: np.ndarray, k: np.ndarray) -> np.ndarray:
+        return ft_ao.ft_ao(cell, some, kpt=k)
+
+    total = separable_matrix(transforms, vectors, kpt, cell.vol, atoms)
+    return np.real(total).astype(complex) if np.abs(kpt).max() < 1e-9 else total
 
 
 @dataclasses.dataclass(frozen=True)
-class _Projectors:
-    """Separable projectors of one kind of atom.
+class GTHProjectors:
+    """Separable projectors of one kind of atom, of the family of Goedecker, Teter and Hutter.
 
     Attributes:
         channels: (angular momentum, radius in bohr, number of projectors) each.
@@ -126,7 +120,15 @@ class _Projectors:
         return np.concatenate(rows) if rows else np.zeros((0, len(vectors)))
 
 
-def _projectors(parameters: list) -> _Projectors:
+def gth_projectors(parameters: list) -> GTHProjectors:
+    """Projectors of a pseudopotential.
+
+    Args:
+        parameters: As PySCF keeps them in ``cell._pseudo``.
+
+    Returns:
+        The projectors.
+    """
     channels, blocks = [], []
     for l, (radius, n, strengths) in enumerate(parameters[5:]):
         if n:
@@ -138,7 +140,7 @@ def _projectors(parameters: list) -> _Projectors:
     for block in blocks:
         total[at : at + len(block), at : at + len(block)] = block
         at += len(block)
-    return _Projectors(tuple(channels), total)
+    return GTHProjectors(tuple(channels), total)
 
 
 def _gaussian_harmonics(l: int, radius: float, vectors: np.ndarray) -> np.ndarray:

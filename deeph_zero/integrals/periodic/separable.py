@@ -1,0 +1,106 @@
+"""Separable operators Σ |β⟩ D ⟨β| on atoms, between Bloch sums, through reciprocal space."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Complex, Float, Inexact
+
+CHUNK = 20_000
+"""Reciprocal vectors at once."""
+
+Transforms = Callable[
+    [Float[np.ndarray, "n 3"], Float[np.ndarray, " 3"]], Complex[np.ndarray, "n nao"]
+]
+"""∫ φ_k(r) exp(-i(k+G)·r) d³r of all functions, given G and k (PySCF's ``ft_ao``)."""
+
+
+@runtime_checkable
+class Projectors(Protocol):
+    """Projectors of one kind of atom."""
+
+    @property
+    def strengths(self) -> Float[np.ndarray, "n n"]:
+        """D of all of them, Eh."""
+        ...
+
+    def at(self, vectors: Float[np.ndarray, "n 3"]) -> Inexact[np.ndarray, "count n"]:
+        """Their transforms at reciprocal vectors, those of an atom at the origin."""
+        ...
+
+
+def separable_matrix(
+    transforms: Transforms,
+    vectors: Float[np.ndarray, "n 3"],
+    kpt: Float[np.ndarray, " 3"],
+    volume: float,
+    atoms: Sequence[tuple[Float[np.ndarray, " 3"], Projectors]],
+) -> Complex[np.ndarray, "nao nao"]:
+    """The operator at one k.
+
+    Args:
+        transforms: Of the functions.
+        vectors: G, all that the sum runs over, 1/bohr.
+        kpt: k, 1/bohr.
+        volume: Of the cell, bohr³.
+        atoms: Position (bohr) and projectors of every atom.
+
+    Returns:
+        Σ_a ⟨φ_k|β_a⟩ D ⟨β_a|φ_k⟩, Eh.
+    """
+    overlaps: list[np.ndarray | float] = [0.0 for _ in atoms]
+    nao = 0
+    for start in range(0, len(vectors), CHUNK):
+        some = vectors[start : start + CHUNK]
+        values = transforms(some, kpt) / volume
+        nao = values.shape[1]
+        tables = {id(p): p.at(some + kpt) for _, p in atoms}
+        for at, (place, projectors) in enumerate(atoms):
+            # exp(ik·r_a) is the same for both sides of an atom's term and left out
+            phase = np.exp(1j * (some @ place))
+            overlaps[at] = overlaps[at] + (tables[id(projectors)].conj() * phase) @ values
+    total = np.zeros((nao, nao), dtype=complex)
+    for (_, projectors), o in zip(atoms, overlaps, strict=True):
+        assert isinstance(o, np.ndarray)
+        total += o.conj().T @ projectors.strengths @ o
+    return total
+
+
+def within_sphere(
+    vectors: Float[np.ndarray, "n 3"],
+    kpt: Float[np.ndarray, " 3"],
+    reciprocal: Float[np.ndarray, "3 3"],
+    shape: Sequence[int],
+) -> Float[np.ndarray, "m 3"]:
+    """The vectors of a mesh with |k+G| in the largest sphere that the mesh has room for.
+
+    A sphere about k+G = 0 keeps V(-k) = V(k)*, which a mesh that ends evenly about G = 0 does not.
+
+    Args:
+        vectors: G of the mesh.
+        kpt: k, 1/bohr.
+        reciprocal: Reciprocal lattice vectors in rows, 1/bohr.
+        shape: Points of the mesh.
+
+    Returns:
+        Those inside.
+    """
+    length = np.linalg.norm(vectors + kpt, axis=1)
+    return vectors[length <= sphere_radius(reciprocal, shape)]
+
+
+def sphere_radius(reciprocal: Float[np.ndarray, "3 3"], shape: Sequence[int]) -> float:
+    """Radius of the largest sphere of k+G that fits a mesh for any k of the first cell, 1/bohr.
+
+    Args:
+        reciprocal: Reciprocal lattice vectors in rows, 1/bohr.
+        shape: Points of the mesh.
+
+    Returns:
+        The radius.
+    """
+    # the planes of the box stand 2π/|a_i| apart
+    steps = 1.0 / np.linalg.norm(np.linalg.inv(reciprocal), axis=0)
+    # whatever k does, |G_i| stays below (n - 1) // 2 + 1
+    rooms = [((n - 1) // 2 + 0.5) * step for n, step in zip(shape, steps, strict=True)]
+    return float(min(rooms)) * (1 - 1e-9)
