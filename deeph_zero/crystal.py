@@ -88,7 +88,7 @@ class CrystalKohnSham(CrystalLayer):
                 together).
             device: Where the tensors live.
             ao_memory_mb: Keep AO values up to so much; 2000 where nothing is said.
-            engine: Of the functional: "auto", "torch" or "libxc".
+            engine: What evaluates the functional: "auto", "torch" or "libxc".
             two_grids: False: SCFs never iterate on a coarse mesh.
             **settings: ``xc``, ``kmesh``, ``shifted``, ``unrestricted``, ``smearing``,
                 ``fix_spin``, ``moments``, ``exxdiv`` and ``density_fit``, see

@@ -86,7 +86,7 @@ class Prepared:
         return correction if self.balance is None else self.balance.predicted(correction)
 
     def in_blocks(self, correction: AOMatrix) -> BlockMatrix:
-        """The same as the network writes it, without the blocks of pairs beyond the cutoff."""
+        """The matrix as the network writes it: without the blocks of pairs beyond the cutoff."""
         stored, output = self.stored, self.as_output(correction)
         pattern = stored.pattern if isinstance(stored, PackedInputs) else stored.patterns[0]
         return BlockMatrix.gathered(pattern.to(output.device), output)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from deeph_zero.errors import InputError
 
 MAX_BYTES = 16 * 2**20
-"""Of a basis file; the largest collections have a tenth of it."""
+"""Largest basis file; the largest collections have a tenth of it."""
 _MAX_NAME = 60
 _SYMBOLS = """
 H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se
@@ -38,7 +38,7 @@ class BasisSet:
     """The numbers of a text.
 
     Attributes:
-        shells: Of every element, in the order of the text.
+        shells: Shells of every element, in the order of the text.
         ecps: Pseudopotentials in PySCF's form: electrons replaced, then the terms of every l.
     """
 
@@ -230,7 +230,7 @@ def canonical(text: str, name: str | None = None) -> str:
         name: What people call it; None: its first comment.
 
     Returns:
-        The same numbers, as :func:`written`.
+        Text with the same numbers, as :func:`written` gives it.
 
     Raises:
         InputError: If it is no such text.

@@ -294,7 +294,7 @@ class BlockMatrix:
     # ---- orders and rotations
 
     def reordered(self, places: Sequence[Tensor], signs: Sequence[Tensor]) -> "BlockMatrix":
-        """The same matrix in functions of another order and sign.
+        """This matrix in functions of another order and sign.
 
         Args:
             places: For each atom where its new functions are among its old ones, [size].

@@ -167,7 +167,7 @@ class BlockPattern:
         """Where each element is found when the functions of every atom are in another order.
 
         Args:
-            places: Of each AO, where it is among the old ones of its atom.
+            places: For each AO its position among the old ones of its atom.
 
         Returns:
             Positions.
@@ -211,12 +211,12 @@ class BlockPattern:
         return block * layout.dim**2 + slot_of_ao[row] * layout.dim + slot_of_ao[column]
 
     def recalled(self, dense_places: Int[Tensor, " nel"]) -> "BlockPattern":
-        """The same with :attr:`dense_places` that were kept, so that they are not made again."""
+        """This pattern with kept :attr:`dense_places`, so that they are not made again."""
         self.__dict__["dense_places"] = dense_places
         return self
 
     def to(self, device: torch.device | str | None) -> "BlockPattern":
-        """The same on another device."""
+        """This pattern on another device."""
         if device is None or self.pairs.device == torch.device(device):
             return self
         return BlockPattern(self.pairs.to(device), self.cells.to(device), self.sizes)

@@ -28,7 +28,7 @@ def to_user_axes(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"
 
 
 def rotation_to_network_axes(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """The same rotation or reflection, written for vectors in network axes."""
+    """A rotation or reflection of vectors, written for network axes."""
     return rotation[..., list(_CYCLE), :][..., list(_CYCLE)]
 
 

@@ -65,7 +65,7 @@ class ShellGroup:
         )
 
     def to(self, device: torch.device | str) -> "ShellGroup":
-        """The same shells on another device."""
+        """These shells on another device."""
         return ShellGroup(
             l=self.l, **{name: tensor.to(device) for name, tensor in self._tensors().items()}
         )
@@ -178,7 +178,7 @@ class AOBasis:
         return AOBasis(tuple(group.take(r) for group, r in kept if len(r)), self.cart)
 
     def to(self, device: torch.device | str) -> "AOBasis":
-        """The same basis on another device."""
+        """This basis on another device."""
         return AOBasis(tuple(group.to(device) for group in self.groups), self.cart)
 
 

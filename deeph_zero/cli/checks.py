@@ -82,7 +82,7 @@ def read_for_model(
     reporter: "Reporter",
     deadline: "Deadline",
 ) -> tuple[list[Molecule], list[BadFrame]]:
-    """The same for a model, whose charge and spin are those of frames that state none.
+    """Check frames for a model, whose charge and spin are those of frames that state none.
 
     Args:
         structures: Files.

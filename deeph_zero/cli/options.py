@@ -190,7 +190,7 @@ common_options = _together(
     ]
 )
 file_options = _together([resume_file_option, overwrite_option, common_options])
-"""Of commands that write one file, structure by structure."""
+"""Options of commands that write one file, structure by structure."""
 one_grid_option = click.option(
     "--one-grid",
     "two_grids",

@@ -60,7 +60,7 @@ def show_summary(
     """Print what was computed.
 
     Args:
-        summary: As in ``summary.json``.
+        summary: Content of ``summary.json``.
         reporter: Where people read.
         as_json: Print the summary itself on standard output.
         out: Run folder or HDF5 file.
@@ -117,7 +117,7 @@ def require_success(
     """Raise when the computation did not reach what was asked.
 
     Args:
-        summary: As in ``summary.json``.
+        summary: Content of ``summary.json``.
         out: Where the result is kept.
         cure: What to do when it did not converge.
         asked: Structures there were to compute, where a stop leaves some without an entry.
@@ -163,7 +163,7 @@ def keeping(out: Path, command: str) -> Iterator[None]:
         command: Command line as typed.
 
     Raises:
-        Stopped: The same, with the sentence.
+        Stopped: The signal, with a sentence that says what is left.
     """
     try:
         yield

@@ -37,7 +37,7 @@ def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool,
     """Print an evaluation.
 
     Args:
-        result: As in the JSON file.
+        result: Content of the JSON file.
         reporter: Where people read.
         as_json: Print the evaluation itself on standard output.
         out: The JSON file.

@@ -29,7 +29,7 @@ class Group:
         """Nothing is read yet.
 
         Args:
-            group: Of an open file.
+            group: A group of an open file.
             place: File and frame, for messages.
             cure: What to do about damage.
         """
@@ -232,8 +232,8 @@ def check_electrons(
 
     Args:
         group: Where they come from, for messages.
-        nuclear_charge: Of all nuclei, less the electrons that pseudopotentials replace.
-        charge: Of the molecule.
+        nuclear_charge: Charge of all nuclei, less the electrons that pseudopotentials replace.
+        charge: Charge of the molecule.
         spin: 2S.
         mo_occ: Occupations, [nmo] or [2, nmo].
 

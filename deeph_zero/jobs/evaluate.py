@@ -236,7 +236,7 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         rows: Entries of ``structures``.
 
     Returns:
-        The same nesting as a row, {mean, rms, max} in the place of each error. A structure counts
+        Nested like a row, with {mean, rms, max} in the place of each error. A structure counts
         once whatever its size; ``scf`` holds sums of builds and the part saved in all.
     """
     if not rows:

@@ -39,13 +39,13 @@ class Record:
 
     Attributes:
         index: Position of the structure among those that were asked for.
-        digest: Of the structure, see :func:`digest`.
+        digest: Fingerprint of the structure, see :func:`digest`.
         arrays: Datasets.
         attributes: Attributes of the HDF5 group.
         entry: Entry of the summary.
         auxbasis: Resolved fitting set.
         fock_builds: What it cost.
-        coarse_builds: Of these, on the coarse grid; not among ``fock_builds``.
+        coarse_builds: Builds on the coarse grid; not among ``fock_builds``.
     """
 
     index: int
@@ -275,7 +275,7 @@ class Journal:
 
         Args:
             index: Position of the structure.
-            record_digest: Of the structure.
+            record_digest: Fingerprint of the structure.
             data: The encoded record.
 
         Raises:

@@ -96,7 +96,7 @@ def start_process(config: RuntimeConfig, threads: int) -> Runtime:
     """Device, threads, seed and log of a process that computes.
 
     Args:
-        config: Of the whole command.
+        config: Settings of the whole command.
         threads: CPU threads of this process.
 
     Returns:

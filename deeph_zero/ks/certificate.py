@@ -39,7 +39,7 @@ class Certificate:
         aufbau: No emptier semicanonical level of F lies below a fuller one.
         homo_estimate: Estimate of the converged level, from F with the response to the estimated
             step; None without the response build.
-        lumo_estimate: The same of the lowest empty one.
+        lumo_estimate: Likewise the lowest empty level.
         gap_estimate: Their difference.
         dipole_change: Estimate of the converged dipole minus the present one, debye,
             [3]; None without the response build.

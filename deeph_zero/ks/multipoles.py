@@ -33,7 +33,7 @@ _ENOUGH = 0.5
 """Part of the residual's energy that a step may leave before the response is made anew."""
 
 _SHORTEST = 1 / 256
-"""Of a Newton step."""
+"""Shortest part of a Newton step that is tried."""
 
 _AT_ONCE = 16
 """Clouds whose matrices are transformed together."""
@@ -50,7 +50,7 @@ class AtomicClouds:
         ovlp: S.
         dipole: <μ| r |ν> about the middle between the two orbitals' centres, bohr.
         ao_atoms: Atom of each AO.
-        electrons: Of each neutral atom.
+        electrons: Number of electrons of each neutral atom.
         free: (charge cloud | density of the free atoms) with erfc(ωr)/r, Eh.
         far_field: Σ moment · (μν | cloud) with erf(ωr)/r, Eh, of the far clouds' moments.
     """
@@ -162,7 +162,7 @@ class Screened(NamedTuple):
     Attributes:
         fock: h + V, Eh.
         dm: Densities of both spins in it.
-        dm_free: The same in h.
+        dm_free: Density matrix in h.
         seen: What the clouds see of the electrons whose field V is.
     """
 
@@ -288,7 +288,7 @@ class _Spectrum:
         return torch.stack([found[m] for m in self.mu])
 
     def densities(self) -> Float[Tensor, "spin nao nao"]:
-        """Of each spin."""
+        """Density matrix of each spin."""
         return (self.orbitals * self.occ.unsqueeze(-2)) @ self.orbitals.mT
 
 

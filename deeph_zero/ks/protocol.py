@@ -145,7 +145,7 @@ class CoarseGrids:
     """A second, much smaller quadrature of the same molecule, see :mod:`.scf.two_grids`.
 
     Attributes:
-        grid: Of the semilocal functional.
+        grid: Points for the semilocal functional.
         nlc: The VV10 terms on the same points, or None.
         ratio: Points of the target grid for one of these.
         memory_bytes: Most bytes that kept AO values can take.
@@ -204,5 +204,5 @@ class KSData:
     added: tuple[object, ...] = ()
 
     def plain(self) -> "KSData":
-        """The same with every part at hand."""
+        """A copy with every part in memory."""
         return self

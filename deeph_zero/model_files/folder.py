@@ -20,7 +20,7 @@ from deeph_zero.host.tensor_files import read_pair, write_pair
 from deeph_zero.host.version import __version__
 
 FORMAT_VERSION = 1
-"""Of model files and checkpoints; a reader refuses newer ones."""
+"""Version of model files and checkpoints; a reader refuses newer ones."""
 
 MODEL_STEM = "model"
 

@@ -72,7 +72,7 @@ def method_of(
         meta: Contents of ``model.json``.
         method: The problem of the training.
         charge: As asked for; None means :func:`default_state`'s.
-        spin: The same, 2S.
+        spin: 2S of molecules that state none.
 
     Returns:
         The problem.

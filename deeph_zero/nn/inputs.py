@@ -114,7 +114,7 @@ class NetworkInputs:
         decay: How strongly a pair overlaps, 0..1; off-diagonal corrections carry this factor.
         edge_inputs: O(2) channels of the off-diagonal blocks in the bond frame.
         wigner: D_l into the bond frame for l = 0..2 max_l, [nedge, 2l+1, 2l+1].
-        ao_wigner: The same for the AO slots, [nedge, dim, dim].
+        ao_wigner: Rotation of the AO slots into the bond frames, [nedge, dim, dim].
         source: Where each element of the output blocks lies in the flat padded node blocks followed
             by the flat padded edge blocks.
         partner: Position of the element (j ν, i μ, -R) for each element (i μ, j ν, R).

@@ -102,7 +102,7 @@ class PackedInputs:
 
 
 def _shortest(x: Tensor) -> Tensor:
-    """The same whole numbers in as few bytes as hold them."""
+    """Whole numbers in the smallest integer type that holds them."""
     largest = int(x.max()) if x.numel() else 0
     if largest < 2**15:
         return x.to(torch.int16)

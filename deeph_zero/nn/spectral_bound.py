@@ -15,7 +15,7 @@ from deeph_zero.types import AOMatrix
 MARGIN = 0.5
 """What a correction may exceed the seen range by on either side, as a part of its width."""
 LEAST = 0.1
-"""The same in hartree, at least."""
+"""Least of what it may exceed the range by, Eh."""
 
 
 def eigenvalue_range(correction: AOMatrix, x: Float[Tensor, "nao nmo"]) -> tuple[float, float]:

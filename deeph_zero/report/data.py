@@ -82,7 +82,7 @@ class Structure:
     """One entry of the summary and where its matrices are.
 
     Attributes:
-        entry: As in ``summary.json``.
+        entry: Entry of ``structures`` in ``summary.json``.
         group: HDF5 group; None if it has none.
         formula: With subscripts; "" if the group is missing.
         natm: Atoms; 0 if the group is missing.

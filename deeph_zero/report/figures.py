@@ -24,10 +24,10 @@ _CSS = {INK: "currentColor", FAINT: "var(--line)", BLUE: "var(--blue)", ORANGE: 
 NARROW = 50.0
 """Ratio of the ends of a logarithmic axis below which decades alone are too few ticks."""
 MIN_TICKS = 2
-"""Of a logarithmic axis: fewer tell no size."""
+"""Fewest decades of a logarithmic axis."""
 PNG_DPI = 200
 WIDTH, HEIGHT = 4.2, 2.9
-"""Of a plot, in inches: about the width of a phone, so that letters stay readable there."""
+"""Size of a plot, inches: about the width of a phone, so that letters stay readable there."""
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9.0,

@@ -17,14 +17,14 @@ MAX_PIXELS = 400
 MAX_NAMES = 24
 """Atoms from which only some blocks get a name."""
 DECADES = 6.0
-"""Of the colour scale, below its largest element."""
+"""Decades of the colour scale below the largest element."""
 
 
 def heat_maps(matrices: Matrices, offsets: Sequence[int] | None) -> dict[str, tuple[str, Figure]]:
     """Absolute values of F and of H - F[P], per spin.
 
     Args:
-        matrices: Of one molecule.
+        matrices: The matrices of one molecule.
         offsets: First AO of each atom and the number of AOs; None leaves the blocks out.
 
     Returns:

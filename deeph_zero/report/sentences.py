@@ -111,7 +111,7 @@ def tiles(source: Source, matrices: Matrices | None) -> list[tuple[str, str, str
 
     Args:
         source: The run.
-        matrices: Of the only structure, if there is one.
+        matrices: The matrices of the only structure, if there is one.
 
     Returns:
         Name, value and a note for each.

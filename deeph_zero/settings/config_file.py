@@ -114,7 +114,7 @@ def sections_of(config: FitConfig) -> RunSettings:
         config: Every setting.
 
     Returns:
-        The same, so that :func:`fit_settings` of it gives the same run from any folder.
+        Settings from which :func:`fit_settings` makes the same run in any folder.
     """
     values: dict[str, Any] = {
         "data": config.data.model_dump(),

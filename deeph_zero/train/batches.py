@@ -23,7 +23,7 @@ class ResumableBatches(Generic[Item]):
         Args:
             items: The data set.
             batch_size: Items per batch; the last batch may be smaller.
-            seed: Of the shuffling.
+            seed: Seed of the shuffling.
             shuffle: Keep the order of ``items`` if false.
 
         Raises:

@@ -40,8 +40,8 @@ class Budget:
         """Whether the next build at a geometry without a confirmed target is worth its cost.
 
         Args:
-            target_error: Expected of the target so far, occupied-virtual rms, Eh.
-            network_error: Of the network's H against the target, the same; infinite if unknown.
+            target_error: Expected error of the target so far, occupied-virtual rms, Eh.
+            network_error: Error of the network's H against the target; infinite if unknown.
 
         Returns:
             False while nothing is known of the network, unless every target is to be confirmed.

@@ -37,7 +37,7 @@ class TensorBoardCurves(Callback):
         """Nothing is written before training starts.
 
         Args:
-            folder: Of the event files.
+            folder: Where the event files go.
         """
         self._folder = folder
         self._writer: Any = None

@@ -186,7 +186,7 @@ def _certify_together(
     team: Team,
     kept_out: Mapping[int, Prediction],
 ) -> dict[str, Any]:
-    """The same with several processes: each its own geometries, process 0 writes them all."""
+    """Write predictions with several processes: each its own geometries, process 0 writes all."""
     results: list[tuple[int, dict[str, Any], Any]] = []
     for k, found in kept_out.items():
         entry, group = _records(run, module, found)

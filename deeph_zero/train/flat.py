@@ -79,7 +79,7 @@ class FlatWeights:
         """Make an optimiser's state per parameter, as versions before 0.2 kept it, the vector's.
 
         Args:
-            state: Of ``torch.optim.Adam``; changed in place, left alone if it is the vector's.
+            state: ``torch.optim.Adam``'s; changed in place, left alone if it is the vector's.
         """
         group = state["param_groups"][0]
         if len(group["params"]) == 1:

@@ -31,8 +31,8 @@ class MatchWeights:
 
     Attributes:
         occ_occ: Weight of the RMS of the occupied-occupied block, in orbitals of F*.
-        occ_virt: The same of the occupied-virtual block, which alone moves the density.
-        virt_virt: The same of the virtual-virtual block.
+        occ_virt: Weight of the occupied-virtual block, which alone moves the density.
+        virt_virt: Weight of the virtual-virtual block.
         orbital_energy: Weight of the RMS of the orbital energies, occupied and as many empty ones.
     """
 
@@ -239,7 +239,7 @@ class LossMix:
 
     Attributes:
         terms: What is mixed.
-        weights: Of blocks and orbital energies in the supervised term.
+        weights: Weights of blocks and orbital energies in the supervised term.
     """
 
     terms: tuple[Term, ...]

@@ -126,7 +126,7 @@ class FitModule(pl.LightningModule):
             self.network.scales.widen(low, high)
 
     def _ranges(self) -> list[tuple[float, float]]:
-        """Of the eigenvalues of the corrections to reproduce, Eh."""
+        """Range of the eigenvalues of the corrections to reproduce, Eh."""
         keys = self._example_keys()
         return [eigenvalue_range(self._correction(k), self._problems[k].ks.x) for k in keys]
 

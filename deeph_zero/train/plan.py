@@ -22,14 +22,14 @@ TOL_SOLVE = 1e-5
 """Orbital-gradient rms (Eh) of a solved molecule: energy within 1e-6 Eh up to benzene's size."""
 
 TOL_MODEL = 1e-3
-"""The same for one model of many geometries, whose errors cannot all vanish."""
+"""Orbital-gradient rms (Eh) of one model of many geometries, whose errors cannot all vanish."""
 
 
 ERROR_RATIO = 0.1
 """Expected error of a target, as a part of the network's, above which it is improved."""
 
 EMA_DECAY = 0.99
-"""Of the averaged weights of a model of many geometries, while steps are largest."""
+"""Decay of the averaged weights of a model of many geometries, while steps are largest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Plan:
 
     Attributes:
         loss: As text, for the record.
-        terms: The same in parts.
+        terms: The loss in parts.
         budget: When a teacher's build is worth its cost.
         match: Weights of the supervised loss.
         epochs: Passes over the geometries, at most.

@@ -10,9 +10,10 @@ from deeph_zero.host.runtime import Deadline
 TRAINING = 0.5
 """Part of the time left at its start that training keeps, however many certificates there are."""
 CALIBRATED = 0.1
-"""The same for the calibration's sake; one that asks for more is not waited for."""
+"""Part of the time left that training keeps whatever a calibration asks for: one that asks for
+more than the rest is left out."""
 MARGIN = 1.15
-"""Times what was measured: other work on the machine."""
+"""What measured times are multiplied by: the machine may have other work."""
 FILES = 2.0
 """Seconds for the summary and the page of the run."""
 BUILDS_PER_CERTIFICATE = 3
@@ -101,7 +102,7 @@ class TrainingDeadline:
         """Training begins now.
 
         Args:
-            whole: Of the run.
+            whole: Time limit of the run.
             costs: Measured so far, and further on.
             ending: What follows.
         """

@@ -205,7 +205,7 @@ def settings(config: FitConfig, molecules: list[Molecule]) -> dict[str, Any]:
 
 
 def _fingerprint(molecule: Molecule) -> str:
-    """Of elements, positions (to 1e-6 bohr), charge and spin; not of where the file lies."""
+    """Fingerprint of elements, positions (to 1e-6 bohr), charge and spin, not of the file."""
     text = json.dumps(
         [
             molecule.numbers.tolist(),
@@ -299,7 +299,7 @@ def is_done(run: Run, summary: dict[str, Any]) -> bool:
 
     Args:
         run: The run asked for.
-        summary: Of the earlier attempt.
+        summary: Summary of the earlier attempt.
 
     Returns:
         True if the same command has nothing left to do.

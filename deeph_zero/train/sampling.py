@@ -39,7 +39,7 @@ def displaced(
         molecules: Where to start.
         config: ``samples`` per structure, ``sampling``, and ``displace`` in angstrom or
             ``temperature`` in kelvin.
-        seed: Of the random numbers; more than one number for a series of draws.
+        seed: Seed of the random numbers; several numbers for a series of draws.
 
     Returns:
         ``samples`` copies of each structure, without the originals.

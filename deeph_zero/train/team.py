@@ -70,7 +70,8 @@ class Team:
         """Add up gradients over the processes, in place; all have to call it.
 
         Args:
-            parameters: The same at every process. Where no process has a gradient, none is made.
+            parameters: The network's, in one order at all processes. Where no process has a gradient,
+                none is made.
 
         Raises:
             ComputationError: If a process has ended.

@@ -27,7 +27,7 @@ def check_positions(fraction: float, count: int, taken: Sequence[int]) -> tuple[
     """Frames that are kept out for validation, spread evenly over those that are left.
 
     Args:
-        fraction: Of all frames.
+        fraction: Share of all frames.
         count: All frames.
         taken: Positions that are kept out for something else.
 
@@ -103,7 +103,7 @@ class ValidationCheck(Callback):
 
         Args:
             problems: Converged structures that are not trained on.
-            epochs: Of the training.
+            epochs: Epochs of the training.
         """
         self.problems = tuple(problems)
         self.best: Best | None = None

@@ -100,7 +100,7 @@ class Source(Protocol):
     """A file (or folder) with structures and their matrices; nothing is kept in memory."""
 
     order: str
-    """Of the functions as they are stored, one of :data:`deeph_zero.ao.convention.SHELL_ORDERS`."""
+    """Stored order of the functions, one of :data:`deeph_zero.ao.convention.SHELL_ORDERS`."""
 
     def __len__(self) -> int:
         """Number of structures."""
@@ -275,7 +275,7 @@ def from_dense(
         facts: See :class:`Matrices`.
 
     Returns:
-        The same as blocks.
+        The matrix as blocks.
 
     Raises:
         InputError: If a matrix has another size than the shells.
@@ -306,7 +306,7 @@ def at_home(matrices: Matrices) -> bool:
 
 
 def permuted(record: Record, atoms: Sequence[int]) -> Record:
-    """The same record with its atoms in another order.
+    """This record with its atoms in another order.
 
     Args:
         record: A structure and its matrices.

@@ -21,7 +21,7 @@ _UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
 _CUT = "the record is cut off, write it again"
 _ISOTOPES = "isotopes have the same electrons, their mass is not used"
 _ORDERS = {"1": 1.0, "2": 2.0, "3": 3.0, "4": 1.5, "ar": 1.5, "am": 1.0, "du": 1.0}
-"""Of the codes of both formats that count towards a valence; others say nothing of it."""
+"""Bond codes of both formats that count towards a valence; others say nothing of it."""
 _FIELD = re.compile(r">.*<([^<>]+)>")
 
 

@@ -17,9 +17,9 @@ class Body(NamedTuple):
     """A rigid molecule.
 
     Attributes:
-        positions: Of its atoms, angstrom, [natm, 3].
+        positions: Positions of its atoms, angstrom, [natm, 3].
         radii: Two atoms of different bodies are at contact at the sum of these, angstrom, [natm].
-        charges: Of its atoms, [natm].
+        charges: Charges of its atoms, [natm].
     """
 
     positions: Float[np.ndarray, "natm 3"]

@@ -116,7 +116,7 @@ def _frames(layout: _Layout, lines: list[str], say: Say) -> Iterator[ase.Atoms |
 def _tables(layout: _Layout, lines: list[str]) -> Iterator[tuple[int, int, bool]]:
     """Lines of the title and of the first atom, and whether something was computed there.
 
-    Of several tables before the end of one SCF it is the last.
+    Where there are several tables before the end of one SCF, the last counts.
     """
     heads = [k for k, line in enumerate(lines) if layout.head.match(line)]
     ends = [k for k, line in enumerate(lines) if layout.done and layout.done.match(line)]

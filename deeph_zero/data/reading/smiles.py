@@ -12,7 +12,7 @@ from deeph_zero.data.reading.packing import Body, packed
 from deeph_zero.errors import InputError
 
 _SEED = 7
-"""Of the starting conformer; the same SMILES always gives the same geometry."""
+"""Seed of the starting conformer; a SMILES always gives the same geometry."""
 
 _STEPS = 2000
 _FAR = 6.0

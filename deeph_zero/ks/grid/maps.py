@@ -61,7 +61,7 @@ def density_features(
 def orbital_features(
     block: AOBlock, orbitals: LocalOrbitals, kind: XCKind
 ) -> Float[Tensor, "nvar npoints"]:
-    """The same for P = Σ_i c_i c_iᵀ: rho = Σ ψ_i², ∇rho = 2 Σ ψ_i ∇ψ_i, tau = ½ Σ |∇ψ_i|².
+    """Density features for P = Σ_i c_i c_iᵀ: rho = Σ ψ_i², ∇rho = 2 Σ ψ_i ∇ψ_i, tau = ½ Σ |∇ψ_i|².
 
     Args:
         block: AO values on the points.

@@ -18,12 +18,12 @@ _recording = threading.Lock()
 
 
 def recorded(function: Operations, *shapes: tuple[int, ...]) -> Operations:
-    """The same function of tensors, run by TorchScript.
+    """A function of tensors, run by TorchScript.
 
     Args:
         function: Tensors in, tensors out, without a graph; which operations it consists of must
             not depend on values or on the lengths of axes.
-        *shapes: Of the arguments of an example; float64 and on the processor.
+        *shapes: Shapes of example arguments; float64 and on the processor.
 
     Returns:
         The recorded function; ``function`` itself where torch cannot record it.

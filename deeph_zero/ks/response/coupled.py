@@ -52,8 +52,8 @@ class Changes:
     """First derivatives along some perturbations.
 
     Attributes:
-        dm: Of the density matrix.
-        fock: Of the Fock matrix: F¹ plus the response to ``dm``, Eh.
+        dm: Derivative of the density matrix.
+        fock: Derivative of the Fock matrix: F¹ plus the response to ``dm``, Eh.
     """
 
     dm: Perturbations

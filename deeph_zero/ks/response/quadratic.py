@@ -81,7 +81,7 @@ class Step:
     """Where the quadratic model has its minimum.
 
     Attributes:
-        lowering: Of the energy, Eh.
+        lowering: By how much the energy falls, Eh.
         ddm: Change of the density matrix.
         dfock: Change of the Fock matrix, Eh.
     """
@@ -165,7 +165,7 @@ def nodes(alpha: float, variance: float, soft: float) -> tuple[float, float]:
 
     Args:
         alpha: Mean, positive.
-        variance: Of the spectrum, not negative.
+        variance: Variance of the spectrum, not negative.
         soft: The node that is given, if the moments allow it.
 
     Returns:

@@ -31,7 +31,7 @@ class Polarisable(Protocol):
     """A closed-shell functional that knows its spin-polarised form."""
 
     def polarised(self) -> Functional:
-        """The same functional of (alpha, beta)."""
+        """The functional of spin densities (alpha, beta)."""
         ...
 
 
@@ -43,12 +43,13 @@ class Stability:
         internal: Lowest eigenvalue of the real internal Hessian; inf where nothing can rotate.
         external: Lowest RKS -> UKS eigenvalue; None for an unrestricted layer.
         stable_internal: ``internal`` is not below -1e-5.
-        stable_external: The same for ``external``; None with it.
+        stable_external: ``external`` is not below -1e-5; None where ``external`` is.
         converged: Every eigenvalue met its tolerance.
         fock_builds: Response builds spent.
         dm_internal: Density matrix a short way down the internal instability, None if stable;
             start an SCF there.
-        dm_external: The same for the external one, [2, nao, nao]; start a UKS there.
+        dm_external: Density matrix down the external instability, [2, nao, nao], None if stable;
+            start a UKS there.
     """
 
     internal: float
@@ -152,7 +153,7 @@ class SpinRotations:
 
 
 def unrestricted_layer(layer: KohnShamLayer) -> KohnShamLayer:
-    """The same molecule with spin densities; integrals and grid are shared.
+    """The molecule with spin densities; integrals and grid are shared.
 
     Args:
         layer: A closed-shell layer.

@@ -179,7 +179,7 @@ def finished(
         layer: The molecule.
         state: The last iterate.
         settings: Tolerances and the iteration's knobs.
-        cycles: Of DIIS, and second-order steps.
+        cycles: Numbers of DIIS cycles and of second-order steps.
         before: The layer's count of builds when the iteration began.
 
     Returns:

@@ -72,7 +72,7 @@ def two_grid_steps(
 
     Args:
         layer: The molecule on the target grid.
-        coarse: The same on the coarse grid.
+        coarse: The molecule on the coarse grid.
         dm: Starting density matrix.
         settings: Tolerances and the iteration's knobs.
         first_build: The build at ``dm`` on the target grid, where it exists already.
@@ -217,7 +217,7 @@ def _fine_build(
 
 
 def _loosened(settings: SCFSettings, tol: float, spent: int) -> SCFSettings:
-    """Of a coarse SCF: its gradient alone says when it is good enough."""
+    """Settings of a coarse SCF, whose gradient alone says when it is good enough."""
     return dataclasses.replace(
         settings,
         conv_tol=float("inf"),

@@ -69,7 +69,7 @@ def rebuild_on_grids(data: KSData, dm: AOMatrix, built: FockBuild) -> FockBuild:
         built: :func:`fock_build` of the same molecule with another grid, nothing added to it.
 
     Returns:
-        The same as ``fock_build(data, dm)``, to rounding.
+        What ``fock_build(data, dm)`` gives, to rounding.
     """
     return _rebuilt(data, terms_of(data), _density(data, dm), {}, built)
 

@@ -19,7 +19,7 @@ class PaddedSemilocal(Term):
         """Stack the blocks of all grids.
 
         Args:
-            functional: Of all molecules.
+            functional: The functional, one for all molecules.
             grids: One per molecule.
             padding: Their sizes.
         """

@@ -129,7 +129,7 @@ class Term(abc.ABC):
 
     @classmethod
     def stacked(cls, terms: Sequence[Any], padding: Padding) -> "Term":
-        """The same term of several molecules, for padded stacks of their matrices.
+        """This term for several molecules, for padded stacks of their matrices.
 
         Args:
             terms: One per molecule; None for one that has no such term.

@@ -86,7 +86,7 @@ def total(
     """Sum of energies and Fock matrices.
 
     Args:
-        terms: Of one molecule, or of a stack.
+        terms: The terms of one molecule, or of a stack.
         at: The density.
         given: What is known of some already, by name.
 
@@ -117,7 +117,7 @@ def change(
     """Derivative of the Fock matrix.
 
     Args:
-        terms: Of one molecule, or of a stack.
+        terms: The terms of one molecule, or of a stack.
         at: Where it is differentiated.
         along: Change of the density.
         given: What is known of some terms already, by name.
@@ -134,7 +134,7 @@ def second_change(terms: Sequence[Term], at: Density, d1: Density, d2: Density) 
     """Second derivative of the Fock matrix.
 
     Args:
-        terms: Of one molecule, or of a stack.
+        terms: The terms of one molecule, or of a stack.
         at: Where it is differentiated.
         d1: First change of the density.
         d2: Second change.

@@ -14,7 +14,8 @@ SpinSummedExchange = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Te
 FirstDerivatives = Callable[[ClosedShell], tuple[Tensor, ...]]
 """Closed shell -> energy per volume and its derivatives by rho (sigma, tau), without a graph."""
 PolarisedDerivatives = Callable[[Polarised], tuple[Tensor, ...]]
-"""The same by (rho_a, rho_b), (sigma_aa, sigma_ab, sigma_bb) and (tau_a, tau_b)."""
+"""Spin densities -> energy per volume and its derivatives by (rho_a, rho_b),
+(sigma_aa, sigma_ab, sigma_bb) and (tau_a, tau_b), without a graph."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,9 +29,9 @@ class Component:
         threshold: libxc's density threshold: below it the functional is zero.
         closed_shell: Energy per volume from total densities, [ngrids], Eh / bohr^3.
         polarised: Energy per volume from spin densities, [ngrids], Eh / bohr^3.
-        closed_shell_first: The same as ``closed_shell`` with first derivatives by hand, or None.
+        closed_shell_first: ``closed_shell`` with first derivatives by hand, or None.
             Every Fock build needs these alone, and automatic ones cost two to five times as much.
-        polarised_first: The same for ``polarised``.
+        polarised_first: ``polarised`` with first derivatives by hand, or None.
     """
 
     name: str

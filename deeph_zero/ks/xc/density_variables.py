@@ -95,7 +95,7 @@ class Polarised:
         sigma_ab: Product of the two gradients.
         sigma_bb: Squared gradient of ``rho_b``.
         tau_a: 1/2 sum |grad psi|^2 of the alpha orbitals (None below a meta-GGA).
-        tau_b: The same of the beta orbitals.
+        tau_b: Kinetic energy density of the beta orbitals.
     """
 
     alive: Tensor

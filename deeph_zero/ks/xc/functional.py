@@ -78,7 +78,7 @@ class SemilocalFunctional:
         return (self.unrestricted, self.components)
 
     def polarised(self) -> "SemilocalFunctional":
-        """The same functional of (alpha, beta)."""
+        """The functional of spin densities (alpha, beta)."""
         return SemilocalFunctional(self.components, unrestricted=True)
 
     def gradient(self, rho: Features) -> tuple[GridScalar, Features]:
@@ -225,7 +225,7 @@ def _recorded(group: Group, unrestricted: bool, n_variables: int) -> Operations:
 
 
 def _first_by_hand(raw: Variables, group: Group, *, unrestricted: bool) -> Variables:
-    """The same, operation by operation."""
+    """The functional, operation by operation."""
     threshold, pairs = group
     kind = _highest([c.kind for c, _ in pairs])
     with torch.no_grad():

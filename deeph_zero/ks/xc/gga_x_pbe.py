@@ -58,7 +58,7 @@ def pbe_form(kappa: float, mu: float) -> SpinSummedExchange:
 
 
 def pbe_form_first(kappa: float, mu: float) -> FirstDerivatives:
-    """The same with its derivatives by rho and sigma; arguments of :func:`pbe_form`."""
+    """Energy and derivatives by rho and sigma; arguments as in :func:`pbe_form`."""
 
     def first(d: ClosedShell) -> tuple[Tensor, Tensor, Tensor]:
         assert d.sigma is not None

@@ -54,9 +54,9 @@ class PowerSeries:
     """Coefficients of one member of the family.
 
     Attributes:
-        exchange: Of the exchange of one spin channel.
-        same: Of the correlation inside one spin channel.
-        opposite: Of the correlation between the channels.
+        exchange: Coefficients of the exchange of one spin channel.
+        same: Coefficients of the correlation inside one spin channel.
+        opposite: Coefficients of the correlation between the channels.
         omega: Range-separation parameter, 1/bohr; 0 for exchange of the full operator.
     """
 

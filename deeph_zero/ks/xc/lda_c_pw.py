@@ -128,8 +128,8 @@ def interpolated(
     Args:
         d: Spin densities.
         para: Unpolarised energy per electron and its derivative by ln rs, [ngrids] each.
-        ferro: The same of the fully polarised gas.
-        stiffness: The same of the spin stiffness over f''(0).
+        ferro: Fully polarised energy per electron and its derivative.
+        stiffness: Spin stiffness over f''(0), and its derivative.
 
     Returns:
         Energy per electron and its derivatives by ln rs and zeta, without a graph.

@@ -42,7 +42,7 @@ class PadeFit:
         )
 
     def energy_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The same and x d/dx, Eh per electron, without a graph."""
+        """The energy and x d/dx of it, Eh per electron, without a graph."""
         a, x0, b, c = self.a, self.x0, self.b, self.c
         q, ratio, slope = self._shape()
         twice = 2 * x + b

@@ -123,7 +123,7 @@ def assemble_correlation(
     Args:
         d: Density variables.
         slow: eps1, its rho d/drho and its d/dsigma.
-        single: The same of eps0.
+        single: eps0, its rho d/drho and its d/dsigma.
         switch: f(alpha) and its slope.
         alpha: rho d/drho, d/dsigma and d/dtau of alpha.
 

@@ -24,7 +24,7 @@ from deeph_zero.train.taught import Problem
 _log = logging.getLogger("deeph_zero")
 
 SHARE_OF_AVAILABLE = 0.6
-"""Of the free memory, for all geometries of a run when the user says nothing."""
+"""Share of the free memory for all geometries of a run, when the user says nothing."""
 STAYING = 0.75
 """Part of the memory whose geometries stay. Batches are drawn at random, once around per epoch: a
 cache that always drops the least recently used one would nearly always drop what comes next."""

@@ -23,9 +23,9 @@ class LookAhead:
         """Bind.
 
         Args:
-            batches: Of the training.
+            batches: The batches of the training.
             module: Knows which geometries a step builds a Fock matrix for.
-            store: Of the geometries.
+            store: Where the geometries are.
         """
         self._batches = batches
         self._module = module
