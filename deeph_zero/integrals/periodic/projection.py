@@ -153,7 +153,8 @@ class GaussianOrbitals:
 
     def grids(self, kpoints: KPoints) -> Sequence[BlochGrid]:
         """One part, made block by block of points."""
-        return [BlochValues(self._cell, kpoints, self._mesh, deriv=0, memory_mb=_MEMORY_MB)]
+        points = self._cell.get_uniform_grids(self._mesh)
+        return [BlochValues(self._cell, kpoints, points, deriv=0, memory_mb=_MEMORY_MB)]
 
 
 @final
