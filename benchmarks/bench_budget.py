@@ -24,11 +24,12 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.data.labels import Label
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.scf.diis import DIIS
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import FitConfig, MethodConfig
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget
 from deeph_zero.train.callbacks import Checkpoints, quiet_trainer, run_trainer
@@ -82,7 +83,7 @@ def basis_of(molecules: list[Molecule], options: argparse.Namespace) -> BasisLay
 
 def problem_of(molecule: Molecule, options: argparse.Namespace, layout: BasisLayout) -> Problem:
     """A geometry with F₀ built."""
-    method = MethodConfig(basis=options.basis, grid_level=options.grid_level)
+    method = Method(basis=options.basis, grid_level=options.grid_level)
     cutoff = default_spec(layout).cutoff
     return make_problem(molecule, method, layout, cutoff=cutoff, ao_memory_mb=20.0)
 

@@ -25,10 +25,10 @@ import torch
 
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.protocol import KSData
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout, kohn_sham, same_data
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.store.cache import HeavyStore, heavy_bytes
 from deeph_zero.train.store.compact import light_bytes
 from deeph_zero.train.taught import Problem, make_problem
@@ -54,7 +54,7 @@ def resident_mb() -> float:
 
 def growth(molecule: Molecule, frames: int, basis: str) -> dict[str, Any]:
     """Memory per frame, measured and announced, MB."""
-    method = MethodConfig(basis=basis, grid_level=0)
+    method = Method(basis=basis, grid_level=0)
     layout = basis_layout([build_mole(molecule, basis=basis)])
     cutoff = default_spec(layout).cutoff
     store, rng = HeavyStore(1e-6), np.random.default_rng(0)
@@ -80,7 +80,7 @@ def growth(molecule: Molecule, frames: int, basis: str) -> dict[str, Any]:
 
 def rounding(molecule: Molecule, basis: str) -> dict[str, float]:
     """float32 against float64 integrals."""
-    method = MethodConfig(basis=basis, xc="b3lyp", grid_level=1)
+    method = Method(basis=basis, xc="b3lyp", grid_level=1)
     exact, rounded = (
         kohn_sham(molecule, method, ao_memory_mb=20.0, jk_dtype=dtype)
         for dtype in (torch.float64, torch.float32)

@@ -24,12 +24,12 @@ import torch
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout, same_data
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import Problem, make_problem
 
 PARTS = ("build", "forward", "backward", "optimiser")
@@ -79,7 +79,7 @@ def step(problem: Problem, network: FockNetwork, repeats: int) -> dict[str, floa
 
 def predictions(given: Molecule, network: FockNetwork, repeats: int) -> dict[str, float]:
     """CPU seconds of a prediction without a certificate, and of the SCF it stands for."""
-    model = Model(network.eval(), MethodConfig())
+    model = Model(network.eval(), Method())
     runs = [timed(lambda: model.predict(given, certificate=False)) for _ in range(repeats + 1)]
     assert all(result.fock_builds == 0 for result, _ in runs)
     mf = common.mean_field(build_mole(given, basis="def2-svp"), "pbe")
@@ -92,7 +92,7 @@ def peak_mb(given: Molecule, layout: BasisLayout, size: str) -> float:
 
     def make() -> Callable[[], Any]:
         spec = default_spec(layout, size)
-        problem = make_problem(given, MethodConfig(), layout, cutoff=spec.cutoff)
+        problem = make_problem(given, Method(), layout, cutoff=spec.cutoff)
         network = FockNetwork(spec)
         network.calibrate([problem.inputs], [problem.in_blocks(problem.fock0)])
         return lambda: step(problem, network, 0)
@@ -108,11 +108,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         layout = basis_layout([build_mole(given, basis="def2-svp")])
         peaks = {size: peak_mb(given, layout, size) for size in options.sizes.split(",")}
         cutoff = default_spec(layout).cutoff
-        prepared = functools.partial(make_problem, given, MethodConfig(), layout, cutoff=cutoff)
+        prepared = functools.partial(make_problem, given, Method(), layout, cutoff=cutoff)
         prepared()  # the first one fills tables that later ones share
         problem, prepare = timed(prepared)
         guess = problem.ks.data.dm_guess
-        _, integrals = timed(functools.partial(same_data, given, MethodConfig(), guess))
+        _, integrals = timed(functools.partial(same_data, given, Method(), guess))
         problem.teacher.advance()
         for size, peak in peaks.items():
             common.progress(f"{name} {size}")

@@ -24,9 +24,9 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.diis import DIIS
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import kohn_sham
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.teacher import Teacher
 
 NOISE = 5e-4
@@ -80,7 +80,7 @@ def from_network(ks: KohnSham, hamiltonian: Tensor, builds: int) -> list[Tensor]
 
 def frame(molecule: Molecule, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Errors of one geometry, and the times of a build and of a dielectric step."""
-    method = MethodConfig(basis=options.basis, xc=options.xc, grid_level=options.grid_level)
+    method = Method(basis=options.basis, xc=options.xc, grid_level=options.grid_level)
     ks = kohn_sham(molecule, method, mol=build_mole(molecule, basis=options.basis))
     exact = ks.scf(conv_tol=1e-12, conv_tol_grad=1e-8).fock
     start = ks.build(ks.data.dm_guess).fock

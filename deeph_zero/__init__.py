@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from deeph_zero import ase
     from deeph_zero.data.structures import read_structures
     from deeph_zero.errors import ComputationError, DeephZeroError, InputError
-    from deeph_zero.kohnsham import KohnSham, KohnShamBatch
+    from deeph_zero.kohnsham import KohnSham
+    from deeph_zero.kohnsham_batch import KohnShamBatch
     from deeph_zero.model import Model, load
     from deeph_zero.molecule import Molecule
 
@@ -50,7 +51,7 @@ _HOME = {
     "DeephZeroError": "errors",
     "InputError": "errors",
     "KohnSham": "kohnsham",
-    "KohnShamBatch": "kohnsham",
+    "KohnShamBatch": "kohnsham_batch",
     "Model": "model",
     "Molecule": "molecule",
     "load": "model",

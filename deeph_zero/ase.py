@@ -1,5 +1,6 @@
 """ASE calculator: energy, forces, dipole and charges of a trained model, refined by default."""
 
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,10 +18,11 @@ from ase.calculators.calculator import (
 from deeph_zero.data.reading.state import stated_state, whole_number
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.ks.scf.result import SCFResult
+from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.predict.given import atoms_in_state
 from deeph_zero.predict.single import Prediction
-from deeph_zero.settings.config import FORCE_TOL, MethodConfig
+from deeph_zero.settings.config import FORCE_TOL
 from deeph_zero.units import DEBYE_PER_AU
 
 _HARTREE = units.Hartree
@@ -285,7 +287,7 @@ def check_settings(settings: Mapping[str, Any], model: Model) -> None:
     for name, value in settings.items():
         if name in known:
             _check_value(name, value)
-        elif name in MethodConfig.model_fields:
+        elif name in {field.name for field in dataclasses.fields(Method)}:
             own = getattr(model.method, name)
             raise InputError(
                 f"{name}: expected no such setting beside a model, whose own is {own!r}, got "

@@ -1,4 +1,4 @@
-"""``dz.KohnSham`` and ``dz.KohnShamBatch``: Kohn-Sham layers of PySCF objects."""
+"""``dz.KohnSham``: the Kohn-Sham layer of a PySCF object."""
 
 import dataclasses
 import functools
@@ -11,9 +11,8 @@ from torch import Tensor
 from deeph_zero.crystal import CrystalKohnSham, is_periodic
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
-from deeph_zero.ks.batch.ks_batch import KSBatch
-from deeph_zero.ks.batch.scf_in_step import solve_batch
 from deeph_zero.ks.certificate import Certificate, certify
+from deeph_zero.ks.density import GAP_FLOOR
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
@@ -29,9 +28,13 @@ from deeph_zero.ks.response.polarizability import polarizability
 from deeph_zero.ks.response.stability import Stability, stability
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
-from deeph_zero.types import GivenMatrices, GivenMatrix
+from deeph_zero.method import Method
+from deeph_zero.types import GivenMatrix
 
 if TYPE_CHECKING:
+    import torch
+
+    from deeph_zero.integrals.calculation import Calculation
     from deeph_zero.integrals.info import KSInfo
     from deeph_zero.ks.protocol import KSData
     from deeph_zero.ks.terms.build import FockBuild
@@ -129,7 +132,8 @@ class KohnSham(KohnShamLayer):
             kmesh: k-points of a crystal, for example (4, 4, 4).
             **limits: ``ao_memory_mb`` (AO values kept), ``max_memory_mb`` (two-electron
                 integrals), ``engine`` ("auto", "torch" or "libxc"), ``ao_engine`` ("auto",
-                "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF).
+                "libcint" or "torch"), ``nlc_grid_level`` (of VV10's grid, 3 as in PySCF),
+                ``lindep_threshold`` (of eigenvalues of S, PySCF's where nothing is said).
 
         Returns:
             The layer; ``info`` tells what was resolved.
@@ -152,17 +156,9 @@ class KohnSham(KohnShamLayer):
 
     @classmethod
     def _of_molecule(
-        cls,
-        mol_or_mf: Any,
-        *,
-        kmesh: Sequence[int] | None,
-        field: Any,
-        smearing: float | None,
-        **given: Any,
+        cls, mol_or_mf: Any, *, device: str, kmesh: Sequence[int] | None, field: Any, **given: Any
     ) -> "KohnSham":
-        from deeph_zero.integrals.calculation import calculation  # PySCF is heavy
-        from deeph_zero.integrals.moving_atoms import moving_atoms
-        from deeph_zero.integrals.supported import smearing_of
+        from deeph_zero.integrals.calculation import STATED, calculation  # PySCF is heavy
         from deeph_zero.integrals.system import ks_data
 
         if kmesh is not None:
@@ -170,21 +166,59 @@ class KohnSham(KohnShamLayer):
                 f"expected kmesh with a crystal, got it with a {type(mol_or_mf).__name__}; give a "
                 "pbc.gto.Cell, or leave kmesh out"
             )
-        refuse_unknown("from_pyscf", given, {*_keywords(cls.from_pyscf), *_keywords(ks_data)})
-        own = smearing_of(mol_or_mf)
-        if own and smearing not in (None, own):
-            raise InputError(
-                f"expected smearing from the mean-field object, which has {own:g}, got "
-                f"smearing={smearing!r} beside it; leave it out, or give mf.mol"
-            )
-        data, info = ks_data(mol_or_mf, **given)
+        known = {*STATED, *_keywords(cls.from_pyscf), *_keywords(ks_data)}
+        refuse_unknown("from_pyscf", given, known)
+        stated = {name: given.pop(name) for name in STATED & given.keys()}
+        found = calculation(mol_or_mf, **stated)
+        data, info = ks_data(found, device=device, **given)
         if field is not None:
-            data = _in_field(data, mol_or_mf, field, given["device"])
-        tol = 0.0 if given["break_symmetry"] else DEGENERACY_TOL
-        ks = cls(data, info, degeneracy_tol=tol, smearing=smearing or own)
+            data = _in_field(data, mol_or_mf, field, device)
+        ks = cls(data, info, **_occupied(info.method))
         if field is None:
-            kept = {name: given.get(name) for name in _keywords(calculation)}
-            ks._moving = functools.partial(moving_atoms, mol_or_mf, **kept)
+            ks._moving = _moving(found)
+        return ks
+
+    @classmethod
+    def of_method(
+        cls,
+        mol: Any,
+        method: Method,
+        *,
+        builds: bool = True,
+        device: "torch.device | str" = "cpu",
+        gap_floor: float = GAP_FLOOR,
+        **limits: Any,
+    ) -> "KohnSham":
+        """The layer of a molecule and a method.
+
+        Args:
+            mol: A built ``gto.Mole``, whose basis holds.
+            method: What is solved.
+            builds: Whether there will be Fock builds; without, no integral for them is made.
+            device: Where the tensors live.
+            gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
+            **limits: Keywords of :func:`~deeph_zero.integrals.system.ks_data`, for builds.
+
+        Returns:
+            The layer; without builds, one raises ComputationError.
+
+        Raises:
+            InputError: If the molecule, functional, basis or fitting set is not supported, or
+                there are more electrons than orbitals.
+            ComputationError: If the integrals do not fit in memory.
+        """
+        from deeph_zero.integrals.bare import bare_data  # PySCF is heavy
+        from deeph_zero.integrals.calculation import calculation_of
+        from deeph_zero.integrals.system import ks_data
+
+        found = calculation_of(mol, method)
+        if builds:
+            data, info = ks_data(found, device=device, **limits)
+        else:
+            data, info = bare_data(found, device=device)
+        ks = cls(data, info, gap_floor=gap_floor, **_occupied(method))
+        if builds:
+            ks._moving = _moving(found)
         return ks
 
     @classmethod
@@ -192,8 +226,8 @@ class KohnSham(KohnShamLayer):
         cls,
         mol: Any,
         *,
-        xc: str = "pbe",
-        density_fit: bool = True,
+        xc: str = Method.xc,
+        density_fit: bool = Method.density_fit,
         auxbasis: str | None = None,
         unrestricted: bool | None = None,
         device: str = "cpu",
@@ -217,16 +251,38 @@ class KohnSham(KohnShamLayer):
             InputError: If the molecule, functional or fitting set is not supported.
         """
         from deeph_zero.integrals.bare import bare_data  # PySCF is heavy
+        from deeph_zero.integrals.calculation import calculation
+        from deeph_zero.integrals.supported import check_molecule
 
-        data, info = bare_data(
+        check_molecule(mol)
+        found = calculation(
             mol,
             xc=xc,
             density_fit=density_fit,
             auxbasis=auxbasis,
             unrestricted=unrestricted,
-            device=device,
+            break_symmetry=break_symmetry,
         )
-        return cls(data, info, degeneracy_tol=0.0 if break_symmetry else DEGENERACY_TOL)
+        data, info = bare_data(found, device=device)
+        return cls(data, info, **_occupied(info.method))
+
+    def smeared(self, width: float) -> "KohnSham":
+        """The layer with another smearing; builds are counted on.
+
+        Args:
+            width: Of Fermi occupations, Eh.
+
+        Returns:
+            A layer of the same data.
+        """
+        info = dataclasses.replace(
+            self.info, method=dataclasses.replace(self.info.method, smearing=width)
+        )
+        tols = {"degeneracy_tol": self.degeneracy_tol, "gap_floor": self.gap_floor}
+        new = KohnSham(self.data, info, smearing=width, **tols)
+        new.fock_builds, new.coarse_builds = self.fock_builds, self.coarse_builds
+        new._moving = self._moving
+        return new
 
     def scf(
         self,
@@ -423,68 +479,22 @@ class MoleculeResult(SCFResult):
         return self.ks.fock_gradient(self, atoms=atoms)
 
 
+def _occupied(method: Method) -> dict[str, float]:
+    """How a layer fills its orbitals."""
+    tol = 0.0 if method.break_symmetry else DEGENERACY_TOL
+    return {"degeneracy_tol": tol, "smearing": method.smearing}
+
+
+def _moving(found: "Calculation") -> Callable[[], MovingIntegrals]:
+    """How the integrals of a calculation follow the atoms, made when it is asked for."""
+    from deeph_zero.integrals.moving_atoms import moving_atoms  # PySCF is heavy
+
+    return functools.partial(moving_atoms, found)
+
+
 def _in_field(data: "KSData", mol_or_mf: Any, field: Any, device: str) -> "KSData":
     """The data with an electric field added."""
     from deeph_zero.integrals.field import electric_field  # PySCF is heavy
 
     term = electric_field(getattr(mol_or_mf, "mol", mol_or_mf), field, device)
     return dataclasses.replace(data, added=(*data.added, term))
-
-
-class KohnShamBatch(KSBatch):
-    """Differentiable Kohn-Sham theory of several molecules in one call; see :class:`KSBatch`.
-
-    Examples:
-        >>> batch = dz.KohnShamBatch.from_pyscf([water, methanol], xc="pbe")
-        >>> results = batch.scf()
-        >>> energies, focks = batch([result.dm for result in results])
-    """
-
-    @classmethod
-    def from_pyscf(
-        cls, mols_or_mfs: Any, *, strategy: str | None = None, **settings: Any
-    ) -> "KohnShamBatch":
-        """Integrals, grids and functionals from PySCF.
-
-        Args:
-            mols_or_mfs: Several built ``gto.Mole`` or mean-field objects.
-            strategy: "merged" or "padded"; None chooses by the device.
-            **settings: Keywords of :meth:`KohnSham.from_pyscf`, for all of them.
-
-        Returns:
-            The batch; ``layers`` holds the single molecules.
-
-        Raises:
-            InputError: If there is none, or one of them is not supported.
-        """
-        try:
-            given = list(mols_or_mfs)
-        except TypeError:
-            raise InputError(
-                f"expected several molecules or objects, got one {type(mols_or_mfs).__name__}; "
-                "put it into a list"
-            ) from None
-        for one in given:
-            if is_periodic(one):
-                raise InputError(
-                    f"expected molecules in a batch, got a crystal ({type(one).__name__}); take "
-                    "crystals one by one (KohnSham.from_pyscf)"
-                )
-        layers = [KohnSham.from_pyscf(one, **settings) for one in given]
-        return cls(layers, strategy=strategy)
-
-    def scf(self, dm0s: GivenMatrices | None = None, **settings: Any) -> list[SCFResult]:
-        """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
-
-        Args:
-            dm0s: Starting density matrices; None starts from the setting ``init_guess``.
-            **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
-
-        Returns:
-            The last iterates, in order; non-convergence is not an exception.
-
-        Raises:
-            InputError: If their number is not the number of molecules, one is not of its molecule,
-                there is no setting of that name, or its value is of another type or out of range.
-        """
-        return solve_batch(self, dm0s, scf_settings(SCFSettings, settings))

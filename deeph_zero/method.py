@@ -95,6 +95,19 @@ class Method:
         """
         return spin != 0 if self.unrestricted is None else self.unrestricted
 
+    @property
+    def fitting_set(self) -> str | None:
+        """Name of the fitting set of a resolved method; None without fitting.
+
+        Raises:
+            InputError: If it was not resolved.
+        """
+        if not self.density_fit:
+            return None
+        if not isinstance(self.auxbasis, str):
+            raise InputError("expected a resolved method, got one without a name for its auxbasis")
+        return self.auxbasis
+
     def fitted_with(self, name: str | None) -> "Method":
         """The method with its fitting set resolved.
 

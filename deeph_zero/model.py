@@ -18,6 +18,7 @@ from deeph_zero.errors import ComputationError, InputError, argument, refuse_unk
 from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.method import Method
 from deeph_zero.model_files.document import check_model_document, check_sizes
 from deeph_zero.model_files.folder import MODEL_STEM, model_folder, read_model
 from deeph_zero.model_files.meta import default_state
@@ -52,7 +53,7 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
     check_sizes(document, state, described)
     try:
         spec = NetworkSpec.from_dict(document)
-        method = MethodConfig.parse(meta["method"])
+        method = MethodConfig.parse(meta["method"]).as_method()
         with torch.random.fork_rng(devices=[]):  # initial weights must not disturb the user's seed
             network = FockNetwork(spec)
         network.to(next(v.dtype for v in state.values() if v.is_floating_point()))
@@ -81,7 +82,7 @@ class Model:
 
     Attributes:
         network: The network, in evaluation mode.
-        method: Basis, functional, fitting and grid.
+        method: What is solved.
         meta: Contents of ``model.json`` except the architecture.
         state: Charge and 2S of structures that state none: those it was trained on.
         calibration: What intervals are made from; None if the model was not calibrated.
@@ -95,7 +96,7 @@ class Model:
     def __init__(
         self,
         network: FockNetwork,
-        method: MethodConfig,
+        method: Method,
         meta: Mapping[str, Any] | None = None,
         *,
         device: str | torch.device = "cpu",
@@ -111,7 +112,7 @@ class Model:
         self.network = network
         self.method = method
         self.meta = dict(meta or {})
-        self.state = default_state(self.meta, method)
+        self.state = default_state(self.meta)
         found = self.meta.get("calibration")
         self.calibration = None if found is None else Calibration.from_dict(found)
         self.device = torch.device(device)
@@ -269,7 +270,7 @@ class Model:
         Args:
             two_grids: With a coarse grid beside the target one, or on the target grid alone.
         """
-        self.method = self.method.model_copy(update={"two_grids": two_grids})
+        self.method = dataclasses.replace(self.method, two_grids=two_grids)
 
     def predict_mean_field(
         self, molecule: object, *, allow_close_contacts: bool = False, **settings: Any
@@ -298,7 +299,7 @@ class Model:
     def _predict(
         self,
         molecule: Molecule,
-        method: MethodConfig,
+        method: Method,
         *,
         refine: float | None = None,
         certificate: bool = True,
@@ -332,7 +333,7 @@ class Model:
             result = with_response(result, ks, (dm, built.fock), method)
         return result, ks
 
-    def starting_layer(self, molecule: Molecule, method: MethodConfig) -> tuple[KohnSham, AOMatrix]:
+    def starting_layer(self, molecule: Molecule, method: Method) -> tuple[KohnSham, AOMatrix]:
         """A layer for an SCF, and the network's density as its start.
 
         Args:
@@ -346,10 +347,12 @@ class Model:
             InputError: If the model does not know an element.
             ComputationError: If the network's output is not finite.
         """
-        prepared, fock = self._network_fock(molecule, method, builds=True)
-        return prepared.ks, prepared.ks.density(fock)
+        trained_on = dataclasses.replace(method, smearing=self.method.smearing)
+        prepared, fock = self._network_fock(molecule, trained_on, builds=True)
+        dm = prepared.ks.density(fock)
+        return prepared.ks.smeared(method.smearing) if method.smearing else prepared.ks, dm
 
-    def check_starts(self, method: MethodConfig) -> None:
+    def check_starts(self, method: Method) -> None:
         """See whether the model's densities are starts for SCFs of a method.
 
         Args:
@@ -368,7 +371,7 @@ class Model:
                 )
 
     def _network_fock(
-        self, molecule: Molecule, method: MethodConfig, *, builds: bool
+        self, molecule: Molecule, method: Method, *, builds: bool
     ) -> tuple[Prepared, Tensor]:
         """H, and the problem it was predicted for; ``builds`` says whether it will make any."""
         self._check_elements(molecule)
@@ -441,12 +444,10 @@ class Model:
                 "structures that contain them"
             )
 
-    def _method_for(self, mf: Any) -> MethodConfig:
+    def _method_for(self, mf: Any) -> Method:
         unrestricted = _is_unrestricted(mf) or mf.mol.spin != 0
         broken = unrestricted and self.method.break_symmetry
-        return self.method.model_copy(
-            update={"unrestricted": unrestricted, "break_symmetry": broken}
-        )
+        return dataclasses.replace(self.method, unrestricted=unrestricted, break_symmetry=broken)
 
 
 def _symbols(numbers: tuple[int, ...] | list[int]) -> str:

@@ -1,12 +1,20 @@
 """One molecule or crystal as numbers: atoms, charge, spin, lattice, and where it came from."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 SMILES_PREFIX = "smiles:"
 """A structure argument that starts with it is a molecule, not a file."""
+
+
+class State(NamedTuple):
+    """Charge and 2S, such as those of structures that state none."""
+
+    charge: int = 0
+    spin: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,32 +5,33 @@ Predicting and training share it; :mod:`deeph_zero.train.taught` adds what train
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import ComputationError
-from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.atomic_clouds import atomic_clouds, superposed_atoms
 from deeph_zero.integrals.atomic_potentials import screened_core
+from deeph_zero.integrals.calculation import calculation_of
 from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.density import GAP_FLOOR
 from deeph_zero.ks.multipoles import screened
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.mixing import is_undecided
 from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.packed_inputs import PackedInputs
 from deeph_zero.nn.spec import BASES, Base, InputKind
 from deeph_zero.nn.spectral_bound import bounded
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.types import AOMatrix
 
 if TYPE_CHECKING:
@@ -96,11 +97,6 @@ class Prepared:
         return exact if self.balance is None else self.balance.correction(exact)
 
 
-def needs_unrestricted(molecule: Molecule, method: MethodConfig) -> bool:
-    """UKS for unpaired electrons, on request, and to let symmetry break."""
-    return molecule.spin != 0 or method.unrestricted or method.break_symmetry
-
-
 def basis_layout(moles: Sequence["gto.Mole"]) -> BasisLayout:
     """The shells of every element that occurs.
 
@@ -124,12 +120,13 @@ def _numbers(mol: "gto.Mole") -> list[int]:
 
 def kohn_sham(
     molecule: Molecule,
-    method: MethodConfig,
+    method: Method,
     *,
     device: torch.device | str = "cpu",
     ao_memory_mb: float = AO_MEMORY_MB,
     mol: "gto.Mole | None" = None,
     builds: bool = True,
+    gap_floor: float = GAP_FLOOR,
     jk_dtype: torch.dtype = torch.float64,
     portable: Portable | None = None,
 ) -> KohnSham:
@@ -137,62 +134,33 @@ def kohn_sham(
 
     Args:
         molecule: The structure.
-        method: Basis, functional, fitting, grid, spin treatment.
+        method: What is solved.
         device: Where the tensors live.
         ao_memory_mb: AO values kept for this molecule.
         mol: The built ``Mole``, if there is one already.
         builds: Whether Fock builds will be asked of it; without, no integral for them is made.
+        gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
         jk_dtype: Fitted two-electron tensors are kept in.
-        portable: Integrals from :func:`order_of`, where a worker has made them.
+        portable: Integrals of a worker (:class:`~deeph_zero.integrals.ahead.IntegralsAhead`).
 
     Returns:
         The layer.
     """
-    mol = build_mole(molecule, basis=method.basis) if mol is None else mol
-    common = _keywords(molecule, method, device)
-    if not builds:
-        return KohnSham.without_builds(mol, **common)
-    return KohnSham.from_pyscf(
-        mol,
-        grid_level=method.grid_level,
+    return KohnSham.of_method(
+        build_mole(molecule, basis=method.basis) if mol is None else mol,
+        method,
+        builds=builds,
+        device=device,
+        gap_floor=gap_floor,
         ao_memory_mb=ao_memory_mb,
         jk_dtype=jk_dtype,
         portable=portable,
-        two_grids=method.two_grids,
-        **common,
     )
-
-
-def order_of(
-    molecule: Molecule,
-    method: MethodConfig,
-    *,
-    jk_dtype: torch.dtype = torch.float64,
-    dm_guess: AOMatrix | None = None,
-) -> Order:
-    """The integrals of :func:`kohn_sham`, for a worker.
-
-    Args:
-        molecule: The structure.
-        method: As for the layer.
-        jk_dtype: As for the layer.
-        dm_guess: The starting density, where it is known already.
-
-    Returns:
-        What to order.
-    """
-    keywords = _keywords(molecule, method, "cpu") | {
-        "grid_level": method.grid_level,
-        "jk_dtype": jk_dtype,
-        "dm_guess": None if dm_guess is None else dm_guess.cpu(),
-    }
-    del keywords["device"]
-    return Order(molecule=molecule, basis=method.basis, keywords=keywords)
 
 
 def same_data(
     molecule: Molecule,
-    method: MethodConfig,
+    method: Method,
     dm_guess: AOMatrix,
     *,
     device: torch.device | str = "cpu",
@@ -214,37 +182,19 @@ def same_data(
     Returns:
         The data; on a CPU with the same number of threads bitwise the same.
     """
-    mol = build_mole(molecule, basis=method.basis)
-    keywords = _keywords(molecule, method, device)
     return ks_data(
-        mol,
+        calculation_of(build_mole(molecule, basis=method.basis), method),
+        device=device,
         dm_guess=dm_guess,
-        grid_level=method.grid_level,
         ao_memory_mb=ao_memory_mb,
         jk_dtype=jk_dtype,
         portable=portable,
-        two_grids=method.two_grids,
-        **keywords,
     )[0]
-
-
-def _keywords(
-    molecule: Molecule, method: MethodConfig, device: torch.device | str
-) -> dict[str, Any]:
-    """What layers with and without Fock builds have in common."""
-    return {
-        "xc": method.xc,
-        "density_fit": method.density_fit,
-        "auxbasis": method.auxbasis,
-        "unrestricted": needs_unrestricted(molecule, method),
-        "device": str(device),
-        "break_symmetry": method.break_symmetry,
-    }
 
 
 def prepare(
     molecule: Molecule,
-    method: MethodConfig,
+    method: Method,
     layout: BasisLayout,
     *,
     cutoff: float,
@@ -264,7 +214,7 @@ def prepare(
 
     Args:
         molecule: The structure.
-        method: Basis, functional, fitting, grid, spin treatment.
+        method: What is solved.
         layout: Shells of the network's elements.
         cutoff: The network's, bohr.
         dtype: The network's.
@@ -277,7 +227,7 @@ def prepare(
         begins: Whether somebody begins at F[P₀], or at the solution of the coarse grid, if any.
         builds: Whether Fock builds follow; matters for ``geometry`` inputs.
         jk_dtype: Fitted two-electron tensors are kept in.
-        portable: Integrals from :func:`order_of`, where a worker has made them.
+        portable: As for :func:`kohn_sham`.
 
     Returns:
         The prepared geometry.
@@ -294,10 +244,10 @@ def prepare(
         ao_memory_mb=ao_memory_mb,
         mol=mol,
         builds=builds or physics or begins,
+        gap_floor=TRAINING_GAP_FLOOR,
         jk_dtype=jk_dtype,
         portable=portable,
     )
-    ks.gap_floor = TRAINING_GAP_FLOOR
     # without physics inputs one can begin at the coarse grid's solution
     start = _start(ks, molecule) if physics or (begins and ks.coarse is None) else None
     base = BASES[inputs][-1] if base is None else base

@@ -11,14 +11,14 @@ from pyscf import dft, gto
 
 import deeph_zero as dz
 from deeph_zero.errors import InputError
+from deeph_zero.method import Method
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import given
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.testing import WATER
 
-METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
+METHOD = Method(basis="sto-3g", auxbasis="weigend", grid_level=0)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pyscf import dft, gto, qmmm, scf
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.dielectric import dielectric_step
+from deeph_zero.method import Method
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
@@ -23,7 +24,8 @@ from deeph_zero.testing import WATER
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 BASIS = "6-31g"
-METHOD = MethodConfig(basis=BASIS, grid_level=1)
+CONFIG = MethodConfig(basis=BASIS, grid_level=1)
+METHOD = CONFIG.as_method()
 HYDROXYL = "O 0 0 0; H 0.1 0.2 0.94"
 
 
@@ -61,7 +63,7 @@ def _mf(mol, kind=dft.RKS, xc="pbe", auxbasis=None, level=1):
 @pytest.fixture
 def saved(tmp_path, model):
     info = KohnSham.from_pyscf(_mole(), grid_level=0).info
-    save_model(tmp_path / "run", model.network, model_meta(METHOD, info, model.network.spec))
+    save_model(tmp_path / "run", model.network, model_meta(CONFIG, info, model.network.spec))
     return tmp_path / "run"
 
 
@@ -541,7 +543,7 @@ def _heavy(**settings):
 @pytest.fixture(scope="module")
 def heavy_model():
     layout = basis_layout([_heavy(ecp="def2-svp")])
-    method = MethodConfig(basis="def2-svp", grid_level=0)
+    method = Method(basis="def2-svp", grid_level=0)
     return Model(FockNetwork(default_spec(layout, "tiny")).eval(), method)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from deeph_zero.data.reading.state import log_warning
 from deeph_zero.data.structures import BadFrame, chemical_symbols, read_structures, time_is_over
 from deeph_zero.errors import InputError
-from deeph_zero.molecule import Molecule
-from deeph_zero.settings.config import FitConfig, MethodConfig, PredictConfig
+from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule, State
+from deeph_zero.settings.config import FitConfig, PredictConfig
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 def read_and_check(
     structures: Sequence[str],
-    method: MethodConfig,
+    method: Method,
+    state: State,
     *,
     elements: Collection[int] | None = None,
     allow_close_contacts: bool = False,
@@ -29,7 +31,8 @@ def read_and_check(
 
     Args:
         structures: Files.
-        method: Settings of the calculation.
+        method: What is solved.
+        state: Charge and spin of frames that state none.
         elements: Atomic numbers a model knows; None means any.
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
         deadline: When all have to be read; None is no limit.
@@ -48,8 +51,8 @@ def read_and_check(
     expired = None if deadline is None else deadline.expired
     molecules, bad = read_structures(
         structures,
-        charge=method.charge,
-        spin=method.spin,
+        charge=state.charge,
+        spin=state.spin,
         allow_close_contacts=allow_close_contacts,
         expired=expired,
     )
@@ -97,14 +100,15 @@ def read_for_model(
     Raises:
         InputError: As :func:`read_and_check`.
     """
-    from deeph_zero.model_files.meta import method_of, state_line
+    from deeph_zero.model_files.meta import asked_state, state_line
 
     line = state_line(model.state, charge=config.charge, spin=config.spin)
     if line is not None:
         reporter.message(line)
     return read_and_check(
         structures,
-        method_of(model.meta, model.method, charge=config.charge, spin=config.spin),
+        model.method,
+        asked_state(model.state, charge=config.charge, spin=config.spin),
         elements=model.elements,
         allow_close_contacts=config.allow_close_contacts,
         deadline=deadline,
@@ -161,7 +165,7 @@ def check_training_labels(config: FitConfig, molecules: Sequence[Molecule]) -> N
             f"data.labels: expected training.loss with supervised in it, got {config.loss!r}; "
             'set for example loss = "supervised", or leave the labels out'
         )
-    found = check_labels(LabelStore(files), molecules, config.method)
+    found = check_labels(LabelStore(files), molecules, config.solved)
     if found == 0 or (found < len(molecules) and names == {"supervised"}):
         raise InputError(
             f"data.labels: expected a label for every structure, got {found} for "
@@ -212,9 +216,9 @@ def _check_elements(molecule: Molecule, elements: Collection[int] | None) -> Non
         )
 
 
-def _check_electrons_and_basis(molecule: Molecule, method: MethodConfig) -> None:
+def _check_electrons_and_basis(molecule: Molecule, method: Method) -> None:
     from deeph_zero.integrals import mole
 
     mole.build_mole(molecule, basis=method.basis)
-    if method.auxbasis is not None and method.density_fit:
+    if isinstance(method.auxbasis, str) and method.density_fit:
         mole.valid_auxbasis(method.auxbasis, molecule.numbers, where=molecule.where)

@@ -179,7 +179,8 @@ def _read(
 
     return checks.read_and_check(
         structures,
-        config.method,
+        config.solved,
+        config.method.state,
         elements=elements,
         allow_close_contacts=config.data.allow_close_contacts,
         deadline=deadline,

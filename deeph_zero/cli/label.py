@@ -61,7 +61,7 @@ def _check_model(config: LabelConfig) -> None:
     from deeph_zero.model import load
 
     assert config.model is not None
-    load(config.model, device="cpu").check_starts(config.method)
+    load(config.model, device="cpu").check_starts(config.solved)
 
 
 def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str) -> int:
@@ -74,7 +74,8 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
         _check_model(config)
     molecules, bad = checks.read_and_check(
         options["structures"],
-        config.method,
+        config.solved,
+        config.method.state,
         allow_close_contacts=config.allow_close_contacts,
         deadline=settings.deadline,
     )

@@ -1,68 +1,39 @@
-"""What was solved to make a label, and in which words two of them differ."""
+"""In which words the method of a label and the one that is wanted differ."""
 
 import dataclasses
 from typing import Any
 
 from deeph_zero.ao.basis_text import label_of, same_basis
-from deeph_zero.settings.config import MethodConfig
+from deeph_zero.method import Method
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelMethod:
-    """What was solved to make a label; two labels of one run must agree in all of it.
-
-    Attributes:
-        basis: Orbital basis set.
-        auxbasis: Resolved fitting set; None without density fitting.
-        xc: Functional, as given.
-        grid_level: PySCF grid level; None if the file does not say.
-        smearing: Width of Fermi occupations, Eh.
-    """
-
-    basis: str
-    auxbasis: str | None
-    xc: str
-    grid_level: int | None
-    smearing: float = 0.0
-
-    def differences(self, other: "LabelMethod") -> list[str]:
-        """In words, every setting that differs; functionals are compared by what they mean.
-
-        Args:
-            other: What is wanted.
-
-        Returns:
-            Sentences such as "basis 'sto-3g' where 'def2-svp' is wanted".
-        """
-        found = []
-        for name in ("basis", "auxbasis", "xc", "grid_level", "smearing"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if name == "grid_level" and None in (mine, theirs):
-                continue
-            if _same(name, mine, theirs):
-                continue
-            if name == "basis":
-                mine, theirs = label_of(mine), label_of(theirs)
-            found.append(f"{name.replace('_', ' ')} {mine!r} where {theirs!r} is wanted")
-        return found
-
-
-def wanted_method(method: MethodConfig, auxbasis: str | None) -> LabelMethod:
-    """The labels a calculation needs.
+def method_differences(found: Method, wanted: Method) -> list[str]:
+    """In words, every setting that differs; functionals are compared by what they mean.
 
     Args:
-        method: Its settings.
-        auxbasis: The fitting set, resolved (``KSInfo.auxbasis``).
+        found: Resolved, what a label was made with; a grid level of None is one nobody tells.
+        wanted: Resolved, what it must have been made with.
 
     Returns:
-        What to compare labels with.
+        Sentences such as "basis 'sto-3g' where 'def2-svp' is wanted".
     """
-    return LabelMethod(
-        basis=method.basis,
-        auxbasis=auxbasis if method.density_fit else None,
-        xc=method.xc,
-        grid_level=method.grid_level,
-    )
+    words = []
+    for name, attribute in _COMPARED.items():
+        mine, theirs = getattr(found, attribute), getattr(wanted, attribute)
+        if name == "grid level" and None in (mine, theirs):
+            continue
+        if _same(name, mine, theirs):
+            continue
+        if name == "basis":
+            mine, theirs = label_of(mine), label_of(theirs)
+        words.append(f"{name} {mine!r} where {theirs!r} is wanted")
+    return words
+
+
+_COMPARED = {
+    "basis": "basis", "auxbasis": "fitting_set", "xc": "xc", "grid level": "grid_level",
+    "smearing": "smearing",
+}  # fmt: skip
 
 
 def _same(name: str, mine: Any, theirs: Any) -> bool:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from deeph_zero.data.label_method import LabelMethod, wanted_method
+from deeph_zero.data.label_method import method_differences
 from deeph_zero.data.stored_values import HEAVIEST, Group, check_electrons, check_matrices
 from deeph_zero.errors import InputError, argument
 from deeph_zero.host.hdf5 import InnerGroup, group_names, open_hdf5
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.types import AOMatrix, OrbitalEnergies
 
 SAME_POSITION = 1e-6
@@ -54,7 +54,7 @@ class _Entry:
     path: Path
     group: str
     molecule: Molecule
-    method: LabelMethod
+    method: Method
 
     @property
     def where(self) -> str:
@@ -95,7 +95,7 @@ class LabelStore:
         """The labelled structures in file order; ``file`` and ``frame`` say where the label is."""
         return [entry.molecule for entry in self._entries]
 
-    def method(self, index: int) -> LabelMethod:
+    def method(self, index: int) -> Method:
         """What label ``index`` was made with."""
         return self._entries[index].method
 
@@ -122,7 +122,7 @@ class LabelStore:
         )
         return self._by_kind[kind][int(best)] if distance <= SAME_POSITION else None
 
-    def require(self, index: int, wanted: LabelMethod) -> None:
+    def require(self, index: int, wanted: Method) -> None:
         """Stop at a label of another method.
 
         Args:
@@ -133,7 +133,7 @@ class LabelStore:
             InputError: If it was made with something else.
         """
         try:
-            different = self.method(index).differences(wanted)
+            different = method_differences(self.method(index), wanted)
         except InputError as error:  # a functional that is none
             raise InputError(f"{self.where(index)}: {error}") from None
         if different:
@@ -142,7 +142,7 @@ class LabelStore:
                 f"{' and '.join(different)}; label the structures again or change the settings"
             )
 
-    def read(self, index: int, wanted: LabelMethod | None = None) -> Label:
+    def read(self, index: int, wanted: Method | None = None) -> Label:
         """Label ``index``.
 
         Args:
@@ -176,7 +176,7 @@ class LabelStore:
 def label_for(
     store: LabelStore,
     molecule: Molecule,
-    wanted: LabelMethod,
+    wanted: Method,
     shape: Sequence[int] | None = None,
 ) -> Label | None:
     """The label of a geometry that is made ready for training.
@@ -215,13 +215,13 @@ def _converged(label: Label, place: str) -> Label:
     return label
 
 
-def check_labels(store: LabelStore, molecules: Sequence[Molecule], method: MethodConfig) -> int:
+def check_labels(store: LabelStore, molecules: Sequence[Molecule], method: Method) -> int:
     """See before any work whether the labels of some structures were made with a method.
 
     Args:
         store: The labels there are.
         molecules: The structures.
-        method: What the labels must have been made with.
+        method: What the labels must have been made with; its fitting set as asked for.
 
     Returns:
         How many of the structures have a label.
@@ -240,7 +240,7 @@ def check_labels(store: LabelStore, molecules: Sequence[Molecule], method: Metho
         if kind not in wanted:
             mol = build_mole(molecule, basis=method.basis)
             fitting = auxbasis_name(mol, method.xc, method.auxbasis) if method.density_fit else None
-            wanted[kind] = wanted_method(method, fitting)
+            wanted[kind] = method.fitted_with(fitting)
         store.require(index, wanted[kind])
         found += 1
     return found
@@ -316,9 +316,11 @@ def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
     )
     values.check_facts()
     fitted = "density_fit" not in group.attrs or values.switch("density_fit")
-    method = LabelMethod(
+    fitting = values.text("auxbasis") if fitted and "auxbasis" in group.attrs else None
+    method = Method(
         basis=values.text("basis"),
-        auxbasis=values.text("auxbasis") if fitted and "auxbasis" in group.attrs else None,
+        density_fit=fitting is not None,
+        auxbasis=fitting,
         xc=values.text("xc"),
         grid_level=values.whole("grid_level") if "grid_level" in group.attrs else None,
         smearing=values.number("smearing") if "smearing" in group.attrs else 0.0,

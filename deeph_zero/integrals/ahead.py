@@ -5,18 +5,23 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+import torch
+
 from deeph_zero.errors import argument
 from deeph_zero.host.runtime import processes_of_one_thread, set_threads
 from deeph_zero.host.signals import leave_to_parent, no_interrupts
+from deeph_zero.integrals.calculation import calculation_of
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import portable_part
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
+from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
 
@@ -30,13 +35,15 @@ class Order:
 
     Attributes:
         molecule: The structure.
-        basis: Basis set.
-        keywords: Those of :func:`~deeph_zero.integrals.system.portable_part`.
+        method: What is solved.
+        jk_dtype: Fitted two-electron tensors are kept in.
+        dm_guess: The starting density, on the CPU, where it is known already.
     """
 
     molecule: Molecule
-    basis: str
-    keywords: Mapping[str, Any]
+    method: Method
+    jk_dtype: torch.dtype = torch.float64
+    dm_guess: AOMatrix | None = None
 
 
 class IntegralsAhead:
@@ -149,5 +156,6 @@ def _end_with(parent: Any) -> None:
 
 
 def _compute(order: Order) -> Portable:
-    mol = build_mole(order.molecule, basis=order.basis)
-    return portable_part(mol, **order.keywords)
+    mol = build_mole(order.molecule, basis=order.method.basis)
+    found = calculation_of(mol, order.method)
+    return portable_part(found, dm_guess=order.dm_guess, jk_dtype=order.jk_dtype)

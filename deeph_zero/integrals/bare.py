@@ -1,16 +1,13 @@
 """A molecule without two-electron integrals and grid: enough for orbitals, density, dipole."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
 from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.calculation import Calculation, fitting_set
 from deeph_zero.integrals.info import KSInfo, ks_info
-from deeph_zero.integrals.libxc import describe
-from deeph_zero.integrals.mole import auxiliary_basis
 from deeph_zero.integrals.one_electron import one_electron
-from deeph_zero.integrals.orbitals import charge_of, check_orbitals
-from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.integrals.system import static_data
 from deeph_zero.integrals.two_electron import TwoElectronPart
 from deeph_zero.ks.protocol import KSData
@@ -39,25 +36,13 @@ class NoTwoElectron:
     exchange = coulomb
 
 
-def bare_data(
-    mol: Any,
-    *,
-    xc: str,
-    density_fit: bool,
-    auxbasis: str | None,
-    unrestricted: bool | None,
-    device: torch.device | str = "cpu",
-) -> tuple[KSData, KSInfo]:
+def bare_data(found: Calculation, *, device: torch.device | str = "cpu") -> tuple[KSData, KSInfo]:
     """S, the one-electron matrices and the names of a method that nothing is evaluated of.
 
     The starting density is zero, and a Fock build fails.
 
     Args:
-        mol: Built ``gto.Mole``.
-        xc: Functional, PySCF's syntax.
-        density_fit: Whether a layer with integrals would fit them.
-        auxbasis: Fitting set; None: PySCF's choice.
-        unrestricted: Whether matrices carry a spin axis; None: if ``mol.spin`` is not 0.
+        found: What a layer with integrals would compute.
         device: Where every tensor goes.
 
     Returns:
@@ -65,16 +50,11 @@ def bare_data(
         zero.
 
     Raises:
-        InputError: If the molecule, functional or fitting set is not supported.
+        InputError: If the fitting set is not supported.
     """
-    check_molecule(mol)
-    check_orbitals(mol.nelec, int(mol.nao_nr()), charge=charge_of(mol))
-    spec = describe(xc)
-    aux = auxiliary_basis(mol, xc, auxbasis).name if density_fit else None
-    one = one_electron(mol, device=device)
+    aux = fitting_set(found).name if found.method.density_fit else None
+    one = one_electron(found.mol, device=device)
     nao = one.ovlp.shape[0]
     none = TwoElectronPart(coulomb=NoTwoElectron(), exchange=(), memory_bytes=0)
-    spins = mol.spin != 0 if unrestricted is None else unrestricted
-    start = one.ovlp.new_zeros((2, nao, nao) if spins else (nao, nao))
-    data = static_data(mol, one, none, start, unrestricted=bool(spins))
-    return data, ks_info(mol, spec, xc, auxbasis=aux)
+    start = one.ovlp.new_zeros((2, nao, nao) if found.unrestricted else (nao, nao))
+    return static_data(found, one, none, start), ks_info(found, auxbasis=aux)

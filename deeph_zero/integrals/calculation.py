@@ -1,24 +1,31 @@
 """One calculation: what is to be computed, from keywords or read off a mean-field object."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from pyscf import df, dft, gto, scf
 from pyscf.dft import gen_grid
 
-from deeph_zero.errors import InputError, argument
-from deeph_zero.integrals.corrections import Corrections, corrections_in
+from deeph_zero.errors import InputError, argument, refuse_unknown
+from deeph_zero.integrals.corrections import corrections_in
 from deeph_zero.integrals.grids import GridPoints, build_grid
-from deeph_zero.integrals.libxc import describe
+from deeph_zero.integrals.libxc import XCSpec, describe
 from deeph_zero.integrals.mole import (
     AuxiliaryBasis,
-    BasisInput,
     auxbasis_label,
     auxiliary_basis,
+    basis_name,
 )
 from deeph_zero.integrals.orbitals import charge_of, check_orbitals
-from deeph_zero.integrals.supported import check_molecule, check_supported, energy_object
+from deeph_zero.integrals.supported import (
+    check_molecule,
+    check_supported,
+    energy_object,
+    smearing_of,
+)
+from deeph_zero.method import Method
 
 _GRID_RESULTS = frozenset(
     {
@@ -29,129 +36,134 @@ _GRID_RESULTS = frozenset(
 """What every grid has of its own; all else lives on PySCF's class until a user changes it."""
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Calculation:
-    """One calculation, from keywords or read off a mean-field object."""
+    """A molecule and a method, and what a mean-field object has of its own in their place.
+
+    Attributes:
+        mol: The built molecule.
+        method: What is solved; its fitting set as asked for.
+        spec: The functional, resolved.
+        fit_exchange: Whether exchange is fitted where J is.
+        grids: The object's grid, like all that follows; None makes one.
+        with_df: Its fitting.
+        ovlp: Its S, [nao, nao].
+        hcore: Its h, [nao, nao], Eh.
+        e_nuc: Its nuclear repulsion, Eh.
+        nlcgrids: Its grid for VV10.
+        disp: Its dispersion correction, where ``xc`` does not name it.
+    """
 
     mol: gto.Mole
-    xc: str
-    unrestricted: bool
-    fit_coulomb: bool
+    method: Method
+    spec: XCSpec
     fit_exchange: bool
-    auxbasis: BasisInput = None
     grids: gen_grid.Grids | None = None
-    grid_level: int | None = None
     with_df: df.DF | None = None
     ovlp: np.ndarray | None = None
     hcore: np.ndarray | None = None
     e_nuc: float | None = None
-    corrections: Corrections | None = None
     nlcgrids: gen_grid.Grids | None = None
-    nlc_grid_level: int = 3
     disp: str | None = None
 
+    @property
+    def unrestricted(self) -> bool:
+        """Whether matrices carry a spin axis."""
+        return self.method.is_unrestricted(int(self.mol.spin))
 
-def calculation(
-    mol_or_mf: Any,
-    *,
-    xc: str | None = None,
-    density_fit: bool | None = None,
-    auxbasis: BasisInput = None,
-    grid_level: int | None = None,
-    unrestricted: bool | None = None,
-    nlc_grid_level: int | None = None,
-) -> Calculation:
-    """Of a molecule and keywords, or of a mean-field object.
+
+STATED = {f.name for f in dataclasses.fields(Method)} - {"basis", "crystal"}
+"""Keywords of :func:`calculation`: the molecule has its basis already."""
+_BESIDE = {"two_grids", "break_symmetry", "lindep_threshold"}
+"""What a mean-field object says nothing of."""
+
+
+def calculation(mol_or_mf: Any, **stated: Any) -> Calculation:
+    """From a molecule and keywords, or from a mean-field object.
 
     Args:
         mol_or_mf: Built PySCF molecule or mean-field object, which decides every keyword; one that
             says something else is refused.
-        xc: Functional, PySCF's syntax; None: pbe.
-        density_fit: Fitted or exact two-electron integrals; None: fitted.
-        auxbasis: Fitting set; None: PySCF's choice.
-        grid_level: PySCF's; None: 3.
-        unrestricted: None: unrestricted if and only if ``mol.spin`` is not 0.
-        nlc_grid_level: Level of the grid for VV10; None: 3.
+        **stated: Fields of :class:`~deeph_zero.method.Method`; None leaves the choice open.
 
     Returns:
         What is to be computed.
 
     Raises:
-        InputError: Unsupported object, functional, fitting set or spin, a keyword that contradicts
-            the object, or more electrons than orbitals.
+        InputError: Unsupported object, functional, fitting set or spin, a keyword that is unknown
+            or contradicts the object, or more electrons than orbitals.
     """
+    refuse_unknown("from_pyscf", stated, STATED)
+    given = {name: value for name, value in stated.items() if value is not None}
     if isinstance(mol_or_mf, gto.Mole):
-        found = _from_mole(
-            mol_or_mf,
-            xc="pbe" if xc is None else xc,
-            density_fit=density_fit is not False,
-            auxbasis=auxbasis,
-            grid_level=3 if grid_level is None else grid_level,
-            nlc_grid_level=3 if nlc_grid_level is None else nlc_grid_level,
-            unrestricted=unrestricted,
-        )
-    else:
-        found = _from_mean_field(mol_or_mf)
-        asked = {"xc": xc, "density_fit": density_fit, "auxbasis": auxbasis}
-        asked |= {"grid_level": grid_level, "nlc_grid_level": nlc_grid_level}
-        _check_keywords(found, asked | {"unrestricted": unrestricted})
-    if not found.unrestricted and found.mol.spin != 0:
+        check_molecule(mol_or_mf)
+        return calculation_of(mol_or_mf, Method(basis=basis_name(mol_or_mf), **given))
+    found = _from_mean_field(mol_or_mf)
+    beside = {name: given.pop(name) for name in _BESIDE & given.keys()}
+    if not found.method.smearing:
+        beside["smearing"] = given.pop("smearing", 0.0)
+    _check_keywords(found, given)
+    method = dataclasses.replace(found.method, **beside)
+    return _checked(dataclasses.replace(found, method=method))
+
+
+def calculation_of(mol: gto.Mole, method: Method) -> Calculation:
+    """A method applied to a molecule.
+
+    Args:
+        mol: Built PySCF molecule; its basis holds, whatever the method says.
+        method: What is solved.
+
+    Returns:
+        What is to be computed.
+
+    Raises:
+        InputError: Unsupported molecule, functional or spin, or more electrons than orbitals.
+    """
+    check_molecule(mol)
+    spec = describe(method.xc)
+    return _checked(Calculation(mol=mol, method=method, spec=spec, fit_exchange=method.density_fit))
+
+
+def _checked(found: Calculation) -> Calculation:
+    mol = found.mol
+    if not found.unrestricted and mol.spin != 0:
         raise InputError(
-            f"expected spin 0 for a restricted calculation, got spin {found.mol.spin}; "
+            f"expected spin 0 for a restricted calculation, got spin {mol.spin}; "
             f"use {argument('unrestricted', True)}"
         )
-    mol = found.mol
     check_orbitals(mol.nelec, int(mol.nao_nr()), charge=charge_of(mol))
     return found
 
 
-def _from_mole(
-    mol: gto.Mole,
-    *,
-    xc: str,
-    density_fit: bool,
-    auxbasis: BasisInput,
-    grid_level: int,
-    nlc_grid_level: int,
-    unrestricted: bool | None,
-) -> Calculation:
-    check_molecule(mol)
-    if not isinstance(xc, str):
-        raise InputError(f"expected xc as text, got {xc!r}; use for example 'pbe'")
-    for name, level in ((argument("grid_level"), grid_level), ("nlc_grid_level", nlc_grid_level)):
-        if not isinstance(level, int | np.integer) or not 0 <= level <= 9:
-            raise InputError(f"expected {name} 0 to 9, got {level!r}; 3 is the default")
-    return Calculation(
-        mol=mol,
-        xc=xc,
-        unrestricted=mol.spin != 0 if unrestricted is None else unrestricted,
-        fit_coulomb=density_fit,
-        fit_exchange=density_fit,
-        auxbasis=auxbasis,
-        grid_level=grid_level,
-        nlc_grid_level=nlc_grid_level,
-    )
-
-
 def _from_mean_field(mf: Any) -> Calculation:
+    smearing = smearing_of(mf)
     check_supported(mf)
     mf = energy_object(mf)
     check_molecule(mf.mol)
     kohn_sham = isinstance(mf, dft.rks.KohnShamDFT)
     with_df = getattr(mf, "with_df", None)
     corrections = corrections_in(mf)
+    xc = mf.xc if kohn_sham else "hf"
+    method = Method(
+        xc=xc,
+        basis=basis_name(mf.mol),
+        density_fit=bool(with_df),
+        grid_level=level_of(mf.grids) if kohn_sham else None,
+        nlc_grid_level=level_of(mf.nlcgrids) if kohn_sham else None,
+        unrestricted=isinstance(mf, scf.uhf.UHF),
+        smearing=smearing,
+    )
     return Calculation(
         mol=mf.mol,
-        xc=mf.xc if kohn_sham else "hf",
-        unrestricted=isinstance(mf, scf.uhf.UHF),
-        fit_coulomb=bool(with_df),
+        method=method,
+        spec=describe(xc, corrections),
         fit_exchange=bool(with_df) and not mf.only_dfj,
         with_df=with_df or None,
         grids=mf.grids if kohn_sham else None,
         ovlp=one_electron_matrix(mf, "get_ovlp"),
         hcore=one_electron_matrix(mf, "get_hcore"),
         e_nuc=float(mf.energy_nuc()),
-        corrections=corrections,
         nlcgrids=mf.nlcgrids if kohn_sham else None,
         disp=mf.disp if corrections.dispersion else None,
     )
@@ -188,53 +200,46 @@ def one_electron_matrix(mf: Any, name: str) -> np.ndarray:
     return found
 
 
-def _check_keywords(found: Calculation, asked: dict[str, Any]) -> None:
+def _check_keywords(found: Calculation, stated: Mapping[str, Any]) -> None:
     """Refuse a keyword that says something else than the mean-field object it stands beside."""
-    nlc = found.nlcgrids
-    has: dict[str, Any] = {
-        "xc": found.xc,
-        "density_fit": found.fit_coulomb,
-        "auxbasis": fitting_set(found).name if found.fit_coulomb else None,
-        "grid_level": standard_level(found),
-        "nlc_grid_level": None if nlc is None else level_of(nlc),
-        "unrestricted": found.unrestricted,
-    }
-    for name, given in asked.items():
-        if given is None or _same_value(name, given, has[name], found):
+    method = found.method
+    if method.density_fit and "auxbasis" in stated:
+        method = method.fitted_with(fitting_set(found).name)
+    for name, given in stated.items():
+        has = getattr(method, name)
+        if _same_value(name, given, has, found):
             continue
+        if name == "smearing":
+            raise InputError(
+                f"expected smearing from the mean-field object, which has {has:g}, got "
+                f"smearing={given!r} beside it; leave it out, or give mf.mol"
+            )
         raise InputError(
-            f"expected {name} from the mean-field object, which has {has[name]!r}, got "
+            f"expected {name} from the mean-field object, which has {has!r}, got "
             f"{name}={given!r} beside it; leave it out, or give mf.mol and every keyword"
         )
 
 
 def _same_value(name: str, given: Any, has: Any, found: Calculation) -> bool:
     if name == "xc":
-        return same_functional(str(given), None, found.xc, found.corrections)
+        return same_functional(describe(str(given)), found.spec)
     if name == "auxbasis" and has is not None:
-        return auxiliary_basis(found.mol, found.xc, given).name.casefold() == has.casefold()
+        fitting = auxiliary_basis(found.mol, found.method.xc, given)
+        return fitting.name.casefold() == has.casefold()
     return given == has
 
 
-def same_functional(
-    one: str, ones: Corrections | None, other: str, others: Corrections | None
-) -> bool:
-    """Whether two spellings, with what is added to them, are one functional.
+def same_functional(one: XCSpec, other: XCSpec) -> bool:
+    """Whether two functionals, with what is added to them, are one, however they are spelt.
 
     Args:
-        one: An xc string.
-        ones: Its corrections, where something else decides them.
-        other: Another xc string.
-        others: The same for this.
+        one: A functional.
+        other: Another.
 
     Returns:
         True if every part is equal.
-
-    Raises:
-        InputError: If one of them is not supported.
     """
-    parts = (describe(one, ones), describe(other, others))
-    return dataclasses.replace(parts[0], name="") == dataclasses.replace(parts[1], name="")
+    return dataclasses.replace(one, name="") == dataclasses.replace(other, name="")
 
 
 def grid_points(settings: Calculation) -> GridPoints:
@@ -248,7 +253,7 @@ def grid_points(settings: Calculation) -> GridPoints:
     """
     grids = settings.grids
     if grids is None:
-        grids = build_grid(settings.mol, settings.grid_level or 0)
+        grids = build_grid(settings.mol, settings.method.grid_level or 0)
     elif grids.coords is None:
         grids.build()
     coords, weights = np.asarray(grids.coords), np.asarray(grids.weights)
@@ -271,25 +276,13 @@ def fitting_set(settings: Calculation) -> AuxiliaryBasis:
         return AuxiliaryBasis(auxbasis_label(settings.mol, given), with_df.auxmol)
     if with_df is None or with_df.auxbasis is None:
         # a DF object without a basis resolves it for exact exchange, whatever the functional
-        xc = settings.xc if with_df is None else "hf"
-        return auxiliary_basis(settings.mol, xc, settings.auxbasis)
-    return auxiliary_basis(settings.mol, settings.xc, with_df.auxbasis)
-
-
-def standard_level(settings: Calculation) -> int | None:
-    """PySCF's level when the grid is otherwise PySCF's default, None for anything custom.
-
-    Args:
-        settings: The calculation.
-
-    Returns:
-        0 to 9, or None.
-    """
-    return settings.grid_level if settings.grids is None else level_of(settings.grids)
+        xc = settings.method.xc if with_df is None else "hf"
+        return auxiliary_basis(settings.mol, xc, settings.method.auxbasis)
+    return auxiliary_basis(settings.mol, settings.method.xc, with_df.auxbasis)
 
 
 def level_of(grids: Any) -> int | None:
-    """The same of a grid alone.
+    """PySCF's level when a grid is otherwise PySCF's default, None for anything custom.
 
     Args:
         grids: PySCF's grid, built or not.

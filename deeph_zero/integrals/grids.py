@@ -96,6 +96,7 @@ class AOGrid:
         block_memory_mb: float = BLOCK_MEMORY_MB,
         ao_engine: AOEngineName = "auto",
         allow_float32: bool = True,
+        lindep: float | None = None,
     ) -> None:
         """Nothing is evaluated yet.
 
@@ -109,6 +110,7 @@ class AOGrid:
             ao_engine: "auto" (libcint for the CPU, torch for other devices), "libcint", "torch".
             allow_float32: Round columns when memory is short; False for meta-GGAs, whose
                 derivative with respect to tau has no bound.
+            lindep: Eigenvectors of S below it carry no density; None: PySCF's threshold.
         """
         used = np.flatnonzero(grids.weights)
         self.nao = int(mol.nao_nr())
@@ -142,7 +144,8 @@ class AOGrid:
         short = choose_precision(self._needed, self._limit) == "mixed"
         if short and self._limit and allow_float32:
             ovlp = as_tensor(mol.intor_symmetric("int1e_ovlp"), self.device)
-            bound = rounding_bound(ovlp, lindep_threshold(), self.n_blocks)
+            kept = lindep_threshold() if lindep is None else lindep
+            bound = rounding_bound(ovlp, kept, self.n_blocks)
         self._store = AOStore(self.memory_bytes, bound)
         self.beside: AOGrid | None = None
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from pyscf import gto
-
-from deeph_zero.integrals.libxc import XCSpec
+from deeph_zero.integrals.calculation import Calculation
+from deeph_zero.integrals.mole import basis_name
 from deeph_zero.integrals.orbitals import charge_of
 from deeph_zero.ks.protocol import XCKind
+from deeph_zero.method import Method
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,16 +14,14 @@ class KSInfo:
     """What was computed, resolved to names and numbers; recorded beside every result.
 
     Attributes:
-        xc: Functional as given.
+        method: What was solved, resolved: ``auxbasis`` is the name of the fitting set,
+            ``unrestricted`` a yes or no, ``grid_level`` None for a custom grid.
         kind: "HF", "LDA", "GGA" or "MGGA".
         xc_components: [libxc name, coefficient] of every semilocal part.
         hyb: Short-range (or global) fraction of exact exchange.
         alpha: Long-range fraction.
         omega: Range-separation parameter, 1/bohr; 0 without.
         basis: Basis set name, or "custom".
-        auxbasis: Resolved name of the fitting set; None without fitting.
-        density_fit: Whether J (and K) are fitted.
-        grid_level: PySCF's level; None for a custom grid or none at all.
         ngrids: Quadrature points of non-zero weight.
         nao: Atomic orbitals.
         naux: Fitting functions; 0 without fitting.
@@ -39,16 +37,13 @@ class KSInfo:
         atom_charges: Nuclear charges in the Hamiltonian (reduced by ECP cores, 0 for ghosts).
     """
 
-    xc: str
+    method: Method
     kind: XCKind
     xc_components: list[list[str | float]]
     hyb: float
     alpha: float
     omega: float
     basis: str
-    auxbasis: str | None
-    density_fit: bool
-    grid_level: int | None
     ngrids: int
     nao: int
     naux: int
@@ -62,14 +57,31 @@ class KSInfo:
     ao_atoms: tuple[int, ...]
     atom_charges: tuple[int, ...]
 
+    @property
+    def xc(self) -> str:
+        """Functional as given."""
+        return self.method.xc
+
+    @property
+    def density_fit(self) -> bool:
+        """Whether J (and K) are fitted."""
+        return self.method.density_fit
+
+    @property
+    def auxbasis(self) -> str | None:
+        """Resolved name of the fitting set; None without fitting."""
+        return self.method.fitting_set
+
+    @property
+    def grid_level(self) -> int | None:
+        """PySCF's level; None for a custom grid or none at all."""
+        return self.method.grid_level if self.ngrids else None
+
 
 def ks_info(
-    mol: gto.Mole,
-    spec: XCSpec,
-    xc: str,
+    found: Calculation,
     *,
     auxbasis: str | None,
-    grid_level: int | None = None,
     ngrids: int = 0,
     naux: int = 0,
     e_disp: float = 0.0,
@@ -78,11 +90,8 @@ def ks_info(
     """Facts of a molecule and its method; sizes of what is absent are zero.
 
     Args:
-        mol: Built molecule.
-        spec: What the functional consists of.
-        xc: Functional as given.
+        found: The calculation.
         auxbasis: Resolved name of the fitting set; None without fitting.
-        grid_level: As in :class:`KSInfo`, like all that follow.
         ngrids: Quadrature points.
         naux: Fitting functions.
         e_disp: Dispersion energy, Eh.
@@ -91,17 +100,16 @@ def ks_info(
     Returns:
         The description.
     """
+    mol, spec = found.mol, found.spec
+    method = dataclasses.replace(found.method, unrestricted=found.unrestricted)
     return KSInfo(
-        xc=xc,
+        method=method.fitted_with(auxbasis),
         kind=spec.kind,
         xc_components=[[name, float(factor)] for name, factor in spec.components],
         hyb=float(spec.hyb),
         alpha=float(spec.alpha),
         omega=float(spec.omega),
-        basis=_basis_name(mol),
-        auxbasis=auxbasis,
-        density_fit=auxbasis is not None,
-        grid_level=grid_level,
+        basis=basis_name(mol),
         ngrids=ngrids,
         nao=int(mol.nao_nr()),
         naux=int(naux),
@@ -119,10 +127,3 @@ def ks_info(
         ),
         atom_charges=tuple(int(z) for z in mol.atom_charges()),
     )
-
-
-def _basis_name(mol: gto.Mole) -> str:
-    """The one name all atoms share, else "custom"."""
-    given = set(map(str, mol.basis.values())) if isinstance(mol.basis, dict) else {str(mol.basis)}
-    name = next(iter(given)) if len(given) == 1 else "custom"
-    return name if isinstance(mol.basis, str | dict) and "[" not in name else "custom"

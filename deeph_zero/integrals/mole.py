@@ -139,6 +139,13 @@ def molecule_of(mol: gto.Mole) -> Molecule:
     )
 
 
+def basis_name(mol: gto.Mole) -> str:
+    """The one name all atoms share, else "custom"."""
+    given = set(map(str, mol.basis.values())) if isinstance(mol.basis, dict) else {str(mol.basis)}
+    name = next(iter(given)) if len(given) == 1 else "custom"
+    return name if isinstance(mol.basis, str | dict) and "[" not in name else "custom"
+
+
 def shell_ls(mol: gto.mole.MoleBase) -> tuple[tuple[int, ...], ...]:
     """Angular momentum of every contracted shell, per atom, in PySCF's AO order.
 
@@ -200,12 +207,12 @@ def _pyscfs_choice(mol: gto.Mole, xc: str, numbers: Sequence[int]) -> BasisInput
         ) from None
 
 
-def fitting_functions(mol: gto.Mole, auxbasis: str | None) -> BasisInput:
+def fitting_functions(mol: gto.Mole, auxbasis: BasisInput) -> BasisInput:
     """A fitting set for ``mf.density_fit(auxbasis=...)``, which would look for a file of its name.
 
     Args:
         mol: Built molecule.
-        auxbasis: Name or text; None stays None.
+        auxbasis: Name, text, PySCF basis dictionary; None stays None.
 
     Returns:
         Functions by label of the atom.

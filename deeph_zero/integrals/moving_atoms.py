@@ -23,9 +23,9 @@ from pyscf.hessian import rks as ks_hessian
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.calculation import Calculation, calculation, fitting_set
+from deeph_zero.integrals.calculation import Calculation, fitting_set
 from deeph_zero.integrals.grids import build_grid
-from deeph_zero.integrals.libxc import XCSpec, describe, make_functional
+from deeph_zero.integrals.libxc import make_functional
 from deeph_zero.integrals.one_electron import as_tensor, charge_centre
 from deeph_zero.integrals.two_electron import exchange_terms
 from deeph_zero.ks.linalg.factor import spectral_factor
@@ -37,12 +37,11 @@ BLOCK_VALUES = 4_000_000
 """AO values with derivatives in one block of points."""
 
 
-def moving_atoms(mol_or_mf: Any, **keywords: Any) -> "MovingAtoms":
+def moving_atoms(settings: Calculation) -> "MovingAtoms":
     """Derivatives of what :func:`~deeph_zero.integrals.system.ks_data` makes.
 
     Args:
-        mol_or_mf: Built PySCF molecule or mean-field object.
-        **keywords: As of :func:`~deeph_zero.integrals.calculation.calculation`.
+        settings: The calculation.
 
     Returns:
         The derivatives; nothing is computed yet.
@@ -50,9 +49,8 @@ def moving_atoms(mol_or_mf: Any, **keywords: Any) -> "MovingAtoms":
     Raises:
         InputError: If there are none.
     """
-    settings = calculation(mol_or_mf, **keywords)
-    spec = describe(settings.xc, settings.corrections)
-    found = MovingAtoms(settings, spec, make_functional(spec, unrestricted=settings.unrestricted))
+    functional = make_functional(settings.spec, unrestricted=settings.unrestricted)
+    found = MovingAtoms(settings, functional)
     found.check()
     return found
 
@@ -60,16 +58,15 @@ def moving_atoms(mol_or_mf: Any, **keywords: Any) -> "MovingAtoms":
 class MovingAtoms:
     """How overlap, dipole integrals and the Fock matrix at fixed density follow the atoms."""
 
-    def __init__(self, settings: Calculation, spec: XCSpec, functional: Functional | None) -> None:
+    def __init__(self, settings: Calculation, functional: Functional | None) -> None:
         """Nothing is computed yet.
 
         Args:
             settings: The calculation.
-            spec: Its functional's parts.
             functional: The semilocal one, or None.
         """
         self._settings = settings
-        self._spec = spec
+        self._spec = settings.spec
         self._functional = functional
         self._mol = settings.mol
         self._slices = [slice(*one[2:]) for one in self._mol.aoslice_by_atom()]
@@ -174,7 +171,7 @@ class MovingAtoms:
         terms: list[tuple[float | None, float]] = [(None, 0.0)]
         terms += list(exchange_terms(self._spec))
         for coefficient, omega in terms:
-            fitted = settings.fit_coulomb if coefficient is None else settings.fit_exchange
+            fitted = settings.method.density_fit if coefficient is None else settings.fit_exchange
             with self._operator(omega, fitted) as mf:
                 found = _of_operator(mf, both, fitted, with_k=coefficient is not None)
                 edge = _inner(mf, dms, fitted, with_k=coefficient is not None)
@@ -202,7 +199,7 @@ class MovingAtoms:
 
     def _blocks(self) -> Iterator[MovingBlock]:
         mol, settings = self._mol, self._settings
-        grids = settings.grids or build_grid(mol, settings.grid_level or 0)
+        grids = settings.grids or build_grid(mol, settings.method.grid_level or 0)
         kind = "LDA" if self._spec.kind == "LDA" else "GGA"
         deriv, ncomp = (1, 4) if kind == "LDA" else (2, 10)
         size = max(BLOCK_VALUES // (ncomp * mol.nao_nr()), 64)
@@ -296,7 +293,7 @@ def _add_vv10(
     mf = dft.rks.RKS(mol)
     mf.nlc = "vv10"
     mf._numint = _OneTerm(term)  # noqa: SLF001
-    grids = settings.nlcgrids or build_grid(mol, settings.nlc_grid_level)
+    grids = settings.nlcgrids or build_grid(mol, settings.method.nlc_grid_level or 0)
     if grids.coords is None:
         grids.build()
     mf.nlcgrids = grids

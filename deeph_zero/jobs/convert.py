@@ -44,7 +44,7 @@ from deeph_zero.jobs.loop import run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.terms.build import FockBuild
-from deeph_zero.molecule import Molecule
+from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.record import method_attributes, structure_record
 from deeph_zero.prepared import kohn_sham
 from deeph_zero.settings.convert_config import ConvertConfig
@@ -342,7 +342,7 @@ class _ConvertJob:
             converged=True,
         )
         facts = {"source_id": name, "source_ao_order": found.order, "deviation": found.deviation}
-        attributes = method_attributes(molecule, self.config.method, ks.info.auxbasis)
+        attributes = method_attributes(molecule, ks.info.method)
         return JobRecord(
             index=index,
             digest=digest(molecule),
@@ -407,7 +407,7 @@ def _read(
         every = [own, *(order for order in SHELL_ORDERS if order != own)]
         overlap = matrices.overlap.to_dense().numpy()
         orders = [order_of_overlap(ls, overlap, mol.intor("int1e_ovlp"), every)]
-    ks = kohn_sham(molecule, config.method, device=device, mol=mol)
+    ks = kohn_sham(molecule, config.solved, device=device, mol=mol)
     name = source.structure(molecule.frame).name
     return name, ks, understand(ks, ls, stored, orders=orders, agreement=config.agreement)
 
@@ -484,7 +484,8 @@ def run_import(
         failed,
         out,
         facts=facts,
-        method=config.method,
+        method=config.solved,
+        state=State(),
         runtime=settings,
         reporter=reporter,
         command=command,

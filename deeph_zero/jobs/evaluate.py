@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.data.label_method import wanted_method
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import write_json
@@ -18,11 +17,11 @@ from deeph_zero.jobs.loop import check_finite
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds, total
 from deeph_zero.ks.scf.result import SCFResult
+from deeph_zero.method import Method
 from deeph_zero.model import Model
-from deeph_zero.model_files.meta import method_of
+from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import failure, summary
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 
@@ -80,8 +79,8 @@ def run_evaluate(
             )
         result = summary(
             command=command,
-            method=method_of(model.meta, model.method, charge=config.charge, spin=config.spin),
-            auxbasis=model.meta.get("auxbasis"),
+            method=model.method.fitted_with(model.meta.get("auxbasis")),
+            state=asked_state(model.state, charge=config.charge, spin=config.spin),
             runtime=settings,
             started=started,
             structures=rows,
@@ -102,7 +101,7 @@ def usable(
     molecules: Sequence[Molecule],
     failed: list[dict[str, Any]],
     labels: LabelStore | None,
-    method: MethodConfig,
+    method: Method,
 ) -> tuple[list[Molecule], list[dict[str, Any]]]:
     """The structures that can be compared, before any work.
 
@@ -173,8 +172,7 @@ def _evaluate(
     prediction, ks = model.predict_layer(molecule)
     label = None
     if labels is not None:
-        wanted = wanted_method(model.method, ks.info.auxbasis)
-        label = label_for(labels, molecule, wanted, prediction.fock.shape)
+        label = label_for(labels, molecule, ks.info.method, prediction.fock.shape)
     assert prediction.energy is not None
     assert prediction.certificate is not None
     check_finite(prediction.energy, "energy")

@@ -50,14 +50,11 @@ def _prepared(
     molecule: Molecule, config: LabelConfig, device: torch.device | str, model: Model | None
 ) -> tuple[KohnSham, Tensor]:
     """The layer and the density its SCF starts from."""
-    method = config.method
+    method = config.solved
     if model is not None:
-        ks, dm0 = model.starting_layer(molecule, method)
-        ks.smearing = config.smearing
-        return ks, dm0
+        return model.starting_layer(molecule, method)
     mol = build_mole(molecule, basis=method.basis)
     ks = kohn_sham(molecule, method, device=device, mol=mol)
-    ks.smearing = config.smearing
     if config.init_guess == "minao":
         return ks, ks.data.dm_guess
     if config.init_guess == "core" and not method.break_symmetry:
@@ -86,7 +83,7 @@ class _LabelJob:
         device = start_process(self.config.runtime, threads).device
         model = None if self.config.model is None else load(self.config.model, device=device)
         if model is not None:
-            model.check_starts(self.config.method)
+            model.check_starts(self.config.solved)
         return functools.partial(self._compute, device, model)
 
     def _compute(
@@ -108,17 +105,17 @@ class _LabelJob:
             )
         entry = _entry(molecule, ks, result)
         arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
-        if config.smearing > 0:
+        method = ks.info.method
+        if method.smearing > 0:
             entry["free_energy"] = attributes["free_energy"] = result.free_energy
-            attributes["smearing"] = config.smearing
-        auxbasis = ks.info.auxbasis
+            attributes["smearing"] = method.smearing
         return Record(
             index=index,
             digest=digest(molecule),
             arrays={name: value for name, value in arrays.items() if value is not None},
-            attributes=method_attributes(molecule, config.method, auxbasis) | attributes,
+            attributes=method_attributes(molecule, method) | attributes,
             entry=entry,
-            auxbasis=auxbasis,
+            auxbasis=method.fitting_set,
             fock_builds=ks.fock_builds,
             coarse_builds=ks.coarse_builds,
         )
@@ -183,7 +180,8 @@ def run_label(
         failed,
         Path(out),
         facts=facts.pop("method") | facts,
-        method=config.method,
+        method=config.solved,
+        state=config.method.state,
         runtime=settings,
         reporter=reporter,
         command=command,

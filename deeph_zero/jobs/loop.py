@@ -17,9 +17,9 @@ from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.jobs.journal import Journal
 from deeph_zero.jobs.workers import Job, Outcome, Task, outcomes
 from deeph_zero.ks.counts import Builds
-from deeph_zero.molecule import Molecule
+from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.record import summary, warn_hints
-from deeph_zero.settings.config import MethodConfig
 
 
 @dataclasses.dataclass
@@ -37,7 +37,8 @@ def run_batch(
     out: Path,
     *,
     facts: Mapping[str, Any],
-    method: MethodConfig,
+    method: Method,
+    state: State,
     runtime: Runtime,
     reporter: Reporter,
     command: str,
@@ -60,6 +61,7 @@ def run_batch(
         out: HDF5 file.
         facts: What the results depend on, by name; compared by ``resume``.
         method: The problem, for the record.
+        state: Charge and spin of structures that state none, for the record.
         runtime: Device, threads, seed, deadline.
         reporter: Progress.
         command: Command line, for the record.
@@ -92,8 +94,14 @@ def run_batch(
                 _collect(stream, journal, progress, reporter, task)
             with _kept(journal):
                 found = _write(journal, out, progress, failed, reporter)
+                fitted = method.fitted_with(found.pop("auxbasis"))
                 result = summary(
-                    **found, command=command, method=method, runtime=runtime, started=started
+                    **found,
+                    command=command,
+                    method=fitted,
+                    state=state,
+                    runtime=runtime,
+                    started=started,
                 )
                 write_json(json_beside(out), result)
             complete = not (progress.stopped_by or (progress.failed and len(journal)))

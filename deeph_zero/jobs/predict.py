@@ -14,10 +14,10 @@ from deeph_zero.jobs.loop import check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import fingerprint
-from deeph_zero.model_files.meta import method_of
+from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import method_attributes, prediction_arrays, prediction_record
-from deeph_zero.settings.config import MethodConfig, PredictConfig
+from deeph_zero.settings.config import PredictConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,22 +69,17 @@ class _PredictJob:
         if mf is not None:
             export.export(mf, config, self.out, index if self.numbered else None)
         arrays, attributes = prediction_arrays(result)
-        method, auxbasis = _method(model, config), result.info.auxbasis
+        method = result.info.method
         return Record(
             index=index,
             digest=digest(molecule),
             arrays={name: value for name, value in arrays.items() if value is not None},
-            attributes=method_attributes(molecule, method, auxbasis) | attributes,
+            attributes=method_attributes(molecule, method) | attributes,
             entry=prediction_record(result),
-            auxbasis=auxbasis,
+            auxbasis=method.fitting_set,
             fock_builds=result.fock_builds,
             coarse_builds=result.coarse_builds,
         )
-
-
-def _method(model: Model, config: PredictConfig) -> MethodConfig:
-    """The model's problem with this command's defaults of charge and spin."""
-    return method_of(model.meta, model.method, charge=config.charge, spin=config.spin)
 
 
 def run_predict(
@@ -136,7 +131,8 @@ def run_predict(
         failed,
         Path(out),
         facts=facts,
-        method=_method(model, config),
+        method=model.method,
+        state=asked_state(model.state, charge=config.charge, spin=config.spin),
         runtime=settings,
         reporter=reporter,
         command=command,

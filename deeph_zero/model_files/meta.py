@@ -5,19 +5,19 @@ from typing import Any
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.info import KSInfo
-from deeph_zero.molecule import Molecule
+from deeph_zero.molecule import Molecule, State
 from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.settings.config import MethodConfig
 
 
 def model_meta(
-    method: MethodConfig, info: KSInfo, spec: NetworkSpec, molecules: Iterable[Molecule] = ()
+    config: MethodConfig, info: KSInfo, spec: NetworkSpec, molecules: Iterable[Molecule] = ()
 ) -> dict[str, Any]:
     """What ``model.json`` says about the problem a network was trained on.
 
     Args:
-        method: The settings, as asked for.
-        info: The settings, as resolved.
+        config: The settings, as asked for.
+        info: The method, as resolved.
         spec: The network's architecture.
         molecules: What it is trained on; their charges and spins are kept as ``states``.
 
@@ -27,23 +27,22 @@ def model_meta(
     resolved = ("xc", "kind", "xc_components", "hyb", "alpha", "omega", "nlc", "dispersion")
     resolved += ("auxbasis", "cart")
     return {
-        "method": method.model_dump(mode="json"),
-        "basis": method.basis,
+        "method": config.model_dump(mode="json"),
+        "basis": config.basis,
         "elements": list(spec.elements),
         "shells": {str(z): list(ls) for z, ls in spec.layout.shells},
-        "density_fit": method.density_fit,
-        "grid_level": method.grid_level,
+        "density_fit": config.density_fit,
+        "grid_level": config.grid_level,
         "states": sorted({(m.charge, m.spin) for m in molecules}),
         **{name: getattr(info, name) for name in resolved},
     }
 
 
-def default_state(meta: Mapping[str, Any], method: MethodConfig) -> tuple[int, int]:
+def default_state(meta: Mapping[str, Any]) -> State:
     """Charge and spin of structures that state none.
 
     Args:
         meta: Contents of ``model.json``.
-        method: The problem of the training.
 
     Returns:
         Charge and 2S of the structures the model was trained on where they had one state, else
@@ -60,34 +59,27 @@ def default_state(meta: Mapping[str, Any], method: MethodConfig) -> tuple[int, i
             f"expected states of pairs of whole numbers in model.json, got {str(states)[:60]!r}; "
             "copy model.safetensors and model.json again from one run"
         ) from None
-    return pairs[0] if len(pairs) == 1 else (method.charge, method.spin)
+    if len(pairs) == 1:
+        return State(*pairs[0])
+    section = meta.get("method", {})
+    return State(section.get("charge", 0), section.get("spin", 0))
 
 
-def method_of(
-    meta: Mapping[str, Any], method: MethodConfig, *, charge: int | None, spin: int | None
-) -> MethodConfig:
-    """The problem of a model with the charge and spin of structures that state none.
+def asked_state(own: State, *, charge: int | None, spin: int | None) -> State:
+    """Charge and spin of structures that state none, where a user may have said so.
 
     Args:
-        meta: Contents of ``model.json``.
-        method: The problem of the training.
-        charge: As asked for; None means :func:`default_state`'s.
-        spin: 2S of molecules that state none.
+        own: The model's.
+        charge: As asked for; None means the model's.
+        spin: The same, 2S.
 
     Returns:
-        The problem.
+        What holds.
     """
-    own = default_state(meta, method)
-    state = {
-        "charge": own[0] if charge is None else charge,
-        "spin": own[1] if spin is None else spin,
-    }
-    return method.model_copy(update=state)
+    return State(own.charge if charge is None else charge, own.spin if spin is None else spin)
 
 
-def state_line(
-    state: tuple[int, int], *, charge: int | None = None, spin: int | None = None
-) -> str | None:
+def state_line(state: State, *, charge: int | None = None, spin: int | None = None) -> str | None:
     """What to say where a model's own charge and spin are taken.
 
     Args:

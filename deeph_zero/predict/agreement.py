@@ -16,7 +16,7 @@ from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.mole import auxbasis_label, auxbasis_name
 from deeph_zero.integrals.supported import energy_object, peculiarities, smearing_of
 from deeph_zero.integrals.two_electron import exchange_terms
-from deeph_zero.settings.config import MethodConfig
+from deeph_zero.method import Method
 
 _SAME = 1e-8
 """Largest difference between one-electron matrices of one basis set at one geometry."""
@@ -196,7 +196,7 @@ def label_of_basis(mol: gto.Mole) -> str:
     return " and ".join(map(repr, names))
 
 
-def differences(mf: Any, method: MethodConfig, ours: gto.Mole, *, numerical: bool) -> list[str]:
+def differences(mf: Any, method: Method, ours: gto.Mole, *, numerical: bool) -> list[str]:
     """What of a mean-field object's energy is not the model's.
 
     Args:
@@ -245,10 +245,10 @@ def _own_terms(mf: Any) -> list[str]:
     return found
 
 
-def _of_method(mf: Any, method: MethodConfig) -> list[str]:
+def _of_method(mf: Any, method: Method) -> list[str]:
     xc = getattr(mf, "xc", "hf")
     try:
-        same = same_functional(method.xc, None, str(xc), corrections_in(mf))
+        same = same_functional(describe(method.xc), describe(str(xc), corrections_in(mf)))
     except InputError as error:
         return [f"xc {xc!r} is none of this package's ({error})"]
     if same:
@@ -259,7 +259,7 @@ def _of_method(mf: Any, method: MethodConfig) -> list[str]:
     return [f"xc is {xc!r} with {added}, not {method.xc!r} as its name says"]
 
 
-def _of_fitting(mf: Any, method: MethodConfig, ours: gto.Mole) -> list[str]:
+def _of_fitting(mf: Any, method: Method, ours: gto.Mole) -> list[str]:
     xc, with_df = getattr(mf, "xc", "hf"), getattr(mf, "with_df", None)
     expected = "no density fitting"
     if method.density_fit:
@@ -283,13 +283,13 @@ def _of_fitting(mf: Any, method: MethodConfig, ours: gto.Mole) -> list[str]:
     return []
 
 
-def _of_grid(mf: Any, method: MethodConfig) -> list[str]:
+def _of_grid(mf: Any, method: Method) -> list[str]:
     found: list[str] = []
     if describe(method.xc).kind == "HF":
         return found
     for name, grids, level in (
         ("grids", mf.grids, method.grid_level),
-        ("nlcgrids", mf.nlcgrids, 3),
+        ("nlcgrids", mf.nlcgrids, method.nlc_grid_level),
     ):
         if name == "nlcgrids" and not mf.do_nlc():
             continue

@@ -9,14 +9,14 @@ from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.reading.state import stated_state
 from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import InputError
-from deeph_zero.model_files.meta import state_line
-from deeph_zero.molecule import Molecule
+from deeph_zero.model_files.meta import asked_state, state_line
+from deeph_zero.molecule import Molecule, State
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 
 def atoms_in_state(
     atoms: ase.Atoms,
-    state: tuple[int, int],
+    state: State,
     *,
     charge: int | None = None,
     spin: int | None = None,
@@ -39,10 +39,10 @@ def atoms_in_state(
     stated = stated_state(atoms, _say_once)
     asked = _agreed("charge", stated[0], charge), _agreed("spin", stated[1], spin)
     _say_once(state_line(state, charge=asked[0], spin=asked[1]))
-    used = [own if value is None else value for own, value in zip(state, asked, strict=True)]
+    used = asked_state(state, charge=asked[0], spin=asked[1])
     # without what was read from it already
     plain = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    return from_atoms(plain, charge=used[0], spin=used[1], allow_close_contacts=True)
+    return from_atoms(plain, charge=used.charge, spin=used.spin, allow_close_contacts=True)
 
 
 def _agreed(name: str, stated: int | None, asked: int | None) -> int | None:

@@ -14,12 +14,12 @@ from deeph_zero.host.files import atomic_path
 from deeph_zero.host.hdf5 import hdf5_written_to
 from deeph_zero.integrals.mole import build_mole, fitting_functions
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction, canonical_orbitals
-from deeph_zero.settings.config import MethodConfig
 
 
-def mean_field(molecule: Molecule, method: MethodConfig, *, unrestricted: bool) -> Any:
+def mean_field(molecule: Molecule, method: Method, *, unrestricted: bool) -> Any:
     """PySCF's object for the same discretised problem, not run.
 
     Args:
@@ -44,7 +44,7 @@ def mean_field(molecule: Molecule, method: MethodConfig, *, unrestricted: bool) 
     return mf.density_fit(auxbasis=fitting_functions(mol, method.auxbasis))
 
 
-def refined_mean_field(prediction: Prediction, method: MethodConfig) -> Any:
+def refined_mean_field(prediction: Prediction, method: Method) -> Any:
     """The mean-field object of a refined prediction, with its converged orbitals.
 
     Args:
@@ -102,7 +102,7 @@ def fill(mf: Any, orbitals: tuple[Tensor, Tensor, Tensor], energy: float, conver
     return mf
 
 
-def forces(prediction: Prediction, method: MethodConfig) -> np.ndarray:
+def forces(prediction: Prediction, method: Method) -> np.ndarray:
     """-dE/dR of the refined energy: PySCF's analytic gradient, grid and fitting responses included.
 
     Only the gradient of a converged energy is the derivative of that energy, hence the refinement.

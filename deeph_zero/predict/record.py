@@ -19,10 +19,10 @@ from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf.result import SCFResult
-from deeph_zero.molecule import Molecule
+from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.single import Prediction
-from deeph_zero.settings.config import MethodConfig
 
 FORMAT_VERSION = 1
 """Of ``summary.json`` and of the JSON beside HDF5 files."""
@@ -271,10 +271,8 @@ def _group(molecule: Molecule, matrices: dict[str, Any]) -> dict[str, Any]:
     return {"numbers": molecule.numbers, "positions": molecule.coords, **arrays}
 
 
-def method_attributes(
-    molecule: Molecule, method: MethodConfig, auxbasis: str | None
-) -> dict[str, Any]:
-    """Attributes of every HDF5 group: what was solved, and for which structure."""
+def method_attributes(molecule: Molecule, method: Method) -> dict[str, Any]:
+    """Attributes of every HDF5 group: what was solved (resolved), and for which structure."""
     return {
         "file": molecule.file,
         "frame": molecule.frame,
@@ -282,7 +280,7 @@ def method_attributes(
         "spin": molecule.spin,
         "xc": method.xc,
         "basis": for_elements(method.basis, symbols_of(molecule)),
-        "auxbasis": auxbasis,
+        "auxbasis": method.fitting_set,
         "density_fit": method.density_fit,
         "grid_level": method.grid_level,
     }
@@ -291,8 +289,8 @@ def method_attributes(
 def summary(
     *,
     command: str,
-    method: MethodConfig,
-    auxbasis: str | None,
+    method: Method,
+    state: State,
     runtime: Runtime,
     started: float,
     structures: Sequence[dict[str, Any]],
@@ -304,8 +302,8 @@ def summary(
 
     Args:
         command: Command line.
-        method: The problem; its charge and spin are the defaults of frames that state none.
-        auxbasis: Resolved fitting set.
+        method: The problem; its fitting set resolved, or None where nothing was computed.
+        state: Charge and spin of frames that state none.
         runtime: Device, threads, seed.
         started: ``time.monotonic()`` at the start.
         structures: Entries in input order.
@@ -323,11 +321,11 @@ def summary(
         "command": command,
         "xc": method.xc,
         "basis": label_of(method.basis),
-        "auxbasis": auxbasis,
+        "auxbasis": method.auxbasis,
         "grid_level": method.grid_level,
         "density_fit": method.density_fit,
-        "charge": method.charge,
-        "spin": method.spin,
+        "charge": state.charge,
+        "spin": state.spin,
         "seed": runtime.seed,
         "threads": runtime.threads,
         "device": str(runtime.device),

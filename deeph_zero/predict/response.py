@@ -20,11 +20,11 @@ from deeph_zero.ks.response.polarizability import polarizability
 from deeph_zero.ks.response.quadratic import QuadraticModel
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.solve import coarse_solution
+from deeph_zero.method import Method
 from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.meanfield import mean_field
 from deeph_zero.predict.single import Prediction
 from deeph_zero.predict.vibrations import vibrations
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.types import AOMatrix
 
 ESTIMATE_TOL = 1e-6
@@ -32,7 +32,7 @@ ESTIMATE_TOL = 1e-6
 
 
 def with_response(
-    result: Prediction, ks: KohnSham, own: tuple[AOMatrix, AOMatrix], method: MethodConfig
+    result: Prediction, ks: KohnSham, own: tuple[AOMatrix, AOMatrix], method: Method
 ) -> Prediction:
     """A prediction with its responses.
 

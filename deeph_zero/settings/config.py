@@ -7,6 +7,7 @@ import pydantic
 from pydantic import Field
 
 from deeph_zero.method import FINEST_GRID, Method
+from deeph_zero.molecule import State
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
@@ -72,6 +73,11 @@ class MethodConfig(Settings):
         given: dict[str, Any] = {k: v for k, v in self if k in names}
         given["unrestricted"] = True if self.unrestricted or self.break_symmetry else None
         return Method(**given)
+
+    @property
+    def state(self) -> State:
+        """Charge and 2S of structures that state none."""
+        return State(self.charge, self.spin)
 
 
 class RuntimeConfig(Settings):
@@ -286,6 +292,11 @@ class FitConfig(TrainingConfig):
     data: DataConfig = DataConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @property
+    def solved(self) -> Method:
+        """The problem that is solved."""
+        return self.method.as_method()
+
     @pydantic.model_validator(mode="after")
     def _one_process_validates(self) -> "FitConfig":
         if self.data.validation is not None and self.devices > 1:
@@ -410,6 +421,11 @@ class LabelConfig(Settings):
     )
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
     allow_close_contacts: CloseContacts = False
+
+    @property
+    def solved(self) -> Method:
+        """The problem that is solved."""
+        return dataclasses.replace(self.method.as_method(), smearing=self.smearing)
 
     @pydantic.model_validator(mode="after")
     def _one_start(self) -> "LabelConfig":

@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from deeph_zero.method import Method
 from deeph_zero.settings.base import Settings
-from deeph_zero.settings.config import MethodConfig, Name, RuntimeConfig, Workers
+from deeph_zero.settings.config import Name, RuntimeConfig, Workers
 from deeph_zero.settings.value_types import Basis
 
 _BOTH = (
@@ -51,8 +52,6 @@ class ConvertConfig(Settings):
     )
 
     @property
-    def method(self) -> MethodConfig:
-        """The discretised problem; such databases are made without density fitting."""
-        return MethodConfig(
-            basis=self.basis, xc=self.xc, grid_level=self.grid_level, density_fit=False
-        )
+    def solved(self) -> Method:
+        """The problem of the database; such are made without density fitting."""
+        return Method(basis=self.basis, xc=self.xc, grid_level=self.grid_level, density_fit=False)

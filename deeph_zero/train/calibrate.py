@@ -114,7 +114,7 @@ def refine_one(run: Run, module: FitModule, k: int) -> Prediction:
         InputError: If the structure cannot be used.
         ComputationError: If it cannot be computed.
     """
-    model = Model(module.network.eval(), run.config.method, device=run.runtime.device)
+    model = Model(module.network.eval(), run.config.solved, device=run.runtime.device)
     with run.costs.measured("reference"):
         found = model.predict(run.molecules[k], refine=REFINE_TOL)
     run.calibration_builds += Builds(found.fock_builds, found.coarse_builds)

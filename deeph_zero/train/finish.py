@@ -253,7 +253,7 @@ def _exact(run: Run, problem: Problem) -> Iterator[None]:
     stored = problem.ks.data
     if run.config.jk_dtype != "float64":
         guess, device = stored.dm_guess, run.runtime.device
-        problem.ks.data = same_data(problem.molecule, run.config.method, guess, device=device)
+        problem.ks.data = same_data(problem.molecule, run.config.solved, guess, device=device)
     try:
         yield
     finally:
@@ -272,7 +272,7 @@ def _records(
     entry["converged"] = gradient <= module.plan.tol
     arrays, attributes = prediction_arrays(prediction)
     attributes |= {
-        **method_attributes(prediction.molecule, run.config.method, prediction.info.auxbasis),
+        **method_attributes(prediction.molecule, prediction.info.method),
         "converged": entry["converged"],
     }
     return entry, (arrays, attributes)
@@ -298,10 +298,11 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     if run.module:
         now += run.module.remote_builds
         before = before.at_least(run.module.earlier_builds)
+    fitting = run.present[0].ks.info.auxbasis if run.present else None
     result = summary(
         command=run.command,
-        method=run.config.method,
-        auxbasis=run.present[0].ks.info.auxbasis if run.present else None,
+        method=run.config.solved.fitted_with(fitting),
+        state=run.config.method.state,
         runtime=run.runtime,
         started=run.started,
         structures=_entries(run),

@@ -9,7 +9,6 @@ import torch
 
 from deeph_zero.ao.basis_text import label_of, same_basis
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.data.label_method import wanted_method
 from deeph_zero.data.labels import LabelStore, label_for
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.ahead import Order
@@ -22,7 +21,7 @@ from deeph_zero.nn.extension import extended
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
-from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, order_of, same_data
+from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, same_data
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.resume import Run
@@ -125,7 +124,7 @@ def _prepare_all(
                         run, store, network, molecule, ao_memory_mb=ao_memory_mb, name=k
                     )
                 if labels is not None:
-                    wanted = wanted_method(config.method, problem.ks.info.auxbasis)
+                    wanted = problem.ks.info.method
                     problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
                 run.problems.append(problem)
             except (ComputationError, InputError) as error:
@@ -230,7 +229,7 @@ def _problem(
     """
     where: dict[str, Any] = {"device": run.runtime.device, "ao_memory_mb": ao_memory_mb}
     where["jk_dtype"] = getattr(torch, run.config.jk_dtype)
-    method, spec = run.config.method, network.spec
+    method, spec = run.config.solved, network.spec
     ahead = store.ahead
     portable = None if ahead is None else ahead.take(name, _order(run, molecule))
     problem = make_problem(
@@ -257,8 +256,12 @@ def _problem(
 
 
 def _order(run: Run, molecule: Molecule, dm_guess: AOMatrix | None = None) -> Order:
-    jk_dtype = getattr(torch, run.config.jk_dtype)
-    return order_of(molecule, run.config.method, jk_dtype=jk_dtype, dm_guess=dm_guess)
+    return Order(
+        molecule=molecule,
+        method=run.config.solved,
+        jk_dtype=getattr(torch, run.config.jk_dtype),
+        dm_guess=None if dm_guess is None else dm_guess.cpu(),
+    )
 
 
 def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> None:

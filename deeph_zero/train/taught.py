@@ -12,9 +12,9 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import Prepared, prepare
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.teacher import Teacher
 from deeph_zero.types import AOMatrix
 
@@ -98,13 +98,13 @@ class Problem(Prepared):
 
 
 def make_problem(
-    molecule: Molecule, method: MethodConfig, layout: BasisLayout, *, cutoff: float, **settings: Any
+    molecule: Molecule, method: Method, layout: BasisLayout, *, cutoff: float, **settings: Any
 ) -> Problem:
     """Prepare a geometry and give it a teacher; spends one Fock build (F[P₀]) or a coarse SCF.
 
     Args:
         molecule: The structure.
-        method: Basis, functional, fitting, grid, spin treatment.
+        method: What is solved.
         layout: Shells of the network's elements.
         cutoff: The network's, bohr.
         **settings: As for :func:`~deeph_zero.prepared.prepare`.

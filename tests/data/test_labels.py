@@ -8,10 +8,11 @@ import pytest
 import torch
 from pyscf import dft, gto
 
-from deeph_zero.data.labels import LabelStore, label_for, wanted_method
+from deeph_zero.data.labels import LabelStore, label_for
 from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.jobs.label import run_label
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import LabelConfig, MethodConfig
 
@@ -91,7 +92,7 @@ def test_found_by_structure_in_any_order(labels):
 def test_another_method_is_refused(labels, changes, words):
     path, molecules = labels
     store = LabelStore([path])
-    method = wanted_method(MethodConfig.parse(METHOD | changes), resolved(path))
+    method = MethodConfig.parse(METHOD | changes).as_method().fitted_with(resolved(path))
     if words is None:
         assert label_for(store, molecules[0], method, (7, 7)) is not None
         return
@@ -108,7 +109,7 @@ def test_smeared_labels_are_of_another_method(labels, tmp_path):
     smeared.write_bytes(path.read_bytes())
     with h5py.File(smeared, "r+") as handle:
         handle["0000"].attrs["smearing"] = 0.01
-    wanted = wanted_method(MethodConfig(**METHOD), resolved(path))
+    wanted = Method(**METHOD).fitted_with(resolved(path))
     with pytest.raises(InputError, match=r"frame 0: .* smearing 0\.01 where 0\.0 is wanted"):
         label_for(LabelStore([smeared]), molecules[0], wanted)
     assert label_for(LabelStore([smeared]), molecules[2], wanted) is not None
@@ -116,7 +117,7 @@ def test_smeared_labels_are_of_another_method(labels, tmp_path):
 
 def test_another_spin_treatment_is_refused(labels):
     path, molecules = labels
-    store, method = LabelStore([path]), wanted_method(MethodConfig.parse(METHOD), resolved(path))
+    store, method = LabelStore([path]), Method(**METHOD).fitted_with(resolved(path))
     with pytest.raises(InputError, match=r"shape \(2, 7, 7\), got \(7, 7\); label with the same"):
         label_for(store, molecules[0], method, (2, 7, 7))
     assert label_for(store, water(0.3), method, (7, 7)) is None
@@ -159,7 +160,7 @@ def reshape(group):
 def test_damaged_labels_are_refused(labels, tmp_path, change, words):
     path, molecules = labels
     copy = damaged(path, tmp_path, change)
-    method = wanted_method(MethodConfig.parse(METHOD), resolved(path))
+    method = Method(**METHOD).fitted_with(resolved(path))
 
     def use():
         return label_for(LabelStore([copy]), molecules[0], method, (7, 7))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pyscf import gto
 
-from deeph_zero.kohnsham import KohnSham, KohnShamBatch
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham_batch import KohnShamBatch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.counts]
 

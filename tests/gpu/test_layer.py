@@ -5,7 +5,8 @@ import torch
 from pyscf import gto
 from pyscf.pbc import gto as pbcgto
 
-from deeph_zero.kohnsham import KohnSham, KohnShamBatch
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham_batch import KohnShamBatch
 
 pytestmark = pytest.mark.gpu
 

@@ -15,13 +15,13 @@ import torch
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.ahead import IntegralsAhead, Order
+from deeph_zero.integrals.calculation import calculation, calculation_of
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data, portable_part
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import order_of
-from deeph_zero.settings.config import MethodConfig
 
 METHODS = {
     "pbe": {"xc": "pbe", "grid_level": 0},
@@ -43,10 +43,11 @@ def water(shift=0.0, **values):
 @pytest.mark.parametrize("name", METHODS)
 def test_what_was_sent_gives_the_same_bits(name):
     mol = build_mole(water(), basis="sto-3g")
-    sent = pickle.loads(pickle.dumps(portable_part(mol, **METHODS[name])))
-    (own, info), (got, info_got) = (
-        ks_data(mol, portable=part, **METHODS[name]) for part in (None, sent)
-    )
+    given = dict(METHODS[name])
+    dtype = {"jk_dtype": given.pop("jk_dtype", torch.float64)}
+    found = calculation(mol, **given)
+    sent = pickle.loads(pickle.dumps(portable_part(found, **dtype)))
+    (own, info), (got, info_got) = (ks_data(found, portable=part, **dtype) for part in (None, sent))
     assert info_got == info
     one, other = (KohnShamLayer(data).build(own.dm_guess) for data in (own, got))
     assert torch.equal(one.fock, other.fock)
@@ -57,21 +58,21 @@ def test_what_was_sent_gives_the_same_bits(name):
 
 def test_moving_keeps_operators_shared():
     mol = build_mole(water(), basis="sto-3g")
-    part = portable_part(mol, xc="pbe0", grid_level=0)
+    part = portable_part(calculation(mol, xc="pbe0", grid_level=0))
     assert part.two.coulomb is part.two.exchange[0][1]
     assert part.to("cpu") is part
     moved = part.to("meta")
     assert moved.two.coulomb is moved.two.exchange[0][1]
     assert moved.two.coulomb.cderi.device == moved.one.dipole.device == moved.dm_guess.device
     assert moved.one.e_nuc == part.one.e_nuc
-    exact = portable_part(mol, xc="pbe0", grid_level=0, density_fit=False).to("meta")
+    exact = portable_part(calculation(mol, xc="pbe0", grid_level=0, density_fit=False)).to("meta")
     assert exact.two.coulomb.eri.device.type == "meta"
 
 
 @pytest.fixture
 def orders():
-    method = MethodConfig(basis="sto-3g", grid_level=0)
-    return [order_of(water(0.01 * k), method) for k in range(4)]
+    method = Method(basis="sto-3g", grid_level=0)
+    return [Order(molecule=water(0.01 * k), method=method) for k in range(4)]
 
 
 @pytest.fixture
@@ -82,7 +83,8 @@ def ahead():
 
 
 def same(part: Portable, order: Order) -> bool:
-    own = portable_part(build_mole(order.molecule, basis=order.basis), **order.keywords)
+    mol = build_mole(order.molecule, basis=order.method.basis)
+    own = portable_part(calculation_of(mol, order.method))
     ours, theirs = own.two.coulomb.cderi, part.two.coulomb.cderi
     return torch.allclose(ours, theirs, rtol=0, atol=1e-12) and torch.equal(
         own.one.hcore, part.one.hcore
@@ -119,10 +121,10 @@ def test_errors_arrive_as_they_are(ahead):
     lawrencium = Molecule(
         numbers=np.array([103]), coords=np.zeros((1, 3)), spin=1, file="lr.xyz", frame=3
     )
-    order = Order(molecule=lawrencium, basis="def2-svp", keywords={"xc": "pbe"})
+    order = Order(molecule=lawrencium, method=Method())
     with pytest.raises(InputError, match="def2-svp"):
         ahead.take(0, order)
-    assert same(ahead.take(1, good := order_of(water(), MethodConfig(basis="sto-3g"))), good)
+    assert same(ahead.take(1, good := Order(molecule=water(), method=Method(basis="sto-3g"))), good)
 
 
 def test_workers_end_with_a_killed_process(tmp_path):
@@ -132,11 +134,11 @@ def test_workers_end_with_a_killed_process(tmp_path):
             """
             import sys
             sys.path.insert(0, sys.argv[1])
-            from test_ahead import IntegralsAhead, MethodConfig, order_of, water
+            from test_ahead import IntegralsAhead, Method, Order, water
 
             if __name__ == "__main__":
                 pool = IntegralsAhead(1)
-                pool.take(0, order_of(water(), MethodConfig(basis="sto-3g", grid_level=0)))
+                pool.take(0, Order(molecule=water(), method=Method(basis="sto-3g", grid_level=0)))
                 print(*pool._pool._processes, flush=True)
                 sys.stdin.read()
             """

@@ -12,6 +12,7 @@ import deeph_zero as dz
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import corrections, system
 from deeph_zero.integrals import libxc as libxc_of_ours
+from deeph_zero.integrals.calculation import calculation
 from deeph_zero.integrals.corrections import corrections_in, corrections_of
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.system import ks_data
@@ -94,11 +95,11 @@ def test_default_grids_are_those_of_pyscf() -> None:
     mf = dft.RKS(mol, xc="wb97x_v")
     mf.grids.level = 1
     mf.initialize_grids()
-    data, info = ks_data(mol, xc="wb97x_v", density_fit=False, grid_level=1)
+    data, info = ks_data(calculation(mol, xc="wb97x_v", density_fit=False, grid_level=1))
     assert data.nlc is not None
     assert data.nlc.grid.ngrids == np.count_nonzero(mf.nlcgrids.weights) > data.grid.ngrids
     assert info.ngrids == data.grid.ngrids
-    shared, _ = ks_data(mol, xc="wb97x_v", density_fit=False)
+    shared, _ = ks_data(calculation(mol, xc="wb97x_v", density_fit=False))
     assert shared.nlc is not None
     assert shared.nlc.grid is shared.grid
     both = float(fock_build(data, data.dm_guess).energy)
@@ -175,7 +176,7 @@ def test_an_objects_unknown_dispersion_is_refused(disp: object) -> None:
     mf = mean_field(molecule(), "pbe")
     mf.disp = disp
     with pytest.raises(InputError, match=repr(disp)):
-        ks_data(mf)
+        ks_data(calculation(mf))
 
 
 @pytest.mark.parametrize(
@@ -197,14 +198,14 @@ def test_a_functional_made_for_dispersion_says_that_none_is_added(
 def test_missing_extra_is_one_line(xc: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corrections, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'deeph-zero\[dispersion\]'") as error:
-        ks_data(molecule(), xc=xc)
+        ks_data(calculation(molecule(), xc=xc))
     assert xc in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
     for mf in (scf.RHF(molecule()), mean_field(molecule(), "pbe")):
         mf.disp = "d4"
         with pytest.raises(InputError, match="disp 'd4'"):
-            ks_data(mf)
+            ks_data(calculation(mf))
 
 
 def test_dispersion_switched_off_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,8 +221,8 @@ def test_dispersion_adds_to_every_energy_and_is_recorded(monkeypatch: pytest.Mon
     monkeypatch.setattr(corrections, "check_dispersion", lambda *_: None)
     monkeypatch.setattr(system, "dispersion_energy", lambda *_: -0.25)
     mol = molecule(basis="sto-3g")
-    without, plain = ks_data(mol, xc="pbe", grid_level=0)
-    data, info = ks_data(mol, xc="pbe-d4", grid_level=0)
+    without, plain = ks_data(calculation(mol, xc="pbe", grid_level=0))
+    data, info = ks_data(calculation(mol, xc="pbe-d4", grid_level=0))
     one, other = (fock_build(d, without.dm_guess) for d in (data, without))
     assert float(one.energy - other.energy) == pytest.approx(-0.25, abs=1e-13)
     assert torch.equal(one.fock, other.fock)
@@ -255,7 +256,7 @@ def test_dispersion_equals_pyscf(xc: str, disp: str | None, spin: int) -> None:
     assert ks.info.e_disp == ks.data.e_disp
     assert ks.info.dispersion == (disp or describe(xc).corrections.dispersion)
     if disp is None:
-        from_mole, _ = ks_data(mf.mol, xc=xc, grid_level=0)
+        from_mole, _ = ks_data(calculation(mf.mol, xc=xc, grid_level=0))
         assert from_mole.e_disp == ks.data.e_disp
 
 

@@ -7,6 +7,7 @@ from pyscf.data import nist
 
 import deeph_zero as dz
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.calculation import calculation
 from deeph_zero.integrals.system import ks_data
 
 WATER = "O 0 0 0.1173; H 0.1 0.7572 -0.4692; H 0 -0.7572 -0.4692"
@@ -266,7 +267,7 @@ REFUSED |= {
 def test_another_energy_is_refused_by_name(kind):
     make, words = REFUSED[kind]
     with pytest.raises(InputError, match=words) as error:
-        ks_data(make())
+        ks_data(calculation(make()))
     assert "\n" not in str(error.value)
 
 
@@ -293,14 +294,14 @@ def test_a_keyword_that_contradicts_the_object_is_refused(given, has, monkeypatc
 def test_keywords_that_say_the_same_are_accepted():
     mf = rks(basis="def2-svp").density_fit()
     same = {"xc": "GGA_X_PBE,GGA_C_PBE", "density_fit": True, "auxbasis": "def2-universal-jfit"}
-    _, info = ks_data(mf, **same, grid_level=0, unrestricted=False, nlc_grid_level=3)
-    assert info == ks_data(mf)[1]
+    _, info = ks_data(calculation(mf, **same, grid_level=0, unrestricted=False, nlc_grid_level=3))
+    assert info == ks_data(calculation(mf))[1]
 
 
 def test_electrons_of_the_molecule_count_whatever_its_charge_says():
     mol = mole()
     mol.nelectron = 8
-    data, info = ks_data(mol, grid_level=0)
+    data, info = ks_data(calculation(mol, grid_level=0))
     assert data.nelec == (4, 4)
     assert info.charge == 2
 

@@ -9,6 +9,7 @@ import torch
 from pyscf import dft, gto, scf
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.integrals.calculation import calculation
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.ks.terms.build import fock_build
 
@@ -24,7 +25,7 @@ def moved(dm, seed=3):
 
 def assert_same_as_pyscf(mf, **keywords):
     """Energy and Fock of our build equal PySCF's at the same, not converged, density."""
-    data, info = ks_data(mf, **keywords)
+    data, info = ks_data(calculation(mf, **keywords))
     dm = moved(data.dm_guess.numpy())
     reference = mf.get_fock(dm=dm)
     energy = mf.energy_tot(dm=dm)
@@ -101,7 +102,7 @@ def test_hydrogen_atom_pbe_energy_and_occupied_channel():
     mf = dft.UKS(gto.M(atom="H .1 .2 .3", basis="def2-svp", spin=1, verbose=0), xc="pbe")
     mf = mf.density_fit()
     mf.grids.level = 0
-    data, _ = ks_data(mf)
+    data, _ = ks_data(calculation(mf))
     dm = moved(data.dm_guess.numpy())
     ours = fock_build(data, torch.from_numpy(dm))
     assert abs(float(ours.energy) - mf.energy_tot(dm=dm)) < 1e-9
@@ -119,8 +120,8 @@ def test_coulomb_only_fitting_is_followed(water):
 def test_mole_with_keywords_equals_the_mean_field_object(water):
     mf = dft.RKS(water, xc="pbe").density_fit()
     mf.grids.level = 1
-    from_mf, info_mf = ks_data(mf)
-    from_mole, info_mole = ks_data(water, xc="pbe", grid_level=1)
+    from_mf, info_mf = ks_data(calculation(mf))
+    from_mole, info_mole = ks_data(calculation(water, xc="pbe", grid_level=1))
     assert info_mf == info_mole
     assert info_mole.auxbasis == "def2-universal-jfit"
     assert torch.equal(from_mf.hcore, from_mole.hcore)
@@ -160,7 +161,7 @@ def test_finished_tensor_of_the_object_is_taken_over(water):
     mf = dft.RKS(water, xc="pbe").density_fit()
     mf.with_df.build()
     mf.with_df._cderi = mf.with_df._cderi * 1.01
-    data, _ = ks_data(mf)
+    data, _ = ks_data(calculation(mf))
     assert np.array_equal(data.coulomb.cderi.numpy(), mf.with_df._cderi)
     assert data.coulomb.cderi.data_ptr() != mf.with_df._cderi.ctypes.data
 
@@ -170,15 +171,15 @@ def test_tensor_on_disk_is_read(water, tmp_path):
     mf.with_df._cderi_to_save = str(tmp_path / "cderi.h5")
     mf.with_df.build()
     assert isinstance(mf.with_df._cderi, str)
-    data, _ = ks_data(mf)
-    reference, _ = ks_data(water, xc="pbe")
+    data, _ = ks_data(calculation(mf))
+    reference, _ = ks_data(calculation(water, xc="pbe"))
     assert torch.allclose(data.coulomb.cderi, reference.coulomb.cderi, atol=1e-11, rtol=0)
 
 
 def test_info_is_complete_and_fits_json(water):
-    data, info = ks_data(water, xc="b3lyp", grid_level=0)
+    data, info = ks_data(calculation(water, xc="b3lyp", grid_level=0))
     stored = json.loads(json.dumps(dataclasses.asdict(info)))
-    assert stored["xc"] == "b3lyp"
+    assert stored["method"]["xc"] == "b3lyp"
     assert stored["basis"] == "def2-svp"
     assert stored["hyb"] == pytest.approx(0.2)
     assert stored["nao"] == water.nao == 24
@@ -192,14 +193,14 @@ def test_info_is_complete_and_fits_json(water):
 def test_mixed_basis_is_called_custom():
     mol = gto.M(atom="O 0 0 0; H 0 .3 .9", charge=-1, basis={"O": "def2-tzvp", "H": "def2-svp"})
     mol.verbose = 0
-    _, info = ks_data(mol, grid_level=0)
+    _, info = ks_data(calculation(mol, grid_level=0))
     assert info.basis == "custom"
     same = gto.M(atom="O 0 0 0; H 0 .3 .9", charge=-1, basis={"O": "def2-svp", "H": "def2-svp"})
-    assert ks_data(same, grid_level=0)[1].basis == "def2-svp"
+    assert ks_data(calculation(same, grid_level=0))[1].basis == "def2-svp"
 
 
 def test_every_tensor_is_float64_and_contiguous(water):
-    data, _ = ks_data(water, grid_level=0)
+    data, _ = ks_data(calculation(water, grid_level=0))
     tensors = [data.ovlp, data.hcore, data.dipole, data.nuclear_dipole, data.dm_guess]
     tensors += [data.coulomb.cderi, data.grid.block(0).rows, data.grid.block(0).weights]
     for tensor in tensors:
@@ -208,26 +209,28 @@ def test_every_tensor_is_float64_and_contiguous(water):
 
 
 def test_unrestricted_follows_the_spin_or_the_wish(water):
-    assert not ks_data(water, grid_level=0)[0].unrestricted
-    assert ks_data(water, grid_level=0, unrestricted=True)[0].dm_guess.shape == (2, 24, 24)
-    assert ks_data(gto.M(**OH), grid_level=0)[0].unrestricted
-    broken = ks_data(water, grid_level=0, unrestricted=True, break_symmetry=True)[0].dm_guess
+    assert not ks_data(calculation(water, grid_level=0))[0].unrestricted
+    two = calculation(water, grid_level=0, unrestricted=True)
+    assert ks_data(two)[0].dm_guess.shape == (2, 24, 24)
+    assert ks_data(calculation(gto.M(**OH), grid_level=0))[0].unrestricted
+    method = dataclasses.replace(two.method, break_symmetry=True)
+    broken = ks_data(dataclasses.replace(two, method=method))[0].dm_guess
     assert (broken[0] - broken[1]).abs().max() > 1e-2
 
 
 def test_memory_limits(water):
     with pytest.raises(ComputationError, match=r"within 0 MB, it takes \d+ MB"):
-        ks_data(water, max_memory_mb=0.01)
+        ks_data(calculation(water), max_memory_mb=0.01)
 
 
 def test_wrong_keywords_are_refused(water):
     with pytest.raises(InputError, match="spin 1; use unrestricted=True"):
-        ks_data(gto.M(**OH), unrestricted=False)
+        ks_data(calculation(gto.M(**OH), unrestricted=False))
     with pytest.raises(InputError, match="grid_level 0 to 9, got 10"):
-        ks_data(water, grid_level=10)
+        ks_data(calculation(water, grid_level=10))
     with pytest.raises(InputError, match="def2-universal-jfit"):
-        ks_data(water, auxbasis="def2-universal-jft")
+        ks_data(calculation(water, auxbasis="def2-universal-jft"))
     with pytest.raises(InputError, match=r"unbuilt.*mol.build\(\)"):
-        ks_data(gto.Mole())
+        ks_data(calculation(gto.Mole()))
     with pytest.raises(InputError, match="got int"):
-        ks_data(3)
+        ks_data(calculation(3))

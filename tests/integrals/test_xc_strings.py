@@ -7,6 +7,7 @@ from pyscf import dft, gto
 from pyscf.dft import numint
 
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.calculation import calculation
 from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.system import ks_data
 from deeph_zero.ks.terms.build import fock_build
@@ -66,7 +67,7 @@ def test_string_means_what_pyscf_says(radical: gto.Mole, xc: str) -> None:
     assert (spec.omega, spec.alpha, spec.hyb) == pytest.approx(coefficients, abs=0)
     mf = dft.UKS(radical, xc=xc)
     mf.grids.atom_grid = mf.nlcgrids.atom_grid = (10, 26)
-    data, info = ks_data(mf)
+    data, info = ks_data(calculation(mf))
     dm = data.dm_guess.numpy()
     built = fock_build(data, torch.from_numpy(dm))
     assert info.xc == xc

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.aggregate import sum_to_atoms
 from deeph_zero.nn.inputs import collate
 from deeph_zero.prepared import basis_layout, prepare
-from deeph_zero.settings.config import MethodConfig
 
 HAS_SCATTER = importlib.util.find_spec("torch_scatter") is not None
 
@@ -61,7 +61,7 @@ def test_a_processor_keeps_to_torch(monkeypatch):
 
 def test_pairs_come_in_the_order_of_their_receivers():
     rng = np.random.default_rng(0)
-    method = MethodConfig(basis="sto-3g", grid_level=0)
+    method = Method(basis="sto-3g", grid_level=0)
     found = []
     for numbers, spin in (([8, 1, 1], 0), ([6, 1, 1, 1], 1)):
         coords = 2.0 * rng.standard_normal((len(numbers), 3))

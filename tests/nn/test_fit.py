@@ -6,13 +6,13 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.testing import WATER
 from deeph_zero.train.taught import make_problem
 
@@ -118,7 +118,7 @@ def test_a_basis_of_s_shells_alone_has_a_network(atom, nao):
     spec = default_spec(basis_layout([mol]), "tiny")
     numbers = mol.atom_charges()
     molecule = Molecule(numbers=numbers, coords=mol.atom_coords())
-    method = MethodConfig(basis="sto-3g", grid_level=0)
+    method = Method(basis="sto-3g", grid_level=0)
     problem = make_problem(molecule, method, spec.layout, cutoff=spec.cutoff)
     correction = FockNetwork(spec)(problem.inputs)[0].to_dense()
     assert correction.shape == (nao, nao)

@@ -23,7 +23,8 @@ from deeph_zero.prepared import basis_layout
 from deeph_zero.settings.config import LabelConfig, MethodConfig, PredictConfig
 from deeph_zero.testing import Listener
 
-METHOD = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
+CONFIG = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
+METHOD = CONFIG.as_method()
 RUNTIME = {"device": "cpu", "threads": 1, "seed": 5}
 SUMMARY_KEYS = [
     "version", "format_version", "command", "xc", "basis", "auxbasis", "grid_level", "density_fit",
@@ -79,7 +80,7 @@ def run(tmp_path_factory):
                 torch.nn.init.normal_(value, std=1e-3)
     info = KohnSham.from_pyscf(mol, auxbasis="weigend", grid_level=0).info
     folder = tmp_path_factory.mktemp("model")
-    save_model(folder, network, model_meta(METHOD, info, network.spec))
+    save_model(folder, network, model_meta(CONFIG, info, network.spec))
     return folder
 
 
@@ -91,7 +92,7 @@ def _predict(run, molecules, out, failed=(), reporter=None, **settings):
 
 
 def _label(molecules, out, failed=(), reporter=None, **settings):
-    config = LabelConfig.parse({"runtime": RUNTIME, "method": METHOD.model_dump()} | settings)
+    config = LabelConfig.parse({"runtime": RUNTIME, "method": CONFIG.model_dump()} | settings)
     return run_label(
         config, molecules, list(failed), out, reporter=reporter or Listener(), command="l x"
     )

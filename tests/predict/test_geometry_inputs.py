@@ -29,7 +29,8 @@ from deeph_zero.prepared import basis_layout, prepare
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import make_problem
 
-METHOD = MethodConfig(basis="6-31g", grid_level=1)
+CONFIG = MethodConfig(basis="6-31g", grid_level=1)
+METHOD = CONFIG.as_method()
 WATER = "O 0 0 0.1; H 0.1 0.76 0.58; H 0.05 -0.74 0.61"
 
 
@@ -121,7 +122,8 @@ def test_models_of_version_0_1_correct_the_screened_core_and_read_it_alone(tmp_p
     old = network(scale=0.0, base="fock", balanced=False)
     result = Model(old, METHOD).predict(mole(), certificate=False)
     torch.testing.assert_close(result.fock, screened_core(mole()), rtol=0, atol=1e-12)
-    save_model(tmp_path, old, model_meta(METHOD, KohnSham.without_builds(mole()).info, old.spec))
+    info = KohnSham.of_method(mole(), METHOD, builds=False).info
+    save_model(tmp_path, old, model_meta(CONFIG, info, old.spec))
     described = json.loads((tmp_path / "model.json").read_text())
     assert described["network"].pop("base") == "fock"
     assert NetworkSpec.from_dict(described["network"]).base == "fock", "nobody wrote it in 0.1"
@@ -161,8 +163,8 @@ def test_radicals_have_two_unlike_matrices(model):
 
 
 def test_files_keep_the_kind_of_inputs(model, tmp_path):
-    info = KohnSham.without_builds(mole()).info
-    save_model(tmp_path, model.network, model_meta(METHOD, info, model.network.spec))
+    info = KohnSham.of_method(mole(), METHOD, builds=False).info
+    save_model(tmp_path, model.network, model_meta(CONFIG, info, model.network.spec))
     again = load(tmp_path)
     assert again.network.spec.inputs == "geometry"
     assert torch.equal(
@@ -223,7 +225,7 @@ def test_training_teaches_from_the_coarse_grid(water_molecule):
 def test_without_a_coarse_grid_training_teaches_from_the_superposed_atoms(water_molecule):
     layout = basis_layout([mole()])
     settings = {"cutoff": 14.0, "inputs": "geometry"}
-    one_grid = METHOD.model_copy(update={"two_grids": False})
+    one_grid = dataclasses.replace(METHOD, two_grids=False)
     problem = make_problem(water_molecule, one_grid, layout, **settings)
     assert problem.ks.fock_builds == 1
     assert problem.start is not None

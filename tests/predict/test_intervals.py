@@ -9,6 +9,7 @@ import torch
 from pyscf import gto
 
 from deeph_zero.errors import InputError
+from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
@@ -21,7 +22,6 @@ from deeph_zero.predict.intervals import (
 )
 from deeph_zero.predict.record import prediction_record
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.testing import WATER
 
 WATER_COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
@@ -34,7 +34,7 @@ def model():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = FockNetwork(default_spec(basis_layout([mol]), "tiny")).eval()
-    return Model(network, MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0))
+    return Model(network, Method(basis="sto-3g", auxbasis="weigend", grid_level=0))
 
 
 def _water(shift=0.0, charge=0, spin=0):

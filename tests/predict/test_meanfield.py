@@ -7,13 +7,13 @@ from pyscf import dft, gto, lib
 from pyscf.tools import molden
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import meanfield
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.testing import WATER
 
 NUMBERS = np.array([8, 1, 1])
@@ -30,7 +30,7 @@ def _model(method):
 
 @pytest.fixture(scope="module")
 def model():
-    return _model(MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0))
+    return _model(Method(basis="sto-3g", auxbasis="weigend", grid_level=0))
 
 
 def _water(coords=WATER_COORDS):
@@ -54,7 +54,7 @@ def _peroxyl(coords=PEROXYL):
 def test_forces_are_the_derivative_of_the_energy_they_come_with(
     xc, density_fit, make, coords, atom
 ):
-    method = MethodConfig(basis="sto-3g", xc=xc, density_fit=density_fit, grid_level=0)
+    method = Method(basis="sto-3g", xc=xc, density_fit=density_fit, grid_level=0)
     model = _model(method)
     forces = model.predict(make(), refine=1e-8, forces=True).forces
     along = np.array([0.3, -0.8, 0.5])

@@ -11,11 +11,11 @@ import pytest
 import torch
 from pyscf import dft, gto
 
+from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.testing import WATER
 
 BASIS = "6-31g"
@@ -48,7 +48,7 @@ def mean_field(atom, spin, xc, fitted):
 
 def pair(atom, spin, xc, fitted):
     """The model's refined object, and PySCF's own converged one."""
-    model = Model(network(), MethodConfig(basis=BASIS, grid_level=0, xc=xc, density_fit=fitted))
+    model = Model(network(), Method(basis=BASIS, grid_level=0, xc=xc, density_fit=fitted))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ours = model.as_scf(mean_field(atom, spin, xc, fitted), refine=1e-7)

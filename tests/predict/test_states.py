@@ -11,8 +11,8 @@ import deeph_zero as dz
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import InputError
 from deeph_zero.model_files.meta import default_state, state_line
+from deeph_zero.molecule import State
 from deeph_zero.predict.given import _say_once
-from deeph_zero.settings.config import MethodConfig
 
 FRAME = "2\n{}\nH 0 0 0.1\nH 0.1 0.2 {}\n"
 COMMON = ("--device", "cpu", "--threads", "1")
@@ -83,7 +83,7 @@ def test_python_does_the_same_and_says_so_once(cation, caplog):
     with caplog.at_level(logging.WARNING, logger="deeph_zero"):
         found = [model.predict(atoms, coupled=False).molecule for _ in range(2)]
     assert {(m.charge, m.spin) for m in found} == {(1, 1)}
-    assert [r.getMessage() for r in caplog.records] == [state_line((1, 1))]
+    assert [r.getMessage() for r in caplog.records] == [state_line(State(1, 1))]
     caplog.clear()
     _say_once.cache_clear()
     atoms.info.update(charge=0, spin=0)
@@ -101,15 +101,16 @@ def test_a_close_contact_is_refused_in_python(cation):
 
 
 def test_the_default_state_is_the_only_one_of_the_training():
-    method = MethodConfig(charge=-1, spin=0)
-    assert default_state({}, method) == (-1, 0)
-    assert default_state({"states": [[1, 1]]}, method) == (1, 1)
-    assert default_state({"states": [[0, 0], [1, 1]]}, method) == (-1, 0)
+    anion = {"method": {"charge": -1, "spin": 0}}
+    assert default_state(anion) == (-1, 0)
+    assert default_state(anion | {"states": [[1, 1]]}) == (1, 1)
+    assert default_state(anion | {"states": [[0, 0], [1, 1]]}) == (-1, 0)
+    assert default_state({}) == (0, 0)
     with pytest.raises(InputError, match="pairs of whole numbers"):
-        default_state({"states": [[1]]}, method)
-    assert state_line((0, 0)) is None
-    assert state_line((0, 2), spin=0) is None
-    assert state_line((0, 2), charge=1) is not None
+        default_state({"states": [[1]]})
+    assert state_line(State()) is None
+    assert state_line(State(0, 2), spin=0) is None
+    assert state_line(State(0, 2), charge=1) is not None
 
 
 @pytest.mark.parametrize(("command", "close"), [("label", True), ("fit", True), ("label", False)])

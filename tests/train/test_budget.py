@@ -1,5 +1,6 @@
 """Builds are spent where they help: the policy, the teachers' error estimates, and failures."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -12,22 +13,23 @@ from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.response.dielectric import dielectric_step
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import basis_layout, same_data
-from deeph_zero.settings.config import FitConfig, MethodConfig
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons
 from deeph_zero.train.plan import make_plan
 from deeph_zero.train.store.cache import HeavyStore
 from deeph_zero.train.taught import make_problem
 
-METHOD = MethodConfig(basis="sto-3g", grid_level=0)
+METHOD = Method(basis="sto-3g", grid_level=0)
 
 
 def prepared(shift, basis="sto-3g"):
     coords = np.array([[0, 0, 0.2], [0, 1.43 + shift, 1.1], [0.1, -1.4, 1.15]])
     one = Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", frame=int(100 * shift))
-    method = METHOD.model_copy(update={"basis": basis})
+    method = dataclasses.replace(METHOD, basis=basis)
     mole = build_mole(one, basis=basis)
     return make_problem(one, method, basis_layout([mole]), cutoff=8.0)
 

@@ -11,16 +11,17 @@ from pyscf import dft, gto
 from deeph_zero.data.labels import Label
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import FitConfig, MethodConfig
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import LOSSES, Term, parse_loss
 from deeph_zero.train.losses import MILLI, LossMix, MatchWeights
 from deeph_zero.train.taught import make_problem
 from deeph_zero.train.teacher import gradient_rms
 
-METHOD = MethodConfig(basis="sto-3g", grid_level=0)
+METHOD = Method(basis="sto-3g", grid_level=0)
 EVERY_WEIGHT = MatchWeights(occ_occ=0.4, occ_virt=0.3, virt_virt=0.2, orbital_energy=0.5)
 
 

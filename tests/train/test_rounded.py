@@ -14,7 +14,8 @@ from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.store.cache import heavy_bytes
 
-PBE0 = MethodConfig(xc="pbe0", grid_level=0)
+CONFIG = MethodConfig(xc="pbe0", grid_level=0)
+PBE0 = CONFIG.as_method()
 SINGLE = torch.float32
 
 
@@ -69,8 +70,9 @@ def test_unpacked_form_is_not_kept(layers):
 
 
 def test_certificates_use_double_precision(tmp_path):
-    method = PBE0.model_copy(update={"basis": "sto-3g"})
-    config = FitConfig(method=method, epochs=2, jk_dtype="float32")
+    section = CONFIG.model_copy(update={"basis": "sto-3g"})
+    config = FitConfig(method=section, epochs=2, jk_dtype="float32")
+    method = config.solved
     told = run_fit(
         config, [water()], [], tmp_path, resume=False, reporter=SilentReporter(), command="fit"
     )

@@ -18,7 +18,8 @@ from deeph_zero.train.store.cache import HeavyStore
 from deeph_zero.train.stream import Stream
 from deeph_zero.train.taught import make_problem
 
-METHOD = MethodConfig(basis="sto-3g", grid_level=0)
+CONFIG = MethodConfig(basis="sto-3g", grid_level=0)
+METHOD = CONFIG.as_method()
 WATER = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
 
 
@@ -121,7 +122,7 @@ def test_a_place_in_the_store_is_used_again():
 def fit(tmp_path, **values):
     config = FitConfig.parse(
         {
-            "method": METHOD.model_dump(),
+            "method": CONFIG.model_dump(),
             "runtime": {"threads": 1, "device": "cpu", "seed": 0},
             "samples": 9,
             "stream": True,

@@ -19,11 +19,12 @@ from deeph_zero.train.state_encoding import decode_state, encode_state
 from deeph_zero.train.taught import make_problem
 from deeph_zero.train.validation import Best, ValidationCheck, check_positions, converge
 
-METHOD = MethodConfig(basis="sto-3g", grid_level=0)
+CONFIG = MethodConfig(basis="sto-3g", grid_level=0)
+METHOD = CONFIG.as_method()
 
 
 def fit(out, frames, *, held_out=None, file=()):
-    config = FitConfig.parse({"method": METHOD, "epochs": 3, "data": {"validation": held_out}})
+    config = FitConfig.parse({"method": CONFIG, "epochs": 3, "data": {"validation": held_out}})
     return run_fit(
         config,
         frames,

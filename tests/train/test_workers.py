@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.ahead import IntegralsAhead
+from deeph_zero.integrals.ahead import IntegralsAhead, Order
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.prepared import basis_layout, order_of, same_data
-from deeph_zero.settings.config import FitConfig, MethodConfig
+from deeph_zero.method import Method
+from deeph_zero.prepared import basis_layout, same_data
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget, Lessons
@@ -116,7 +117,7 @@ class Module:
 
 @pytest.mark.parametrize("losses", [["fixed-point"], ["supervised"], ["energy"]])
 def test_only_what_costs_a_build_is_ordered(losses):
-    method, waters = MethodConfig(basis="sto-3g", grid_level=0), distorted_waters(6)
+    method, waters = Method(basis="sto-3g", grid_level=0), distorted_waters(6)
     layout = basis_layout([build_mole(m, basis="sto-3g") for m in waters])
     problems = [make_problem(m, method, layout, cutoff=14.0) for m in waters]
     store = HeavyStore(1e-6, ahead=Orders(1))
@@ -124,7 +125,7 @@ def test_only_what_costs_a_build_is_ordered(losses):
         store.adopt(
             p,
             lambda portable, p=p: same_data(p.molecule, method, p.fock0, portable=portable),
-            order=functools.partial(order_of, p.molecule, method),
+            order=functools.partial(Order, molecule=p.molecule, method=method),
         )
     module = Module(problems, losses)
     module.lessons.errors = [0.0, 1e3, 0.0, 0.0, 0.0, 0.0]  # the second needs no better target

@@ -7,7 +7,8 @@ import torch
 from pyscf import gto
 
 from deeph_zero.errors import InputError
-from deeph_zero.kohnsham import KohnSham, KohnShamBatch
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham_batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.grid import padded
 from deeph_zero.ks.linalg import eigen

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from deeph_zero.ao.block_pattern import BlockPattern
 from deeph_zero.errors import InputError
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, build_mole, same_data
-from deeph_zero.settings.config import FitConfig, MethodConfig
+from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.store.cache import HeavyStore, heavy_bytes, memory_limit_mb
@@ -37,9 +38,9 @@ def adopt(store, problem, method):
 
 
 METHODS = {
-    "pbe": MethodConfig(basis="sto-3g", grid_level=0),
-    "wb97x": MethodConfig(basis="sto-3g", grid_level=0, xc="wb97x", unrestricted=True),
-    "exact": MethodConfig(basis="sto-3g", grid_level=0, xc="hf", density_fit=False),
+    "pbe": Method(basis="sto-3g", grid_level=0),
+    "wb97x": Method(basis="sto-3g", grid_level=0, xc="wb97x", unrestricted=True),
+    "exact": Method(basis="sto-3g", grid_level=0, xc="hf", density_fit=False),
 }
 
 
@@ -67,7 +68,7 @@ def test_builds_of_a_released_geometry_are_the_same(name, disk_mb, tmp_path):
 
 
 def test_nonlocal_correlation_comes_back(tmp_path):
-    method = MethodConfig(basis="sto-3g", grid_level=0, xc="wb97x-v")
+    method = Method(basis="sto-3g", grid_level=0, xc="wb97x-v")
     helium = Molecule(numbers=np.array([2]), coords=np.array([[0.1, 0.2, 0.3]]), file="he.xyz")
     problem = problem_of(helium, method)
     nlc = problem.ks.data.nlc

@@ -1,0 +1,71 @@
+"""``dz.KohnShamBatch``: the Kohn-Sham layers of several PySCF objects, called as one."""
+
+from typing import Any
+
+from deeph_zero.crystal import is_periodic
+from deeph_zero.errors import InputError
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.batch.ks_batch import KSBatch
+from deeph_zero.ks.batch.scf_in_step import solve_batch
+from deeph_zero.ks.given import scf_settings
+from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.types import GivenMatrices
+
+
+class KohnShamBatch(KSBatch):
+    """Differentiable Kohn-Sham theory of several molecules in one call; see :class:`KSBatch`.
+
+    Examples:
+        >>> batch = dz.KohnShamBatch.from_pyscf([water, methanol], xc="pbe")
+        >>> results = batch.scf()
+        >>> energies, focks = batch([result.dm for result in results])
+    """
+
+    @classmethod
+    def from_pyscf(
+        cls, mols_or_mfs: Any, *, strategy: str | None = None, **settings: Any
+    ) -> "KohnShamBatch":
+        """Integrals, grids and functionals from PySCF.
+
+        Args:
+            mols_or_mfs: Several built ``gto.Mole`` or mean-field objects.
+            strategy: "merged" or "padded"; None chooses by the device.
+            **settings: Keywords of :meth:`KohnSham.from_pyscf`, for all of them.
+
+        Returns:
+            The batch; ``layers`` holds the single molecules.
+
+        Raises:
+            InputError: If there is none, or one of them is not supported.
+        """
+        try:
+            given = list(mols_or_mfs)
+        except TypeError:
+            raise InputError(
+                f"expected several molecules or objects, got one {type(mols_or_mfs).__name__}; "
+                "put it into a list"
+            ) from None
+        for one in given:
+            if is_periodic(one):
+                raise InputError(
+                    f"expected molecules in a batch, got a crystal ({type(one).__name__}); take "
+                    "crystals one by one (KohnSham.from_pyscf)"
+                )
+        layers = [KohnSham.from_pyscf(one, **settings) for one in given]
+        return cls(layers, strategy=strategy)
+
+    def scf(self, dm0s: GivenMatrices | None = None, **settings: Any) -> list[SCFResult]:
+        """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
+
+        Args:
+            dm0s: Starting density matrices; None starts from the setting ``init_guess``.
+            **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
+
+        Returns:
+            The last iterates, in order; non-convergence is not an exception.
+
+        Raises:
+            InputError: If their number is not the number of molecules, one is not of its molecule,
+                there is no setting of that name, or its value is of another type or out of range.
+        """
+        return solve_batch(self, dm0s, scf_settings(SCFSettings, settings))
