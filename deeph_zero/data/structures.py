@@ -21,6 +21,7 @@ from deeph_zero.data.reading.content import (
     inner_suffix,
     text_of,
 )
+from deeph_zero.data.reading.espresso import espresso_xml
 from deeph_zero.data.reading.mol import mol2_records, mol_records
 from deeph_zero.data.reading.other import ase_frames, database_frames, json_frames
 from deeph_zero.data.reading.own_files import hdf5_frames
@@ -53,6 +54,7 @@ _TEXT_READERS: dict[str, Callable[[str, Say], Iterator[ase.Atoms | InputError]]]
     "qchem-in": qchem_jobs,
     "nwchem-in": nwchem_geometry,
     "turbomole": turbomole_coord,
+    "espresso-xml": espresso_xml,
     **{name: output_geometries(name) for name in ("gaussian-out", "orca-out", "qchem-out")},
 }
 

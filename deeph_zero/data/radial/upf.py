@@ -20,11 +20,11 @@ from jaxtyping import Float
 
 from deeph_zero.data.formats.conventions import ENERGIES
 from deeph_zero.data.reading.content import content_of, text_of
+from deeph_zero.data.reading.xml_text import plain_xml
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.periodic.radial import RadialFunction, simpson
 
 _REMARKS = re.compile(r"<PP_INFO\b.*?</PP_INFO\s*>", re.DOTALL)
-_TYPES = ("<!DOCTYPE", "<!ENTITY", "<!ELEMENT", "<!ATTLIST")
 _MOST_PROJECTORS = 64
 _HIGHEST = 6
 _ASYMMETRY = 1e-6
@@ -102,21 +102,11 @@ def _parse(text: str) -> Pseudopotential:
 
 def _tree(text: str) -> ET.Element:
     body = _REMARKS.sub("", text)
-    found = next((kind for kind in _TYPES if kind in body), None)
-    if found is not None:
-        raise InputError(
-            f"expected plain XML, got {found}, which could make the file grow when it is read; "
-            "take the original file"
-        )
     if "<UPF" not in body[:2000]:
         what = "version 1" if "<PP_HEADER" in body else "another kind of file"
         cure = "convert it with upfconv.x -u of Quantum ESPRESSO" if "1" in what else _CURE
         raise InputError(f"expected a pseudopotential in UPF version 2, got {what}; {cure}")
-    try:
-        # text, not bytes: no declaration of an encoding is followed
-        root = ET.fromstring(body)
-    except ET.ParseError as error:
-        raise InputError(f"expected XML, got a fault ({error}); copy the file again") from None
+    root = plain_xml(body)
     if root.tag != "UPF" or not root.get("version", "").strip().startswith("2."):
         version = root.get("version", "none")[:20]
         raise InputError(f"expected UPF version 2, got {root.tag[:20]} version {version}; {_CURE}")

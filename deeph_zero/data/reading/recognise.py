@@ -23,6 +23,7 @@ _OUTPUTS = {
     "qchem-out": r"Welcome to Q-Chem|Q-Chem, Inc\.|Standard Nuclear Orientation",
     "nwchem-out": r"Northwest Computational Chemistry Package",
     "gamess-us-out": r"GAMESS VERSION",
+    "espresso-xml": r"<qes:espresso\b",
 }
 _INPUTS = {
     "mol2": r"^@<TRIPOS>(MOLECULE|ATOM)",
