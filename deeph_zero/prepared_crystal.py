@@ -16,6 +16,7 @@ from torch import Tensor
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.crystal import CrystalKohnSham, KPoints
+from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import shell_ls
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
 from deeph_zero.integrals.periodic.info import crystal_info
@@ -152,6 +153,12 @@ def prepare_crystal(
     """
     found = crystal_calculation(cell, **settings)
     data = crystal_data(found)
+    if data.mesh is None or data.further:
+        kind = "density fitting" if data.mesh is None else "exact exchange"
+        raise InputError(
+            f"expected a semilocal functional on a uniform grid for a network, got {kind}; choose "
+            'for example xc="pbe"'
+        )
     info = crystal_info(found)
     ks = CrystalKohnSham(data, info, smearing=found.smearing, fix_spin=found.fix_spin)
     numbers = _numbers(found.cell)
@@ -188,6 +195,7 @@ def _channels(
     Densities enter as the matrices of the local functions that they are.
     """
     fixed = blocks.kinetic().values + blocks.nonlocal_potential().values
+    assert ks.data.rho_guess is not None
     guess = ks.data.rho_guess()[:, :1]
     change = ks.data.mesh_term.density(ks.density(fock0))[:, :1] - guess
     per_spin = 1.0 if ks.unrestricted else 0.5
