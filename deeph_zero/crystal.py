@@ -3,11 +3,13 @@
 import dataclasses
 import inspect
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
+from deeph_zero.kpath import KPath, k_path
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.dielectric import dielectric_potential
@@ -20,6 +22,8 @@ from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperato
 from deeph_zero.types import GivenMatrix
 
 if TYPE_CHECKING:
+    from deeph_zero.integrals.periodic.calculation import CrystalCalculation
+    from deeph_zero.integrals.periodic.folded_blocks import RealSpace
     from deeph_zero.integrals.periodic.info import CrystalInfo
 
 KPoints = Any
@@ -36,6 +40,89 @@ def is_periodic(thing: Any) -> bool:
         True for those of ``pyscf.pbc``; nothing is imported.
     """
     return any(kind.__module__.startswith("pyscf.pbc") for kind in type(thing).__mro__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bands:
+    """Levels along lines through the Brillouin zone.
+
+    Attributes:
+        path: The k-points.
+        energies: Eh, ascending at every k.
+        fermi: Fermi level of each spin, Eh.
+    """
+
+    path: KPath
+    energies: BandEnergies
+    fermi: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrystalResult(CrystalSCFResult):
+    """The last SCF iterate of a crystal, its Hamiltonian in real space and at any k-point.
+
+    Attributes:
+        layer: The crystal.
+    """
+
+    layer: "CrystalKohnSham" = dataclasses.field(repr=False)
+
+    def real_space(self) -> "RealSpace":
+        """F and S as blocks that give them at any k-point, not folded from the SCF's mesh.
+
+        Returns:
+            The blocks; :meth:`blocks` lists them.
+
+        Raises:
+            ComputationError: If the functions reach over too many cells.
+        """
+        return self.layer.real_space(self.build)
+
+    def blocks(self) -> Iterator[tuple[int, int, tuple[int, int, int], torch.Tensor]]:
+        """F(i, j, R) with F(k) = Σ_R exp(2πi k·R) F(R), k in fractions.
+
+        Yields:
+            Atom i of the home cell, atom j, its cell R, and the block [ni, nj], Eh; [2, ni, nj]
+            for two spins.
+        """
+        fock = self.real_space().fock
+        for k, ((i, j), cell) in enumerate(
+            zip(fock.pairs.tolist(), fock.cells.tolist(), strict=True)
+        ):
+            yield i, j, tuple(cell), fock.block(k)
+
+    def hamiltonian(self, kpts: KPoints) -> BlochMatrix:
+        """F at any k-points, exact.
+
+        Args:
+            kpts: Fractions of the reciprocal vectors, [nk, 3].
+
+        Returns:
+            Complex, [nspin, nk, nao, nao], Eh.
+
+        Raises:
+            InputError: If ``kpts`` has another shape.
+        """
+        return self.layer.matrices_of(kpts, self.build)[0]
+
+    def bands(self, path: str | None = None, points: int = 60) -> Bands:
+        """Levels along a path through the Brillouin zone.
+
+        Args:
+            path: Names of special points, for example "GMKG"; None: ASE's path for the lattice.
+            points: k-points.
+
+        Returns:
+            The bands.
+
+        Raises:
+            InputError: If the path names a point that the zone does not have.
+        """
+        info = self.layer.info
+        line = k_path(info.lattice, info.pbc, path, points)
+        fock, elsewhere = self.layer.matrices_of(line.kpts, self.build)
+        energies = self.layer.levels_of(fock, elsewhere)
+        return Bands(path=line, energies=energies, fermi=self.fermi)
 
 
 class CrystalKohnSham(CrystalLayer):
@@ -67,6 +154,7 @@ class CrystalKohnSham(CrystalLayer):
         super().__init__(data, **settings)
         self.info = info
         self._last: CrystalBuild | None = None
+        self._calculation: CrystalCalculation | None = None
 
     @classmethod
     def from_pyscf(
@@ -112,7 +200,20 @@ class CrystalKohnSham(CrystalLayer):
         data = crystal_data(found, device=device, ao_memory_mb=memory, engine=engine)
         if not two_grids:
             data = dataclasses.replace(data, coarse=None)
-        return cls(data, crystal_info(found), smearing=found.smearing, fix_spin=found.fix_spin)
+        made = cls(data, crystal_info(found), smearing=found.smearing, fix_spin=found.fix_spin)
+        made._calculation = found
+        return made
+
+    @property
+    def cell(self) -> Any:
+        """PySCF's cell.
+
+        Raises:
+            ComputationError: If the layer was not made by :meth:`from_pyscf`.
+        """
+        if self._calculation is None:
+            raise ComputationError("expected a layer of PySCF's cell, got one of plain tensors")
+        return self._calculation.cell
 
     def build(self, dm: GivenMatrix) -> CrystalBuild:
         """Energies and Fock matrix, without autograd; :meth:`fock_at` goes on from it.
@@ -129,7 +230,7 @@ class CrystalKohnSham(CrystalLayer):
         self._last = super().build(dm)
         return self._last
 
-    def scf(self, dm0: GivenMatrix | None = None, **settings: Any) -> CrystalSCFResult:
+    def scf(self, dm0: GivenMatrix | None = None, **settings: Any) -> CrystalResult:
         """Self-consistent field.
 
         Args:
@@ -145,7 +246,33 @@ class CrystalKohnSham(CrystalLayer):
         """
         wanted = scf_settings(CrystalSCFSettings, settings)
         start = None if dm0 is None else self.checked(dm0)
-        return crystal_scf(self, start, wanted)
+        found = crystal_scf(self, start, wanted)
+        own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+        return CrystalResult(**own, layer=self)
+
+    def real_space(self, build: CrystalBuild | None = None) -> "RealSpace":
+        """F and S as real-space blocks that give them at any k-point.
+
+        Args:
+            build: What F is of; None: the last build.
+
+        Returns:
+            The blocks.
+
+        Raises:
+            ComputationError: If there was no build yet, or the functions reach over too many cells.
+        """
+        from deeph_zero.integrals.periodic.folded_blocks import real_space_blocks  # PySCF is heavy
+
+        build = self._last if build is None else build
+        if build is None or self._calculation is None:
+            raise ComputationError("expected a density, got none yet; call scf() first")
+        if self.data.further:
+            raise ComputationError(
+                "real-space blocks: expected a semilocal functional on the uniform grid, got exact "
+                "exchange or density fitting, whose matrices are no local potential's"
+            )
+        return real_space_blocks(self._calculation, build.rows)
 
     def base_potential(self) -> MeshRows:
         """The best potential that is known before any build.
@@ -214,9 +341,39 @@ class CrystalKohnSham(CrystalLayer):
             ComputationError: If there was no build yet.
         """
         elsewhere = self._elsewhere(kpts)
+        return self.levels_of(self._matrices_at(elsewhere, dm), elsewhere)
+
+    def levels_of(self, fock: BlochMatrix, elsewhere: Elsewhere) -> BandEnergies:
+        """Levels of Hamiltonians at other k-points.
+
+        Args:
+            fock: H, Eh.
+            elsewhere: The overlap there.
+
+        Returns:
+            As :meth:`bands_at`.
+
+        Raises:
+            InputError: If S is singular at one of the points.
+        """
         orthogonal = BlochOrthogonaliser(elsewhere.ovlp, self.data.lindep_threshold)
-        fock = self._matrices_at(elsewhere, dm)
         return orthogonal.without_removed(torch.linalg.eigvalsh(orthogonal.transform(fock)))
+
+    def matrices_of(self, kpts: KPoints, build: CrystalBuild) -> tuple[BlochMatrix, Elsewhere]:
+        """F of a build at any k-points, and what else is there.
+
+        Args:
+            kpts: Where, fractions of the reciprocal lattice vectors.
+            build: One of this layer.
+
+        Returns:
+            F (Eh), and the overlap at these points.
+
+        Raises:
+            InputError: If ``kpts`` has another shape.
+        """
+        elsewhere = self._elsewhere(kpts)
+        return _of_build(elsewhere, build), elsewhere
 
     def _elsewhere(self, kpts: KPoints) -> Elsewhere:
         if self.data.at is None:
@@ -235,10 +392,14 @@ class CrystalKohnSham(CrystalLayer):
             self.build(self.checked(dm))
         if self._last is None:
             raise ComputationError("expected a density, got none yet; call scf() or give dm")
-        fock = elsewhere.mesh_term.matrix(self._last.rows, torch.complex128) + elsewhere.fixed
-        if elsewhere.exchange is None:
-            return fock
-        return fock + elsewhere.exchange.elsewhere(self._last.dm)
+        return _of_build(elsewhere, self._last)
+
+
+def _of_build(elsewhere: Elsewhere, build: CrystalBuild) -> BlochMatrix:
+    fock = elsewhere.mesh_term.matrix(build.rows, torch.complex128) + elsewhere.fixed
+    if elsewhere.exchange is None:
+        return fock
+    return fock + elsewhere.exchange.elsewhere(build.dm)
 
 
 def _fractions(kpts: Any) -> list[list[float]]:

@@ -23,11 +23,15 @@ class CrystalMethod:
 
     Attributes:
         kmesh: k-points along the reciprocal vectors.
+        pseudo: GTH pseudopotentials by name; None: all electrons.
+        ke_cutoff: Of the uniform grid, Eh; None: a quarter of what PySCF estimates.
         shifted: Monkhorst and Pack's mesh in place of the Γ-centred one.
         fix_spin: With smearing, keep the number of electrons of each spin.
     """
 
     kmesh: tuple[int, int, int] = (1, 1, 1)
+    pseudo: str | None = "gth-pbe"
+    ke_cutoff: float | None = None
     shifted: bool = False
     fix_spin: bool = False
 

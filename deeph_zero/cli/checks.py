@@ -9,7 +9,8 @@ from deeph_zero.data.structures import BadFrame, chemical_symbols, read_structur
 from deeph_zero.errors import InputError
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule, State
-from deeph_zero.settings.config import FitConfig, PredictConfig
+from deeph_zero.settings.base import option_name
+from deeph_zero.settings.config import FitConfig, LabelConfig, PredictConfig
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def read_and_check(
     elements: Collection[int] | None = None,
     allow_close_contacts: bool = False,
     deadline: "Deadline | None" = None,
+    crystals: LabelConfig | None = None,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read all frames and check each against basis, charge and spin.
 
@@ -36,9 +38,10 @@ def read_and_check(
         elements: Atomic numbers a model knows; None means any.
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
         deadline: When all have to be read; None is no limit.
+        crystals: What is solved of crystals; None refuses them.
 
     Returns:
-        Usable molecules and bad frames, both in input order.
+        Usable structures and bad frames, both in input order.
 
     Raises:
         InputError: If the functional is not supported, or no frame at all can be used.
@@ -55,6 +58,8 @@ def read_and_check(
         spin=state.spin,
         allow_close_contacts=allow_close_contacts,
         expired=expired,
+        crystals=crystals is not None,
+        dimension=None if crystals is None else crystals.crystal.dimension,
     )
     good: list[Molecule] = []
     # coordinates were checked while reading: what is left depends on this key only
@@ -64,7 +69,9 @@ def read_and_check(
             raise time_is_over(f"checking structures, {len(good)} of {len(molecules)} were checked")
         key = (molecule.numbers.tobytes(), molecule.charge, molecule.spin)
         try:
-            if key not in known:
+            if molecule.periodic:
+                _check_crystal(molecule, crystals)
+            elif key not in known:
                 _check_elements(molecule, elements)
                 _check_electrons_and_basis(molecule, method)
                 known.add(key)
@@ -213,6 +220,51 @@ def _check_elements(molecule: Molecule, elements: Collection[int] | None) -> Non
         raise InputError(
             f"expected elements of the model ({known}), got {chemical_symbols[strange[0]]}; use a "
             "model that was fitted to it"
+        )
+
+
+def _check_crystal(molecule: Molecule, config: LabelConfig | None) -> None:
+    from deeph_zero.jobs.crystals import check_crystal
+
+    assert config is not None
+    check_crystal(molecule, config)
+
+
+_OF_MOLECULES = {
+    "method": ("auxbasis", "density_fit", "grid_level", "break_symmetry"),
+    "": ("init_guess", "model", "level_shift", "stability"),
+}
+"""Settings that crystals do not have."""
+
+
+def check_kinds(config: LabelConfig, molecules: Sequence[Molecule]) -> None:
+    """See whether there are structures of the kind that each option is for.
+
+    Args:
+        config: Settings, with what was asked for.
+        molecules: The structures.
+
+    Raises:
+        InputError: If an option has nothing to act on.
+    """
+    if not any(molecule.periodic for molecule in molecules):
+        wrong = sorted(config.crystal.model_fields_set)
+        there, wanted = "molecules only", "a crystal (a cell and pbc)"
+    elif all(molecule.periodic for molecule in molecules):
+        own = {"method": config.method, "": config}
+        wrong = [
+            n
+            for part, names in _OF_MOLECULES.items()
+            for n in names
+            if n in own[part].model_fields_set
+        ]
+        there, wanted = "crystals only, which have no such setting", "a molecule"
+    else:
+        return
+    if wrong:
+        raise InputError(
+            f"{option_name(wrong[0])}: expected {wanted} among the structures, "
+            f"got {there}; leave it out"
         )
 
 

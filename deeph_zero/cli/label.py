@@ -8,8 +8,10 @@ import rich_click as click
 
 from deeph_zero.cli.bulk import Bulk
 from deeph_zero.cli.options import (
+    CRYSTAL,
     LABEL,
     Invocation,
+    crystal_options,
     default_output,
     file_options,
     given,
@@ -28,21 +30,27 @@ from deeph_zero.settings.config import LabelConfig
 @structures_argument
 @output_option
 @method_options
+@crystal_options
 @label_options
 @file_options
 @click.pass_obj
 def label(invocation: Invocation, **options: Any) -> int:
     """Converge the SCF of every frame of STRUCTURES and write the matrices.
 
+    A structure with a cell and pbc is a crystal: FFT grid, GTH pseudopotentials, k-points, and
+    gth-dzvp-molopt-sr where no basis set is named. It may stand beside molecules.
+
     \b
     Example:
       deeph-zero label frames.xyz -o labels.h5 --xc pbe --basis def2-svp
       deeph-zero label many.xyz -o labels.h5 --model run/ --conv-tol-grad 1e-5
+      deeph-zero label silicon.cif -o si.h5 --kmesh 4 4 4
     """  # noqa: D301  (\b is click's mark)
     config = LabelConfig.parse(
         given(options, LABEL)
         | {
             "method": method_values(options),
+            "crystal": given(options, CRYSTAL),
             "runtime": runtime_values(options, invocation.started),
         },
         named=_option,
@@ -78,7 +86,9 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
         config.method.state,
         allow_close_contacts=config.allow_close_contacts,
         deadline=settings.deadline,
+        crystals=config,
     )
+    checks.check_kinds(config, molecules)
     if bad and config.skip_bad:
         reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
         bad = []

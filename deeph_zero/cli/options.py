@@ -19,6 +19,7 @@ from deeph_zero.settings.config import (
     ModelConfig,
     RuntimeConfig,
 )
+from deeph_zero.settings.crystal_config import CrystalConfig
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 METHOD = (
@@ -29,6 +30,7 @@ LABEL = (
     "conv_tol", "conv_tol_grad", "max_cycle", "init_guess", "model", "smearing", "level_shift",
     "stability", "skip_bad", "workers", "allow_close_contacts",
 )  # fmt: skip
+CRYSTAL = ("kmesh", "kspacing", "pseudo", "ke_cutoff", "dimension")
 RUNTIME = ("device", "threads", "seed")
 
 
@@ -46,7 +48,12 @@ class Invocation:
 
 
 def setting(
-    model: type[pydantic.BaseModel], name: str, *, flag: str = "", metavar: str = ""
+    model: type[pydantic.BaseModel],
+    name: str,
+    *,
+    flag: str = "",
+    metavar: str = "",
+    nargs: int = 1,
 ) -> Decorator:
     """The option of one field: help text and default come from the field.
 
@@ -58,6 +65,7 @@ def setting(
         name: Field.
         flag: Option name, when it is not the field's; "--a/--no-a" for switches.
         metavar: What the help shows for the value ("" for a switch).
+        nargs: Words of the value.
 
     Returns:
         A click decorator.
@@ -73,6 +81,7 @@ def setting(
         flag or "--" + name.replace("_", "-"),
         name,
         type=str,
+        nargs=nargs,
         metavar=metavar,
         default=None,
         help=_with_default(text, field.default),
@@ -236,6 +245,15 @@ fit_options = _together(
         setting(FitConfig, "skip_bad"),
         setting(DataConfig, "allow_close_contacts"),
         max_time_option,
+    ]
+)
+crystal_options = _together(
+    [
+        setting(CrystalConfig, "kmesh", metavar="N N N", nargs=3),
+        setting(CrystalConfig, "kspacing", metavar="1/BOHR"),
+        setting(CrystalConfig, "pseudo", metavar="NAME"),
+        setting(CrystalConfig, "ke_cutoff", metavar="EH"),
+        setting(CrystalConfig, "dimension", metavar="2|3"),
     ]
 )
 label_options = _together(

@@ -24,6 +24,9 @@ _QUANTITIES = (
     ("charge", "charge", "d", True),
     ("spin", "2S", "d", True),
     ("energy", "energy / Eh", ".8f", True),
+    ("free_energy", "free / Eh", ".8f", False),
+    ("fermi", "Fermi", ".4f", False),
+    ("moment", "moment", ".3f", False),
     ("energy_error_estimate", "error est.", ".1e", True),
     ("orbital_gradient_rms", "gradient", ".1e", True),
     ("residual_mae", "residual", ".1e", False),
@@ -41,6 +44,9 @@ _QUANTITIES = (
 )
 _NAMES = {
     "spin": "unpaired electrons (2S)",
+    "free_energy": "free energy",
+    "fermi": "Fermi level",
+    "moment": "magnetic moment / electrons",
     "energy": "energy at the network's density",
     "energy_error_estimate": "estimated error of that energy",
     "orbital_gradient_rms": "orbital gradient, rms",
@@ -182,7 +188,11 @@ def resuming(command: str) -> str:
 
 def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a quantity is worth a place: charge and spin only where one is not 0."""
-    return any(entry.get(key) if key in ("charge", "spin") else key in entry for entry in entries)
+    if key in ("charge", "spin"):
+        return any(entry.get(key) for entry in entries)
+    if all("kmesh" in entry for entry in entries):  # much of a molecule's entry crystals lack
+        return any(entry.get(key) is not None for entry in entries)
+    return any(key in entry for entry in entries)
 
 
 def _card(entry: Mapping[str, Any]) -> list[list[str]]:

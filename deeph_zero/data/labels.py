@@ -289,6 +289,11 @@ def _entries(path: Path, bad: dict[tuple[str, int], str] | None) -> list[_Entry]
 def _entry(path: Path, name: str, frame: int, group: Any) -> _Entry:
     missing = [key for key in _REQUIRED if key not in group]
     missing += [key for key in _ATTRIBUTES if key not in group.attrs]
+    if "lattice" in group and "kpts" in group:
+        raise InputError(
+            f"{path} frame {frame}: expected a label of a molecule, got one of a crystal, which "
+            "networks do not take yet; leave it out"
+        )
     if missing and "blocks" in group:
         raise InputError(
             f"{path} frame {frame}: expected a label in a Gaussian basis, got real-space blocks; "

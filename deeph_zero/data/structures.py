@@ -113,6 +113,7 @@ def read_structures(
     allow_close_contacts: bool = False,
     expired: Callable[[], bool] | None = None,
     crystals: bool = False,
+    dimension: int | None = None,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read every frame of every file; a bad frame does not cost the good ones.
 
@@ -125,6 +126,7 @@ def read_structures(
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
         expired: Tells whether a time limit is over; None is no limit.
         crystals: Take crystals; they are refused otherwise.
+        dimension: Periodic directions of crystals, 2 or 3; None: as their frames say.
 
     Returns:
         The good structures in input order, coordinates in bohr, and the bad frames.
@@ -143,9 +145,13 @@ def read_structures(
             try:
                 if isinstance(item, InputError):
                     raise item
-                if not isinstance(item, Molecule):
-                    item = _molecule(item, charge or 0, spin or 0, str(path), frame, say=notes.say)
-                molecules.append(_checked(item, allow_close_contacts, crystals))
+                if isinstance(item, Molecule):
+                    found = _with_dimension(item, dimension, notes.say)
+                else:
+                    state = (charge or 0, spin or 0)
+                    place = (str(path), frame)
+                    found = _molecule(item, *state, *place, dimension=dimension, say=notes.say)
+                molecules.append(_checked(found, allow_close_contacts, crystals))
             except WholeFileError as error:
                 bad.append(BadFrame(str(path), None, str(error)))
             except InputError as error:
@@ -202,8 +208,8 @@ def _checked(molecule: Molecule, insist: bool, crystals: bool) -> Molecule:
     """The structure, unless its atoms cannot be where they are, or it is an unwanted crystal."""
     if molecule.periodic and not crystals:
         raise InputError(
-            "periodic systems are not supported here; write it without pbc and cell if it is a "
-            "molecule"
+            "periodic systems are not supported here, only by `deeph-zero label`; write it without "
+            "pbc and cell if it is a molecule"
         )
     positions = molecule.coords * BOHR_IN_ANGSTROM
     check_size(positions, molecule.numbers)
@@ -288,7 +294,14 @@ def _read_content(
 
 
 def _molecule(
-    atoms: ase.Atoms, charge: int, spin: int, file: str, frame: int, *, say: Say = log_warning
+    atoms: ase.Atoms,
+    charge: int,
+    spin: int,
+    file: str,
+    frame: int,
+    *,
+    dimension: int | None = None,
+    say: Say = log_warning,
 ) -> Molecule:
     """Check one frame and convert it."""
     numbers = np.asarray(atoms.numbers, dtype=np.int64)
@@ -300,7 +313,7 @@ def _molecule(
         word = "atom 'X'; ghost atoms are not supported" if number == 0 else f"number {number}"
         raise InputError(f"expected an element, got {word}; leave the atom out or correct it")
     check_size(atoms.positions, numbers)  # before anything is done with them
-    found = crystal_cell(atoms, say if file else _nothing)
+    found = crystal_cell(atoms, say if file else _nothing, dimension)
     moments = None if found is None else initial_moments(atoms, say)
     stated_charge, stated_spin = stated_state(atoms, say)
     if moments is not None:
@@ -324,6 +337,16 @@ def _molecule(
         pbc=(False, False, False) if found is None else found[1],
         moments=moments,
     )
+
+
+def _with_dimension(molecule: Molecule, dimension: int | None, say: Say) -> Molecule:
+    """A structure of our own files, periodic in as many directions as asked for."""
+    if molecule.lattice is None or dimension is None:
+        return molecule
+    box = ase.Atoms(cell=molecule.lattice * BOHR_IN_ANGSTROM, pbc=molecule.pbc)
+    found = crystal_cell(box, say, dimension)
+    assert found is not None
+    return dataclasses.replace(molecule, lattice=found[0] / BOHR_IN_ANGSTROM, pbc=found[1])
 
 
 def _nothing(message: str) -> None:

@@ -19,6 +19,7 @@ DATASETS = (
     "lattice", "pbc", "shells", "block_atoms", "block_cells", "block_offsets", "blocks",
     "overlap_blocks", "density_blocks", "kpts", "kweights", "band_kpts", "band_distances",
     "band_energies",
+    "fermi", "free_energy", "moments",
 )  # fmt: skip
 """Datasets of one structure; a missing one was not computed."""
 

@@ -59,12 +59,15 @@ class Record:
 
 
 def digest(molecule: Molecule) -> str:
-    """A fingerprint of a structure: atoms, positions, charge, spin, file and frame."""
+    """A fingerprint of a structure: atoms, positions, cell, charge, spin, file and frame."""
     h = hashlib.sha256()
     facts = [molecule.charge, molecule.spin, molecule.file, molecule.frame, molecule.natm]
     h.update(json.dumps(facts).encode())
     h.update(np.ascontiguousarray(molecule.numbers, dtype="<i8").tobytes())
     h.update(np.ascontiguousarray(molecule.coords, dtype="<f8").tobytes())
+    if molecule.lattice is not None:
+        h.update(np.ascontiguousarray(molecule.lattice, dtype="<f8").tobytes())
+        h.update(json.dumps([molecule.pbc, molecule.moments]).encode())
     return h.hexdigest()[:32]
 
 

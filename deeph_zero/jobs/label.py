@@ -14,6 +14,7 @@ from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.jobs.crystals import label_crystal, summary_method
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
@@ -95,6 +96,8 @@ class _LabelJob:
         warn: Callable[[str], None],
     ) -> Record:
         config = self.config
+        if molecule.periodic:
+            return label_crystal(index, molecule, config, device, warn)
         ks, dm0 = _prepared(molecule, config, device, model)
         result = _solved(ks, dm0, config)
         check_finite(result.energy, "SCF energy")
@@ -180,7 +183,7 @@ def run_label(
         failed,
         Path(out),
         facts=facts.pop("method") | facts,
-        method=config.solved,
+        method=summary_method(config, molecules),
         state=config.method.state,
         runtime=settings,
         reporter=reporter,

@@ -9,6 +9,7 @@ from pydantic import Field
 from deeph_zero.method import FINEST_GRID, Method
 from deeph_zero.molecule import State
 from deeph_zero.settings.base import Settings
+from deeph_zero.settings.crystal_config import CrystalConfig
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
     Basis,
@@ -389,6 +390,7 @@ class LabelConfig(Settings):
     """Converged reference data from this package's own SCF."""
 
     method: MethodConfig = MethodConfig()
+    crystal: CrystalConfig = CrystalConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     conv_tol: float = Field(default=1e-9, gt=0, le=1, description="Energy change to stop at, Eh.")
     conv_tol_grad: float | None = Field(

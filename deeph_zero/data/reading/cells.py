@@ -24,12 +24,15 @@ _MOMENTS = ("initial_magmoms", "magmoms", "magmom", "magnetic_moments")
 _SAME = 1e-6
 
 
-def crystal_cell(atoms: ase.Atoms, say: Say) -> tuple[Float[np.ndarray, "3 3"], Directions] | None:
+def crystal_cell(
+    atoms: ase.Atoms, say: Say, dimension: int | None = None
+) -> tuple[Float[np.ndarray, "3 3"], Directions] | None:
     """Lattice vectors and periodic directions of a frame, checked.
 
     Args:
         atoms: The frame.
         say: Takes a warning about a cell or a ``pbc`` that is not used.
+        dimension: Periodic directions, 2 or 3, whatever the frame says; None: as it says.
 
     Returns:
         Vectors in rows, ångström, the third zero where a layer has none; None for a molecule.
@@ -52,6 +55,9 @@ def crystal_cell(atoms: ase.Atoms, say: Say) -> tuple[Float[np.ndarray, "3 3"], 
             "correct the cell"
         )
     _check_directions(pbc)
+    if dimension not in (None, int(pbc.sum())):
+        say(f"dimension {dimension} is used, not pbc {_flags(pbc)}")
+        pbc = np.arange(3) < dimension
     _refuse_partial_occupation(atoms)
     if pbc.all():
         _check_vectors(cell)
@@ -59,8 +65,12 @@ def crystal_cell(atoms: ase.Atoms, say: Say) -> tuple[Float[np.ndarray, "3 3"], 
     return _layer(cell, say), (True, True, False)
 
 
+def _flags(pbc: np.ndarray) -> str:
+    return " ".join("FT"[int(p)] for p in pbc)
+
+
 def _check_directions(pbc: np.ndarray) -> None:
-    flags = " ".join("FT"[int(p)] for p in pbc)
+    flags = _flags(pbc)
     if pbc.sum() == 1:
         raise InputError(
             f"expected a crystal periodic in two or three directions, got pbc {flags}; wires are "

@@ -1,0 +1,78 @@
+"""Settings of crystals, beside those of molecules."""
+
+from typing import Annotated
+
+import pydantic
+from pydantic import Field
+
+from deeph_zero.method import CrystalMethod
+from deeph_zero.settings.base import Settings
+from deeph_zero.settings.value_types import Name
+
+BASIS = "gth-dzvp-molopt-sr"
+"""Of crystals, where none is asked for."""
+
+KSPACING = 0.25
+"""1/bohr, where neither a mesh nor a spacing of k-points is asked for."""
+
+
+_MOST = 1000
+"""k-points along one vector."""
+
+
+def _mesh(value: object) -> object:
+    """Three numbers, as a list or as words of the command line."""
+    words = list(value) if isinstance(value, list | tuple) else str(value).split()
+    text = " ".join(str(word) for word in words)
+    try:
+        numbers = [int(str(word)) for word in words]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(1 <= n <= _MOST for n in numbers):
+        raise ValueError(
+            f"expected three positive whole numbers of k-points, got {text[:40]!r}; give for "
+            "example 6 6 1"
+        )
+    return tuple(numbers)
+
+
+class CrystalConfig(Settings):
+    """What is solved of a crystal: k-points, pseudopotentials, grid."""
+
+    kmesh: Annotated[tuple[int, int, int], pydantic.BeforeValidator(_mesh)] | None = Field(
+        default=None,
+        description="k-points along the three reciprocal vectors of crystals, Γ among them.",
+    )
+    kspacing: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="Widest spacing of a crystal's k-points, 1/bohr, in place of a mesh; 0.25 "
+        "where neither is given.",
+    )
+    pseudo: Name = Field(
+        default=str(CrystalMethod.pseudo),
+        description="GTH pseudopotentials of crystals, a name PySCF knows; none for all electrons.",
+    )
+    ke_cutoff: float | None = Field(
+        default=None,
+        ge=5,
+        le=10_000,
+        description="Cutoff of a crystal's uniform grid, Eh; none means a quarter of PySCF's "
+        "estimate for the functions, and 40 at least.",
+    )
+    dimension: int | None = Field(
+        default=None,
+        ge=2,
+        le=3,
+        description="Periodic directions of crystals, 2 for layers; none means what pbc says.",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_mesh(self) -> "CrystalConfig":
+        if self.kmesh is not None and self.kspacing is not None:
+            raise ValueError(
+                "--kmesh and --kspacing exclude each other; got --kmesh "
+                f"{' '.join(map(str, self.kmesh))} and --kspacing {self.kspacing:g}; give one"
+            )
+        return self
