@@ -40,6 +40,8 @@ _QUANTITIES = (
     ("refine_iterations", "cycles", "d", False),
     ("standard_start_iterations", "standard", "d", False),
     ("forces", "max force", ".1e", False),
+    ("polarizability", "polarisability", ".3f", False),
+    ("frequencies", "strongest IR", ".0f", False),
     ("converged", "converged", "", True),
 )
 _NAMES = {
@@ -57,6 +59,8 @@ _NAMES = {
     "refine_iterations": "SCF cycles of the refinement",
     "standard_start_iterations": "SCF cycles from superposed atoms",
     "forces": "largest force on an atom, Eh/bohr",
+    "polarizability": "mean polarisability / bohr^3",
+    "frequencies": "strongest infrared line / cm^-1",
 }
 
 
@@ -229,6 +233,10 @@ def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
         value = math.hypot(*value)
     if key == "forces" and value is not None:
         value = max(math.hypot(*row) for row in value)
+    if key == "polarizability" and value is not None:
+        value = sum(value[k][k] for k in range(3)) / 3
+    if key == "frequencies" and value:
+        value = max(zip(entry["ir_intensities"], value, strict=True))[1]
     return _number(value, form)
 
 

@@ -18,8 +18,8 @@ DATASETS = (
     "mulliken_charges", "lowdin_charges", "spin_populations", "bond_orders", "forces",
     "lattice", "pbc", "shells", "block_atoms", "block_cells", "block_offsets", "blocks",
     "overlap_blocks", "density_blocks", "kpts", "kweights", "band_kpts", "band_distances",
-    "band_energies",
-    "fermi", "free_energy", "moments",
+    "band_energies", "fermi", "free_energy", "moments", "polarizability", "dipole_derivatives",
+    "frequencies", "ir_intensities", "normal_modes",
 )  # fmt: skip
 """Datasets of one structure; a missing one was not computed."""
 

@@ -44,6 +44,23 @@ def test_forces_and_counts_reach_the_files(water, tmp_path):
         assert 8 - gross[:5].sum() == pytest.approx(group["mulliken_charges"][0], abs=1e-10)
 
 
+def test_responses_reach_the_files_and_the_terminal(water, tmp_path, capsys):
+    words = ["predict", *water, "--response", "--refine", "1e-5", "--threads", "1"]
+    assert entry_point(words) == 0
+    shown = capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "w_pred.json").read_text())["structures"]
+    mean = np.trace(entry["polarizability"]) / 3
+    assert 0.5 < mean < 20
+    line = next(one for one in shown.splitlines() if "mean polarisability" in one)
+    assert float(line.split()[-1]) == pytest.approx(mean, abs=1e-3)
+    strongest = entry["frequencies"][int(np.argmax(entry["ir_intensities"]))]
+    line = next(one for one in shown.splitlines() if "strongest infrared line" in one)
+    assert float(line.split()[-1]) == pytest.approx(strongest, abs=1)
+    with h5py.File(tmp_path / "w_pred.h5") as file:
+        for key in ("polarizability", "dipole_derivatives", "frequencies", "ir_intensities"):
+            assert np.array_equal(file["0000"][key], entry[key])
+
+
 def test_the_model_is_read_once_and_the_overlap_turned_once(water, monkeypatch):
     calls = []
 
