@@ -93,15 +93,9 @@ def run_batch(
                 stream = outcomes(job, tasks, workers=workers, threads=runtime.threads)
                 _collect(stream, journal, progress, reporter, task)
             with _kept(journal):
-                found = _write(journal, out, progress, failed, reporter)
-                fitted = method.fitted_with(found.pop("auxbasis"))
+                found = _write(journal, out, progress, failed, reporter, method=method)
                 result = summary(
-                    **found,
-                    command=command,
-                    method=fitted,
-                    state=state,
-                    runtime=runtime,
-                    started=started,
+                    **found, command=command, state=state, runtime=runtime, started=started
                 )
                 write_json(json_beside(out), result)
             complete = not (progress.stopped_by or (progress.failed and len(journal)))
@@ -182,6 +176,8 @@ def _write(
     progress: _Progress,
     failed: list[dict[str, Any]],
     reporter: Reporter,
+    *,
+    method: Method,
 ) -> dict[str, Any]:
     """The HDF5 file, and what the summary says of the structures."""
     structures: list[dict[str, Any]] = []
@@ -199,7 +195,7 @@ def _write(
     return {
         "stopped_by": progress.stopped_by,
         "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],
-        "auxbasis": " / ".join(auxbasis) or None,
+        "method": method.fitted_with(" / ".join(auxbasis) or None),
         "structures": structures,
         "builds": builds,
     }

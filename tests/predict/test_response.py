@@ -10,6 +10,7 @@ from pyscf.hessian import thermo
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
@@ -19,7 +20,6 @@ from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.record import prediction_arrays, prediction_record
 from deeph_zero.predict.response import of_refined
 from deeph_zero.prepared import basis_layout
-from deeph_zero.settings.config import MethodConfig
 from deeph_zero.testing import WATER
 
 COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
@@ -28,7 +28,7 @@ COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
 @pytest.fixture(scope="module")
 def model():
     mol = gto.M(atom=WATER, basis="sto-3g", verbose=0)
-    method = MethodConfig(basis="sto-3g", xc="lda,vwn", grid_level=1)
+    method = Method(basis="sto-3g", xc="lda,vwn", grid_level=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return Model(FockNetwork(default_spec(basis_layout([mol]), "tiny")).eval(), method)
