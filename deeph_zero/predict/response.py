@@ -16,6 +16,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.coupled import CoupledPerturbed
 from deeph_zero.ks.response.nuclear import dipole_derivatives
+from deeph_zero.ks.response.orbital_rotation import is_idempotent
 from deeph_zero.ks.response.polarizability import polarizability
 from deeph_zero.ks.response.quadratic import QuadraticModel
 from deeph_zero.ks.scf.result import SCFResult
@@ -108,14 +109,20 @@ def of_prediction(ks: KohnSham, dm: AOMatrix, fock: AOMatrix) -> Response:
         InputError: If the integrals have no derivatives, or occupations are fractional.
         ComputationError: If the equations do not converge.
     """
-    layer = ks.coarse or ks  # the response hardly knows the grid
+    if not is_idempotent(ks, dm):
+        raise InputError(
+            "expected integer occupations for an estimate of the response, the frontier level of "
+            f"the prediction is degenerate and filled evenly; give {argument('refine', 1e-6)}"
+        )
+    coarse = ks.coarse or ks  # a difference hardly knows the grid
     moving = ks.moving_integrals()
     found: list[tuple[Tensor, Tensor]] = []
-    for state in (_nearer(ks, dm, fock), (dm, fock)):
+    nearer = _nearer(ks, dm, fock)
+    for layer, state in ((ks, nearer), (coarse, nearer), (coarse, (dm, fock))):
         equations = CoupledPerturbed(layer, *state)
         alpha = polarizability(equations, ESTIMATE_TOL)
         found.append((alpha, dipole_derivatives(equations, moving, ESTIMATE_TOL)))
-    errors = [float((a - b).abs().max()) for a, b in zip(*found, strict=True)]
+    errors = [float((a - b).abs().max()) for a, b in zip(*found[1:], strict=True)]
     return Response(
         polarizability=found[0][0].cpu().numpy(),
         dipole_derivatives=found[0][1].cpu().numpy(),

@@ -9,6 +9,7 @@ from pyscf import dft, gto
 from pyscf.hessian import thermo
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.hdf5 import DATASETS
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.method import Method
 from deeph_zero.model import Model
@@ -18,7 +19,7 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import vibrations
 from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.record import prediction_arrays, prediction_record
-from deeph_zero.predict.response import of_refined
+from deeph_zero.predict.response import of_prediction, of_refined
 from deeph_zero.prepared import basis_layout
 from deeph_zero.testing import WATER
 
@@ -131,6 +132,21 @@ def test_unconverged_refinements_have_no_response(model, refined):
         of_refined(KohnSham.from_pyscf(mf), short, mf)
     with pytest.raises(InputError, match="response"):
         model.predict_mean_field(_water(), respons=True)
+
+
+def test_evenly_filled_levels_have_no_estimate():
+    mol = gto.M(atom="O 0 0 0; H 0 0 1", spin=1, basis="sto-3g", verbose=0)
+    ks = KohnSham.from_pyscf(mol, xc="lda,vwn", grid_level=0)
+    built = ks.build(ks.data.dm_guess)
+    with pytest.raises(InputError, match="filled evenly; give refine=1e-06"):
+        of_prediction(ks, ks.density(built.fock), built.fock)
+
+
+def test_files_hold_it(refined):
+    arrays, attributes = prediction_arrays(refined)
+    given = {name: value for name, value in arrays.items() if value is not None}
+    assert set(given) <= set(DATASETS)
+    assert attributes["refined"]
 
 
 def test_a_response_is_complete():

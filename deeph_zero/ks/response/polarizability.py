@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeph_zero.ks.response.coupled import TOLERANCE, CoupledPerturbed, Perturbations
+from deeph_zero.ks.response.coupled import CoupledPerturbed, Perturbations
+
+TOLERANCE = 1e-8
+"""Relative residual of the equations: the error of a diagonal element goes with its square."""
 
 
 def field_perturbations(equations: CoupledPerturbed) -> Perturbations:
@@ -25,7 +28,7 @@ def polarizability(equations: CoupledPerturbed, tol: float = TOLERANCE) -> Float
 
     Args:
         equations: About the converged density.
-        tol: Relative residual of the equations; the error of the tensor goes with its square.
+        tol: Relative residual of the equations.
 
     Returns:
         α, symmetric, bohr³ (atomic units).
