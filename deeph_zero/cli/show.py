@@ -201,8 +201,11 @@ def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
 
 def _card(entry: Mapping[str, Any]) -> list[list[str]]:
     """One structure, a quantity a line."""
+    names = _NAMES
+    if entry.get("residual_mae") is None:  # no network: the energy of an SCF
+        names = names | {"energy": "energy"}
     return [
-        [_NAMES.get(key, heading.split(" /")[0]), _cell(entry, key, form)]
+        [names.get(key, heading.split(" /")[0]), _cell(entry, key, form)]
         for key, heading, form, _ in _QUANTITIES
         if says_something(key, [entry])
     ]
