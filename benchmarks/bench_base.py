@@ -23,7 +23,6 @@ from deeph_zero.integrals.atomic_clouds import atomic_clouds, superposed_atoms
 from deeph_zero.integrals.atomic_potentials import screened_core
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.multipoles import screened
-from deeph_zero.ks.response.dielectric import dielectric_step
 
 
 def parse() -> argparse.Namespace:
@@ -47,7 +46,7 @@ def _fock0(ks: KohnSham, mol: gto.Mole) -> torch.Tensor:
 
 def _step(ks: KohnSham, mol: gto.Mole) -> torch.Tensor:
     fock = _fock0(ks, mol)
-    return fock + dielectric_step(ks, fock, ks.data.dm_guess)
+    return fock + ks.dielectric_step(fock, ks.data.dm_guess)
 
 
 def _atomic_potentials(ks: KohnSham, mol: gto.Mole) -> torch.Tensor:

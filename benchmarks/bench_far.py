@@ -19,7 +19,6 @@ from pyscf import gto
 from deeph_zero.integrals.atomic_clouds import atomic_clouds, superposed_atoms
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.multipoles import screened
-from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.nn.spec import NetworkSpec
 
 WATER = (("O", (0.0, 0.0, 0.2)), ("H", (0.0, 1.44, 1.10)), ("H", (0.09, -1.40, 1.15)))
@@ -74,7 +73,7 @@ def bases(ks: KohnSham, mol: gto.Mole) -> dict[str, torch.Tensor]:
     atoms = superposed_atoms(mol, ks.data.hcore)
     return {
         "F₀": start,
-        "F₀ + step": start + dielectric_step(ks, start, ks.data.dm_guess),
+        "F₀ + step": start + ks.dielectric_step(start, ks.data.dm_guess),
         "superposed atoms": atoms,
         "+ charges": screened(atoms, ks.x, mol.nelec, atomic_clouds(mol, dipoles=False)).fock,
         "+ charges, dipoles": screened(atoms, ks.x, mol.nelec, atomic_clouds(mol)).fock,

@@ -30,7 +30,6 @@ from torch import Tensor
 from deeph_zero.integrals.coarse import coarse_atom_grids
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
 from deeph_zero.model import Model, load
@@ -86,7 +85,7 @@ def first_fock(molecule: Molecule, given: argparse.Namespace) -> Found:
     """F0 after a dielectric step."""
     ks = layer(molecule, given)
     fock = ks.build(ks.data.dm_guess).fock
-    return Found(fock + dielectric_step(ks, fock, ks.data.dm_guess))
+    return Found(fock + ks.dielectric_step(fock, ks.data.dm_guess))
 
 
 def coarse_alone(molecule: Molecule, given: argparse.Namespace) -> Found:
@@ -105,16 +104,17 @@ def corrected(molecule: Molecule, given: argparse.Namespace) -> Found:
 def one_build(molecule: Molecule, given: argparse.Namespace) -> Found:
     """A coarse SCF, a fine build there, and a coarse SCF that it corrects."""
     ks = layer(molecule, given)
-    assert ks.coarse is not None
-    dm = solve_scf(ks.coarse, None, SCFSettings(**LOOSE)).dm
+    coarse = ks.layer.coarse
+    assert coarse is not None
+    dm = ks.from_layer(solve_scf(coarse, None, SCFSettings(**LOOSE)).dm)
     built = ks.build(dm)
     return _solved(ks, dm, built.fock, float(built.energy))
 
 
 def _solved(ks: KohnSham, dm: Tensor, fock: Tensor, energy: float) -> Found:
-    solution = coarse_solution(ks, dm, fock)
+    solution = coarse_solution(ks.layer, ks.to_layer(dm), ks.to_layer(fock))
     assert solution is not None
-    return Found(solution[0].fock, energy + solution[1])
+    return Found(ks.from_layer(solution[0].fock), energy + solution[1])
 
 
 def scf(molecule: Molecule, given: argparse.Namespace, *, two_grids: bool = True) -> Found:

@@ -205,9 +205,9 @@ def two_and_one(
     ks: KohnSham, settings: dict[str, Any], repeats: int
 ) -> tuple[SCFResult, dict[str, Any]]:
     """The SCF, and both in turns, everything at hand that they share."""
-    for layer in (ks, ks.coarse):
+    for layer in (ks.layer, ks.layer.coarse):
         if layer is not None:
-            layer.build(ks.data.dm_guess)  # AO values and unpacked integrals come with the first
+            layer.build(layer.dm_guess)  # AO values and unpacked integrals come with the first
     seconds: dict[bool, list[float]] = {True: [], False: []}
     results: dict[bool, SCFResult] = {}
     for _ in range(max(1, repeats)):

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
@@ -98,7 +97,7 @@ def frame(molecule: Molecule, options: argparse.Namespace, seed: int) -> dict[st
     }
     errors = {name: deviations(ks, found, exact) for name, found in targets.items()}
     dm = ks.density(start)
-    seconds = [duration(lambda: ks.build(dm)), duration(lambda: dielectric_step(ks, start, dm))]
+    seconds = [duration(lambda: ks.build(dm)), duration(lambda: ks.dielectric_step(start, dm))]
     return {"errors": errors, "seconds": seconds}
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from deeph_zero.crystal import CrystalKohnSham, is_periodic
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
-from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.density import GAP_FLOOR
+from deeph_zero.ks.facade import MoleculeFacade
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
+from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.coupled import CoupledPerturbed
 from deeph_zero.ks.response.nuclear import (
     FockGradient,
@@ -25,9 +26,9 @@ from deeph_zero.ks.response.nuclear import (
     fock_gradient,
 )
 from deeph_zero.ks.response.polarizability import polarizability
-from deeph_zero.ks.response.stability import Stability, stability
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.method import Method
 from deeph_zero.types import GivenMatrix
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
     from deeph_zero.integrals.calculation import Calculation
     from deeph_zero.integrals.info import KSInfo
-    from deeph_zero.ks.protocol import KSData
-    from deeph_zero.ks.terms.build import FockBuild
 
     GivenResult: TypeAlias = SCFResult | None
     GivenAtoms: TypeAlias = Sequence[int] | None
@@ -57,8 +56,11 @@ def _keywords(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
-class KohnSham(KohnShamLayer):
-    """Differentiable Kohn-Sham theory of one molecule; see :class:`KohnShamLayer`.
+class KohnSham(MoleculeFacade):
+    """Differentiable Kohn-Sham theory of one molecule; see :class:`MoleculeFacade`.
+
+    Attributes:
+        info: What was computed, in names and numbers.
 
     Examples:
         >>> ks = dz.KohnSham.from_pyscf(mol, xc="pbe")
@@ -66,7 +68,7 @@ class KohnSham(KohnShamLayer):
         >>> energy, fock = ks(ks.density(result.fock))
     """
 
-    def __init__(self, data: "KSData", info: "KSInfo", **settings: Any) -> None:
+    def __init__(self, data: KSData, info: "KSInfo", **settings: Any) -> None:
         """Bind integrals and their description; use :meth:`from_pyscf`.
 
         Args:
@@ -79,7 +81,7 @@ class KohnSham(KohnShamLayer):
                 or a keyword is unknown.
         """
         refuse_unknown("KohnSham", settings, _keywords(KohnShamLayer.__init__))
-        super().__init__(data, **settings)
+        super().__init__(KohnShamLayer(data, **settings))
         self.info = info
         self._solved: SCFResult | None = None
         self._moving: Callable[[], MovingIntegrals] | None = None
@@ -288,7 +290,7 @@ class KohnSham(KohnShamLayer):
         self,
         dm0: GivenMatrix | None = None,
         *,
-        first_build: "FockBuild | None" = None,
+        first_build: FockBuild | None = None,
         **settings: Any,
     ) -> "MoleculeResult":
         """Self-consistent field from ``dm0`` (the atomic-density guess by default).
@@ -306,30 +308,11 @@ class KohnSham(KohnShamLayer):
             InputError: If ``dm0`` is not a matrix of this molecule, there is no setting of that
                 name, or its value is of another type or out of range.
         """
-        if dm0 is not None:
-            self.check(dm0)
-        found = solve_scf(self, dm0, scf_settings(SCFSettings, settings), first_build)
+        start = None if dm0 is None else self.to_layer(dm0)
+        chosen, built = scf_settings(SCFSettings, settings), self.build_to_layer(first_build)
+        found = self.from_layer_record(solve_scf(self.layer, start, chosen, built))
         parts = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
         return MoleculeResult(**parts, ks=self)
-
-    def certificate(
-        self,
-        dm: GivenMatrix,
-        fock: GivenMatrix,
-        energy: float | Tensor,
-        *,
-        coupled: bool = True,
-    ) -> Certificate:
-        """How far a density is from self-consistency; see :func:`~.certificate.certify`."""
-        self.check(dm, fock)
-        return certify(self, dm, fock, float(energy), coupled=coupled)
-
-    def stability(
-        self, dm: GivenMatrix, fock: GivenMatrix, *, external: bool = True, tol: float = 1e-3
-    ) -> Stability:
-        """Whether a converged density is a minimum; see :func:`~.stability.stability`."""
-        self.check(dm, fock)
-        return stability(self, dm, fock, external=external, tol=tol)
 
     def polarizability(self, result: GivenResult = None) -> Tensor:
         """Static dipole polarisability, by coupled-perturbed Kohn-Sham equations.
@@ -383,7 +366,11 @@ class KohnSham(KohnShamLayer):
         """
         moving = self.moving_integrals()
         chosen = chosen_atoms(atoms, moving.natm)
-        return fock_gradient(self._equations(result), moving, chosen, self.info.ao_atoms)
+        found = fock_gradient(self._equations(result), moving, chosen, self.info.ao_atoms)
+        if self.unrestricted:
+            return found
+        parts = {name: getattr(found, name).squeeze(2) for name in ("fock", "perturbation", "dm")}
+        return dataclasses.replace(found, **parts)
 
     def moving_integrals(self) -> MovingIntegrals:
         """Derivatives of the integrals with respect to the nuclei.
@@ -409,7 +396,7 @@ class KohnSham(KohnShamLayer):
     def _equations(self, result: GivenResult) -> CoupledPerturbed:
         """The coupled-perturbed equations about a converged state."""
         state = self.tightened(result)
-        return CoupledPerturbed(self, state.dm, state.fock)
+        return CoupledPerturbed(self.layer, self.to_layer(state.dm), self.to_layer(state.fock))
 
     def tightened(self, result: GivenResult) -> SCFResult:
         """A state as tightly converged as its derivatives need.
@@ -437,7 +424,8 @@ class KohnSham(KohnShamLayer):
                 "have it computed"
             )
         else:
-            self.check(result.dm, result.fock, where="result: ")
+            for matrix in (result.dm, result.fock):
+                self.to_layer(matrix, where="result: ")
             if not result.converged:
                 raise InputError(
                     "expected a converged result to differentiate, got one that is not "
@@ -492,7 +480,7 @@ def _moving(found: "Calculation") -> Callable[[], MovingIntegrals]:
     return functools.partial(moving_atoms, found)
 
 
-def _in_field(data: "KSData", mol_or_mf: Any, field: Any, device: str) -> "KSData":
+def _in_field(data: KSData, mol_or_mf: Any, field: Any, device: str) -> KSData:
     """The data with an electric field added."""
     from deeph_zero.integrals.field import electric_field  # PySCF is heavy
 

@@ -5,15 +5,15 @@ from typing import Any
 from deeph_zero.crystal import is_periodic
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.batch.scf_in_step import solve_batch
+from deeph_zero.ks.facade import BatchFacade
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.types import GivenMatrices
 
 
-class KohnShamBatch(KSBatch):
-    """Differentiable Kohn-Sham theory of several molecules in one call; see :class:`KSBatch`.
+class KohnShamBatch(BatchFacade[KohnSham]):
+    """Several :class:`KohnSham` as one; see :class:`~deeph_zero.ks.batch.ks_batch.KSBatch`.
 
     Examples:
         >>> batch = dz.KohnShamBatch.from_pyscf([water, methanol], xc="pbe")
@@ -68,4 +68,6 @@ class KohnShamBatch(KSBatch):
             InputError: If their number is not the number of molecules, one is not of its molecule,
                 there is no setting of that name, or its value is of another type or out of range.
         """
-        return solve_batch(self, dm0s, scf_settings(SCFSettings, settings))
+        starts = None if dm0s is None else self.to_layers(dm0s)
+        chosen = scf_settings(SCFSettings, settings)
+        return self.from_layer_records(solve_batch(self.batch, starts, chosen))

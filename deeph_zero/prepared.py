@@ -22,7 +22,6 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.density import GAP_FLOOR
 from deeph_zero.ks.multipoles import screened
 from deeph_zero.ks.protocol import KSData
-from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.mixing import is_undecided
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.method import Method
@@ -249,7 +248,7 @@ def prepare(
         portable=portable,
     )
     # without physics inputs one can begin at the coarse grid's solution
-    start = _start(ks, molecule) if physics or (begins and ks.coarse is None) else None
+    start = _start(ks, molecule) if physics or (begins and ks.layer.coarse is None) else None
     base = BASES[inputs][-1] if base is None else base
     fock0, matrices = _physics(ks, start, base) if physics else _geometry(ks, mol, base)
     seen = prepare_inputs(
@@ -284,8 +283,8 @@ def _physics(ks: KohnSham, start: FockBuild | None, base: Base) -> tuple[AOMatri
     """
     assert start is not None
     dm0, fock0 = ks.data.dm_guess, start.fock
-    if base == "dielectric" and not is_undecided(ks, fock0):
-        fock0 = fock0 + dielectric_step(ks, fock0, dm0)
+    if base == "dielectric" and not is_undecided(ks.layer, ks.to_layer(fock0)):
+        fock0 = fock0 + ks.dielectric_step(fock0, dm0)
     return fock0, PhysicsMatrices(
         ovlp=ks.data.ovlp,
         hcore=ks.data.hcore,

@@ -12,8 +12,8 @@ from deeph_zero.ao.blocks import ao_rows
 from deeph_zero.ao.rotation import ao_rotation
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.host.reporting import SilentReporter
-from deeph_zero.ks.batch.ks_batch import KSBatch
-from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham_batch import KohnShamBatch
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.types import AOMatrix, MoleculeMatrix
@@ -112,7 +112,7 @@ def assert_fock_is_gradient(
 
 
 def assert_batch_equals_singles(
-    layers: Sequence[KohnShamLayer],
+    layers: Sequence[KohnSham],
     dms: Sequence[MoleculeMatrix],
     directions: Sequence[MoleculeMatrix] | None = None,
     *,
@@ -133,7 +133,7 @@ def assert_batch_equals_singles(
     """
     __tracebackhide__ = True
     along = dms if directions is None else directions
-    batch = KSBatch(layers, strategy=strategy)
+    batch = KohnShamBatch(layers, strategy=strategy)
     found, changes = batch.build(dms), batch.response(dms, along)
     for k, (layer, dm, direction) in enumerate(zip(layers, dms, along, strict=True)):
         alone, change = layer.build(dm), layer.response(dm, direction)

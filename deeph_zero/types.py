@@ -4,7 +4,7 @@ Axis names: ``nao`` atomic orbitals, ``nmo`` molecular orbitals (< nao where lin
 removed), ``naux`` auxiliary functions, ``nao_pair`` = nao(nao+1)/2 packed pairs (lower triangle,
 row by row, as ``numpy.tril_indices``), ``ngrids`` quadrature points, ``natm`` atoms, ``nvar``
 density variables (1 LDA, 4 GGA, 5 meta-GGA), ``*spin`` absent (closed shell) or one leading axis
-of length 2 (alpha, beta).
+of length 2 (alpha, beta), as users have it; ``nspin`` always there, 1 or 2, as ``ks/`` has it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ AOMatrix: TypeAlias = Float[Tensor, "*spin nao nao"]
 """Density (``dm``), Fock, overlap, ...: nao x nao, optionally with the spin axis in front."""
 
 MoleculeMatrix: TypeAlias = Float[Tensor, "... _ _"]
-"""The same for one of several unlike molecules: sizes and spin axes differ within one call."""
+"""A matrix of one of several unlike molecules: sizes and spins differ within one call."""
 
 if TYPE_CHECKING:
     GivenMatrix: TypeAlias = Tensor
@@ -30,7 +30,7 @@ else:
 PackedFit: TypeAlias = Float[Tensor, "naux nao_pair"]
 """Fitted three-centre tensor B, packed lower triangle: (mn|ls) ~ sum_L B[L,mn] B[L,ls], Eh^1/2."""
 
-Features: TypeAlias = Float[Tensor, "*spin nvar ngrids"]
+Features: TypeAlias = Float[Tensor, "nspin nvar ngrids"]
 """Density variables on the grid: rho; d rho/dx, dy, dz; tau = 1/2 sum |grad psi|^2 (a.u.)."""
 
 GridScalar: TypeAlias = Float[Tensor, " ngrids"]
@@ -41,8 +41,11 @@ Coordinates: TypeAlias = Float[Tensor, "natm 3"]
 Numbers: TypeAlias = Int[Tensor, " natm"]
 
 SpinMatrix: TypeAlias = Float[Tensor, "*nmol nspin nao nao"]
-"""Matrices that always have a spin axis, of length 1 for a closed shell; ``*nmol`` absent, or one
-axis of molecules padded to one size."""
+"""Matrices that always have a spin axis, of length 1 for a closed shell: the shape inside ``ks/``.
+``*nmol`` absent, or one axis of molecules padded to one size."""
+
+SpinOrbitals: TypeAlias = Float[Tensor, "nspin nao nmo"]
+SpinEnergies: TypeAlias = Float[Tensor, "nspin nmo"]
 
 PerMolecule: TypeAlias = Float[Tensor, "*nmol"]
 """A number of one molecule, or of each molecule of a padded stack."""

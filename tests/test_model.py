@@ -10,7 +10,6 @@ from pyscf import dft, gto, qmmm, scf
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.method import Method
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import save_model
@@ -304,7 +303,7 @@ class _Exact(FockNetwork):
         super().__init__(default_spec(basis_layout([mol]), "tiny"))
         ks = KohnSham.from_pyscf(mol, grid_level=METHOD.grid_level)
         fock0 = ks.build(ks.data.dm_guess).fock
-        base = fock0 + dielectric_step(ks, fock0, ks.data.dm_guess)
+        base = fock0 + ks.dielectric_step(fock0, ks.data.dm_guess)
         self.correction = ks.scf().fock - base
 
     def forward(self, inputs):

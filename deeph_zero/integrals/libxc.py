@@ -219,7 +219,7 @@ class LibxcFunctional:
 
         Args:
             spec: From :func:`describe`; its kind is not "HF".
-            unrestricted: Arguments are [2, nvar, ngrids] instead of [nvar, ngrids].
+            unrestricted: Arguments are [2, nvar, ngrids] instead of [1, nvar, ngrids].
 
         Raises:
             InputError: If the specification has no semilocal part.
@@ -243,7 +243,7 @@ class LibxcFunctional:
         """Energy per volume and its first derivative.
 
         Args:
-            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            rho: Density rows, atomic units.
 
         Returns:
             f, [ngrids], Eh / bohr^3, and df/drho, the shape of ``rho``.
@@ -253,15 +253,16 @@ class LibxcFunctional:
         """
         values = self._checked(rho)
         exc, vxc = self._evaluate(values, 1)[:2]
-        density = values[..., 0, :].sum(0) if self.unrestricted else values[0]
+        density = values[:, 0].sum(0)
         out_f = torch.from_numpy(np.where(exc == 0, 0.0, density * exc))
-        return out_f.to(rho.device), torch.from_numpy(vxc.copy()).to(rho.device)
+        first = torch.from_numpy(vxc.reshape(values.shape).copy())
+        return out_f.to(rho.device), first.to(rho.device)
 
     def second(self, rho: Features, d1: Features) -> Features:
         """Second derivative of f contracted with ``d1``.
 
         Args:
-            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            rho: Density rows, atomic units.
             d1: Direction, the shape of ``rho``.
 
         Returns:
@@ -276,7 +277,7 @@ class LibxcFunctional:
         """Third derivative of f contracted with two directions.
 
         Args:
-            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            rho: Density rows, atomic units.
             d1: First direction, the shape of ``rho``.
             d2: Second direction, the shape of ``rho``.
 
@@ -304,8 +305,7 @@ class LibxcFunctional:
         return torch.from_numpy(out.reshape(values.shape)).to(rho.device)
 
     def _checked(self, rho: Tensor) -> NDArray[np.float64]:
-        spin = (2,) if self.unrestricted else ()
-        expected = (*spin, NVAR[self.kind])
+        expected = (2 if self.unrestricted else 1, NVAR[self.kind])
         if tuple(rho.shape[:-1]) != expected:
             raise InputError(
                 f"density variables expected shape {[*expected, 'ngrids']}, got"
@@ -321,10 +321,10 @@ class LibxcFunctional:
                 " choose another functional"
             )
         spin = 1 if self.unrestricted else 0
+        rows = rho if self.unrestricted else rho[0]  # PySCF has no spin axis in closed shells
         with lib.with_omp_threads(1 if working_alone() else None):
-            out = numint.NumInt().eval_xc_eff(self.spec.name, rho, deriv, spin=spin)[: deriv + 1]
-        density = rho[..., 0, :].sum(0) if self.unrestricted else rho[0]
-        dilute = density < _DILUTE
+            out = numint.NumInt().eval_xc_eff(self.spec.name, rows, deriv, spin=spin)[: deriv + 1]
+        dilute = rho[:, 0].sum(0) < _DILUTE
         return [np.where(dilute & ~np.isfinite(x), 0.0, x) for x in out]
 
 

@@ -19,7 +19,6 @@ from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.start import starting_density
 from deeph_zero.model import Model, load
@@ -59,7 +58,7 @@ def _prepared(
     if config.init_guess == "minao":
         return ks, ks.data.dm_guess
     if config.init_guess == "core" and not method.break_symmetry:
-        return ks, starting_density(ks, "core")
+        return ks, ks.from_layer(starting_density(ks.layer, "core"))
     guess = density_guess(
         mol,
         unrestricted=ks.unrestricted,
@@ -140,7 +139,7 @@ def _entry(molecule: Molecule, ks: KohnSham, result: SCFResult) -> dict[str, Any
     if result.degenerate:
         record["degenerate"] = True
     if result.converged:
-        record |= hint_entry(spin_instability(ks, result.dm, result.fock))
+        record |= hint_entry(ks.spin_instability(result.dm, result.fock))
     return record | dispersion_entry(ks.info)
 
 

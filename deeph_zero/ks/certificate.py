@@ -15,7 +15,7 @@ import torch
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.quadratic import QuadraticModel
 from deeph_zero.ks.scf.solve import coarse_solution
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 PerSpin = float | list[float | None] | None
 
@@ -62,9 +62,9 @@ class Certificate:
     dipole_change: tuple[float, float, float] | None = None
 
 
-def _frontier(layer: KohnShamLayer, fock: AOMatrix) -> tuple[PerSpin, PerSpin, PerSpin, bool]:
+def _frontier(layer: KohnShamLayer, fock: SpinMatrix) -> tuple[PerSpin, PerSpin, PerSpin, bool]:
     orbitals = layer.orbitals(fock)
-    levels = orbitals.mo_energy.reshape(-1, layer.nmo).tolist()
+    levels = orbitals.mo_energy.tolist()
     homo = [e[n - 1] if n > 0 else None for e, n in zip(levels, layer.nelec, strict=False)]
     lumo = [e[n] if n < len(e) else None for e, n in zip(levels, layer.nelec, strict=False)]
     gap = [None if h is None or l is None else l - h for h, l in zip(homo, lumo, strict=True)]
@@ -74,7 +74,7 @@ def _frontier(layer: KohnShamLayer, fock: AOMatrix) -> tuple[PerSpin, PerSpin, P
 
 
 def certify(
-    layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix, energy: float, *, coupled: bool = True
+    layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix, energy: float, *, coupled: bool = True
 ) -> Certificate:
     """Certificate of a density from the Fock build made there.
 
@@ -122,7 +122,7 @@ def certify(
 
 
 def _corrected(
-    layer: KohnShamLayer, dm: AOMatrix, solved_dm: AOMatrix, solved_fock: AOMatrix
+    layer: KohnShamLayer, dm: SpinMatrix, solved_dm: SpinMatrix, solved_fock: SpinMatrix
 ) -> dict[str, Any]:
     """Estimates of the converged levels and dipole."""
     homo, lumo, gap, _ = _frontier(layer, solved_fock)

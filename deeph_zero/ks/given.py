@@ -90,6 +90,28 @@ def check_matrix(given: Any, like: Tensor, *, unrestricted: bool, where: str = "
     )
 
 
+def check_spin_matrix(given: Any, like: Tensor, *, unrestricted: bool, where: str = "") -> None:
+    """See whether something is a matrix of a layer: the spin axis is there in closed shells too.
+
+    Args:
+        given: What came.
+        like: A tensor of the layer, [nao, ...].
+        unrestricted: Two spins.
+        where: Start of the message.
+
+    Raises:
+        InputError: If type, precision, device or shape are others.
+    """
+    check_tensor(given, like, where=where)
+    nao = like.shape[0]
+    expected = [2 if unrestricted else 1, nao, nao]
+    if list(given.shape) != expected:
+        raise InputError(
+            f"{where}expected a matrix of shape {expected} (spin, AO, AO) for a layer, got "
+            f"{list(given.shape)}; KohnSham takes those of closed shells without the spin axis"
+        )
+
+
 def check_count(given: Any, count: int) -> None:
     """See whether there is one matrix for each molecule of a batch.
 

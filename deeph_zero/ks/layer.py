@@ -12,7 +12,7 @@ from torch.autograd import Function
 from deeph_zero.ks import properties
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
-from deeph_zero.ks.given import check_matrix
+from deeph_zero.ks.given import check_spin_matrix
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
@@ -20,7 +20,7 @@ from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
-from deeph_zero.types import AOMatrix, GivenMatrix, OrbitalEnergies, Scalar
+from deeph_zero.types import GivenMatrix, OrbitalEnergies, Scalar, SpinMatrix
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
 
@@ -29,8 +29,8 @@ class Orbitals:
     """Eigenstates of a Fock matrix.
 
     Attributes:
-        mo_energy: Ascending, Eh, [nmo] or [2, nmo].
-        mo_coeff: Columns are orbitals, [nao, nmo] or [2, nao, nmo].
+        mo_energy: Ascending, Eh, [nspin, nmo].
+        mo_coeff: Columns are orbitals, [nspin, nao, nmo].
         mo_occ: Occupations, 2 per pair for a closed shell, 1 per spin orbital otherwise.
         degenerate: A frontier level is degenerate and was filled evenly.
         entropy_energy: T S of Fermi occupations, Eh; 0 without smearing.
@@ -47,7 +47,7 @@ class _Build(Function):
     """(E, F) of a density matrix; the backward pass of F is one response build."""
 
     @staticmethod
-    def forward(ctx: Any, dm: AOMatrix, layer: "KohnShamLayer") -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, dm: SpinMatrix, layer: "KohnShamLayer") -> tuple[Tensor, Tensor]:
         result = layer.build(dm)
         ctx.layer = layer
         ctx.set_materialize_grads(False)
@@ -63,7 +63,7 @@ class _Build(Function):
         if grad_energy is not None:
             total = grad_energy * fock
         if grad_fock is not None:
-            sym = 0.5 * (grad_fock + grad_fock.mT)
+            sym = 0.5 * (grad_fock + grad_fock.mH)
             along = _Response.apply(dm, sym, ctx.layer)
             total = along if total is None else total + along
         return total, None
@@ -73,7 +73,7 @@ class _Response(Function):
     """dF along a direction; self-adjoint, so its own backward is the same map."""
 
     @staticmethod
-    def forward(ctx: Any, dm: AOMatrix, direction: AOMatrix, layer: "KohnShamLayer") -> Tensor:
+    def forward(ctx: Any, dm: SpinMatrix, direction: SpinMatrix, layer: "KohnShamLayer") -> Tensor:
         ctx.layer = layer
         ctx.save_for_backward(dm, direction)
         return layer.response(dm, direction)
@@ -82,7 +82,7 @@ class _Response(Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         dm, direction = ctx.saved_tensors
-        sym = 0.5 * (grads[0] + grads[0].mT)
+        sym = 0.5 * (grads[0] + grads[0].mH)
         layer: KohnShamLayer = ctx.layer
         grad_dm = grad_direction = None
         if ctx.needs_input_grad[0]:
@@ -95,9 +95,10 @@ class _Response(Function):
 class KohnShamLayer:
     """Kohn-Sham theory of one molecule as differentiable functions of matrices.
 
-    Every matrix is float64, [nao, nao] for a closed shell (total density) and [2, nao, nao] for
-    (alpha, beta), on the layer's device; another one is an InputError. Non-symmetric input is
-    symmetrised.
+    Every matrix is float64, [nspin, nao, nao], on the layer's device; another one is an InputError.
+    A closed shell has one spin channel, the sum of both spins; otherwise they are (alpha, beta).
+    Non-symmetric input is symmetrised. :class:`~deeph_zero.kohnsham.KohnSham` takes and gives
+    matrices without the axis for closed shells.
     """
 
     def __init__(
@@ -124,13 +125,28 @@ class KohnShamLayer:
         self.gap_floor = gap_floor
         self.fock_builds = 0
         self.coarse_builds = 0
-        self.shift: AOMatrix | None = None
+        self.shift: SpinMatrix | None = None
         self.x = orthogonaliser(data.ovlp, data.lindep_threshold)
 
     @property
     def unrestricted(self) -> bool:
-        """Whether matrices carry a spin axis."""
+        """Whether alpha and beta are apart."""
         return self.data.unrestricted
+
+    @property
+    def nspin(self) -> int:
+        """Length of the spin axis: 1 for a closed shell, else 2."""
+        return 2 if self.data.unrestricted else 1
+
+    @property
+    def per_orbital(self) -> float:
+        """Electrons in a filled orbital: 2 in a closed shell, else 1."""
+        return 1.0 if self.data.unrestricted else 2.0
+
+    @property
+    def dm_guess(self) -> SpinMatrix:
+        """Superposed atoms, a density to start from."""
+        return self.data.dm_guess.reshape(self.nspin, self.nao, self.nao)
 
     @property
     def nelec(self) -> tuple[int, int]:
@@ -173,7 +189,7 @@ class KohnShamLayer:
     def builds(self, value: Builds) -> None:
         self.fock_builds, self.coarse_builds = value.fine, value.coarse
 
-    def shifted(self, built: FockBuild, dm: AOMatrix) -> FockBuild:
+    def shifted(self, built: FockBuild, dm: SpinMatrix) -> FockBuild:
         """A build of these data with the layer's ``shift`` added.
 
         Args:
@@ -207,9 +223,9 @@ class KohnShamLayer:
             InputError: If type, precision, device, size or spin axis are others.
         """
         for matrix in matrices:
-            check_matrix(matrix, self.x, unrestricted=self.unrestricted, where=where)
+            check_spin_matrix(matrix, self.x, unrestricted=self.unrestricted, where=where)
 
-    def __call__(self, dm: GivenMatrix) -> tuple[Scalar, AOMatrix]:
+    def __call__(self, dm: GivenMatrix) -> tuple[Scalar, SpinMatrix]:
         """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
 
         Args:
@@ -223,7 +239,7 @@ class KohnShamLayer:
             InputError: If ``dm`` is not a matrix of this molecule.
         """
         self.check(dm)
-        dm = 0.5 * (dm + dm.mT)
+        dm = 0.5 * (dm + dm.mH)
         return _Build.apply(dm, self)  # pyright: ignore
 
     def build(self, dm: GivenMatrix, coarse: FockBuild | None = None) -> FockBuild:
@@ -248,7 +264,7 @@ class KohnShamLayer:
                 built = build.rebuild_on_grids(self.data, dm, coarse)
             return self.shifted(built, dm)
 
-    def response(self, dm: GivenMatrix, direction: GivenMatrix) -> AOMatrix:
+    def response(self, dm: GivenMatrix, direction: GivenMatrix) -> SpinMatrix:
         """dF along a symmetric ``direction``, without autograd. Counts as one Fock build.
 
         Args:
@@ -307,14 +323,14 @@ class KohnShamLayer:
         self.check(fock)
         tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
         with torch.no_grad():
-            energy, vectors = symmetric_eigen(self.x.mT @ fock @ self.x)
+            energy, vectors = symmetric_eigen(self.x.mH @ fock @ self.x)
             occ, degenerate = occupations(energy, self.nelec, tol)
             ts = 0.0
             if self.smearing > 0:
                 occ, ts = smeared_occupations(energy, self.nelec, self.smearing)
             return Orbitals(energy, self.x @ vectors, occ, degenerate, ts)
 
-    def density(self, fock: GivenMatrix) -> AOMatrix:
+    def density(self, fock: GivenMatrix) -> SpinMatrix:
         """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.
 
         Args:
@@ -330,12 +346,12 @@ class KohnShamLayer:
         self.check(fock)
         if self.smearing > 0:
             return self._smeared(fock)[0]
-        orthogonal = self.x.mT @ (0.5 * (fock + fock.mT)) @ self.x
+        orthogonal = self.x.mH @ (0.5 * (fock + fock.mH)) @ self.x
         with torch.no_grad():
             energy, vectors = symmetric_eigen(orthogonal)
             occ, _ = occupations(energy, self.nelec, self.degeneracy_tol)
         p = density_matrix(orthogonal, energy, vectors, occ, self.gap_floor)
-        return self.x @ p @ self.x.mT
+        return self.x @ p @ self.x.mH
 
     def entropy_energy(self, fock: GivenMatrix) -> Scalar:
         """T S of the Fermi occupations of ``fock``, Eh, twice differentiable; 0 without smearing.
@@ -355,22 +371,21 @@ class KohnShamLayer:
         self.check(fock)
         return self._smeared(fock)[1] if self.smearing > 0 else fock.new_zeros(())
 
-    def _smeared(self, fock: AOMatrix) -> tuple[AOMatrix, Scalar]:
-        orthogonal = self.x.mT @ (0.5 * (fock + fock.mT)) @ self.x
-        per_orbital = 1.0 if self.unrestricted else 2.0
-        spins = orthogonal.reshape(-1, self.nmo, self.nmo)
+    def _smeared(self, fock: SpinMatrix) -> tuple[SpinMatrix, Scalar]:
+        orthogonal = self.x.mH @ (0.5 * (fock + fock.mH)) @ self.x
         parts = [
-            smeared_density(f, n, self.smearing) for f, n in zip(spins, self.nelec, strict=False)
+            smeared_density(f, n, self.smearing)
+            for f, n in zip(orthogonal, self.nelec, strict=False)
         ]
-        p = per_orbital * torch.stack([dm for dm, _ in parts]).reshape(orthogonal.shape)
-        ts = per_orbital * torch.stack([ts for _, ts in parts]).sum()
-        return self.x @ p @ self.x.mT, ts
+        p = self.per_orbital * torch.stack([dm for dm, _ in parts])
+        ts = self.per_orbital * torch.stack([ts for _, ts in parts]).sum()
+        return self.x @ p @ self.x.mH, ts
 
-    def commutator(self, fock: GivenMatrix, dm: GivenMatrix) -> Float[Tensor, "*spin nmo nmo"]:
-        """Xᵀ (F P S - S P F) X, [.., nmo, nmo]: the orbital gradient in an orthonormal basis."""
+    def commutator(self, fock: GivenMatrix, dm: GivenMatrix) -> Float[Tensor, "nspin nmo nmo"]:
+        """X† (F P S - S P F) X, [nspin, nmo, nmo]: the orbital gradient in an orthonormal basis."""
         self.check(fock, dm)
         fps = fock @ dm @ self.data.ovlp
-        return self.x.mT @ (fps - fps.mT) @ self.x
+        return self.x.mH @ (fps - fps.mH) @ self.x
 
     def dipole(self, dm: GivenMatrix) -> Tensor:
         """Dipole moment about the nuclear-charge centre, debye, [3]."""

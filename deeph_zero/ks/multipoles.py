@@ -267,7 +267,7 @@ class _Spectrum:
 
     @classmethod
     def of(cls, h: Tensor, x: Tensor, nelec: tuple[int, int]) -> "_Spectrum":
-        levels, vectors = symmetric_eigen(x.mT @ h @ x)
+        levels, vectors = symmetric_eigen(x.mH @ h @ x)
         found = {
             n: chemical_potential(levels, n, WIDTH) if 0 < n < len(levels) else None
             for n in set(nelec)
@@ -289,7 +289,7 @@ class _Spectrum:
 
     def densities(self) -> Float[Tensor, "spin nao nao"]:
         """Density matrix of each spin."""
-        return (self.orbitals * self.occ.unsqueeze(-2)) @ self.orbitals.mT
+        return (self.orbitals * self.occ.unsqueeze(-2)) @ self.orbitals.mH
 
 
 def _response(s: _Spectrum, clouds: AtomicClouds) -> Float[Tensor, "nseen nseen"]:

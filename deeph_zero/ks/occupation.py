@@ -43,22 +43,20 @@ def aufbau(
 
 
 def occupations(
-    mo_energy: Float[Tensor, "*spin nmo"],
+    mo_energy: Float[Tensor, "nspin nmo"],
     nelec: tuple[int, int],
     degeneracy_tol: float,
-) -> tuple[Float[Tensor, "*spin nmo"], bool]:
+) -> tuple[Float[Tensor, "nspin nmo"], bool]:
     """Occupations with PySCF's normalisation: 2 per pair for a closed shell, 1 per spin orbital.
 
     Args:
-        mo_energy: [nmo] for a closed shell, [2, nmo] for (alpha, beta).
+        mo_energy: One spin channel for a closed shell, two for (alpha, beta).
         nelec: (n_alpha, n_beta).
         degeneracy_tol: See :func:`aufbau`.
 
     Returns:
         Occupations, same shape, and whether a frontier level is degenerate.
     """
-    if mo_energy.ndim == 1:
-        occ, degenerate = aufbau(mo_energy, nelec[0], degeneracy_tol)
-        return 2.0 * occ, degenerate
-    pairs = [aufbau(e, n, degeneracy_tol) for e, n in zip(mo_energy, nelec, strict=True)]
-    return torch.stack([occ for occ, _ in pairs]), any(flag for _, flag in pairs)
+    pairs = [aufbau(e, n, degeneracy_tol) for e, n in zip(mo_energy, nelec, strict=False)]
+    per_orbital = 2.0 / len(mo_energy)
+    return per_orbital * torch.stack([occ for occ, _ in pairs]), any(flag for _, flag in pairs)

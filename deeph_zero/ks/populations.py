@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class Populations:
 def square_root(ovlp: Float[Tensor, "nao nao"]) -> Float[Tensor, "nao nao"]:
     """S^½, the symmetric one."""
     values, vectors = torch.linalg.eigh(ovlp)
-    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.mT
+    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.mH
 
 
 def populations(
-    dm: AOMatrix,
+    dm: SpinMatrix,
     ovlp: Float[Tensor, "nao nao"],
     ao_atoms: Sequence[int],
     atom_charges: Sequence[int],
@@ -43,7 +43,7 @@ def populations(
     """Population analysis of a density matrix.
 
     Args:
-        dm: Density matrix with occupations, [nao, nao] or [2, nao, nao].
+        dm: Density matrix with occupations, [nspin, nao, nao].
         ovlp: S.
         ao_atoms: Atom of each AO.
         atom_charges: Nuclear charges, those of an effective core potential reduced by its core.
@@ -61,11 +61,11 @@ def populations(
     atoms = torch.as_tensor(ao_atoms, device=dm.device)
     nuclei = torch.as_tensor(atom_charges, dtype=dm.dtype, device=dm.device)
     member = torch.nn.functional.one_hot(atoms, len(nuclei)).to(dm.dtype)
-    total = dm.sum(0) if dm.ndim == 3 else dm
+    total = dm.sum(0)
     ps = total @ ovlp
     root = square_root(ovlp) if root is None else root
     spin = spin_ps = None
-    if dm.ndim == 3:
+    if len(dm) == 2:
         spin_ps = (dm[0] - dm[1]) @ ovlp
         spin = spin_ps.diagonal() @ member
     bonds = member.mT @ (ps * ps.mT) @ member

@@ -3,28 +3,28 @@
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.grid.maps import density_features, restrict, total_density
+from deeph_zero.ks.grid.maps import density_features, restrict
 from deeph_zero.ks.protocol import KSData
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 from deeph_zero.units import DEBYE_PER_AU
 
 
-def dipole(data: KSData, dm: AOMatrix) -> Tensor:
+def dipole(data: KSData, dm: SpinMatrix) -> Tensor:
     """Dipole moment about the nuclear-charge centre, debye, [3].
 
     mu = Σ_A Z_A (R_A - centre) - tr(P (r - centre)).
     """
-    electronic = torch.einsum("xmn,mn->x", data.dipole, total_density(dm))
+    electronic = torch.einsum("xmn,mn->x", data.dipole, dm.sum(0))
     return (data.nuclear_dipole - electronic) * DEBYE_PER_AU
 
 
-def spin_square(data: KSData, dm: AOMatrix) -> float:
+def spin_square(data: KSData, dm: SpinMatrix) -> float:
     """⟨S²⟩ = ((n_a - n_b)/2)² + (n_a + n_b)/2 - tr(P_a S P_b S); zero for a closed shell.
 
     References:
         A. Szabo and N. S. Ostlund, Modern Quantum Chemistry (1989), eq. 2.271.
     """
-    if dm.ndim == 2:
+    if len(dm) == 1:
         return 0.0
     n_a, n_b = data.nelec
     ps = dm @ data.ovlp
@@ -32,9 +32,9 @@ def spin_square(data: KSData, dm: AOMatrix) -> float:
     return 0.25 * (n_a - n_b) ** 2 + 0.5 * (n_a + n_b) - mixed
 
 
-def n_electrons(data: KSData, dm: AOMatrix) -> float:
+def n_electrons(data: KSData, dm: SpinMatrix) -> float:
     """Density integrated on the grid; tr(PS) where there is no grid."""
-    total = total_density(dm)
+    total = dm.sum(0)
     if data.grid is None:
         return float((total * data.ovlp).sum())
     count = 0.0

@@ -25,10 +25,11 @@ NVAR: dict[str, int] = {"HF": 0, "LDA": 1, "GGA": 4, "MGGA": 5}
 class Functional(Protocol):
     """A semilocal exchange-correlation functional, evaluated pointwise.
 
-    The argument is PySCF's ``rho`` array: [nvar, ngrids] for the total density of a closed shell,
-    [2, nvar, ngrids] for (alpha, beta). f is the energy per volume, Eh / bohr^3, so that
-    E_xc = sum(weights * f). Derivatives are with respect to the rows of the argument (the gradient
-    components themselves, not sigma). Where the density is at or below libxc's own thresholds every
+    The argument is PySCF's ``rho`` array with a spin axis always: [1, nvar, ngrids] for the total
+    density of a closed shell, [2, nvar, ngrids] for (alpha, beta). f is the energy per volume,
+    Eh / bohr^3, so that E_xc = sum(weights * f). Derivatives are with respect to the rows of the
+    argument (the gradient components themselves, not sigma). Where the density is at or below
+    libxc's own thresholds every
     result is zero, never NaN.
     """
 
@@ -168,14 +169,14 @@ class KSData:
         nuclear_dipole: sum_A Z_A (R_A - centre), [3]; zero unless ghost atoms or ECPs shift it.
         e_nuc: Nuclear repulsion, Eh.
         nelec: (n_alpha, n_beta).
-        unrestricted: UKS when true; matrices then carry the spin axis.
+        unrestricted: UKS when true.
         coulomb: Operator of J.
         exchange: ((coefficient, operator), ...) with c_x K = sum coefficient * K_operator
             (empty for a pure functional; two entries for range separation).
         functional: Semilocal part, or None.
         grid: AO values, or None when there is no semilocal part.
-        dm_guess: Superposition of atomic densities rescaled to the electron number; [nao, nao] or
-            [2, nao, nao].
+        dm_guess: Superposition of atomic densities rescaled to the electron number, as users have
+            matrices: [nao, nao], or [2, nao, nao] if unrestricted.
         lindep_threshold: Eigenvectors of S below it are dropped (PySCF's rule).
         nlc: Non-local correlation, or None.
         e_disp: Dispersion energy of the geometry, Eh; part of every total energy.

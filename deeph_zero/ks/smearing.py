@@ -95,12 +95,12 @@ def _shares(energy: Levels, weights: Weights | None) -> Levels:
 
 
 def smeared_occupations(
-    energy: Float[Tensor, "*spin nmo"], nelec: tuple[int, int], width: float
-) -> tuple[Float[Tensor, "*spin nmo"], float]:
+    energy: Float[Tensor, "nspin nmo"], nelec: tuple[int, int], width: float
+) -> tuple[Float[Tensor, "nspin nmo"], float]:
     """Fermi occupations and T S.
 
     Args:
-        energy: Ascending orbital energies, [nmo] closed shell, [2, nmo] (alpha, beta), Eh.
+        energy: Ascending orbital energies, one spin channel for a closed shell, Eh.
         nelec: (n_alpha, n_beta); each spin has its own chemical potential.
         width: T, Eh.
 
@@ -110,17 +110,16 @@ def smeared_occupations(
     Raises:
         InputError: If a spin fills every orbital.
     """
-    spins = energy.reshape(-1, energy.shape[-1])
-    per_orbital = 2.0 if energy.ndim == 1 else 1.0
-    occ, ts = torch.zeros_like(spins), 0.0
-    for s, levels in enumerate(spins):
+    per_orbital = 2.0 / len(energy)
+    occ, ts = torch.zeros_like(energy), 0.0
+    for s, levels in enumerate(energy):
         if nelec[s] == 0:
             continue
         x = levels - chemical_potential(levels, nelec[s], width)
         f = fermi(x, width)
         occ[s] = per_orbital * f
         ts += per_orbital * float((f * x - _omega(x, width)).sum())
-    return occ.reshape(energy.shape), ts
+    return occ, ts
 
 
 def _omega(x: Levels, width: float) -> Levels:

@@ -26,7 +26,7 @@ from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.meanfield import mean_field
 from deeph_zero.predict.single import Prediction
 from deeph_zero.predict.vibrations import vibrations
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import AOMatrix, SpinMatrix
 
 ESTIMATE_TOL = 1e-6
 """Relative residual of the equations of an estimate."""
@@ -109,16 +109,17 @@ def of_prediction(ks: KohnSham, dm: AOMatrix, fock: AOMatrix) -> Response:
         InputError: If the integrals have no derivatives, or occupations are fractional.
         ComputationError: If the equations do not converge.
     """
-    if not is_idempotent(ks, dm):
+    at = ks.to_layer(dm), ks.to_layer(fock)
+    if not is_idempotent(ks.layer, at[0]):
         raise InputError(
             "expected integer occupations for an estimate of the response, the frontier level of "
             f"the prediction is degenerate and filled evenly; give {argument('refine', 1e-6)}"
         )
-    coarse = ks.coarse or ks  # a difference hardly knows the grid
+    coarse = ks.layer.coarse or ks.layer  # a difference hardly knows the grid
     moving = ks.moving_integrals()
     found: list[tuple[Tensor, Tensor]] = []
-    nearer = _nearer(ks, dm, fock)
-    for layer, state in ((ks, nearer), (coarse, nearer), (coarse, (dm, fock))):
+    nearer = _nearer(ks.layer, *at)
+    for layer, state in ((ks.layer, nearer), (coarse, nearer), (coarse, at)):
         equations = CoupledPerturbed(layer, *state)
         alpha = polarizability(equations, ESTIMATE_TOL)
         found.append((alpha, dipole_derivatives(equations, moving, ESTIMATE_TOL)))
@@ -131,22 +132,24 @@ def of_prediction(ks: KohnSham, dm: AOMatrix, fock: AOMatrix) -> Response:
     )
 
 
-def _nearer(ks: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> tuple[AOMatrix, AOMatrix]:
+def _nearer(
+    layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix
+) -> tuple[SpinMatrix, SpinMatrix]:
     """Density and Fock matrix of the certificate's estimate; those given where it has none."""
     with torch.no_grad():
-        solved = coarse_solution(ks, dm, fock)
+        solved = coarse_solution(layer, dm, fock)
         if solved is not None:
             return solved[0].dm, solved[0].fock
-        step = QuadraticModel(ks, dm, fock).step()
+        step = QuadraticModel(layer, dm, fock).step()
         if step is None:
             return dm, fock
         moved = fock + step.dfock
-        orbitals = ks.orbitals(moved, degeneracy_tol=0.0)
+        orbitals = layer.orbitals(moved, degeneracy_tol=0.0)
         c, occ = orbitals.mo_coeff, orbitals.mo_occ
-        return (c * occ.unsqueeze(-2)) @ c.mT, moved
+        return (c * occ.unsqueeze(-2)) @ c.mH, moved
 
 
-def _on_device(refined: SCFResult, ks: KohnShamLayer) -> SCFResult:
+def _on_device(refined: SCFResult, ks: KohnSham) -> SCFResult:
     matrices = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
     moved = {name: getattr(refined, name).to(ks.x) for name in matrices}
     return dataclasses.replace(refined, **moved)

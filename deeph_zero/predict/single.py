@@ -14,7 +14,6 @@ from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.populations import Populations, populations, square_root
-from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.ks.response.quadratic import semicanonical
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.terms.build import FockBuild
@@ -117,8 +116,13 @@ class Prediction:
         """Of P̂ and of the refined density: records and files ask for both, several times."""
         root = square_root(self.overlap)
         facts = self.overlap, self.info.ao_atoms, self.info.atom_charges, root
-        own = populations(self.dm, *facts)
-        return own, own if self.refined is None else populations(self.refined.dm, *facts)
+        final = None if self.refined is None else self.refined.dm
+        own, refined = (
+            None if dm is None else populations(dm.reshape(-1, *dm.shape[-2:]), *facts)
+            for dm in (self.dm, final)
+        )
+        assert own is not None
+        return own, own if refined is None else refined
 
 
 def refine(
@@ -197,7 +201,7 @@ def refine_best(
     facts: dict[str, Any] = {"standard_start": worse}
     if done.converged:
         at = done.dm.to(superposed), done.fock.to(superposed)
-        facts["instability"] = spin_instability(ks, *at)
+        facts["instability"] = ks.spin_instability(*at)
     if compare_start and usual is not None:
         facts["standard_iterations"] = usual.iterations
     return done, facts
@@ -268,10 +272,11 @@ def canonical_orbitals(ks: KohnSham, result: Prediction) -> tuple[Tensor, Tensor
     """Coefficients, energies and occupations of P̂, occupied first, each space by energy."""
     device = ks.data.ovlp.device
     assert result.fock_rebuilt is not None
-    coeff, occ, fock = semicanonical(ks, result.dm.to(device), result.fock_rebuilt.to(device))
+    at = ks.to_layer(result.dm.to(device)), ks.to_layer(result.fock_rebuilt.to(device))
+    coeff, occ, fock = semicanonical(ks.layer, *at)
     energy = torch.diagonal(fock, dim1=-2, dim2=-1)
     # occupations differ by 0.1 at least (even filling), energies by less than 1e4 Eh
     order = (energy - 1e6 * occ).argsort(-1)
     coeff = coeff.gather(-1, order.unsqueeze(-2).expand_as(coeff))
-    parts = coeff, energy.gather(-1, order), occ.gather(-1, order)
-    return parts if ks.unrestricted else (parts[0][0], parts[1][0], parts[2][0])
+    energy, occ = energy.gather(-1, order), occ.gather(-1, order)
+    return ks.from_layer(coeff), ks.from_layer(energy), ks.from_layer(occ)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.ks.batch.ks_batch import KSBatch, gains
+from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.ks.batch.ks_batch import gains
 from deeph_zero.train.taught import Problem
 from deeph_zero.types import AOMatrix
 
@@ -160,7 +161,7 @@ class Lessons:
             else:
                 self.guard(k, problem.teacher.advance)
         if proposals:
-            batch = KSBatch([self._problems[k].ks for k in proposals])
+            batch = KohnShamBatch([self._problems[k].ks for k in proposals])
             try:
                 builds = batch.build(list(proposals.values()))
             except (ComputationError, torch.linalg.LinAlgError):  # whose fault it is shows alone

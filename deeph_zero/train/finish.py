@@ -12,7 +12,6 @@ from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.signals import interruptible
 from deeph_zero.ks.counts import total
-from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
 from deeph_zero.predict.intervals import with_intervals
@@ -244,7 +243,7 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
         if found.certificate.orbital_gradient_rms > _NEAR_ENOUGH:
             return found
         at = found.dm.to(fock), found.fock_rebuilt.to(fock)
-        return dataclasses.replace(found, instability=spin_instability(problem.ks, *at))
+        return dataclasses.replace(found, instability=problem.ks.spin_instability(*at))
 
 
 @contextlib.contextmanager

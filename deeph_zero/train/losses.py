@@ -98,7 +98,7 @@ class Point:
     def gap(self) -> float:
         """Smallest gap between occupied and empty levels of H, Eh."""
         ks = self.problem.ks
-        levels = ks.orbitals(self.hamiltonian.detach()).mo_energy.reshape(-1, ks.nmo)
+        levels = ks.layer.orbitals(ks.to_layer(self.hamiltonian.detach())).mo_energy
         gaps = [
             float(e[n] - e[n - 1]) for e, n in zip(levels, ks.nelec, strict=False) if 0 < n < ks.nmo
         ]
@@ -205,7 +205,7 @@ def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) 
     # 2 Σ F_ia² / Δ_ia for a closed shell; the sum over all pairs has each of them twice
     levels = frame.mo_energy.unsqueeze(-1) - frame.mo_energy.unsqueeze(-2)
     each = frame.occ_virt * mixed.detach().square() / levels.abs().clamp_min(GAP)
-    error = float(each.sum()) * (0.5 if mixed.ndim == 3 else 1.0)
+    error = float(each.sum()) * (0.5 if point.problem.ks.unrestricted else 1.0)
     residual, gradient = float(_rms(delta.detach())), float(ov.detach())
     return LossValue(MILLI * loss, residual, gradient, energy_error=error)
 

@@ -124,9 +124,9 @@ def _teacher(ks: KohnSham, start: FockBuild | None) -> Teacher:
     """Begins at F[P₀] where that was built, else at the solution of the coarse grid."""
     if start is not None:
         return Teacher(ks, start.fock, dm0=ks.data.dm_guess)
-    assert ks.coarse is not None
-    tol = ks.degeneracy_tol
+    coarse, tol = ks.layer.coarse, ks.degeneracy_tol
+    assert coarse is not None
     settings = SCFSettings(
         conv_tol=float("inf"), conv_tol_grad=FIRST, degeneracy_tol=tol, hint=False
     )
-    return Teacher(ks, solve_scf(ks.coarse, None, settings).fock)
+    return Teacher(ks, ks.from_layer(solve_scf(coarse, None, settings).fock))

@@ -10,12 +10,11 @@ elsewhere (the network's) replaces the history only where its own commutator is 
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric, unpack_symmetric
-from deeph_zero.ks.response.dielectric import dielectric_step, stops_helping
+from deeph_zero.ks.response.dielectric import stops_helping
 from deeph_zero.ks.scf.diis import DIIS
-from deeph_zero.ks.scf.result import SCFSettings
-from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
+from deeph_zero.ks.scf.solve import coarse_solution
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix, Scalar
 
@@ -66,21 +65,19 @@ PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
 
 
-def orbital_pairs(layer: KohnShamLayer) -> int:
+def orbital_pairs(ks: KohnSham) -> int:
     """Occupied-virtual pairs of all spin channels."""
-    channels = layer.nelec if layer.unrestricted else layer.nelec[:1]
-    return sum(n * (layer.nmo - n) for n in channels)
+    channels = ks.nelec if ks.unrestricted else ks.nelec[:1]
+    return sum(n * (ks.nmo - n) for n in channels)
 
 
-def gradient_rms(
-    layer: KohnShamLayer, fock: AOMatrix, dm: AOMatrix, *, floor: float = 0.0
-) -> Scalar:
+def gradient_rms(ks: KohnSham, fock: AOMatrix, dm: AOMatrix, *, floor: float = 0.0) -> Scalar:
     """Orbital-gradient rms of a density from its commutator; differentiable in both matrices.
 
     ‖Xᵀ(FPS - SPF)X‖² holds each occupied-virtual element of F twice, times its occupation squared.
 
     Args:
-        layer: The molecule.
+        ks: The molecule.
         fock: Fock matrix, Eh.
         dm: Density matrix.
         floor: Added in quadrature (Eh), so that the slope stays finite at zero.
@@ -88,10 +85,9 @@ def gradient_rms(
     Returns:
         Root mean square over all occupied-virtual elements and spins, Eh.
     """
-    error = layer.commutator(fock, dm)
-    per_orbital = 1.0 if dm.ndim == 3 else 2.0
-    pairs = max(orbital_pairs(layer), 1)
-    return (error.square().sum() / (2 * pairs * per_orbital**2) + floor**2).sqrt()
+    error = ks.commutator(fock, dm)
+    pairs = max(orbital_pairs(ks), 1)
+    return (error.square().sum() / (2 * pairs * ks.layer.per_orbital**2) + floor**2).sqrt()
 
 
 class Teacher:
@@ -99,7 +95,7 @@ class Teacher:
 
     def __init__(
         self,
-        layer: KohnShamLayer,
+        ks: KohnSham,
         fock0: AOMatrix,
         tol: float = DEFAULT_TOL,
         *,
@@ -108,12 +104,12 @@ class Teacher:
         """Start from the Fock matrix of the atomic-density guess (already built and counted).
 
         Args:
-            layer: The molecule.
+            ks: The molecule.
             fock0: F[P₀]; the first target, after a dielectric step.
             tol: Orbital-gradient rms below which the target is converged.
             dm0: P₀; without it ``fock0`` is only where the first density comes from.
         """
-        self.layer = layer
+        self.ks = ks
         self.tol = tol
         self.diis = DIIS(HISTORY)
         self.target: Tensor = fock0
@@ -156,10 +152,9 @@ class Teacher:
             return self._solved_part * self.residual
         if len(self.diis) == 1:
             return (LINEAR_RESPONSE if self.converged else FIRST_STEP) * self.residual
-        scale = 1.0 if self.layer.unrestricted else 2.0
-        norm = self.diis.expected_error() / scale
-        steps = LATER_STEPS * (OPEN_SHELL if self.layer.unrestricted else 1.0)
-        return steps * norm / (2 * max(orbital_pairs(self.layer), 1)) ** 0.5
+        norm = self.diis.expected_error() / self.ks.layer.per_orbital
+        steps = LATER_STEPS * (OPEN_SHELL if self.ks.unrestricted else 1.0)
+        return steps * norm / (2 * max(orbital_pairs(self.ks), 1)) ** 0.5
 
     def advance(self) -> float:
         """Spend one build at the target's density; returns the new residual, Eh.
@@ -173,12 +168,12 @@ class Teacher:
         if self.needs_solver:
             self._solve(dm)
         else:
-            self.learn(dm, self.layer.build(dm))
+            self.learn(dm, self.ks.build(dm))
         return self.residual
 
     @property
     def _solved_part(self) -> float:
-        functional = self.layer.data.functional
+        functional = self.ks.data.functional
         meta = functional is not None and functional.kind == "MGGA"
         return SOLVED * (SOLVED_META if meta else 1.0)
 
@@ -190,7 +185,7 @@ class Teacher:
     @torch.no_grad()
     def proposal(self) -> AOMatrix:
         """Density of the next build."""
-        return self.layer.density(self.target)
+        return self.ks.density(self.target)
 
     def learn(self, dm: AOMatrix, built: FockBuild) -> None:
         """Take in a build at :meth:`proposal`.
@@ -204,14 +199,14 @@ class Teacher:
 
     def _solve(self, dm: AOMatrix) -> None:
         """Finish with the SCF solver, to the same orbital gradient."""
-        per_orbital = 1.0 if dm.ndim == 3 else 2.0
-        settings = SCFSettings(
+        per_orbital = self.ks.layer.per_orbital
+        result = self.ks.scf(
+            dm,
             conv_tol=1e-9,
-            conv_tol_grad=self.tol * per_orbital * max(orbital_pairs(self.layer), 1) ** 0.5,
-            degeneracy_tol=self.layer.degeneracy_tol,
+            conv_tol_grad=self.tol * per_orbital * max(orbital_pairs(self.ks), 1) ** 0.5,
+            degeneracy_tol=self.ks.degeneracy_tol,
             hint=False,
         )
-        result = solve_scf(self.layer, dm, settings)
         self.builds += result.fock_builds
         self._given_up = not result.converged
         self.offer(result.dm, result.fock, result.energy)
@@ -238,7 +233,7 @@ class Teacher:
 
     def rms(self, fock: AOMatrix, dm: AOMatrix) -> float:
         """Orbital-gradient rms of a density from its commutator, Eh."""
-        return float(gradient_rms(self.layer, fock, dm))
+        return float(gradient_rms(self.ks, fock, dm))
 
     def _remember(self, dm: AOMatrix, fock: AOMatrix, energy: float) -> None:
         self.started = True
@@ -248,21 +243,21 @@ class Teacher:
 
     def _keep(self, dm: AOMatrix, fock: AOMatrix) -> None:
         """Add a build to the history and make the target anew."""
-        error = self.layer.commutator(fock, dm)
+        error = self.ks.commutator(fock, dm)
         # many geometries remember many builds: only triangles are kept
         self.diis.add(pack_symmetric(torch.stack([fock, dm])), pack_antisymmetric(error))
         if self.converged:
             self.target = fock
             self.diis.keep_last()
             return
-        solution = coarse_solution(self.layer, dm, fock)
+        solution = coarse_solution(self.ks.layer, self.ks.to_layer(dm), self.ks.to_layer(fock))
         self._solved = solution is not None
         if solution is not None:
-            self.target = solution[0].fock
+            self.target = self.ks.from_layer(solution[0].fock)
             return
         mean, mean_dm = unpack_symmetric(self.diis.extrapolate()).unbind(0)
         stalled = stops_helping([float(error.norm()) for error in self.diis.errors[-3:]])
-        self.target = mean if stalled else mean + dielectric_step(self.layer, mean, mean_dm)
+        self.target = mean if stalled else mean + self.ks.dielectric_step(mean, mean_dm)
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on after a restart, as tensors."""
@@ -289,7 +284,7 @@ class Teacher:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Undo :meth:`state`."""
-        device = self.layer.data.ovlp.device
+        device = self.ks.data.ovlp.device
         self.target = state["target"].to(device)
         # checkpoints of 0.1 end one earlier
         scalars = [*state["scalars"].tolist(), 0.0][:8]

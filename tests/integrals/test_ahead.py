@@ -19,6 +19,7 @@ from deeph_zero.integrals.calculation import calculation, calculation_of
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import ks_data, portable_part
+from deeph_zero.ks.facade import MoleculeFacade
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
@@ -49,7 +50,7 @@ def test_what_was_sent_gives_the_same_bits(name):
     sent = pickle.loads(pickle.dumps(portable_part(found, **dtype)))
     (own, info), (got, info_got) = (ks_data(found, portable=part, **dtype) for part in (None, sent))
     assert info_got == info
-    one, other = (KohnShamLayer(data).build(own.dm_guess) for data in (own, got))
+    one, other = (MoleculeFacade(KohnShamLayer(data)).build(own.dm_guess) for data in (own, got))
     assert torch.equal(one.fock, other.fock)
     assert one.energy == other.energy
     assert torch.equal(own.dm_guess, got.dm_guess)

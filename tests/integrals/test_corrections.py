@@ -16,7 +16,8 @@ from deeph_zero.integrals.calculation import calculation
 from deeph_zero.integrals.corrections import corrections_in, corrections_of
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.system import ks_data
-from deeph_zero.ks.terms.build import fock_build
+from deeph_zero.ks.facade import MoleculeFacade
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.predict.record import dispersion_entry
 from deeph_zero.testing import WATER
 
@@ -102,7 +103,7 @@ def test_default_grids_are_those_of_pyscf() -> None:
     shared, _ = ks_data(calculation(mol, xc="wb97x_v", density_fit=False))
     assert shared.nlc is not None
     assert shared.nlc.grid is shared.grid
-    both = float(fock_build(data, data.dm_guess).energy)
+    both = float(MoleculeFacade(KohnShamLayer(data)).build(data.dm_guess).energy)
     mf.energy_tot(dm=data.dm_guess.numpy())
     assert abs(both - mf.energy_tot(dm=data.dm_guess.numpy())) < 1e-10
 
@@ -223,7 +224,7 @@ def test_dispersion_adds_to_every_energy_and_is_recorded(monkeypatch: pytest.Mon
     mol = molecule(basis="sto-3g")
     without, plain = ks_data(calculation(mol, xc="pbe", grid_level=0))
     data, info = ks_data(calculation(mol, xc="pbe-d4", grid_level=0))
-    one, other = (fock_build(d, without.dm_guess) for d in (data, without))
+    one, other = (MoleculeFacade(KohnShamLayer(d)).build(without.dm_guess) for d in (data, without))
     assert float(one.energy - other.energy) == pytest.approx(-0.25, abs=1e-13)
     assert torch.equal(one.fock, other.fock)
     assert dispersion_entry(info) == {"dispersion_energy": -0.25}

@@ -28,7 +28,7 @@ def density(kind: str, unrestricted: bool, seed: int = 0) -> torch.Tensor:
         grad = rng.normal(size=(3, N)) * rho ** (4 / 3)
         tau = (grad**2).sum(0) / (8 * rho) + rng.uniform(0.3, 3.0, N) * rho ** (5 / 3)
         channels.append(np.vstack([rho, grad, tau])[: NVAR[kind]])
-    return torch.from_numpy(np.stack(channels) if unrestricted else channels[0])
+    return torch.from_numpy(np.stack(channels))
 
 
 @pytest.mark.parametrize(

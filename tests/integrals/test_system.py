@@ -11,7 +11,8 @@ from pyscf import dft, gto, scf
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.calculation import calculation
 from deeph_zero.integrals.system import ks_data
-from deeph_zero.ks.terms.build import fock_build
+from deeph_zero.ks.facade import MoleculeFacade
+from deeph_zero.ks.layer import KohnShamLayer
 
 OH = {"atom": "O 0 0 0.1; H 0.1 0.3 0.9", "basis": "def2-svp", "spin": 1, "verbose": 0}
 
@@ -29,7 +30,7 @@ def assert_same_as_pyscf(mf, **keywords):
     dm = moved(data.dm_guess.numpy())
     reference = mf.get_fock(dm=dm)
     energy = mf.energy_tot(dm=dm)
-    ours = fock_build(data, torch.from_numpy(dm))
+    ours = MoleculeFacade(KohnShamLayer(data)).build(torch.from_numpy(dm))
     assert np.abs(reference).max() > 0.1
     np.testing.assert_allclose(ours.fock.numpy(), reference, atol=1e-9)
     assert abs(float(ours.energy) - energy) < 1e-9
@@ -104,7 +105,7 @@ def test_hydrogen_atom_pbe_energy_and_occupied_channel():
     mf.grids.level = 0
     data, _ = ks_data(calculation(mf))
     dm = moved(data.dm_guess.numpy())
-    ours = fock_build(data, torch.from_numpy(dm))
+    ours = MoleculeFacade(KohnShamLayer(data)).build(torch.from_numpy(dm))
     assert abs(float(ours.energy) - mf.energy_tot(dm=dm)) < 1e-9
     np.testing.assert_allclose(ours.fock[0].numpy(), mf.get_fock(dm=dm)[0], atol=1e-9)
 

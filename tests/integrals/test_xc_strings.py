@@ -10,7 +10,8 @@ from deeph_zero.errors import InputError
 from deeph_zero.integrals.calculation import calculation
 from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.system import ks_data
-from deeph_zero.ks.terms.build import fock_build
+from deeph_zero.ks.facade import MoleculeFacade
+from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.xc.functional import SemilocalFunctional
 
 STRINGS = [
@@ -69,7 +70,7 @@ def test_string_means_what_pyscf_says(radical: gto.Mole, xc: str) -> None:
     mf.grids.atom_grid = mf.nlcgrids.atom_grid = (10, 26)
     data, info = ks_data(calculation(mf))
     dm = data.dm_guess.numpy()
-    built = fock_build(data, torch.from_numpy(dm))
+    built = MoleculeFacade(KohnShamLayer(data)).build(torch.from_numpy(dm))
     assert info.xc == xc
     assert abs(float(built.energy) - mf.energy_tot(dm=dm)) < 1e-10
     np.testing.assert_allclose(built.fock.numpy(), mf.get_fock(dm=dm), rtol=0, atol=1e-10)

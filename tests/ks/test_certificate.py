@@ -74,7 +74,7 @@ def newton_equations(ks, dm, fock):
     The Hessian's columns are central differences of the gradient F_pq in the orbitals that
     exp(hX) turns: nothing of the response build or of the certificate enters.
     """
-    coeff, occ, f_mo = semicanonical(ks, dm, fock)
+    coeff, occ, f_mo = semicanonical(ks.layer, ks.to_layer(dm), ks.to_layer(fock))
     spins, rows, columns = torch.nonzero(occ.unsqueeze(-1) > occ.unsqueeze(-2), as_tuple=True)
     level = torch.diagonal(f_mo, dim1=-2, dim2=-1)
     d = level[spins, columns] - level[spins, rows]
@@ -84,8 +84,8 @@ def newton_equations(ks, dm, fock):
         x = torch.zeros_like(f_mo)
         x[spins[k], rows[k], columns[k]] = size
         turned = coeff @ torch.linalg.matrix_exp(x.mT - x)
-        there = ((turned * occ.unsqueeze(-2)) @ turned.mT).reshape(dm.shape)
-        f = turned.mT @ ks.build(there).fock.reshape(coeff.shape[0], ks.nao, ks.nao) @ turned
+        there = (turned * occ.unsqueeze(-2)) @ turned.mT
+        f = turned.mT @ ks.layer.build(there).fock @ turned
         return f[spins, rows, columns]
 
     h = 1e-4

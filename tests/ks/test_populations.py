@@ -13,7 +13,7 @@ def _of(mf):
     mol = mf.mol
     atoms = [label[0] for label in mol.ao_labels(fmt=None)]
     dm, ovlp = (torch.from_numpy(np.array(a)) for a in (mf.make_rdm1(), mf.get_ovlp()))
-    return populations(dm, ovlp, atoms, mol.atom_charges().tolist())
+    return populations(dm.reshape(-1, mol.nao, mol.nao), ovlp, atoms, mol.atom_charges().tolist())
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_open_shell_formula_gives_the_closed_shell_one_for_equal_spins(water
     atoms = [label[0] for label in mol.ao_labels(fmt=None)]
     dm, ovlp = (torch.from_numpy(np.array(a)) for a in (water.make_rdm1(), water.get_ovlp()))
     charges = mol.atom_charges().tolist()
-    closed = populations(dm, ovlp, atoms, charges)
+    closed = populations(dm[None], ovlp, atoms, charges)
     opened = populations(torch.stack([dm, dm]) / 2, ovlp, atoms, charges)
     assert torch.allclose(closed.bond_orders, opened.bond_orders, atol=1e-12)
     assert torch.allclose(closed.lowdin_charges, opened.lowdin_charges, atol=1e-12)

@@ -46,8 +46,8 @@ def test_density_has_the_electrons_and_the_function(levels, width):
     occ, again = smeared_occupations(torch.from_numpy(np.stack([energy, energy])), (2, 2), width)
     np.testing.assert_allclose(occ.numpy(), [f, f], atol=1e-12)
     assert again == pytest.approx(2 * width * entropy, abs=1e-11)
-    closed, same = smeared_occupations(torch.from_numpy(energy), (2, 2), width)
-    np.testing.assert_allclose(closed.numpy(), 2 * f, atol=1e-12)
+    closed, same = smeared_occupations(torch.from_numpy(energy)[None], (2, 2), width)
+    np.testing.assert_allclose(closed.numpy(), 2 * f[None], atol=1e-12)
     assert same == pytest.approx(again)
 
 
@@ -93,8 +93,8 @@ def test_the_closed_formula_of_the_first_derivative():
 
 
 def test_narrow_smearing_is_aufbau():
-    occ, ts = smeared_occupations(torch.tensor(LEVELS["spread"]).double(), (2, 2), 1e-4)
-    np.testing.assert_allclose(occ.numpy(), [2, 2, 0, 0, 0], atol=1e-12)
+    occ, ts = smeared_occupations(torch.tensor([LEVELS["spread"]]).double(), (2, 2), 1e-4)
+    np.testing.assert_allclose(occ.numpy(), [[2, 2, 0, 0, 0]], atol=1e-12)
     assert ts == pytest.approx(0, abs=1e-12)
 
 
@@ -108,7 +108,7 @@ def test_a_channel_without_electrons_is_empty():
 
 def test_too_many_electrons_are_refused():
     with pytest.raises(InputError, match="got 5 in 5"):
-        smeared_occupations(torch.tensor(LEVELS["spread"]).double(), (5, 5), 0.1)
+        smeared_occupations(torch.tensor([LEVELS["spread"]]).double(), (5, 5), 0.1)
 
 
 @pytest.mark.reference

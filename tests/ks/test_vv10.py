@@ -10,7 +10,6 @@ from pyscf.dft import numint, xc_deriv
 from torch import Tensor
 
 import deeph_zero as dz
-from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.protocol import Points, VV10Parameters
 from deeph_zero.ks.terms import vv10_pairs as vv10
 from deeph_zero.testing import assert_fock_is_gradient
@@ -182,7 +181,7 @@ def test_a_batch_equals_one_by_one(layers, strategy: str) -> None:
     for ks in layers:
         dm = ks.density(ks.build(ks.data.dm_guess).fock)
         dms = [dm, ks.data.dm_guess]
-        batch = KSBatch([ks, ks], strategy=strategy)
+        batch = dz.KohnShamBatch([ks, ks], strategy=strategy)
         alone = [ks.build(one) for one in dms]
         for one, other in zip(batch.build(dms), alone, strict=True):
             assert float(other.parts["e_nlc"]) > 0.01

@@ -17,7 +17,6 @@ from deeph_zero.integrals.mole import molecule_of
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.multipoles import screened
-from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
@@ -244,7 +243,7 @@ def test_the_base_of_physics_inputs_is_moved_on_where_that_is_safe(water_molecul
     ks, dm0 = problem.ks, problem.ks.data.dm_guess
     assert problem.start is not None
     assert problem.matrices is not None
-    step = dielectric_step(ks, problem.start.fock, dm0)
+    step = ks.dielectric_step(problem.start.fock, dm0)
     torch.testing.assert_close(problem.fock0, problem.start.fock + step, rtol=0, atol=1e-12)
     assert torch.equal(problem.matrices.fock0, problem.fock0)
     exact = ks.scf(conv_tol_grad=1e-8).fock

@@ -11,8 +11,7 @@ import torch
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.ks.batch.ks_batch import KSBatch
-from deeph_zero.ks.response.dielectric import dielectric_step
+from deeph_zero.kohnsham_batch import KohnShamBatch
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared import basis_layout, same_data
@@ -94,7 +93,7 @@ def test_a_newcomer_starts_at_the_networks_density(problems):
     assert problems[1].ks.fock_builds >= 2
     ks, dm = problems[1].ks, problems[1].ks.density(guess)
     want = ks.build(dm).fock
-    torch.testing.assert_close(problems[1].teacher.target, want + dielectric_step(ks, want, dm))
+    torch.testing.assert_close(problems[1].teacher.target, want + ks.dielectric_step(want, dm))
     builds = problems[1].ks.fock_builds
     lessons.teach([1], lambda batch: [guess for _ in batch])
     assert problems[1].ks.fock_builds == builds, "one build per round"
@@ -202,8 +201,10 @@ def taught(together):
 
 
 def test_builds_made_together_are_those_made_alone(monkeypatch):
-    sizes, build = [], KSBatch.build
-    monkeypatch.setattr(KSBatch, "build", lambda b, dms: sizes.append(len(b)) or build(b, dms))
+    sizes, build = [], KohnShamBatch.build
+    monkeypatch.setattr(
+        KohnShamBatch, "build", lambda b, dms: sizes.append(len(b)) or build(b, dms)
+    )
     for alone, shared in zip(taught(together=False), taught(together=True), strict=True):
         assert alone.keys() == shared.keys()
         assert all(torch.equal(alone[key], shared[key]) for key in alone)
@@ -216,7 +217,7 @@ def test_a_batch_that_fails_is_built_one_by_one(problems, monkeypatch):
 
     lessons = Lessons(problems, Budget())
     lessons.together = True
-    monkeypatch.setattr(KSBatch, "build", broken)
+    monkeypatch.setattr(KohnShamBatch, "build", broken)
     monkeypatch.setattr(problems[1].ks, "build", broken)
     for _ in range(MAX_FAILURES):
         lessons.advance([0, 1, 2])

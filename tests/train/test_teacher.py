@@ -5,6 +5,7 @@ import pytest
 import torch
 from pyscf import dft, gto
 
+from deeph_zero import kohnsham
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.scf.result import SCFSettings
@@ -83,7 +84,7 @@ def test_where_diis_fails_the_solver_takes_over_once(ks, monkeypatch):
     monkeypatch.setattr(teacher_module, "PATIENCE", 0)
     hopeless = start(ks)
     little = SCFSettings(max_cycle=1, retry=False)
-    monkeypatch.setattr(teacher_module, "solve_scf", lambda ks, dm, _: solve_scf(ks, dm, little))
+    monkeypatch.setattr(kohnsham, "solve_scf", lambda layer, dm, *_: solve_scf(layer, dm, little))
     hopeless.advance()
     assert not hopeless.converged
     before = ks.fock_builds
@@ -109,7 +110,10 @@ def test_with_a_coarse_grid_one_or_two_builds_settle_a_geometry(water, start):
         teacher = Teacher(ks, ks.build(ks.data.dm_guess).fock, dm0=ks.data.dm_guess)
         assert teacher.started, "F0 gives a target"
     else:
-        teacher = Teacher(ks, solve_scf(ks.coarse, None, SCFSettings(conv_tol_grad=3e-4)).fock)
+        teacher = Teacher(
+            ks,
+            ks.from_layer(solve_scf(ks.layer.coarse, None, SCFSettings(conv_tol_grad=3e-4)).fock),
+        )
         assert not teacher.started
     teacher.advance()
     assert teacher.finished

@@ -68,7 +68,7 @@ class _Build(Function):
         wanted = [k for k in range(n) if focks[k] is not None and ctx.needs_input_grad[k + 1]]
         if wanted:
             grad = [focks[k] for k in wanted]
-            sym = [0.5 * (g + g.mT) for g in grad if g is not None]
+            sym = [0.5 * (g + g.mH) for g in grad if g is not None]
             some = ctx.batch.subset(wanted)
             found = _Response.apply(some, *[dms[k] for k in wanted], *sym)
             along = dict(zip(wanted, found, strict=True))  # pyright: ignore
@@ -97,7 +97,7 @@ class _Response(Function):
         batch: KSBatch = ctx.batch
         n = len(batch)
         dms, directions = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
-        sym = [0.5 * (grad + grad.mT) for grad in grads]
+        sym = [0.5 * (grad + grad.mH) for grad in grads]
         by_dm: list[Tensor | None] = [None] * n
         by_direction: list[Tensor | None] = [None] * n
         if any(ctx.needs_input_grad[1 : n + 1]):
@@ -171,7 +171,7 @@ class KSBatch:
                 molecule.
         """
         self.check(dms)
-        energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mT) for dm in dms))  # pyright: ignore
+        energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mH) for dm in dms))  # pyright: ignore
         return energies, focks
 
     def build(self, dms: GivenMatrices, coarse: Sequence[FockBuild | None] = ()) -> list[FockBuild]:

@@ -31,7 +31,6 @@ class PaddedBucket:
             layers: The molecules; none of them smeared.
         """
         self.layers = list(layers)
-        self.unrestricted = layers[0].unrestricted
         self._padding = Padding([layer.nao for layer in layers])
         self._nmos = [layer.nmo for layer in layers]
         self._x = padded([layer.x for layer in layers], self._padding.nao, max(self._nmos))
@@ -42,11 +41,6 @@ class PaddedBucket:
 
     def _density(self, dms: Sequence[MoleculeMatrix]) -> Density:
         return Density(self._padding.stack(dms), factored=False)
-
-    def _split(self, stacked: Tensor) -> list[Tensor]:
-        """Each molecule's own part, with or without the spin axis."""
-        parts = self._padding.split(stacked)
-        return parts if self.unrestricted else [part[0] for part in parts]
 
     def fock_builds(self, dms: Sequence[MoleculeMatrix]) -> list[FockBuild]:
         """Energy and Fock matrix of every molecule, without autograd.
@@ -67,7 +61,7 @@ class PaddedBucket:
                 fock=fock,
                 n_electrons=count[k],
             )
-            for k, fock in enumerate(self._split(found.fock))
+            for k, fock in enumerate(self._padding.split(found.fock))
         ]
 
     def responses(
@@ -82,13 +76,15 @@ class PaddedBucket:
         Returns:
             dF of each, Eh.
         """
-        return self._split(change(self._terms, self._density(dms), self._density(directions)))
+        return self._padding.split(
+            change(self._terms, self._density(dms), self._density(directions))
+        )
 
     def _orthogonal(self, focks: Sequence[MoleculeMatrix]) -> Tensor:
-        """Xᵀ F X, [n_mol, nspin, nmo, nmo], padding levels above all others."""
+        """X† F X, [n_mol, nspin, nmo, nmo], padding levels above all others."""
         fock = self._padding.stack(focks)
         x = self._x.unsqueeze(1)
-        out = x.mT @ (0.5 * (fock + fock.mT)) @ x
+        out = x.mH @ (0.5 * (fock + fock.mH)) @ x
         nmo = out.shape[-1]
         # by Gershgorin no level is higher; a needlessly huge one would cost digits of the others
         ceiling = out.detach().abs().sum(-1).amax(-1) + 1.0
@@ -113,12 +109,12 @@ class PaddedBucket:
             energy, vectors = symmetric_eigen(orthogonal)
             occ = torch.zeros_like(energy)
             for k, layer in enumerate(self.layers):
-                own = energy[k, :, : layer.nmo] if self.unrestricted else energy[k, 0, : layer.nmo]
+                own = energy[k, :, : layer.nmo]
                 filled, _ = occupations(own, layer.nelec, layer.degeneracy_tol)
                 occ[k, :, : layer.nmo] = filled
         p = density_matrix(orthogonal, energy, vectors, occ, self.layers[0].gap_floor)
         x = self._x.unsqueeze(1)
-        return self._split(x @ p @ x.mT)
+        return self._padding.split(x @ p @ x.mH)
 
     def filled(self, focks: Sequence[MoleculeMatrix]) -> list[MoleculeMatrix]:
         """Densities of integer occupations without a gradient, as the device's policy makes them.
@@ -139,4 +135,4 @@ class PaddedBucket:
             nocc = torch.tensor(counts, device=orthogonal.device)
             p = projector(orthogonal.reshape(-1, nmo, nmo), nocc).reshape(orthogonal.shape)
             x = self._x.unsqueeze(1)
-            return self._split((1.0 if self.unrestricted else 2.0) * (x @ p @ x.mT))
+            return self._padding.split(self.layers[0].per_orbital * (x @ p @ x.mH))

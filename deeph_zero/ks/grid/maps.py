@@ -21,11 +21,6 @@ _WHOLE = 160
 """Columns up to which the whole product, in one call, is as fast."""
 
 
-def total_density(matrix: AOMatrix) -> Float[Tensor, "nao nao"]:
-    """Sum over the spin axis, where there is one."""
-    return matrix.sum(0) if matrix.ndim == 3 else matrix
-
-
 def restrict(matrix: AOMatrix, block: AOBlock) -> LocalMatrix:
     """Rows and columns of the AOs that are significant on a block."""
     if block.index is None:

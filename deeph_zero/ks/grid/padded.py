@@ -172,10 +172,9 @@ def _features(stack: _Stack, dm: Tensor, kind: XCKind) -> Tensor:
 
 
 def _rows(features: Tensor) -> Tensor:
-    """What a functional takes: all points in one row, no spin axis for a closed shell."""
+    """What a functional takes: all points in one row."""
     nblk, nspin, nvar, npoints = features.shape
-    rows = features.permute(1, 2, 0, 3).reshape(nspin, nvar, nblk * npoints)
-    return rows if nspin == 2 else rows[0]
+    return features.permute(1, 2, 0, 3).reshape(nspin, nvar, nblk * npoints)
 
 
 def _matrices(stack: _Stack, potential: Tensor, kind: XCKind) -> Tensor:

@@ -116,4 +116,4 @@ def _eigen_projector(fock: Tensor, nocc: Tensor) -> Tensor:
     _, vectors = symmetric_eigen(fock)
     levels = torch.arange(fock.shape[-1], device=fock.device)
     occ = (levels < nocc.unsqueeze(-1)).to(fock.dtype)
-    return (vectors * occ.unsqueeze(-2)) @ vectors.mT
+    return (vectors * occ.unsqueeze(-2)) @ vectors.mH

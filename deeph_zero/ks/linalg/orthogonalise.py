@@ -24,5 +24,5 @@ def orthogonaliser(ovlp: Float[Tensor, "nao nao"], threshold: float) -> Float[Te
     values, vectors = torch.linalg.eigh(ovlp)
     keep = values > max(threshold, 0.0)
     if bool(keep.all()):
-        return (vectors * values.rsqrt()) @ vectors.mT
+        return (vectors * values.rsqrt()) @ vectors.mH
     return vectors[:, keep] * values[keep].rsqrt()

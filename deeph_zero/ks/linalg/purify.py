@@ -73,7 +73,7 @@ def purified_density(
             break
     square = x @ x
     x = 3 * square - 2 * square @ x
-    x = 0.5 * (x + x.mT)
+    x = 0.5 * (x + x.mH)
     none, full = (nocc == 0)[..., None, None], (nocc == n)[..., None, None]
     x = torch.where(none, torch.zeros_like(x), torch.where(full, eye.expand_as(x), x))
     right = (_trace(x) - count).abs() < 1e-8 * count.clamp_min(1.0)

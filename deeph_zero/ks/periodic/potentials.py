@@ -112,7 +112,7 @@ class Semilocal:
 
         Args:
             weight: Of the points, bohr³.
-            functional: Of [nvar, ngrids] for a closed shell, of [2, nvar, ngrids] otherwise.
+            functional: Of density variables with a spin axis.
         """
         self.weight = weight
         self.functional = functional
@@ -148,8 +148,6 @@ class Semilocal:
 
     def _pieces(self, rho: MeshRows) -> Iterator[tuple[slice, Tensor]]:
         """The functional's argument, some points at a time."""
-        closed = rho.shape[0] == 1
         for start in range(0, rho.shape[-1], POINTS):
             at = slice(start, start + POINTS)
-            rows = rho[:, : self.nvar, at]
-            yield at, (rows[0] if closed else rows).contiguous()
+            yield at, rho[:, : self.nvar, at].contiguous()

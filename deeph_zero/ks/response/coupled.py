@@ -25,7 +25,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.conjugate_gradients import Vectors, solve
 from deeph_zero.ks.response.orbital_rotation import Rotations
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 TOLERANCE = 1e-9
 """Residual of the equations at which they count as solved, relative to their right-hand side."""
@@ -43,7 +43,7 @@ GROUP = 24
 
 _log = logging.getLogger("deeph_zero")
 
-Perturbations = Float[Tensor, "n *spin nao nao"]
+Perturbations = Float[Tensor, "n nspin nao nao"]
 Overlaps = Float[Tensor, "n nao nao"]
 
 
@@ -63,7 +63,7 @@ class Changes:
 class CoupledPerturbed:
     """The coupled-perturbed equations about one converged density."""
 
-    def __init__(self, layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> None:
+    def __init__(self, layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> None:
         """Semicanonical orbitals, and what all responses share.
 
         Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 from deeph_zero.ks.density import divided_difference
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.conjugate_gradients import Vectors, steps
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 COULOMB_PART = 0.75
 """Part of the Coulomb response that exchange and correlation leave, of total densities.
@@ -54,8 +54,8 @@ def stops_helping(norms: Sequence[float]) -> bool:
 
 @torch.no_grad()
 def dielectric_step(
-    layer: KohnShamLayer, fock: AOMatrix, dm: AOMatrix, degeneracy_tol: float | None = None
-) -> AOMatrix:
+    layer: KohnShamLayer, fock: SpinMatrix, dm: SpinMatrix, degeneracy_tol: float | None = None
+) -> SpinMatrix:
     """Change of a Fock matrix on the way to self-consistency, from the Coulomb response alone.
 
     With χ = dP/dF at F = F[P] and a kernel K, the change D of the density obeys
@@ -89,13 +89,13 @@ def dielectric_step(
     weights = divided_difference(orbitals.mo_energy, occ, layer.gap_floor)
     root = (-weights).clamp_min(0.0).sqrt()
 
-    def density(pairs: Tensor) -> AOMatrix:
-        return c @ (root * pairs) @ c.mT
+    def density(pairs: Tensor) -> SpinMatrix:
+        return c @ (root * pairs) @ c.mH
 
-    def pairs(potential: AOMatrix) -> Tensor:
-        return root * (c.mT @ potential @ c)
+    def pairs(potential: SpinMatrix) -> Tensor:
+        return root * (c.mH @ potential @ c)
 
-    first = (c * occ.unsqueeze(-2)) @ c.mT - dm
+    first = (c * occ.unsqueeze(-2)) @ c.mH - dm
     for spin_part in (SPIN_PART, 0.0):
         kernel = functools.partial(_kernel, layer, spin_part)
         start = kernel(first)
@@ -105,18 +105,19 @@ def dielectric_step(
     return torch.zeros_like(fock)
 
 
-def _kernel(layer: KohnShamLayer, spin_part: float, change: AOMatrix) -> AOMatrix:
+def _kernel(layer: KohnShamLayer, spin_part: float, change: SpinMatrix) -> SpinMatrix:
     """K of a change of the density."""
-    if change.ndim == 2:
-        return COULOMB_PART * layer.data.coulomb.coulomb(change)
-    up, down = layer.data.coulomb.coulomb(change).unbind(0)
+    potentials = layer.data.coulomb.coulomb(change)
+    if len(potentials) == 1:
+        return COULOMB_PART * potentials
+    up, down = potentials.unbind(0)
     total, spin = COULOMB_PART * (up + down), spin_part * (up - down)
     return torch.stack([total - spin, total + spin])
 
 
 def _response(
-    potential: Callable[[Tensor], AOMatrix], pairs: Callable[[AOMatrix], Tensor], rhs: Tensor
-) -> AOMatrix | None:
+    potential: Callable[[Tensor], SpinMatrix], pairs: Callable[[SpinMatrix], Tensor], rhs: Tensor
+) -> SpinMatrix | None:
     """K of the solution y of (1 + √w K √w) y = ``rhs``, by conjugate gradients.
 
     The potentials of the directions add up to the solution's, which costs no product of its own.
@@ -129,7 +130,7 @@ def _response(
     Returns:
         The potential, Eh, to :data:`TOLERANCE`; None if the equations are not definite.
     """
-    moved: list[AOMatrix] = []
+    moved: list[SpinMatrix] = []
 
     def product(direction: Vectors) -> Vectors:
         y = direction.reshape(rhs.shape)
@@ -137,7 +138,7 @@ def _response(
         return (y + pairs(moved[-1])).reshape(1, -1)
 
     flat = rhs.reshape(1, -1)
-    total: AOMatrix | None = None
+    total: SpinMatrix | None = None
     iteration = steps(product, flat, TOLERANCE * flat.norm(dim=-1))
     for _, step in zip(range(MAX_PRODUCTS), iteration, strict=False):
         if bool(step.curvature <= 0):

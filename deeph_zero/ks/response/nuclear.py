@@ -135,8 +135,8 @@ def fock_gradient(
     perturbation = fock.clone()
     for k, atom in enumerate(chosen):
         own = (owner == atom).to(fock).unsqueeze(-1)
-        basis = (part.inner * own).reshape(3, *shape)
-        perturbation[k] -= basis + basis.mT
+        basis = part.inner * own
+        perturbation[k] -= basis + basis.mH
     return FockGradient(
         atoms=tuple(chosen),
         fock=fock,
@@ -168,7 +168,7 @@ def dipole_derivatives(
     """
     rotations = equations.rotations
     dm = rotations.dm
-    total = dm.reshape(-1, *dm.shape[-2:]).sum(0)
+    total = dm.sum(0)
     by_field = equations.solve(field_perturbations(equations), tol=tol)
     fixed = _fixed_density(equations, moving).fock
     overlap, position = moving.overlap().to(dm), moving.position().to(dm)
@@ -177,7 +177,7 @@ def dipole_derivatives(
     for atom in range(moving.natm):
         for x in range(3):
             moved, weighted = rotations.overlap_change(overlap[atom, x])
-            own = fixed[atom, x].reshape(dm.shape) - weighted - weighted.mT
+            own = fixed[atom, x] - weighted - weighted.mH
             change = (by_field.dm * own + by_field.fock * moved).flatten(1).sum(1)
             change = change + torch.einsum("kmn,mn->k", position[atom, x], total)
             out[atom, x] = -change
@@ -186,5 +186,4 @@ def dipole_derivatives(
 
 
 def _fixed_density(equations: CoupledPerturbed, moving: MovingIntegrals) -> MovingPart:
-    dm = equations.rotations.dm
-    return moving.fock(dm.reshape(-1, *dm.shape[-2:]))
+    return moving.fock(equations.rotations.dm)

@@ -20,7 +20,7 @@ from deeph_zero.ks.linalg.davidson import lowest_eigenpair
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.orbital_rotation import Rotations
 from deeph_zero.ks.response.stability import SpinRotations
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 GAP = 0.25
 GAP_EXCHANGE = 0.7
@@ -62,7 +62,7 @@ def say_instability(value: float | None) -> None:
         )
 
 
-def spin_instability(layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> float | None:
+def spin_instability(layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> float | None:
     """How far a closed shell is from the minimum of unrestricted Kohn-Sham theory.
 
     Args:
@@ -104,7 +104,7 @@ def _exact_part(data: KSData) -> float:
 def _is_suspicious(data: KSData, rotations: Rotations, nocc: int, exact: float) -> bool:
     if rotations.size == 0:
         return False
-    energy, coeff, _ = rotations.orbitals()
+    energy, coeff = (one[0] for one in rotations.orbitals()[:2])
     order = torch.cat([energy[:nocc].argsort(), nocc + energy[nocc:].argsort()])
     energy, coeff = energy[order], coeff[:, order]
     gap = float(energy[nocc] - energy[nocc - 1])

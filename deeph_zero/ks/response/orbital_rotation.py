@@ -16,7 +16,7 @@ from torch import Tensor
 from deeph_zero.errors import InputError
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.quadratic import semicanonical
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 Vector = Float[Tensor, " nrot"]
 
@@ -33,7 +33,7 @@ class Rotations:
         electrons: f.
     """
 
-    def __init__(self, layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> None:
+    def __init__(self, layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> None:
         """Diagonalise F within the occupied and within the virtual space of ``dm``.
 
         Args:
@@ -46,7 +46,7 @@ class Rotations:
         """
         self.layer = layer
         self.dm = dm
-        self.electrons = 1.0 if layer.unrestricted else 2.0
+        self.electrons = layer.per_orbital
         coeff, occ, f_mo = semicanonical(layer, dm, fock)
         if not _is_integer(occ, self.electrons):
             raise InputError(
@@ -80,24 +80,23 @@ class Rotations:
         change = self.layer.response(self.dm, self.first_order(x))
         return 2 * self.electrons * self.projected(x, change)
 
-    def projected(self, x: Vector, change: AOMatrix) -> Vector:
+    def projected(self, x: Vector, change: SpinMatrix) -> Vector:
         """F_ab x_bi - x_aj F_ji + (dF)_ai for a change dF of the Fock matrix that is given, Eh."""
-        change = change.reshape(-1, *change.shape[-2:])
         parts = []
         for block, d, (occupied, virtual), (e_occ, e_vir) in zip(
             self._blocks(x), change, self._spaces, self._levels, strict=True
         ):
             own = e_vir.unsqueeze(1) * block - block * e_occ
-            parts.append((own + virtual.mT @ d @ occupied).reshape(-1))
+            parts.append((own + virtual.mH @ d @ occupied).reshape(-1))
         return torch.cat(parts)
 
-    def coupling(self, change: AOMatrix) -> Vector:
-        """The virtual-occupied elements of a matrix; one without a spin axis stands for both."""
-        spins = change.reshape(-1, *change.shape[-2:]).expand(len(self._spaces), -1, -1)
-        parts = [v.mT @ d @ o for d, (o, v) in zip(spins, self._spaces, strict=True)]
+    def coupling(self, change: SpinMatrix) -> Vector:
+        """The virtual-occupied elements of a matrix; one spin stands for both."""
+        spins = change.expand(len(self._spaces), -1, -1)
+        parts = [v.mH @ d @ o for d, (o, v) in zip(spins, self._spaces, strict=True)]
         return torch.cat([part.reshape(-1) for part in parts])
 
-    def overlap_change(self, ovlp: Float[Tensor, "nao nao"]) -> tuple[AOMatrix, AOMatrix]:
+    def overlap_change(self, ovlp: Float[Tensor, "nao nao"]) -> tuple[SpinMatrix, SpinMatrix]:
         """What a change dS of the overlap does to the density before any rotation.
 
         Args:
@@ -110,32 +109,31 @@ class Rotations:
         changes, weighted = [], []
         back = self.layer.data.ovlp
         for (occupied, _), (energy, _) in zip(self._spaces, self._levels, strict=True):
-            inner = occupied.mT @ ovlp @ occupied
-            changes.append(-self.electrons * occupied @ inner @ occupied.mT)
-            weighted.append(ovlp @ (occupied * energy) @ occupied.mT @ back)
-        shape = self.dm.shape
-        return torch.stack(changes).reshape(shape), torch.stack(weighted).reshape(shape)
+            inner = occupied.mH @ ovlp @ occupied
+            changes.append(-self.electrons * occupied @ inner @ occupied.mH)
+            weighted.append(ovlp @ (occupied * energy) @ occupied.mH @ back)
+        return torch.stack(changes), torch.stack(weighted)
 
-    def first_order(self, x: Vector) -> AOMatrix:
+    def first_order(self, x: Vector) -> SpinMatrix:
         """dP, the change of the density matrix linear in ``x``."""
         half = [
-            virtual @ block @ occupied.mT
+            virtual @ block @ occupied.mH
             for block, (occupied, virtual) in zip(self._blocks(x), self._spaces, strict=True)
         ]
         stacked = self.electrons * torch.stack(half)
-        return (stacked + stacked.mT).reshape(self.dm.shape)
+        return stacked + stacked.mH
 
-    def rotated(self, x: Vector) -> AOMatrix:
+    def rotated(self, x: Vector) -> SpinMatrix:
         """Density matrix after the rotation exp(K(x)); idempotent for any ``x``."""
         out = []
         for block, (occupied, virtual) in zip(self._blocks(x), self._spaces, strict=True):
             nocc, nvir = occupied.shape[1], virtual.shape[1]
             generator = block.new_zeros(nocc + nvir, nocc + nvir)
             generator[nocc:, :nocc] = block
-            generator[:nocc, nocc:] = -block.mT
+            generator[:nocc, nocc:] = -block.mH
             turned = torch.cat([occupied, virtual], dim=1) @ torch.matrix_exp(generator)[:, :nocc]
-            out.append(self.electrons * turned @ turned.mT)
-        return torch.stack(out).reshape(self.dm.shape)
+            out.append(self.electrons * turned @ turned.mH)
+        return torch.stack(out)
 
     def orbitals(self) -> tuple[Tensor, Tensor, Tensor]:
         """(mo_energy, mo_coeff, mo_occ) of these orbitals, ascending by energy in each spin."""
@@ -146,9 +144,7 @@ class Rotations:
             energies.append(energy)
             coeffs.append(torch.cat([occupied, virtual], dim=1)[:, order])
             occs.append(self.electrons * filled[order])
-        if self.layer.unrestricted:
-            return torch.stack(energies), torch.stack(coeffs), torch.stack(occs)
-        return energies[0], coeffs[0], occs[0]
+        return torch.stack(energies), torch.stack(coeffs), torch.stack(occs)
 
     def _blocks(self, x: Vector) -> list[Tensor]:
         sizes = [(v.shape[1], o.shape[1]) for o, v in self._spaces]
@@ -161,11 +157,11 @@ def _is_integer(occ: Tensor, electrons: float) -> bool:
     return float(distance.max()) < _INTEGER_TOL
 
 
-def is_idempotent(layer: KohnShamLayer, dm: AOMatrix) -> bool:
+def is_idempotent(layer: KohnShamLayer, dm: SpinMatrix) -> bool:
     """Whether ``dm`` is a determinant's: P S P = f P to 1e-6 and the right electron number."""
-    electrons = 1.0 if layer.unrestricted else 2.0
+    electrons = layer.per_orbital
     ps = dm @ layer.data.ovlp
-    count = ps.diagonal(dim1=-2, dim2=-1).sum(-1).reshape(-1)
+    count = ps.diagonal(dim1=-2, dim2=-1).sum(-1)
     want = count.new_tensor(layer.nelec if layer.unrestricted else [2 * layer.nelec[0]])
     if float((count - want.to(count)).abs().max()) > _INTEGER_TOL:
         return False

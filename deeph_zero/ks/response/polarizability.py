@@ -15,12 +15,9 @@ TOLERANCE = 1e-8
 
 
 def field_perturbations(equations: CoupledPerturbed) -> Perturbations:
-    """r_x, r_y, r_z with the axes of a density matrix: the Fock matrix's change in a field."""
-    rotations = equations.rotations
-    position = rotations.layer.data.dipole
-    n_spin = 2 if rotations.layer.unrestricted else 1
-    by_spin = position.unsqueeze(1).expand(-1, n_spin, -1, -1)
-    return by_spin.reshape(3, *rotations.dm.shape)
+    """r_x, r_y, r_z with a spin axis: the Fock matrix's change in a field."""
+    layer = equations.rotations.layer
+    return layer.data.dipole.unsqueeze(1).repeat(1, layer.nspin, 1, 1)
 
 
 def polarizability(equations: CoupledPerturbed, tol: float = TOLERANCE) -> Float[Tensor, "3 3"]:
@@ -43,5 +40,4 @@ def polarizability(equations: CoupledPerturbed, tol: float = TOLERANCE) -> Float
 
 def _dipoles(position: Float[Tensor, "3 nao nao"], dms: Perturbations) -> Float[Tensor, "3 n"]:
     """tr(r P) of some changes."""
-    totals = dms.reshape(len(dms), -1, *dms.shape[-2:]).sum(1)
-    return torch.einsum("xmn,kmn->xk", position, totals)
+    return torch.einsum("xmn,ksmn->xk", position, dms)

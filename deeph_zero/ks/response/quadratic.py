@@ -23,11 +23,10 @@ References:
 import dataclasses
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ks.layer import KohnShamLayer
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinEnergies, SpinMatrix, SpinOrbitals
 
 SMALLEST_GAP = 1e-3
 """Denominators are at least this, Eh."""
@@ -45,8 +44,8 @@ _BELOW_MEAN = 0.999
 
 
 def semicanonical(
-    layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix
-) -> tuple[Float[Tensor, "spin nao nmo"], Float[Tensor, "spin nmo"], Tensor]:
+    layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix
+) -> tuple[SpinOrbitals, SpinEnergies, Tensor]:
     """Orbitals diagonal in P and, within each occupation level, in F.
 
     Args:
@@ -55,12 +54,12 @@ def semicanonical(
         fock: F[dm].
 
     Returns:
-        (C [spin, nao, nmo], occupations per orbital [spin, nmo], F in these orbitals); a closed
+        (C [nspin, nao, nmo], occupations per orbital [nspin, nmo], F in these orbitals); a closed
         shell has one spin with occupations up to 2.
     """
     data, x = layer.data, layer.x
-    p = (x.mT @ data.ovlp @ dm @ data.ovlp @ x).reshape(-1, layer.nmo, layer.nmo)
-    f = (x.mT @ fock @ x).reshape(-1, layer.nmo, layer.nmo)
+    p = x.mH @ data.ovlp @ dm @ data.ovlp @ x
+    f = x.mH @ fock @ x
     vectors, occ = [], []
     for p_s, f_s in zip(p, f, strict=True):
         values, u = torch.linalg.eigh(p_s)
@@ -68,12 +67,12 @@ def semicanonical(
         for level in levels.unique():
             member = levels == level
             sub = u[:, member]
-            _, rotation = torch.linalg.eigh(sub.mT @ f_s @ sub)
+            _, rotation = torch.linalg.eigh(sub.mH @ f_s @ sub)
             u[:, member] = sub @ rotation
         vectors.append(u)
         occ.append(levels)
     u = torch.stack(vectors)
-    return x @ u, torch.stack(occ), u.mT @ f @ u
+    return x @ u, torch.stack(occ), u.mH @ f @ u
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Step:
     """
 
     lowering: float
-    ddm: AOMatrix
-    dfock: AOMatrix
+    ddm: SpinMatrix
+    dfock: SpinMatrix
 
 
 class QuadraticModel:
@@ -100,7 +99,7 @@ class QuadraticModel:
         aufbau: No emptier level lies below a fuller one.
     """
 
-    def __init__(self, layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix) -> None:
+    def __init__(self, layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> None:
         """Turn F into semicanonical orbitals; no build is spent.
 
         Args:
@@ -136,7 +135,7 @@ class QuadraticModel:
         # the response hardly knows the grid
         layer = self._layer.coarse or self._layer
         dfock = layer.response(self._dm, self._density_change(self._x))
-        turned = self._coeff.mT @ dfock.reshape(-1, *dfock.shape[-2:]) @ self._coeff
+        turned = self._coeff.mH @ dfock @ self._coeff
         # the true differences here, which are negative between wrongly filled levels
         y = (self._gap * self._x + torch.where(self._weight > 0, turned, 0.0)) / self._d
         alpha = self._inner(self._x, y) / self.cheap
@@ -155,9 +154,9 @@ class QuadraticModel:
     def _inner(self, a: Tensor, b: Tensor) -> float:
         return float((self._weight * self._d * a * b).sum())
 
-    def _density_change(self, rotation: Tensor) -> AOMatrix:
-        half = self._coeff @ (self._weight * rotation) @ self._coeff.mT
-        return (half + half.mT).reshape(self._dm.shape)
+    def _density_change(self, rotation: Tensor) -> SpinMatrix:
+        half = self._coeff @ (self._weight * rotation) @ self._coeff.mH
+        return half + half.mH
 
 
 def nodes(alpha: float, variance: float, soft: float) -> tuple[float, float]:

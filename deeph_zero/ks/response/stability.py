@@ -17,7 +17,7 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.davidson import Eigenpair, lowest_eigenpair
 from deeph_zero.ks.protocol import Functional
 from deeph_zero.ks.response.orbital_rotation import Rotations, Vector
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import AOMatrix, SpinMatrix
 
 INSTABILITY = -1e-5
 """An eigenvalue below this (Eh) is an instability; a grid moves exact zeros by about as much."""
@@ -64,8 +64,8 @@ class Stability:
 
 def stability(
     layer: KohnShamLayer,
-    dm: AOMatrix,
-    fock: AOMatrix,
+    dm: SpinMatrix,
+    fock: SpinMatrix,
     *,
     external: bool = True,
     tol: float = 1e-3,
@@ -124,7 +124,7 @@ def _displaced(rotations: Rotations, pair: Eigenpair) -> Tensor | None:
 class SpinRotations:
     """Rotations of alpha by +x and beta by -x about a closed shell."""
 
-    def __init__(self, layer: KohnShamLayer, dm: AOMatrix, rotations: Rotations) -> None:
+    def __init__(self, layer: KohnShamLayer, dm: SpinMatrix, rotations: Rotations) -> None:
         """Make the unrestricted layer, ``polarised``, whose responses are used and counted.
 
         Args:
@@ -136,20 +136,20 @@ class SpinRotations:
             InputError: If the functional cannot be spin-polarised.
         """
         self._rotations = rotations
-        self._dm = torch.stack([dm, dm]) / 2
+        self._dm = dm.expand(2, -1, -1) / 2
         self.polarised = unrestricted_layer(layer)
 
     def hessian(self, x: Vector) -> Vector:
         """The RKS -> UKS Hessian times ``x``, in units where its diagonal is e_a - e_i, Eh."""
         half = self._rotations.first_order(x) / 2
-        change = self.polarised.response(self._dm, torch.stack([half, -half]))
+        change = self.polarised.response(self._dm, torch.cat([half, -half]))
         # the spin response is odd: R_alpha = -R_beta, and R_alpha stands for the closed shell's
-        return self._rotations.projected(x, change[0])
+        return self._rotations.projected(x, change[:1])
 
     def displaced(self, x: Vector) -> Tensor:
         """Density matrices [2, nao, nao] with alpha turned by ``x`` and beta by ``-x``."""
         up, down = self._rotations.rotated(x), self._rotations.rotated(-x)
-        return torch.stack([up, down]) / 2
+        return torch.cat([up, down]) / 2
 
 
 def unrestricted_layer(layer: KohnShamLayer) -> KohnShamLayer:
@@ -173,11 +173,10 @@ def unrestricted_layer(layer: KohnShamLayer) -> KohnShamLayer:
                 f"{type(functional).__name__}; check with external=False"
             )
         functional = functional.polarised()
-    half = plain.dm_guess / 2
     data = dataclasses.replace(
         plain,
         unrestricted=True,
         functional=functional,
-        dm_guess=torch.stack([half, half]),
+        dm_guess=layer.dm_guess.expand(2, -1, -1) / 2,
     )
     return KohnShamLayer(data, degeneracy_tol=layer.degeneracy_tol, gap_floor=layer.gap_floor)

@@ -14,7 +14,7 @@ from deeph_zero.ks.scf.mixing import Mixer
 from deeph_zero.ks.scf.newton import minimise
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.terms.build import FockBuild
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 _log = logging.getLogger("deeph_zero")
 
@@ -83,15 +83,15 @@ def gradient_norm(commutator: Tensor) -> float:
     return float(torch.linalg.vector_norm(commutator)) / 2**0.5
 
 
-def shifted(fock: AOMatrix, dm: AOMatrix, ovlp: Tensor, shift: float) -> AOMatrix:
+def shifted(fock: SpinMatrix, dm: SpinMatrix, ovlp: Tensor, shift: float) -> SpinMatrix:
     """F with the virtual space of ``dm`` raised by ``shift``: F + shift (S - S P S / f)."""
     if shift == 0:
         return fock
-    per_orbital = 2.0 if dm.ndim == 2 else 1.0
+    per_orbital = 2.0 / len(dm)
     return fock + shift * (ovlp - ovlp @ dm @ ovlp / per_orbital)
 
 
-Step = tuple[AOMatrix, float, FockBuild]
+Step = tuple[SpinMatrix, float, FockBuild]
 """A density, T S of its occupations (Eh) and its build."""
 
 
@@ -108,8 +108,8 @@ class Wanted:
     """
 
     layer: KohnShamLayer
-    fock: AOMatrix | None = None
-    dm: AOMatrix | None = None
+    fock: SpinMatrix | None = None
+    dm: SpinMatrix | None = None
     entropy_energy: float = 0.0
     coarse: FockBuild | None = None
 
@@ -121,7 +121,7 @@ for builds and wants them sent back; its value at the end is the last iterate. T
 
 
 def scf_steps(
-    layer: KohnShamLayer, dm: AOMatrix, settings: SCFSettings, built: FockBuild, before: int
+    layer: KohnShamLayer, dm: SpinMatrix, settings: SCFSettings, built: FockBuild, before: int
 ) -> Steps:
     """The iteration on one grid.
 

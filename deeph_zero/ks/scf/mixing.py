@@ -9,7 +9,7 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.scf.adiis import adiis_coefficients
 from deeph_zero.ks.scf.diis import DIIS
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 if TYPE_CHECKING:
     from deeph_zero.ks.scf.result import SCFSettings
@@ -20,7 +20,7 @@ open shell is in. A long step would: of water's cation, hydroxyl and benzene's c
 higher states, or the same one later."""
 
 
-def is_undecided(layer: KohnShamLayer, fock: AOMatrix) -> bool:
+def is_undecided(layer: KohnShamLayer, fock: SpinMatrix) -> bool:
     """Whether an open shell's levels leave it open which orbital its hole is in.
 
     Args:
@@ -55,7 +55,7 @@ class Mixer:
         self._dielectric = settings.dielectric and plain
         self._norms: list[float] = []
 
-    def add(self, fock: AOMatrix, dm: AOMatrix, error: Tensor | None = None) -> None:
+    def add(self, fock: SpinMatrix, dm: SpinMatrix, error: Tensor | None = None) -> None:
         """Remember one build.
 
         Args:
@@ -67,7 +67,7 @@ class Mixer:
         self.diis.add(torch.stack([fock, dm]), error)
         self._norms.append(float(error.norm()))
 
-    def move(self, change: AOMatrix) -> None:
+    def move(self, change: SpinMatrix) -> None:
         """Add a constant to every remembered Fock matrix: the builds of a changed problem.
 
         Args:
@@ -79,11 +79,11 @@ class Mixer:
         for fock, dm in builds:
             self.add(fock + change, dm)
 
-    def go_on(self) -> AOMatrix:
+    def go_on(self) -> SpinMatrix:
         """What to diagonalise after :meth:`move`."""
         return self._extrapolated()
 
-    def first_fock(self, fock: AOMatrix, dm: AOMatrix) -> AOMatrix:
+    def first_fock(self, fock: SpinMatrix, dm: SpinMatrix) -> SpinMatrix:
         """What to diagonalise first.
 
         Args:
@@ -97,8 +97,8 @@ class Mixer:
         return self._moved(fock, dm)
 
     def next_fock(
-        self, cycle: int, fock: AOMatrix, previous: AOMatrix, *, downhill: bool
-    ) -> AOMatrix:
+        self, cycle: int, fock: SpinMatrix, previous: SpinMatrix, *, downhill: bool
+    ) -> SpinMatrix:
         """What to diagonalise after a build that was remembered.
 
         Args:
@@ -120,11 +120,11 @@ class Mixer:
         self._dielectric = self._dielectric and not stops_helping(self._norms)
         return self._extrapolated()
 
-    def _extrapolated(self) -> AOMatrix:
+    def _extrapolated(self) -> SpinMatrix:
         mean, mean_dm = self.diis.extrapolate().unbind(0)
         return self._moved(mean, mean_dm)
 
-    def _moved(self, fock: AOMatrix, dm: AOMatrix) -> AOMatrix:
+    def _moved(self, fock: SpinMatrix, dm: SpinMatrix) -> SpinMatrix:
         if not self._dielectric:
             return fock
         return fock + dielectric_step(self.layer, fock, dm, self.settings.degeneracy_tol)

@@ -14,7 +14,7 @@ import torch
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.conjugate_gradients import Vectors, steps
 from deeph_zero.ks.response.orbital_rotation import Rotations, Vector
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 _log = logging.getLogger("deeph_zero")
 
@@ -37,8 +37,8 @@ class NewtonState:
     """Where a second-order iteration stands; energies in Eh."""
 
     energy: float
-    fock: AOMatrix
-    dm: AOMatrix
+    fock: SpinMatrix
+    dm: SpinMatrix
     gradient_norm: float
     converged: bool
     cycles: int
@@ -113,8 +113,8 @@ def _to_boundary(z: Vector, p: Vector, radius: float) -> float:
 
 def minimise(
     layer: KohnShamLayer,
-    dm: AOMatrix,
-    fock: AOMatrix,
+    dm: SpinMatrix,
+    fock: SpinMatrix,
     energy: float,
     *,
     conv_tol: float,

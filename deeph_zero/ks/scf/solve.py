@@ -13,7 +13,7 @@ from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.start import filled_density, starting_density
 from deeph_zero.ks.scf.two_grids import coarse_steps, two_grid_steps
 from deeph_zero.ks.terms.build import FockBuild
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ Level 1 has three (0.8 to 1.3 times as fast, PBE and r2SCAN), level 2 four (1.1 
 
 def steps(
     layer: KohnShamLayer,
-    dm: AOMatrix,
+    dm: SpinMatrix,
     settings: SCFSettings,
     first_build: FockBuild | None = None,
 ) -> Steps:
@@ -48,7 +48,7 @@ def steps(
 
 def _on_one_grid(
     layer: KohnShamLayer,
-    dm: AOMatrix,
+    dm: SpinMatrix,
     settings: SCFSettings,
     first_build: FockBuild | None,
 ) -> Steps:
@@ -59,7 +59,7 @@ def _on_one_grid(
 
 def solve_scf(
     layer: KohnShamLayer,
-    dm0: AOMatrix | None,
+    dm0: SpinMatrix | None,
     settings: SCFSettings,
     first_build: FockBuild | None = None,
 ) -> SCFResult:
@@ -93,7 +93,7 @@ ESTIMATE_FLOOR = 1e-7
 
 
 def coarse_solution(
-    layer: KohnShamLayer, dm: AOMatrix, fock: AOMatrix
+    layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix
 ) -> tuple[State, float] | None:
     """Where an SCF from a density will end, from the one fine build that was made there.
 

@@ -2,12 +2,12 @@
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.layer import KohnShamLayer
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 
 def filled_density(
-    layer: KohnShamLayer, fock: AOMatrix, degeneracy_tol: float
-) -> tuple[AOMatrix, float]:
+    layer: KohnShamLayer, fock: SpinMatrix, degeneracy_tol: float
+) -> tuple[SpinMatrix, float]:
     """Density matrix of a Fock matrix and T S (Eh) of its occupations, without autograd.
 
     Args:
@@ -19,11 +19,11 @@ def filled_density(
         P and T S.
     """
     orbitals = layer.orbitals(fock, degeneracy_tol)
-    dm = (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mT
+    dm = (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mH
     return dm, orbitals.entropy_energy
 
 
-def starting_density(layer: KohnShamLayer, init_guess: str) -> AOMatrix:
+def starting_density(layer: KohnShamLayer, init_guess: str) -> SpinMatrix:
     """Density matrix to start from.
 
     Args:
@@ -31,16 +31,15 @@ def starting_density(layer: KohnShamLayer, init_guess: str) -> AOMatrix:
         init_guess: "minao" or "core".
 
     Returns:
-        [nao, nao] or [2, nao, nao].
+        [nspin, nao, nao].
 
     Raises:
         InputError: If the name is unknown.
     """
     if init_guess == "minao":
-        return layer.data.dm_guess
+        return layer.dm_guess
     if init_guess != "core":
         raise InputError(
             f"expected init_guess 'minao' or 'core', got {init_guess!r}; give others as dm0"
         )
-    hcore = layer.data.hcore
-    return filled_density(layer, hcore.expand(2, -1, -1) if layer.unrestricted else hcore, 0.0)[0]
+    return filled_density(layer, layer.data.hcore.expand(layer.nspin, -1, -1), 0.0)[0]

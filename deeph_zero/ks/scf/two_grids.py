@@ -19,7 +19,7 @@ from deeph_zero.ks.scf.iteration import State, Step, Steps, Wanted, finished, it
 from deeph_zero.ks.scf.mixing import Mixer
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.terms.build import FockBuild
-from deeph_zero.types import AOMatrix
+from deeph_zero.types import SpinMatrix
 
 _log = logging.getLogger("deeph_zero")
 
@@ -64,7 +64,7 @@ class _Point:
 def two_grid_steps(
     layer: KohnShamLayer,
     coarse: KohnShamLayer,
-    dm: AOMatrix,
+    dm: SpinMatrix,
     settings: SCFSettings,
     first_build: FockBuild | None = None,
 ) -> Steps:
@@ -178,7 +178,7 @@ def _energy_left(layer: "KohnShamLayer", state: State) -> float:
     """
     if layer.smearing > 0:
         return float("inf")
-    levels = layer.orbitals(state.fock, 0.0).mo_energy.reshape(-1, layer.nmo)
+    levels = layer.orbitals(state.fock, 0.0).mo_energy
     pairs = zip(levels, layer.nelec, strict=False)  # one row of levels for a closed shell
     gaps = [float(e[n] - e[n - 1]) for e, n in pairs if 0 < n < layer.nmo]
     gap = min(gaps, default=float("inf"))

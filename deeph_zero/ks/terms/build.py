@@ -17,7 +17,7 @@ from deeph_zero.ks.terms import semilocal_merged
 from deeph_zero.ks.terms.semilocal import Semilocal
 from deeph_zero.ks.terms.term import Contribution, Density, Term, trace
 from deeph_zero.ks.terms.terms import change, second_change, terms_of, total
-from deeph_zero.types import AOMatrix, MoleculeMatrix
+from deeph_zero.types import AOMatrix, MoleculeMatrix, SpinMatrix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class FockBuild:
             ``e_exx`` (exact exchange, coefficient included), ``e_xc`` (semilocal), ``e_nlc``
             (VV10), ``e_nuc``, ``e_disp``, ``e_field``, ``e_shift`` (a constant added to every Fock
             matrix); those that the energy has.
-        fock: dE/dP, Eh; spin axis as in the density.
+        fock: dE/dP, Eh; shape of the density.
         n_electrons: Density integrated on the grid (tr(PS) without a grid).
         v_xc: What the terms on a grid add to ``fock``, Eh; None where that was not kept.
     """
@@ -46,21 +46,21 @@ class FockBuild:
 
 
 @one_thread_each()
-def fock_build(data: KSData, dm: AOMatrix) -> FockBuild:
+def fock_build(data: KSData, dm: SpinMatrix) -> FockBuild:
     """Energy and Fock matrix at a symmetric density matrix.
 
     Args:
         data: Integrals, grid and functional.
-        dm: Density matrix with occupations, [nao, nao] or [2, nao, nao].
+        dm: Density matrix with occupations, [nspin, nao, nao].
 
     Returns:
         Energies and F = dE/dP, exact to rounding.
     """
-    return _built(data, terms_of(data), _density(data, dm), {})
+    return _built(data, terms_of(data), Density(dm), {})
 
 
 @one_thread_each()
-def rebuild_on_grids(data: KSData, dm: AOMatrix, built: FockBuild) -> FockBuild:
+def rebuild_on_grids(data: KSData, dm: SpinMatrix, built: FockBuild) -> FockBuild:
     """A build from one of the same density on another grid: J and K are taken over.
 
     Args:
@@ -71,7 +71,7 @@ def rebuild_on_grids(data: KSData, dm: AOMatrix, built: FockBuild) -> FockBuild:
     Returns:
         What ``fock_build(data, dm)`` gives, to rounding.
     """
-    return _rebuilt(data, terms_of(data), _density(data, dm), {}, built)
+    return _rebuilt(terms_of(data), Density(dm), {}, built)
 
 
 @one_thread_each()
@@ -91,7 +91,7 @@ def fock_builds(
         The builds, in order; the same numbers as one by one.
     """
     terms = [terms_of(data) for data in datas]
-    at = [_density(*one) for one in zip(datas, dms, strict=True)]
+    at = [Density(dm) for dm in dms]
     given: list[dict[str, Contribution]] = [{} for _ in datas]
     small = _small(terms)
     if small:
@@ -104,12 +104,12 @@ def fock_builds(
         if elsewhere is None or elsewhere.v_xc is None:
             out.append(_built(data, terms[k], at[k], given[k]))
         else:
-            out.append(_rebuilt(data, terms[k], at[k], given[k], elsewhere))
+            out.append(_rebuilt(terms[k], at[k], given[k], elsewhere))
     return out
 
 
 @one_thread_each()
-def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
+def response(data: KSData, dm: SpinMatrix, direction: SpinMatrix) -> SpinMatrix:
     """Derivative of F along a symmetric direction G: J[G] - c_x K[G] + f_xc · rho[G].
 
     Linear and self-adjoint in G. For a closed shell G is a change of the total density.
@@ -122,11 +122,10 @@ def response(data: KSData, dm: AOMatrix, direction: AOMatrix) -> AOMatrix:
     Returns:
         dF, same shape, Eh.
     """
-    found = change(terms_of(data), _density(data, dm), _density(data, direction))
-    return found.reshape(dm.shape)
+    return change(terms_of(data), Density(dm), Density(direction))
 
 
-def linear_response(data: KSData, dm: AOMatrix) -> Callable[[Tensor], Tensor]:
+def linear_response(data: KSData, dm: SpinMatrix) -> Callable[[Tensor], Tensor]:
     """:func:`response` at one density for many directions; what they share is made once.
 
     Args:
@@ -134,20 +133,19 @@ def linear_response(data: KSData, dm: AOMatrix) -> Callable[[Tensor], Tensor]:
         dm: Density matrix at which F is differentiated.
 
     Returns:
-        A function of directions [n, *spin, nao, nao] that gives dF of each, Eh.
+        A function of directions [n, nspin, nao, nao] that gives dF of each, Eh.
     """
     with one_thread_each():
-        prepared = [term.linearised(_density(data, dm)) for term in terms_of(data)]
+        prepared = [term.linearised(Density(dm)) for term in terms_of(data)]
 
     @one_thread_each()
     def along(directions: Tensor) -> Tensor:
-        changes = [_density(data, one) for one in directions]
+        changes = [Density(one) for one in directions]
         out = torch.zeros_like(directions)
-        by_spin = out.view(len(changes), -1, *dm.shape[-2:])
         for term in prepared:
             for k, one in enumerate(term(changes)):
                 if one is not None:
-                    by_spin[k] += one
+                    out[k] += one
         return out
 
     return along
@@ -170,8 +168,8 @@ def responses(
         dF of each, Eh.
     """
     terms = [terms_of(data) for data in datas]
-    at = [_density(*one) for one in zip(datas, dms, strict=True)]
-    along = [_density(*one) for one in zip(datas, directions, strict=True)]
+    at = [Density(dm) for dm in dms]
+    along = [Density(one) for one in directions]
     given: list[dict[str, Tensor]] = [{} for _ in datas]
     small = _small(terms)
     if small:
@@ -179,12 +177,11 @@ def responses(
         found = semilocal_merged.responses(list(small.values()), *where)
         for (k, term), one in zip(small.items(), found, strict=True):
             given[k][term.name] = one
-    changes = [change(*one) for one in zip(terms, at, along, given, strict=True)]
-    return [one.reshape(dm.shape) for one, dm in zip(changes, dms, strict=True)]
+    return [change(*one) for one in zip(terms, at, along, given, strict=True)]
 
 
 @one_thread_each()
-def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> AOMatrix:
+def second_response(data: KSData, dm: SpinMatrix, d1: SpinMatrix, d2: SpinMatrix) -> SpinMatrix:
     """Second derivative of F along two directions (density functionals only; J, K are linear).
 
     Args:
@@ -196,18 +193,7 @@ def second_response(data: KSData, dm: AOMatrix, d1: AOMatrix, d2: AOMatrix) -> A
     Returns:
         d²F, same shape as ``dm``, symmetric in (d1, d2).
     """
-    densities = [_density(data, one) for one in (dm, d1, d2)]
-    return second_change(terms_of(data), *densities).reshape(dm.shape)
-
-
-def _density(data: KSData, dm: AOMatrix) -> Density:
-    """A density matrix of a molecule, its spin axis written out."""
-    return Density(dm.reshape(2 if data.unrestricted else 1, *dm.shape[-2:]))
-
-
-def _matrix(data: KSData, spins: Tensor) -> AOMatrix:
-    """Without the axis for a closed shell."""
-    return spins if data.unrestricted else spins.squeeze(0)
+    return second_change(terms_of(data), *(Density(one) for one in (dm, d1, d2)))
 
 
 def _small(terms: Sequence[Sequence[Term]]) -> dict[int, Semilocal]:
@@ -227,14 +213,13 @@ def _built(
     electrons = found.electrons
     return FockBuild(
         parts=found.parts,
-        fock=_matrix(data, found.fock),
+        fock=found.fock,
         n_electrons=trace(at.total, data.ovlp.unsqueeze(0)) if electrons is None else electrons,
-        v_xc=_matrix(data, found.on_grids),
+        v_xc=found.on_grids,
     )
 
 
 def _rebuilt(
-    data: KSData,
     terms: Sequence[Term],
     at: Density,
     given: Mapping[str, Contribution],
@@ -242,7 +227,7 @@ def _rebuilt(
 ) -> FockBuild:
     assert elsewhere.v_xc is not None
     found = total([term for term in terms if term.on_grid], at, given)
-    v_xc, electrons = _matrix(data, found.fock), found.electrons
+    v_xc, electrons = found.fock, found.electrons
     return FockBuild(
         parts={**elsewhere.parts, **found.parts},
         fock=elsewhere.fock - elsewhere.v_xc + v_xc,

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deeph_zero.ks.grid.maps import potential_matrix
-from deeph_zero.ks.protocol import NVAR, AOBlock, Functional
+from deeph_zero.ks.protocol import AOBlock, Functional
 from deeph_zero.ks.terms.semilocal import kernel
 from deeph_zero.types import SpinMatrix
 
@@ -89,14 +89,12 @@ def _block(
     functional: Functional, block: MovingBlock, dm: SpinMatrix, belongs: Float[Tensor, "natm nao"]
 ) -> tuple[Tensor, Tensor]:
     """One block's part for all atoms but the parent, whose part is zero, and the inner one."""
-    kind, n_spin, natm = functional.kind, dm.shape[0], len(belongs)
+    kind, natm = functional.kind, len(belongs)
     columns = 1 if kind == "LDA" else 4
     half = torch.stack([dm @ block.rows[k] for k in range(columns)], dim=1)  # [spin, k, nao, p]
     rho = _features(block, half, kind)
-    shape = (n_spin, NVAR[kind], -1)
-    plain = rho[0] if n_spin == 1 else rho
-    potential = functional.gradient(plain)[1].reshape(shape)
-    second = kernel(functional, plain)
+    potential = functional.gradient(rho)[1]
+    second = kernel(functional, rho)
     points = AOBlock(ao=block.rows[:columns].mT, index=None, weights=block.weights)
     weighted = potential * block.weights
     along = -torch.stack([_inner(block, one, kind) for one in weighted], dim=1)
@@ -104,7 +102,7 @@ def _block(
     for x in range(3):
         moved = _feature_changes(block, half, belongs, x, kind)  # [natm, spin, nvar, p]
         flat = moved.reshape(natm, -1, moved.shape[-1])
-        change = torch.einsum("ijp,ajp->aip", second, flat).reshape(natm, *shape[:2], -1)
+        change = torch.einsum("ijp,ajp->aip", second, flat).reshape(moved.shape)
         change = change * block.weights + potential * block.weight_gradient[:, x, None, None]
         for atom in range(natm):
             if atom == block.parent:

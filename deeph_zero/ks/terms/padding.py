@@ -41,7 +41,7 @@ class Padding:
         self.shared: dict[Hashable, Any] = {}
 
     def stack(self, matrices: Sequence[MoleculeMatrix]) -> SpinMatrix:
-        """[nmol, nspin, nao, nao] of matrices with or without a spin axis."""
+        """[nmol, nspin, nao, nao] of matrices with a spin axis, or of [n, n] for all spins."""
         return padded(matrices, self.nao, self.nao).reshape(len(self.naos), -1, self.nao, self.nao)
 
     def split(self, stacked: SpinMatrix) -> list[MoleculeMatrix]:

@@ -19,7 +19,7 @@ from deeph_zero.ks.protocol import NVAR, AOBlock, Functional, Grid, KSData, XCKi
 from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.semilocal_padded import PaddedSemilocal
 from deeph_zero.ks.terms.term import Contribution, Density, Responses, Term
-from deeph_zero.types import AOMatrix, Features, SpinMatrix
+from deeph_zero.types import Features, SpinMatrix
 
 R = TypeVar("R")
 
@@ -162,11 +162,6 @@ def kernel(functional: Functional, rho: Features) -> Float[Tensor, "rows rows ng
     return torch.stack(columns, dim=1)
 
 
-def functional_axes(matrix: SpinMatrix) -> AOMatrix:
-    """A matrix with the axes of a functional's variables: no spin axis for a closed shell."""
-    return matrix[0] if matrix.shape[0] == 1 else matrix
-
-
 def features_of(change: Density, blocks: Sequence[AOBlock], kind: XCKind) -> Features:
     """Density variables of a change on the points of several blocks.
 
@@ -178,8 +173,7 @@ def features_of(change: Density, blocks: Sequence[AOBlock], kind: XCKind) -> Fea
     Returns:
         As a functional takes them.
     """
-    dm = functional_axes(change.dm)
-    parts = [density_features(block, restrict(dm, block), kind) for block in blocks]
+    parts = [density_features(block, restrict(change.dm, block), kind) for block in blocks]
     return torch.cat(parts, dim=-1)
 
 
@@ -193,7 +187,7 @@ class DensityOnGrid:
             at: The density.
             kind: Which variables to make.
         """
-        self._dm = functional_axes(at.dm)
+        self._dm = at.dm
         self._kind: XCKind = kind
         channels = [occupied_columns(one) for one in at.factors or ()]
         self._orbitals = [one for one in channels if one is not None]
@@ -205,12 +199,11 @@ class DensityOnGrid:
             return density_features(block, restrict(self._dm, block), self._kind)
         index = block.index
         rows = [c if index is None else c[index] for c in self._orbitals]
-        out = torch.stack([orbital_features(block, c, self._kind) for c in rows])
-        return out.reshape(*self._dm.shape[:-2], *out.shape[-2:])
+        return torch.stack([orbital_features(block, c, self._kind) for c in rows])
 
 
 def sum_over_groups_(
-    out: AOMatrix, grid: Grid, work: Callable[[list[AOBlock], AOMatrix], R]
+    out: SpinMatrix, grid: Grid, work: Callable[[list[AOBlock], SpinMatrix], R]
 ) -> list[R]:
     """Let threads share the grid, each with blocks of its own.
 
@@ -228,11 +221,11 @@ def sum_over_groups_(
         return [work(blocks, out) for blocks in block_groups(grid)]
     found: list[R] = []
 
-    def with_matrix(blocks: list[AOBlock]) -> tuple[R, AOMatrix]:
+    def with_matrix(blocks: list[AOBlock]) -> tuple[R, SpinMatrix]:
         matrix = torch.zeros_like(out)
         return work(blocks, matrix), matrix
 
-    def use(result: tuple[R, AOMatrix]) -> None:
+    def use(result: tuple[R, SpinMatrix]) -> None:
         found.append(result[0])
         out.add_(result[1])
 
@@ -241,7 +234,7 @@ def sum_over_groups_(
 
 
 def add_potential_(
-    out: AOMatrix, blocks: Sequence[AOBlock], potential: Tensor, kind: XCKind
+    out: SpinMatrix, blocks: Sequence[AOBlock], potential: Tensor, kind: XCKind
 ) -> None:
     """Add the matrix of a weighted potential on the points of several blocks."""
     sizes = [len(block.weights) for block in blocks]
@@ -284,10 +277,10 @@ def block_groups(grid: Grid, threads: int = 1) -> Iterator[list[AOBlock]]:
         yield group
 
 
-def _scatter_add_(matrix: AOMatrix, local: Tensor, block: AOBlock) -> None:
+def _scatter_add_(matrix: SpinMatrix, local: Tensor, block: AOBlock) -> None:
     if block.index is None:
         matrix += local
     else:
-        nao, lead = matrix.shape[-1], matrix.shape[:-2].numel()
+        lead, nao = matrix.shape[:2]
         flat = (block.index.unsqueeze(1) * nao + block.index).reshape(-1)
         matrix.view(lead, -1).index_add_(1, flat, local.reshape(lead, -1))

@@ -57,7 +57,7 @@ class SemilocalFunctional:
 
         Args:
             components: (functional, coefficient) pairs, at least one.
-            unrestricted: Arguments are [2, nvar, ngrids] instead of [nvar, ngrids].
+            unrestricted: Arguments are [2, nvar, ngrids] instead of [1, nvar, ngrids].
 
         Raises:
             InputError: If there is no component.
@@ -85,7 +85,7 @@ class SemilocalFunctional:
         """Energy per volume and its first derivative.
 
         Args:
-            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            rho: Density rows, atomic units.
 
         Returns:
             f, [ngrids], Eh / bohr^3, and df/drho, the shape of ``rho``; both detached.
@@ -94,7 +94,7 @@ class SemilocalFunctional:
             InputError: If the shape does not fit the functional.
         """
         rho = self._checked(rho)
-        f_total = torch.zeros_like(rho[..., 0, :].reshape(-1, rho.shape[-1])[0])
+        f_total = torch.zeros_like(rho[0, 0])
         f_u = None
         raw = _variables(rho)
         for threshold, pairs in self._by_hand:
@@ -110,7 +110,7 @@ class SemilocalFunctional:
         """Second derivative of f contracted with ``d1``.
 
         Args:
-            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            rho: Density rows, atomic units.
             d1: Direction, the shape of ``rho``.
 
         Returns:
@@ -132,7 +132,7 @@ class SemilocalFunctional:
         """Third derivative of f contracted with two directions.
 
         Args:
-            rho: Density rows, [nvar, ngrids] or [2, nvar, ngrids], atomic units.
+            rho: Density rows, atomic units.
             d1: First direction, the shape of ``rho``.
             d2: Second direction, the shape of ``rho``.
 
@@ -158,8 +158,7 @@ class SemilocalFunctional:
         return out + _pull(d2, _require(h1), linear=False)
 
     def _checked(self, rho: Tensor) -> Tensor:
-        spin = (2,) if self.unrestricted else ()
-        expected = (*spin, NVAR[self.kind])
+        expected = (2 if self.unrestricted else 1, NVAR[self.kind])
         if tuple(rho.shape[:-1]) != expected:
             raise InputError(
                 f"density variables expected shape {[*expected, 'ngrids']}, got"
@@ -302,11 +301,12 @@ def _variables(rho: Tensor) -> Variables:
     """u(rho): rho, sigma, tau, or the spin-resolved seven."""
     # beyond this the squares, and with them sigma_ab, would overflow to inf - inf
     grad = rho[..., 1:4, :].clamp(-1e150, 1e150)
-    if rho.ndim == 2:
-        out = (rho[0],)
-        if rho.shape[0] > 1:
-            out = (*out, _dot(grad, grad))
-        return out if rho.shape[0] < 5 else (*out, rho[4])
+    if len(rho) == 1:
+        (one,) = rho
+        out = (one[0],)
+        if one.shape[0] > 1:
+            out = (*out, _dot(grad[0], grad[0]))
+        return out if one.shape[0] < 5 else (*out, one[4])
     a, b = rho
     out = (a[0], b[0])
     if a.shape[0] > 1:
@@ -317,12 +317,13 @@ def _variables(rho: Tensor) -> Variables:
 
 def _push(rho: Tensor, d: Tensor, *, linear: bool = True) -> Variables:
     """J(rho) d; with ``linear`` false only its sigma entries (the rest are zero)."""
-    if rho.ndim == 2:
-        zero = torch.zeros_like(d[0])
-        out = (d[0] if linear else zero,)
-        if d.shape[0] > 1:
-            out = (*out, 2 * _dot(rho[1:4], d[1:4]))
-        return out if d.shape[0] < 5 else (*out, d[4] if linear else zero)
+    if len(rho) == 1:
+        (one,), (along,) = rho, d
+        zero = torch.zeros_like(along[0])
+        out = (along[0] if linear else zero,)
+        if along.shape[0] > 1:
+            out = (*out, 2 * _dot(one[1:4], along[1:4]))
+        return out if along.shape[0] < 5 else (*out, along[4] if linear else zero)
     (a, b), (da, db) = rho, d
     zero = torch.zeros_like(da[0])
     out = (da[0], db[0]) if linear else (zero, zero)
@@ -337,13 +338,14 @@ def _push(rho: Tensor, d: Tensor, *, linear: bool = True) -> Variables:
 def _pull(rho: Tensor, w: Variables, *, linear: bool) -> Tensor:
     """J(rho)^T w; with ``linear`` false only the gradient rows (the rest are zero)."""
     out = torch.zeros_like(rho)
-    if rho.ndim == 2:
+    if len(rho) == 1:
+        (one,), (rows,) = rho, out
         if linear:
-            out[0] = w[0]
+            rows[0] = w[0]
         if len(w) > 1:
-            torch.mul(rho[1:4], 2 * w[1], out=out[1:4])
+            torch.mul(one[1:4], 2 * w[1], out=rows[1:4])
         if len(w) > 2 and linear:
-            out[4] = w[2]
+            rows[4] = w[2]
         return out
     if linear:
         out[0, 0], out[1, 0] = w[0], w[1]

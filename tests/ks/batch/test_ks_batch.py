@@ -9,7 +9,6 @@ from pyscf import gto
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham_batch import KohnShamBatch
-from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.grid import padded
 from deeph_zero.ks.linalg import eigen
 from deeph_zero.ks.linalg.eigen import Policy
@@ -64,7 +63,7 @@ def test_density_build_and_response_equal_one_by_one(xc, strategy):
     # with one orbital sigma = 8 rho tau: rounding decides which branch of a meta-GGA is taken
     names = MIXED if xc not in ("tpss", "m062x") else ("water", "ch3", "methanol", "oh")
     layers = [layer(name, xc) for name in names]
-    batch = KSBatch(layers, strategy=strategy)
+    batch = KohnShamBatch(layers, strategy=strategy)
     focks = disturbed(layers)
     dms = batch.density(focks)
     assert_close(dms, [one.density(f) for one, f in zip(layers, focks, strict=True)])
@@ -83,7 +82,7 @@ def test_density_build_and_response_equal_one_by_one(xc, strategy):
 
 def test_nonlocal_correlation_is_part_of_a_padded_batch():
     one = layer("helium", "wb97x_v")
-    (found,) = KSBatch([one], strategy="padded").build([one.data.dm_guess])
+    (found,) = KohnShamBatch([one], strategy="padded").build([one.data.dm_guess])
     wanted = one.build(one.data.dm_guess)
     assert abs(float(wanted.parts["e_nlc"])) > 1e-4
     assert float(found.energy) == pytest.approx(float(wanted.energy), abs=1e-10)
@@ -95,7 +94,7 @@ def test_nonlocal_correlation_is_part_of_a_padded_batch():
 def test_gradients_and_second_derivatives_equal_one_by_one(xc, strategy):
     names = ("water", "ch3", "hydrogen", "hydroxide")
     layers = [layer(name, xc, basis="sto-3g") for name in names]
-    batch = KSBatch(layers, strategy=strategy)
+    batch = KohnShamBatch(layers, strategy=strategy)
     focks = [f.requires_grad_() for f in disturbed(layers)]
 
     def loss(pairs):
@@ -113,7 +112,7 @@ def test_gradients_and_second_derivatives_equal_one_by_one(xc, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_part_of_the_outputs_gives_the_gradient_of_its_molecule_alone(strategy):
     layers = [layer(name) for name in ("water", "hydrogen", "ch3")]
-    batch = KSBatch(layers, strategy=strategy)
+    batch = KohnShamBatch(layers, strategy=strategy)
     dms = [one.data.dm_guess.clone().requires_grad_() for one in layers]
     before = [one.fock_builds for one in layers]
     energies, focks = batch(dms)
@@ -167,7 +166,7 @@ def test_small_molecules_share_calls_of_the_functional(monkeypatch):
     monkeypatch.setattr(
         type(functional), "gradient", lambda f, rho: calls.append(rho.shape[-1]) or gradient(f, rho)
     )
-    KSBatch(layers, strategy="merged").build([one.data.dm_guess for one in layers])
+    KohnShamBatch(layers, strategy="merged").build([one.data.dm_guess for one in layers])
     assert sum(calls) == sum(one.data.grid.ngrids for one in layers)
     assert len(calls) < 4
     assert max(calls) <= semilocal_merged.MERGE_POINTS
@@ -176,9 +175,9 @@ def test_small_molecules_share_calls_of_the_functional(monkeypatch):
 def test_stacks_are_cut_to_the_memory_asked_for(monkeypatch):
     layers = [layer(name) for name in ("water", "methanol", "hydrogen")]
     dms = [one.data.dm_guess for one in layers]
-    wanted = [one.fock for one in KSBatch(layers, strategy="padded").build(dms)]
+    wanted = [one.fock for one in KohnShamBatch(layers, strategy="padded").build(dms)]
     monkeypatch.setattr(padded, "STACK_MB", 0.5)
-    found = [one.fock for one in KSBatch(layers, strategy="padded").build(dms)]
+    found = [one.fock for one in KohnShamBatch(layers, strategy="padded").build(dms)]
     assert_close(found, wanted, atol=1e-12)
 
 
@@ -205,7 +204,7 @@ def test_dependent_orbitals_are_dropped_in_a_padded_stack():
     layers[1] = KohnSham(data, layers[1].info)
     assert layers[1].nmo == layers[1].nao - 2
     focks = disturbed(layers)
-    dms = KSBatch(layers, strategy="padded").density(focks)
+    dms = KohnShamBatch(layers, strategy="padded").density(focks)
     assert_close(dms, [one.density(f) for one, f in zip(layers, focks, strict=True)])
 
 
@@ -222,13 +221,13 @@ def test_the_facade_makes_a_batch_of_moles():
 
 def test_wrong_batches_are_refused():
     with pytest.raises(InputError, match="at least one molecule"):
-        KSBatch([])
+        KohnShamBatch([])
     one = layer("hydrogen")
     with pytest.raises(InputError, match="'merged' or 'padded'"):
-        KSBatch([one], strategy="loop")
+        KohnShamBatch([one], strategy="loop")
     with pytest.raises(InputError, match="expected as many matrices, got 2"):
-        KSBatch([one]).build([one.data.dm_guess] * 2)
+        KohnShamBatch([one]).build([one.data.dm_guess] * 2)
     nan = torch.full_like(one.data.ovlp, float("nan"))
     for strategy in STRATEGIES:
         with pytest.raises(Exception, match="finite Fock matrix"):
-            KSBatch([one], strategy=strategy).density([nan])
+            KohnShamBatch([one], strategy=strategy).density([nan])

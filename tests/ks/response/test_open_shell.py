@@ -7,7 +7,7 @@ import pytest
 from pyscf import gto, scf
 
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.response.open_shell import LOWER, spin_instability
+from deeph_zero.ks.response.open_shell import LOWER
 from deeph_zero.testing import WATER
 
 # far H2, a bent and stretched singlet carbene, O2: a UKS solution below; then ordinary molecules
@@ -40,7 +40,7 @@ def test_an_instability_is_found(name, xc):
     ks = layer(BELOW[name], xc)
     found = ks.scf(hint=False)
     before = ks.fock_builds
-    value = spin_instability(ks, found.dm, found.fock)
+    value = ks.spin_instability(found.dm, found.fock)
     exact = ks.stability(found.dm, found.fock)
     assert exact.external is not None
     assert value is not None
@@ -57,11 +57,11 @@ def test_ordinary_molecules_cost_no_build_and_get_no_hint(name, xc):
     ks = layer(CLOSED[name], xc)
     found = ks.scf(hint=False)
     before = ks.fock_builds
-    assert spin_instability(ks, found.dm, found.fock) is None
+    assert ks.spin_instability(found.dm, found.fock) is None
     assert ks.stability(found.dm, found.fock).external > (-0.01 if xc == "hf" else 0)
     if xc != "hf":  # exact exchange brings every closed shell near to an instability
         ks.fock_builds = before
-        spin_instability(ks, found.dm, found.fock)
+        ks.spin_instability(found.dm, found.fock)
         assert ks.fock_builds == before
 
 
@@ -77,7 +77,7 @@ def test_the_eigenvalue_is_that_of_pyscfs_triplet_stability():
     exact = float(np.linalg.eigvalsh(np.stack(columns))[0])
     ks = KohnSham.from_pyscf(mol, xc="hf", density_fit=False)
     found = ks.scf(conv_tol=1e-12, hint=False)
-    value = spin_instability(ks, found.dm, found.fock)
+    value = ks.spin_instability(found.dm, found.fock)
     assert value == pytest.approx(exact, abs=2e-2)
     assert ks.stability(found.dm, found.fock, tol=1e-6).external == pytest.approx(exact, abs=1e-6)
 
@@ -103,7 +103,7 @@ def test_scf_says_so_and_counts_its_builds(caplog):
 def test_fractional_occupations_and_smearing_are_left_alone():
     ks = layer(BELOW["H2"], "pbe", smearing=0.02)
     found = ks.scf()
-    assert spin_instability(ks, found.dm, found.fock) is None
+    assert ks.spin_instability(found.dm, found.fock) is None
     even = layer("C 0 0 0; C 0 0 1.3", "pbe")
     found = even.scf(degeneracy_tol=0.3)
-    assert spin_instability(even, found.dm, found.fock) is None
+    assert even.spin_instability(found.dm, found.fock) is None

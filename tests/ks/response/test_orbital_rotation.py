@@ -14,12 +14,12 @@ from deeph_zero.testing import WATER
 def _layer(spin, xc="pbe"):
     atom = WATER if spin == 0 else "N 0 0 0; H .1 .2 1"
     mol = gto.M(atom=atom, spin=spin, basis="sto-3g", verbose=0)
-    return KohnSham.from_pyscf(mol, xc=xc, grid_level=0)
+    return KohnSham.from_pyscf(mol, xc=xc, grid_level=0).layer
 
 
 def _off_convergence(ks, rng):
     """A determinant some way off the minimum, and the rotations about it."""
-    fock = ks.build(ks.data.dm_guess).fock
+    fock = ks.build(ks.dm_guess).fock
     noise = 0.05 * torch.randn(fock.shape, generator=rng, dtype=torch.float64)
     orbitals = ks.orbitals(fock + noise + noise.mT, 0.0)
     dm = (orbitals.mo_coeff * orbitals.mo_occ.unsqueeze(-2)) @ orbitals.mo_coeff.mT
@@ -63,7 +63,7 @@ def test_a_rotation_keeps_a_determinant(spin, rng):
     assert is_idempotent(ks, rotations.rotated(x))
     torch.testing.assert_close(rotations.rotated(0 * x), dm, atol=1e-10, rtol=0)
     assert not is_idempotent(ks, 0.9 * dm)
-    assert not is_idempotent(ks, ks.data.dm_guess)
+    assert not is_idempotent(ks, ks.dm_guess)
     # the gradient's norm is PySCF's, up to the factor between dE/dx and its convention
     want = gradient_norm(ks.commutator(fock, dm))
     assert float(rotations.gradient.norm()) / 2 == pytest.approx(want, rel=1e-8)
@@ -82,6 +82,6 @@ def test_orbitals_rebuild_the_density(spin, rng):
 
 def test_fractional_occupations_are_refused():
     ks = _layer(0)
-    dm = ks.data.dm_guess
+    dm = ks.dm_guess
     with pytest.raises(InputError, match="integer occupations"):
         Rotations(ks, dm, ks.build(dm).fock)

@@ -181,10 +181,10 @@ def test_core_guess_reaches_the_same_energy(spin):
     minao, core = ks.scf(), ks.scf(init_guess="core")
     assert core.converged
     assert core.energy == pytest.approx(minao.energy, abs=1e-8)
-    dm = starting_density(ks, "core")
+    dm = starting_density(ks.layer, "core")
     _, coeff = np.linalg.eigh((ks.x.mT @ ks.data.hcore @ ks.x).numpy())
     lowest = ks.x.numpy() @ coeff[:, : mol.nelec[0]]
-    first = dm[0] if spin else dm / 2
+    first = dm[0] / ks.layer.per_orbital
     np.testing.assert_allclose(first.numpy(), lowest @ lowest.T, atol=1e-10)
 
 

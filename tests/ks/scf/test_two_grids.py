@@ -12,7 +12,6 @@ from pyscf import dft, gto
 from deeph_zero.integrals.coarse import LADDER, coarse_atom_grids
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham_batch import KohnShamBatch
-from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf import solve, two_grids
 from deeph_zero.ks.scf.iteration import State
 from deeph_zero.testing import WATER
@@ -66,7 +65,7 @@ def test_the_answer_is_pyscfs_and_takes_three_fine_builds_at_most(case):
 def test_one_grid_is_kept_for_who_wants_it(case):
     alone = layer(case, two_grids=False)
     one = alone.scf(conv_tol_grad=1e-6)
-    assert alone.coarse is None
+    assert alone.layer.coarse is None
     assert one.coarse_builds == 0
     both = layer(case)
     two = both.scf(conv_tol_grad=1e-6)
@@ -81,7 +80,7 @@ def test_the_grid_is_coarse_where_that_pays():
     ratios = {}
     for level in (0, 1, 2, 3):
         ks = layer("ion", level=level)
-        ratios[level] = ks.coarse_ratio
+        ratios[level] = ks.layer.coarse_ratio
         result = ks.scf(conv_tol_grad=1e-5)
         assert bool(result.coarse_builds) == (ratios[level] >= solve.PAYS)
     assert ratios[0] == 0
@@ -99,7 +98,7 @@ def test_every_kind_of_atom_has_points():
 def test_an_atom_stays_on_one_grid():
     # degenerate holes turn freely: the coarse grid's own direction would be the wrong one
     ks = KohnSham.from_pyscf(gto.M(atom="F 0 0 0", spin=1, basis="def2-svp", verbose=0))
-    assert ks.coarse is None
+    assert ks.layer.coarse is None
     assert ks.scf(conv_tol_grad=1e-5).converged
 
 
@@ -174,7 +173,7 @@ def misled(monkeypatch):
         state, cycles, newton = yield from real(coarse, start, settings, mixer)
         if coarse.shift is None:  # the first coarse SCF
             return state, cycles, newton
-        return dataclasses.replace(state, dm=coarse.data.dm_guess), cycles, newton
+        return dataclasses.replace(state, dm=coarse.dm_guess), cycles, newton
 
     monkeypatch.setattr(two_grids, "iterate", iterate)
 
@@ -273,11 +272,11 @@ def test_a_last_build_that_says_nothing_new_is_not_made(atom):
 
 
 def test_levels_that_touch_say_nothing_about_the_energy():
-    ks = layer("gga", smearing=0.02)
-    state = State.of(ks, (ks.data.dm_guess, 0.0, ks.build(ks.data.dm_guess)))
+    ks = layer("gga", smearing=0.02).layer
+    state = State.of(ks, (ks.dm_guess, 0.0, ks.build(ks.dm_guess)))
     assert two_grids._energy_left(ks, state) == float("inf")
     ks.smearing = 0.0
-    levels = ks.orbitals(state.fock).mo_energy
+    levels = ks.orbitals(state.fock).mo_energy[0]
     gap = float(levels[ks.nelec[0]] - levels[ks.nelec[0] - 1])
     assert two_grids._energy_left(ks, state) == pytest.approx(state.gradient_norm**2 / gap)
 
@@ -310,7 +309,7 @@ def test_one_fine_build_tells_the_converged_energy_and_levels(case, energy, leve
     ks = layer(case, level=level)
     done = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-7)
     first = ks.build(ks.data.dm_guess).fock
-    dm = ks.density(first + dielectric_step(ks, first, ks.data.dm_guess))
+    dm = ks.density(first + ks.dielectric_step(first, ks.data.dm_guess))
     built = ks.build(dm)
     found = ks.certificate(dm, built.fock, built.energy)
     error = float(built.energy) - done.energy
@@ -325,7 +324,7 @@ def test_one_fine_build_tells_the_converged_energy_and_levels(case, energy, leve
 
 def test_the_constant_is_the_derivative_of_its_energy():
     ks = layer("open shell")
-    coarse = ks.coarse
+    coarse = ks.layer.coarse
     dm = ks.scf(conv_tol_grad=1e-2).dm
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(dm.shape, generator=generator, dtype=dm.dtype)

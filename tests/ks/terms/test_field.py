@@ -63,10 +63,10 @@ def test_whatever_is_made_of_a_layer_feels_the_field():
     dm = ks.data.dm_guess
     energy = ks.build(dm).parts["e_field"]
     assert abs(float(energy)) > 1e-3
-    assert ks.coarse is not None
-    assert ks.coarse.build(dm).parts["e_field"] == energy
+    assert ks.layer.coarse is not None
+    assert ks.layer.coarse.build(ks.layer.dm_guess).parts["e_field"] == energy
     spins = torch.stack([dm, dm]) / 2
-    open_shell = unrestricted_layer(ks).build(spins).parts["e_field"]
+    open_shell = unrestricted_layer(ks.layer).build(spins).parts["e_field"]
     assert float(open_shell) == pytest.approx(float(energy), abs=1e-12)
     batch = KohnShamBatch.from_pyscf([molecule(0)], xc="pbe", grid_level=0, field=FIELD)
     assert float(batch.build([dm])[0].parts["e_field"]) == pytest.approx(float(energy), abs=1e-12)

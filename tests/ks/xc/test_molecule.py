@@ -59,7 +59,7 @@ def density_rows(mf: dft.rks.KohnShamDFT, ao: np.ndarray, kind: str) -> np.ndarr
         np.atleast_2d(mf._numint.eval_rho2(mf.mol, ao, c, o, xctype=kind, with_lapl=False))
         for c, o in zip(coeff, occ, strict=True)
     ]
-    return rows[0] if len(rows) == 1 else np.stack(rows)
+    return np.stack(rows)
 
 
 def potential_matrix(ao: np.ndarray, weights: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -92,10 +92,8 @@ def test_energy_and_matrix_equal_pyscf(mean_field: dft.rks.KohnShamDFT, xc: str)
     assert f.numpy() @ weights == pytest.approx(energy, abs=1e-10)
     if mf.mol.nelectron < 3 and platform.machine() != "x86_64" and xc != "blyp":
         return  # an empty channel or tau_W = tau: the matrix hangs on the last bit, so on the FMA
-    if unrestricted:
-        ours = np.stack([potential_matrix(ao, weights, x) for x in v.numpy()])
-    else:
-        ours = potential_matrix(ao, weights, v.numpy())
+    ours = np.stack([potential_matrix(ao, weights, x) for x in v.numpy()])
+    ours = ours if unrestricted else ours[0]
     if unrestricted and mf.mol.nelec[1] < 2 and xc in SMALL_CHANNEL:
         ours, matrix = ours[0], matrix[0]
     np.testing.assert_allclose(ours, matrix, rtol=0, atol=1e-10)

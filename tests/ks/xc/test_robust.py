@@ -37,15 +37,15 @@ def all_results(
 @pytest.mark.parametrize("name", NAMES)
 def test_closed_shell_energy_and_first_derivative_finite_on_the_corners(name: str) -> None:
     points = list(itertools.product(DENSITIES, GRADIENTS, GRADIENTS[:3], TAUS))
-    rho = torch.tensor([[n, g, h, -g, t] for n, g, h, t in points], dtype=torch.float64).T
+    rho = torch.tensor([[n, g, h, -g, t] for n, g, h, t in points], dtype=torch.float64).T[None]
     functional = combine([(name, 1.0)], unrestricted=False)
-    f, first = functional.gradient(rho[: NVAR[functional.kind]])
+    f, first = functional.gradient(rho[:, : NVAR[functional.kind]])
     assert torch.isfinite(f).all()
     assert torch.isfinite(first).all()
     dead = torch.tensor([n < 1e-16 for n, *_ in points])
     assert dead.any()
     assert (f[dead] == 0).all()
-    assert (first[:, dead] == 0).all()
+    assert (first[..., dead] == 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +72,7 @@ def test_higher_derivatives_never_nan(name: str, unrestricted: bool) -> None:
             [[[n, g, -g, 0.5 * g, t] for n, g, t in pair] for pair in pairs], dtype=torch.float64
         ).permute(1, 2, 0)
     else:
-        rho = torch.tensor([[n, g, g, -g, t] for n, g, t in corners], dtype=torch.float64).T
+        rho = torch.tensor([[n, g, g, -g, t] for n, g, t in corners], dtype=torch.float64).T[None]
     for result in all_results(name, rho, unrestricted):
         assert torch.isfinite(result).all()
 
@@ -100,10 +100,11 @@ def test_density_threshold_is_that_of_libxc(name: str, unrestricted: bool) -> No
     rho = np.zeros((5, 60))
     rho[0] = component.threshold * np.linspace(0.5, 3.0, 60)
     rho[4] = 3 * rho[0] ** (5 / 3)
-    rho = rho[: NVAR[component.kind]]
+    rho = rho[None, : NVAR[component.kind]]
     if unrestricted:
-        rho = np.stack([rho, np.zeros_like(rho)])
-    exc = numint.NumInt().eval_xc_eff(name, rho, 1, spin=int(unrestricted))[0]
+        rho = np.concatenate([rho, np.zeros_like(rho)])
+    rows = rho if unrestricted else rho[0]
+    exc = numint.NumInt().eval_xc_eff(name, rows, 1, spin=int(unrestricted))[0]
     f, _ = combine([(name, 1.0)], unrestricted=unrestricted).gradient(torch.from_numpy(rho))
     # LYP of one spin is zero by construction, and its rounding is not libxc's
     if not (name == "GGA_C_LYP" and unrestricted):

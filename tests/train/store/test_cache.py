@@ -110,7 +110,7 @@ def test_what_always_stays_is_counted():
     dm, fock = problem.ks.data.dm_guess, problem.fock0
     for _ in range(teacher.diis.space + 2):
         both = torch.stack([fock, dm])
-        error = teacher.layer.commutator(fock, dm)
+        error = teacher.ks.commutator(fock, dm)
         teacher.diis.add(pack_symmetric(both), pack_antisymmetric(error))
     teacher.target = fock.clone()
     frame = problem.target_frame()
