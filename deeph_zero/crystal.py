@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.kpath import KPath, k_path
@@ -273,6 +274,46 @@ class CrystalKohnSham(CrystalLayer):
                 "exchange or density fitting, whose matrices are no local potential's"
             )
         return real_space_blocks(self._calculation, build.rows)
+
+    def forces(self, result: CrystalSCFResult) -> Tensor:
+        """Forces on the atoms, by PySCF's derivatives; of the free energy with smearing.
+
+        Args:
+            result: The SCF; they belong to its energy only where it converged.
+
+        Returns:
+            [natm, 3], Eh/bohr.
+
+        Raises:
+            InputError: If PySCF has none: meta-GGAs, range-separated hybrids, slabs (dimension 2),
+                density fitting.
+        """
+        from deeph_zero.integrals.periodic.gradients import crystal_forces  # PySCF is heavy
+
+        return torch.from_numpy(crystal_forces(self._settings("forces"), result))
+
+    def stress(self, result: CrystalSCFResult) -> Tensor:
+        """Derivative of the energy with respect to strain, per volume, by PySCF's derivatives.
+
+        Args:
+            result: The SCF; it belongs to its energy only where it converged.
+
+        Returns:
+            [3, 3], Eh/bohr³, positive where the crystal wants to shrink.
+
+        Raises:
+            InputError: If PySCF has none: as for :meth:`forces`, and all hybrids.
+        """
+        from deeph_zero.integrals.periodic.gradients import crystal_stress  # PySCF is heavy
+
+        return torch.from_numpy(crystal_stress(self._settings("stress"), result))
+
+    def _settings(self, what: str) -> "CrystalCalculation":
+        if self._calculation is None:
+            raise ComputationError(
+                f"expected a layer of PySCF's cell for {what}, got plain tensors"
+            )
+        return self._calculation
 
     def base_potential(self) -> MeshRows:
         """The best potential that is known before any build.
