@@ -105,7 +105,7 @@ def test_the_output_is_taken_between_partly_orthogonal_orbitals():
 
 def test_models_without_the_word_predict_element_by_element(tmp_path):
     old = network(balanced=False)
-    save_model(tmp_path, old, model_meta(METHOD, KohnSham.without_builds(mole()).info, old.spec))
+    save_model(tmp_path, old, model_meta(CONFIG, KohnSham.without_builds(mole()).info, old.spec))
     file = tmp_path / "model.json"
     described = json.loads(file.read_text())["network"]
     assert described.pop("balanced") is False
