@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "deeph_zero.cli.report",
     "convert": "deeph_zero.cli.convert",
     "project": "deeph_zero.cli.project",
+    "bands": "deeph_zero.cli.bands",
     "doctor": "deeph_zero.cli.doctor",
 }
 

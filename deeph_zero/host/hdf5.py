@@ -20,6 +20,7 @@ DATASETS = (
     "overlap_blocks", "density_blocks", "kpts", "kweights", "band_kpts", "band_distances",
     "band_energies", "fermi", "free_energy", "moments", "polarizability", "dipole_derivatives",
     "frequencies", "ir_intensities", "normal_modes",
+    "band_ticks", "dos_energies", "dos",
 )  # fmt: skip
 """Datasets of one structure; a missing one was not computed."""
 

@@ -40,6 +40,7 @@ def crystal_method(molecule: Molecule, config: LabelConfig) -> Method:
     Returns:
         The method.
     """
+    assert molecule.lattice is not None
     asked, crystal = config.method, config.crystal
     pseudo = None if crystal.pseudo.lower() == "none" else crystal.pseudo
     return Method(
@@ -48,22 +49,33 @@ def crystal_method(molecule: Molecule, config: LabelConfig) -> Method:
         unrestricted=True if asked.unrestricted else None,
         smearing=config.smearing,
         crystal=CrystalMethod(
-            kmesh=crystal.kmesh or _mesh(molecule, crystal.kspacing or KSPACING),
+            kmesh=crystal.kmesh
+            or mesh_of(molecule.lattice, molecule.pbc, crystal.kspacing or KSPACING),
             pseudo=pseudo,
             ke_cutoff=crystal.ke_cutoff,
         ),
     )
 
 
-def _mesh(molecule: Molecule, spacing: float) -> tuple[int, int, int]:
-    """The smallest mesh whose points are nowhere further apart than ``spacing`` (1/bohr)."""
-    assert molecule.lattice is not None
-    vectors = np.array(molecule.lattice)
-    if not molecule.pbc[2]:
+def mesh_of(
+    lattice: np.ndarray, pbc: tuple[bool, bool, bool], spacing: float
+) -> tuple[int, int, int]:
+    """The smallest mesh of k-points that are nowhere further apart than wanted.
+
+    Args:
+        lattice: Vectors in rows, bohr.
+        pbc: Periodic directions.
+        spacing: 1/bohr.
+
+    Returns:
+        Points along each reciprocal vector.
+    """
+    vectors = np.array(lattice)
+    if not pbc[2]:
         vectors[2] = [0.0, 0.0, 1.0]
     reciprocal = 2 * np.pi * np.linalg.inv(vectors).T
     counts = [math.ceil(float(np.linalg.norm(b)) / spacing - 1e-9) for b in reciprocal]
-    if not molecule.pbc[2]:
+    if not pbc[2]:
         counts[2] = 1
     n1, n2, n3 = (max(1, n) for n in counts)
     return n1, n2, n3

@@ -1,0 +1,191 @@
+"""``deeph-zero bands``: band structures and densities of states."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from deeph_zero.cli.options import (
+    InputName,
+    Invocation,
+    OutputPath,
+    common_options,
+    default_output,
+    given,
+    max_time_option,
+    output_option,
+    overwrite_option,
+    runtime_values,
+    setting,
+)
+from deeph_zero.errors import InputError
+from deeph_zero.settings.bands_config import BandsConfig
+
+if TYPE_CHECKING:
+    from deeph_zero.jobs.bands import CrystalBands
+
+_OWN = ("path", "points", "dos", "width", "dos_spacing")
+
+
+@click.command()
+@click.argument("labels", nargs=-1, required=True, metavar="LABELS...", type=InputName())
+@output_option
+@setting(BandsConfig, "path", metavar="LETTERS")
+@setting(BandsConfig, "points", metavar="N")
+@setting(BandsConfig, "dos")
+@setting(BandsConfig, "width", metavar="EH")
+@setting(BandsConfig, "dos_spacing", metavar="1/BOHR")
+@click.option(
+    "--plot",
+    type=OutputPath(),
+    default=None,
+    metavar="PNG",
+    help="Draw the bands; a number is added to the name where there are several crystals.",
+)
+@overwrite_option
+@max_time_option
+@common_options
+@click.pass_obj
+def bands(invocation: Invocation, **options: Any) -> int:
+    """Levels of crystals along lines through the Brillouin zone.
+
+    LABELS are files of `deeph-zero label`, `project` or `convert` with real-space blocks: H and S
+    at any k-point are sums over these, nothing is interpolated.
+
+    \b
+    Example:
+      deeph-zero label silicon.cif -o si.h5 --kmesh 4 4 4
+      deeph-zero bands si.h5 --path GXWKG --plot si.png
+    """  # noqa: D301  (\b is click's mark)
+    config = BandsConfig.parse(
+        given(options, _OWN) | {"runtime": runtime_values(options, invocation.started)}
+    )
+    for name in ("width", "dos_spacing"):
+        if options[name] is not None and not config.dos:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option}: expected --dos with it, got none; add it, or leave it out")
+    return _Call(config, options, invocation.command).run()
+
+
+class _Call:
+    """One call of the command."""
+
+    def __init__(self, config: BandsConfig, options: dict[str, Any], command: str) -> None:
+        self._config, self._options, self._command = config, options, command
+        self._out = Path(options["output"] or default_output(options["labels"], "_bands.h5"))
+        self._plot = None if options["plot"] is None else Path(options["plot"])
+
+    def run(self) -> int:
+        """Read, compute, draw, and say what came of it."""
+        from deeph_zero.cli import show
+        from deeph_zero.host import runtime
+        from deeph_zero.host.files import to_json
+        from deeph_zero.host.outputs import check_output, claim_output
+        from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+        from deeph_zero.jobs.bands import run_bands
+
+        options = self._options
+        self._check()
+        place: dict[str, Any] = {
+            "kind": "file", "overwrite": options["overwrite"], "inputs": options["labels"],
+        }  # fmt: skip
+        check_output(self._out, **place)
+        configure_logging(self._config.runtime.verbose)
+        reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+        settings = runtime.setup(self._config.runtime)
+        with claim_output(self._out, **place):
+            summary, found = run_bands(
+                self._config,
+                options["labels"],
+                self._out,
+                reporter=reporter,
+                command=self._command,
+                deadline=settings.deadline,
+            )
+        plots = self._draw(found)
+        if options["as_json"]:
+            click.echo(to_json(summary))
+        else:
+            reporter.table("bands, hartree", *_rows(summary["structures"]))
+            written = " and ".join(str(p) for p in (self._out, *plots))
+            reporter.message(f"written: {written}")
+        show.require_success(
+            summary | {"converged": summary["stopped_by"] is None},
+            out=self._out,
+            asked=len(found) + len(summary["failed"]) + bool(summary["stopped_by"]),
+        )
+        return 0
+
+    def _check(self) -> None:
+        """Files of matrices, and a name for a picture."""
+        for name in self._options["labels"]:
+            path = Path(name)
+            if path.is_dir():
+                raise InputError(
+                    f"{name}: expected a file of `deeph-zero label`, got a folder; models do not "
+                    "predict crystals yet, label the structures"
+                )
+            if not path.exists():
+                raise InputError(
+                    f"{name}: expected a file of `deeph-zero label`, there is none; check the path"
+                )
+            if path.is_file() and not _is_hdf5(path):
+                raise InputError(
+                    f"{name}: expected a file with real-space blocks (HDF5), got another; run "
+                    f"`deeph-zero label {name}` first and give what it writes"
+                )
+        if self._plot is not None and self._plot.suffix.lower() != ".png":
+            raise InputError(
+                f"--plot: expected a name that ends with .png, got {str(self._plot)[-40:]!r}; "
+                "write for example bands.png"
+            )
+        if self._plot is not None and self._plot.exists() and not self._options["overwrite"]:
+            raise InputError(
+                f"--plot: {self._plot} is there already; choose another name, or replace it with "
+                "--overwrite"
+            )
+
+    def _draw(self, found: "list[CrystalBands]") -> list[Path]:
+        from deeph_zero.report.bands import bands_figure, write_png
+
+        if self._plot is None:
+            return []
+        several = len(found) > 1
+        paths = []
+        for k, item in enumerate(found):
+            path = self._plot.with_stem(f"{self._plot.stem}_{k:04d}") if several else self._plot
+            figure = bands_figure(
+                item.path.distances,
+                item.energies.numpy(),
+                (item.path.ticks, item.path.labels),
+                item.entry["fermi"],
+                item.dos,
+            )
+            write_png(figure, path)
+            paths.append(path)
+        return paths
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def _rows(entries: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and a line for each crystal."""
+    rows = []
+    for entry in entries:
+        gap = entry["gap"]
+        kind = (
+            "metal" if entry["metal"] else {True: "direct", False: "indirect"}.get(entry["direct"])
+        )
+        values = (entry["fermi"], entry["vbm"], entry["cbm"], gap)
+        rows.append(
+            [
+                f"{Path(entry['file']).name}:{entry['frame']}",
+                entry["path"],
+                *("-" if v is None else f"{v:.5f}" for v in values),
+                kind or "-",
+            ]
+        )
+    return ["structure", "path", "Fermi", "highest filled", "lowest empty", "gap", "kind"], rows
