@@ -142,13 +142,18 @@ class BlockPattern:
         """
         if not len(self):
             return torch.full_like(pairs[:, 0], -1)
-        keys, order = self._key(self.pairs, self.cells).sort()
+        keys, order = self._sorted
         if bool((keys[1:] == keys[:-1]).any()):
             raise ValueError("expected every block (i, j, R) once, one is there twice")
         wanted = self._key(pairs, cells)
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         there = (keys[place] == wanted) & (cells.abs() <= self.cells.abs().max()).all(1)
         return torch.where(there, order[place], -1)
+
+    @functools.cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor]:
+        """Numbers of all keys, ascending, and which block each is."""
+        return self._key(self.pairs, self.cells).sort(stable=True)
 
     def _key(self, pairs: Tensor, cells: Tensor) -> Int[Tensor, " nb"]:
         """One number for each (i, j, R)."""

@@ -54,12 +54,14 @@ class Images:
         self._coords = cell.atom_coords()
         basis = ao_basis(self._home)
         reach = shell_extents(basis, negligible).numpy()
-        owner = np.array([self._home.bas_atom(k) for k in range(self._home.nbas)])
-        self._reach = np.array([reach[owner == a].max(initial=0.0) for a in range(cell.natm)])
+        owner = self._home._bas[:, gto.ATOM_OF]
+        self._shells = [np.flatnonzero(owner == a) for a in range(cell.natm)]
+        self._counts = np.array([len(s) for s in self._shells])
+        self._reach = np.array([reach[s].max(initial=0.0) for s in self._shells])
         offsets = self._home.aoslice_by_atom()
         self._sizes = offsets[:, 3] - offsets[:, 2]
-        heights = 1 / np.linalg.norm(np.linalg.inv(self._lattice), axis=0)
-        self._heights = heights
+        self._inverse = np.linalg.inv(self._lattice)
+        self._heights = 1 / np.linalg.norm(self._inverse, axis=0)
 
     def near(self, centre: Float[np.ndarray, "3"], radius: float, more: float = 0.0) -> ImageAtoms:
         """Atoms whose orbitals reach a sphere.
@@ -72,8 +74,7 @@ class Images:
         Returns:
             The atoms, sorted by cell.
         """
-        inverse = np.linalg.inv(self._lattice)
-        fractions = (centre - self._coords) @ inverse
+        fractions = (centre - self._coords) @ self._inverse
         span = (self._reach.max() + more + radius) / self._heights
         low = np.floor(fractions.min(0) - span).astype(int)
         high = np.ceil(fractions.max(0) + span).astype(int)
@@ -101,10 +102,8 @@ class Images:
         mole._env = np.concatenate([home._env, coords.ravel()])
         mole._atm = home._atm[atoms].copy()
         mole._atm[:, gto.PTR_COORD] = start + 3 * np.arange(len(atoms))
-        owner = home._bas[:, gto.ATOM_OF]
-        shells = [np.flatnonzero(owner == a) for a in range(len(self._coords))]
-        counts = np.array([len(s) for s in shells])[atoms]
-        picked = [shells[a] for a in atoms]
+        counts = self._counts[atoms]
+        picked = [self._shells[a] for a in atoms]
         mole._bas = home._bas[np.concatenate(picked) if picked else []].copy()
         mole._bas[:, gto.ATOM_OF] = np.repeat(np.arange(len(atoms)), counts)
         return ImageAtoms(atoms, cells, mole, self._sizes[atoms])

@@ -114,17 +114,18 @@ class RealSpaceMatrices:
         return BlockMatrix(self.pattern, half + half[:, self.pattern.transposed()])
 
     def _two_centre(self, name: str) -> BlockMatrix:
-        cells, where = self.pattern.cells.unique(dim=0, return_inverse=True)
-        natm = self.cell.natm
-        images = self._images.some(
-            np.tile(np.arange(natm), len(cells)), cells.numpy().repeat(natm, 0)
-        )
-        found = torch.from_numpy(gto.intor_cross(name, self.cell.to_mol(), images.mole))
-        row, column = self.pattern.aos()
-        return BlockMatrix(
-            self.pattern,
-            found[row, where[self.pattern.block_of] * self.pattern.nao + column],
-        )
+        pattern, total = self.pattern, np.zeros(self.pattern.nel)
+        atoms, cells = pattern.pairs.numpy(), pattern.cells.numpy()
+        starts = pattern.offsets.tolist()
+        for atom in range(self.cell.natm):
+            which = np.flatnonzero(atoms[:, 0] == atom)
+            home = self._images.some(np.array([atom]), np.zeros((1, 3), dtype=int))
+            others = self._images.some(atoms[which, 1], cells[which])
+            found = gto.intor_cross(name, home.mole, others.mole)
+            parts = np.split(found, others.sizes.cumsum()[:-1], axis=1)
+            for block, part in zip(which, parts, strict=True):
+                total[starts[block] : starts[block + 1]] = part.ravel()
+        return BlockMatrix(pattern, torch.from_numpy(total))
 
     def _boxes(self, deriv: int) -> Iterator[tuple[Tensor, Gatherer, Tensor]]:
         """Points of a box, where products go, and orbitals [component, orbital, point]."""
