@@ -70,7 +70,7 @@ class Team:
         """Add up gradients over the processes, in place; all have to call it.
 
         Args:
-            parameters: The network's, in one order at all processes. Where no process has a gradient,
+            parameters: The network's, in one order everywhere. Where no process has a gradient,
                 none is made.
 
         Raises:
