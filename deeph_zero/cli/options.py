@@ -28,7 +28,7 @@ METHOD = (
 )  # fmt: skip
 LABEL = (
     "conv_tol", "conv_tol_grad", "max_cycle", "init_guess", "model", "smearing", "level_shift",
-    "stability", "skip_bad", "workers", "allow_close_contacts",
+    "stability", "skip_bad", "workers", "engine", "allow_close_contacts",
 )  # fmt: skip
 CRYSTAL = ("kmesh", "kspacing", "pseudo", "ke_cutoff", "dimension")
 RUNTIME = ("device", "threads", "seed")
@@ -269,6 +269,7 @@ label_options = _together(
         setting(LabelConfig, "skip_bad"),
         setting(LabelConfig, "allow_close_contacts"),
         setting(LabelConfig, "workers", metavar="N"),
+        setting(LabelConfig, "engine", metavar="local|ray[:ADDRESS]"),
         max_time_option,
     ]
 )

@@ -24,7 +24,7 @@ from deeph_zero.settings.config import PredictConfig
 
 EXTRAS = (
     "refine", "forces", "response", "compare_start", "chkfile", "molden", "charge", "spin",
-    "workers", "allow_close_contacts",
+    "workers", "engine", "allow_close_contacts",
     "two_grids",
 )  # fmt: skip
 
@@ -53,6 +53,7 @@ EXTRAS = (
 @one_grid_option
 @max_time_option
 @setting(PredictConfig, "workers", metavar="N")
+@setting(PredictConfig, "engine", metavar="local|ray[:ADDRESS]")
 @file_options
 @click.pass_obj
 def predict(invocation: Invocation, **options: Any) -> int:

@@ -16,7 +16,7 @@ from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.jobs.crystals import label_crystal, summary_method
 from deeph_zero.jobs.journal import Record, digest
-from deeph_zero.jobs.loop import check_finite, run_batch
+from deeph_zero.jobs.loop import Engine, check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf.result import SCFResult
@@ -174,7 +174,7 @@ def run_label(
     """
     settings = runtime.setup(config.runtime)
     facts = config.model_dump(
-        mode="json", exclude={"runtime", "workers", "skip_bad", "allow_close_contacts"}
+        mode="json", exclude={"runtime", "workers", "engine", "skip_bad", "allow_close_contacts"}
     )
     return run_batch(
         _LabelJob(config),
@@ -189,5 +189,6 @@ def run_label(
         command=command,
         description="label",
         workers=config.workers,
+        engine=Engine.of(config),
         resume=resume,
     )

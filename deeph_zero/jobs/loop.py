@@ -20,6 +20,33 @@ from deeph_zero.ks.counts import Builds
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.record import summary, warn_hints
+from deeph_zero.settings.config import LabelConfig, PredictConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Where structures are computed.
+
+    Attributes:
+        ray: "ray" or "ray:ADDRESS"; empty: in processes of this machine.
+        threads: CPU threads of each task of Ray.
+        at_once: Tasks of Ray at a time; None: as many as there are CPUs.
+    """
+
+    ray: str = ""
+    threads: int = 1
+    at_once: int | None = None
+
+    @classmethod
+    def of(cls, config: LabelConfig | PredictConfig) -> "Engine":
+        """What the settings ask for; ``workers`` and ``threads`` count where they were given."""
+        if config.engine == "local":
+            return LOCAL
+        asked = config.workers if "workers" in config.model_fields_set else None
+        return cls(ray=config.engine, threads=config.runtime.threads or 1, at_once=asked)
+
+
+LOCAL = Engine()
 
 
 @dataclasses.dataclass
@@ -44,15 +71,15 @@ def run_batch(
     command: str,
     description: str,
     workers: int = 1,
+    engine: Engine = LOCAL,
     resume: bool = False,
 ) -> dict[str, Any]:
     """Compute every structure and write ``out`` and the JSON beside it.
 
     Results are kept in a journal (``out.h5.part``) as they come and written in the order of the
-    structures when the batch ends; neither needs memory for more than one structure. A structure
-    that fails is listed under ``failed`` and the next one is taken. The deadline and Ctrl-C are
-    acted on between structures, a second Ctrl-C at once, always with both files complete for what
-    was done. The journal stays as long as a structure has no result.
+    structures when the batch ends. A structure that fails is listed under ``failed``. The deadline
+    and Ctrl-C are acted on between structures, a second Ctrl-C at once, with complete files. The
+    journal stays as long as a structure has no result.
 
     Args:
         job: What to do with one structure.
@@ -67,6 +94,7 @@ def run_batch(
         command: Command line, for the record.
         description: Text beside the progress bar, and the command a journal is of.
         workers: Processes that compute.
+        engine: Where they are.
         resume: Go on with the journal that is there.
 
     Returns:
@@ -86,11 +114,10 @@ def run_batch(
         _check_journal(journal, molecules)
         with interruptible() as interrupt:
             tasks = _left(journal, molecules, interrupt, runtime, progress)
-            if total is not None:
-                workers = max(1, min(workers, total - len(journal)))
             with reporter.task(description, total) as task:
                 task.skip(len(journal))
-                stream = outcomes(job, tasks, workers=workers, threads=runtime.threads)
+                left = None if total is None else total - len(journal)
+                stream = _stream(job, tasks, engine, (workers, left), runtime)
                 _collect(stream, journal, progress, reporter, task)
             with _kept(journal):
                 found = _write(journal, out, progress, failed, reporter, method=method)
@@ -105,6 +132,25 @@ def run_batch(
     if progress.stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
+
+
+def _stream(
+    job: Job,
+    tasks: Iterator[Task],
+    engine: Engine,
+    workers: tuple[int, int | None],
+    runtime: Runtime,
+) -> Iterator[Outcome]:
+    """Outcomes of processes here (of no more than there are structures), or of a cluster."""
+    if not engine.ray:
+        most, left = workers
+        few = most if left is None else max(1, min(most, left))
+        return outcomes(job, tasks, workers=few, threads=runtime.threads)
+    from deeph_zero.jobs.ray_engine import ray_outcomes
+
+    return ray_outcomes(
+        job, tasks, engine=engine.ray, threads=engine.threads, at_once=engine.at_once
+    )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.jobs import export
 from deeph_zero.jobs.journal import Record, digest
-from deeph_zero.jobs.loop import check_finite, run_batch
+from deeph_zero.jobs.loop import Engine, check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import fingerprint
@@ -123,7 +123,8 @@ def run_predict(
         model = load(model_path, device=settings.device)
     single = isinstance(molecules, Sized) and len(molecules) + len(failed) == 1
     facts = {"model": fingerprint(model_path)} | config.model_dump(
-        mode="json", exclude={"runtime", "workers", "charge", "spin", "allow_close_contacts"}
+        mode="json",
+        exclude={"runtime", "workers", "engine", "charge", "spin", "allow_close_contacts"},
     )
     return run_batch(
         _PredictJob(str(model_path), config, Path(out), numbered=not single, model=model),
@@ -138,5 +139,6 @@ def run_predict(
         command=command,
         description="predict",
         workers=config.workers,
+        engine=Engine.of(config),
         resume=resume,
     )

@@ -86,7 +86,7 @@ def outcomes(job: Job, tasks: Iterator[Task], *, workers: int, threads: int) -> 
     if workers == 1:
         compute = job.start(threads)
         for task in tasks:
-            yield _attempt(compute, task)
+            yield attempt(compute, task)
         return
     with _Pool(job, workers, max(1, threads // workers)) as pool:
         yield from pool.outcomes(tasks)
@@ -110,8 +110,19 @@ def start_process(config: RuntimeConfig, threads: int) -> Runtime:
     return runtime.setup(config.model_copy(update={"threads": threads}))
 
 
-def _attempt(compute: Compute, task: Task) -> Outcome:
-    """One structure must not end the batch, whatever it meets."""
+def attempt(compute: Compute, task: Task) -> Outcome:
+    """One structure, which must not end the batch whatever it meets.
+
+    Args:
+        compute: What to do with it.
+        task: The structure.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        NoSpaceError: If the disk is full: the structures behind it would fail too.
+    """
     said: list[str] = []
     data = error = None
     try:
@@ -139,7 +150,7 @@ def _serve(connection: Connection, job: Job, threads: int) -> None:
         while True:
             task = connection.recv()
             try:
-                connection.send(_attempt(compute, task))
+                connection.send(attempt(compute, task))
             except NoSpaceError as error:
                 connection.send(error)
 

@@ -17,6 +17,7 @@ from deeph_zero.settings.value_types import (
     CloseContacts,
     Cube,
     Duration,
+    EngineName,
     FileName,
     FrameCharge,
     FrameSpin,
@@ -367,6 +368,7 @@ class PredictConfig(Settings):
     workers: Workers = Field(
         default=1, description="Processes that share the structures, and the threads."
     )
+    engine: EngineName = "local"
     charge: FrameCharge = None
     spin: FrameSpin = None
     allow_close_contacts: CloseContacts = False
@@ -421,6 +423,7 @@ class LabelConfig(Settings):
     workers: Workers = Field(
         default=1, description="Processes that share the structures, and the threads."
     )
+    engine: EngineName = "local"
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")
     allow_close_contacts: CloseContacts = False
 

@@ -111,6 +111,15 @@ Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
 Cube = Literal["density", "spin-density", "homo", "lumo"]
 """What ``predict --cube`` puts on a box of points."""
 
+EngineName = Annotated[
+    str,
+    Field(
+        pattern=r"^(local|ray(:\S+)?)$",
+        description="Where structures are computed: local processes, ray, or ray:ADDRESS of a "
+        "cluster.",
+        examples=["local, ray or ray:ADDRESS"],
+    ),
+]
 CloseContacts = Annotated[
     bool, Field(description="Take atoms nearer to each other than they are in any molecule.")
 ]
