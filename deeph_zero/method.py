@@ -5,7 +5,8 @@ the answer is a field here; what only changes the way to it (device, memory, eng
 """
 
 import dataclasses
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 from deeph_zero.errors import InputError, argument
@@ -78,7 +79,8 @@ class Method:
         """Look at what Python users give.
 
         Raises:
-            InputError: If the functional is no text, or a grid level no number from 0 to 9.
+            InputError: If the functional is no text, a switch neither on nor off, a grid level no
+                number from 0 to 9, or a width or threshold negative.
         """
         if not isinstance(self.xc, str):
             raise InputError(f"expected xc as text, got {self.xc!r}; use for example 'pbe'")
@@ -87,6 +89,14 @@ class Method:
             if level is None or (isinstance(level, Integral) and 0 <= level <= FINEST_GRID):
                 continue
             raise InputError(f"expected {name} 0 to 9, got {level!r}; 3 is the default")
+        for name in ("density_fit", "two_grids", "unrestricted", "break_symmetry"):
+            given = getattr(self, name)
+            if given not in (True, False) and not (given is None and name == "unrestricted"):
+                raise InputError(f"expected {argument(name)} True or False, got {given!r}")
+        for name in ("smearing", "lindep_threshold"):
+            given = getattr(self, name)
+            if given is not None and not (isinstance(given, Real) and 0 <= given < math.inf):
+                raise InputError(f"expected {argument(name)} of 0 or more, got {given!r}")
 
     def is_unrestricted(self, spin: int) -> bool:
         """Whether matrices of a structure have two spins.

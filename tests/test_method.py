@@ -61,6 +61,9 @@ def test_a_resolved_method_has_the_name_of_its_fitting_set():
     ("given", "message"),
     [
         ({"grid_level": 10}, "expected grid_level 0 to 9, got 10"),
+        ({"smearing": -0.01}, "expected smearing of 0 or more, got -0.01"),
+        ({"smearing": float("nan")}, "expected smearing of 0 or more, got nan"),
+        ({"lindep_threshold": -1e-8}, "expected lindep_threshold of 0 or more, got -1e-08"),
         ({"nlc_grid_level": -1}, "expected nlc_grid_level 0 to 9, got -1"),
     ],
 )

@@ -121,6 +121,8 @@ def calculation_of(mol: gto.Mole, method: Method) -> Calculation:
         InputError: Unsupported molecule, functional or spin, or more electrons than orbitals.
     """
     check_molecule(mol)
+    if method.crystal is not None:
+        raise InputError("expected a molecule's method, got a crystal's; leave crystal out of it")
     spec = describe(method.xc)
     return _checked(Calculation(mol=mol, method=method, spec=spec, fit_exchange=method.density_fit))
 
