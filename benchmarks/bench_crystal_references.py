@@ -143,10 +143,14 @@ def build_object(entry: dict[str, Any], cell: gto.Cell) -> Any:
         raise NotHereError("an omega of the object's own")
     xc = "lda_xc_teter93" if "TETER93" in xc else xc
     kpts = _kpts(entry, cell)
+    many = method.startswith("K")
     if entry.get("xc") is None:
-        mf = (scf.KUHF if two else scf.KRHF)(cell, kpts)
+        kinds = (scf.KRHF, scf.KUHF) if many else (scf.RHF, scf.UHF)
     else:
-        mf = (dft.KUKS if two else dft.KRKS)(cell, kpts, xc=xc)
+        kinds = (dft.KRKS, dft.KUKS) if many else (dft.RKS, dft.UKS)
+    mf = kinds[two](cell, kpts if many else kpts[0])
+    if entry.get("xc") is not None:
+        mf.xc = xc
     exxdiv = str(entry.get("exxdiv", "ewald")).split()[0]
     explicit = "exxdiv" in entry
     mf.exxdiv = None if explicit and exxdiv in ("None", "null") else exxdiv
@@ -182,7 +186,7 @@ def compute(entry: dict[str, Any]) -> tuple[Any, Any]:
     """(value, the SCF) of an entry."""
     cell = build_cell(entry["cell"])
     mf = build_object(entry, cell)
-    plain = len(mf.kpts) > MANY and "scaled_center" not in (entry.get("kpts") or "")
+    plain = len(_kpts(entry, cell)) > MANY and "scaled_center" not in (entry.get("kpts") or "")
     if plain and not hasattr(mf.with_df, "auxbasis") and not cell.spin:
         ks = CrystalKohnSham.from_pyscf(
             cell,

@@ -79,6 +79,27 @@ def test_exchange_is_pyscfs(case, crystal, density):
     assert any(term.name == "exchange" for term in data.terms)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kpt", [[0, 0, 0], [0.21, 0.5, -0.13]])
+@pytest.mark.parametrize("xc", ["hf", "camb3lyp"])
+def test_objects_with_one_k_point(xc, kpt, crystal, density):
+    """They have the correction of the divergence apart, which a coarse mesh shows."""
+    cell = crystal("helium", mesh=[8, 9, 8])
+    where = cell.get_abs_kpts(np.array(kpt))
+    mf = scf.UHF(cell, where) if xc == "hf" else dft.UKS(cell, where, xc=xc)
+    dm = density(cell, where.reshape(1, 3), nspin=2)[:, 0]
+    dm = dm if any(kpt) else dm.real.contiguous()
+    veff, hcore = mf.get_veff(dm=dm.numpy()), mf.get_hcore()
+    energy = (mf.energy_elec(dm.numpy(), hcore, veff)[0] + mf.energy_nuc()).real
+    data = crystal_data(crystal_calculation(mf))
+    parts = [term.energy_and_fock(dm[:, None]) for term in data.terms]
+    assert float(sum(e for e, _ in parts)) == pytest.approx(energy, abs=EXACT)
+    total = sum(f for _, f in parts)
+    theirs = np.asarray(hcore + veff)
+    theirs = 0.5 * (theirs + theirs.conj().swapaxes(-1, -2))  # an even mesh ends unevenly about k
+    np.testing.assert_allclose(total[:, 0].numpy(), theirs, atol=EXACT)
+
+
 @pytest.mark.usefixtures("_temporary_files")
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("case", FITTED)

@@ -44,6 +44,8 @@ class CrystalCalculation:
             otherwise.
         moments: Initial magnetic moment of every atom (electrons), or None: the cell's spin evenly.
         exxdiv: How exact exchange is treated where its kernel diverges, by PySCF's names.
+        probe_apart: Add the correction "ewald" by S P S in place of an element of the kernel, which
+            on a coarse mesh differs: PySCF does so for objects of one k-point.
         fitting: Gaussian density fitting in place of a uniform grid.
     """
 
@@ -57,6 +59,7 @@ class CrystalCalculation:
     fix_spin: bool = False
     moments: tuple[float, ...] | None = None
     exxdiv: str | None = "ewald"
+    probe_apart: bool = False
     fitting: Fitting | None = None
 
     def spin_shares(self) -> Float[np.ndarray, "nspin natm"]:
@@ -211,6 +214,7 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
         fix_spin=bool(smearing and mf.fix_spin),
         moments=_moments(cell, moments) if unrestricted else None,
         exxdiv=mf.exxdiv,
+        probe_apart=not many and mf.exxdiv == "ewald" and _in_memory(mf),
         fitting=_fitting(mf) if is_fitted(mf) else None,
     )
 
@@ -219,6 +223,12 @@ def _fitting(mf: Any) -> Fitting:
     """The object's own integrals and points, neither of which is changed."""
     grids = mf.grids if has_functional(mf) else gen_grid.BeckeGrids(mf.cell)
     return Fitting(with_df=mf.with_df, grids=grids)
+
+
+def _in_memory(mf: Any) -> bool:
+    """Whether PySCF keeps all integrals of an object with one k-point."""
+    kept = mf._eri is not None or mf.cell.incore_anyway  # noqa: SLF001
+    return bool(kept or mf._is_mem_enough())  # noqa: SLF001
 
 
 def _checked_exxdiv(exxdiv: str | None) -> str | None:

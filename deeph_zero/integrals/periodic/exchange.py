@@ -49,9 +49,15 @@ def whole_mesh(kpoints: KPoints) -> tuple[list[Origin], np.ndarray]:
     return origins, np.array(scaled)
 
 
+def probe_charge(cell: Cell, spec: XCSpec, whole: np.ndarray) -> float:
+    """Madelung's constant (Eh) times a functional's fraction of the whole kernel."""
+    constant = tools.pbc.madelung(cell, cell.get_abs_kpts(whole))
+    return float(constant * sum(part for omega, part in fractions(spec) if omega == 0))
+
+
 def pair_maker(
     cell: Cell,
-    how: tuple[XCSpec, str | None],
+    how: tuple[XCSpec, str | None, bool],
     mesh: tuple[int, int, int],
     *,
     targets: np.ndarray,
@@ -62,7 +68,8 @@ def pair_maker(
 
     Args:
         cell: The crystal.
-        how: The functional, and PySCF's name of the treatment at G + q = 0, or None.
+        how: The functional, PySCF's name of the treatment at G + q = 0, or None, and whether the
+            whole kernel's element there is left out, see :func:`probe_charge`.
         mesh: Points of the uniform grid.
         targets: k-points where matrices are wanted, fractions [n, 3].
         whole: The whole mesh of k-points, fractions.
@@ -71,7 +78,7 @@ def pair_maker(
     Returns:
         Makes them; some are remembered.
     """
-    spec, exxdiv = how
+    spec, exxdiv, left_out = how
     points = types.SimpleNamespace(kpts=cell.get_abs_kpts(whole), exxdiv=exxdiv)
     coords = cell.get_uniform_grids(mesh)
     parts = fractions(spec)
@@ -83,7 +90,8 @@ def pair_maker(
         kernel = np.zeros(len(coords))
         for omega, fraction in parts:
             with cell.with_range_coulomb(omega):
-                own = tools.get_coulG(cell, shift, exxdiv or False, points, mesh)
+                treated = False if left_out and omega == 0 else exxdiv or False
+                own = tools.get_coulG(cell, shift, treated, points, mesh)
             kernel += fraction * np.real(own)
         phase = None
         if np.abs(shift).max() > 1e-9:

@@ -15,7 +15,12 @@ from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.one_electron import lindep_threshold
 from deeph_zero.integrals.periodic.bloch_values import BlochValues
 from deeph_zero.integrals.periodic.calculation import CrystalCalculation
-from deeph_zero.integrals.periodic.exchange import has_exchange, pair_maker, whole_mesh
+from deeph_zero.integrals.periodic.exchange import (
+    has_exchange,
+    pair_maker,
+    probe_charge,
+    whole_mesh,
+)
 from deeph_zero.integrals.periodic.fitted import (
     FittedExchange,
     Fitting,
@@ -27,7 +32,12 @@ from deeph_zero.integrals.periodic.guess import atomic_matrices, superposed_dens
 from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.pseudopotential import local_potential, nonlocal_potential
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
-from deeph_zero.ks.periodic.exchange import ExchangeTerm, FourierExchange
+from deeph_zero.ks.periodic.exchange import (
+    Exchange,
+    ExchangeTerm,
+    FourierExchange,
+    WithProbeCharge,
+)
 from deeph_zero.ks.periodic.grid import BlochGrid
 from deeph_zero.ks.periodic.mesh import Mesh, half_spectrum
 from deeph_zero.ks.periodic.potentials import Hartree, LocalPotential, Potential, Semilocal
@@ -217,16 +227,22 @@ class _Maker:
     ) -> ExchangeTerm:
         """Exact exchange at k-points, those of the density matrices or others."""
         settings = self.settings
+        apart = settings.probe_apart and source is None
         pair = pair_maker(
             settings.cell,
-            (settings.spec, settings.exxdiv),
+            (settings.spec, settings.exxdiv, apart),
             mesh.shape,
             targets=scaled,
             whole=self.whole,
             device=self.device,
         )
         own = target if source is None else source
-        made = FourierExchange(target, own, self.origins, pair, mesh.weight)
+        made: Exchange = FourierExchange(target, own, self.origins, pair, mesh.weight)
+        if apart:
+            plain = _integral(settings.cell, "int1e_ovlp", settings.kpoints)  # PySCF's, not tight
+            ovlp = _matrices(plain, settings.kpoints, self.device)
+            constant = probe_charge(settings.cell, settings.spec, self.whole)
+            made = WithProbeCharge(made, constant, ovlp)
         return ExchangeTerm(made, self.weights, self.real)
 
     def fixed(self, points: KPoints) -> BlochOperator:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor
 
 from deeph_zero.ks.periodic.grid import BlochGrid, columns
-from deeph_zero.ks.periodic.types import BlochMatrix, KWeights, weighted_trace
+from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator, KWeights, weighted_trace
 from deeph_zero.types import Scalar
 
 _AXES = (-3, -2, -1)
@@ -111,6 +111,27 @@ class FourierExchange:
             rows[start : start + step] = (potential * signed).sum(1)
         rows = rows if pair.phase is None else rows * pair.phase.conj()
         return rows @ ao.mT
+
+
+@final
+class WithProbeCharge:
+    """Exchange without its kernel's G + q = 0, for which c S P S is added."""
+
+    def __init__(self, exchange: Exchange, constant: float, ovlp: BlochOperator) -> None:
+        """Keep both.
+
+        Args:
+            exchange: Makes K without that element.
+            constant: c, the functional's fraction of Madelung's constant, Eh.
+            ovlp: S.
+        """
+        self.exchange = exchange
+        self.constant = constant
+        self.ovlp = ovlp
+
+    def __call__(self, dm: BlochMatrix) -> ExchangeMatrix:
+        """The fraction of K[dm]."""
+        return self.exchange(dm) + self.constant * (self.ovlp @ dm @ self.ovlp)
 
 
 def _values(grid: BlochGrid) -> list[Tensor]:
