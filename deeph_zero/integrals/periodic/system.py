@@ -1,6 +1,7 @@
 """Everything of one crystal as ``CrystalData``: the entrance from PySCF."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,9 +124,11 @@ class _Maker:
         """On the mesh asked for."""
         points, mesh = self.settings.kpoints, self.settings.mesh
         fixed = FixedOperator("kinetic_nonlocal", self.fixed(points), self.weights)
+        fine, coarse = math.prod(mesh), math.prod(self.coarse_mesh)
+        share = self.ao_memory_mb * fine / (fine + coarse)  # both meshes together
         data = CrystalData(
             **self.common(),
-            **self.on_mesh(*self.mesh_term(mesh, points, self.ao_memory_mb)),
+            **self.on_mesh(*self.mesh_term(mesh, points, share)),
             fixed=fixed,
             step_coulomb=self.step_coulomb,
             coarse=lambda: dataclasses.replace(data, **self.on_mesh(*self.coarse_term())),
