@@ -2,16 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
 
 from deeph_zero.ks import properties
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
+from deeph_zero.ks.differentiable import energy_and_fock, hermitian
 from deeph_zero.ks.given import check_spin_matrix
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
@@ -41,55 +40,6 @@ class Orbitals:
     mo_occ: OrbitalEnergies
     degenerate: bool
     entropy_energy: float = 0.0
-
-
-class _Build(Function):
-    """(E, F) of a density matrix; the backward pass of F is one response build."""
-
-    @staticmethod
-    def forward(ctx: Any, dm: SpinMatrix, layer: "KohnShamLayer") -> tuple[Tensor, Tensor]:
-        result = layer.build(dm)
-        ctx.layer = layer
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(dm, result.fock)
-        return result.energy, result.fock
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
-        grad_energy, grad_fock = grads
-        # fock is an output: autograd reconnects it to the graph, so dE differentiates again.
-        dm, fock = ctx.saved_tensors
-        total = None
-        if grad_energy is not None:
-            total = grad_energy * fock
-        if grad_fock is not None:
-            sym = 0.5 * (grad_fock + grad_fock.mH)
-            along = _Response.apply(dm, sym, ctx.layer)
-            total = along if total is None else total + along
-        return total, None
-
-
-class _Response(Function):
-    """dF along a direction; self-adjoint, so its own backward is the same map."""
-
-    @staticmethod
-    def forward(ctx: Any, dm: SpinMatrix, direction: SpinMatrix, layer: "KohnShamLayer") -> Tensor:
-        ctx.layer = layer
-        ctx.save_for_backward(dm, direction)
-        return layer.response(dm, direction)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        dm, direction = ctx.saved_tensors
-        sym = 0.5 * (grads[0] + grads[0].mH)
-        layer: KohnShamLayer = ctx.layer
-        grad_dm = grad_direction = None
-        if ctx.needs_input_grad[0]:
-            grad_dm = build.second_response(layer.data, dm, direction, sym)
-        if ctx.needs_input_grad[1]:
-            grad_direction = layer.response(dm, sym)
-        return grad_dm, grad_direction, None
 
 
 class KohnShamLayer:
@@ -142,6 +92,11 @@ class KohnShamLayer:
     def per_orbital(self) -> float:
         """Electrons in a filled orbital: 2 in a closed shell, else 1."""
         return 1.0 if self.data.unrestricted else 2.0
+
+    @property
+    def matrix_weights(self) -> float:
+        """Weight of a matrix in traces; crystals have one for each k-point."""
+        return 1.0
 
     @property
     def dm_guess(self) -> SpinMatrix:
@@ -239,8 +194,7 @@ class KohnShamLayer:
             InputError: If ``dm`` is not a matrix of this molecule.
         """
         self.check(dm)
-        dm = 0.5 * (dm + dm.mH)
-        return _Build.apply(dm, self)  # pyright: ignore
+        return energy_and_fock(self, dm)
 
     def build(self, dm: GivenMatrix, coarse: FockBuild | None = None) -> FockBuild:
         """Energy parts and Fock matrix, without autograd. Counts as one Fock build.
@@ -281,6 +235,11 @@ class KohnShamLayer:
         self.fock_builds += 1
         with torch.no_grad():
             return build.response(self.data, dm, direction)
+
+    def second_response(self, dm: SpinMatrix, d1: SpinMatrix, d2: SpinMatrix) -> SpinMatrix:
+        """d²F along two symmetric directions, without autograd."""
+        with torch.no_grad():
+            return build.second_response(self.data, dm, d1, d2)
 
     def linear_response(self, dm: GivenMatrix) -> Callable[[Tensor], Tensor]:
         """:meth:`response` at one density for many directions; each counts as one Fock build.
@@ -346,7 +305,7 @@ class KohnShamLayer:
         self.check(fock)
         if self.smearing > 0:
             return self._smeared(fock)[0]
-        orthogonal = self.x.mH @ (0.5 * (fock + fock.mH)) @ self.x
+        orthogonal = self.x.mH @ hermitian(fock) @ self.x
         with torch.no_grad():
             energy, vectors = symmetric_eigen(orthogonal)
             occ, _ = occupations(energy, self.nelec, self.degeneracy_tol)
@@ -372,7 +331,7 @@ class KohnShamLayer:
         return self._smeared(fock)[1] if self.smearing > 0 else fock.new_zeros(())
 
     def _smeared(self, fock: SpinMatrix) -> tuple[SpinMatrix, Scalar]:
-        orthogonal = self.x.mH @ (0.5 * (fock + fock.mH)) @ self.x
+        orthogonal = self.x.mH @ hermitian(fock) @ self.x
         parts = [
             smeared_density(f, n, self.smearing)
             for f, n in zip(orthogonal, self.nelec, strict=False)

@@ -97,7 +97,7 @@ SMEARED = [("PBE, spins", 0.05, False), ("PBE, spins", 0.05, True), ("LDA, compl
 def test_density_responds_with_the_chemical_potential(case, width, fix_spin, made):
     layer, dm = made(case, smearing=width, fix_spin=fix_spin)
     fock, d, weight = layer.build(dm).fock, 0.1 * _direction(dm, 3), _direction(dm, 4)
-    w = layer.column_weights
+    w = layer.matrix_weights
 
     def loss(f):
         p = layer.density(f)

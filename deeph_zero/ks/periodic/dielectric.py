@@ -103,7 +103,7 @@ class _Pairs:
 
     def __init__(self, layer: CrystalLayer, bands: Bands) -> None:
         self.c = bands.mo_coeff
-        self.weights = layer.column_weights
+        self.weights = layer.matrix_weights
         self.channels = layer.channels if layer.smearing > 0 else []
         energy, occ = bands.mo_energy, bands.filling.occ
         if layer.smearing > 0:

@@ -116,7 +116,7 @@ class Mixer:
             The matrix, Eh.
         """
         if downhill and len(self.diis) > 1:
-            root = self.layer.column_weights.sqrt()
+            root = self.layer.matrix_weights.sqrt()
             pairs = [(_real(f * root), _real(p * root)) for f, p in self.diis.focks]
             c = adiis_coefficients([p for _, p in pairs], [f for f, _ in pairs])
             return _mean(c, [pair[0] for pair in self.diis.focks])

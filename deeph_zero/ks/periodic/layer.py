@@ -2,15 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Inexact
 from torch import Tensor
-from torch.autograd import Function
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.density import GAP_FLOOR, density_matrix
+from deeph_zero.ks.differentiable import energy_and_fock, hermitian
 from deeph_zero.ks.given import check_tensor
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 from deeph_zero.ks.occupation import DEGENERACY_TOL
@@ -62,55 +61,6 @@ class Bands:
     mo_energy: BandEnergies
     mo_coeff: Inexact[Tensor, "nspin nk nao nmo"]
     filling: Filling
-
-
-class _Build(Function):
-    """(E, F) of a density matrix; the backward pass of F is one response build."""
-
-    @staticmethod
-    def forward(ctx: Any, dm: BlochMatrix, layer: "CrystalLayer") -> tuple[Tensor, Tensor]:
-        built = layer.build(dm)
-        ctx.layer = layer
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(dm, built.fock)
-        return built.energy, built.fock
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
-        grad_energy, grad_fock = grads
-        dm, fock = ctx.saved_tensors
-        w = ctx.layer.column_weights
-        total = None
-        if grad_energy is not None:
-            total = grad_energy * w * fock
-        if grad_fock is not None:
-            along = w * _Response.apply(dm, _hermitian(grad_fock) / w, ctx.layer)  # pyright: ignore
-            total = along if total is None else total + along
-        return total, None
-
-
-class _Response(Function):
-    """dF along a direction; self-adjoint, so its own backward is the same map."""
-
-    @staticmethod
-    def forward(ctx: Any, dm: BlochMatrix, d: BlochMatrix, layer: "CrystalLayer") -> Tensor:
-        ctx.layer = layer
-        ctx.save_for_backward(dm, d)
-        return layer.response(dm, d)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        dm, direction = ctx.saved_tensors
-        layer: CrystalLayer = ctx.layer
-        w = layer.column_weights
-        along = _hermitian(grads[0]) / w
-        grad_dm = grad_direction = None
-        if ctx.needs_input_grad[0]:
-            grad_dm = w * layer.second_response(dm, direction, along)
-        if ctx.needs_input_grad[1]:
-            grad_direction = w * layer.response(dm, along)
-        return grad_dm, grad_direction, None
 
 
 class CrystalLayer:
@@ -204,7 +154,7 @@ class CrystalLayer:
         )
 
     @property
-    def column_weights(self) -> Tensor:
+    def matrix_weights(self) -> Tensor:
         """w_k, shaped to multiply matrices."""
         return self.data.weights.reshape(-1, 1, 1)
 
@@ -221,7 +171,7 @@ class CrystalLayer:
         Raises:
             InputError: If ``dm`` is not a matrix of this crystal.
         """
-        return _Build.apply(_hermitian(self.checked(dm)), self)  # pyright: ignore
+        return energy_and_fock(self, self.checked(dm))
 
     def checked(self, dm: GivenMatrix) -> BlochMatrix:
         """A matrix with the layer's shape and number type.
@@ -387,7 +337,7 @@ class CrystalLayer:
         if self.smearing > 0:
             return self._smeared(fock)[0]
         tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
-        orthogonal = self.orthogonal.transform(_hermitian(fock))
+        orthogonal = self.orthogonal.transform(hermitian(fock))
         with torch.no_grad():
             energy, vectors = symmetric_eigen(orthogonal)
             filling = fill(
@@ -417,7 +367,7 @@ class CrystalLayer:
         return torch.zeros((), dtype=torch.float64, device=fock.device)
 
     def _smeared(self, fock: BlochMatrix) -> tuple[BlochMatrix, Scalar]:
-        orthogonal = self.orthogonal.transform(_hermitian(fock))
+        orthogonal = self.orthogonal.transform(hermitian(fock))
         per_orbital = 1.0 if self.unrestricted else 2.0
         parts = [
             smeared_density(
@@ -436,7 +386,7 @@ class CrystalLayer:
         """X† (F P S - S P F) X at every k, times √w_k: real and flat, for inner products."""
         fps = fock @ dm @ self.data.ovlp
         c = self.orthogonal.x.mH @ (fps - fps.mH) @ self.orthogonal.x
-        c = c * self.column_weights.sqrt()
+        c = c * self.matrix_weights.sqrt()
         return torch.view_as_real(c).reshape(-1) if c.is_complex() else c.reshape(-1)
 
     def n_electrons(self, dm: BlochMatrix) -> tuple[float, ...]:
@@ -472,7 +422,3 @@ class CrystalLayer:
         fill(
             levels.contiguous(), self.data.weights, self.channels, smearing=0.0, degeneracy_tol=0.0
         )
-
-
-def _hermitian(matrix: Tensor) -> Tensor:
-    return 0.5 * (matrix + matrix.mH)
