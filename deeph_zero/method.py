@@ -95,7 +95,7 @@ class Method:
                 raise InputError(f"expected {argument(name)} True or False, got {given!r}")
         for name in ("smearing", "lindep_threshold"):
             given = getattr(self, name)
-            if given is not None and not (isinstance(given, Real) and 0 <= given < math.inf):
+            if given is not None and not (isinstance(given, Real) and 0 <= float(given) < math.inf):
                 raise InputError(f"expected {argument(name)} of 0 or more, got {given!r}")
 
     def is_unrestricted(self, spin: int) -> bool:
