@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from deeph_zero.data.band_path import BandPath, band_path
 from deeph_zero.data.formats.labels import NUMERICAL, LabelsSink
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure, sizes_of
 from deeph_zero.errors import ComputationError, InputError, argument
@@ -25,6 +24,7 @@ from deeph_zero.integrals.periodic.projection import (
     projected,
 )
 from deeph_zero.jobs.projection_setup import Given, set_up
+from deeph_zero.kpath import KPath, k_path
 from deeph_zero.ks.periodic.occupation import Filling, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.settings.project_config import ProjectConfig
@@ -242,10 +242,10 @@ class _Projection:
             )
         return error
 
-    def path(self) -> BandPath:
+    def path(self) -> KPath:
         """k-points of the bands."""
         pbc = self.molecule.pbc if self.molecule.periodic else (True, True, True)
-        return band_path(self.crystal.lattice, self.config.path, self.config.points, pbc)
+        return k_path(self.crystal.lattice, pbc, self.config.path, self.config.points)
 
     # ---- what is said
 
@@ -274,7 +274,7 @@ class _Projection:
             "magnetic_moment": _moment(levels),
         }
 
-    def band_facts(self, bands: tuple[BandPath, torch.Tensor], levels: Levels) -> dict[str, Any]:
+    def band_facts(self, bands: tuple[KPath, torch.Tensor], levels: Levels) -> dict[str, Any]:
         """The path, and the gap along it."""
         path, energies = bands
         fermi = levels.filling.fermi[0]
@@ -282,7 +282,7 @@ class _Projection:
         metal = bool(((energies <= fermi).any(1) & (energies > fermi).any(1)).any())
         gap = float(above.min() - below.max()) if len(below) and len(above) else None
         return {
-            "labels": [[name, x] for name, x in path.labels],
+            "labels": [[n, float(x)] for n, x in zip(path.labels, path.ticks, strict=True)],
             "points": len(path.kpts),
             "gap": 0.0 if metal else gap,
         }
@@ -342,7 +342,7 @@ def _moment(levels: Levels) -> float | None:
 
 
 def _arrays(
-    levels: Levels, bands: tuple[BandPath, torch.Tensor], *, dense_matrices: bool
+    levels: Levels, bands: tuple[KPath, torch.Tensor], *, dense_matrices: bool
 ) -> dict[str, Any]:
     """Datasets beside the blocks."""
     path, energies = bands

@@ -148,7 +148,7 @@ WRONG = {
     "basis": (["--basis", "def9"], "--basis: expected functions for H, def9 has none"),
     "pseudo": ([], "--pseudo: expected a pseudopotential for H, got none"),
     "mesh": (["--kmesh", "2", "0", "1"], "--kmesh: expected three whole numbers from 1 to 99"),
-    "path": (["--path", "GQ"], "--path: expected two or more of "),
+    "path": (["--path", "GQ"], "--path: expected special points out of "),
     "charge": (["--charge", "3"], "expected electrons, the cores have 2 and the charge is 3"),
     "unit": (["--unit", "kcal"], "--unit: expected"),
 }

@@ -8,12 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.ao.folding import fold
 from deeph_zero.integrals.periodic.kpoints import KPoints
 
-_TIE = 1e-5
-"""Bohr; images at equal distances share an element."""
-_IMAGES = 2
-"""Neighbouring supercells that are looked at in each direction; enough for any reduced cell."""
 MOST_POINTS = 15
 """Of a mesh chosen here, along one direction."""
 
@@ -70,7 +67,7 @@ def blocks_of(
         threshold: Blocks in which no matrix has a larger element are left out.
 
     Returns:
-        All in the same blocks, sorted by (R, i, j).
+        All in the same blocks.
     """
     assert kpoints.mesh is not None
     counts = np.array(kpoints.mesh)
@@ -80,41 +77,6 @@ def blocks_of(
         torch.einsum("rk,...kij->...rij", torch.from_numpy(phase), m.to(torch.complex128)).real
         for m in matrices
     ]
-    found: dict[tuple[int, ...], tuple[int, float]] = {}
-    for i in range(len(sizes)):
-        for j in range(len(sizes)):
-            for place, cell, share in _nearest(home, counts, lattice, coords[j] - coords[i]):
-                found[(*cell, i, j)] = (place, share)
-    keys = sorted(found)
-    starts = np.cumsum([0, *sizes])
-    parts: list[list[Tensor]] = [[] for _ in matrices]
-    kept: list[tuple[int, ...]] = []
-    for key in keys:
-        place, share = found[key]
-        i, j = key[3:]
-        rows, columns = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
-        own = [share * m[..., place, rows, columns] for m in summed]
-        if max(float(b.abs().max()) for b in own) > threshold:
-            kept.append(key)
-            for part, block in zip(parts, own, strict=True):
-                part.append(block)
-    table = torch.tensor(kept, dtype=torch.long).reshape(-1, 5)
-    return [
-        BlockMatrix.from_blocks(table[:, 3:], table[:, :3], part, tuple(sizes)) for part in parts
-    ]
-
-
-def _nearest(
-    home: np.ndarray, counts: np.ndarray, lattice: np.ndarray, apart: np.ndarray
-) -> list[tuple[int, tuple[int, ...], float]]:
-    """(place of R modulo the supercell, R of a nearest image, its share) for one pair of atoms."""
-    axis = np.arange(-_IMAGES, _IMAGES + 1)
-    shifts = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) * counts
-    cells = home[:, None] + shifts
-    distance = np.linalg.norm(cells @ lattice + apart, axis=-1)
-    near = distance <= distance.min(1, keepdims=True) + _TIE
-    out = []
-    for place, image in np.argwhere(near):
-        cell = tuple(int(x) for x in cells[place, image])
-        out.append((int(place), cell, 1.0 / int(near[place].sum())))
-    return out
+    torus = [m.unflatten(-3, kpoints.mesh) for m in summed]
+    places = [torch.from_numpy(np.ascontiguousarray(x, dtype=float)) for x in (coords, lattice)]
+    return fold(torus, sizes, places[0], places[1], threshold)
