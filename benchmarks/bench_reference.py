@@ -71,7 +71,7 @@ ABSENT = {
 }
 QUANTITIES = {
     "energy_total", "energy_components", "dipole_norm", "dipole", "S2", "homo", "lumo",
-    "orbital_energies_alpha_occupied",
+    "orbital_energies_alpha_occupied", "polarizability_diag", "polarizability_iso",
 }  # fmt: skip
 NLC_GRID = (50, 194)
 """Grid of the non-local correlation where an entry says nothing: that of the other programs."""
@@ -178,8 +178,13 @@ class Solution:
             "orbital_energies_alpha_occupied": lambda: list(levels[0, :n_alpha]),
             "homo": lambda: levels[0, n_alpha - 1],
             "lumo": lambda: levels[0, n_alpha],
+            "polarizability_diag": lambda: list(self._polarizability().diagonal()),
+            "polarizability_iso": lambda: float(self._polarizability().trace()) / 3,
         }
         return made[name]()
+
+    def _polarizability(self) -> np.ndarray:
+        return self.ks.polarizability(self.result).numpy()
 
     def components(self) -> dict[str, float]:
         """Parts of the energy as ERKALE names them."""

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -314,6 +314,16 @@ class CrystalKohnSham(CrystalLayer):
                 f"expected a layer of PySCF's cell for {what}, got plain tensors"
             )
         return self._calculation
+
+    def polarizability(self, *given: Any, **settings: Any) -> NoReturn:
+        """Molecules have it; see :meth:`~deeph_zero.kohnsham.KohnSham.polarizability`."""
+        del given, settings
+        raise InputError(
+            "expected a molecule for responses to fields and motions of nuclei, got a crystal; "
+            "take differences of crystals that are a little apart"
+        )
+
+    dipole_derivatives = fock_gradient = polarizability
 
     def base_potential(self) -> MeshRows:
         """The best potential that is known before any build.

@@ -1,5 +1,6 @@
 """Quadrature grids and blocks of AO values, kept in memory up to a stated limit."""
 
+import copy
 import dataclasses
 from itertools import pairwise
 
@@ -64,6 +65,27 @@ def build_grid(
     order[:real] = box_order(mol.atom_coords(), grids.coords[:real])
     grids._select_grids(order)  # noqa: SLF001  PySCF's way to reorder, private to it
     return grids
+
+
+def with_elements(grids: gen_grid.Grids) -> gen_grid.Grids:
+    """A grid whose molecule states the charges of its elements, for derivatives of its weights.
+
+    PySCF's partition takes radii by element, its derivative by nuclear charge, which is another one
+    with effective core potentials and for ghost atoms.
+
+    Args:
+        grids: Built or not.
+
+    Returns:
+        The same grid.
+    """
+    mol = grids.mol.copy()
+    plain = gto.mole._std_symbol_without_ghost  # noqa: SLF001
+    protons = [gto.charge(plain(mol.atom_symbol(k))) for k in range(mol.natm)]
+    mol.atom_charges = lambda: np.array(protons)
+    found = copy.copy(grids)
+    found.mol = mol
+    return found
 
 
 class AOGrid:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.calculation import Calculation, fitting_set
-from deeph_zero.integrals.grids import build_grid
+from deeph_zero.integrals.grids import build_grid, with_elements
 from deeph_zero.integrals.libxc import make_functional
 from deeph_zero.integrals.one_electron import as_tensor, charge_centre
 from deeph_zero.integrals.two_electron import exchange_terms
@@ -203,7 +203,7 @@ class MovingAtoms:
         kind = "LDA" if self._spec.kind == "LDA" else "GGA"
         deriv, ncomp = (1, 4) if kind == "LDA" else (2, 10)
         size = max(BLOCK_VALUES // (ncomp * mol.nao_nr()), 64)
-        for atom, (coords, weights, moved) in enumerate(grids_response_cc(grids)):
+        for atom, (coords, weights, moved) in enumerate(grids_response_cc(with_elements(grids))):
             for start in range(0, len(weights), size):
                 some = slice(start, start + size)
                 ao = numint.eval_ao(mol, coords[some], deriv=deriv)

@@ -12,6 +12,7 @@ from torch import Tensor
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import atomic_path
 from deeph_zero.host.hdf5 import hdf5_written_to
+from deeph_zero.integrals.grids import with_elements
 from deeph_zero.integrals.mole import build_mole, fitting_functions
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.method import Method
@@ -149,6 +150,9 @@ def forces_of(mf: Any) -> np.ndarray:
     gradient = mf.nuc_grad_method()
     if hasattr(gradient, "grid_response"):
         gradient.grid_response = True
+    if hasattr(mf, "grids"):
+        gradient.grids = with_elements(mf.grids)
+        gradient.nlcgrids = with_elements(mf.nlcgrids)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PySCF's own deprecations are not the user's
         return -np.asarray(gradient.kernel())

@@ -189,3 +189,19 @@ def test_a_bad_start_is_replaced_by_the_standard_one(model, monkeypatch):
     assert bad.refined.converged
     assert bad.refined.iterations == bad.standard_iterations
     assert bad.refined.energy == pytest.approx(good.refined.energy, abs=1e-9)
+
+
+def test_forces_hold_with_effective_core_potentials():
+    def energy(at):
+        mol = gto.M(
+            atom=[("Cl", (0, 0, 0)), ("H", (0.1, 0.2, at))], unit="bohr", basis="lanl2dz",
+            ecp={"Cl": "lanl2dz"}, verbose=0,
+        )  # fmt: skip
+        mf = dft.RKS(mol, xc="lda,vwn")
+        mf.grids.level = 0
+        mf.conv_tol = 1e-12
+        return mf, mf.kernel()
+
+    step = 1e-3
+    slope = (energy(2.5 + step)[1] - energy(2.5 - step)[1]) / (2 * step)
+    assert meanfield.forces_of(energy(2.5)[0])[1, 2] == pytest.approx(-slope, abs=2e-6)

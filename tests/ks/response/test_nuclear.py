@@ -10,6 +10,7 @@ from pyscf import dft, gto, scf
 from pyscf.eph import rhf as eph_rhf
 from pyscf.eph import rks as eph_rks
 from pyscf.eph import uks as eph_uks
+from pyscf.pbc import gto as pbc_gto
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
@@ -74,6 +75,28 @@ def test_derivatives_are_slopes_of_converged_states(case):
     torch.testing.assert_close(found.dm[0, 2], dm, atol=4e-6, rtol=0)
     torch.testing.assert_close(dipoles[1, 2], dipole, atol=4e-6, rtol=0)
     assert float(dipoles.sum(0).abs().max()) < 1e-7
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"atom": "Cl 0 0 0; H .1 .2 1.3", "basis": "lanl2dz", "ecp": {"Cl": "lanl2dz"}},
+        {"atom": "F 0 0 0; H .1 .2 .9; ghost-H 1 1 1", "basis": "sto-3g"},
+    ],
+)
+def test_the_grid_follows_atoms_whose_charge_is_not_their_elements(given):
+    mol = gto.M(**given, verbose=0)
+    ks = KohnSham.from_pyscf(mol, xc="lda,vwn", grid_level=0)
+    result = ks.scf(**TIGHT)
+    found = ks.fock_gradient(result, atoms=[1])
+    states = []
+    for factor in (1, -1, 2, -2):
+        coords = mol.atom_coords()
+        coords[1, 2] += factor * STEP
+        moved = mol.set_geom_(coords, unit="bohr", inplace=False)
+        there = KohnSham.from_pyscf(moved, xc="lda,vwn", grid_level=0)
+        states.append(there.scf(dm0=result.dm, **TIGHT).fock)
+    torch.testing.assert_close(found.fock[0, 2], _slope(states), atol=4e-6, rtol=0)
 
 
 def test_an_ion_as_a_whole_carries_its_charge():
@@ -159,3 +182,18 @@ def test_wrong_requests_are_refused():
     mf.grids.coords, mf.grids.weights = mol.atom_coords(), np.ones(2)
     with pytest.raises(InputError, match="Becke"):
         KohnSham.from_pyscf(mf).fock_gradient(None)
+
+
+def test_crystals_are_refused_in_a_line():
+    cell = pbc_gto.M(
+        atom="He 0 0 0",
+        a=4 * np.eye(3),
+        basis="gth-szv",
+        pseudo="gth-pade",
+        verbose=0,
+        ke_cutoff=10,
+    )
+    ks = KohnSham.from_pyscf(cell, xc="lda,vwn", kmesh=(1, 1, 1))
+    for method in (ks.polarizability, ks.dipole_derivatives, ks.fock_gradient):
+        with pytest.raises(InputError, match="got a crystal"):
+            method()
