@@ -67,7 +67,7 @@ def command(line: str) -> None:
     line, _, target = line.partition("  #")[0].partition(" > ")
     words = shlex.split(line, comments=True)
     assert words[0] == "deeph-zero", line
-    quick = QUICK.get(words[1], [])
+    quick = [] if "--kmesh" in words else QUICK.get(words[1], [])
     if "--samples" in words:
         quick = [*quick, "--samples", "2"]
     for option in {word for word in quick if word.startswith("--")} & {*words}:  # given once

@@ -133,3 +133,18 @@ def test_several_files_and_one_bad_frame(tmp_path, monkeypatch, capsys):
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["p_0000.png", "p_0001.png"]
     assert run("a.h5", "-o", "o.h5") == 2
     assert run("a.h5", "-o", "o.h5", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("target", ["deeph", "deeph-legacy"])
+def test_a_labels_bands_survive_deephs_folders(target, tmp_path, monkeypatch):
+    """Blocks out and back in: the same levels at k-points off the SCF's mesh."""
+    monkeypatch.chdir(tmp_path)
+    toy(tmp_path / "t.h5", spins=True, fermi=0.6)
+    assert entry_point(["convert", "t.h5", "folder", "--to", target]) == 0
+    assert entry_point(["convert", "folder", "back.h5"]) == 0
+    assert run("t.h5", "back.h5", "--path", "GXM", "--points", 11, "-o", "b.h5") == 0
+    with h5py.File("b.h5") as handle:
+        one, other = (handle[name]["band_energies"][()] for name in ("0000", "0001"))
+        np.testing.assert_allclose(one, other, atol=1e-9)
+    first, second = json.loads((tmp_path / "b.json").read_text())["structures"]
+    assert first["gap"] == pytest.approx(second["gap"], abs=1e-9)
