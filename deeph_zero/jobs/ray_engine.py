@@ -177,8 +177,8 @@ class _Cluster:
         self._lost += 1
         if self._lost > _LOST:
             raise ComputationError(
-                f"workers of the cluster keep ending ({why}); go on with --resume, on machines "
-                "with more memory"
+                f"workers of the cluster keep ending ({why}); go on with "
+                f"{argument('resume', True)}, on machines with more memory"
             )
         if len(chunk.tasks) > 1:
             self._again.extend(_Chunk([task]) for task in chunk.tasks)
