@@ -157,6 +157,22 @@ class CrystalKohnSham(CrystalLayer):
         self._last: CrystalBuild | None = None
         self._calculation: CrystalCalculation | None = None
 
+    def checked(self, dm: GivenMatrix) -> BlochMatrix:
+        """A matrix with the layer's shape; a closed shell's may come without the spin axis.
+
+        Args:
+            dm: [nspin, nk, nao, nao]; [nk, nao, nao] for a closed shell.
+
+        Returns:
+            [nspin, nk, nao, nao].
+
+        Raises:
+            InputError: If type, precision, device or shape are others, or real matrices are given
+                imaginary parts.
+        """
+        bare = not self.unrestricted and getattr(dm, "shape", ()) == (self.nk, self.nao, self.nao)
+        return super().checked(dm.unsqueeze(0) if bare and isinstance(dm, torch.Tensor) else dm)
+
     @classmethod
     def from_pyscf(
         cls,

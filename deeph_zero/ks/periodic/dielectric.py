@@ -108,7 +108,7 @@ class _Pairs:
         energy, occ = bands.mo_energy, bands.filling.occ
         if layer.smearing > 0:
             mu = energy.new_tensor(bands.filling.fermi).reshape(-1, 1, 1)
-            per_orbital = 1.0 if layer.unrestricted else 2.0
+            per_orbital = 2.0 / layer.nspin
             w = per_orbital * first_difference(energy - mu, layer.smearing)
         else:
             w = divided_difference(energy, occ, layer.gap_floor)

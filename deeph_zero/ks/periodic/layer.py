@@ -162,8 +162,7 @@ class CrystalLayer:
         """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
 
         Args:
-            dm: Density matrix at every k, occupations included, [nspin, nk, nao, nao];
-                [nk, nao, nao] for a closed shell.
+            dm: Density matrix at every k, occupations included, [nspin, nk, nao, nao].
 
         Returns:
             E (Eh per cell) and F.
@@ -177,7 +176,7 @@ class CrystalLayer:
         """A matrix with the layer's shape and number type.
 
         Args:
-            dm: [nspin, nk, nao, nao]; [nk, nao, nao] for a closed shell.
+            dm: [nspin, nk, nao, nao].
 
         Returns:
             [nspin, nk, nao, nao].
@@ -188,20 +187,19 @@ class CrystalLayer:
         """
         check_tensor(dm, self.data.ovlp, (self.dtype, torch.float64, torch.complex128))
         shape = (self.nspin, self.nk, self.nao, self.nao)
-        whole = dm.unsqueeze(0) if dm.ndim == 3 and not self.unrestricted else dm
-        if tuple(whole.shape) != shape:
+        if tuple(dm.shape) != shape:
             raise InputError(
                 f"expected matrices of shape {list(shape)} (spin, k, AO, AO), got "
                 f"{list(dm.shape)}; give those of the same crystal, basis, k-points and spin "
                 "treatment"
             )
-        if whole.is_complex() and not self.dtype.is_complex:
-            if float(whole.detach().imag.abs().max()) > 1e-6:
+        if dm.is_complex() and not self.dtype.is_complex:
+            if float(dm.detach().imag.abs().max()) > 1e-6:
                 raise InputError(
                     "expected real matrices (every k is like Γ), got imaginary parts; give .real"
                 )
-            return whole.real
-        return whole.to(self.dtype)
+            return dm.real
+        return dm.to(self.dtype)
 
     def build(self, dm: GivenMatrix) -> CrystalBuild:
         """Energies and Fock matrix, without autograd. Counts as one Fock build.
@@ -368,7 +366,7 @@ class CrystalLayer:
 
     def _smeared(self, fock: BlochMatrix) -> tuple[BlochMatrix, Scalar]:
         orthogonal = self.orthogonal.transform(hermitian(fock))
-        per_orbital = 1.0 if self.unrestricted else 2.0
+        per_orbital = 2.0 / self.nspin
         parts = [
             smeared_density(
                 orthogonal[spins],
