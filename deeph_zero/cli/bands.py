@@ -54,8 +54,8 @@ def bands(invocation: Invocation, **options: Any) -> int:
 
     \b
     Example:
-      deeph-zero label silicon.cif -o si.h5 --kmesh 4 4 4
       deeph-zero bands si.h5 --path GXWKG --plot si.png
+      deeph-zero bands graphene.h5 gold.h5 -o all.h5 --dos
     """  # noqa: D301  (\b is click's mark)
     config = BandsConfig.parse(
         given(options, _OWN) | {"runtime": runtime_values(options, invocation.started)}

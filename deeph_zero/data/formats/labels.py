@@ -100,6 +100,11 @@ class LabelsSource:
         shells = self._shells(group, numbers, facts.get("basis"))
         if "blocks" in group:
             return _from_blocks(group, shells, facts)
+        if "kpts" in group:
+            raise group.wrong(
+                "real-space blocks of a crystal, as labels of semilocal functionals have them",
+                "matrices at its k-points alone",
+            )
         fock = group.array("fock_rebuilt" if "fock_rebuilt" in group else "fock", "fiu")
         if fock.ndim not in (2, 3) or (fock.ndim == 3 and len(fock) != 2):
             raise group.wrong("fock of shape [nao, nao] or [2, nao, nao]", str(fock.shape))
