@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -18,6 +19,7 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.coupled import CoupledPerturbed
+from deeph_zero.ks.response.molecule_result import MoleculeResult
 from deeph_zero.ks.response.nuclear import (
     FockGradient,
     MovingIntegrals,
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 else:  # whatever came: looked at when it is used
     GivenResult: TypeAlias = Any
     GivenAtoms: TypeAlias = Any
+
+_LIGHT = frozenset({"ao_memory_mb", "ao_engine", "max_memory_mb", "engine", "jk_dtype"})
+"""Limits that are kept to make a layer again; the others hold integrals."""
 
 RESPONSE_GRADIENT = 1e-7
 RESPONSE_ENERGY = 1e-11
@@ -85,6 +90,7 @@ class KohnSham(MoleculeFacade):
         self.info = info
         self._solved: SCFResult | None = None
         self._moving: Callable[[], MovingIntegrals] | None = None
+        self._again: Callable[[], KohnSham] | None = None
         check_orbitals(data.nelec, info.nao, charge=info.charge, n_independent=self.nmo)
 
     @classmethod
@@ -172,12 +178,30 @@ class KohnSham(MoleculeFacade):
         refuse_unknown("from_pyscf", given, known)
         stated = {name: given.pop(name) for name in STATED & given.keys()}
         found = calculation(mol_or_mf, **stated)
-        data, info = ks_data(found, device=device, **given)
+        return cls._of_calculation(found, device=device, field=field, **given)
+
+    @classmethod
+    def _of_calculation(
+        cls,
+        found: "Calculation",
+        *,
+        device: "torch.device | str",
+        gap_floor: float = GAP_FLOOR,
+        field: Any = None,
+        **limits: Any,
+    ) -> "KohnSham":
+        from deeph_zero.integrals.system import ks_data  # PySCF is heavy
+
+        data, info = ks_data(found, device=device, **limits)
         if field is not None:
-            data = _in_field(data, mol_or_mf, field, device)
-        ks = cls(data, info, **_occupied(info.method))
+            data = _in_field(data, found.mol, field, device)
+        ks = cls(data, info, gap_floor=gap_floor, **_occupied(info.method))
         if field is None:
             ks._moving = _moving(found)
+        light = {name: limits[name] for name in _LIGHT & limits.keys()}
+        ks._again = functools.partial(
+            cls._of_calculation, found, device=device, gap_floor=gap_floor, field=field, **light
+        )
         return ks
 
     @classmethod
@@ -211,17 +235,12 @@ class KohnSham(MoleculeFacade):
         """
         from deeph_zero.integrals.bare import bare_data  # PySCF is heavy
         from deeph_zero.integrals.calculation import calculation_of
-        from deeph_zero.integrals.system import ks_data
 
         found = calculation_of(mol, method)
         if builds:
-            data, info = ks_data(found, device=device, **limits)
-        else:
-            data, info = bare_data(found, device=device)
-        ks = cls(data, info, gap_floor=gap_floor, **_occupied(method))
-        if builds:
-            ks._moving = _moving(found)
-        return ks
+            return cls._of_calculation(found, device=device, gap_floor=gap_floor, **limits)
+        data, info = bare_data(found, device=device)
+        return cls(data, info, gap_floor=gap_floor, **_occupied(method))
 
     @classmethod
     def without_builds(
@@ -283,7 +302,8 @@ class KohnSham(MoleculeFacade):
         tols = {"degeneracy_tol": self.degeneracy_tol, "gap_floor": self.gap_floor}
         new = KohnSham(self.data, info, smearing=width, **tols)
         new.fock_builds, new.coarse_builds = self.fock_builds, self.coarse_builds
-        new._moving = self._moving
+        new._moving, again = self._moving, self._again
+        new._again = None if again is None else lambda: again().smeared(width)
         return new
 
     def scf(
@@ -292,7 +312,7 @@ class KohnSham(MoleculeFacade):
         *,
         first_build: FockBuild | None = None,
         **settings: Any,
-    ) -> "MoleculeResult":
+    ) -> MoleculeResult:
         """Self-consistent field from ``dm0`` (the atomic-density guess by default).
 
         Args:
@@ -312,7 +332,7 @@ class KohnSham(MoleculeFacade):
         chosen, built = scf_settings(SCFSettings, settings), self.build_to_layer(first_build)
         found = self.from_layer_record(solve_scf(self.layer, start, chosen, built))
         parts = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-        return MoleculeResult(**parts, ks=self)
+        return MoleculeResult(**parts, made_by=weakref.ref(self), again=self._again)
 
     def polarizability(self, result: GivenResult = None) -> Tensor:
         """Static dipole polarisability, by coupled-perturbed Kohn-Sham equations.
@@ -442,29 +462,6 @@ class KohnSham(MoleculeFacade):
             )
         self._solved = tight
         return tight
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MoleculeResult(SCFResult):
-    """An SCF of one molecule; derivatives of a converged one are methods.
-
-    Attributes:
-        ks: The layer it was made with.
-    """
-
-    ks: KohnSham = dataclasses.field(repr=False, compare=False)
-
-    def polarizability(self) -> Tensor:
-        """See :meth:`KohnSham.polarizability`."""
-        return self.ks.polarizability(self)
-
-    def dipole_derivatives(self) -> Tensor:
-        """See :meth:`KohnSham.dipole_derivatives`."""
-        return self.ks.dipole_derivatives(self)
-
-    def fock_gradient(self, *, atoms: GivenAtoms = None) -> FockGradient:
-        """See :meth:`KohnSham.fock_gradient`."""
-        return self.ks.fock_gradient(self, atoms=atoms)
 
 
 def _occupied(method: Method) -> dict[str, float]:

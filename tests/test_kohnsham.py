@@ -1,6 +1,7 @@
 """Layers of a Method: the same as from keywords, resolved once, and smeared without a new start."""
 
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from pyscf import gto
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.testing import WATER
 
@@ -76,3 +78,19 @@ def test_dependent_functions_are_dropped_where_the_method_says(mol, ks):
     fewer = KohnSham.from_pyscf(mol, grid_level=0, lindep_threshold=threshold)
     assert (ks.nmo, fewer.nmo) == (7, 6)
     assert fewer.info.method.lindep_threshold == threshold
+
+
+def test_results_hold_no_integrals_and_make_them_again():
+    small = gto.M(atom=WATER, basis="sto-3g", verbose=0)
+    kept = KohnSham.from_pyscf(small, grid_level=0)
+    wanted = kept.scf(conv_tol_grad=1e-8).polarizability()
+    result = KohnSham.from_pyscf(small, grid_level=0).scf(conv_tol_grad=1e-8)
+    assert result.made_by() is None
+    assert torch.allclose(result.polarizability(), wanted, atol=1e-6)
+
+
+def test_a_result_can_be_sent_to_another_process(ks):
+    result = ks.scf()
+    there = pickle.loads(pickle.dumps(result))
+    assert type(there) is SCFResult
+    assert torch.equal(there.fock, result.fock)

@@ -281,17 +281,15 @@ class _Backend:
         return [torch.float16, torch.bfloat16]
 
 
-_registered = False
+def register() -> None:
+    """Tell torch of the device: once per process, before anything has run backward.
 
-
-def _register() -> None:
-    """Tell torch of the device: once per process."""
-    global _registered  # noqa: PLW0603
-    if not _registered:
+    The first backward pass starts a thread for every device there is; later ones have none.
+    """
+    if not hasattr(torch, NAME):
         _setup_privateuseone_for_python_backend(
             NAME, backend_module=_Backend(), hook=_DummyPrivateUse1Hook(), device_guard=_Guard()
         )
-        _registered = True
 
 
 _CUDA = {
@@ -328,7 +326,7 @@ def pretended_cuda(*, count: bool = True) -> Iterator[Seen]:
     Yields:
         The counts, kept up to date.
     """
-    _register()
+    register()
     _seen.reset()
     _seen.counting = count
     with contextlib.ExitStack() as stack:

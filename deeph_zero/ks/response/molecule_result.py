@@ -1,0 +1,78 @@
+"""An SCF's result whose derivatives are methods; it holds no integrals."""
+
+import dataclasses
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from deeph_zero.errors import InputError
+from deeph_zero.ks.response.nuclear import FockGradient
+from deeph_zero.ks.scf.result import SCFResult
+
+
+class Differentiates(Protocol):
+    """A layer that differentiates its results, as :class:`~deeph_zero.kohnsham.KohnSham`."""
+
+    def polarizability(self, result: Any) -> Tensor:
+        """Static dipole polarisability, [3, 3], bohr³."""
+        ...
+
+    def dipole_derivatives(self, result: Any) -> Tensor:
+        """Derivatives of the dipole moment by nuclear positions, [natm, 3, 3]."""
+        ...
+
+    def fock_gradient(self, result: Any, *, atoms: Any) -> FockGradient:
+        """Derivatives of F and S by nuclear positions."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MoleculeResult(SCFResult):
+    """An SCF of one molecule; derivatives of a converged one are methods.
+
+    Results of many molecules can be kept: they hold no integrals.
+
+    Attributes:
+        made_by: The layer it was made with, as long as there is one.
+        again: Makes that layer once more.
+    """
+
+    made_by: "weakref.ref[Differentiates]" = dataclasses.field(repr=False, compare=False)
+    again: Callable[[], Differentiates] | None = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def ks(self) -> Differentiates:
+        """The layer; computed once more if it was let go.
+
+        Raises:
+            InputError: If it was let go and nothing says how it was made.
+        """
+        ks = self.made_by()
+        if ks is not None:
+            return ks
+        if self.again is None:
+            raise InputError(
+                "expected the layer that made this result, it was let go; keep it as long as its "
+                "results are used"
+            )
+        return self.again()
+
+    def polarizability(self) -> Tensor:
+        """See :meth:`~deeph_zero.kohnsham.KohnSham.polarizability`."""
+        return self.ks.polarizability(self)
+
+    def dipole_derivatives(self) -> Tensor:
+        """See :meth:`~deeph_zero.kohnsham.KohnSham.dipole_derivatives`."""
+        return self.ks.dipole_derivatives(self)
+
+    def fock_gradient(self, *, atoms: Any = None) -> FockGradient:
+        """See :meth:`~deeph_zero.kohnsham.KohnSham.fock_gradient`."""
+        return self.ks.fock_gradient(self, atoms=atoms)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Elsewhere there is no layer: what arrives is the plain result."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(SCFResult)}
+        return functools.partial(SCFResult, **plain), ()
