@@ -477,9 +477,9 @@ def _moving(found: "Calculation") -> Callable[[], MovingIntegrals]:
     return functools.partial(moving_atoms, found)
 
 
-def _in_field(data: KSData, mol_or_mf: Any, field: Any, device: str) -> KSData:
+def _in_field(data: KSData, mol: Any, field: Any, device: "torch.device | str") -> KSData:
     """The data with an electric field added."""
     from deeph_zero.integrals.field import electric_field  # PySCF is heavy
 
-    term = electric_field(getattr(mol_or_mf, "mol", mol_or_mf), field, device)
+    term = electric_field(mol, field, device)
     return dataclasses.replace(data, added=(*data.added, term))

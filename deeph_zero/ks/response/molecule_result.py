@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.ks.scf.result import SCFResult
 
 
+@runtime_checkable
 class Differentiates(Protocol):
     """A layer that differentiates its results, as :class:`~deeph_zero.kohnsham.KohnSham`."""
 
