@@ -19,7 +19,6 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.coupled import CoupledPerturbed
-from deeph_zero.ks.response.molecule_result import MoleculeResult
 from deeph_zero.ks.response.nuclear import (
     FockGradient,
     MovingIntegrals,
@@ -28,6 +27,7 @@ from deeph_zero.ks.response.nuclear import (
     fock_gradient,
 )
 from deeph_zero.ks.response.polarizability import polarizability
+from deeph_zero.ks.scf.molecule_result import MoleculeResult
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.ks.terms.build import FockBuild
