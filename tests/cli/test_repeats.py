@@ -13,6 +13,8 @@ NEEDED = {
     "evaluate": ["m", "a.h5"],
     "report": ["r"],
     "convert": ["a.db", "b.h5"],
+    "project": ["v.cube", "a.cif"],
+    "bands": ["a.h5"],
     "doctor": [],
 }
 pytestmark = pytest.mark.usefixtures("folder")
@@ -33,6 +35,9 @@ def test_two_values_of_one_option_are_refused(name, option, run):
         words, line = [first, option.secondary_opts[0]], f"{first} and {option.secondary_opts[0]}"
     else:
         words, line = [first, "one", f"{last}=two" if "--" in last else "two"], "'one' and 'two'"
+    if option.nargs > 1:
+        one, two = ([str(n)] * option.nargs for n in (1, 2))
+        words, line = [first, *one, first, *two], f"'{' '.join(one)}' and '{' '.join(two)}'"
     outcome = run(name, *NEEDED[name], *words)
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {first}")

@@ -210,5 +210,7 @@ def test_shapes_that_do_not_fit_are_refused(made):
         layer(dm[:, :1])
     with pytest.raises(InputError, match="imaginary"):
         layer(dm + 0.1j * torch.ones_like(dm))
-    energy, _ = layer(dm[0].to(torch.complex128))
+    with pytest.raises(InputError, match=r"got \[2, 8, 8\]"):
+        layer(dm[0])  # only the façade takes matrices without a spin axis
+    energy, _ = layer(dm.to(torch.complex128))
     assert float(energy) == pytest.approx(float(layer(dm)[0]), abs=1e-12)

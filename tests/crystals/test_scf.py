@@ -126,7 +126,9 @@ def test_a_misleading_coarse_mesh_is_left(solved):
             kernel = data.mesh.kernel * wrong
             local, _, xc = data.mesh_term.potentials
             hartree = Hartree(dataclasses.replace(data.mesh, kernel=kernel))
-            term = MeshTerm(data.mesh_term.grid, data.weights, data.mesh, [local, hartree, xc])
+            term = MeshTerm(
+                data.mesh_term.grid, data.weights, data.mesh_term.weight, [local, hartree, xc]
+            )
             return dataclasses.replace(data, mesh_term=term)
 
         other.data = dataclasses.replace(other.data, coarse=misleading)

@@ -51,7 +51,7 @@ def hydrogens(record):
         return BlockMatrix.packed(0 * found.pairs, found.cells, found.values, (4,))
 
     overlap = part(m.overlap)
-    away = overlap.cells.any(1)[overlap._elements[0]]
+    away = overlap.cells.any(1)[overlap.pattern.block_of]
     overlap = overlap.with_values(torch.where(away, 0.1, 1.0) * overlap.values)
     matrices = Matrices(shells=m.shells[1:2], fock=part(m.fock), overlap=overlap)
     atoms = dataclasses.replace(s, numbers=s.numbers[1:2], coords=s.coords[1:2])

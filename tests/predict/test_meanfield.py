@@ -182,7 +182,7 @@ def test_a_bad_start_is_replaced_by_the_standard_one(model, monkeypatch):
     shift = torch.zeros(7, 7, dtype=torch.float64)
     shift[0, 0] = 60.0
     monkeypatch.setattr(
-        "deeph_zero.prepared.Prepared.hamiltonian", lambda self, _: self.fock0 + shift
+        "deeph_zero.prepared.Prepared.predicted", lambda self, *_: self.fock0 + shift
     )
     bad = model.predict(_water(), refine=1e-6, compare_start=True)
     assert bad.standard_start
