@@ -53,5 +53,5 @@ def _refusal(option: click.Option, values: list[Any]) -> str:
     name = option.opts[0]
     if option.secondary_opts:
         return f"{name} and {option.secondary_opts[0]} exclude each other; give one of them"
-    words = [repr(' '.join(v) if isinstance(v, tuple) else v) for v in values]
+    words = [repr(" ".join(v) if isinstance(v, tuple) else v) for v in values]
     return f"{name}: expected one value, got {', '.join(words[:-1])} and {words[-1]}; give one"
