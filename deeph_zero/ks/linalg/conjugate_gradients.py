@@ -71,10 +71,10 @@ def steps(
     direction, size = scaled, _dot(residual, scaled)
     while True:
         active = residual.norm(dim=-1) > goal
-        if not bool(active.any()):
+        going = active.tolist()  # the only wait for a device
+        if not any(going):
             return
-        along = torch.zeros_like(rhs)
-        along[active] = product(direction[active])
+        along = product(direction) if all(going) else _of_some(product, direction, going)
         curvature = torch.where(active, _dot(direction, along), 0.0)
         length = torch.where(active & (curvature != 0), size / curvature, 0.0)
         step = Step(solution, residual, direction, along, curvature, length)
@@ -84,6 +84,12 @@ def steps(
         size, before = _dot(residual, scaled), size
         ratio = torch.where(active & (before != 0), size / before, 0.0)
         direction = scaled + ratio.unsqueeze(-1) * direction
+
+
+def _of_some(product: Product, vectors: Vectors, which: list[bool]) -> Vectors:
+    """A times those vectors whose systems are not finished; zero for the others."""
+    index = torch.tensor([k for k, going in enumerate(which) if going], device=vectors.device)
+    return torch.zeros_like(vectors).index_copy_(0, index, product(vectors[index]))
 
 
 @dataclasses.dataclass(frozen=True)
