@@ -9,7 +9,7 @@ from deeph_zero.data.formats.conventions import ENERGIES
 from deeph_zero.data.potentials.cube import read_cube
 from deeph_zero.data.potentials.grid import GridPotential
 from deeph_zero.data.potentials.vsc import is_bgw, read_vsc
-from deeph_zero.data.reading.content import head_of
+from deeph_zero.data.reading.content import head_of, naming
 from deeph_zero.errors import InputError, argument
 
 _NPY = b"\x93NUMPY"
@@ -23,7 +23,7 @@ def read_potential(
 
     Args:
         path: A Gaussian cube, BerkeleyGW's VSC, or a .npy of [n1, n2, n3] or [2, n1, n2, n3].
-        down: The same for spin down; ``path`` is spin up then.
+        down: The potential of spin down; ``path`` is spin up then.
         unit: "hartree", "eV" or "rydberg"; None: what is usual in the format (rydberg in a VSC).
 
     Returns:
@@ -58,23 +58,16 @@ def read_potential(
 
 def _read(path: Path, unit: str | None) -> GridPotential:
     factor = None if unit is None else ENERGIES[unit]
-    try:
-        head = head_of(path)
+    with naming(path):
+        try:
+            head = head_of(path)
+        except IsADirectoryError:
+            raise InputError(f"expected a potential's file, this is a folder; {_CURE}") from None
         if is_bgw(head):
             return read_vsc(path, factor)
         if head.startswith(_NPY):
             return _read_npy(path, factor)
         return read_cube(path, factor)
-    except InputError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-    except IsADirectoryError:
-        raise InputError(
-            f"{path}: expected a potential's file, this is a folder; {_CURE}"
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path"
-        ) from None
 
 
 def _read_npy(path: Path, unit: float | None) -> GridPotential:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from deeph_zero.data.formats.folders import numbers_of
-from deeph_zero.data.reading.content import content_of, text_of
+from deeph_zero.data.reading.content import content_of, naming, text_of
 from deeph_zero.data.stored_values import HEAVIEST
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.periodic.radial import RadialFunction, simpson
@@ -55,14 +55,8 @@ def read_ion(path: Path) -> AtomicOrbitals:
     Raises:
         InputError: If it is no such file; the line begins with the file.
     """
-    try:
+    with naming(path):
         return _parse(text_of(content_of(path)).split("\n"))
-    except InputError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path"
-        ) from None
 
 
 def _parse(lines: list[str]) -> AtomicOrbitals:

@@ -19,7 +19,7 @@ from ase.data import atomic_numbers
 from jaxtyping import Float
 
 from deeph_zero.data.formats.conventions import ENERGIES
-from deeph_zero.data.reading.content import content_of, text_of
+from deeph_zero.data.reading.content import content_of, naming, text_of
 from deeph_zero.data.reading.xml_text import plain_xml
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.periodic.radial import RadialFunction, simpson
@@ -64,14 +64,8 @@ def read_upf(path: Path) -> Pseudopotential:
         InputError: If it is no norm-conserving pseudopotential of UPF 2; the line begins with the
             file.
     """
-    try:
+    with naming(path):
         return _parse(text_of(content_of(path)))
-    except InputError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path"
-        ) from None
 
 
 def _parse(text: str) -> Pseudopotential:

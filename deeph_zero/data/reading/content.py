@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import lzma
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,29 @@ _PACK_SUFFIXES = {".gz", ".bz2", ".xz"}
 
 class WholeFileError(InputError):
     """The file as a whole cannot be read."""
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let every error of reading a file begin with its name, once.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: If it is not what it should be, or the system refuses.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path"
+        ) from None
 
 
 def inner_suffix(path: Path) -> str:
