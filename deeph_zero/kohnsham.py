@@ -291,7 +291,7 @@ class KohnSham(MoleculeFacade):
         """The layer with another smearing; builds are counted on.
 
         Args:
-            width: Of Fermi occupations, Eh.
+            width: Width of Fermi occupations, Eh.
 
         Returns:
             A layer of the same data.

@@ -25,7 +25,7 @@ class CrystalMethod:
     Attributes:
         kmesh: k-points along the reciprocal vectors.
         pseudo: GTH pseudopotentials by name; None: all electrons.
-        ke_cutoff: Of the uniform grid, Eh; None: a quarter of what PySCF estimates.
+        ke_cutoff: Cutoff of the uniform grid, Eh; None: a quarter of what PySCF estimates.
         shifted: Monkhorst and Pack's mesh in place of the Γ-centred one.
         fix_spin: With smearing, keep the number of electrons of each spin.
     """
@@ -55,7 +55,7 @@ class Method:
             under degeneracy.
         smearing: Width (Eh) of Fermi occupations; 0 fills levels in order.
         lindep_threshold: Eigenvalues of S below it are dropped; None: PySCF's threshold.
-        crystal: Of a crystal; None for molecules.
+        crystal: What only crystals have; None for molecules.
 
     Examples:
         >>> method = Method(xc="pbe0", basis="def2-tzvp", grid_level=2)

@@ -71,7 +71,7 @@ def run_bands(
 
     Args:
         config: The path.
-        files: Of real-space blocks.
+        files: Files of real-space blocks.
         out: HDF5 file to write, and JSON beside it.
         reporter: Progress.
         command: Command line, for the record.

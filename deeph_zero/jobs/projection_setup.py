@@ -36,7 +36,7 @@ class Given:
         potential: On its own grid.
         structure: The atoms; its lattice may be missing, as that of a molecule is.
         basis: Functions of the elements.
-        pseudopotentials: Of the elements.
+        pseudopotentials: Pseudopotentials of the elements.
         path: The potential's file, for messages.
         fix_spin: The structure's spin is what was asked for, 0 too.
     """
@@ -71,7 +71,7 @@ class Crystal:
 
     @property
     def volume(self) -> float:
-        """Of the cell, bohr³."""
+        """Volume of the cell, bohr³."""
         return abs(float(np.linalg.det(self.lattice)))
 
 
@@ -84,7 +84,7 @@ def one_structure(
         name: The file; a VSC is its own structure too.
         potential: What was read.
         path: Its file.
-        charge: Of a structure that states none.
+        charge: Charge of a structure that states none.
         spin: The same.
 
     Returns:

@@ -36,7 +36,7 @@ class _Place:
     """What a worker takes over from the command.
 
     Attributes:
-        name: Of the job, unlike any other.
+        name: Name of the job, unlike any other.
         folder: Working folder; relative names are meant from there.
         words: Whether messages speak of options, see ``deeph_zero.errors.argument``.
         threads: CPU threads of one worker.

@@ -167,7 +167,7 @@ class NetworkInputs:
         """Node blocks and edge blocks (molecule axes) of one matrix per structure.
 
         Args:
-            matrices: Of the inputs' own patterns, see :meth:`blocks`; float64.
+            matrices: Matrices with the inputs' own patterns, see :meth:`blocks`; float64.
 
         Returns:
             [nnode, dim, dim] and [nedge, dim, dim].

@@ -31,7 +31,7 @@ class Response:
         vibrations: Frequencies and intensities; None of an estimate.
         polarizability_error: Estimated largest error of an element, bohr³; None for a refined
             state.
-        dipole_derivatives_error: The same of the dipole derivatives.
+        dipole_derivatives_error: Estimated error of the dipole derivatives.
     """
 
     polarizability: Float[np.ndarray, "3 3"]

@@ -45,7 +45,7 @@ def teach(prepared: PreparedCrystal, **settings: Any) -> TaughtCrystal:
 
     Args:
         prepared: The crystal.
-        **settings: Of its SCF, see :class:`~deeph_zero.ks.periodic.result.CrystalSCFSettings`.
+        **settings: See :class:`~deeph_zero.ks.periodic.result.CrystalSCFSettings`.
 
     Returns:
         It, with the correction to learn.

@@ -440,7 +440,7 @@ def closed_shell(record: Record, title: str) -> Structure:
 
     Args:
         record: A structure and its matrices.
-        title: Of the format, for the message.
+        title: Name of the format, for the message.
 
     Returns:
         The structure.
@@ -469,7 +469,7 @@ def check_one_basis(
         known: Angular momenta of the elements so far; grows.
         record: Whose atoms these are.
         shells: Angular momentum of every shell of every atom.
-        title: Of the format, for the message.
+        title: Name of the format, for the message.
 
     Raises:
         InputError: If an element comes with other shells than before.

@@ -42,7 +42,7 @@ class OneFileSource:
     """One file with one structure, read when it is first asked for.
 
     Attributes:
-        ending: Of the file's name, as messages write it; case does not matter.
+        ending: Ending of the file's name, as messages write it; case does not matter.
         title: The file with its article, for messages.
     """
 

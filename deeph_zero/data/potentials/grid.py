@@ -26,7 +26,7 @@ class GridPotential:
         lattice: Vectors in rows, bohr; None where the file has no cell.
         numbers: Atomic numbers (or valence charges, which some programs write in their place);
             None where the file has no atoms.
-        coords: Of these atoms, bohr.
+        coords: Positions of these atoms, bohr.
         kind: Name of the format.
     """
 
@@ -64,8 +64,8 @@ def check_belongs(
     Args:
         potential: What was read; what it does not say is not compared.
         numbers: Atomic numbers of the structure.
-        coords: Of the structure, bohr.
-        lattice: Of the structure, rows, bohr.
+        coords: Positions of its atoms, bohr.
+        lattice: Its lattice vectors, rows, bohr.
         valences: Charges of the cores.
 
     Raises:

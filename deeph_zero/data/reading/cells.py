@@ -193,7 +193,7 @@ def unpaired_electrons(
     """Moments with most electrons spin up, and the unpaired electrons of a cell they mean.
 
     Args:
-        moments: Of every atom.
+        moments: Moment of every atom.
         stated: What the frame says itself.
         say: Takes a warning.
 

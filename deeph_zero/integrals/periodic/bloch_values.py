@@ -38,7 +38,7 @@ class BlochValues:
         Args:
             cell: The crystal.
             kpoints: Where.
-            points: Of a grid, bohr.
+            points: Grid points, bohr.
             deriv: 1 with gradients, 0 without.
             memory_mb: Keep the values if they fit into this.
             device: Where the tensors live.

@@ -12,7 +12,7 @@ from deeph_zero.ao.folding import fold
 from deeph_zero.integrals.periodic.kpoints import KPoints
 
 MOST_POINTS = 15
-"""Of a mesh chosen here, along one direction."""
+"""Most points of a mesh chosen here, along one direction."""
 
 
 def mesh_for(
@@ -24,7 +24,7 @@ def mesh_for(
 
     Args:
         lattice: Vectors in rows, bohr.
-        coords: Of the atoms, bohr.
+        coords: Positions of the atoms, bohr.
         reach: Distance beyond which matrix elements of two atoms are nothing, bohr.
 
     Returns:
@@ -62,7 +62,7 @@ def blocks_of(
         matrices: [..., nk, nao, nao] each.
         kpoints: A mesh about Γ, of which one of k and -k is enough.
         lattice: Vectors in rows, bohr.
-        coords: Of the atoms, bohr.
+        coords: Positions of the atoms, bohr.
         sizes: Functions of each atom.
         threshold: Blocks in which no matrix has a larger element are left out.
 

@@ -118,7 +118,7 @@ def valence_of_basis(basis: str | None, symbol: str) -> int | None:
 
     Args:
         basis: Its name, or None.
-        symbol: Of the atom.
+        symbol: Element of the atom.
 
     Returns:
         Their number; None where the name does not tell.

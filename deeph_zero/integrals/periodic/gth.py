@@ -32,7 +32,7 @@ def gth_parameters(name: str, symbol: str) -> list:
     """The pseudopotential of an element.
 
     Args:
-        name: Of a family.
+        name: Name of a family.
         symbol: Element.
 
     Returns:

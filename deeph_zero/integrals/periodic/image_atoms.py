@@ -68,7 +68,7 @@ class Images:
 
         Args:
             centre: bohr.
-            radius: Of the sphere, bohr.
+            radius: Radius of the sphere, bohr.
             more: Added to the reach of every atom, bohr.
 
         Returns:

@@ -33,7 +33,7 @@ class NumericalOrbitals:
         """Nothing is computed yet.
 
         Args:
-            coords: Of the atoms, bohr.
+            coords: Positions of the atoms, bohr.
             lattice: Vectors in rows, bohr.
             shells: Radial functions of each atom; atoms of one kind share theirs.
         """

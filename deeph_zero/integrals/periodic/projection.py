@@ -172,7 +172,7 @@ class OrbitalsOnMesh:
         Args:
             orbitals: The functions.
             mesh: Points of the grid.
-            projectors: Of the atoms.
+            projectors: Projectors of the atoms.
         """
         self._orbitals, self._mesh, self._projectors = orbitals, mesh, projectors
         self.radius = sphere_radius(orbitals.reciprocal, mesh)
@@ -229,7 +229,7 @@ def projected(
     Args:
         orbitals: The basis with kinetic energy and non-local potential.
         values: Local potential on the basis' grid, Eh.
-        volume: Of the cell, bohr³.
+        volume: Volume of the cell, bohr³.
         kpoints: Where.
 
     Returns:
@@ -248,7 +248,7 @@ def grid_overlap_error(orbitals: Orbitals, volume: float, ngrids: int, kpoints: 
 
     Args:
         orbitals: The basis.
-        volume: Of the cell, bohr³.
+        volume: Volume of the cell, bohr³.
         ngrids: Points of the grid.
         kpoints: Where; one is enough.
 

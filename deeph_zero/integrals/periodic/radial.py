@@ -23,7 +23,7 @@ class RadialFunction:
         l: Angular momentum.
         r: Distances, bohr, growing; the function is 0 behind the last.
         values: r R(r), 1/sqrt(bohr).
-        weights: Of the quadrature over r.
+        weights: Weights of the quadrature over r.
     """
 
     l: int
@@ -101,7 +101,7 @@ def harmonics(
     Args:
         l: Angular momentum.
         vectors: Any length.
-        length: Of these vectors.
+        length: Lengths of these vectors.
 
     Returns:
         PySCF's order: x, y, z for l = 1, m from -l to l otherwise.

@@ -39,10 +39,10 @@ def separable_matrix(
     """The operator at one k.
 
     Args:
-        transforms: Of the functions.
+        transforms: Transforms of the functions.
         vectors: G, all that the sum runs over, 1/bohr.
         kpt: k, 1/bohr.
-        volume: Of the cell, bohr³.
+        volume: Volume of the cell, bohr³.
         atoms: Position (bohr) and projectors of every atom.
 
     Returns:

@@ -111,8 +111,8 @@ class Semilocal:
         """Keep the functional.
 
         Args:
-            weight: Of the points, bohr³.
-            functional: Of density variables with a spin axis.
+            weight: Quadrature weight of the points, bohr³.
+            functional: Functional of density variables with a spin axis.
         """
         self.weight = weight
         self.functional = functional

@@ -137,7 +137,7 @@ class MeshTerm:
         Args:
             grid: AO values.
             weights: w_k.
-            weight: Of the points, bohr³.
+            weight: Quadrature weight of the points, bohr³.
             potentials: The energies; there may be none.
         """
         self.grid = grid

@@ -67,7 +67,7 @@ def on_two_meshes(
 
     Args:
         layer: The crystal on the target mesh.
-        coarse: The same on the coarse mesh, nothing added.
+        coarse: The crystal on the coarse mesh, nothing added.
         dm0: Starting density matrix; None: superposed free atoms.
         settings: Tolerances and the iteration's knobs.
 
@@ -174,7 +174,7 @@ def _energy_left(layer: CrystalLayer, state: State) -> float:
 
 
 def _loosened(settings: CrystalSCFSettings, tol: float, spent: int) -> CrystalSCFSettings:
-    """Of a coarse SCF: its gradient alone says when it is good enough."""
+    """Settings of a coarse SCF, whose gradient alone says when it is good enough."""
     return dataclasses.replace(
         settings,
         conv_tol=float("inf"),
