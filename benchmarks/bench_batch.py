@@ -25,7 +25,7 @@ from torch import Tensor
 
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 

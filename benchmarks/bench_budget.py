@@ -28,7 +28,7 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget

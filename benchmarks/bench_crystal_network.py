@@ -24,7 +24,7 @@ from pyscf.pbc import gto
 
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared_crystal import crystal_layout, prepare_crystal
+from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal
 from deeph_zero.train.crystals import TaughtCrystal, crystal_errors, fit_crystals, teach
 
 CUTOFF = 12.0

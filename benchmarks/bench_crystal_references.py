@@ -24,8 +24,8 @@ import numpy as np
 from pyscf import lib
 from pyscf.pbc import dft, gto, scf
 
-from deeph_zero.crystal import CrystalKohnSham
 from deeph_zero.errors import DeephZeroError
+from deeph_zero.kohnsham.crystal import CrystalKohnSham
 
 PLANE_WAVES = "gth-dzvp-molopt-sr"
 """Basis in place of plane waves; tolerances of such entries allow for it."""

@@ -20,7 +20,7 @@ import common
 import numpy as np
 from pyscf.pbc import dft, gto
 
-from deeph_zero.crystal import CrystalKohnSham
+from deeph_zero.kohnsham.crystal import CrystalKohnSham
 
 FCC = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
 HEXAGONAL = np.array([[1, 0, 0], [-0.5, 3**0.5 / 2, 0], [0, 0, 0]])

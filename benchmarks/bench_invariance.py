@@ -28,7 +28,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 
 ETHANOL = """C -0.887 0.176 0.021; C 0.459 -0.516 -0.035; O 1.442 0.308 0.577;
 H -0.849 1.137 -0.499; H -1.662 -0.443 -0.443; H -1.184 0.378 1.056; H 0.401 -1.469 0.502;

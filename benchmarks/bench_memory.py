@@ -28,7 +28,7 @@ from deeph_zero.ks.protocol import KSData
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout, kohn_sham, same_data
+from deeph_zero.prepared.molecule import basis_layout, kohn_sham, same_data
 from deeph_zero.train.store.cache import HeavyStore, heavy_bytes
 from deeph_zero.train.store.compact import light_bytes
 from deeph_zero.train.taught import Problem, make_problem

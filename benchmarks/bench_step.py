@@ -29,7 +29,7 @@ from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout, same_data
+from deeph_zero.prepared.molecule import basis_layout, same_data
 from deeph_zero.train.taught import Problem, make_problem
 
 PARTS = ("build", "forward", "backward", "optimiser")

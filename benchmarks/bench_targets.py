@@ -25,7 +25,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import kohn_sham
+from deeph_zero.prepared.molecule import kohn_sham
 from deeph_zero.train.teacher import Teacher
 
 NOISE = 5e-4

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deeph_zero.data.structures import read_structures
     from deeph_zero.errors import ComputationError, DeephZeroError, InputError
     from deeph_zero.kohnsham import KohnSham
-    from deeph_zero.kohnsham_batch import KohnShamBatch
+    from deeph_zero.kohnsham.batch import KohnShamBatch
     from deeph_zero.model import Model, load
     from deeph_zero.molecule import Molecule
 
@@ -51,7 +51,7 @@ _HOME = {
     "DeephZeroError": "errors",
     "InputError": "errors",
     "KohnSham": "kohnsham",
-    "KohnShamBatch": "kohnsham_batch",
+    "KohnShamBatch": "kohnsham.batch",
     "Model": "model",
     "Molecule": "molecule",
     "load": "model",

@@ -29,7 +29,7 @@ from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.intervals import Calibration, with_intervals
 from deeph_zero.predict.response import with_response
 from deeph_zero.predict.single import Prediction
-from deeph_zero.prepared import Prepared, prepare
+from deeph_zero.prepared.molecule import Prepared, prepare
 from deeph_zero.settings.config import FORCE_TOL, MethodConfig
 from deeph_zero.types import AOMatrix
 

@@ -13,7 +13,7 @@ from deeph_zero.ao.rotation import ao_rotation
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.types import AOMatrix, MoleculeMatrix

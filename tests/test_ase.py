@@ -15,7 +15,7 @@ from deeph_zero.method import Method
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import given
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import WATER
 
 METHOD = Method(basis="sto-3g", auxbasis="weigend", grid_level=0)

@@ -17,7 +17,7 @@ NAMES = {
     "DeephZeroError": "deeph_zero.errors",
     "InputError": "deeph_zero.errors",
     "KohnSham": "deeph_zero.kohnsham",
-    "KohnShamBatch": "deeph_zero.kohnsham_batch",
+    "KohnShamBatch": "deeph_zero.kohnsham.batch",
     "Model": "deeph_zero.model",
     "Molecule": "deeph_zero.molecule",
     "load": "deeph_zero.model",

@@ -6,7 +6,7 @@ import torch
 
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import assert_equivariant, random_matrices
 
 PEROXIDE = Molecule(

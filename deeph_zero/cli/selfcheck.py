@@ -122,7 +122,7 @@ def rotation_deviation() -> float:
 
     from deeph_zero.nn.network import FockNetwork
     from deeph_zero.nn.spec import default_spec
-    from deeph_zero.prepared import basis_layout
+    from deeph_zero.prepared.molecule import basis_layout
 
     mol = _water()
     spec = default_spec(basis_layout([mol]), "tiny")

@@ -24,7 +24,7 @@ from deeph_zero.integrals.one_electron import lindep_threshold
 from deeph_zero.integrals.periodic.kpoints import KPoints, make_kpoints
 from deeph_zero.jobs.convert import atomic_shells
 from deeph_zero.jobs.crystals import mesh_of
-from deeph_zero.kpath import KPath, k_path
+from deeph_zero.kohnsham.k_path import KPath, k_path
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.settings.bands_config import BandsConfig
 

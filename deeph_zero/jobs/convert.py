@@ -46,7 +46,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.record import method_attributes, structure_record
-from deeph_zero.prepared import kohn_sham
+from deeph_zero.prepared.molecule import kohn_sham
 from deeph_zero.settings.convert_config import ConvertConfig
 from deeph_zero.types import AOMatrix
 from deeph_zero.units import BOHR_IN_ANGSTROM

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from deeph_zero.ao.basis_text import for_elements
-from deeph_zero.crystal import CrystalKohnSham, CrystalResult
 from deeph_zero.errors import ComputationError, argument
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
@@ -17,6 +16,7 @@ from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.integrals.periodic.folded_blocks import PROBES
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham.crystal import CrystalKohnSham, CrystalResult
 from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import structure_record

@@ -30,7 +30,7 @@ from deeph_zero.predict.record import (
     method_attributes,
     structure_record,
 )
-from deeph_zero.prepared import kohn_sham
+from deeph_zero.prepared.molecule import kohn_sham
 from deeph_zero.settings.config import LabelConfig
 
 

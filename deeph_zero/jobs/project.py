@@ -24,7 +24,7 @@ from deeph_zero.integrals.periodic.projection import (
     projected,
 )
 from deeph_zero.jobs.projection_setup import Given, set_up
-from deeph_zero.kpath import KPath, k_path
+from deeph_zero.kohnsham.k_path import KPath, k_path
 from deeph_zero.ks.periodic.occupation import Filling, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.settings.project_config import ProjectConfig

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from deeph_zero.errors import ComputationError
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import gains
 from deeph_zero.train.taught import Problem
 from deeph_zero.types import AOMatrix

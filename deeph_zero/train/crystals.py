@@ -16,7 +16,7 @@ from deeph_zero.ks.periodic.result import CrystalSCFResult
 from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
-from deeph_zero.prepared_crystal import PreparedCrystal
+from deeph_zero.prepared.crystal import PreparedCrystal
 
 RIDGE = 1e-6
 """Of the closed-form readout; twelve cells of graphene: errors of unseen ones are least from 1e-6

@@ -25,7 +25,7 @@ from deeph_zero.predict.record import (
     warn_hints,
 )
 from deeph_zero.predict.single import Prediction
-from deeph_zero.prepared import same_data
+from deeph_zero.prepared.molecule import same_data
 from deeph_zero.train.calibrate import refine_one
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits

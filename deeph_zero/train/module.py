@@ -19,7 +19,7 @@ from deeph_zero.nn.inputs import NetworkInputs, collate
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spectral_bound import eigenvalue_range
-from deeph_zero.prepared import TRAINING_GAP_FLOOR
+from deeph_zero.prepared.molecule import TRAINING_GAP_FLOOR
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import Lessons
 from deeph_zero.train.examples import MadeWhenAsked

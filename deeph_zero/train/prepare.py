@@ -21,7 +21,7 @@ from deeph_zero.nn.extension import extended
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
-from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, same_data
+from deeph_zero.prepared.molecule import AO_MEMORY_MB, basis_layout, same_data
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.resume import Run

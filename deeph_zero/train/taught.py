@@ -14,7 +14,7 @@ from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import Prepared, prepare
+from deeph_zero.prepared.molecule import Prepared, prepare
 from deeph_zero.train.teacher import Teacher
 from deeph_zero.types import AOMatrix
 
@@ -107,7 +107,7 @@ def make_problem(
         method: What is solved.
         layout: Shells of the network's elements.
         cutoff: The network's, bohr.
-        **settings: As for :func:`~deeph_zero.prepared.prepare`.
+        **settings: As for :func:`~deeph_zero.prepared.molecule.prepare`.
 
     Returns:
         The problem.

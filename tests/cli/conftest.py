@@ -35,7 +35,7 @@ def trained(tmp_path_factory) -> Path:
     from deeph_zero.model_files.meta import model_meta
     from deeph_zero.nn.network import FockNetwork
     from deeph_zero.nn.spec import default_spec
-    from deeph_zero.prepared import basis_layout
+    from deeph_zero.prepared.molecule import basis_layout
     from deeph_zero.settings.config import MethodConfig
     from deeph_zero.testing import WATER
 

@@ -14,7 +14,7 @@ from deeph_zero.integrals.periodic import folded_blocks
 from deeph_zero.integrals.periodic.bloch_values import BlochValues
 from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.torus_values import TorusValues, half_mesh
-from deeph_zero.kpath import k_path
+from deeph_zero.kohnsham.k_path import k_path
 
 CASES = {
     "PBE": ("chain", {"xc": "pbe"}, {}),

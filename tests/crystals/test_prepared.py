@@ -7,7 +7,7 @@ import torch
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared_crystal import crystal_layout, prepare_crystal, without_shift
+from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal, without_shift
 
 ELSEWHERE = [[0.13, -0.31, 0.2], [0.5, 0.0, 0.1]]
 

@@ -9,7 +9,7 @@ import pytest
 from pyscf import gto
 
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.counts]
 

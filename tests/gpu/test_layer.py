@@ -6,7 +6,7 @@ from pyscf import gto
 from pyscf.pbc import gto as pbcgto
 
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 
 pytestmark = pytest.mark.gpu
 

@@ -11,7 +11,7 @@ from deeph_zero.ao.rotation import ao_rotation
 from deeph_zero.integrals import atomic_clouds as module
 from deeph_zero.integrals.atomic_clouds import atomic_clouds, superposed_atoms
 from deeph_zero.integrals.free_atoms import background_potential, free_atom_clouds
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 
 MOLECULE = "O 0 0 .1; H .1 .76 .58; H .05 -.74 .61; C 1.9 .3 .2"
 

@@ -12,7 +12,7 @@ from deeph_zero.ao.rotation import ao_rotation
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import atomic_potentials
 from deeph_zero.integrals.atomic_potentials import screened_core
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 
 MOLECULE = "O 0 0 .1; H .1 .76 .58; H .05 -.74 .61; C 1.9 .3 .2"
 

@@ -13,7 +13,7 @@ from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.labels import LabelsSink
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure
 from deeph_zero.host.hdf5 import PredictionWriter
-from deeph_zero.kpath import k_path
+from deeph_zero.kohnsham.k_path import k_path
 
 CHAIN = """2
 Lattice="1.9 0 0 0 2.3 0 0 0.05 2.1" pbc="T T T"

@@ -153,7 +153,7 @@ def test_a_model_is_evaluated_against_a_converted_database(tmp_path, references,
     from deeph_zero.model_files.meta import model_meta
     from deeph_zero.nn.network import FockNetwork
     from deeph_zero.nn.spec import default_spec
-    from deeph_zero.prepared import basis_layout
+    from deeph_zero.prepared.molecule import basis_layout
     from deeph_zero.settings.config import MethodConfig
 
     labels, table = tmp_path / "labels.h5", tmp_path / "eval.json"

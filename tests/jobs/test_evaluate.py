@@ -45,7 +45,7 @@ def done(tmp_path_factory):
     from deeph_zero.kohnsham import KohnSham
     from deeph_zero.nn.network import FockNetwork
     from deeph_zero.nn.spec import default_spec
-    from deeph_zero.prepared import basis_layout
+    from deeph_zero.prepared.molecule import basis_layout
     from deeph_zero.settings.config import MethodConfig
 
     folder = tmp_path_factory.mktemp("evaluate")

@@ -12,7 +12,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks import multipoles
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.multipoles import screened
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 
 HCN = "H 0 .1 -1.05; C 0 0 0; N .05 -.1 1.17"
 WATER = (("O", (0.0, 0.0, 0.2)), ("H", (0.0, 1.44, 1.10)), ("H", (0.09, -1.40, 1.15)))

@@ -14,7 +14,7 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.aggregate import sum_to_atoms
 from deeph_zero.nn.inputs import collate
-from deeph_zero.prepared import basis_layout, prepare
+from deeph_zero.prepared.molecule import basis_layout, prepare
 
 HAS_SCATTER = importlib.util.find_spec("torch_scatter") is not None
 

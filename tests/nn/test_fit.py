@@ -12,7 +12,7 @@ from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import WATER
 from deeph_zero.train.taught import make_problem
 

@@ -19,7 +19,7 @@ from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import LabelConfig, MethodConfig, PredictConfig
 from deeph_zero.testing import Listener
 

@@ -24,7 +24,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec, default_spec
-from deeph_zero.prepared import basis_layout, prepare
+from deeph_zero.prepared.molecule import basis_layout, prepare
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import make_problem
 

@@ -21,7 +21,7 @@ from deeph_zero.predict.intervals import (
     out_of_distribution,
 )
 from deeph_zero.predict.record import prediction_record
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import WATER
 
 WATER_COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])

@@ -13,7 +13,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict import meanfield
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import WATER
 
 NUMBERS = np.array([8, 1, 1])
@@ -182,7 +182,7 @@ def test_a_bad_start_is_replaced_by_the_standard_one(model, monkeypatch):
     shift = torch.zeros(7, 7, dtype=torch.float64)
     shift[0, 0] = 60.0
     monkeypatch.setattr(
-        "deeph_zero.prepared.Prepared.predicted", lambda self, *_: self.fock0 + shift
+        "deeph_zero.prepared.molecule.Prepared.predicted", lambda self, *_: self.fock0 + shift
     )
     bad = model.predict(_water(), refine=1e-6, compare_start=True)
     assert bad.standard_start

@@ -15,7 +15,7 @@ from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import WATER
 
 BASIS = "6-31g"

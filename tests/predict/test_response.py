@@ -20,7 +20,7 @@ from deeph_zero.predict import vibrations
 from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.record import prediction_arrays, prediction_record
 from deeph_zero.predict.response import of_prediction, of_refined
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import WATER
 
 COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])

@@ -11,10 +11,10 @@ import torch
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import basis_layout, same_data
+from deeph_zero.prepared.molecule import basis_layout, same_data
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons

@@ -8,7 +8,7 @@ from pyscf.pbc import gto
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared_crystal import crystal_layout, prepare_crystal
+from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal
 from deeph_zero.train.crystals import crystal_errors, fit_crystals, teach
 
 CUTOFF = 8.0

@@ -14,7 +14,7 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
-from deeph_zero.prepared import basis_layout
+from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import LOSSES, Term, parse_loss
 from deeph_zero.train.losses import MILLI, LossMix, MatchWeights

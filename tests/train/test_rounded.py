@@ -9,7 +9,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import kohn_sham
+from deeph_zero.prepared.molecule import kohn_sham
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.store.cache import heavy_bytes

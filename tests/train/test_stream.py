@@ -9,7 +9,7 @@ import torch
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import basis_layout, build_mole, same_data
+from deeph_zero.prepared.molecule import basis_layout, build_mole, same_data
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train import prepare as prepare_module
 from deeph_zero.train.budget import Budget, Lessons

@@ -11,7 +11,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared import basis_layout, build_mole, kohn_sham
+from deeph_zero.prepared.molecule import basis_layout, build_mole, kohn_sham
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.testing import distorted_waters
 from deeph_zero.train.fit import run_fit

@@ -11,7 +11,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.integrals.ahead import IntegralsAhead, Order
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
-from deeph_zero.prepared import basis_layout, same_data
+from deeph_zero.prepared.molecule import basis_layout, same_data
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.batches import ResumableBatches

@@ -8,7 +8,7 @@ from pyscf import gto
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.grid import padded
 from deeph_zero.ks.linalg import eigen
 from deeph_zero.ks.linalg.eigen import Policy

@@ -8,7 +8,7 @@ from pyscf import gto
 from torch.autograd import gradcheck, gradgradcheck
 
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.parallel.sharing import (
     available_threads,
     one_thread_each,

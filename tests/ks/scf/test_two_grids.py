@@ -11,7 +11,7 @@ from pyscf import dft, gto
 
 from deeph_zero.integrals.coarse import LADDER, coarse_atom_grids
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.scf import solve, two_grids
 from deeph_zero.ks.scf.iteration import State
 from deeph_zero.testing import WATER

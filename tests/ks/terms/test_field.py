@@ -8,7 +8,7 @@ from pyscf.data import nist
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham_batch import KohnShamBatch
+from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.response.stability import unrestricted_layer
 
 ATOM = "O 0.3 0 0.1; H 0.3 0.76 0.58; H 0.35 -0.74 0.61"

@@ -12,7 +12,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared import AO_MEMORY_MB, basis_layout, build_mole, same_data
+from deeph_zero.prepared.molecule import AO_MEMORY_MB, basis_layout, build_mole, same_data
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.fit import run_fit

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from torch import Tensor
 
-from deeph_zero.crystal import CrystalKohnSham, is_periodic
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.integrals.orbitals import check_orbitals
+from deeph_zero.kohnsham.crystal import CrystalKohnSham, is_periodic
 from deeph_zero.ks.density import GAP_FLOOR
 from deeph_zero.ks.facade import MoleculeFacade
 from deeph_zero.ks.given import scf_settings
@@ -113,8 +113,8 @@ class KohnSham(MoleculeFacade):
     ) -> "KohnSham":
         """Integrals, grid and functional from PySCF.
 
-        A cell, or a mean-field object of one, makes a
-        :class:`~deeph_zero.crystal.CrystalKohnSham`, whose ``from_pyscf`` tells its keywords.
+        A cell, or a mean-field object of one, makes a :class:`~.kohnsham.crystal.CrystalKohnSham`,
+        whose ``from_pyscf`` tells its keywords.
 
         Args:
             mol_or_mf: A built ``gto.Mole``, or an RKS, UKS, RHF or UHF object, also behind

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
-from deeph_zero.kpath import KPath, k_path
+from deeph_zero.kohnsham.k_path import KPath, k_path
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.dielectric import dielectric_potential

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.crystal import CrystalKohnSham, KPoints
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import shell_ls
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
 from deeph_zero.integrals.periodic.info import crystal_info
 from deeph_zero.integrals.periodic.real_space import RealSpaceMatrices
 from deeph_zero.integrals.periodic.system import crystal_data
+from deeph_zero.kohnsham.crystal import CrystalKohnSham, KPoints
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
 from deeph_zero.nn.inputs import NetworkInputs, block_inputs, spin_channels
 from deeph_zero.nn.neighbours import neighbours

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from deeph_zero.crystal import is_periodic
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham.crystal import is_periodic
 from deeph_zero.ks.batch.scf_in_step import solve_batch
 from deeph_zero.ks.facade import BatchFacade
 from deeph_zero.ks.given import scf_settings

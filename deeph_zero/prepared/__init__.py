@@ -1,0 +1,1 @@
+"""Systems made ready for the network; prediction and training begin here."""
