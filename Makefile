@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+# at most four test processes: each holds up to 2 GB
+PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadscope
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -44,7 +46,7 @@ fit: env  ## solve water without labels: examples/water.xyz -> water_run/
 	@$(BIN)/deeph-zero fit examples/water.xyz --overwrite -o water_run
 
 test: env  ## all tests (make test PYTEST_ARGS="-m 'not slow'")
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 # each gate is a target of its own, so that `make -k check` shows every failure at once
 check: format lint imports docstrings types  ## every gate that runs no code: format, lint, layers, docstrings, types
