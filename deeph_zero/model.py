@@ -18,6 +18,7 @@ from deeph_zero.errors import ComputationError, InputError, argument, refuse_unk
 from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
 from deeph_zero.model_files.document import check_model_document, check_sizes
 from deeph_zero.model_files.folder import MODEL_STEM, model_folder, read_model
@@ -27,6 +28,7 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.intervals import Calibration, with_intervals
+from deeph_zero.predict.model_gradient import model_gradient
 from deeph_zero.predict.response import with_response
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import Prepared, prepare
@@ -190,6 +192,30 @@ class Model:
             ComputationError: As :meth:`predict`.
         """
         return self._predict(molecule, self.method, certificate=certificate, coupled=coupled)
+
+    def fock_gradient(
+        self, molecule: object, *, atoms: Any = None, allow_close_contacts: bool = False
+    ) -> FockGradient:
+        """dH/dR and dS/dR of a ``geometry`` model's own Fock matrix, without a Fock build.
+
+        Automatic differentiation through network, base and integrals: the derivatives of
+        ``predict(molecule, certificate=False).fock``. See :func:`.model_gradient`.
+
+        Args:
+            molecule: As in :meth:`predict`.
+            atoms: Which atoms to move, from 0; None: all of them.
+            allow_close_contacts: As in :meth:`predict`.
+
+        Returns:
+            By atom and direction, on the CPU; the same as ``ks.scf().fock_gradient()`` has of a
+            converged state.
+
+        Raises:
+            InputError: As in :meth:`predict`, if the model reads a Fock build, or there is no such
+                atom.
+        """
+        given = self._checked_molecule(molecule, allow_close_contacts)
+        return model_gradient(self.network, given, self.method, atoms)
 
     def guess(self, mf: Any) -> np.ndarray:
         """Starting density for ``mf.kernel(dm0=...)``; costs one Fock build with physics inputs.

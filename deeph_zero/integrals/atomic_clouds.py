@@ -41,17 +41,12 @@ def superposed_atoms(mol: gto.Mole, hcore: Tensor | None = None) -> Float[Tensor
         InputError: If an element has no natural atomic orbitals.
     """
     matrix = as_tensor(hf.get_hcore(mol)) if hcore is None else hcore.cpu()
-    atoms = _atoms(mol)
-    # a ghost atom has functions but no electrons
-    real = [k for k in range(mol.natm) if mol.atom_charge(k) > 0]
+    atoms = atoms_of(mol)
     # the exchange potential of the uniform background
     matrix = matrix + background_potential() * as_tensor(hf.get_ovlp(mol))
-    if not real:
+    shells = list(screening_clouds(mol, atoms).values())
+    if not shells:
         return matrix
-    shells = [
-        gto.fakemol_for_cgtf_charge(mol.atom_coord(k)[None], atoms[k].exponents, atoms[k].screening)
-        for k in real
-    ]
     potential = np.zeros(int(mol.nao_nr()) * (int(mol.nao_nr()) + 1) // 2)
     at_once = max(1, _NUMBERS_AT_ONCE // len(potential))
     for k in range(0, len(shells), at_once):
@@ -74,15 +69,15 @@ def atomic_clouds(mol: gto.Mole, *, dipoles: bool = True) -> AtomicClouds:
     Raises:
         InputError: If an element has no natural atomic orbitals.
     """
-    atoms = _atoms(mol)
-    charges = _gaussians(mol, atoms, dipoles=False)
-    unit = _unit(charges)
+    atoms = atoms_of(mol)
+    charges = gaussians(mol, atoms, dipoles=False)
+    unit = units_of(charges)
     with mol.with_range_coulomb(-SPLIT), charges.with_range_coulomb(-SPLIT):
         three = df.incore.aux_e2(mol, charges, intor="int3c2e", aosym="s2ij") / unit
         near = charges.intor("int2c2e") / unit / unit[:, None]
         free = _free(mol, atoms, charges) / unit
-    multipoles = _gaussians(mol, atoms, dipoles=dipoles)
-    unit = _unit(multipoles)
+    multipoles = gaussians(mol, atoms, dipoles=dipoles)
+    unit = units_of(multipoles)
     with multipoles.with_range_coulomb(SPLIT):
         far = multipoles.intor("int2c2e") / unit / unit[:, None]
     own = np.concatenate([[k] * (b - a) for k, (_, _, a, b) in enumerate(mol.aoslice_by_atom())])
@@ -121,12 +116,40 @@ def _far_field(
     return as_tensor(lib.unpack_tril(potential))
 
 
-def _atoms(mol: gto.Mole) -> list[FreeAtom]:
+def atoms_of(mol: gto.Mole) -> list[FreeAtom]:
+    """The free atom of every atom; of a ghost its element's.
+
+    Args:
+        mol: Built molecule.
+
+    Returns:
+        One for each.
+
+    Raises:
+        InputError: If an element has no natural atomic orbitals.
+    """
     element = gto.mole._std_symbol_without_ghost  # noqa: SLF001
     return [
         free_atom_clouds(element(mol.atom_symbol(k)), int(mol.atom_nelec_core(k)))
         for k in range(mol.natm)
     ]
+
+
+def screening_clouds(mol: gto.Mole, atoms: list[FreeAtom]) -> dict[int, gto.Mole]:
+    """What the electrons of the neutral atoms act as, one contracted s function for each.
+
+    Args:
+        mol: Built molecule.
+        atoms: From :func:`atoms_of`.
+
+    Returns:
+        By atom; a ghost atom has functions but no electrons.
+    """
+    return {
+        k: gto.fakemol_for_cgtf_charge(mol.atom_coord(k)[None], atom.exponents, atom.screening)
+        for k, atom in enumerate(atoms)
+        if mol.atom_charge(k) > 0
+    }
 
 
 def _electrons(mol: gto.Mole, atoms: list[FreeAtom]) -> Float[np.ndarray, " natm"]:
@@ -136,8 +159,17 @@ def _electrons(mol: gto.Mole, atoms: list[FreeAtom]) -> Float[np.ndarray, " natm
     )
 
 
-def _gaussians(mol: gto.Mole, atoms: list[FreeAtom], *, dipoles: bool) -> gto.Mole:
-    """The clouds as basis functions, atom by atom: s, then x, y, z."""
+def gaussians(mol: gto.Mole, atoms: list[FreeAtom], *, dipoles: bool) -> gto.Mole:
+    """The clouds as basis functions, atom by atom: s, then x, y, z.
+
+    Args:
+        mol: Built molecule.
+        atoms: From :func:`atoms_of`.
+        dipoles: Whether there are p Gaussians.
+
+    Returns:
+        Normalised functions.
+    """
     shells = {}
     for k, atom in enumerate(atoms):
         shells[f"{mol.atom_pure_symbol(k)}{k + 1}"] = [
@@ -152,8 +184,15 @@ def _gaussians(mol: gto.Mole, atoms: list[FreeAtom], *, dipoles: bool) -> gto.Mo
     return clouds
 
 
-def _unit(clouds: gto.Mole) -> Float[np.ndarray, " ncloud"]:
-    """Charge of each normalised s function and dipole moment of each p function."""
+def units_of(clouds: gto.Mole) -> Float[np.ndarray, " ncloud"]:
+    """Charge of each normalised s function and dipole moment of each p function.
+
+    Args:
+        clouds: From :func:`gaussians`.
+
+    Returns:
+        Electrons, and electrons times bohr.
+    """
     sizes: list[float] = []
     for shell in range(clouds.nbas):
         a = float(clouds.bas_exp(shell)[0])

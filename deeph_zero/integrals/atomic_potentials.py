@@ -42,17 +42,33 @@ def screened_core(mol: gto.Mole, hcore: Tensor | None = None) -> Float[Tensor, "
     """
     matrix = as_tensor(hf.get_hcore(mol)) if hcore is None else hcore.cpu()
     screens = [
-        gto.fakemol_for_cgtf_charge(
-            where[None], *_functions(mol.atom_pure_symbol(k), int(mol.atom_nelec_core(k)))
-        )
-        for k, where in enumerate(mol.atom_coords())
-        if mol.atom_charge(k) > 0  # a ghost atom has functions but no electrons
+        gto.fakemol_for_cgtf_charge(mol.atom_coord(k)[None], *functions)
+        for k, functions in screening_functions(mol).items()
     ]
     if screens:
         everything = functools.reduce(gto.conc_mol, screens)
         potential = df.incore.aux_e2(mol, everything, intor="int3c2e", aosym="s2ij").sum(-1)
         matrix = matrix + as_tensor(lib.unpack_tril(potential))
     return matrix
+
+
+def screening_functions(mol: gto.Mole) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Exponents (1/bohr²) and electrons of the screening of every atom with a nucleus.
+
+    Args:
+        mol: Built molecule.
+
+    Returns:
+        By atom; a ghost atom has functions but no electrons.
+
+    Raises:
+        InputError: If an element has no tabulated potential.
+    """
+    return {
+        k: _functions(mol.atom_pure_symbol(k), int(mol.atom_nelec_core(k)))
+        for k in range(mol.natm)
+        if mol.atom_charge(k) > 0
+    }
 
 
 @functools.cache

@@ -240,7 +240,9 @@ class KohnSham(MoleculeFacade):
         if builds:
             return cls._of_calculation(found, device=device, gap_floor=gap_floor, **limits)
         data, info = bare_data(found, device=device)
-        return cls(data, info, gap_floor=gap_floor, **_occupied(method))
+        ks = cls(data, info, gap_floor=gap_floor, **_occupied(method))
+        ks._moving = _moving(found)
+        return ks
 
     @classmethod
     def without_builds(

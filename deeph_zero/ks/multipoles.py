@@ -177,6 +177,7 @@ def screened(
     x: Float[Tensor, "nao nmo"],
     nelec: tuple[int, int],
     clouds: AtomicClouds,
+    tolerance: float = TOLERANCE,
 ) -> Screened:
     """A one-electron matrix with the field of the charges and dipoles its electrons have.
 
@@ -190,6 +191,7 @@ def screened(
         x: X with Xᵀ S X = 1.
         nelec: (n_alpha, n_beta); both spins feel the same matrix.
         clouds: The molecule's.
+        tolerance: Residual to reach, Eh.
 
     Returns:
         h + V and the densities in it and in h.
@@ -202,15 +204,15 @@ def screened(
 
     def point(seen: Tensor) -> _Point:
         matrix = h + clouds.potential(kernel @ seen)
-        spectrum = _Spectrum.of(matrix, x, nelec)
+        spectrum = Spectrum.of(matrix, x, nelec)
         left = clouds.seen(spectrum.densities().sum(0)) - seen
         return _Point(seen, matrix, spectrum, left, float(left @ kernel @ left))
 
     now = start = point(h.new_zeros(len(kernel)))
-    inverse = _inverse_slope(now, clouds, kernel)
+    inverse = inverse_slope(now.spectrum, clouds, kernel)
     fresh = True
     for _ in range(MAX_STEPS):
-        if now.energy < TOLERANCE**2:
+        if now.energy < tolerance**2:
             break
         step = inverse @ now.left
         length = 1.0
@@ -226,16 +228,27 @@ def screened(
         inverse = (
             _updated(inverse, length * step, change)
             if better
-            else _inverse_slope(now, clouds, kernel)
+            else inverse_slope(now.spectrum, clouds, kernel)
         )
     matrix = h + clouds.field(now.seen)
-    dm = _Spectrum.of(matrix, x, nelec).densities()
+    dm = Spectrum.of(matrix, x, nelec).densities()
     return Screened(matrix, dm, start.spectrum.densities(), now.seen)
 
 
-def _inverse_slope(now: "_Point", clouds: AtomicClouds, kernel: Tensor) -> Tensor:
-    """(1 - χ K)⁻¹: the error of what was guessed from what is left."""
-    slope = torch.eye(len(kernel)).to(kernel) - _response(now.spectrum, clouds) @ kernel
+def inverse_slope(
+    spectrum: "Spectrum", clouds: AtomicClouds, kernel: Float[Tensor, "nseen nseen"]
+) -> Float[Tensor, "nseen nseen"]:
+    """(1 - χ K)⁻¹: the error of what was guessed from what is left.
+
+    Args:
+        spectrum: Of the matrix with the guess's field.
+        clouds: The molecule's.
+        kernel: K.
+
+    Returns:
+        A matrix.
+    """
+    slope = torch.eye(len(kernel)).to(kernel) - _response(spectrum, clouds) @ kernel
     return torch.linalg.inv(slope)
 
 
@@ -251,39 +264,66 @@ class _Point:
 
     seen: Tensor
     matrix: Tensor
-    spectrum: "_Spectrum"
+    spectrum: "Spectrum"
     left: Tensor
     energy: float
 
 
 @dataclasses.dataclass(frozen=True)
-class _Spectrum:
-    """Orbitals of a matrix and their occupations."""
+class Spectrum:
+    """Orbitals of a matrix and their occupations.
+
+    Attributes:
+        levels: Eh.
+        orbitals: C.
+        mu: Chemical potential of each spin, Eh; None where nothing can move.
+        occ: Occupation of each spin's orbitals.
+        width: Fermi width, Eh.
+    """
 
     levels: Float[Tensor, " nmo"]
     orbitals: Float[Tensor, "nao nmo"]
-    mu: tuple[float | None, ...]  # of each spin; None where nothing can move
+    mu: tuple[float | None, ...]
     occ: Float[Tensor, "spin nmo"]
+    width: float = WIDTH
 
     @classmethod
-    def of(cls, h: Tensor, x: Tensor, nelec: tuple[int, int]) -> "_Spectrum":
+    def of(
+        cls,
+        h: Float[Tensor, "nao nao"],
+        x: Float[Tensor, "nao nmo"],
+        nelec: tuple[int, int],
+        width: float = WIDTH,
+    ) -> "Spectrum":
+        """Of a matrix.
+
+        Args:
+            h: Eh.
+            x: X with Xᵀ S X = 1.
+            nelec: (n_alpha, n_beta).
+            width: Fermi width, Eh.
+
+        Returns:
+            Its orbitals and their occupations.
+        """
         levels, vectors = symmetric_eigen(x.mH @ h @ x)
         found = {
-            n: chemical_potential(levels, n, WIDTH) if 0 < n < len(levels) else None
+            n: chemical_potential(levels, n, width) if 0 < n < len(levels) else None
             for n in set(nelec)
         }
         mu = tuple(found[n] for n in nelec)
         occ = [
-            torch.full_like(levels, float(n > 0)) if m is None else fermi(levels - m, WIDTH)
+            torch.full_like(levels, float(n > 0)) if m is None else fermi(levels - m, width)
             for m, n in zip(mu, nelec, strict=True)
         ]
-        return cls(levels, x @ vectors, mu, torch.stack(occ))
+        return cls(levels, x @ vectors, mu, torch.stack(occ), width)
 
     def slopes(self) -> Float[Tensor, "spin nmo nmo"]:
         """(f_p - f_q) / (e_p - e_q) of each spin."""
         zero = self.levels.new_zeros(len(self.levels), len(self.levels))
         found = {
-            m: zero if m is None else first_difference(self.levels - m, WIDTH) for m in set(self.mu)
+            m: zero if m is None else first_difference(self.levels - m, self.width)
+            for m in set(self.mu)
         }
         return torch.stack([found[m] for m in self.mu])
 
@@ -292,7 +332,7 @@ class _Spectrum:
         return (self.orbitals * self.occ.unsqueeze(-2)) @ self.orbitals.mH
 
 
-def _response(s: _Spectrum, clouds: AtomicClouds) -> Float[Tensor, "nseen nseen"]:
+def _response(s: Spectrum, clouds: AtomicClouds) -> Float[Tensor, "nseen nseen"]:
     """Change of what is seen with the weights of the potential, at a fixed electron number."""
     filled, empty = s.occ.amax(0) > EMPTY, s.occ.amin(0) < 1 - EMPTY
     both = filled & empty

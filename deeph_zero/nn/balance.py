@@ -45,10 +45,27 @@ class Balance:
         Returns:
             K and its inverse.
         """
-        s, vectors = torch.linalg.eigh(ovlp)
-        s = s.clamp_min(SMALLEST)
-        root = (s / (s + SOFTNESS)).sqrt()
+        root, vectors = _roots(ovlp)
         return cls((vectors * root) @ vectors.mT, (vectors / root) @ vectors.mT)
+
+    @staticmethod
+    def moved(
+        ovlp: Float[Tensor, "nao nao"], change: Float[Tensor, "*batch nao nao"]
+    ) -> Float[Tensor, "*batch nao nao"]:
+        """How K follows the overlap matrix.
+
+        Args:
+            ovlp: S, float64.
+            change: dS.
+
+        Returns:
+            dK.
+        """
+        root, vectors = _roots(ovlp)
+        # (k_p - k_q) / (s_p - s_q) of k = √(s / (s + σ)) without a difference; σ / (s + σ) = 1 - k²
+        left = 1 - root.square()
+        ratio = torch.outer(left, left) / (SOFTNESS * (root + root.unsqueeze(-1)))
+        return vectors @ (ratio * (vectors.mT @ change @ vectors)) @ vectors.mT
 
     def correction(self, predicted: AOMatrix) -> AOMatrix:
         """ΔH = K C K of what a network predicts, differentiable.
@@ -71,3 +88,10 @@ class Balance:
             C, Eh.
         """
         return self.inverse @ correction @ self.inverse
+
+
+def _roots(ovlp: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of K, and its eigenvectors."""
+    s, vectors = torch.linalg.eigh(ovlp)
+    s = s.clamp_min(SMALLEST)
+    return (s / (s + SOFTNESS)).sqrt(), vectors

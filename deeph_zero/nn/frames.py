@@ -210,6 +210,13 @@ class _SignedPermutation(torch.autograd.Function):
         forward_map, inverse_map = ctx.maps  # pyright: ignore[reportAttributeAccessIssue]
         return _SignedPermutation.apply(grad_outputs[0], inverse_map, forward_map), None, None
 
+    @staticmethod
+    def jvp(ctx: torch.autograd.function.FunctionCtx, *grad_inputs: Tensor | None) -> Tensor:
+        forward_map, _ = ctx.maps  # pyright: ignore[reportAttributeAccessIssue]
+        change = grad_inputs[0]
+        assert change is not None
+        return change.index_select(-1, forward_map[0]) * forward_map[1].to(change.dtype)
+
 
 class SignedPermutation(torch.nn.Module):
     """Applies a :class:`FrameOrder` and its inverse; the backward is a gather, not a scatter."""

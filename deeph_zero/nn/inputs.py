@@ -259,7 +259,7 @@ def prepare_inputs(  # noqa: PLR0917  (the fixed order numbers, coords, charge, 
         z,
         near,
         BlockMatrix.gathered(near.pattern(layout.sizes(z)), channels),
-        _scalars(z, charge, spin, len(channels)),
+        node_scalars(z, charge, spin, len(channels)),
         cutoff=cutoff,
         dtype=dtype,
     )
@@ -336,8 +336,18 @@ def _checked_channels(
     return channels
 
 
-def _scalars(z: list[int], charge: int, spin: int, n: int) -> Tensor:
-    """Charge, n_own - n_other, n_own - half the neutral electron number; one row per channel."""
+def node_scalars(z: Sequence[int], charge: int, spin: int, n: int) -> Float[Tensor, "channel 3"]:
+    """Charge, n_own - n_other, n_own - half the neutral electron number; one row per channel.
+
+    Args:
+        z: Atomic numbers.
+        charge: Total charge.
+        spin: 2S.
+        n: Spin channels.
+
+    Returns:
+        The same for every atom.
+    """
     rows = [
         [float(charge), float(s), (sum(z) - charge + s) / 2 - sum(z) / 2]
         for s in ((spin, -spin) if n == 2 else (spin,))
@@ -353,10 +363,12 @@ def _blocks_in_frames(
     node, edge = blocks.split([blocks.shape[2] - nedge, nedge], 2)
     in_frame = ao_wigner @ edge @ ao_wigner.mT
     weight = (edge[:, 0].square() + edge[:, 4].square()).sum((-1, -2))
+    part = weight / (weight + DECAY_SCALE)
     return (
         (node.flatten(-2) @ irrep_basis(layout).matrix).transpose(1, 2).flatten(0, 1),
         (in_frame.flatten(-2) @ frame_basis(layout).matrix).transpose(1, 2).flatten(0, 1),
-        (weight / (weight + DECAY_SCALE)).sqrt().flatten(),
+        # a root at zero has no derivative, what does not overlap has the derivative zero
+        torch.where(part > 0, part.where(part > 0, 1.0).sqrt(), 0.0).flatten(),
     )
 
 

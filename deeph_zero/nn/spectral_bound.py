@@ -17,6 +17,9 @@ MARGIN = 0.5
 LEAST = 0.1
 """Least of what it may exceed the range by, Eh."""
 
+_EQUAL = 1e-9
+"""Levels (Eh) nearer than this count as one in divided differences."""
+
 
 def eigenvalue_range(correction: AOMatrix, x: Float[Tensor, "nao nmo"]) -> tuple[float, float]:
     """Lowest and highest eigenvalue of Xᵀ Δ X, Eh.
@@ -51,13 +54,60 @@ def bounded(
         Δ + S X (d' - d) Xᵀ S, d' the matrix d = Xᵀ Δ X with the outlying eigenvalues moved to the
         bounds.
     """
-    low, high = seen
+    low, high = _bounds(seen)
     if low > high or not bool(torch.isfinite(correction).all()):
         return correction
-    spare = max(MARGIN * (high - low), LEAST)
     levels, vectors = torch.linalg.eigh(x.mT @ correction.to(x) @ x)
-    kept = levels.clamp(low - spare, high + spare)
+    kept = levels.clamp(low, high)
     if torch.equal(kept, levels):
         return correction
     back = ovlp @ x @ vectors
     return correction + (back * (kept - levels).unsqueeze(-2)) @ back.mT
+
+
+def bounded_change(
+    correction: AOMatrix,
+    change: AOMatrix,
+    ovlp: Float[Tensor, "nao nao"],
+    moved: Float[Tensor, "nao nao"],
+    seen: tuple[float, float],
+) -> AOMatrix:
+    """How the bounded correction follows Δ and S, all functions kept.
+
+    Args:
+        correction: Δ, Eh.
+        change: dΔ.
+        ovlp: S.
+        moved: dS.
+        seen: As in :func:`bounded`.
+
+    Returns:
+        Derivative of :func:`bounded`; of a level at the very bound that of the inside.
+    """
+    low, high = _bounds(seen)
+    # generalised eigenvectors: vᵀ S v = 1, and S V Vᵀ = 1
+    x = torch.linalg.inv(torch.linalg.cholesky(ovlp)).mT
+    levels, vectors = torch.linalg.eigh(x.mT @ correction @ x)
+    kept = levels.clamp(low, high)
+    if low > high or torch.equal(kept, levels):
+        return change
+    v = x @ vectors
+    gap = levels.unsqueeze(-1) - levels.unsqueeze(-2)
+    equal = gap.abs() < _EQUAL
+    inside = (kept == levels).to(levels).unsqueeze(-1)
+    ratio = torch.where(
+        equal, inside, (kept.unsqueeze(-1) - kept.unsqueeze(-2)) / gap.where(~equal, 1.0)
+    )
+    own, of_ovlp = v.mT @ change @ v, v.mT @ moved @ v
+    # V follows S by -½ V (Vᵀ dS V), and S V is V's inverse transposed
+    turned = own - 0.5 * of_ovlp * (levels.unsqueeze(-1) + levels.unsqueeze(-2))
+    back = ovlp @ v
+    middle = ratio * turned + 0.5 * of_ovlp * (kept.unsqueeze(-1) + kept.unsqueeze(-2))
+    return back @ middle @ back.mT
+
+
+def _bounds(seen: tuple[float, float]) -> tuple[float, float]:
+    """The range with its margin; as it is where there is none."""
+    low, high = seen
+    spare = max(MARGIN * (high - low), LEAST) if low <= high else 0.0
+    return low - spare, high + spare

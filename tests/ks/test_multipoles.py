@@ -129,14 +129,14 @@ def test_the_response_is_that_of_finite_differences(monkeypatch, settings, width
     monkeypatch.setattr(multipoles, "WIDTH", width)
     mol = mole(**settings)
     h, x, clouds, _ = solved(mol)
-    spectrum = multipoles._Spectrum.of(h, x, mol.nelec)
+    spectrum = multipoles.Spectrum.of(h, x, mol.nelec)
     response = multipoles._response(spectrum, clouds)
     weights = torch.from_numpy(np.random.default_rng(2).normal(size=len(response)))
     step = 1e-4
 
     def seen(size):
         moved = h + clouds.potential(size * step * weights)
-        return clouds.seen(multipoles._Spectrum.of(moved, x, mol.nelec).densities().sum(0))
+        return clouds.seen(multipoles.Spectrum.of(moved, x, mol.nelec).densities().sum(0))
 
     numeric = (8 * (seen(1) - seen(-1)) - (seen(2) - seen(-2))) / (12 * step)
     torch.testing.assert_close(response @ weights, numeric, rtol=1e-6, atol=1e-6)
@@ -146,7 +146,7 @@ def test_the_response_is_that_of_finite_differences(monkeypatch, settings, width
 def test_the_field_is_that_of_its_own_electrons(settings):
     mol = mole(**settings)
     h, x, clouds, found = solved(mol)
-    electrons = multipoles._Spectrum.of(
+    electrons = multipoles.Spectrum.of(
         h + clouds.potential(clouds.kernel() @ found.seen), x, mol.nelec
     )
     torch.testing.assert_close(
@@ -213,7 +213,7 @@ def test_electrons_that_could_be_elsewhere_are_still_found():
     """Two like ions far apart share a hole: levels cross with every step of the solution."""
     mol = mole("Na 0 0 0; Na 0 0 12", charge=1, spin=1)
     h, x, clouds, found = solved(mol)
-    electrons = multipoles._Spectrum.of(
+    electrons = multipoles.Spectrum.of(
         h + clouds.potential(clouds.kernel() @ found.seen), x, mol.nelec
     )
     torch.testing.assert_close(
