@@ -27,6 +27,10 @@ _LINES = (
     ("rebuilt lumo_mae", "LUMO of H~", "uEh"),
     ("rebuilt gap_mae", "gap of H~", "uEh"),
     ("energy_error", "energy E[P(H)]", "uEh"),
+    ("estimates energy_error", "energy after its estimate", "uEh"),
+    ("estimates homo_error", "HOMO after its estimate", "uEh"),
+    ("estimates lumo_error", "LUMO after its estimate", "uEh"),
+    ("estimates gap_error", "gap after its estimate", "uEh"),
     ("dipole_error", "dipole moment", "mD"),
     ("subspace_distance", "occupied space (rms sine)", "1e-3"),
 )
@@ -56,11 +60,14 @@ def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool,
         reporter.table("", *_structures(result["structures"][:MAX_ROWS]))
         if count > MAX_ROWS:
             reporter.message(f"... and {count - MAX_ROWS} more in {out}")
+        if "covered" in errors:
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in errors["covered"].items())
+            reporter.message(f"references inside the 95 % intervals: {shares}")
         if "scf" in errors:
             scf = errors["scf"]
             reporter.message(
                 f"SCF to {result['conv_tol']:g} Eh: {scf['builds_minao']} Fock builds from minao, "
-                f"{scf['builds_model']} from the model with F0 counted: {scf['saved']:.0%} saved"
+                f"{scf['builds_model']} from the model and its inputs: {scf['saved']:.0%} saved"
             )
     reason = f", stopped by: {result['stopped_by']}" if result["stopped_by"] else ""
     reporter.message(f"{builds(result)}, {result['wall_time_s']:.1f} s{reason}")

@@ -29,10 +29,13 @@ def compare(
 
     Returns:
         JSON values: hartree, debye for the dipole; signed where it says ``error``, mean absolute
-        where it says ``mae``. ``fock`` is the network's H, ``rebuilt`` is H̃ = F[P(H)].
+        where it says ``mae``. ``fock`` is the network's H, ``rebuilt`` is H̃ = F[P(H)],
+        ``estimates`` what the certificate makes of the converged values; ``covered`` says of each
+        calibrated interval whether the reference lies in it.
     """
     assert prediction.fock_rebuilt is not None
     assert prediction.energy is not None
+    assert prediction.certificate is not None
     device = ks.data.ovlp.device
     fock = label.fock.to(device)
     reference = ks.orbitals(fock)
@@ -55,7 +58,65 @@ def compare(
         }
         if name == "fock":
             record[name] |= ao_blocks(delta.cpu().numpy(), symbols, shells)
+    known = {"energy": label.energy} | levels(reference.mo_energy, reference.mo_occ)
+    record["estimates"] = {
+        f"{name}_error": _difference(getattr(prediction.certificate, f"{name}_estimate"), value)
+        for name, value in known.items()
+    }
+    if prediction.intervals is not None:
+        found = prediction.intervals
+        record["covered"] = {name: covers(found[name], value) for name, value in known.items()}
     return record
+
+
+def levels(energy: Tensor, mo_occ: Tensor) -> dict[str, float | list[float | None] | None]:
+    """HOMO, LUMO and gap, as certificates have them.
+
+    Args:
+        energy: [*spin, nmo], Eh, ascending.
+        mo_occ: Occupations.
+
+    Returns:
+        Eh, None where there is no such level; a list for two spins.
+    """
+    found: dict[str, list[float | None]] = {"homo": [], "lumo": [], "gap": []}
+    rows = energy.reshape(-1, energy.shape[-1])
+    for e, occ in zip(rows, (mo_occ > 0).reshape(rows.shape).sum(-1).tolist(), strict=True):
+        homo = float(e[occ - 1]) if occ else None
+        lumo = float(e[occ]) if occ < len(e) else None
+        found["homo"].append(homo)
+        found["lumo"].append(lumo)
+        found["gap"].append(None if homo is None or lumo is None else lumo - homo)
+    return {name: v if energy.ndim > 1 else v[0] for name, v in found.items()}
+
+
+def _difference(value: Any, reference: Any) -> float | None:
+    """Of two spins the larger in size; None where there is no such level."""
+    if isinstance(reference, list) and value is not None:
+        parts = [_difference(v, r) for v, r in zip(value, reference, strict=True)]
+        return max((p for p in parts if p is not None), key=abs, default=None)
+    return None if value is None or reference is None else value - reference
+
+
+_ROUNDING = 1e-9
+"""Of a reference that stopped at its tolerance, Eh."""
+
+
+def covers(interval: Any, value: Any) -> bool:
+    """Whether a reference lies in its interval; of two spins both.
+
+    Args:
+        interval: [low, high], Eh, a pair of them for two spins; None where there is no level.
+        value: The reference, or a pair.
+
+    Returns:
+        True also where there is nothing to cover.
+    """
+    if isinstance(value, list) and interval is not None:
+        return all(covers(i, v) for i, v in zip(interval, value, strict=True))
+    if interval is None or value is None:
+        return True
+    return interval[0] - _ROUNDING <= value <= interval[1] + _ROUNDING
 
 
 def orbital_energies(energy: Tensor, reference: Tensor, mo_occ: Tensor) -> dict[str, float | None]:

@@ -21,7 +21,7 @@ from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.record import failure, summary
+from deeph_zero.predict.record import failure, summary, warn_outside
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 
@@ -77,6 +77,7 @@ def run_evaluate(
                 reporter=reporter,
                 task=task,
             )
+        warn_outside(rows, reporter)
         result = summary(
             command=command,
             method=model.method.fitted_with(model.meta.get("auxbasis")),
@@ -194,7 +195,10 @@ def _evaluate(
     }
     if config.scf:
         assert reference is not None
-        row["scf"] = _saved(reference, _scf(ks, prediction.dm.to(ks.data.ovlp.device), config))
+        warm = _scf(ks, prediction.dm.to(ks.data.ovlp.device), config)
+        row["scf"] = _saved(reference, warm, spent=model.network.spec.inputs == "physics")
+    if prediction.out_of_distribution:
+        row["out_of_distribution"] = list(prediction.out_of_distribution)
     row["fock_builds"], row["coarse_builds"] = ks.fock_builds, ks.coarse_builds
     row["converged"] = True
     return row
@@ -215,9 +219,9 @@ def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig) -> SCFResult:
     return result
 
 
-def _saved(cold: SCFResult, warm: SCFResult) -> dict[str, Any]:
-    """Builds with and without the model, the one of its inputs (F0) counted."""
-    builds = 1 + warm.fock_builds
+def _saved(cold: SCFResult, warm: SCFResult, *, spent: bool) -> dict[str, Any]:
+    """Builds with and without the model; F0 counted where its inputs ``spent`` that."""
+    builds = spent + warm.fock_builds
     return {
         "builds_minao": cold.fock_builds,
         "builds_model": builds,
@@ -235,12 +239,16 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         Nested like a row, with {mean, rms, max} in the place of each error. A structure counts
-        once whatever its size; ``scf`` holds sums of builds and the part saved in all.
+        once whatever its size; ``scf`` holds sums of builds and the part saved in all,
+        ``covered`` the share of structures whose reference lies in its interval.
     """
     if not rows:
         return {}
-    names = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt")
+    names = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
     out: dict[str, Any] = {name: _pool([row[name] for row in rows]) for name in names}
+    covered = [row["covered"] for row in rows if "covered" in row]
+    if covered:
+        out["covered"] = {n: sum(c[n] for c in covered) / len(covered) for n in covered[0]}
     counted = [row["scf"] for row in rows if "scf" in row]
     if counted:
         cold = sum(entry["builds_minao"] for entry in counted)

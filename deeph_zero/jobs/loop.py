@@ -19,7 +19,7 @@ from deeph_zero.jobs.workers import Job, Outcome, Task, outcomes
 from deeph_zero.ks.counts import Builds
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule, State
-from deeph_zero.predict.record import summary, warn_hints
+from deeph_zero.predict.record import summary, warn_hints, warn_outside
 from deeph_zero.settings.config import LabelConfig, PredictConfig
 
 
@@ -238,6 +238,7 @@ def _write(
                 auxbasis[record.auxbasis] = None
     _warn_degenerate(structures, reporter)
     warn_hints(structures, reporter)
+    warn_outside(structures, reporter)
     return {
         "stopped_by": progress.stopped_by,
         "failed": [*failed, *(progress.failed[k] for k in sorted(progress.failed))],

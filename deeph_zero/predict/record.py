@@ -186,6 +186,23 @@ def warn_hints(structures: Sequence[dict[str, Any]], reporter: Reporter) -> None
         reporter.warning(f"{first['file']} frame {first['frame']}{count}: {first['hint']}")
 
 
+def warn_outside(structures: Sequence[dict[str, Any]], reporter: Reporter) -> None:
+    """One line for all structures with ``out_of_distribution``.
+
+    Args:
+        structures: Entries.
+        reporter: Where people read.
+    """
+    found = [entry for entry in structures if entry.get("out_of_distribution")]
+    if found:
+        first = found[0]
+        count = f" ({len(found)} of {len(structures)} structures)" if len(structures) > 1 else ""
+        reporter.warning(
+            f"{first['file']} frame {first['frame']}{count}: outside what the model was checked "
+            f"on, its intervals guarantee nothing there: {'; '.join(first['out_of_distribution'])}"
+        )
+
+
 def dispersion_entry(info: KSInfo) -> dict[str, Any]:
     """``dispersion_energy`` (Eh, part of every energy beside it); nothing where there is none."""
     return {} if info.dispersion is None else {"dispersion_energy": info.e_disp}
