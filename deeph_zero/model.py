@@ -20,6 +20,8 @@ from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
+from deeph_zero.model_files import registry
+from deeph_zero.model_files.card import Card
 from deeph_zero.model_files.document import check_model_document, check_sizes
 from deeph_zero.model_files.folder import MODEL_STEM, model_folder, read_model
 from deeph_zero.model_files.meta import default_state
@@ -37,10 +39,11 @@ from deeph_zero.types import AOMatrix
 
 
 def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Model":
-    """Load a trained model; runs no code from its files.
+    """Load a trained model; runs no code from its files, and nothing from a network.
 
     Args:
-        path: Run folder or its ``model.safetensors``.
+        path: Run folder, its ``model.safetensors``, or the name of a model that comes with the
+            package (``deeph-zero models`` lists them) where nothing is called so in this folder.
         device: Where the network and the integrals go.
 
     Returns:
@@ -49,6 +52,7 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
     Raises:
         InputError: If it is not a model this version can read; one line says why.
     """
+    card = registry.card(str(path)) if registry.given_by_name(path) else None
     document, state, meta = read_model(path)
     described = model_folder(path) / f"{MODEL_STEM}.json"
     check_model_document({**meta, "network": document}, described)
@@ -68,7 +72,7 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
             f"expected weights and specification of one network in {path}, got a mismatch ({first})"
             "; copy model.safetensors and model.json again from one run"
         ) from error
-    return Model(network.to(device).eval(), method, meta, device=device)
+    return Model(network.to(device).eval(), method, meta, device=device, card=card)
 
 
 def _check_types(network: FockNetwork, state: dict[str, torch.Tensor]) -> None:
@@ -88,6 +92,7 @@ class Model:
         meta: Contents of ``model.json`` except the architecture.
         state: Charge and 2S of structures that state none: those it was trained on.
         calibration: What intervals are made from; None if the model was not calibrated.
+        card: What a model that comes with the package was made from and knows; None of others.
 
     Examples:
         >>> model = dz.load("run/")
@@ -102,6 +107,7 @@ class Model:
         meta: Mapping[str, Any] | None = None,
         *,
         device: str | torch.device = "cpu",
+        card: Card | None = None,
     ) -> None:
         """Put network and problem together; most people use :func:`load`.
 
@@ -110,7 +116,9 @@ class Model:
             method: What it was trained on.
             meta: Further facts.
             device: Where to compute.
+            card: What it knows, if it comes with the package.
         """
+        self.card = card
         self.network = network
         self.method = method
         self.meta = dict(meta or {})
@@ -351,7 +359,7 @@ class Model:
         result = single.assemble(
             molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
         )
-        result = with_intervals(dataclasses.replace(result, **facts), self.calibration)
+        result = with_intervals(dataclasses.replace(result, **facts), self.calibration, self.card)
         if forces:
             result = dataclasses.replace(result, forces=meanfield.forces(result, method))
         if response:

@@ -32,6 +32,7 @@ COMMANDS = {
     "convert": "deeph_zero.cli.convert",
     "project": "deeph_zero.cli.project",
     "bands": "deeph_zero.cli.bands",
+    "models": "deeph_zero.cli.models",
     "doctor": "deeph_zero.cli.doctor",
 }
 

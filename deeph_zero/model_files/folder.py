@@ -18,6 +18,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.documents import read_regular
 from deeph_zero.host.tensor_files import read_pair, write_pair
 from deeph_zero.host.version import __version__
+from deeph_zero.model_files import registry
 
 FORMAT_VERSION = 1
 """Version of model files and checkpoints; a reader refuses newer ones."""
@@ -54,7 +55,7 @@ def clebsch_gordan_fingerprint() -> str:
 
 
 def model_folder(path: str | pathlib.Path) -> pathlib.Path:
-    """The folder of a model given as its run folder or as its ``model.safetensors``.
+    """The folder of a model given as its run folder, as its ``model.safetensors`` or by name.
 
     Args:
         path: As the user gave it.
@@ -63,32 +64,41 @@ def model_folder(path: str | pathlib.Path) -> pathlib.Path:
         The folder that should hold ``model.safetensors`` and ``model.json``.
 
     Raises:
-        InputError: If there is nothing of the kind.
+        InputError: If there is nothing of the kind, or a model that comes with the package is not
+            as it was packed.
     """
     if not str(path).strip():
         raise InputError(
             f"expected a model (run folder or model.safetensors), got an empty name ({path!r}); "
             "give the folder that `deeph-zero fit` wrote"
         )
+    if registry.given_by_name(path):
+        return registry.shipped_folder(str(path))
     path = pathlib.Path(path)
+    folder = path if path.is_dir() else path.parent
     if path.is_dir():
-        if not (path / f"{MODEL_STEM}.safetensors").exists():
-            raise InputError(
-                f"expected a model (run folder or model.safetensors), got {path}, which has no "
-                "model.safetensors; give the folder that `deeph-zero fit` wrote"
-            )
-        return path
-    if not path.exists():
+        what = "" if (path / f"{MODEL_STEM}.safetensors").exists() else "has no model.safetensors"
+    elif not path.exists():
+        what = "does not exist"
+    else:
+        what = "" if path.name == f"{MODEL_STEM}.safetensors" else "is not one"
+    if what:
         raise InputError(
-            f"expected a model (run folder or model.safetensors), got {path}, which does not exist"
-            "; give the folder that `deeph-zero fit` wrote"
+            f"expected a model (run folder or model.safetensors), got {path}, which {what}; "
+            f"{_cure(path)}"
         )
-    if path.name != f"{MODEL_STEM}.safetensors":
-        raise InputError(
-            f"expected a model (run folder or model.safetensors), got {path}, which is not one; "
-            "give the folder that `deeph-zero fit` wrote"
-        )
-    return path.parent
+    return folder
+
+
+def _cure(path: pathlib.Path) -> str:
+    """What to do where there is no model: another name, if one is like it."""
+    name = registry.nearest(str(path))
+    if name is not None and path.exists():
+        return f"rename it to use {name}, the model that comes with the package"
+    if name is not None:
+        return f"did you mean {name}, which comes with the package?"
+    names = " or a name that `deeph-zero models` lists" if registry.names() else ""
+    return f"give the folder that `deeph-zero fit` wrote{names}"
 
 
 def fingerprint(path: str | pathlib.Path) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.ks.scf.result import SCFResult
+from deeph_zero.model_files.card import Card
 from deeph_zero.predict.single import Prediction
 
 COVERAGE = 0.95
@@ -186,19 +187,22 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
     return out
 
 
-def out_of_distribution(prediction: Prediction, calibration: Calibration) -> list[str]:
+def out_of_distribution(
+    prediction: Prediction, calibration: Calibration, *, states: bool = True
+) -> list[str]:
     """Reasons why the intervals guarantee nothing for this structure; empty when there are none.
 
     Args:
         prediction: With a certificate.
         calibration: Of the model that made it.
+        states: Whether to look at charge and spin, which a card speaks of as well.
 
     Returns:
         One phrase per reason.
     """
     certificate, molecule = prediction.certificate, prediction.molecule
     reasons = []
-    if (molecule.charge, molecule.spin) not in calibration.states:
+    if states and (molecule.charge, molecule.spin) not in calibration.states:
         reasons.append(f"charge {molecule.charge} and spin {molecule.spin} were not calibrated")
     if certificate is None:
         return reasons
@@ -218,22 +222,27 @@ def out_of_distribution(prediction: Prediction, calibration: Calibration) -> lis
     return reasons
 
 
-def with_intervals(prediction: Prediction, calibration: Calibration | None) -> Prediction:
+def with_intervals(
+    prediction: Prediction, calibration: Calibration | None, card: Card | None = None
+) -> Prediction:
     """The same prediction with its intervals, and with the reasons not to trust them.
 
     Args:
         prediction: As its model made it.
-        calibration: Of that model; None leaves the prediction as it is.
+        calibration: Of that model; None makes no intervals.
+        card: Of that model, where it comes with the package.
 
     Returns:
         A copy; ``intervals`` is None without a coupled certificate.
     """
+    reasons = [] if card is None else card.outside(prediction.molecule)
     if calibration is None:
-        return prediction
+        return dataclasses.replace(prediction, out_of_distribution=tuple(reasons))
+    reasons += out_of_distribution(prediction, calibration, states=card is None)
     return dataclasses.replace(
         prediction,
         intervals=intervals(prediction, calibration),
-        out_of_distribution=tuple(out_of_distribution(prediction, calibration)),
+        out_of_distribution=tuple(reasons),
     )
 
 

@@ -1,0 +1,179 @@
+"""``deeph-zero models``: the models that come with the package, and their cards."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from deeph_zero.cli.options import Invocation, common_options, runtime_values
+from deeph_zero.errors import InputError
+from deeph_zero.host.files import to_json
+from deeph_zero.host.reporting import ConsoleReporter, Reporter, configure_logging
+from deeph_zero.settings.config import RuntimeConfig
+
+if TYPE_CHECKING:
+    from deeph_zero.model_files.card import Card, Errors, Measured
+
+# field of Errors, heading, factor from hartree (or debye, a count, a fraction), format
+_COLUMNS = (
+    ("fock", "H / uEh", 1e6, ".0f"),
+    ("rebuilt", "F[P] / uEh", 1e6, ".0f"),
+    ("energy", "energy / mEh", 1e3, ".2f"),
+    ("energy_estimate", "after estimate / uEh", 1e6, ".2f"),
+    ("homo", "HOMO / mEh", 1e3, ".2f"),
+    ("lumo", "LUMO / mEh", 1e3, ".2f"),
+    ("gap", "gap / mEh", 1e3, ".2f"),
+    ("homo_estimate", "HOMO after estimate / mEh", 1e3, ".3f"),
+    ("lumo_estimate", "LUMO after estimate / mEh", 1e3, ".3f"),
+    ("gap_estimate", "gap after estimate / mEh", 1e3, ".3f"),
+    ("dipole", "dipole / D", 1.0, ".3f"),
+    ("fine_builds", "builds", 1.0, ".2f"),
+    ("fine_builds_standard", "builds without", 1.0, ".2f"),
+    ("coverage", "in energy interval / %", 100.0, ".1f"),
+    ("coverage_homo", "HOMO / %", 100.0, ".1f"),
+    ("coverage_lumo", "LUMO / %", 100.0, ".1f"),
+    ("coverage_gap", "gap / %", 100.0, ".1f"),
+)
+_IN_LIST = ("rebuilt", "energy", "homo", "lumo")
+_COSTS = {"labels_cpu_hours": "labels", "training_cpu_hours": "training"}
+
+
+@click.command()
+@click.argument("name", required=False, default=None)
+@common_options
+@click.pass_obj
+def models(invocation: Invocation, **options: Any) -> int:
+    """List the models that come with the package, or show the card of the one called NAME.
+
+    A name stands wherever a command takes MODEL. The models are files of the package; nothing is
+    fetched. A card says how the model was made, what it was trained on, its measured errors, and
+    what it does not know.
+
+    \b
+    Example:
+      deeph-zero models
+      deeph-zero models organic-pbe
+      deeph-zero models --json
+    """  # noqa: D301  (\b is click's mark)
+    from deeph_zero.model_files import registry
+
+    config = RuntimeConfig.parse(runtime_values(options, invocation.started))
+    configure_logging(config.verbose)
+    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    name = options["name"]
+    if name is not None:
+        if not name.strip():
+            raise InputError(
+                f"NAME: expected a model's name, got {name!r}; leave it out for a list"
+            )
+        found = registry.card(name)
+        if options["as_json"]:
+            click.echo(to_json(_entry(found)))
+        else:
+            _show(found, reporter)
+        return 0
+    cards = [registry.card(known) for known in registry.names()]
+    if options["as_json"]:
+        click.echo(to_json({"models": [_entry(known) for known in cards]}))
+    elif cards:
+        _list(cards, reporter)
+    else:
+        reporter.message("no model comes with this version of the package")
+    return 0
+
+
+def _entry(card: "Card") -> dict[str, Any]:
+    """A card as JSON, with where its model is."""
+    from deeph_zero.model_files import registry
+
+    return card.model_dump(mode="json") | {"folder": str(registry.shipped_folder(card.name))}
+
+
+def _list(cards: "Sequence[Card]", reporter: Reporter) -> None:
+    shown = [column for column in _COLUMNS if column[0] in _IN_LIST]
+    head = ["model", "elements", "method", "atoms", "MB", *(heading for _, heading, *_ in shown)]
+    rows = []
+    for card in cards:
+        errors = card.errors[0].errors if card.errors else None
+        rows.append(
+            [
+                card.name,
+                " ".join(card.domain.elements),
+                f"{card.method.xc}/{card.method.basis}",
+                f"to {card.domain.atoms}",
+                f"{card.bytes / 1e6:.1f}",
+                *(_cell(errors, *column) for column in shown),
+            ]
+        )
+    reporter.table("models that come with the package; mean absolute errors", head, rows)
+    sets = dict.fromkeys(
+        f"{c.errors[0].name} ({c.errors[0].structures})" for c in cards if c.errors
+    )
+    if sets:
+        reporter.message(f"errors of {', '.join(sets)}, none of them trained on")
+    reporter.message(f"more: deeph-zero models {cards[0].name}")
+
+
+def _show(card: "Card", reporter: Reporter) -> None:
+    """The whole card."""
+    domain, training = card.domain, card.training
+    few, most = training.atoms
+    elements = ", ".join(f"{k} {n}" for k, n in training.with_element.items())
+    rows = [
+        ["", card.title],
+        ["method", _method(card)],
+        ["elements", " ".join(domain.elements)],
+        ["charge and spin", ", ".join(f"{c} and {s}" for c, s in domain.states)],
+        ["atoms", f"{few} to {most} in training, errors checked up to {domain.atoms}"],
+        ["reads", f"{card.inputs}; {card.parameters} parameters, {card.bytes / 1e6:.1f} MB"],
+        ["trained", card.trained],
+        ["structures", f"{training.structures} (with {elements})"],
+        ["data", card.data],
+        ["cost", _cost(card)],
+        ["recipe", ", ".join(card.recipe)],
+        ["intervals", _intervals(card)],
+        ["licence", card.license],
+        *(["does not know" if k == 0 else "", text] for k, text in enumerate(card.unknown)),
+    ]
+    reporter.table(card.name, ["", ""], [row for row in rows if row[1]])
+    for title, sets in (
+        ("mean absolute errors, nothing trained on", card.errors),
+        ("by number of atoms", card.errors_by_atoms),
+        ("by element: structures that have it", card.errors_by_element),
+    ):
+        if sets:
+            reporter.table(title, *_table(sets))
+    reporter.message(f"next: deeph-zero predict {card.name} STRUCTURES")
+
+
+def _method(card: "Card") -> str:
+    how = card.method
+    fitting = f", fitted with {how.auxbasis}" if how.density_fit else ", four-centre integrals"
+    return f"{how.xc}/{how.basis}{fitting}, grid level {how.grid_level}"
+
+
+def _cost(card: "Card") -> str:
+    parts = [f"{_COSTS.get(key, key)} {hours:.1f} CPU hours" for key, hours in card.cost.items()]
+    return ", ".join(parts)
+
+
+def _intervals(card: "Card") -> str:
+    found = card.intervals
+    if found is None:
+        return "none: it was not calibrated"
+    return f"{100 * found['coverage']:.0f} %, from {found['n']:.0f} structures kept out of training"
+
+
+def _table(sets: "Sequence[Measured]") -> tuple[list[str], list[list[str]]]:
+    """Headings and rows, with the columns that any of the sets has."""
+    shown = [c for c in _COLUMNS if any(getattr(s.errors, c[0]) is not None for s in sets)]
+    rows = [
+        [s.name, str(s.structures), *(_cell(s.errors, *column) for column in shown)] for s in sets
+    ]
+    return ["", "structures", *(heading for _, heading, *_ in shown)], rows
+
+
+def _cell(errors: "Errors | None", field: str, heading: str, factor: float, form: str) -> str:
+    del heading
+    value = None if errors is None else getattr(errors, field)
+    return "-" if value is None else format(factor * value, form)

@@ -1,0 +1,210 @@
+"""Models that come with the package: found by name, proven, and used wherever a model is."""
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import ase
+import pytest
+
+from deeph_zero.errors import InputError
+from deeph_zero.model import load
+from deeph_zero.model_files import registry
+from deeph_zero.model_files.folder import fingerprint, model_folder
+
+ROOT = Path(__file__).parents[2]
+FACTS = """
+title = "water for tests"
+trained = "not at all"
+data = "three waters"
+recipe = ["none"]
+unknown = ["anything but water", "charges"]
+cost = { training_cpu_hours = 0.25 }
+"""
+
+
+@pytest.fixture
+def pack(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools/pretrain"))
+    return importlib.import_module("pack")
+
+
+@pytest.fixture
+def shipped(folder, trained, pack, monkeypatch, tmp_path) -> Path:
+    """A registry of one model, ``tiny-pbe``; the working folder is ``folder``."""
+    assert Path.cwd() == folder
+    place = tmp_path / "shipped"
+    (tmp_path / "facts.toml").write_text(FACTS)
+    row = {"atoms": 3, "elements": ["O", "H"], "errors": {"rebuilt": -2e-5, "homo": 3e-3}}
+    (tmp_path / "m.json").write_text(json.dumps({"structures": [row, row | {"atoms": 4}]}))
+    words = [str(trained), "--name", "tiny-pbe", "--facts", str(tmp_path / "facts.toml")]
+    words += ["--structures", "frames.xyz", "--into", str(place)]
+    assert pack.main([*words, "--measured", f"other waters={tmp_path / 'm.json'}"]) == 0
+    monkeypatch.setattr(registry, "SHIPPED", place)
+    return place
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_models_nothing_breaks(run, tmp_path, monkeypatch):
+    for place in (tmp_path / "none", tmp_path / "empty"):
+        monkeypatch.setattr(registry, "SHIPPED", place)
+        assert run("models").out == "no model comes with this version of the package\n"
+        assert json.loads(run("models", "--json").out) == {"models": []}
+        result = run("models", "organic-pbe")
+        assert result.code == 2
+        assert "there are none in this version" in result.err
+        assert run("predict", "organic-pbe", "good.xyz").code == 2
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        (tmp_path / "empty/index.json").write_text("{}")
+
+
+@pytest.mark.usefixtures("shipped")
+def test_the_list_and_the_card(run):
+    listed = run("models").out
+    assert all(word in listed for word in ("tiny-pbe", "H O", "pbe/sto-3g", "to 4", "20", "3.00"))
+    assert "errors of other waters (2), none of them trained on" in listed
+    (entry,) = json.loads(run("models", "--json").out)["models"]
+    assert entry == json.loads(run("models", "tiny-pbe", "--json").out)
+    assert entry["domain"]["atoms"] == 4, "what was measured counts"
+    assert entry["domain"]["states"] == [[0, 0]]
+    assert entry["training"] == {
+        "structures": 3, "atoms": [3, 3], "with_element": {"H": 3, "O": 3}, "epochs": None,
+        "steps": None, "seed": None, "wall_time_s": None,
+    }  # fmt: skip
+    assert [s["name"] for s in entry["errors_by_atoms"]] == ["1 to 3", "4 to 6"]
+    assert [s["structures"] for s in entry["errors_by_element"]] == [2, 2]
+    assert entry["errors"][0]["errors"]["rebuilt"] == 2e-5
+    shown = run("models", "tiny-pbe").out
+    words = ("not at all", "three waters", "training 0.2 CPU hours", "anything but water", "H 3")
+    assert all(word in shown for word in words)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_name_is_a_model_in_commands_and_python(run, trained):
+    assert model_folder("tiny-pbe").name == "tiny-pbe"
+    assert fingerprint("tiny-pbe") == fingerprint(trained)
+    model = load("tiny-pbe")
+    assert model.card is not None
+    assert model.card.name == "tiny-pbe"
+    assert load(trained).card is None
+    result = run("predict", "tiny-pbe", "good.xyz", "--no-certificate", "--json")
+    assert result.code == 0, result.err
+    assert result.err == ""
+    result = run(
+        "label", "good.xyz", "--basis", "sto-3g", "--grid-level", "0", "--model", "tiny-pbe"
+    )
+    assert result.code == 0, result.err
+
+
+def test_what_is_called_so_in_the_folder_is_taken_first(shipped, run, trained, caplog):
+    del shipped
+    shutil.copytree(trained, "tiny-pbe")
+    registry._say_once.cache_clear()
+    assert load("tiny-pbe").card is None
+    assert caplog.text.count("taken is what is called so in this folder") == 1
+    shutil.rmtree("tiny-pbe")
+    Path("tiny-pbe").mkdir()
+    result = run("predict", "tiny-pbe", "good.xyz")
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == (
+        "error: expected a model (run folder or model.safetensors), got tiny-pbe, which has no "
+        "model.safetensors; rename it to use tiny-pbe, the model that comes with the package"
+    )
+
+
+@pytest.mark.usefixtures("shipped")
+@pytest.mark.parametrize("name", ["tiny-pbo", "Tiny-PBE", "tiny_pbe", "tinypbe", "tiny-pbe/"])
+def test_a_wrong_name_gets_a_near_one(run, name):
+    result = run("predict", name, "good.xyz")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "did you mean tiny-pbe, which comes with the package?" in result.err
+    result = run("models", name)
+    assert result.code == 2
+    assert result.err.endswith("did you mean tiny-pbe?\n")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model.json", "card.json"])
+@pytest.mark.parametrize("how", ["changed", "cut", "gone"])
+def test_a_file_that_is_not_as_it_was_packed_is_refused(shipped, run, file, how):
+    path = shipped / "tiny-pbe" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content if how == "changed" else content[:-9])
+    for words in (["models"], ["models", "tiny-pbe"], ["predict", "tiny-pbe", "good.xyz"]):
+        result = run(*words)
+        assert result.code == 2
+        assert result.err.count("\n") == 1
+        assert file in result.err
+        assert "install deeph-zero again" in result.err
+    with pytest.raises(InputError, match="install deeph-zero again"):
+        load("tiny-pbe")
+
+
+def test_a_damaged_index_is_one_line(shipped, run):
+    for text in ("", "[]", '{"../x": {}}', '{"a": {"model.json": 1}}', '{"a": 3}'):
+        (shipped / "index.json").write_text(text)
+        for words in (["models"], ["predict", "tiny-pbe", "good.xyz"]):
+            result = run(*words)
+            assert result.code == 2
+            assert result.err.count("\n") == 1
+            assert "expected the list of models" in result.err
+
+
+def outside(model, symbols, positions, **info):
+    atoms = ase.Atoms(symbols, positions=positions)
+    atoms.info |= info
+    return model.predict(atoms, certificate=False).out_of_distribution
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_molecule_outside_the_card_is_flagged():
+    model = load("tiny-pbe")
+    water = [[0, 0, 0.1], [0, 0.76, 0.58], [0.05, -0.74, 0.61]]
+    assert outside(model, "OH2", water) == ()
+    (reason,) = outside(model, "OH", water[:2], spin=1)
+    assert reason == "charge 0 and spin 1, tiny-pbe knows charge 0 and spin 0 only"
+    far = [*water, *([x, y, z + 9.0] for x, y, z in water)]
+    size, apart = outside(model, "OH2OH2", far)
+    assert size == "6 atoms, tiny-pbe was checked on 4 at most"
+    assert apart.startswith("parts 8.5 angstrom apart, tiny-pbe was trained on 1.9")
+
+
+@pytest.mark.usefixtures("shipped")
+def test_outside_is_one_line_and_in_the_summary(run):
+    text = Path("good.xyz").read_text()
+    Path("ion.xyz").write_text(text.replace("3\n\n", "3\ncharge=1 spin=1\n") * 2 + text)
+    result = run("predict", "tiny-pbe", "ion.xyz", "--json", "--no-certificate")
+    assert result.code == 0, result.err
+    (line,) = result.err.splitlines()
+    assert "ion.xyz frame 0 (2 of 3 structures): outside what the model was checked on" in line
+    first, _, last = json.loads(result.out)["structures"]
+    assert first["out_of_distribution"] == [
+        "charge 1 and spin 1, tiny-pbe knows charge 0 and spin 0 only"
+    ]
+    assert "out_of_distribution" not in last
+    Path("other.xyz").write_text(text.replace("O ", "N "))
+    result = run("predict", "tiny-pbe", "other.xyz", "--spin", "1")
+    assert result.code == 2
+    assert "expected elements of the model (H, O), got N" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_packing_again_keeps_the_weights_and_takes_new_facts(shipped, pack, tmp_path, capsys):
+    before = (shipped / "tiny-pbe/model.safetensors").read_bytes()
+    (tmp_path / "facts.toml").write_text(FACTS + "[domain]\natoms = 21\n")
+    words = ["--card-only", "--name", "tiny-pbe", "--facts", str(tmp_path / "facts.toml")]
+    words += ["--into", str(shipped)]
+    assert pack.main(words) == 0
+    card = registry.card("tiny-pbe")
+    assert (card.domain.atoms, card.errors, card.training.structures) == (21, (), 3)
+    assert (shipped / "tiny-pbe/model.safetensors").read_bytes() == before
+    assert load("tiny-pbe").card == card
+    (tmp_path / "facts.toml").write_text(FACTS + 'tittle = "x"\n')
+    capsys.readouterr()
+    assert pack.main(words) == 2
+    assert "unknown ['tittle']" in capsys.readouterr().err
