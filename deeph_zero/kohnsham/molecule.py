@@ -17,7 +17,7 @@ from deeph_zero.ks.facade import MoleculeFacade
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
-from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.protocol import KSData, MoleculeData
 from deeph_zero.ks.response.coupled import CoupledPerturbed
 from deeph_zero.ks.response.nuclear import (
     FockGradient,
@@ -73,7 +73,7 @@ class KohnSham(MoleculeFacade):
         >>> energy, fock = ks(ks.density(result.fock))
     """
 
-    def __init__(self, data: KSData, info: "KSInfo", **settings: Any) -> None:
+    def __init__(self, data: MoleculeData, info: "KSInfo", **settings: Any) -> None:
         """Bind integrals and their description; use :meth:`from_pyscf`.
 
         Args:

@@ -3,6 +3,7 @@
 Inside ``ks/`` matrices always have a spin axis. Here, and nowhere else, it is put on and taken off.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Generic, TypeVar, cast
@@ -14,7 +15,7 @@ from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.given import check_count, check_matrix
 from deeph_zero.ks.layer import KohnShamLayer, Orbitals
-from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.protocol import MoleculeData
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.response.open_shell import spin_instability
 from deeph_zero.ks.response.stability import Stability, stability
@@ -23,6 +24,7 @@ from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix, GivenMatrices, GivenMatrix, MoleculeMatrix, Scalar
 
 T = TypeVar("T")
+Facade = TypeVar("Facade", bound="MoleculeFacade")
 Record = TypeVar("Record", Orbitals, FockBuild, SCFResult, Stability)
 
 _MATRICES = ("fock", "dm", "v_xc", "mo_energy", "mo_coeff", "mo_occ", "dm_internal")
@@ -67,7 +69,7 @@ class MoleculeFacade:
         nmo: Number of orbitals after linear dependence was removed.
     """
 
-    data = _OfLayer[KSData]()
+    data = _OfLayer[MoleculeData]()
     x = _OfLayer[Tensor]()
     smearing = _OfLayer[float]()
     degeneracy_tol = _OfLayer[float]()
@@ -87,6 +89,19 @@ class MoleculeFacade:
             layer: The molecule.
         """
         self.layer = layer
+
+    def on(self: Facade, data: MoleculeData) -> Facade:
+        """The same with other data of the molecule, see :meth:`.KohnShamLayer.on`.
+
+        Args:
+            data: Integrals, grid and functional.
+
+        Returns:
+            A new one, whose builds are counted on from this one's.
+        """
+        new = copy.copy(self)
+        new.layer = self.layer.on(data)
+        return new
 
     def to_layer(self, matrix: GivenMatrix, *, where: str = "") -> Tensor:
         """A matrix as the layer has it, [nspin, nao, nao], after a look at it.

@@ -1,5 +1,6 @@
 """The Kohn-Sham layer: density, energy, Fock matrix, response of one molecule; differentiable."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from deeph_zero.ks.given import check_spin_matrix
 from deeph_zero.ks.linalg.eigen import symmetric_eigen
 from deeph_zero.ks.linalg.orthogonalise import orthogonaliser
 from deeph_zero.ks.occupation import DEGENERACY_TOL, occupations
-from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.protocol import KSData, MoleculeData
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
@@ -53,7 +54,7 @@ class KohnShamLayer:
 
     def __init__(
         self,
-        data: KSData,
+        data: MoleculeData,
         *,
         degeneracy_tol: float = DEGENERACY_TOL,
         gap_floor: float = GAP_FLOOR,
@@ -62,7 +63,7 @@ class KohnShamLayer:
         """Bind the layer to one molecule.
 
         Args:
-            data: Integrals, grid and functional.
+            data: Integrals, grid and functional, see :class:`~deeph_zero.ks.protocol.KSData`.
             degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly by
                 :meth:`density`; 0 keeps integer occupations.
             gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
@@ -77,6 +78,19 @@ class KohnShamLayer:
         self.coarse_builds = 0
         self.shift: SpinMatrix | None = None
         self.x = orthogonaliser(data.ovlp, data.lindep_threshold)
+
+    def on(self, data: MoleculeData) -> "KohnShamLayer":
+        """The layer with other data of the same molecule: stored elsewhere, or more exact.
+
+        Args:
+            data: With the overlap matrix of this layer's.
+
+        Returns:
+            A new layer, whose builds are counted on from this one's.
+        """
+        new = copy.copy(self)
+        new.data = data
+        return new
 
     @property
     def unrestricted(self) -> bool:

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.grid.maps import density_features, restrict
-from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.protocol import MoleculeData
 from deeph_zero.types import SpinMatrix
 from deeph_zero.units import DEBYE_PER_AU
 
 
-def dipole(data: KSData, dm: SpinMatrix) -> Tensor:
+def dipole(data: MoleculeData, dm: SpinMatrix) -> Tensor:
     """Dipole moment about the nuclear-charge centre, debye, [3].
 
     mu = Σ_A Z_A (R_A - centre) - tr(P (r - centre)).
@@ -18,7 +18,7 @@ def dipole(data: KSData, dm: SpinMatrix) -> Tensor:
     return (data.nuclear_dipole - electronic) * DEBYE_PER_AU
 
 
-def spin_square(data: KSData, dm: SpinMatrix) -> float:
+def spin_square(data: MoleculeData, dm: SpinMatrix) -> float:
     """⟨S²⟩ = ((n_a - n_b)/2)² + (n_a + n_b)/2 - tr(P_a S P_b S); zero for a closed shell.
 
     References:
@@ -32,7 +32,7 @@ def spin_square(data: KSData, dm: SpinMatrix) -> float:
     return 0.25 * (n_a - n_b) ** 2 + 0.5 * (n_a + n_b) - mixed
 
 
-def n_electrons(data: KSData, dm: SpinMatrix) -> float:
+def n_electrons(data: MoleculeData, dm: SpinMatrix) -> float:
     """Density integrated on the grid; tr(PS) where there is no grid."""
     total = dm.sum(0)
     if data.grid is None:

@@ -6,7 +6,7 @@ or below this folder imports PySCF. All tensors are float64 on one device.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -156,6 +156,108 @@ class CoarseGrids:
     nlc: NonlocalCorrelation | None
     ratio: float
     memory_bytes: int = 0
+
+
+if TYPE_CHECKING:
+
+    class MoleculeData(Protocol):
+        """What a layer reads of its molecule, one part after the other, see :class:`KSData`.
+
+        :class:`KSData` has all of it in memory; a store of many geometries may fetch the large
+        parts (integrals, grids) whenever they are read.
+        """
+
+        @property
+        def ovlp(self) -> Float[Tensor, "nao nao"]:
+            """Overlap S."""
+            ...
+
+        @property
+        def hcore(self) -> Float[Tensor, "nao nao"]:
+            """T + V (+ ECP), Eh."""
+            ...
+
+        @property
+        def dipole(self) -> Float[Tensor, "3 nao nao"]:
+            """Dipole integrals, bohr."""
+            ...
+
+        @property
+        def nuclear_dipole(self) -> Float[Tensor, " 3"]:
+            """That of the nuclei, bohr."""
+            ...
+
+        @property
+        def e_nuc(self) -> float:
+            """Nuclear repulsion, Eh."""
+            ...
+
+        @property
+        def nelec(self) -> tuple[int, int]:
+            """(n_alpha, n_beta)."""
+            ...
+
+        @property
+        def unrestricted(self) -> bool:
+            """UKS when true."""
+            ...
+
+        @property
+        def coulomb(self) -> TwoElectron:
+            """Operator of J."""
+            ...
+
+        @property
+        def exchange(self) -> tuple[tuple[float, TwoElectron], ...]:
+            """((coefficient, operator), ...) of c_x K."""
+            ...
+
+        @property
+        def functional(self) -> Functional | None:
+            """Semilocal part, or None."""
+            ...
+
+        @property
+        def grid(self) -> Grid | None:
+            """AO values, or None."""
+            ...
+
+        @property
+        def dm_guess(self) -> AOMatrix:
+            """Density to start from."""
+            ...
+
+        @property
+        def lindep_threshold(self) -> float:
+            """Eigenvectors of S below it are dropped."""
+            ...
+
+        @property
+        def nlc(self) -> NonlocalCorrelation | None:
+            """Non-local correlation, or None."""
+            ...
+
+        @property
+        def e_disp(self) -> float:
+            """Dispersion energy, Eh."""
+            ...
+
+        @property
+        def coarse(self) -> Callable[[], CoarseGrids | None] | None:
+            """Gives the coarse grids; None where nobody wants them."""
+            ...
+
+        @property
+        def added(self) -> tuple[object, ...]:
+            """Further energy terms."""
+            ...
+
+        def plain(self) -> "KSData":
+            """All of it, in memory for as long as it is used."""
+            ...
+
+else:  # a check at run time would read, and so fetch, every part
+    MoleculeData: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

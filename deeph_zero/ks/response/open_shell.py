@@ -17,7 +17,7 @@ from torch import Tensor
 from deeph_zero.errors import InputError
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.davidson import lowest_eigenpair
-from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.protocol import MoleculeData
 from deeph_zero.ks.response.orbital_rotation import Rotations
 from deeph_zero.ks.response.stability import SpinRotations
 from deeph_zero.types import SpinMatrix
@@ -97,11 +97,11 @@ def spin_instability(layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> 
     return found.value if found.value < low else None
 
 
-def _exact_part(data: KSData) -> float:
+def _exact_part(data: MoleculeData) -> float:
     return 1.0 if data.functional is None else max((c for c, _ in data.exchange), default=0.0)
 
 
-def _is_suspicious(data: KSData, rotations: Rotations, nocc: int, exact: float) -> bool:
+def _is_suspicious(data: MoleculeData, rotations: Rotations, nocc: int, exact: float) -> bool:
     if rotations.size == 0:
         return False
     energy, coeff = (one[0] for one in rotations.orbitals()[:2])
@@ -125,7 +125,7 @@ def _is_suspicious(data: KSData, rotations: Rotations, nocc: int, exact: float) 
 
 
 def _exact(
-    data: KSData, coeff: Float[Tensor, "nao nmo"], pairs: list[tuple[int, int]]
+    data: MoleculeData, coeff: Float[Tensor, "nao nmo"], pairs: list[tuple[int, int]]
 ) -> Float[Tensor, "n n"]:
     """c_x [(ij|ab) + (ib|ja)], Eh."""
     products = torch.stack([torch.outer(coeff[:, i], coeff[:, a]) for i, a in pairs])
@@ -137,7 +137,7 @@ def _exact(
 
 
 def _local(
-    data: KSData, coeff: Float[Tensor, "nao nmo"], nocc: int, pairs: list[tuple[int, int]]
+    data: MoleculeData, coeff: Float[Tensor, "nao nmo"], nocc: int, pairs: list[tuple[int, int]]
 ) -> Float[Tensor, "n n"]:
     """Local exchange's part, Eh."""
     out = coeff.new_zeros(len(pairs), len(pairs))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.parallel.sharing import one_thread_each
-from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.protocol import KSData, MoleculeData
 from deeph_zero.ks.terms import semilocal_merged
 from deeph_zero.ks.terms.semilocal import Semilocal
 from deeph_zero.ks.terms.term import Contribution, Density, Term, trace
@@ -46,7 +46,7 @@ class FockBuild:
 
 
 @one_thread_each()
-def fock_build(data: KSData, dm: SpinMatrix) -> FockBuild:
+def fock_build(data: MoleculeData, dm: SpinMatrix) -> FockBuild:
     """Energy and Fock matrix at a symmetric density matrix.
 
     Args:
@@ -60,7 +60,7 @@ def fock_build(data: KSData, dm: SpinMatrix) -> FockBuild:
 
 
 @one_thread_each()
-def rebuild_on_grids(data: KSData, dm: SpinMatrix, built: FockBuild) -> FockBuild:
+def rebuild_on_grids(data: MoleculeData, dm: SpinMatrix, built: FockBuild) -> FockBuild:
     """A build from one of the same density on another grid: J and K are taken over.
 
     Args:
@@ -109,7 +109,7 @@ def fock_builds(
 
 
 @one_thread_each()
-def response(data: KSData, dm: SpinMatrix, direction: SpinMatrix) -> SpinMatrix:
+def response(data: MoleculeData, dm: SpinMatrix, direction: SpinMatrix) -> SpinMatrix:
     """Derivative of F along a symmetric direction G: J[G] - c_x K[G] + f_xc · rho[G].
 
     Linear and self-adjoint in G. For a closed shell G is a change of the total density.
@@ -125,7 +125,7 @@ def response(data: KSData, dm: SpinMatrix, direction: SpinMatrix) -> SpinMatrix:
     return change(terms_of(data), Density(dm), Density(direction))
 
 
-def linear_response(data: KSData, dm: SpinMatrix) -> Callable[[Tensor], Tensor]:
+def linear_response(data: MoleculeData, dm: SpinMatrix) -> Callable[[Tensor], Tensor]:
     """:func:`response` at one density for many directions; what they share is made once.
 
     Args:
@@ -181,7 +181,9 @@ def responses(
 
 
 @one_thread_each()
-def second_response(data: KSData, dm: SpinMatrix, d1: SpinMatrix, d2: SpinMatrix) -> SpinMatrix:
+def second_response(
+    data: MoleculeData, dm: SpinMatrix, d1: SpinMatrix, d2: SpinMatrix
+) -> SpinMatrix:
     """Second derivative of F along two directions (density functionals only; J, K are linear).
 
     Args:
@@ -207,7 +209,7 @@ def _small(terms: Sequence[Sequence[Term]]) -> dict[int, Semilocal]:
 
 
 def _built(
-    data: KSData, terms: Sequence[Term], at: Density, given: Mapping[str, Contribution]
+    data: MoleculeData, terms: Sequence[Term], at: Density, given: Mapping[str, Contribution]
 ) -> FockBuild:
     found = total(terms, at, given)
     electrons = found.electrons

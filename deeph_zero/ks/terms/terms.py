@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.protocol import MoleculeData
 from deeph_zero.ks.terms.constant import Dispersion, NuclearRepulsion
 from deeph_zero.ks.terms.coulomb import Coulomb
 from deeph_zero.ks.terms.exchange import Exchange
@@ -22,7 +22,7 @@ TERMS = (OneElectron, Coulomb, Exchange, Semilocal, VV10, NuclearRepulsion, Disp
 """What a molecule's integrals make; further ones come with :attr:`KSData.added`."""
 
 
-def terms_of(data: KSData) -> list[Term]:
+def terms_of(data: MoleculeData) -> list[Term]:
     """The terms of a molecule's energy.
 
     Args:

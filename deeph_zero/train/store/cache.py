@@ -136,7 +136,7 @@ class HeavyStore:
             key: Position of the geometry that it replaces, if it replaces one.
             order: What a worker would have to compute for it.
         """
-        data, key = problem.ks.data, len(self._sources) if key is None else key
+        data, key = problem.ks.data.plain(), len(self._sources) if key is None else key
         shrink(problem)
         source = _Source(rebuild, order, heavy_bytes(problem.ks), light_bytes(problem))
         if key == len(self._sources):

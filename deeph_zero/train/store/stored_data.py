@@ -28,8 +28,8 @@ class Heavy:
         return cls(**{field.name: getattr(data, field.name) for field in dataclasses.fields(cls)})
 
 
-class StoredData(KSData):
-    """The data of one geometry whose large part is in a store, fetched whenever it is used."""
+class StoredData:
+    """:class:`~deeph_zero.ks.protocol.MoleculeData` whose large part is in a store."""
 
     def __init__(self, data: KSData, fetch: Callable[[], Heavy]) -> None:
         """Keep what is small.
@@ -38,67 +38,67 @@ class StoredData(KSData):
             data: The whole.
             fetch: Gives its large part, always with the same values.
         """
-        small = {name: Waiting(getattr(data, name)) for name in ("ovlp", "hcore", "dm_guess")}
-        object.__setattr__(self, "_small", small)
-        for field in dataclasses.fields(KSData):
-            if not isinstance(getattr(StoredData, field.name, None), property):
-                object.__setattr__(self, field.name, getattr(data, field.name))
-        object.__setattr__(self, "_fetch", fetch)
+        self.nuclear_dipole = data.nuclear_dipole
+        self.e_nuc = data.e_nuc
+        self.nelec = data.nelec
+        self.unrestricted = data.unrestricted
+        self.functional = data.functional
+        self.lindep_threshold = data.lindep_threshold
+        self.e_disp = data.e_disp
+        self.added = data.added
+        self._ovlp, self._hcore = Waiting(data.ovlp), Waiting(data.hcore)
+        self._dm_guess = Waiting(data.dm_guess)
+        self._fetch = fetch
 
     def plain(self) -> KSData:
-        """The whole, all of it in memory for as long as it is used."""
+        """All of it, in memory for as long as it is used."""
         return KSData(**{f.name: getattr(self, f.name) for f in dataclasses.fields(KSData)})
 
     def _heavy(self) -> Heavy:
-        fetch: Callable[[], Heavy] = vars(self)["_fetch"]
         with threads_per_operation():  # inside a build too: the same threads give the same bits
-            return fetch()
-
-    def _waiting(self, name: str) -> AOMatrix:
-        small: dict[str, Waiting] = vars(self)["_small"]
-        return small[name].matrix()
+            return self._fetch()
 
     @property
-    def ovlp(self) -> AOMatrix:  # pyright: ignore
+    def ovlp(self) -> AOMatrix:
         """S."""
-        return self._waiting("ovlp")
+        return self._ovlp.matrix()
 
     @property
-    def hcore(self) -> AOMatrix:  # pyright: ignore
+    def hcore(self) -> AOMatrix:
         """T + V, Eh."""
-        return self._waiting("hcore")
+        return self._hcore.matrix()
 
     @property
-    def dm_guess(self) -> AOMatrix:  # pyright: ignore
+    def dm_guess(self) -> AOMatrix:
         """Starting density."""
-        return self._waiting("dm_guess")
+        return self._dm_guess.matrix()
 
     @property
-    def coulomb(self) -> TwoElectron:  # pyright: ignore
+    def coulomb(self) -> TwoElectron:
         """Operator of J."""
         return self._heavy().coulomb
 
     @property
-    def exchange(self) -> tuple[tuple[float, TwoElectron], ...]:  # pyright: ignore
+    def exchange(self) -> tuple[tuple[float, TwoElectron], ...]:
         """((coefficient, operator), ...) of c_x K."""
         return self._heavy().exchange
 
     @property
-    def grid(self) -> Grid | None:  # pyright: ignore
+    def grid(self) -> Grid | None:
         """AO values."""
         return self._heavy().grid
 
     @property
-    def nlc(self) -> NonlocalCorrelation | None:  # pyright: ignore
+    def nlc(self) -> NonlocalCorrelation | None:
         """Non-local correlation, with its grid."""
         return self._heavy().nlc
 
     @property
-    def coarse(self) -> Callable[[], CoarseGrids | None] | None:  # pyright: ignore
+    def coarse(self) -> Callable[[], CoarseGrids | None] | None:
         """The coarse grids of an SCF on two grids."""
         return self._heavy().coarse
 
     @property
-    def dipole(self) -> torch.Tensor:  # pyright: ignore
+    def dipole(self) -> torch.Tensor:
         """Dipole integrals, [3, nao, nao], bohr."""
         return self._heavy().dipole
