@@ -11,6 +11,7 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.signals import interruptible
+from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import total
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
@@ -25,7 +26,7 @@ from deeph_zero.predict.record import (
     warn_hints,
 )
 from deeph_zero.predict.single import Prediction
-from deeph_zero.prepared.molecule import same_data
+from deeph_zero.prepared.molecule import kohn_sham, same_data
 from deeph_zero.train.calibrate import refine_one
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
@@ -225,15 +226,15 @@ def _certify_together(
 
 def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
     """The network's prediction of a geometry it was trained on, from the integrals there are."""
-    with run.costs.measured("certificate"), _exact(run, problem):
+    with run.costs.measured("certificate"), _exact(run, problem) as ks:
         with torch.no_grad():
             (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
         fock = problem.predicted(correction, module.network.scales.seen_corrections)
         found = single.assemble(
             problem.molecule,
-            problem.ks,
+            ks,
             fock,
-            problem.ks.density(fock),
+            ks.density(fock),
             None,
             certificate=True,
             coupled=True,
@@ -243,18 +244,23 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
         if found.certificate.orbital_gradient_rms > _NEAR_ENOUGH:
             return found
         at = found.dm.to(fock), found.fock_rebuilt.to(fock)
-        return dataclasses.replace(found, instability=problem.ks.spin_instability(*at))
+        return dataclasses.replace(found, instability=ks.spin_instability(*at))
 
 
 @contextlib.contextmanager
-def _exact(run: Run, problem: Problem) -> Iterator[None]:
-    """Inside the block the layer has integrals in double precision, whatever it is trained with."""
+def _exact(run: Run, problem: Problem) -> Iterator[KohnSham]:
+    """The layer, inside the block with integrals in double precision, whatever trained it."""
+    if not problem.builds:
+        ks = kohn_sham(problem.molecule, run.config.solved, device=run.runtime.device)
+        yield ks
+        run.calibration_builds += ks.builds
+        return
     stored = problem.ks.data
     if run.config.jk_dtype != "float64":
         guess, device = stored.dm_guess, run.runtime.device
         problem.ks.data = same_data(problem.molecule, run.config.solved, guess, device=device)
     try:
-        yield
+        yield problem.ks
     finally:
         problem.ks.data = stored
 

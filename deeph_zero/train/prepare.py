@@ -9,7 +9,7 @@ import torch
 
 from deeph_zero.ao.basis_text import label_of, same_basis
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.data.labels import LabelStore, label_for
+from deeph_zero.data.labels import Label, LabelStore, label_for
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, free_atoms
@@ -21,14 +21,15 @@ from deeph_zero.nn.extension import extended
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
-from deeph_zero.prepared.molecule import AO_MEMORY_MB, basis_layout, same_data
+from deeph_zero.prepared.molecule import AO_MEMORY_MB, Prepared, basis_layout, kohn_sham, same_data
 from deeph_zero.settings.config import FitConfig
+from deeph_zero.settings.loss_terms import parse_loss
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.resume import Run
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.store.cache import HeavyStore, memory_limit_mb
 from deeph_zero.train.stream import Ahead, Stream
-from deeph_zero.train.taught import Problem, make_problem
+from deeph_zero.train.taught import Problem, labelled_problem, make_problem
 from deeph_zero.train.team import Team
 from deeph_zero.train.team_module import AbsentProblem
 from deeph_zero.train.validation import converge
@@ -107,7 +108,10 @@ def _prepare_all(
     config, store = run.config, run.store
     assert store is not None
     labels = LabelStore(config.data.labels) if config.data.labels else None
-    orders = [functools.partial(_order, run, m) for m in everything]
+    alone = _labels_alone(run, network, labels, everything)
+    orders = {
+        k: functools.partial(_order, run, m) for k, m in enumerate(everything) if alone[k] is None
+    }
     with run.reporter.task("integrals", len(everything)) as task:
         for k, molecule in enumerate(everything):
             if run.runtime.deadline.expired():
@@ -116,14 +120,20 @@ def _prepare_all(
                 run.problems.append(AbsentProblem(molecule))
                 continue
             if store.ahead is not None:
-                last = min(k + store.ahead.limit, len(orders))
-                store.ahead.plan((j, orders[j]) for j in range(k, last))
+                soon = range(k, k + store.ahead.limit)
+                store.ahead.plan((j, orders[j]) for j in soon if j in orders)
             try:
                 with run.costs.measured("integrals"):
                     problem = _problem(
-                        run, store, network, molecule, ao_memory_mb=ao_memory_mb, name=k
+                        run,
+                        store,
+                        network,
+                        molecule,
+                        ao_memory_mb=ao_memory_mb,
+                        name=k,
+                        labels=alone[k],
                     )
-                if labels is not None:
+                if labels is not None and problem.label is None:
                     wanted = problem.ks.info.method
                     problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
                 run.problems.append(problem)
@@ -133,6 +143,21 @@ def _prepare_all(
                     run.problems.append(AbsentProblem(molecule))
                     run.lost[k] = failure(molecule, error)["error"]
             task.advance()
+
+
+def _labels_alone(
+    run: Run, network: FockNetwork, labels: LabelStore | None, molecules: Sequence[Molecule]
+) -> list[LabelStore | None]:
+    """The labels, at geometries that nothing else teaches: no Fock build is made there.
+
+    A few geometries are trained until a build at each of them says that they are converged.
+    """
+    loss = run.config.loss
+    supervised = loss != "auto" and {term.name for term in parse_loss(loss)} == {"supervised"}
+    geometry = network.spec.inputs == "geometry"
+    if labels is None or not supervised or not geometry or len(molecules) <= MAX_CHECKED:
+        return [None] * len(molecules)
+    return [None if labels.index(m) is None else labels for m in molecules]
 
 
 def _stream(
@@ -222,28 +247,24 @@ def _problem(
     ao_memory_mb: float,
     key: int | None = None,
     name: Hashable = None,
+    labels: LabelStore | None = None,
 ) -> Problem:
     """A geometry whose large tensors are in the store, in the place of another one if ``key``.
 
-    Workers know its integrals under ``name``.
+    Workers know its integrals under ``name``. With ``labels`` its label alone teaches it.
     """
     where: dict[str, Any] = {"device": run.runtime.device, "ao_memory_mb": ao_memory_mb}
     where["jk_dtype"] = getattr(torch, run.config.jk_dtype)
     method, spec = run.config.solved, network.spec
+    seen: dict[str, Any] = {"cutoff": spec.cutoff, "dtype": network.dtype, "inputs": spec.inputs}
+    seen |= {"base": spec.base, "balanced": spec.balanced, **where}
+    if labels is not None:
+        problem = _labelled(run, labels, molecule, spec.layout, seen)
+        store.adopt(problem, lambda: kohn_sham(molecule, method, builds=False, **where).data)
+        return problem
     ahead = store.ahead
     portable = None if ahead is None else ahead.take(name, _order(run, molecule))
-    problem = make_problem(
-        molecule,
-        method,
-        spec.layout,
-        cutoff=spec.cutoff,
-        dtype=network.dtype,
-        inputs=spec.inputs,
-        base=spec.base,
-        balanced=spec.balanced,
-        portable=portable,
-        **where,
-    )
+    problem = make_problem(molecule, method, spec.layout, portable=portable, **seen)
 
     def rebuild(again: Portable | None = None) -> KSData:
         return same_data(molecule, method, problem.ks.data.dm_guess, portable=again, **where)
@@ -253,6 +274,19 @@ def _problem(
 
     store.adopt(problem, rebuild, key, order)
     return problem
+
+
+def _labelled(
+    run: Run, labels: LabelStore, molecule: Molecule, layout: BasisLayout, seen: dict[str, Any]
+) -> Problem:
+    """A geometry that its label alone teaches."""
+
+    def label_of(prepared: Prepared) -> Label:
+        found = label_for(labels, molecule, prepared.ks.info.method, prepared.fock0.shape)
+        assert found is not None
+        return found
+
+    return labelled_problem(molecule, run.config.solved, layout, label_of, **seen)
 
 
 def _order(run: Run, molecule: Molecule, dm_guess: AOMatrix | None = None) -> Order:

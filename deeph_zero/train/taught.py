@@ -1,6 +1,7 @@
 """A prepared geometry with what training adds: a teacher, a label, the orbitals of its targets."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared.molecule import Prepared, prepare
-from deeph_zero.train.teacher import Teacher
+from deeph_zero.train.teacher import GivenTarget, Teacher
 from deeph_zero.types import AOMatrix
 
 FIRST = 3e-4
@@ -63,10 +64,12 @@ class Problem(Prepared):
     Attributes:
         teacher: Remembered builds and the target they give.
         label: Converged reference values, where the user has them.
+        builds: Whether its layer makes Fock builds; where the label alone teaches, it does not.
     """
 
     teacher: Teacher
     label: Label | None = None
+    builds: bool = True
     present: ClassVar[bool] = True
     """Whether its integrals are in this process."""
     _target_frame: Frame | None = None
@@ -118,6 +121,35 @@ def make_problem(
     prepared = prepare(molecule, method, layout, cutoff=cutoff, begins=True, **settings)
     fields = {f.name: getattr(prepared, f.name) for f in dataclasses.fields(prepared)}
     return Problem(teacher=_teacher(prepared.ks, prepared.start), **fields)
+
+
+def labelled_problem(
+    molecule: Molecule,
+    method: Method,
+    layout: BasisLayout,
+    label_of: Callable[[Prepared], Label],
+    *,
+    cutoff: float,
+    **settings: Any,
+) -> Problem:
+    """Prepare a geometry that its label alone teaches; no two-electron integral, grid or build.
+
+    Args:
+        molecule: The structure.
+        method: What is solved.
+        layout: Shells of the network's elements.
+        label_of: Its label.
+        cutoff: The network's, bohr.
+        **settings: As for :func:`~deeph_zero.prepared.prepare`, with ``geometry`` inputs.
+
+    Returns:
+        The problem.
+    """
+    prepared = prepare(molecule, method, layout, cutoff=cutoff, builds=False, **settings)
+    fields = {f.name: getattr(prepared, f.name) for f in dataclasses.fields(prepared)}
+    label = label_of(prepared)
+    teacher = GivenTarget(prepared.ks, label.fock.to(prepared.fock0))
+    return Problem(teacher=teacher, label=label, builds=False, **fields)
 
 
 def _teacher(ks: KohnSham, start: FockBuild | None) -> Teacher:
