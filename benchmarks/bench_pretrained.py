@@ -1,0 +1,269 @@
+"""A general model at molecules that it was not trained on, beside what costs as much without it.
+
+    python benchmarks/bench_pretrained.py organic-pbe                     # of ASE's G2, 4-6 heavy
+    python benchmarks/bench_pretrained.py RUN --qm9 qm9.npz --qm9-count 60
+    python benchmarks/bench_pretrained.py RUN --qm9-count 0 --frames aspirin.npz --frame-count 20
+    python benchmarks/bench_pretrained.py RUN --qm9 qm9.npz --out qm9.json
+
+Of a file of QM9 (arrays ``z``, ``R``, ``offsets``) the molecules of ``--heavy`` heavy atoms and of
+H, C, N, O and F are drawn with ``--seed``; of a file of frames as many at equal distances. The
+reference is this package's own SCF of the same discretised problem, to 1e-6 Eh (orbital gradient).
+Routes, by the fine Fock builds that they pay for:
+
+- "base": superposed atoms with self-consistent charges and dipoles, what the model corrects (0);
+- "network": H as predicted (0);
+- "coarse SCF": H at the end of an SCF on the coarse grid alone (0, and that SCF);
+- "one build at …": one fine build at the route's density and a coarse SCF that it corrects. The
+  build at the network's is its certificate; without a network a coarse SCF has to come before.
+
+H~ = F[P(H)] and E[P(H)] of the routes without a build are measured with one that they do not pay
+for. Means of absolute values; ``--out`` keeps every structure, for the model's card.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import structures
+from ase.data import chemical_symbols
+from bench_qm9 import read_arrays
+from torch import Tensor
+
+from deeph_zero.data.structures import from_atoms
+from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
+from deeph_zero.model import Model, load
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.single import Prediction
+from deeph_zero.prepared.molecule import prepare
+
+MADE_HEAVY = (4, 6)
+"""Heavy atoms of the molecules of G2 without a file, fewest and most."""
+LOOSE = {"conv_tol": float("inf"), "conv_tol_grad": 3e-4, "hint": False}
+"""Of the coarse SCF that a fine build corrects."""
+ELEMENTS = {1, 6, 7, 8, 9}
+LEVELS = ("homo", "lumo", "gap")
+
+Errors = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """The converged state.
+
+    Attributes:
+        result: Of the SCF.
+        levels: HOMO, LUMO, gap, Eh.
+        dipole: Debye, [3].
+    """
+
+    result: SCFResult
+    levels: Errors
+    dipole: np.ndarray
+
+    @classmethod
+    def of(cls, ks: KohnSham) -> "Wanted":
+        """Converge a molecule."""
+        result = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-6, hint=False)
+        return cls(result, levels(ks, result.fock), ks.dipole(result.dm).numpy())
+
+
+def levels(ks: KohnSham, fock: Tensor) -> Errors:
+    """Frontier levels of a matrix, closed shell."""
+    energies, n = ks.orbitals(fock).mo_energy, ks.nelec[0]
+    homo, lumo = float(energies[n - 1]), float(energies[n])
+    return {"homo": homo, "lumo": lumo, "gap": lumo - homo}
+
+
+def errors_at(ks: KohnSham, wanted: Wanted, fock: Tensor) -> Errors:
+    """Of H, of F[P(H)] and of its energy, levels and dipole; one fine build."""
+    dm = ks.density(fock)
+    built = ks.build(dm)
+    own, rebuilt = levels(ks, fock), levels(ks, built.fock)
+    found = {
+        "fock": float((fock - wanted.result.fock).abs().mean()),
+        "rebuilt": float((built.fock - wanted.result.fock).abs().mean()),
+        "energy": abs(float(built.energy) - wanted.result.energy),
+        "dipole": float(np.linalg.norm(ks.dipole(dm).numpy() - wanted.dipole)),
+    }
+    for name in LEVELS:
+        found[f"{name}_of_h"] = abs(own[name] - wanted.levels[name])
+        found[name] = abs(rebuilt[name] - wanted.levels[name])
+    solution = coarse_solution(ks.layer, ks.to_layer(dm), ks.to_layer(built.fock))
+    if solution is not None:
+        found |= _after(ks, wanted, float(built.energy) + solution[1], solution[0].fock)
+    return found
+
+
+def _after(ks: KohnSham, wanted: Wanted, energy: float, fock: Tensor) -> Errors:
+    """Of energy and levels after the coarse SCF that the build corrects."""
+    estimated = levels(ks, ks.from_layer(fock))
+    found = {"energy_estimate": abs(energy - wanted.result.energy)}
+    return found | {
+        f"{name}_estimate": abs(estimated[name] - wanted.levels[name]) for name in LEVELS
+    }
+
+
+def inside(prediction: Prediction, wanted: Wanted) -> Errors:
+    """1 where a converged value lies in its interval, else 0."""
+    given = prediction.intervals
+    if given is None:
+        return {}
+    truth = {"energy": wanted.result.energy, **wanted.levels}
+    truth["dipole"] = float(np.linalg.norm(wanted.dipole))
+    found = {}
+    for name, value in truth.items():
+        low, high = given[name]
+        key = "coverage" if name == "energy" else f"coverage_{name}"
+        found[key] = float(low <= value <= high)
+        if name in LEVELS:
+            found[f"half_width_{name}"] = (high - low) / 2
+    return found
+
+
+def measure_one(model: Model, molecule: Molecule) -> dict[str, Any]:
+    """Errors of every route at one molecule, with the cost of the reference and the prediction."""
+    started = time.process_time()
+    bare = model.predict(molecule, certificate=False)
+    seconds = {"network": time.process_time() - started}
+    started = time.process_time()
+    cold = KohnSham.of_method(build_mole(molecule, basis=model.method.basis), model.method)
+    wanted = Wanted.of(cold)
+    seconds["scf"] = time.process_time() - started
+    found = {"network": errors_at(cold, wanted, bare.fock)}
+    spec = model.network.spec
+    base = prepare(
+        molecule, model.method, spec.layout, cutoff=spec.cutoff, inputs=spec.inputs,
+        base=spec.base, balanced=spec.balanced, builds=False,
+    )  # fmt: skip
+    found["base"] = errors_at(cold, wanted, base.fock0)
+    coarse = cold.layer.coarse
+    if coarse is None:
+        raise ComputationError("expected a method with a coarse grid, got one without")
+    solved = solve_scf(coarse, None, SCFSettings(**LOOSE))
+    found["coarse SCF"] = errors_at(cold, wanted, cold.from_layer(solved.fock))
+    # intervals stand on the model's own certificate
+    found["network"] |= inside(model.predict(molecule), wanted)
+    warm = cold.scf(bare.dm.to(cold.data.ovlp), conv_tol=1e-9, conv_tol_grad=1e-5, hint=False)
+    again = cold.scf(conv_tol=1e-9, conv_tol_grad=1e-5, hint=False)
+    found["network"] |= {
+        "fine_builds": float(warm.fock_builds),
+        "fine_builds_standard": float(again.fock_builds),
+    }
+    return {
+        "atoms": len(molecule.numbers),
+        "elements": sorted({chemical_symbols[z] for z in molecule.numbers.tolist()}),
+        "errors": found["network"],
+        "routes": found,
+        "seconds": seconds,
+    }
+
+
+def chosen(given: argparse.Namespace) -> list[Molecule]:
+    """The molecules that are asked for."""
+    if given.frames is not None:
+        every = structures.read_molecules(given.frames)
+        return every[:: max(1, len(every) // given.frame_count)][: given.frame_count]
+    found = structures.small_organic() if given.qm9 is None else read_arrays(given.qm9)
+    least, most = given.heavy or (MADE_HEAVY if given.qm9 is None else (7, 9))
+    fit = [
+        atoms
+        for atoms in found
+        if least <= (atoms.numbers > 1).sum() <= most and set(atoms.numbers.tolist()) <= ELEMENTS
+    ]
+    order = np.random.default_rng(given.seed).permutation(len(fit))[: given.qm9_count]
+    part, of = given.part
+    return [from_atoms(fit[k]) for k in order[part - 1 :: of]]
+
+
+def options() -> argparse.Namespace:
+    """Command line of this benchmark."""
+    parser = common.options(__doc__)
+    parser.add_argument("model", nargs="?", default="organic-pbe", help="name or run folder")
+    parser.add_argument("--qm9", type=Path, help="npz with z, R, offsets, in place of G2")
+    parser.add_argument("--qm9-count", type=int, default=60, help="molecules at most (default 60)")
+    parser.add_argument("--heavy", type=int, nargs=2, help="heavy atoms, fewest and most")
+    parser.add_argument("--frames", type=Path, help="frames of one molecule instead")
+    parser.add_argument("--frame-count", type=int, default=20, help="of them (default 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument(
+        "--part", type=int, nargs=2, default=(1, 1), metavar=("K", "N"),
+        help="every N-th molecule from the K-th on, for several processes",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="JSON with every structure")
+    given = common.parse(parser)
+    if given.smoke:
+        given.qm9_count, given.heavy = 1, (2, 2)
+    return given
+
+
+def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of all molecules; written after each of them where a file is given."""
+    model, rows = load(given.model), []
+    molecules = chosen(given)
+    for k, molecule in enumerate(molecules):
+        rows.append(measure_one(model, molecule))
+        common.progress(f"{k + 1} of {len(molecules)}")
+        if given.out is not None:
+            unfinished = given.out.with_name(f"{given.out.name}.part")
+            unfinished.write_text(json.dumps({"structures": rows}, indent=1))
+            unfinished.rename(given.out)
+    return rows
+
+
+COLUMNS = {
+    "fock": "H", "rebuilt": "H~", "energy": "E[P(H)]", "energy_estimate": "E after one build",
+    "homo_of_h": "HOMO of H", "lumo_of_h": "LUMO of H", "homo": "HOMO of H~", "lumo": "LUMO of H~",
+    "gap": "gap of H~", "homo_estimate": "HOMO after", "lumo_estimate": "LUMO after",
+}  # fmt: skip
+"""Errors in the table, µEh."""
+
+
+def means(rows: list[dict[str, Any]], route: str) -> Errors:
+    """Means over the structures that have a number."""
+    names = dict.fromkeys(name for row in rows for name in row["routes"][route])
+    return {
+        name: float(np.mean([r["routes"][route][name] for r in rows if name in r["routes"][route]]))
+        for name in names
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Means of every route, and what only the network has."""
+    found = {route: means(rows, route) for route in ("base", "network", "coarse SCF")}
+    cells = [
+        [f"{title}, µEh", *(f"{1e6 * part[name]:.3g}" for part in found.values())]
+        for name, title in COLUMNS.items()
+        if all(name in part for part in found.values())
+    ]
+    cells.append(["dipole, debye", *(f"{part['dipole']:.3g}" for part in found.values())])
+    own = found["network"]
+    covered = {name: own[name] for name in own if name.startswith(("coverage", "half_width"))}
+    told = ", ".join(f"{name} {value:.3g}" for name, value in covered.items())
+    times = [np.median([row["seconds"][name] for row in rows]) for name in ("network", "scf")]
+    return (
+        f"{common.table(('', *found), cells)}\n\n{len(rows)} structures. Fine builds of the SCF "
+        f"(1e-5 Eh): {own['fine_builds']:.2f} from the prediction, "
+        f"{own['fine_builds_standard']:.2f} from superposed atoms. Processor time: "
+        f"{times[0]:.2f} s for H, {times[1]:.2f} s for the SCF (1e-6 Eh).\n{told}"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    given = options()
+    rows = measure(given)
+    result = {"machine": common.machine(given.threads), "structures": rows}
+    common.report(result, table(rows), as_json=given.json, smoke=given.smoke)
+
+
+if __name__ == "__main__":
+    common.run(main)
