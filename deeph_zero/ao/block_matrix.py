@@ -176,11 +176,7 @@ class BlockMatrix:
             A matrix of these blocks, in the order of ``keep``.
         """
         chosen = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
-        starts = self.offsets[:-1][chosen]
-        lengths = self.offsets.diff()[chosen]
-        new = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        shift = (starts - new[:-1]).repeat_interleave(lengths)
-        index = torch.arange(int(new[-1]), device=shift.device) + shift
+        index = self.pattern.elements_in(chosen)
         return BlockMatrix.packed(
             self.pairs[chosen], self.cells[chosen], self.values[..., index], self.sizes
         )

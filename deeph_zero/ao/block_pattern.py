@@ -150,6 +150,33 @@ class BlockPattern:
         there = (keys[place] == wanted) & (cells.abs() <= self.cells.abs().max()).all(1)
         return torch.where(there, order[place], -1)
 
+    def elements_of(
+        self, pairs: Int[Tensor, "n 2"], cells: Int[Tensor, "n 3"]
+    ) -> Int[Tensor, " nel_of_n"]:
+        """Positions of the elements of given blocks, block by block.
+
+        Args:
+            pairs: Atoms (i, j).
+            cells: R.
+
+        Returns:
+            Positions.
+
+        Raises:
+            ValueError: If one of them is not there.
+        """
+        found = self.find(pairs, cells)
+        if bool((found < 0).any()):
+            raise ValueError("expected blocks of this pattern, one is not there")
+        return self.elements_in(found)
+
+    def elements_in(self, blocks: Int[Tensor, " n"]) -> Int[Tensor, " nel_of_n"]:
+        """Positions of the elements of the blocks at given positions, block by block."""
+        starts, lengths = self.offsets[:-1][blocks], self.offsets.diff()[blocks]
+        new = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        shift = (starts - new[:-1]).repeat_interleave(lengths)
+        return torch.arange(int(new[-1]), device=shift.device) + shift
+
     @functools.cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
         """Numbers of all keys, ascending, and which block each is."""

@@ -8,7 +8,7 @@ is taken out of what is read and of what is learnt.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,8 +23,14 @@ from deeph_zero.integrals.periodic.real_space import RealSpaceMatrices
 from deeph_zero.integrals.periodic.system import crystal_data
 from deeph_zero.kohnsham.crystal import CrystalKohnSham, KPoints
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
-from deeph_zero.nn.inputs import NetworkInputs, block_inputs, spin_channels
+from deeph_zero.nn.inputs import NetworkInputs, spin_channels
 from deeph_zero.nn.neighbours import neighbours
+from deeph_zero.prepared.sparse import (
+    atomic_numbers,
+    crystal_inputs,
+    superposed_rows,
+    without_shift,
+)
 
 if TYPE_CHECKING:
     from pyscf.pbc import gto
@@ -94,21 +100,6 @@ class PreparedCrystal:
         return found if self.ks.unrestricted else found.with_values(found.values[0])
 
 
-def without_shift(matrix: BlockMatrix, ovlp: BlockMatrix) -> BlockMatrix:
-    """A - μ S with the μ that leaves least, one for both spins.
-
-    Args:
-        matrix: A, [.., nel].
-        ovlp: S on the same blocks.
-
-    Returns:
-        The rest. It is the same for a cell and its supercells.
-    """
-    s = ovlp.values.to(matrix.values)
-    average = (matrix.values * s).sum(-1) / s.square().sum()
-    return matrix.with_values(matrix.values - average.mean() * s)
-
-
 def crystal_layout(*cells: "gto.Cell") -> BasisLayout:
     """The shells of every element that occurs.
 
@@ -120,7 +111,7 @@ def crystal_layout(*cells: "gto.Cell") -> BasisLayout:
     """
     shells: dict[int, tuple[int, ...]] = {}
     for cell in cells:
-        shells.update(zip(_numbers(cell), shell_ls(cell.to_mol()), strict=True))
+        shells.update(zip(atomic_numbers(cell), shell_ls(cell.to_mol()), strict=True))
     return BasisLayout.from_shells(shells)
 
 
@@ -131,6 +122,7 @@ def prepare_crystal(
     cutoff: float,
     dtype: torch.dtype = torch.float32,
     potential: MeshRows | None = None,
+    features: Literal["physics", "geometry"] = "physics",
     **settings: Any,
 ) -> PreparedCrystal:
     """Prepare a crystal; spends no Fock build.
@@ -141,6 +133,8 @@ def prepare_crystal(
         cutoff: The network's, bohr.
         dtype: The network's.
         potential: That of H₀ on the grid; None: superposed free atoms after a dielectric step.
+        features: "geometry": H₀ and inputs are those of superposed free atoms, which
+            :func:`~deeph_zero.prepared.sparse.prepare_sparse` has for large cells too.
         **settings: ``xc``, ``kmesh`` and the like, see
             :func:`~deeph_zero.integrals.periodic.calculation.crystal_calculation`.
 
@@ -161,22 +155,19 @@ def prepare_crystal(
         )
     info = crystal_info(found)
     ks = CrystalKohnSham(data, info, smearing=found.smearing, fix_spin=found.fix_spin)
-    numbers = _numbers(found.cell)
+    numbers = atomic_numbers(found.cell)
     coords = torch.from_numpy(found.cell.atom_coords())
     near = neighbours(coords, cutoff, torch.from_numpy(info.lattice))
     blocks = RealSpaceMatrices(found.cell, found.mesh, near.pattern(layout.sizes(numbers)))
-    rows = ks.base_potential() if potential is None else potential
+    guess = None
+    if features == "geometry":
+        guess, rows = (x.to(ks.data.weights.device) for x in superposed_rows(found, blocks))
+    else:
+        rows = ks.base_potential() if potential is None else potential
     fock0, ovlp = ks.fock_of(rows), blocks.overlap()
-    unpaired = (info.nelec[0] - info.nelec[1]) / len(numbers)
-    spins = [[0.0, m, m / 2] for m in ((unpaired, -unpaired) if ks.unrestricted else (0.0,))]
-    inputs = block_inputs(
-        layout,
-        numbers,
-        near,
-        _channels(ks, blocks, ovlp, rows, fock0),
-        torch.tensor(spins, dtype=torch.float64),
-        cutoff=cutoff,
-        dtype=dtype,
+    channels = _channels(ks, blocks, ovlp, rows, guess=guess, fock0=fock0)
+    inputs = crystal_inputs(
+        layout, numbers, near, channels, nelec=info.nelec, cutoff=cutoff, dtype=dtype
     )
     return PreparedCrystal(
         ks=ks, potential=rows, fock0=fock0, blocks=blocks, ovlp=ovlp, inputs=inputs
@@ -188,21 +179,25 @@ def _channels(
     blocks: RealSpaceMatrices,
     ovlp: BlockMatrix,
     rows: MeshRows,
+    *,
     fock0: BlochMatrix,
+    guess: Tensor | None,
 ) -> BlockMatrix:
     """S; T + V_nl; and of each spin the free atoms' density, H₀, and what H₀ makes of the density.
 
-    Densities enter as the matrices of the local functions that they are.
+    Densities enter as the matrices of the local functions that they are; with a given one
+    there is no change.
     """
-    fixed = blocks.kinetic().values + blocks.nonlocal_potential().values
-    assert ks.data.rho_guess is not None
-    guess = ks.data.rho_guess()[:, :1]
-    change = ks.data.mesh_term.density(ks.density(fock0))[:, :1] - guess
+    fixed = blocks.fixed_operator().values
+    change = rows.new_zeros(rows[:, :1].shape)
+    if guess is None:
+        assert ks.data.rho_guess is not None
+        guess = ks.data.rho_guess()[:, :1]
+        change = ks.data.mesh_term.density(ks.density(fock0))[:, :1] - guess
     per_spin = 1.0 if ks.unrestricted else 0.5
     local = [_padded(per_spin * guess, rows), rows, _padded(per_spin * change, rows)]
     parts = blocks.potential(torch.cat(local)).values.unflatten(0, (3, len(rows)))
-    base = without_shift(ovlp.with_values(parts[1] + fixed), ovlp).values
-    own = torch.stack([parts[0], base, parts[2]], 1)
+    own = torch.stack([parts[0], parts[1] + fixed, parts[2]], 1)
     return ovlp.with_values(spin_channels(torch.stack([ovlp.values, fixed]), own))
 
 
@@ -211,9 +206,3 @@ def _padded(rows: Tensor, like: MeshRows) -> MeshRows:
     out = torch.zeros_like(like)
     out[:, : rows.shape[1]] = rows
     return out
-
-
-def _numbers(cell: "gto.Cell") -> list[int]:
-    from pyscf.data.elements import charge
-
-    return [charge(cell.atom_pure_symbol(k)) for k in range(cell.natm)]

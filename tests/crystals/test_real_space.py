@@ -138,8 +138,15 @@ def test_a_supercell_has_the_blocks_of_its_cell():
 
 
 def test_boxes_are_the_whole_grid_once():
-    found = np.concatenate(list(boxes((5, 14, 27))))
-    assert sorted(found.tolist()) == list(range(5 * 14 * 27))
+    lattice = np.array([[4.0, 0.1, 0], [1.0, 7.0, 0], [0, 0.5, 9.0]])
+    found = list(boxes((5, 14, 27), lattice))
+    points = np.concatenate([box.points for box in found])
+    assert sorted(points.tolist()) == list(range(5 * 14 * 27))
+    places = np.concatenate([box.coords for box in found])[points.argsort()] @ np.linalg.inv(
+        lattice
+    )
+    np.testing.assert_allclose(places[14 * 27 + 3 * 27 + 2], [1 / 5, 3 / 14, 2 / 27])
+    assert max(box.radius for box in found) < 3.5
 
 
 def test_images_are_those_that_reach(cell):

@@ -10,11 +10,15 @@ the same (i, j, R). Nothing is folded, so that blocks do not depend on a mesh of
 cost is linear in atoms.
 """
 
+import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pyscf import gto
 from pyscf.pbc.gto import Cell
 from pyscf.pbc.gto.pseudo import pp_int
@@ -23,15 +27,17 @@ from torch import Tensor
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.block_pattern import BlockPattern
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.periodic.image_atoms import Gatherer, Images
+from deeph_zero.integrals.periodic.image_atoms import Gatherer, ImageAtoms, Images
 from deeph_zero.ks.periodic.types import MeshRows
 
 # ruff: noqa: SLF001  pseudopotentials are read where PySCF keeps them
 
-BOX = 13
-"""Most points of a box along an axis."""
+EDGE = 2.5
+"""Longest edge of a box of points, bohr."""
+POINTS = 2000
+"""About as many points has a box at most."""
 NEGLIGIBLE = 1e-8
-"""Orbitals that are smaller everywhere on a box of points are left out there."""
+"""Orbitals below it are left out, unless the caller says otherwise."""
 _POWERS = ("int1e_ovlp", "int1e_r2_origi", "int1e_r4_origi")
 """Integrals with the first, second and third projector of a channel."""
 
@@ -39,13 +45,20 @@ _POWERS = ("int1e_ovlp", "int1e_r2_origi", "int1e_r4_origi")
 class RealSpaceMatrices:
     """Blocks of one crystal's matrices, on given keys."""
 
-    def __init__(self, cell: Cell, mesh: tuple[int, int, int], pattern: BlockPattern) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        mesh: tuple[int, int, int],
+        pattern: BlockPattern,
+        negligible: float = NEGLIGIBLE,
+    ) -> None:
         """Nothing is computed yet.
 
         Args:
             cell: The crystal, with GTH pseudopotentials.
             mesh: Points of the uniform grid that potentials are given on.
             pattern: Keys; the cell's atoms and AOs, and (j, i, -R) beside every (i, j, R).
+            negligible: Orbitals that are smaller everywhere on a box of points are left out there.
 
         Raises:
             InputError: If the cell has effective core potentials.
@@ -58,7 +71,7 @@ class RealSpaceMatrices:
         self.cell = cell
         self.mesh = mesh
         self.pattern = pattern
-        self._images = Images(cell, NEGLIGIBLE)
+        self.images = Images(cell, negligible)
 
     def overlap(self) -> BlockMatrix:
         """S."""
@@ -67,6 +80,11 @@ class RealSpaceMatrices:
     def kinetic(self) -> BlockMatrix:
         """T, Eh."""
         return self._two_centre("int1e_kin_sph")
+
+    def fixed_operator(self) -> BlockMatrix:
+        """T + V_nl, Eh: what no density changes."""
+        apart = self.nonlocal_potential()
+        return apart.with_values(apart.values + self.kinetic().values)
 
     def nonlocal_potential(self) -> BlockMatrix:
         """Separable parts of the pseudopotentials by their Gaussian integrals.
@@ -85,7 +103,7 @@ class RealSpaceMatrices:
         for shell, strength in enumerate(strengths):
             atom = int(projectors.bas_atom(shell))
             width = 6 / np.sqrt(projectors.bas_exp(shell)[0])
-            images = self._images.near(self.cell.atom_coord(atom), 0.0, more=float(width))
+            images = self.images.near(self.cell.atom_coord(atom), 0.0, more=float(width))
             bra = projectors.to_mol()
             bra._bas = projectors._bas[shell : shell + 1]
             names = [f"{n}_sph" for n in _POWERS[: len(strength)]]
@@ -106,11 +124,30 @@ class RealSpaceMatrices:
         Returns:
             Elements [nspin, nel], Eh; symmetric.
         """
-        half = torch.zeros(len(rows), self.pattern.nel, dtype=torch.float64)
-        weighted = rows.detach().cpu() * (self.cell.vol / rows.shape[-1])
-        for points, gatherer, ao in self._boxes(deriv=int(rows.shape[1] > 1)):
-            for s, total in enumerate(half):
-                gatherer.add(total, _half_product(ao, weighted[s][:, points]))
+        given = rows.detach().cpu()
+        return self.local(lambda box: [given[:, :, box.points]], deriv=int(rows.shape[1] > 1))
+
+    def local(self, functions: Callable[["Box"], Sequence[Tensor]], deriv: int) -> BlockMatrix:
+        """Matrices of local functions that are made box by box; all in one pass over the points.
+
+        Args:
+            functions: Gives rows like those of :meth:`potential` at the points of a box, of every
+                matrix; a function alone, without derivatives, may have one row.
+            deriv: 1 where some have more than one row, 0 otherwise.
+
+        Returns:
+            Elements [n, nel], of all matrices behind each other, Eh; symmetric.
+        """
+        half: Tensor | None = None
+        weight = float(self.cell.vol) / math.prod(self.mesh)
+        for box, gatherer, images in self._boxes():
+            parts = [weight * row for rows in functions(box) for row in rows]
+            if half is None:
+                half = torch.zeros(len(parts), self.pattern.nel, dtype=torch.float64)
+            made = _half_products(images, box.coords, parts, deriv)
+            for total, products in zip(half, made, strict=True):
+                gatherer.add(total, products)
+        assert half is not None, "some atom reaches some point"
         return BlockMatrix(self.pattern, half + half[:, self.pattern.transposed()])
 
     def _two_centre(self, name: str) -> BlockMatrix:
@@ -119,53 +156,104 @@ class RealSpaceMatrices:
         starts = pattern.offsets.tolist()
         for atom in range(self.cell.natm):
             which = np.flatnonzero(atoms[:, 0] == atom)
-            home = self._images.some(np.array([atom]), np.zeros((1, 3), dtype=int))
-            others = self._images.some(atoms[which, 1], cells[which])
+            home = self.images.some(np.array([atom]), np.zeros((1, 3), dtype=int))
+            others = self.images.some(atoms[which, 1], cells[which])
             found = gto.intor_cross(name, home.mole, others.mole)
             parts = np.split(found, others.sizes.cumsum()[:-1], axis=1)
             for block, part in zip(which, parts, strict=True):
                 total[starts[block] : starts[block + 1]] = part.ravel()
         return BlockMatrix(pattern, torch.from_numpy(total))
 
-    def _boxes(self, deriv: int) -> Iterator[tuple[Tensor, Gatherer, Tensor]]:
-        """Points of a box, where products go, and orbitals [component, orbital, point]."""
-        coords = self.cell.get_uniform_grids(self.mesh)
-        name = "GTOval_sph_deriv1" if deriv else "GTOval_sph"
-        known: dict[bytes, Gatherer] = {}
-        for points in boxes(self.mesh):
-            own = coords[points]
-            centre = 0.5 * (own.min(0) + own.max(0))
-            radius = float(np.linalg.norm(own - centre, axis=1).max())
-            images = self._images.near(centre, radius)
+    def boxes(self) -> Iterator["Box"]:
+        """All points of the grid, box by box."""
+        return boxes(self.mesh, np.asarray(self.cell.lattice_vectors()))
+
+    def _boxes(self) -> Iterator[tuple["Box", Gatherer, ImageAtoms]]:
+        """Points of a box, where products go, and the atoms that reach it."""
+        key, known = b"", None
+        for box in self.boxes():
+            images = self.images.near(box.centre, box.radius)
             if not len(images.atoms):
                 continue
-            values = images.mole.eval_gto(name, own).reshape((1, 4)[deriv], len(own), -1)
-            # of all orientations and components together: the choice turns with the crystal
-            squares = np.add.reduceat(
-                np.square(values).sum(0), images.sizes.cumsum() - images.sizes, axis=1
+            nearest = np.linalg.norm(
+                np.maximum(np.maximum(box.low - images.coords, images.coords - box.high), 0), axis=1
             )
-            used = squares.max(0) > NEGLIGIBLE**2
-            orbitals = np.repeat(used, images.sizes)
-            kept = self._images.some(images.atoms[used], images.cells[used])
-            key = kept.atoms.tobytes() + kept.cells.tobytes()
-            if key not in known:
-                known = {key: Gatherer(self.pattern, kept)}  # neighbouring boxes are alike
-            ao = np.ascontiguousarray(values[..., orbitals].transpose(0, 2, 1))
-            yield torch.from_numpy(points), known[key], torch.from_numpy(ao)
+            images = images.take(nearest < self.images.reach[images.atoms])
+            if known is None or key != (key := images.atoms.tobytes() + images.cells.tobytes()):
+                known = Gatherer(self.pattern, images)  # neighbouring boxes are alike
+            yield box, known, images
 
 
-def boxes(mesh: tuple[int, int, int]) -> Iterator[np.ndarray]:
-    """Positions of the grid's points, box by box.
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """Points of the grid that lie together.
+
+    Attributes:
+        points: Their positions among all points of the grid.
+        coords: Their places, in the cell that begins at the origin, bohr.
+    """
+
+    points: np.ndarray
+    coords: Float[np.ndarray, "n 3"]
+
+    @functools.cached_property
+    def low(self) -> np.ndarray:
+        """Least coordinates."""
+        return self.coords.min(0)
+
+    @functools.cached_property
+    def high(self) -> np.ndarray:
+        """Largest coordinates."""
+        return self.coords.max(0)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Middle."""
+        return 0.5 * (self.low + self.high)
+
+    @property
+    def radius(self) -> float:
+        """Distance of the farthest point from the middle."""
+        return float(np.linalg.norm(self.coords - self.centre, axis=1).max())
+
+
+def boxes(mesh: tuple[int, int, int], lattice: Float[np.ndarray, "3 3"]) -> Iterator[Box]:
+    """The grid's points, box by box.
 
     Args:
         mesh: Points along the lattice vectors.
+        lattice: Vectors in rows, bohr.
 
     Yields:
-        Positions of one box.
+        Boxes; the last axis is the fastest.
     """
-    parts = [np.array_split(np.arange(n), -(-n // BOX)) for n in mesh]
-    for a, b, c in itertools.product(*parts):
-        yield ((a[:, None, None] * mesh[1] + b[:, None]) * mesh[2] + c).ravel()
+    lengths = np.linalg.norm(lattice, axis=1)
+    volume = abs(float(np.linalg.det(lattice))) / math.prod(mesh)
+    edge = min(EDGE, (POINTS * volume) ** (1 / 3))
+    counts = [min(n, max(1, math.ceil(x / edge))) for n, x in zip(mesh, lengths, strict=True)]
+    parts = [np.array_split(np.arange(n), c) for n, c in zip(mesh, counts, strict=True)]
+    for part in itertools.product(*parts):
+        a, b, c = (x.ravel() for x in np.meshgrid(*part, indexing="ij"))
+        coords = np.stack([a, b, c], 1) / mesh @ lattice
+        yield Box((a * mesh[1] + b) * mesh[2] + c, coords)
+
+
+def _half_products(
+    images: ImageAtoms, points: np.ndarray, rows: Sequence[Tensor], deriv: int
+) -> Iterator[Tensor]:
+    """Half of the products of every potential: the other half is their transpose."""
+    if deriv and max(len(row) for row in rows) <= 4:
+        many = torch.stack([row for row in rows if len(row) == 4])
+        many[:, 0] *= 0.5
+        ao, sums = images.orbitals_along(points, many)
+        with_gradient = iter(sums)
+        for row in rows:
+            mixed = next(with_gradient) if len(row) == 4 else ao * (0.5 * row[0])
+            yield ao @ mixed.mT
+        return
+    ao = images.orbitals(points, deriv)
+    for row in rows:
+        yield _half_product(ao, row)
 
 
 def _half_product(ao: Tensor, rows: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 from pyscf.pbc import tools
 from pyscf.pbc.gto import Cell
 from pyscf.pbc.scf import hf
-from torch import Tensor
 
 from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.one_electron import lindep_threshold
@@ -32,6 +31,7 @@ from deeph_zero.integrals.periodic.fitted import (
 from deeph_zero.integrals.periodic.guess import atomic_matrices, superposed_density
 from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.pseudopotential import local_potential, nonlocal_potential
+from deeph_zero.integrals.periodic.superposition import gas_kinetic
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.exchange import (
     Exchange,
@@ -353,15 +353,7 @@ def starting_rows(settings: CrystalCalculation, mesh: Mesh, nvar: int) -> MeshRo
         return rho.unsqueeze(1)
     gradient = mesh.gradient(rho)
     rows = torch.cat([rho.unsqueeze(1), gradient], 1)
-    return rows if nvar == 4 else torch.cat([rows, _kinetic_density(rows)], 1)
-
-
-def _kinetic_density(rows: MeshRows) -> Tensor:
-    """τ as of a slowly varying gas: von Weizsäcker's and Thomas and Fermi's, added."""
-    rho = rows[:, :1].clamp_min(1e-12)
-    spins = rows.shape[0]
-    gas = 0.3 * (3 * torch.pi**2) ** (2 / 3) * spins ** (2 / 3) * rho ** (5 / 3)
-    return gas + rows[:, 1:4].square().sum(1, keepdim=True) / (8 * rho)
+    return rows if nvar == 4 else torch.cat([rows, gas_kinetic(rows)], 1)
 
 
 def _integral(cell: Cell, name: str, kpoints: KPoints) -> np.ndarray:
