@@ -6,15 +6,15 @@ import scipy.linalg
 import torch
 
 import deeph_zero as dz
-from deeph_zero.kohnsham import sparse_bands
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.periodic.image_atoms import Images
 from deeph_zero.integrals.periodic.real_space import boxes
 from deeph_zero.integrals.periodic.superposition import SuperposedAtoms
-from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal
+from deeph_zero.kohnsham import sparse_bands
 from deeph_zero.kohnsham.sparse_bands import SparseLevels
+from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal
 from deeph_zero.prepared.sparse import prepare_sparse
 
 K = [[0.21, -0.13, 0.4], [0.0, 0.0, 0.0]]
