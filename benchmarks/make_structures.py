@@ -3,8 +3,9 @@
     python benchmarks/make_structures.py             # rewrites examples/*.xyz
     python benchmarks/make_structures.py -o folder/  # writes elsewhere
 
-Bond lengths and angles are textbook values, rounded; every coordinate then gets a Gaussian push
-from a fixed seed, so that no matrix element is zero by symmetry. Same script, same files.
+Bond lengths and angles are textbook values, rounded, those of caffeine a force field's; every
+coordinate then gets a Gaussian push from a fixed seed, so that no matrix element is zero by
+symmetry. Same script, same files.
 """
 
 import argparse
@@ -17,6 +18,32 @@ DISPLACEMENT = 0.015
 FRAME_DISPLACEMENT = 0.03
 """The same for the frames of the multi-frame file, angstrom."""
 N_FRAMES = 20
+CAFFEINE = """
+C    2.765  -1.561  -0.001
+N    1.591  -0.711  -0.017
+C    0.337  -1.318   0.095
+O    0.156  -2.527   0.206
+C   -0.732  -0.381   0.067
+C   -0.544   0.962  -0.055
+N   -1.724   1.643  -0.056
+C   -2.643   0.707   0.068
+N   -2.085  -0.542   0.146
+C   -2.799  -1.786   0.285
+N    0.710   1.512  -0.162
+C    0.866   2.949  -0.290
+C    1.826   0.674  -0.145
+O    2.976   1.116  -0.237
+H    3.322  -1.415  -0.933
+H    3.407  -1.266   0.835
+H    2.517  -2.620   0.100
+H   -3.712   0.877   0.105
+H   -3.874  -1.588   0.320
+H   -2.483  -2.267   1.214
+H   -2.569  -2.418  -0.576
+H    1.917   3.240  -0.366
+H    0.431   3.436   0.588
+H    0.345   3.285  -1.192
+"""
 
 Atoms = tuple[list[str], np.ndarray]
 """Symbols and coordinates in angstrom, [natm, 3]."""
@@ -68,6 +95,12 @@ def benzene() -> Atoms:
     return ["C"] * 6 + ["H"] * 6, np.concatenate([1.397 * ring, (1.397 + 1.084) * ring])
 
 
+def caffeine() -> Atoms:
+    """Caffeine, Cn1c(=O)c2c(ncn2C)n(C)c1=O, in a minimum of the force field MMFF94 (RDKit)."""
+    rows = [line.split() for line in CAFFEINE.strip().splitlines()]
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], dtype=float)
+
+
 def frame(atoms: Atoms, spin: int, displacement: float, rng: np.random.Generator) -> str:
     """One extended-XYZ frame of ``atoms``, displaced; ``spin`` is 2S."""
     symbols, coords = atoms
@@ -96,6 +129,7 @@ def main() -> None:
         "oh": ((["O", "H"], np.array([[0, 0, 0], [0, 0, 0.9697]])), 1),
         "ch3": (methyl(), 1),
         "no2": (bent("N", "O", 1.193, 134.1), 1),
+        "caffeine": (caffeine(), 0),
     }
     output.mkdir(parents=True, exist_ok=True)
     for seed, (name, (atoms, spin)) in enumerate(molecules.items()):

@@ -173,6 +173,7 @@ class Model:
         result, _ = self._predict(
             self._checked_molecule(molecule, allow_close_contacts),
             self.method,
+            refine is None and not (forces or response),
             refine=refine,
             certificate=certificate,
             coupled=coupled,
@@ -324,7 +325,7 @@ class Model:
             ComputationError: As in :meth:`predict`.
         """
         known = inspect.signature(self._predict).parameters
-        refuse_unknown("predict_mean_field", settings, list(known)[2:])
+        refuse_unknown("predict_mean_field", settings, list(known)[3:])
         given = self._checked_molecule(molecule, allow_close_contacts)
         result, ks = self._predict(given, self.method, **settings)
         mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)
@@ -334,6 +335,7 @@ class Model:
         self,
         molecule: Molecule,
         method: Method,
+        once: bool = False,
         *,
         refine: float | None = None,
         certificate: bool = True,
@@ -347,6 +349,8 @@ class Model:
         builds = certificate or response or refine is not None
         prepared, fock = self._network_fock(molecule, method, builds=builds)
         ks = prepared.ks
+        if once and builds and self.network.spec.inputs == "geometry":  # no F0 was built there
+            single.builds_once(ks)
         dm = ks.density(fock)
         # one build serves the certificate and the first iteration of the refinement
         built = ks.build(dm) if builds else None

@@ -62,6 +62,8 @@ _NAMES = {
     "polarizability": "mean polarisability / bohr^3",
     "frequencies": "strongest infrared line / cm^-1",
 }
+_FORMS = {"energy": ".6f", "homo": ".4f", "lumo": ".4f", "gap": ".4f", "dipole": ".3f"}
+_NAMES_IN_INTERVALS = {"energy": "converged energy", "homo": "HOMO", "lumo": "LUMO"}
 
 
 def show_summary(
@@ -204,11 +206,27 @@ def _card(entry: Mapping[str, Any]) -> list[list[str]]:
     names = _NAMES
     if entry.get("residual_mae") is None:  # no network: the energy of an SCF
         names = names | {"energy": "energy"}
-    return [
+    shown = [
         [names.get(key, heading.split(" /")[0]), _cell(entry, key, form)]
         for key, heading, form, _ in _QUANTITIES
         if says_something(key, [entry])
     ]
+    return [*shown[:-1], *_more(entry), *shown[-1:]]
+
+
+def _more(entry: Mapping[str, Any]) -> Iterator[list[str]]:
+    """What has no place in a table of many: intervals and charges."""
+    for name, interval in (entry.get("intervals") or {}).items():
+        many = interval if isinstance((interval or [None])[0], list | tuple) else [interval]
+        form = _FORMS[name]
+        cells = [
+            "-" if one is None else f"{one[0]:{form}} to {one[1]:{form}}"
+            for one in many  # of two spins a pair
+        ]
+        yield [f"{_NAMES_IN_INTERVALS.get(name, name)}, 95 % interval", " / ".join(cells)]
+    charges = entry.get("refined_lowdin_charges") or entry.get("lowdin_charges")
+    if charges:
+        yield ["Lowdin charges of atoms", f"{min(charges):+.3f} to {max(charges):+.3f}"]
 
 
 def _rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

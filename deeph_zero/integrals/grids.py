@@ -181,6 +181,13 @@ class AOGrid:
         """Bytes of AO values kept so far."""
         return self._store.used_bytes
 
+    def keep_nothing(self) -> None:
+        """Evaluate blocks at every call from now on: for who goes over them once.
+
+        Memory for values that nobody reads again costs more time than they do.
+        """
+        self._store = AOStore(0)
+
     def block(self, k: int) -> AOBlock:
         """Block ``k``, from memory or evaluated now.
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.grids import AOGrid
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.certificate import Certificate
@@ -123,6 +124,19 @@ class Prediction:
         )
         assert own is not None
         return own, own if refined is None else refined
+
+
+def builds_once(ks: KohnSham) -> None:
+    """Tell a layer that one Fock build is made on its grid: AO values are not kept.
+
+    Error estimates go over the coarse grid; where there is none, values are kept as ever.
+
+    Args:
+        ks: Kohn-Sham layer of the molecule.
+    """
+    grid = ks.data.grid
+    if isinstance(grid, AOGrid) and ks.layer.coarse is not None:
+        grid.keep_nothing()
 
 
 def refine(

@@ -24,6 +24,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec, default_spec
+from deeph_zero.predict.single import builds_once
 from deeph_zero.prepared.molecule import basis_layout, prepare
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import make_problem
@@ -255,6 +256,23 @@ def test_the_base_of_physics_inputs_is_moved_on_where_that_is_safe(water_molecul
     undecided = make_problem(hydroxyl, METHOD, layout, cutoff=14.0)
     assert undecided.start is not None
     assert torch.equal(undecided.fock0, undecided.start.fock), "its hole is not decided"
+
+
+def test_a_single_build_keeps_no_ao_values_and_gives_the_same(model, water_molecule):
+    kept, ks = model.predict_layer(water_molecule)
+    grids = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deeph_zero.predict.single.builds_once", grids.append)
+        model.predict(water_molecule, refine=1e-4)
+        assert grids == [], "who builds again keeps what it needs"
+    assert ks.data.grid.kept_bytes > 0
+    once = KohnSham.of_method(mole(), METHOD)
+    builds_once(once)
+    assert torch.equal(once.build(kept.dm).fock, ks.build(kept.dm).fock)
+    assert once.data.grid.kept_bytes == 0
+    found = model.predict(water_molecule)
+    assert found.energy == kept.energy
+    assert found.certificate == kept.certificate
 
 
 @pytest.fixture
