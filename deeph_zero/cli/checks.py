@@ -122,6 +122,27 @@ def read_for_model(
     )
 
 
+def say_outside(model: "Model", molecules: Sequence[Molecule], reporter: "Reporter") -> None:
+    """One line about the structures that the card of a starting model does not speak of.
+
+    Args:
+        model: Gives the starts.
+        molecules: What is solved.
+        reporter: Told.
+    """
+    if model.card is None:
+        return
+    found = [(m, model.card.outside(m)) for m in molecules if not m.periodic]
+    outside = [(m, reasons) for m, reasons in found if reasons]
+    if outside:
+        first, reasons = outside[0]
+        count = f"{len(outside)} of {len(molecules)} structures: " if len(molecules) > 1 else ""
+        reporter.warning(
+            f"{first.where}{count}outside what {model.card.name} was checked on, its start may be "
+            f"poor, the converged result is not: {'; '.join(reasons)}"
+        )
+
+
 def _say_repeats(structures: Sequence[str]) -> None:
     """A file under two names, or given twice, is taken twice: say so."""
     known: dict[str, str] = {}

@@ -48,6 +48,8 @@ from deeph_zero.settings.evaluate_config import EvaluateConfig
 def evaluate(invocation: Invocation, **options: Any) -> int:
     """Compare MODEL with LABELS, files that `deeph-zero label` wrote.
 
+    MODEL is a run folder, its model.safetensors, or a name that `deeph-zero models` lists.
+
     Structure files are labelled on the way. Prints and saves errors of the Fock matrix by block,
     of the rebuilt one, of orbital energies, energy, dipole moment and occupied space, and the SCF
     iterations that the prediction saves.

@@ -120,7 +120,7 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
 
 
 def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:
-    from deeph_zero.cli import checks, show
+    from deeph_zero.cli import checks, initial, show
     from deeph_zero.host import runtime
     from deeph_zero.host.outputs import check_output, claim_output
     from deeph_zero.host.reporting import ConsoleReporter, configure_logging
@@ -135,12 +135,14 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     deadline = runtime.setup(config.runtime).deadline
+    config = initial.starting_from(config, reporter)
     molecules, bad = _read(config.data.train, config, deadline)
     if not config.skip_bad:
         checks.refuse_bad(bad)
-    _check_init(config.init)
     checks.check_room(config)
     checks.check_training_labels(config, molecules)
+    if not (options["as_json"] or options["resume"]):
+        initial.suggest(config, molecules, reporter)
     validation, left_out = _validation(config, molecules, deadline), [b.as_dict() for b in bad]
     from deeph_zero.train.fit import run_fit
 
@@ -214,17 +216,6 @@ def _files(config: FitConfig) -> list[str]:
     more = [config.data.validation] if isinstance(config.data.validation, str) else []
     more += [config.init] if config.init else []
     return [*config.data.train, *config.data.labels, *more]
-
-
-def _check_init(init: str | None) -> None:
-    """A model to start from has to be one, before anything is written."""
-    if init is not None:
-        from deeph_zero import model
-
-        try:
-            model.load(init)
-        except InputError as error:
-            raise InputError(f"--init {init}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -24,6 +24,9 @@ from deeph_zero.cli.options import (
 )
 from deeph_zero.settings.base import option_name
 from deeph_zero.settings.config import LabelConfig
+
+if TYPE_CHECKING:
+    from deeph_zero.model import Model
 
 
 @click.command()
@@ -64,12 +67,15 @@ def _option(path: Sequence[str]) -> str:
     return "--conv-tol-grad" if path[-1] == "conv_tol_grad" else option_name(path[-1])
 
 
-def _check_model(config: LabelConfig) -> None:
-    """Whether there is a model that can give the starts, before any work."""
+def _checked_model(config: LabelConfig) -> "Model | None":
+    """The model that gives the starts, if it can, before any work."""
     from deeph_zero.model import load
 
-    assert config.model is not None
-    load(config.model, device="cpu").check_starts(config.solved)
+    if config.model is None:
+        return None
+    model = load(config.model, device="cpu")
+    model.check_starts(config.solved)
+    return model
 
 
 def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str) -> int:
@@ -78,8 +84,7 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
 
     bulk = Bulk(out, options, options["structures"], command)
     reporter, settings = bulk.begin(config.runtime)
-    if config.model is not None:
-        _check_model(config)
+    model = _checked_model(config)
     molecules, bad = checks.read_and_check(
         options["structures"],
         config.solved,
@@ -89,6 +94,8 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
         crystals=config,
     )
     checks.check_kinds(config, molecules)
+    if model is not None:
+        checks.say_outside(model, molecules, reporter)
     if bad and config.skip_bad:
         reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
         bad = []

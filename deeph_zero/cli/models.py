@@ -1,11 +1,14 @@
 """``deeph-zero models``: the models that come with the package, and their cards."""
 
-from collections.abc import Sequence
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from deeph_zero.cli.options import Invocation, common_options, runtime_values
+from deeph_zero.cli.show import WIDE
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import to_json
 from deeph_zero.host.reporting import ConsoleReporter, Reporter, configure_logging
@@ -14,27 +17,31 @@ from deeph_zero.settings.config import RuntimeConfig
 if TYPE_CHECKING:
     from deeph_zero.model_files.card import Card, Errors, Measured
 
-# field of Errors, heading, factor from hartree (or debye, a count, a fraction), format
-_COLUMNS = (
+# field of Errors, words, factor from hartree (or debye, a count, a fraction), format
+_QUANTITIES = (
     ("fock", "H / uEh", 1e6, ".0f"),
-    ("rebuilt", "F[P] / uEh", 1e6, ".0f"),
+    ("rebuilt", "H~ / uEh", 1e6, ".0f"),
     ("energy", "energy / mEh", 1e3, ".2f"),
-    ("energy_estimate", "after estimate / uEh", 1e6, ".2f"),
     ("homo", "HOMO / mEh", 1e3, ".2f"),
     ("lumo", "LUMO / mEh", 1e3, ".2f"),
     ("gap", "gap / mEh", 1e3, ".2f"),
-    ("homo_estimate", "HOMO after estimate / mEh", 1e3, ".3f"),
-    ("lumo_estimate", "LUMO after estimate / mEh", 1e3, ".3f"),
-    ("gap_estimate", "gap after estimate / mEh", 1e3, ".3f"),
     ("dipole", "dipole / D", 1.0, ".3f"),
-    ("fine_builds", "builds", 1.0, ".2f"),
-    ("fine_builds_standard", "builds without", 1.0, ".2f"),
-    ("coverage", "in energy interval / %", 100.0, ".1f"),
-    ("coverage_homo", "HOMO / %", 100.0, ".1f"),
-    ("coverage_lumo", "LUMO / %", 100.0, ".1f"),
-    ("coverage_gap", "gap / %", 100.0, ".1f"),
+    ("energy_estimate", "energy, estimated / uEh", 1e6, ".2f"),
+    ("homo_estimate", "HOMO, estimated / mEh", 1e3, ".3f"),
+    ("lumo_estimate", "LUMO, estimated / mEh", 1e3, ".3f"),
+    ("gap_estimate", "gap, estimated / mEh", 1e3, ".3f"),
+    ("coverage", "energy in interval / %", 100.0, ".1f"),
+    ("coverage_homo", "HOMO in interval / %", 100.0, ".1f"),
+    ("coverage_lumo", "LUMO in interval / %", 100.0, ".1f"),
+    ("coverage_gap", "gap in interval / %", 100.0, ".1f"),
+    ("fine_builds", "SCF from it, builds", 1.0, ".2f"),
+    ("fine_builds_standard", "SCF from atoms, builds", 1.0, ".2f"),
 )
-_IN_LIST = ("rebuilt", "energy", "homo", "lumo")
+_IN_LIST = {"rebuilt": True, "homo": True, "lumo": False, "energy": False}
+"""Quantities of the list, and whether a narrow terminal has room for them."""
+_LABEL = 16
+"""Columns of what a line of a card is about."""
+_QUANTITY = max(len(words) for _, words, *_ in _QUANTITIES)
 _COSTS = {"labels_cpu_hours": "labels", "training_cpu_hours": "training"}
 
 
@@ -89,23 +96,28 @@ def _entry(card: "Card") -> dict[str, Any]:
     return card.model_dump(mode="json") | {"folder": str(registry.shipped_folder(card.name))}
 
 
+def _width() -> int:
+    return shutil.get_terminal_size((160, 24)).columns
+
+
 def _list(cards: "Sequence[Card]", reporter: Reporter) -> None:
-    shown = [column for column in _COLUMNS if column[0] in _IN_LIST]
-    head = ["model", "elements", "method", "atoms", "MB", *(heading for _, heading, *_ in shown)]
+    wide = _width() >= WIDE
+    shown = [q for q in _QUANTITIES if wide or _IN_LIST.get(q[0])]
+    shown = [q for q in shown if q[0] in _IN_LIST]
+    head = ["model", "elements", "method", "atoms", "MB"][: 5 if wide else 4]
     rows = []
     for card in cards:
         errors = card.errors[0].errors if card.errors else None
-        rows.append(
-            [
-                card.name,
-                " ".join(card.domain.elements),
-                f"{card.method.xc}/{card.method.basis}",
-                f"to {card.domain.atoms}",
-                f"{card.bytes / 1e6:.1f}",
-                *(_cell(errors, *column) for column in shown),
-            ]
-        )
-    reporter.table("models that come with the package; mean absolute errors", head, rows)
+        facts = [
+            card.name,
+            " ".join(card.domain.elements),
+            f"{card.method.xc}/{card.method.basis}",
+            f"to {card.domain.atoms}",
+            f"{card.bytes / 1e6:.1f}",
+        ]
+        rows.append([*facts[: len(head)], *(_cell(errors, quantity) for quantity in shown)])
+    title = "models that come with the package; mean absolute errors"
+    reporter.table(title, [*head, *(words for _, words, *_ in shown)], rows)
     sets = dict.fromkeys(
         f"{c.errors[0].name} ({c.errors[0].structures})" for c in cards if c.errors
     )
@@ -116,34 +128,40 @@ def _list(cards: "Sequence[Card]", reporter: Reporter) -> None:
 
 def _show(card: "Card", reporter: Reporter) -> None:
     """The whole card."""
+    for label, text in _lines(card):
+        room = max(_width(), 2 * _LABEL) - _LABEL
+        for k, line in enumerate(textwrap.wrap(text, room)):
+            reporter.message(f"{'' if k else label:<{_LABEL}}{line}")
+    for title, sets in (
+        ("mean absolute errors, of structures not trained on", card.errors),
+        ("by number of atoms", card.errors_by_atoms),
+        ("by element, of structures that have it", card.errors_by_element),
+    ):
+        for part in _fitting(sets, _width()):
+            reporter.table(title, *_table(part))
+    reporter.message(f"next: deeph-zero predict {card.name} STRUCTURES")
+
+
+def _lines(card: "Card") -> list[tuple[str, str]]:
     domain, training = card.domain, card.training
     few, most = training.atoms
-    elements = ", ".join(f"{k} {n}" for k, n in training.with_element.items())
-    rows = [
-        ["", card.title],
-        ["method", _method(card)],
-        ["elements", " ".join(domain.elements)],
-        ["charge and spin", ", ".join(f"{c} and {s}" for c, s in domain.states)],
-        ["atoms", f"{few} to {most} in training, errors checked up to {domain.atoms}"],
-        ["reads", f"{card.inputs}; {card.parameters} parameters, {card.bytes / 1e6:.1f} MB"],
-        ["trained", card.trained],
-        ["structures", f"{training.structures} (with {elements})"],
-        ["data", card.data],
-        ["cost", _cost(card)],
-        ["recipe", ", ".join(card.recipe)],
-        ["intervals", _intervals(card)],
-        ["licence", card.license],
-        *(["does not know" if k == 0 else "", text] for k, text in enumerate(card.unknown)),
+    elements = ", ".join(f"{n} with {symbol}" for symbol, n in training.with_element.items())
+    return [
+        (card.name, card.title),
+        ("method", _method(card)),
+        ("elements", " ".join(domain.elements)),
+        ("state", ", ".join(f"charge {c}, spin (2S) {s}" for c, s in domain.states)),
+        ("atoms", f"{few} to {most} in training, errors checked up to {domain.atoms}"),
+        ("reads", f"{card.inputs}; {card.parameters} parameters, {card.bytes / 1e6:.1f} MB"),
+        ("trained", card.trained),
+        ("data", card.data),
+        ("structures", f"{training.structures}: {elements}"),
+        ("cost", _cost(card)),
+        ("recipe", ", ".join(card.recipe)),
+        ("intervals", _intervals(card)),
+        ("licence", card.license),
+        *(("does not know" if k == 0 else "", text) for k, text in enumerate(card.unknown)),
     ]
-    reporter.table(card.name, ["", ""], [row for row in rows if row[1]])
-    for title, sets in (
-        ("mean absolute errors, nothing trained on", card.errors),
-        ("by number of atoms", card.errors_by_atoms),
-        ("by element: structures that have it", card.errors_by_element),
-    ):
-        if sets:
-            reporter.table(title, *_table(sets))
-    reporter.message(f"next: deeph-zero predict {card.name} STRUCTURES")
 
 
 def _method(card: "Card") -> str:
@@ -164,16 +182,30 @@ def _intervals(card: "Card") -> str:
     return f"{100 * found['coverage']:.0f} %, from {found['n']:.0f} structures kept out of training"
 
 
+def _fitting(sets: "Sequence[Measured]", width: int) -> "Iterator[list[Measured]]":
+    """The sets in parts whose columns fit beside each other."""
+    part: list[Measured] = []
+    used = _QUANTITY
+    for one in sets:
+        wide = max(len(one.name), 7) + 2
+        if part and used + wide > width:
+            yield part
+            part, used = [], _QUANTITY
+        part.append(one)
+        used += wide
+    if part:
+        yield part
+
+
 def _table(sets: "Sequence[Measured]") -> tuple[list[str], list[list[str]]]:
-    """Headings and rows, with the columns that any of the sets has."""
-    shown = [c for c in _COLUMNS if any(getattr(s.errors, c[0]) is not None for s in sets)]
-    rows = [
-        [s.name, str(s.structures), *(_cell(s.errors, *column) for column in shown)] for s in sets
-    ]
-    return ["", "structures", *(heading for _, heading, *_ in shown)], rows
+    """Headings and a row per quantity that any of the sets has."""
+    shown = [q for q in _QUANTITIES if any(getattr(s.errors, q[0]) is not None for s in sets)]
+    rows = [[quantity[1], *(_cell(s.errors, quantity) for s in sets)] for quantity in shown]
+    counts = ["structures", *(str(s.structures) for s in sets)]
+    return ["", *(s.name for s in sets)], [counts, *rows]
 
 
-def _cell(errors: "Errors | None", field: str, heading: str, factor: float, form: str) -> str:
-    del heading
+def _cell(errors: "Errors | None", quantity: tuple[str, str, float, str]) -> str:
+    field, _, factor, form = quantity
     value = None if errors is None else getattr(errors, field)
     return "-" if value is None else format(factor * value, form)

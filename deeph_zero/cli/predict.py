@@ -1,5 +1,6 @@
 """``deeph-zero predict``: Fock matrices, properties and certificates from a trained model."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ EXTRAS = (
 @file_options
 @click.pass_obj
 def predict(invocation: Invocation, **options: Any) -> int:
-    """Predict STRUCTURES with MODEL, a run folder or its model.safetensors.
+    """Predict STRUCTURES with MODEL: a run folder, its model.safetensors, or a name.
+
+    `deeph-zero models` lists the names of models that come with the package.
 
     Writes Fock, overlap and density matrices, orbital energies and a certificate to an HDF5 file
     and the summary to a JSON file beside it. --refine finishes each prediction with SCF.
@@ -65,6 +68,7 @@ def predict(invocation: Invocation, **options: Any) -> int:
     \b
     Example:
       deeph-zero predict water_run/ frames.xyz -o out.h5
+      deeph-zero predict organic-pbe caffeine.xyz
       deeph-zero predict water_run/ frames.xyz --refine 1e-5 --json
       deeph-zero predict water_run/ many.xyz --workers 4 --resume
       deeph-zero predict water_run/ water.xyz --forces --molden water.molden --cube homo
@@ -104,4 +108,7 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
         return run_predict(options["model"], molecules, failed, out, config, model=model, **rest)
 
-    return bulk.run(compute, molecules, bad, reporter)
+    code = bulk.run(compute, molecules, bad, reporter)
+    if not options["as_json"]:
+        reporter.message(f"next: deeph-zero report {shlex.quote(str(out))}")
+    return code

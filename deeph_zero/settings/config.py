@@ -212,7 +212,9 @@ class TrainingConfig(Settings):
         "none means 20 of 100 or more, 0 none; 95 % intervals need 19.",
     )
     init: FileName | None = Field(
-        default=None, description="Model (run folder or file) to start from."
+        default=None,
+        description="Model to start from: run folder, file, or the name of one that comes with the "
+        "package. Basis, functional, fitting and grid are its own where none are stated.",
     )
     skip_bad: bool = Field(default=False, description="Leave bad frames out instead of stopping.")
     samples: int = Field(
@@ -408,7 +410,9 @@ class LabelConfig(Settings):
         "core Hamiltonian's.",
     )
     model: Name | None = Field(
-        default=None, description="Start at this model's density instead (a run folder or file)."
+        default=None,
+        description="Start at this model's density instead (a run folder, a file, or the name of "
+        "one that comes with the package).",
     )
     smearing: float = Field(
         default=0.0, ge=0, le=1, description="Width of Fermi occupations, Eh; 0 fills by aufbau."

@@ -80,7 +80,9 @@ def test_every_fit_option_arrives(folder, run, engine):
     assert [m.charge for m in call["molecules"]] == [1] * 4
     assert str(call["out"]) == "deep/er/run"
     assert json.loads(result.out)["fock_builds"] == 7
-    assert result.err == ""
+    (line,) = result.err.splitlines()
+    assert "--init model was trained with" in line
+    assert "this run has --xc b3lyp, --no-density-fit, --grid-level 1 as stated" in line
 
 
 OTHER_OPTIONS = {
@@ -128,6 +130,22 @@ def test_table_and_next_step(folder, run, engine):
     assert "written: good_run/" in result.out
     assert "next: deeph-zero predict good_run STRUCTURES" in result.out
     assert result.err == ""
+
+
+def test_a_prediction_shows_intervals_charges_and_the_report(folder, run, engine, make_summary):
+    interval = {"energy": [-76.35, -76.3215], "homo": [[-0.25, -0.23], None], "dipole": [1.8, 2.0]}
+    more = {"intervals": interval, "lowdin_charges": [-0.41, 0.2, 0.21]}
+    engine.result = lambda entries, _: make_summary([entries[0] | more])
+    lines = run("predict", "model", "good.xyz").out.splitlines()
+    for words in (
+        ("converged energy, 95 % interval", "-76.350000 to -76.321500"),
+        ("HOMO, 95 % interval", "-0.2500 to -0.2300 / -"),
+        ("dipole, 95 % interval", "1.800 to 2.000"),
+        ("Lowdin charges of atoms", "-0.410 to +0.210"),
+        ("next: deeph-zero report good_pred.h5",),
+    ):
+        assert any(all(word in line for word in words) for line in lines), words
+    assert "next:" not in run("predict", "model", "good.xyz", "--json").err
 
 
 @pytest.mark.parametrize(("columns", "wide"), [(80, False), (140, True)])

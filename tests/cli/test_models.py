@@ -76,7 +76,13 @@ def test_the_list_and_the_card(run):
     assert [s["structures"] for s in entry["errors_by_element"]] == [2, 2]
     assert entry["errors"][0]["errors"]["rebuilt"] == 2e-5
     shown = run("models", "tiny-pbe").out
-    words = ("not at all", "three waters", "training 0.2 CPU hours", "anything but water", "H 3")
+    words = (
+        "not at all",
+        "three waters",
+        "training 0.2 CPU hours",
+        "anything but water",
+        "3 with H",
+    )
     assert all(word in shown for word in words)
 
 
@@ -91,10 +97,11 @@ def test_a_name_is_a_model_in_commands_and_python(run, trained):
     result = run("predict", "tiny-pbe", "good.xyz", "--no-certificate", "--json")
     assert result.code == 0, result.err
     assert result.err == ""
-    result = run(
-        "label", "good.xyz", "--basis", "sto-3g", "--grid-level", "0", "--model", "tiny-pbe"
-    )
+    words = ["--basis", "sto-3g", "--grid-level", "0", "--model", "tiny-pbe", "--charge", "1"]
+    result = run("label", "good.xyz", *words, "--spin", "1")
     assert result.code == 0, result.err
+    (line,) = result.err.splitlines()
+    assert "good.xyz frame 0: outside what tiny-pbe was checked on, its start may be poor" in line
 
 
 def test_what_is_called_so_in_the_folder_is_taken_first(shipped, run, trained, caplog):
@@ -192,6 +199,60 @@ def test_outside_is_one_line_and_in_the_summary(run):
     assert result.code == 2
     assert "expected elements of the model (H, O), got N" in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("shipped")
+def test_training_takes_the_method_that_was_not_stated(run, engine):
+    result = run("fit", "good.xyz", "--init", "tiny-pbe")
+    assert result.code == 0, result.err
+    assert "taken from --init tiny-pbe: --basis sto-3g, --grid-level 0" in result.out
+    assert "tip:" not in result.out
+    method = engine.calls[-1]["config"].method
+    assert (method.basis, method.xc, method.grid_level) == ("sto-3g", "pbe", 0)
+    Path("run.toml").write_text(
+        '[data]\ntrain = ["good.xyz"]\n[method]\nbasis = "STO-3G"\nxc = "b3lyp"\n'
+        '[training]\ninit = "tiny-pbe"\n'
+    )
+    result = run("train", "run.toml")
+    assert result.code == 0, result.err
+    assert "taken from --init tiny-pbe: --grid-level 0\n" in result.out
+    (line,) = [s for s in result.out.splitlines() if "as stated" in s]
+    assert "was trained with --xc pbe, this run has --xc b3lyp as stated" in line
+    method = engine.calls[-1]["config"].method
+    assert (method.basis, method.xc, method.grid_level) == ("STO-3G", "b3lyp", 0)
+    assert run("fit", "good.xyz", "-o", "x", "--init", "tiny-pbf").err == (
+        "error: --init tiny-pbf: expected a model (run folder or model.safetensors), got tiny-pbf, "
+        "which does not exist; did you mean tiny-pbe, which comes with the package?\n"
+    )
+
+
+TIP = "tip: --init tiny-pbe starts from a model that comes with the package"
+
+
+@pytest.mark.usefixtures("shipped", "engine")
+@pytest.mark.parametrize(
+    ("words", "tip"),
+    [
+        ([], True),
+        (["--xc", "PBE,PBE"], True),
+        (["--xc", "pbe0"], False),
+        (["--basis", "def2-svp"], False),
+        (["--charge", "1", "--spin", "1"], False),
+        (["--no-density-fit"], False),
+        (["--inputs", "physics"], False),
+        (["--unrestricted"], False),
+        (["--json"], False),
+    ],
+)
+def test_training_is_told_of_a_model_that_fits(run, words, tip):
+    basis = [] if "--basis" in words else ["--basis", "sto-3g"]
+    result = run("fit", "good.xyz", *basis, *words)
+    assert result.code == 0, result.err
+    assert result.err == ""
+    assert (TIP in result.out) == tip
+    if tip:
+        Path("other.xyz").write_text(Path("good.xyz").read_text().replace("O ", "S "))
+        assert TIP not in run("fit", "other.xyz", *basis, *words).out
 
 
 def test_packing_again_keeps_the_weights_and_takes_new_facts(shipped, pack, tmp_path, capsys):

@@ -1,0 +1,117 @@
+"""What training starts from: a model's method taken over, or a model of the package suggested."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from deeph_zero.errors import InputError
+from deeph_zero.molecule import Molecule
+from deeph_zero.settings.base import option_name
+from deeph_zero.settings.config import FitConfig, MethodConfig
+
+if TYPE_CHECKING:
+    from deeph_zero.host.reporting import Reporter
+
+_METHOD = ("basis", "xc", "density_fit", "grid_level")
+
+
+def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
+    """The settings with the method of the model that training starts from.
+
+    What was stated stands; where that is another method than the model's, a line says so.
+
+    Args:
+        config: Settings.
+        reporter: Told what is taken, and what differs.
+
+    Returns:
+        The settings; those given where training starts from nothing.
+
+    Raises:
+        InputError: If there is no such model, or its inputs cannot do what is asked.
+    """
+    if config.init is None:
+        return config
+    from deeph_zero import model
+
+    try:
+        found = model.load(config.init)
+    except InputError as error:
+        raise InputError(f"--init {config.init}: {error}") from None
+    if config.method.break_symmetry and found.network.spec.inputs == "geometry":
+        raise InputError(
+            f"--break-symmetry: expected a model with physics inputs, got --init {config.init}, "
+            "which reads geometries: they have the symmetry that is to be broken; leave one out"
+        )
+    own = MethodConfig.parse(found.meta["method"])
+    stated = config.method.model_fields_set
+    taken = {name: getattr(own, name) for name in _METHOD if name not in stated}
+    other = [name for name in _METHOD if name in stated and _differ(name, config.method, own)]
+    if "auxbasis" not in stated and not {"basis", "xc", "density_fit"} & {*other}:
+        taken["auxbasis"] = own.auxbasis
+    new = {k: v for k, v in taken.items() if v != getattr(config.method, k)}
+    if new:
+        reporter.message(f"taken from --init {config.init}: {_words(new)}")
+    if other:
+        theirs = {name: getattr(own, name) for name in other}
+        mine = {name: getattr(config.method, name) for name in other}
+        reporter.message(
+            f"--init {config.init} was trained with {_words(theirs)}, this run has {_words(mine)} "
+            "as stated: the network has to learn the difference"
+        )
+    return config.model_copy(update={"method": config.method.model_copy(update=new)})
+
+
+def _differ(name: str, mine: MethodConfig, theirs: MethodConfig) -> bool:
+    """Whether a setting means something else."""
+    one, other = getattr(mine, name), getattr(theirs, name)
+    if name == "basis":
+        from deeph_zero.ao.basis_text import same_basis
+
+        return not same_basis(one, other)
+    if name == "xc":
+        from deeph_zero.integrals.calculation import same_functional
+        from deeph_zero.integrals.libxc import describe
+
+        return not same_functional(describe(one), describe(other))
+    return one != other
+
+
+def _words(values: dict[str, Any]) -> str:
+    from deeph_zero.ao.basis_text import label_of
+
+    parts = []
+    for name, value in values.items():
+        if name == "density_fit":
+            parts.append("--density-fit" if value else "--no-density-fit")
+        else:
+            text = label_of(value) if name in ("basis", "auxbasis") and value else value
+            parts.append(f"{option_name(name)} {text}")
+    return ", ".join(parts)
+
+
+def suggest(config: FitConfig, molecules: Sequence[Molecule], reporter: "Reporter") -> None:
+    """Name a model of the package that training could start from, in one line.
+
+    Args:
+        config: Settings; without ``init``.
+        molecules: What is trained on.
+        reporter: Told.
+    """
+    if config.init is not None or config.method.break_symmetry or config.method.unrestricted:
+        return
+    if config.model.inputs == "physics" and "inputs" in config.model.model_fields_set:
+        return
+    from deeph_zero.model_files import registry
+    from deeph_zero.model_files.card import symbols
+
+    try:
+        elements = {symbol for molecule in molecules for symbol in symbols(molecule)}
+        states = {(molecule.charge, molecule.spin) for molecule in molecules}
+        name = registry.fitting(elements, states, config.solved)
+    except InputError:  # a damaged package is no reason not to train
+        return
+    if name is not None:
+        reporter.message(
+            f"tip: --init {name} starts from a model that comes with the package and knows these "
+            f"elements, {config.method.xc} and {config.method.basis} (deeph-zero models {name})"
+        )
