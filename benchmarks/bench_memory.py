@@ -58,7 +58,7 @@ def growth(molecule: Molecule, frames: int, basis: str) -> dict[str, Any]:
     layout = basis_layout([build_mole(molecule, basis=basis)])
     cutoff = default_spec(layout).cutoff
     store, rng = HeavyStore(1e-6), np.random.default_rng(0)
-    kept, before = [], 0.0
+    kept, before = list[Problem](), 0.0
     for k in range(frames):
         shift = 0.05 * rng.standard_normal(molecule.coords.shape)
         moved = dataclasses.replace(molecule, coords=molecule.coords + shift)
@@ -66,12 +66,11 @@ def growth(molecule: Molecule, frames: int, basis: str) -> dict[str, Any]:
         for _ in range(BUILDS):
             problem.teacher.advance()
 
-        def again(moved: Molecule = moved, problem: Problem = problem) -> KSData:
-            return same_data(moved, method, problem.ks.data.dm_guess, ao_memory_mb=0.1)
+        def again(moved: Molecule = moved, k: int = k) -> KSData:
+            return same_data(moved, method, kept[k].ks.data.dm_guess, ao_memory_mb=0.1)
 
-        store.adopt(problem, again)
-        problem.target_frame()
-        kept.append(problem)
+        kept.append(store.adopt(problem, again))
+        kept[k].target_frame()
         if k + 1 == frames // 3:
             before = resident_mb()
     per_frame = (resident_mb() - before) / (frames - frames // 3)

@@ -12,7 +12,7 @@ import torch
 from deeph_zero.errors import ComputationError
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import gains
-from deeph_zero.train.taught import Problem
+from deeph_zero.train.taught import Absent, Problem, here
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
@@ -77,7 +77,7 @@ class Lessons:
         dropped: Geometries that were left out, and why.
     """
 
-    def __init__(self, problems: Sequence[Problem], budget: Budget) -> None:
+    def __init__(self, problems: Sequence[Problem | Absent], budget: Budget) -> None:
         """Bind.
 
         Args:
@@ -95,6 +95,9 @@ class Lessons:
         order = torch.randperm(len(problems), generator=torch.Generator().manual_seed(1))
         self._order = order.tolist()
         self._rank = {k: rank for rank, k in enumerate(self._order)}
+
+    def _problem(self, k: int) -> Problem:
+        return here(self._problems[k])
 
     def members(self, progress: float) -> list[int]:
         """Geometries that are taught at a point of the training, in input order."""
@@ -138,11 +141,11 @@ class Lessons:
         """
         new = [k for k in batch if k not in self._taught]
         self._taught.update(new)
-        fresh = [k for k in new if not self._problems[k].teacher.started]
+        fresh = [k for k in new if not self._problem(k).teacher.started]
         known = set(new) - set(fresh)
         self.advance([k for k in new if k in known and self._worth_it(k)])
         for k, fock in zip(fresh, predict(fresh) if fresh else [], strict=True):
-            self.guard(k, lambda k=k, fock=fock: self._join(self._problems[k], fock))
+            self.guard(k, lambda k=k, fock=fock: self._join(self._problem(k), fock))
 
     def advance(self, keys: Sequence[int]) -> None:
         """One more build of some geometries, several in one call where that is faster.
@@ -152,7 +155,7 @@ class Lessons:
         """
         proposals: dict[int, AOMatrix] = {}
         for k in keys:
-            problem = self._problems[k]
+            problem = self._problem(k)
             shares = self.together and gains(problem.fock0.device, problem.ks.info.ngrids)
             if shares and not problem.teacher.needs_solver:
                 dm = self.guard(k, problem.teacher.proposal, forgives=False)
@@ -161,15 +164,15 @@ class Lessons:
             else:
                 self.guard(k, problem.teacher.advance)
         if proposals:
-            batch = KohnShamBatch([self._problems[k].ks for k in proposals])
+            batch = KohnShamBatch([self._problem(k).ks for k in proposals])
             try:
                 builds = batch.build(list(proposals.values()))
             except (ComputationError, torch.linalg.LinAlgError):  # whose fault it is shows alone
                 for k in proposals:
-                    self.guard(k, self._problems[k].teacher.advance)
+                    self.guard(k, self._problem(k).teacher.advance)
                 return
             for (k, dm), built in zip(proposals.items(), builds, strict=True):
-                self.guard(k, functools.partial(self._problems[k].teacher.learn, dm, built))
+                self.guard(k, functools.partial(self._problem(k).teacher.learn, dm, built))
 
     def likely(self, k: int) -> bool:
         """Whether the next visit of a geometry will probably cost a build.
@@ -182,10 +185,10 @@ class Lessons:
         """
         if k in self.dropped or k in self._taught:
             return False
-        return not self._problems[k].teacher.started or self._worth_it(k)
+        return not self._problem(k).teacher.started or self._worth_it(k)
 
     def _worth_it(self, k: int) -> bool:
-        teacher = self._problems[k].teacher
+        teacher = self._problem(k).teacher
         return not teacher.finished and self.budget.wants(teacher.expected_error, self.errors[k])
 
     @staticmethod
@@ -231,7 +234,9 @@ class Lessons:
     def state(self) -> dict[str, Any]:
         """Everything needed to go on after a restart."""
         return {
-            "teachers": [p.teacher.state() for p in self._problems],
+            "teachers": [
+                p.teacher.state() if isinstance(p, Problem) else {} for p in self._problems
+            ],
             "errors": self.errors,
             "taught": sorted(self._taught),
             "dropped": [[k, text] for k, text in self.dropped.items()],
@@ -241,7 +246,8 @@ class Lessons:
     def restore(self, state: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         for problem, teacher in zip(self._problems, state["teachers"], strict=True):
-            problem.teacher.restore(teacher)
+            if isinstance(problem, Problem):
+                problem.teacher.restore(teacher)
         self.errors = list(state["errors"])
         self._taught = set(state["taught"])
         self.dropped = {int(k): str(text) for k, text in state["dropped"]}

@@ -10,7 +10,7 @@ from deeph_zero.predict.intervals import calibrate
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.train.module import FitModule
-from deeph_zero.train.resume import Run
+from deeph_zero.train.run import Run
 
 AUTOMATIC = 20
 AUTOMATIC_FROM = 100
@@ -70,11 +70,11 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
         Predictions by position in ``run.molecules``.
     """
     meta.pop("calibration", None)
-    run.calibration = None
+    run.results.calibration = None
     done: dict[int, Prediction] = {}
     begin, tried = runtime.now(), 0
-    with run.reporter.task("calibration", len(run.held_out)) as task:
-        for k in run.held_out:
+    with run.reporter.task("calibration", len(run.roles.held_out)) as task:
+        for k in run.roles.held_out:
             if _is_late(run, begin, tried, sum(map(_is_usable, done.values()))):
                 break
             molecule, tried = run.molecules[k], tried + 1
@@ -85,17 +85,23 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
             task.advance()
     usable = [p for p in done.values() if _is_usable(p)]
     if len(usable) >= FEWEST_CALIBRATION:
-        run.calibration = calibrate(usable)
-        meta["calibration"] = run.calibration.to_dict()
-    elif tried < len(run.held_out):
-        run.uncalibrated = f"the time limit let {tried} of {len(run.held_out)} frames be refined"
-        run.left_out.append(f"the calibration ({tried} of {len(run.held_out)} frames refined)")
-    elif run.held_out:
-        run.uncalibrated = (
-            f"{len(usable)} of {len(run.held_out)} frames could be refined, {FEWEST_CALIBRATION} "
-            "are needed"
+        run.results.calibration = calibrate(usable)
+        meta["calibration"] = run.results.calibration.to_dict()
+    elif tried < len(run.roles.held_out):
+        run.results.uncalibrated = (
+            f"the time limit let {tried} of {len(run.roles.held_out)} frames be refined"
         )
-        run.reporter.warning(f"{run.uncalibrated}: no intervals; give a larger --calibration")
+        run.results.left_out.append(
+            f"the calibration ({tried} of {len(run.roles.held_out)} frames refined)"
+        )
+    elif run.roles.held_out:
+        run.results.uncalibrated = (
+            f"{len(usable)} of {len(run.roles.held_out)} frames could be refined, "
+            f"{FEWEST_CALIBRATION} are needed"
+        )
+        run.reporter.warning(
+            f"{run.results.uncalibrated}: no intervals; give a larger --calibration"
+        )
     return done
 
 
@@ -117,7 +123,7 @@ def refine_one(run: Run, module: FitModule, k: int) -> Prediction:
     model = Model(module.network.eval(), run.config.solved, device=run.runtime.device)
     with run.costs.measured("reference"):
         found = model.predict(run.molecules[k], refine=REFINE_TOL)
-    run.calibration_builds += Builds(found.fock_builds, found.coarse_builds)
+    run.results.calibration_builds += Builds(found.fock_builds, found.coarse_builds)
     return found
 
 

@@ -30,7 +30,8 @@ from deeph_zero.prepared.molecule import kohn_sham, same_data
 from deeph_zero.train.calibrate import refine_one
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
-from deeph_zero.train.resume import SUMMARY_FILE, Run
+from deeph_zero.train.resume import SUMMARY_FILE, limits
+from deeph_zero.train.run import Run
 from deeph_zero.train.taught import Problem
 from deeph_zero.train.team import Team
 
@@ -52,19 +53,18 @@ def training_deadline(run: Run, module: FitModule) -> TrainingDeadline:
         What is asked after every step.
     """
     ending = Ending(
-        certificates=len(_to_certify(run, module)),
-        references=len(run.held_out),
+        certificates=len(_to_certify(run)),
+        references=len(run.roles.held_out),
         passes=int(module.plan.ridge is not None),
         steps_per_pass=-(-len(module.problems) // module.plan.batch_size),
     )
     return TrainingDeadline(run.runtime.deadline, run.costs, ending)
 
 
-def _to_certify(run: Run, module: FitModule) -> list[Problem]:
+def _to_certify(run: Run) -> list[Problem]:
     """What this process certifies: its frames and what measures, not displaced copies."""
-    frames = {id(m) for m in run.molecules}
-    mine = [module.problems[k] for k in module.here()]
-    return [p for p in (*mine, *run.validators) if id(p.molecule) in frames]
+    own = (*run.geometries.present, *run.geometries.validators)
+    return [p for p in own if p.position is not None]
 
 
 def measure(run: Run, module: FitModule) -> None:
@@ -80,16 +80,16 @@ def measure(run: Run, module: FitModule) -> None:
     costs.add("build", module.build_seconds)
     training = module.network.training
     with contextlib.suppress(ComputationError, InputError):
-        todo = _to_certify(run, module)
+        todo = _to_certify(run)
         if len(todo) >= WORTH_MEASURING and costs.certificate < little:
             ks = todo[0].ks
             before = ks.builds
             _certify(run, module, todo[0])
             # metrics count the builds of training
-            run.calibration_builds += ks.builds - before
+            run.results.calibration_builds += ks.builds - before
             ks.builds = before
-        if run.held_out and costs.reference < little:
-            refine_one(run, module, run.held_out[0])
+        if run.roles.held_out and costs.reference < little:
+            refine_one(run, module, run.roles.held_out[0])
     module.network.train(training)
 
 
@@ -124,11 +124,11 @@ def certify_all(
     if run.team is not None:
         return _certify_together(run, module, stopped_by, run.team, kept_out or {})
     ready = dict(kept_out or {})
-    solved = (*module.problems, *run.validators)
-    own = {id(p.molecule): p for p in solved}
-    stored = {id(p.molecule): k for k, p in enumerate(solved)}
-    todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or id(m) in own]
-    coming = [stored.get(id(m)) for _, m in todo]
+    solved = (*run.geometries.present, *run.geometries.validators)
+    own = {p.position: p for p in solved if p.position is not None}
+    stored = {p.position: k for k, p in enumerate(solved) if p.position is not None}
+    todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or k in own]
+    coming = [stored.get(k) for k, _ in todo]
     failed_now = late = 0
     with (
         interruptible() as interrupt,
@@ -141,20 +141,22 @@ def certify_all(
             if k not in ready and (late or not _has_time(run)):
                 late += 1
                 continue
-            run.look_ahead(coming, i)
+            run.geometries.look_ahead(coming, i)
             try:
-                found = ready.get(k) or _certify(run, module, own[id(molecule)])
+                found = ready.get(k) or _certify(run, module, own[k])
                 entry, group = _records(run, module, found)
             except ComputationError as error:
                 failed_now += 1
-                run.failed.append(failure(molecule, error))
-                run.reporter.warning(f"{molecule.where}{run.failed[-1]['error']}")
+                run.results.failed.append(failure(molecule, error))
+                run.reporter.warning(f"{molecule.where}{run.results.failed[-1]['error']}")
             except KeyboardInterrupt:  # the second one: give this structure up
                 break
             else:
                 writer.write(*group)
                 role = {"calibration": True} if k in ready else {}
-                run.entries[k] = entry | ({"validation": True} if k in run.measuring else role)
+                run.results.entries[k] = entry | (
+                    {"validation": True} if k in run.roles.measuring else role
+                )
             task.advance()
     _say_left_out(run, late, len(todo))
     result = write_summary(run, "max_time" if late else stopped_by)
@@ -165,17 +167,17 @@ def certify_all(
 
 def _has_time(run: Run) -> bool:
     """For one more certificate; the first one is made whatever it takes."""
-    return fits(run.runtime.deadline, run.costs, "certificate" if run.entries else "")
+    return fits(run.runtime.deadline, run.costs, "certificate" if run.results.entries else "")
 
 
 def _say_left_out(run: Run, late: int, of: int) -> None:
     """One line for everything that the time limit left out, certificates among it."""
     if late:
-        run.left_out.append(f"certificates of {late} of {of} structures")
-    if run.left_out:
+        run.results.left_out.append(f"certificates of {late} of {of} structures")
+    if run.results.left_out:
         run.reporter.warning(
-            f"the time limit left out {' and '.join(run.left_out)}; go on with --resume and a "
-            "larger --max-time"
+            f"the time limit left out {' and '.join(run.results.left_out)}; go on with --resume "
+            "and a larger --max-time"
         )
 
 
@@ -191,10 +193,8 @@ def _certify_together(
     for k, found in kept_out.items():
         entry, group = _records(run, module, found)
         results.append((k, entry | {"calibration": True}, group))
-    position = {id(m): k for k, m in enumerate(run.molecules)}
-    for k in module.here():
-        problem = module.problems[k]
-        if id(problem.molecule) not in position:
+    for problem in run.geometries.present:
+        if problem.position is None:
             continue  # a displaced copy
         if not fits(run.runtime.deadline, run.costs, "certificate"):
             stopped_by = "max_time"
@@ -203,24 +203,24 @@ def _certify_together(
             entry, group = _records(run, module, _certify(run, module, problem))
         except ComputationError as error:
             entry, group = failure(problem.molecule, error), None
-        results.append((position[id(problem.molecule)], entry, group))
-    reports = team.gather((results, stopped_by, total(p.ks.builds for p in module.problems)))
+        results.append((problem.position, entry, group))
+    reports = team.gather((results, stopped_by, total(p.ks.builds for p in run.geometries.present)))
     if not team.leads:
         return {}
     late = 0
     if any(report[1] == "max_time" for report in reports):
         stopped_by = "max_time"
-        late = len(position) - sum(len(report[0]) for report in reports)
+        late = len(run.molecules) - sum(len(report[0]) for report in reports)
     module.remote_builds = total(report[2] for report in reports[1:])
     with PredictionWriter(run.out / "predictions.h5") as writer:
         done = (result for report in reports for result in report[0])
         for k, entry, group in sorted(done, key=lambda result: result[0]):
             if group is None:
-                run.failed.append(entry)
+                run.results.failed.append(entry)
                 continue
             writer.write(*group)
-            run.entries[k] = entry
-    _say_left_out(run, late, len(position))
+            run.results.entries[k] = entry
+    _say_left_out(run, late, len(run.molecules))
     return write_summary(run, stopped_by)
 
 
@@ -249,20 +249,22 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
 
 @contextlib.contextmanager
 def _exact(run: Run, problem: Problem) -> Iterator[KohnSham]:
-    """The layer, inside the block with integrals in double precision, whatever trained it."""
+    """The layer with integrals in double precision, whatever trained it; its builds are counted."""
+    device = run.runtime.device
     if not problem.builds:
-        ks = kohn_sham(problem.molecule, run.config.solved, device=run.runtime.device)
+        ks = kohn_sham(problem.molecule, run.config.solved, device=device)
         yield ks
-        run.calibration_builds += ks.builds
+        run.results.calibration_builds += ks.builds
         return
-    stored = problem.ks.data
-    if run.config.jk_dtype != "float64":
-        guess, device = stored.dm_guess, run.runtime.device
-        problem.ks.data = same_data(problem.molecule, run.config.solved, guess, device=device)
-    try:
+    if run.config.jk_dtype == "float64":
         yield problem.ks
+        return
+    guess = problem.ks.data.dm_guess
+    ks = problem.ks.on(same_data(problem.molecule, run.config.solved, guess, device=device))
+    try:
+        yield ks
     finally:
-        problem.ks.data = stored
+        problem.ks.builds = ks.builds
 
 
 def _records(
@@ -270,7 +272,7 @@ def _records(
 ) -> tuple[dict[str, Any], tuple[dict[str, Any], dict[str, Any]]]:
     """Entry of the summary, and arrays and attributes, all at the network's own density."""
     own = dataclasses.replace(prediction, refined=None, refined_dipole=prediction.dipole)
-    prediction = with_intervals(own, run.calibration)
+    prediction = with_intervals(own, run.results.calibration)
     entry = prediction_record(prediction)
     assert prediction.certificate is not None
     gradient = prediction.certificate.orbital_gradient_rms
@@ -298,12 +300,12 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     """
     # builds of this attempt, and those before it: the checkpoint's count or, if larger, the
     # summary's, which includes certificates
-    now = total(p.ks.builds for p in (*run.problems, *run.validators)) + run.calibration_builds
-    before = run.builds_before
+    now = total(run.geometries.builds) + run.results.calibration_builds
+    before = run.earlier.builds
     if run.module:
         now += run.module.remote_builds
         before = before.at_least(run.module.earlier_builds)
-    fitting = run.present[0].ks.info.auxbasis if run.present else None
+    fitting = run.geometries.present[0].ks.info.auxbasis if run.geometries.present else None
     result = summary(
         command=run.command,
         method=run.config.solved.fitted_with(fitting),
@@ -311,7 +313,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
         runtime=run.runtime,
         started=run.started,
         structures=_entries(run),
-        failed=run.failed,
+        failed=run.results.failed,
         stopped_by=stopped_by,
         builds=before + now,
     )
@@ -320,20 +322,26 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     result["converged"] = trained and all(e["converged"] for e in entries)
     result["loss"] = run.module.plan.loss if run.module else run.config.loss
     result["skipped_steps"] = run.module.skipped_steps if run.module else 0
-    result["limits"] = run.limits
-    result["calibrated"] = run.calibration is not None
-    if run.calibration is not None:
-        result["calibration"] = run.calibration.to_dict()
+    result["limits"] = limits(run.config)
+    result["calibrated"] = run.results.calibration is not None
+    if run.results.calibration is not None:
+        result["calibration"] = run.results.calibration.to_dict()
     else:
-        result["not_calibrated"] = run.uncalibrated or _NONE_KEPT_OUT
-    if run.left_out:
-        result["left_out"] = run.left_out
-    if run.stream is not None:
-        result["geometries_replaced"] = run.stream.replaced
-    if run.validated is not None:
-        result["validation"] = run.validated
-    if run.store is not None and run.store.rebuilt + run.store.read > 0:
-        result["integrals"] = {"computed_again": run.store.rebuilt, "read": run.store.read}
+        result["not_calibrated"] = run.results.uncalibrated or _NONE_KEPT_OUT
+    if run.results.left_out:
+        result["left_out"] = run.results.left_out
+    if run.geometries.stream is not None:
+        result["geometries_replaced"] = run.geometries.stream.replaced
+    if run.results.validated is not None:
+        result["validation"] = run.results.validated
+    if (
+        run.geometries.store is not None
+        and run.geometries.store.rebuilt + run.geometries.store.read > 0
+    ):
+        result["integrals"] = {
+            "computed_again": run.geometries.store.rebuilt,
+            "read": run.geometries.store.read,
+        }
     warn_hints(entries, run.reporter)
     write_json(run.out / SUMMARY_FILE, result)
     return result
@@ -341,13 +349,13 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
 
 def _entries(run: Run) -> list[dict[str, Any]]:
     """One entry per structure that did not fail, in input order."""
-    if run.module is None and run.earlier_entries:
-        return run.earlier_entries  # nothing was done: the model is the one they describe
-    failed = {(f["file"], f["frame"]) for f in run.failed}
+    if run.module is None and run.earlier.entries:
+        return run.earlier.entries  # nothing was done: the model is the one they describe
+    failed = {(f["file"], f["frame"]) for f in run.results.failed}
     return [
-        run.entries[k] if k in run.entries else _unfinished(m)
+        run.results.entries[k] if k in run.results.entries else _unfinished(m)
         for k, m in enumerate(run.molecules)
-        if k in run.entries or (m.file, m.frame) not in failed
+        if k in run.results.entries or (m.file, m.frame) not in failed
     ]
 
 

@@ -33,12 +33,15 @@ from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import Plan, make_plan, resolved
 from deeph_zero.train.prepare import TimeIsUpError, prepare
 from deeph_zero.train.resume import (
-    Run,
     compare_settings,
     earlier_summary,
+    forget_settings,
     is_done,
     resume_point,
+    save_settings,
+    save_toml,
 )
+from deeph_zero.train.run import Earlier, Results, Roles, Run
 from deeph_zero.train.store.prefetch import LookAhead
 from deeph_zero.train.team import Team, TeamStrategy, assembled
 from deeph_zero.train.team_module import TeamModule
@@ -76,8 +79,16 @@ def run_fit(
         ComputationError: If training breaks down.
         KeyboardInterrupt: After Ctrl-C, with the run and its summary kept.
     """
-    run = Run(config, setup(config.runtime), reporter, out, command, failed, molecules)
-    run.validation = list(validation)
+    run = Run(
+        config=config,
+        runtime=setup(config.runtime),
+        reporter=reporter,
+        out=out,
+        molecules=molecules,
+        command=command,
+        roles=_roles(config, len(molecules), tuple(validation)),
+        results=Results(failed=failed),
+    )
     if config.runtime.started is not None:
         run.started = config.runtime.started
     resume_from = None
@@ -89,17 +100,16 @@ def run_fit(
             reporter.message(f"{out} is finished: nothing left to do")
             return before
         counts = (int(before.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
-        run.builds_before = Builds(*counts)
-        if resume_from is not None:
-            run.earlier_entries = list(before.get("structures") or [])
+        entries = [] if resume_from is None else list(before.get("structures") or [])
+        run.earlier = Earlier(builds=Builds(*counts), entries=entries)
     # before any work, so that whatever happens next can be resumed
-    run.save_settings()
+    save_settings(run)
     try:
         with _team(run, resume_from):
             return _fit(run, resume_from)
     except TimeIsUpError as error:
         reporter.warning(f"the time is up before training: {error}; nothing was trained")
-        run.uncalibrated = "the time limit ended the run before training"
+        run.results.uncalibrated = "the time limit ended the run before training"
         return write_summary(run, "max_time")
     except KeyboardInterrupt:
         write_summary(run, "interrupt")
@@ -109,10 +119,19 @@ def run_fit(
             with contextlib.suppress(ComputationError):  # the disk may be what fails
                 write_summary(run, "error")
         elif not resume:
-            run.forget_settings()  # nothing to go on with
+            forget_settings(run.out)  # nothing to go on with
         raise
     finally:
         run.release()
+
+
+def _roles(config: FitConfig, n: int, validation: tuple[Molecule, ...] = ()) -> Roles:
+    """Which of ``n`` structures are not trained on."""
+    out = held_out(config, n)
+    measuring: tuple[int, ...] = ()
+    if isinstance(config.data.validation, float):
+        measuring = check_positions(config.data.validation, n, out)
+    return Roles(held_out=out, measuring=measuring, validation=validation)
 
 
 @contextlib.contextmanager
@@ -151,7 +170,15 @@ def _work(
     runtime = setup(config.runtime)
     logging.getLogger("deeph_zero").setLevel(logging.ERROR)
     team = Team(*place)
-    run = Run(config, runtime, SilentReporter(), out, "", [], molecules, team=team)
+    run = Run(
+        config=config,
+        runtime=runtime,
+        reporter=SilentReporter(),
+        out=out,
+        molecules=molecules,
+        roles=_roles(config, len(molecules)),
+        team=team,
+    )
     try:
         _fit(run, resume_from)
     finally:
@@ -164,13 +191,9 @@ SHOWN = ("loss", "residual", "gradient", "energy_error", "val_residual", "fock_b
 
 
 def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
-    run.held_out = held_out(run.config, len(run.molecules))
-    if isinstance(run.config.data.validation, float):
-        fraction = run.config.data.validation
-        run.measuring = check_positions(fraction, len(run.molecules), run.held_out)
     network = prepare(run, trained=resume_from is not None)
-    plan = make_plan(run.config, len(run.problems))
-    run.save_toml(resolved(run.config, plan))
+    plan = make_plan(run.config, len(run.geometries.problems))
+    save_toml(run, resolved(run.config, plan))
     module = _module(run, network, plan)
     if resume_from is None and not module.start(
         calibrate=not bool(network.scales.settled.all()), deadline=run.runtime.deadline
@@ -180,11 +203,15 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
     meta = {}
     if run.leads:
         meta = model_meta(
-            run.config.method, run.present[0].ks.info, module.network.spec, run.molecules
+            run.config.method, run.geometries.present[0].ks.info, module.network.spec, run.molecules
         )
     write_model = _model_writer(run, module, meta)
     write_model()
-    check = ValidationCheck(run.validators, plan.epochs) if run.validators else None
+    check = (
+        ValidationCheck(run.geometries.validators, plan.epochs)
+        if run.geometries.validators
+        else None
+    )
     measure(run, module)
     try:
         stopped_by = _train(run, module, resume_from, write_model, check)
@@ -196,18 +223,18 @@ def _fit(run: Run, resume_from: Path | None) -> dict[str, Any]:
         module.refit()
         module.average.clear()
         if check is not None:
-            run.validated = check.choose(module.network)
+            run.results.validated = check.choose(module.network)
     write_model()
     return _close(run, module, meta, write_model, stopped_by)
 
 
 def _module(run: Run, network: FockNetwork, plan: Plan) -> FitModule:
     if run.team is None:
-        module = FitModule(network, run.problems, plan, run.stream)
+        module = FitModule(network, run.geometries.problems, plan, run.geometries.stream)
     else:
-        module = TeamModule(network, run.problems, plan, run.team)
-        module.lessons.dropped.update(run.lost)
-    store = run.store
+        module = TeamModule(network, run.geometries.problems, plan, run.team)
+        module.lessons.dropped.update(run.geometries.lost)
+    store = run.geometries.store
     module.lessons.together = store is not None and store.needed_bytes <= store.memory_bytes
     return module
 
@@ -222,11 +249,11 @@ def _close(
     """Calibration and certificates of a trained network."""
     # several processes: the first one calibrates, the others wait for what comes of it
     kept_out = refine_held_out(run, module, meta) if run.leads else {}
-    if run.left_out:
+    if run.results.left_out:
         stopped_by = "max_time"
     if run.team is not None:
-        run.calibration = run.team.gather(run.calibration)[0]
-    if run.calibration is not None:
+        run.results.calibration = run.team.gather(run.results.calibration)[0]
+    if run.results.calibration is not None:
         write_model()
     return certify_all(run, module, stopped_by, kept_out)
 
@@ -289,7 +316,7 @@ def _train(
     batches = ResumableBatches(
         list(range(len(module.problems))) * plan.repeats, plan.batch_size, seed=run.runtime.seed
     )
-    store = run.store
+    store = run.geometries.store
     if store is not None and (store.ahead is not None or store.n_written):
         module.look_ahead = LookAhead(batches, module, store)
     with _restored(begun, resume_from):

@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -27,7 +27,7 @@ from deeph_zero.train.flat import FlatWeights
 from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.stream import Stream
-from deeph_zero.train.taught import Problem
+from deeph_zero.train.taught import Absent, Problem, here
 
 _log = logging.getLogger("deeph_zero")
 
@@ -43,7 +43,7 @@ class FitModule(pl.LightningModule):
     def __init__(
         self,
         network: FockNetwork,
-        problems: list[Problem],
+        problems: MutableSequence[Problem | Absent],
         plan: Plan,
         stream: Stream | None = None,
     ) -> None:
@@ -60,8 +60,7 @@ class FitModule(pl.LightningModule):
         self.look_ahead: Callable[[list[int]], None] = lambda _: None
         self.network = network
         self.plan = plan
-        # Lightning would walk through a plain list of our objects on every device move
-        self._problems = tuple(problems)
+        self._problems = problems  # a stream replaces some of them
         self.mix = LossMix(plan.terms, plan.match)
         self._loss = self.mix
         self._collated: dict[tuple[int, ...], NetworkInputs] = {}
@@ -77,6 +76,9 @@ class FitModule(pl.LightningModule):
         self.earlier_builds = Builds()
         self.build_seconds = 0.0
         self.remote_builds = Builds()
+
+    def _problem(self, k: int) -> Problem:
+        return here(self._problems[k])
 
     def here(self) -> list[int]:
         """Positions of the geometries that this process has: all of them."""
@@ -105,10 +107,10 @@ class FitModule(pl.LightningModule):
         """Those of every teacher; false when the time was up."""
         begin, before = runtime.now(), self.fock_builds
         for k in self.here():
-            self.mix.check(self._problems[k])
+            self.mix.check(self._problem(k))
         taught = any(term.name != "supervised" for term in self.plan.terms)
         members = sorted({*self.lessons.members(0.0)} & {*self.here()}) if taught else []
-        members = [k for k in members if not self._problems[k].teacher.started]
+        members = [k for k in members if not self._problem(k).teacher.started]
         size = self.plan.batch_size if self.lessons.together else 1
         for start in range(0, len(members), size):
             self.lessons.advance(members[start : start + size])
@@ -128,16 +130,19 @@ class FitModule(pl.LightningModule):
     def _ranges(self) -> list[tuple[float, float]]:
         """Range of the eigenvalues of the corrections to reproduce, Eh."""
         keys = self._example_keys()
-        return [eigenvalue_range(self._correction(k), self._problems[k].ks.x) for k in keys]
+        return [eigenvalue_range(self._correction(k), self._problem(k).ks.x) for k in keys]
 
     def _example_keys(self) -> list[int]:
         """Geometries for which there is a ΔH to reproduce."""
-        members, problems = self.lessons.members(self.progress), self._problems
+        own = set(self.here())
         return [
             k
-            for k in members
-            if problems[k].teacher.started or (self._uses_labels and problems[k].label is not None)
+            for k in self.lessons.members(self.progress)
+            if k in own and self._is_example(self._problem(k))
         ]
+
+    def _is_example(self, problem: Problem) -> bool:
+        return problem.teacher.started or (self._uses_labels and problem.label is not None)
 
     @property
     def _uses_labels(self) -> bool:
@@ -145,22 +150,22 @@ class FitModule(pl.LightningModule):
 
     def _correction(self, k: int) -> Tensor:
         """ΔH to reproduce: the label's where the loss uses labels, or the teacher's."""
-        p = self._problems[k]
+        p = self._problem(k)
         label = p.label if self._uses_labels else None
         return (p.teacher.target if label is None else label.fock.to(p.fock0)) - p.fock0
 
     def _examples(self) -> tuple[Sequence[NetworkInputs], Sequence[BlockMatrix]]:
         """Inputs and what the network has to predict from them."""
         keys = self._example_keys()
-        inputs = MadeWhenAsked(keys, lambda k: self._problems[k].inputs)
+        inputs = MadeWhenAsked(keys, lambda k: self._problem(k).inputs)
         return inputs, MadeWhenAsked(
-            keys, lambda k: self._problems[k].in_blocks(self._correction(k))
+            keys, lambda k: self._problem(k).in_blocks(self._correction(k))
         )
 
     def _other_inputs(self) -> Sequence[NetworkInputs]:
         """Inputs of the geometries that are no examples yet."""
         keys = sorted(set(self.here()) - set(self._example_keys()))
-        return MadeWhenAsked(keys, lambda k: self._problems[k].inputs)
+        return MadeWhenAsked(keys, lambda k: self._problem(k).inputs)
 
     @property
     def progress(self) -> float:
@@ -180,14 +185,14 @@ class FitModule(pl.LightningModule):
             solve_readout(self.network, *self._examples(), ridge=self.plan.ridge)
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> Sequence[Problem | Absent]:
         """The geometries, in input order."""
         return self._problems
 
     @property
     def builds(self) -> Builds:
         """Every build so far, those before a resume included."""
-        return self.earlier_builds + total(p.ks.builds for p in self._problems)
+        return self.earlier_builds + total(self._problem(k).ks.builds for k in self.here())
 
     @property
     def fock_builds(self) -> int:
@@ -212,7 +217,7 @@ class FitModule(pl.LightningModule):
         """H of some geometries, with the averaged weights: they are the better ones."""
         with self.average.applied():
             corrections = self.network(self._inputs(batch))
-        return [self._problems[k].hamiltonian(c) for k, c in zip(batch, corrections, strict=True)]
+        return [self._problem(k).hamiltonian(c) for k, c in zip(batch, corrections, strict=True)]
 
     def training_step(self, batch: list[int], batch_idx: int) -> Tensor | None:
         """Mean loss of a batch of geometries; None (no update) when it is not finite.
@@ -254,7 +259,7 @@ class FitModule(pl.LightningModule):
         return loss
 
     def _value(self, k: int, correction: BlockMatrix) -> LossValue:
-        problem = self._problems[k]
+        problem = self._problem(k)
         value = self._loss(problem, problem.hamiltonian(correction), self.progress)
         if value.gap < TRAINING_GAP_FLOOR and not self._gap_warned:
             self._gap_warned = True
@@ -294,14 +299,15 @@ class FitModule(pl.LightningModule):
         if math.isfinite(gap):
             self.note("gap", gap)
         if "fixed-point" in self.mix.active(self.progress):
-            members = self.lessons.members(self.progress)
-            self.note("teacher", max(self._problems[k].teacher.residual for k in members))
+            members = {*self.lessons.members(self.progress)} & {*self.here()}
+            residuals = [self._problem(k).teacher.residual for k in members]
+            self.note("teacher", max(residuals, default=-math.inf))
 
     def _inputs(self, batch: list[int]) -> NetworkInputs:
         key = tuple(batch)
         if key in self._collated:
             return self._collated[key]
-        inputs = collate([self._problems[k].inputs for k in batch])
+        inputs = collate([self._problem(k).inputs for k in batch])
         if len(self._problems) <= len(batch):
             self._collated[key] = inputs  # few geometries: the same batch every step
         return inputs
@@ -330,10 +336,8 @@ class FitModule(pl.LightningModule):
         """Residual and estimated gradient of every geometry, without a build."""
         with torch.no_grad():
             corrections = self.network(self._inputs(list(range(len(self._problems)))))
-            for k, (problem, correction) in enumerate(
-                zip(self._problems, corrections, strict=True)
-            ):
-                value = self._value(k, correction)
+            for k, correction in enumerate(corrections):
+                problem, value = self._problem(k), self._value(k, correction)
                 # an unconfirmed target says nothing below its own residual
                 known = 0.0 if problem.label is not None else problem.teacher.residual
                 self.lessons.errors[k] = max(value.gradient, known)
@@ -343,7 +347,8 @@ class FitModule(pl.LightningModule):
         with torch.no_grad():
             corrections = self.network(self._inputs(list(range(len(self._problems)))))
         done = True
-        for problem, correction in zip(self._problems, corrections, strict=True):
+        for k, correction in enumerate(corrections):
+            problem = self._problem(k)
             dm = problem.ks.density(problem.hamiltonian(correction))
             built = problem.ks.build(dm)
             done = done and problem.teacher.rms(built.fock, dm) <= self.plan.tol

@@ -25,13 +25,12 @@ from deeph_zero.prepared.molecule import AO_MEMORY_MB, Prepared, basis_layout, k
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import parse_loss
 from deeph_zero.train.plan import MAX_CHECKED
-from deeph_zero.train.resume import Run
+from deeph_zero.train.run import Run
 from deeph_zero.train.sampling import displaced
 from deeph_zero.train.store.cache import HeavyStore, memory_limit_mb
 from deeph_zero.train.stream import Ahead, Stream
-from deeph_zero.train.taught import Problem, labelled_problem, make_problem
+from deeph_zero.train.taught import Absent, Problem, labelled_problem, make_problem
 from deeph_zero.train.team import Team
-from deeph_zero.train.team_module import AbsentProblem
 from deeph_zero.train.validation import converge
 from deeph_zero.types import AOMatrix
 
@@ -41,7 +40,7 @@ class TimeIsUpError(Exception):
 
 
 def prepare(run: Run, *, trained: bool) -> FockNetwork:
-    """Fill ``run.problems`` and choose the network.
+    """Fill ``run.geometries`` and choose the network.
 
     Args:
         run: The run.
@@ -58,21 +57,22 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     """
     config = run.config
     network = _network(run, _layout(run), trained=trained)
-    kept_out = {*run.held_out, *run.measuring}
-    frames = [m for k, m in enumerate(run.molecules) if k not in kept_out]
+    kept_out = {*run.roles.held_out, *run.roles.measuring}
+    positions = [k for k in range(len(run.molecules)) if k not in kept_out]
+    frames = [run.molecules[k] for k in positions]
     everything = [*frames, *displaced(_in_time(run, frames), config, (config.runtime.seed,))]
     share = AO_MEMORY_MB / len(everything)
-    run.store = store = _store(run)
-    _prepare_all(run, network, everything, len(frames), ao_memory_mb=share)
+    run.geometries.store = store = _store(run)
+    copies = _prepare_all(run, network, everything, positions, ao_memory_mb=share)
     if run.team is not None:
         _agree(run, run.team)
-    if not run.present:
+    if not run.geometries.present:
         raise ComputationError("no geometry could be prepared; see the warnings above")
     _prepare_validation(run, store, network)
     _report_degenerate(run)
     _report_memory(run, store)
-    run.stream = _stream(run, network, frames, everything, share)
-    if run.stream is None and store.needed_bytes <= store.memory_bytes:
+    run.geometries.stream = _stream(run, network, frames, copies, share)
+    if run.geometries.stream is None and store.needed_bytes <= store.memory_bytes:
         run.dismiss_workers()  # nothing is computed again
     return network
 
@@ -100,24 +100,29 @@ def _prepare_all(
     run: Run,
     network: FockNetwork,
     everything: list[Molecule],
-    n_frames: int,
+    positions: Sequence[int],
     *,
     ao_memory_mb: float,
-) -> None:
-    """Integrals, network inputs and labels; the first ``n_frames`` are the user's."""
-    config, store = run.config, run.store
+) -> dict[int, int]:
+    """Integrals, network inputs and labels; the first ones are the user's, at ``positions``.
+
+    What is returned has, for the number of a displaced copy among the problems, its number in
+    ``everything``.
+    """
+    config, store = run.config, run.geometries.store
     assert store is not None
     labels = LabelStore(config.data.labels) if config.data.labels else None
     alone = _labels_alone(run, network, labels, everything)
     orders = {
         k: functools.partial(_order, run, m) for k, m in enumerate(everything) if alone[k] is None
     }
+    problems, copies = run.geometries.problems, dict[int, int]()
     with run.reporter.task("integrals", len(everything)) as task:
         for k, molecule in enumerate(everything):
             if run.runtime.deadline.expired():
                 raise TimeIsUpError(f"{k} of {len(everything)} geometries were prepared")
             if run.team is not None and not run.team.owns(k):
-                run.problems.append(AbsentProblem(molecule))
+                problems.append(Absent(molecule))
                 continue
             if store.ahead is not None:
                 soon = range(k, k + store.ahead.limit)
@@ -136,13 +141,18 @@ def _prepare_all(
                 if labels is not None and problem.label is None:
                     wanted = problem.ks.info.method
                     problem.label = label_for(labels, molecule, wanted, problem.fock0.shape)
-                run.problems.append(problem)
+                if k < len(positions):
+                    problem.position = positions[k]
+                else:
+                    copies[len(problems)] = k
+                problems.append(problem)
             except (ComputationError, InputError) as error:
-                _leave_out(run, molecule, error, asked_for=k < n_frames)
+                _leave_out(run, molecule, error, asked_for=k < len(positions))
                 if run.team is not None:  # who has which geometry goes by its position
-                    run.problems.append(AbsentProblem(molecule))
-                    run.lost[k] = failure(molecule, error)["error"]
+                    problems.append(Absent(molecule))
+                    run.geometries.lost[k] = failure(molecule, error)["error"]
             task.advance()
+    return copies
 
 
 def _labels_alone(
@@ -164,26 +174,23 @@ def _stream(
     run: Run,
     network: FockNetwork,
     frames: list[Molecule],
-    everything: list[Molecule],
+    copies: dict[int, int],
     ao_memory_mb: float,
 ) -> Stream | None:
     """What replaces displaced copies, if that was asked for."""
-    config, store = run.config, run.store
+    config, store = run.config, run.geometries.store
     if not config.stream:
         return None
-    if len(run.problems) <= MAX_CHECKED:
+    if len(run.geometries.problems) <= MAX_CHECKED:
         raise InputError(
             f"--stream: expected more than {MAX_CHECKED} geometries at a time, got "
-            f"{len(run.problems)}; give a larger --samples"
+            f"{len(run.geometries.problems)}; give a larger --samples"
         )
     assert store is not None
-    copies = {id(m): k for k, m in enumerate(everything) if k >= len(frames)}
-    origin = [copies.get(id(p.molecule)) for p in run.problems]
     one = config.model_copy(update={"samples": 1})
 
     def molecule_of(slot: int, generation: int) -> Molecule:
-        copy = origin[slot]
-        assert copy is not None
+        copy = copies[slot]
         frame = frames[(copy - len(frames)) // config.samples]
         seed = (config.runtime.seed, copy, generation)
         return displaced([frame], one, seed)[0]
@@ -203,8 +210,7 @@ def _stream(
     def order(slot: int, generation: int) -> Ahead:
         return (slot, generation), lambda: _order(run, molecule_of(slot, generation))
 
-    places = [k for k, copy in enumerate(origin) if copy is not None]
-    return Stream(run.problems, places, make, config.stream_visits, order)
+    return Stream(run.geometries.problems, list(copies), make, config.stream_visits, order)
 
 
 def _network(run: Run, layout: BasisLayout, *, trained: bool) -> FockNetwork:
@@ -260,20 +266,23 @@ def _problem(
     seen |= {"base": spec.base, "balanced": spec.balanced, **where}
     if labels is not None:
         problem = _labelled(run, labels, molecule, spec.layout, seen)
-        store.adopt(problem, lambda: kohn_sham(molecule, method, builds=False, **where).data)
-        return problem
+
+        def bare() -> KSData:
+            return kohn_sham(molecule, method, builds=False, **where).data.plain()
+
+        return store.adopt(problem, bare)
     ahead = store.ahead
     portable = None if ahead is None else ahead.take(name, _order(run, molecule))
     problem = make_problem(molecule, method, spec.layout, portable=portable, **seen)
 
     def rebuild(again: Portable | None = None) -> KSData:
-        return same_data(molecule, method, problem.ks.data.dm_guess, portable=again, **where)
+        return same_data(molecule, method, kept.ks.data.dm_guess, portable=again, **where)
 
     def order() -> Order:
-        return _order(run, molecule, problem.ks.data.dm_guess)
+        return _order(run, molecule, kept.ks.data.dm_guess)
 
-    store.adopt(problem, rebuild, key, order)
-    return problem
+    kept = store.adopt(problem, rebuild, key, order)
+    return kept
 
 
 def _labelled(
@@ -300,20 +309,22 @@ def _order(run: Run, molecule: Molecule, dm_guess: AOMatrix | None = None) -> Or
 
 def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> None:
     """Solve the structures that measure."""
-    wanted = [*run.validation, *(run.molecules[k] for k in run.measuring)]
+    others: list[tuple[int | None, Molecule]] = [(None, m) for m in run.roles.validation]
+    wanted = [*others, *((k, run.molecules[k]) for k in run.roles.measuring)]
     if not wanted:
         return
     share = AO_MEMORY_MB / len(wanted)
     with run.reporter.task("validation", len(wanted)) as task:
-        for k, molecule in enumerate(wanted):
+        for k, (position, molecule) in enumerate(wanted):
             if run.runtime.deadline.expired():
                 raise TimeIsUpError(f"{k} of {len(wanted)} validation structures were solved")
             try:
                 problem = _problem(run, store, network, molecule, ao_memory_mb=share)
                 converge(problem)
-                run.validators.append(problem)
+                problem.position = position
+                run.geometries.validators.append(problem)
             except (ComputationError, InputError) as error:
-                _leave_out(run, molecule, error, asked_for=k >= len(run.validation))
+                _leave_out(run, molecule, error, asked_for=position is not None)
             task.advance()
 
 
@@ -352,17 +363,17 @@ def _leave_out(
             if str(error).startswith(where):
                 raise error
             raise type(error)(f"{where}{error}") from error
-        run.failed.append(failure(molecule, error))
+        run.results.failed.append(failure(molecule, error))
     run.reporter.warning(f"{molecule.where}left out: {failure(molecule, error)['error']}")
 
 
 def _agree(run: Run, team: Team) -> None:
     """All processes leave out what one of them could not prepare; process 0 records it."""
-    reports = team.gather((run.lost, run.failed))
+    reports = team.gather((run.geometries.lost, run.results.failed))
     for lost, failed in reports[1:] if team.leads else reports:
-        run.lost.update(lost)
+        run.geometries.lost.update(lost)
         if team.leads:
-            run.failed += failed
+            run.results.failed += failed
             for entry in failed:
                 run.reporter.warning(f"{entry['file']}: left out: {entry['error']}")
 
@@ -381,11 +392,11 @@ def _initial(config: FitConfig) -> FockNetwork:
 def _report_degenerate(run: Run) -> None:
     if run.config.method.break_symmetry:
         return
-    found = [p for p in run.present if p.ks.orbitals(p.fock0).degenerate]
+    found = [p for p in run.geometries.present if p.ks.orbitals(p.fock0).degenerate]
     if found:
         first = found[0].molecule.where
         run.reporter.warning(
-            f"{first}the ground state is degenerate ({len(found)} of {len(run.problems)} "
-            "geometries): its frontier level is filled evenly, which is not a single determinant; "
-            "use --break-symmetry for the symmetry-broken state"
+            f"{first}the ground state is degenerate ({len(found)} of "
+            f"{len(run.geometries.problems)} geometries): its frontier level is filled evenly, "
+            "which is not a single determinant; use --break-symmetry for the symmetry-broken state"
         )

@@ -1,31 +1,19 @@
 """What a run folder remembers of a run: its settings, whether it is done, where to go on."""
 
-import dataclasses
 import hashlib
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.documents import parse_json, read_document
 from deeph_zero.host.files import write_json, write_text
-from deeph_zero.host.reporting import Reporter
-from deeph_zero.host.runtime import Runtime, set_threads
-from deeph_zero.integrals.ahead import IntegralsAhead
-from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.intervals import Calibration
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.train.lightning_io import KEEP, check_checkpoint
-from deeph_zero.train.module import FitModule
-from deeph_zero.train.reserve import Costs
-from deeph_zero.train.store.cache import HeavyStore
-from deeph_zero.train.stream import Stream
-from deeph_zero.train.taught import Problem
-from deeph_zero.train.team import Team
+from deeph_zero.train.run import Run
 
 CONFIG_FILE = "config.json"
 """Resolved settings of a run; ``--resume`` compares them."""
@@ -38,153 +26,62 @@ ENDS = ("converged", "epochs", "steps")
 """Values of ``stopped_by`` after which the same command has nothing left to do."""
 
 
-@dataclasses.dataclass
-class Run:
-    """What one call of :func:`~deeph_zero.train.fit.run_fit` carries around.
+def save_settings(run: Run) -> None:
+    """Write ``config.json``, which makes the folder a run that ``--resume`` accepts.
 
-    Attributes:
-        config: Every setting.
-        runtime: Device, threads, seed, deadline.
-        reporter: Progress and messages.
-        out: Run folder.
-        command: Command line, for the record.
-        failed: Frames left out.
-        molecules: The structures the summary is about.
-        started: ``time.monotonic()`` when the command began.
-        problems: Geometries prepared so far.
-        lost: With several processes, positions in ``problems`` of those that could not be prepared,
-            and why.
-        module: What is trained, once there is something.
-        entries: Certified structures so far, by position in ``molecules``.
-        builds_before: Builds of earlier attempts, as far as they were recorded.
-        earlier_entries: ``structures`` of an earlier attempt whose model is still the one there is.
-        team: The processes that share the work; None for one process.
-        validation: Structures of a file that measure the model while it trains.
-        measuring: Positions in ``molecules`` of frames kept out for the same.
-        validators: Both, solved.
-        validated: Errors of the final weights at them.
-        held_out: Positions in ``molecules`` that are not trained on but calibrate the model.
-        calibration: What came of them.
-        calibration_builds: Fock builds spent on them.
-        uncalibrated: Why nothing came of them.
-        left_out: What the time limit left out.
-        costs: What each kind of work took.
-        store: Keeps the large tensors of the geometries, once there are some.
-        stream: Replaces displaced copies during training, if asked for.
+    ``config.toml`` beside it holds the same for people, and for repeating the run.
+
+    Args:
+        run: The run.
+
+    Raises:
+        ComputationError: If the disk refuses; a new run has left nothing then.
     """
+    is_new = not (run.out / CONFIG_FILE).exists()
+    try:
+        save_toml(run, run.config)
+        write_json(run.out / CONFIG_FILE, settings(run.config, run.molecules))
+    except ComputationError:
+        if is_new:
+            forget_settings(run.out)
+        raise
 
-    config: FitConfig
-    runtime: Runtime
-    reporter: Reporter
-    out: Path
-    command: str
-    failed: list[dict[str, Any]]
-    molecules: list[Molecule]
-    started: float = dataclasses.field(default_factory=time.monotonic)
-    problems: list[Problem] = dataclasses.field(default_factory=list)
-    lost: dict[int, str] = dataclasses.field(default_factory=dict)
-    module: FitModule | None = None
-    entries: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    builds_before: Builds = dataclasses.field(default_factory=Builds)
-    earlier_entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    team: Team | None = None
-    validation: list[Molecule] = dataclasses.field(default_factory=list)
-    measuring: tuple[int, ...] = ()
-    validators: list[Problem] = dataclasses.field(default_factory=list)
-    validated: dict[str, Any] | None = None
-    held_out: tuple[int, ...] = ()
-    calibration: Calibration | None = None
-    calibration_builds: Builds = dataclasses.field(default_factory=Builds)
-    uncalibrated: str = ""
-    left_out: list[str] = dataclasses.field(default_factory=list)
-    costs: Costs = dataclasses.field(default_factory=Costs)
-    store: HeavyStore | None = None
-    stream: Stream | None = None
 
-    @property
-    def leads(self) -> bool:
-        """Whether this process reads, writes and reports."""
-        return self.team is None or self.team.leads
+def forget_settings(out: Path) -> None:
+    """Undo :func:`save_settings`.
 
-    @property
-    def present(self) -> list[Problem]:
-        """Geometries that this process has."""
-        return [p for p in self.problems if p.present]
+    Args:
+        out: Run folder.
+    """
+    for name in (CONFIG_FILE, CONFIG_TOML):
+        (out / name).unlink(missing_ok=True)
 
-    @property
-    def limits(self) -> dict[str, Any]:
-        """How far this run goes."""
-        return {name: getattr(self.config, name) for name in LIMITS}
 
-    def save_settings(self) -> None:
-        """Write ``config.json``, which makes the folder a run that ``--resume`` accepts.
+def save_toml(run: Run, config: FitConfig) -> None:
+    """Write ``config.toml``, with the device and the threads that were resolved.
 
-        ``config.toml`` beside it holds the same for people, and for repeating the run.
+    Args:
+        run: The run.
+        config: Every setting, as far as it is resolved.
+    """
+    if not run.leads:
+        return
+    found = {"device": str(run.runtime.device), "threads": run.runtime.threads}
+    runtime = config.runtime.model_copy(update=found)
+    resolved = config.model_copy(update={"runtime": runtime})
+    write_text(run.out / CONFIG_TOML, to_toml(sections_of(resolved)))
 
-        Raises:
-            ComputationError: If the disk refuses; a new run has left nothing then.
-        """
-        is_new = not (self.out / CONFIG_FILE).exists()
-        try:
-            self.save_toml(self.config)
-            write_json(self.out / CONFIG_FILE, settings(self.config, self.molecules))
-        except ComputationError:
-            if is_new:
-                self.forget_settings()
-            raise
 
-    def hire_workers(self) -> IntegralsAhead | None:
-        """Processes that compute integrals ahead of need; they take their threads from this one."""
-        count = self.config.workers
-        if count == 0 or self.team is not None:
-            return None
-        set_threads(max(1, self.runtime.threads - count))
-        return IntegralsAhead(count)
+def limits(config: FitConfig) -> dict[str, Any]:
+    """How far a run goes.
 
-    def look_ahead(self, coming: Sequence[int | None], start: int) -> None:
-        """Let the workers begin with what is needed next.
+    Args:
+        config: Its settings.
 
-        Args:
-            coming: Positions in the store in the order in which they will be used; None costs
-                nothing.
-            start: The first one of them that is still to come.
-        """
-        if self.store is None or self.store.ahead is None:
-            return
-        ahead = self.store.ahead
-        soon = [k for k in coming[start : start + ahead.limit] if k is not None]
-        ahead.plan(self.store.missing(soon))
-
-    def dismiss_workers(self) -> None:
-        """End them; all threads are this process's again."""
-        if self.store is not None and self.store.ahead is not None:
-            self.store.ahead.close()
-            self.store.ahead = None
-            set_threads(self.runtime.threads)
-
-    def release(self) -> None:
-        """Give back what the run took on disk beside its files, and its processes."""
-        self.dismiss_workers()
-        if self.store is not None:
-            self.store.close()
-
-    def forget_settings(self) -> None:
-        """Undo :meth:`save_settings`."""
-        for name in (CONFIG_FILE, CONFIG_TOML):
-            (self.out / name).unlink(missing_ok=True)
-
-    def save_toml(self, config: FitConfig) -> None:
-        """Write ``config.toml``, with the device and the threads that were resolved.
-
-        Args:
-            config: Every setting, as far as it is resolved.
-        """
-        found = {"device": str(self.runtime.device), "threads": self.runtime.threads}
-        if not self.leads:
-            return
-        runtime = config.runtime.model_copy(update=found)
-        resolved = config.model_copy(update={"runtime": runtime})
-        write_text(self.out / CONFIG_TOML, to_toml(sections_of(resolved)))
+    Returns:
+        Values of :data:`LIMITS`.
+    """
+    return {name: getattr(config, name) for name in LIMITS}
 
 
 def settings(config: FitConfig, molecules: list[Molecule]) -> dict[str, Any]:
@@ -305,7 +202,7 @@ def is_done(run: Run, summary: dict[str, Any]) -> bool:
         True if the same command has nothing left to do.
     """
     files = all((run.out / name).exists() for name in ("model.safetensors", "predictions.h5"))
-    ended = summary.get("stopped_by") in ENDS and summary.get("limits") == run.limits
+    ended = summary.get("stopped_by") in ENDS and summary.get("limits") == limits(run.config)
     entries = summary.get("structures") or []
     return files and ended and bool(entries) and all(e.get("energy") is not None for e in entries)
 

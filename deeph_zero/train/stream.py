@@ -1,13 +1,12 @@
 """A stream of new geometries: each copy is visited a few times and then replaced by another one."""
 
-import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, MutableSequence, Sequence
 from typing import Any
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.train.budget import Lessons
-from deeph_zero.train.taught import Problem
+from deeph_zero.train.taught import Absent, Problem, here
 
 Make = Callable[[int, int], Problem]
 """The geometry of a slot (position among the problems) and a generation, ready to be taught."""
@@ -24,7 +23,7 @@ class Stream:
 
     def __init__(
         self,
-        problems: Sequence[Problem],
+        problems: MutableSequence[Problem | Absent],
         places: Sequence[int],
         make: Make,
         visits: int,
@@ -33,7 +32,7 @@ class Stream:
         """Bind; nothing is replaced before it was visited.
 
         Args:
-            problems: All geometries of the run.
+            problems: All geometries of the run; new ones are put into it.
             places: Positions of the copies among them.
             make: Prepares a geometry; may raise ``ComputationError`` or ``InputError``.
             visits: Training steps that see a geometry.
@@ -95,7 +94,7 @@ class Stream:
             new = self._make(k, self._generation[k])
         except (ComputationError, InputError):
             return
-        _become(self._problems[k], new)
+        self._put(k, new)
         lessons.forget(k)
         self.replaced += 1
 
@@ -117,15 +116,13 @@ class Stream:
             while self._generation[k] != wanted:
                 # the last one that could be prepared
                 try:
-                    _become(self._problems[k], self._make(k, wanted))
+                    self._put(k, self._make(k, wanted))
                     break
                 except (ComputationError, InputError):
                     wanted -= 1
             self._generation[k] = int(generation)
 
-
-def _become(old: Problem, new: Problem) -> None:
-    """Put a geometry into the slot of another one, whose builds stay counted."""
-    new.ks.builds += old.ks.builds
-    for field in dataclasses.fields(Problem):
-        setattr(old, field.name, getattr(new, field.name))
+    def _put(self, k: int, new: Problem) -> None:
+        """Put a geometry into the slot of another one, whose builds stay counted."""
+        new.ks.builds += here(self._problems[k]).ks.builds
+        self._problems[k] = new

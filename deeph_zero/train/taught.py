@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.data.labels import Label
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.protocol import MoleculeData
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.ks.terms.build import FockBuild
@@ -65,13 +66,13 @@ class Problem(Prepared):
         teacher: Remembered builds and the target they give.
         label: Converged reference values, where the user has them.
         builds: Whether its layer makes Fock builds; where the label alone teaches, it does not.
+        position: Among the structures of the run; None for displaced copies and other structures.
     """
 
     teacher: Teacher
     label: Label | None = None
     builds: bool = True
-    present: ClassVar[bool] = True
-    """Whether its integrals are in this process."""
+    position: int | None = None
     _target_frame: Frame | None = None
     _label_frame: Frame | None = None
 
@@ -89,6 +90,19 @@ class Problem(Prepared):
             self._label_frame = self._frame(self.label.fock.to(self.fock0))
         return self._label_frame
 
+    def on(self, data: MoleculeData) -> "Problem":
+        """The geometry with its data from elsewhere; what only the preparation needed is left out.
+
+        Args:
+            data: Integrals, grid and functional.
+
+        Returns:
+            A new one, whose layer and teacher read these data.
+        """
+        ks = self.ks.on(data)
+        teacher = self.teacher.on(ks)
+        return dataclasses.replace(self, ks=ks, teacher=teacher, matrices=None, start=None)
+
     def _frame(self, target: AOMatrix) -> Frame:
         orbitals = self.ks.orbitals(target)
         return Frame(
@@ -98,6 +112,30 @@ class Problem(Prepared):
             mo_energy=orbitals.mo_energy,
             filled=orbitals.mo_occ / orbitals.mo_occ.max().clamp_min(1.0),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent:
+    """The place of a geometry that another process has: no integrals, no builds.
+
+    Attributes:
+        molecule: The structure.
+    """
+
+    molecule: Molecule
+
+
+def here(problem: Problem | Absent) -> Problem:
+    """A geometry that this process has.
+
+    Args:
+        problem: What is in its place.
+
+    Returns:
+        The geometry.
+    """
+    assert isinstance(problem, Problem), "asked for a geometry of another process"
+    return problem
 
 
 def make_problem(

@@ -7,6 +7,8 @@ by a dielectric step. The next density comes from diagonalising that target. A d
 elsewhere (the network's) replaces the history only where its own commutator is smaller.
 """
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -126,6 +128,19 @@ class Teacher:
             self._keep(dm0, fock0)
             if self._solved:
                 self.started, self.residual = True, self._first_rms
+
+    def on(self, ks: KohnSham) -> "Teacher":
+        """The same teacher of a layer with other data of the geometry.
+
+        Args:
+            ks: The layer.
+
+        Returns:
+            A new one, which remembers the same builds.
+        """
+        new = copy.copy(self)
+        new.ks = ks
+        return new
 
     @property
     def converged(self) -> bool:

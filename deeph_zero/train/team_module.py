@@ -5,6 +5,7 @@ those that are its own; gradients are sums of d(loss)/n over all n geometries of
 counts once wherever it is and however unequal the shares are.
 """
 
+from collections.abc import MutableSequence
 from typing import Any
 
 import torch
@@ -13,65 +14,33 @@ from torch import Tensor
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import InputError
 from deeph_zero.host.runtime import Deadline
-from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.counts import total as total_builds
-from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.plan import Plan
-from deeph_zero.train.taught import Problem
+from deeph_zero.train.taught import Absent, Problem
 from deeph_zero.train.team import Team
 
 _REDUCE = {"fock_builds": sum, "skipped_steps": max, "teacher": max, "gap": min}
 """How a logged number of the whole follows from those of the processes; others are means."""
 
 
-class _Nobody:
-    """Layer and teacher of a geometry that is at another process."""
-
-    builds = Builds()
-    fock_builds = coarse_builds = 0
-    started = False
-    converged = True
-    residual = -float("inf")
-
-    def advance(self) -> float:
-        return self.residual
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        pass
-
-
-class AbsentProblem(Problem):
-    """The place of a geometry that another process has: no integrals, no builds."""
-
-    present = False
-
-    def __init__(self, molecule: Molecule) -> None:
-        """Keep the place.
-
-        Args:
-            molecule: The structure.
-        """
-        nobody: Any = _Nobody()
-        self.molecule, self.ks, self.teacher, self.label = molecule, nobody, nobody, None
-
-
 class TeamModule(FitModule):
     """A :class:`FitModule` whose geometries are spread over processes."""
 
     def __init__(
-        self, network: FockNetwork, problems: list[Problem], plan: Plan, team: Team
+        self,
+        network: FockNetwork,
+        problems: MutableSequence[Problem | Absent],
+        plan: Plan,
+        team: Team,
     ) -> None:
         """Bind.
 
         Args:
             network: The model, the same at every process.
-            problems: All geometries, :class:`AbsentProblem` where another process has it.
+            problems: All geometries, :class:`~.taught.Absent` where another process has it.
             plan: Loss and schedule.
             team: The processes.
 
@@ -89,7 +58,7 @@ class TeamModule(FitModule):
 
     def here(self) -> list[int]:
         """Positions of this process's geometries."""
-        return [k for k, p in enumerate(self._problems) if self._team.owns(k) and p.present]
+        return [k for k, p in enumerate(self._problems) if isinstance(p, Problem)]
 
     def share(self, batch: list[int]) -> list[int]:
         """This process's part of a batch."""
@@ -145,7 +114,7 @@ class TeamModule(FitModule):
         self._logged = {"fock_builds": (float(self.fock_builds), 1)}
         if "fixed-point" in self.mix.active(self.progress):
             own = [k for k in self.lessons.members(self.progress) if self._team.owns(k)]
-            residuals = [self._problems[k].teacher.residual for k in own]
+            residuals = [self._problem(k).teacher.residual for k in own]
             self._logged["teacher"] = (max(residuals, default=-float("inf")), 1)
         skipped = self.skipped_steps
         loss = super().training_step(batch, batch_idx)

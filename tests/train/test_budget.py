@@ -188,8 +188,9 @@ def taught(together):
     """States of three teachers after four builds; two geometries stored, a fourth one fails."""
     problems = [prepared(0.05 * k) for k in range(4)]
     store = HeavyStore(1e3)
-    for p in problems[:2]:
-        store.adopt(p, functools.partial(same_data, p.molecule, METHOD, p.ks.data.dm_guess))
+    for k, p in enumerate(problems[:2]):
+        again = functools.partial(same_data, p.molecule, METHOD, p.ks.data.dm_guess)
+        problems[k] = store.adopt(p, again)
     lessons = Lessons(problems, Budget())
     lessons.together = together
     problems[3].teacher.target = torch.full_like(problems[3].fock0, math.nan)

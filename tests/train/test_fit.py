@@ -23,7 +23,7 @@ from deeph_zero.train import prepare
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.module import MAX_BAD_STEPS, FitModule
 from deeph_zero.train.plan import make_plan
-from deeph_zero.train.resume import Run
+from deeph_zero.train.run import Run
 from deeph_zero.train.sampling import displaced
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
@@ -356,10 +356,11 @@ def make_module(tmp_path):
 def build_module(folder, loss):
     config = settings(steps=30, loss=loss)
     run = Run(
-        config, setup(config.runtime), SilentReporter(), folder, "", [], [water(), water(0.1)]
-    )
+        config=config, runtime=setup(config.runtime), reporter=SilentReporter(), out=folder,
+        molecules=[water(), water(0.1)],
+    )  # fmt: skip
     network = prepare.prepare(run, trained=False)
-    module = FitModule(network, run.problems, make_plan(config, 2))
+    module = FitModule(network, run.geometries.problems, make_plan(config, 2))
     assert module.start(calibrate=True)
     return module
 

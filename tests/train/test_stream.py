@@ -90,10 +90,10 @@ def test_a_place_in_the_store_is_used_again():
     problems = [problem(0.01 * k) for k in range(3)]
 
     def adopt(one, key=None):
-        store.adopt(one, lambda: same_data(one.molecule, METHOD, one.ks.data.dm_guess), key)
+        guess = one.ks.data.dm_guess
+        return store.adopt(one, lambda: same_data(one.molecule, METHOD, guess), key)
 
-    for one in problems:
-        adopt(one)
+    problems = [adopt(one) for one in problems]
     want = []
     for k, one in enumerate(problems):
         want.append(one.ks.build(one.ks.data.dm_guess).fock)
@@ -106,8 +106,7 @@ def test_a_place_in_the_store_is_used_again():
             store.release(k)
             fresh = problem(0.01 * k + 0.1 * generation)
             want[k] = fresh.ks.build(fresh.ks.data.dm_guess).fock
-            adopt(fresh, k)
-            problems[k] = fresh
+            problems[k] = adopt(fresh, k)
         for k, one in enumerate(problems):
             assert torch.equal(one.ks.build(one.ks.data.dm_guess).fock, want[k])
     assert len(store) == 3

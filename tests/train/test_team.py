@@ -21,7 +21,7 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train import prepare
 from deeph_zero.train.plan import make_plan
-from deeph_zero.train.resume import Run
+from deeph_zero.train.run import Run
 from deeph_zero.train.team import Team
 from deeph_zero.train.team_module import TeamModule
 
@@ -200,17 +200,23 @@ def test_bad_geometries_are_left_out_by_all(tmp_path, monkeypatch, leads):
     model = {"size": "tiny"}
     config = FitConfig.parse({"method": method, "model": model, "skip_bad": True, "devices": 2})
     runtime = setup(config.runtime)
-    run = Run(config, runtime, SilentReporter(), tmp_path, "", [], molecules, team=team)
+    run = Run(
+        config=config, runtime=runtime, reporter=SilentReporter(), out=tmp_path,
+        molecules=molecules, team=team,
+    )  # fmt: skip
     network = prepare.prepare(run, trained=False)
-    assert sorted(run.lost) == [1, 2]
-    assert [e["frame"] for e in run.failed] == ([2, 1] if leads else [1])
+    assert sorted(run.geometries.lost) == [1, 2]
+    assert [e["frame"] for e in run.results.failed] == ([2, 1] if leads else [1])
     plan = make_plan(config, 9)
-    module = TeamModule(network, run.problems, plan, team)
-    module.lessons.dropped.update(run.lost)
+    module = TeamModule(network, run.geometries.problems, plan, team)
+    module.lessons.dropped.update(run.geometries.lost)
     assert module.here() == ([0] if leads else [3])
     assert module.lessons.members(1.0) == [0, 3]
     strict = FitConfig.parse({"method": method, "model": model, "devices": 2})
-    run = Run(strict, runtime, SilentReporter(), tmp_path, "", [], molecules, team=team)
+    run = Run(
+        config=strict, runtime=runtime, reporter=SilentReporter(), out=tmp_path,
+        molecules=molecules, team=team,
+    )  # fmt: skip
     with pytest.raises(ComputationError, match="broken"):
         prepare.prepare(run, trained=False)
 

@@ -121,8 +121,8 @@ def test_only_what_costs_a_build_is_ordered(losses):
     layout = basis_layout([build_mole(m, basis="sto-3g") for m in waters])
     problems = [make_problem(m, method, layout, cutoff=14.0) for m in waters]
     store = HeavyStore(1e-6, ahead=Orders(1))
-    for p in problems:
-        store.adopt(
+    for k, p in enumerate(problems):
+        problems[k] = store.adopt(
             p,
             lambda portable, p=p: same_data(p.molecule, method, p.fock0, portable=portable),
             order=functools.partial(Order, molecule=p.molecule, method=method),

@@ -17,7 +17,7 @@ from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.terms.two_electron import FittedTensor
-from deeph_zero.train.store.compact import light_bytes, shrink
+from deeph_zero.train.store.compact import light_bytes, packed
 from deeph_zero.train.store.stored_data import Heavy, StoredData
 from deeph_zero.train.taught import Problem
 
@@ -127,18 +127,22 @@ class HeavyStore:
         rebuild: Rebuild,
         key: int | None = None,
         order: Callable[[], Order] | None = None,
-    ) -> None:
-        """Take over the large tensors of a geometry; its layer asks for them from now on.
+    ) -> Problem:
+        """Take over the large tensors of a geometry.
 
         Args:
             problem: The geometry, freshly prepared.
             rebuild: Computes its data once more.
             key: Position of the geometry that it replaces, if it replaces one.
             order: What a worker would have to compute for it.
+
+        Returns:
+            The geometry with a layer that asks the store for them.
         """
         data, key = problem.ks.data.plain(), len(self._sources) if key is None else key
-        shrink(problem)
-        source = _Source(rebuild, order, heavy_bytes(problem.ks), light_bytes(problem))
+        kept = problem.on(StoredData(data, lambda: self.get(key)))
+        kept.stored = packed(kept.stored)
+        source = _Source(rebuild, order, heavy_bytes(problem.ks), light_bytes(kept))
         if key == len(self._sources):
             self._sources.append(source)
         else:
@@ -149,7 +153,7 @@ class HeavyStore:
         self.light_bytes += source.light
         self._largest = max(self._largest, source.nbytes)
         self._put(key, lambda: Heavy.of(data))
-        problem.ks.data = StoredData(data, lambda: self.get(key))
+        return kept
 
     def release(self, key: int) -> None:
         """Let go of the tensors of a geometry that is about to be replaced.

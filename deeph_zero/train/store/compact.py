@@ -34,23 +34,25 @@ class Waiting:
         return unpack_symmetric(self._stored) if self._packed else self._stored
 
 
-def shrink(problem: Problem) -> None:
-    """Let go of what only the preparation needed, and pack the network's inputs.
+def packed(stored: NetworkInputs | PackedInputs) -> NetworkInputs | PackedInputs:
+    """Network inputs that wait, packed where that is worth it.
 
     Args:
-        problem: A geometry that is prepared and going to be trained on.
+        stored: The inputs of a geometry.
+
+    Returns:
+        The same, smaller on a CPU.
     """
-    problem.matrices = problem.start = None
-    stored = problem.stored
     if isinstance(stored, NetworkInputs) and stored.numbers.device.type == "cpu":
-        problem.stored = PackedInputs(stored)
+        return PackedInputs(stored)
+    return stored
 
 
 def light_bytes(problem: Problem) -> int:
     """What a geometry takes in any case: network inputs, small matrices, the teacher's memory.
 
     Args:
-        problem: The geometry, after :func:`shrink`.
+        problem: The geometry, its inputs after :func:`packed`.
 
     Returns:
         Bytes, with the teacher's memory full.

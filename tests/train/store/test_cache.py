@@ -32,9 +32,10 @@ def adopt(store, problem, method):
     """As a run does it."""
 
     def again():
-        return same_data(problem.molecule, method, problem.ks.data.dm_guess, ao_memory_mb=1.0)
+        return same_data(kept.molecule, method, kept.ks.data.dm_guess, ao_memory_mb=1.0)
 
-    store.adopt(problem, again)
+    kept = store.adopt(problem, again)
+    return kept
 
 
 METHODS = {
@@ -52,8 +53,7 @@ def test_builds_of_a_released_geometry_are_the_same(name, disk_mb, tmp_path):
     before = [p.ks.build(p.ks.data.dm_guess) for p in problems]
     dipoles = [p.ks.data.dipole for p in problems]
     store = HeavyStore(1e-6, disk_mb, tmp_path)
-    for problem in problems:
-        adopt(store, problem, method)
+    problems = [adopt(store, problem, method) for problem in problems]
     assert store.n_kept == 1
     for _ in range(2):
         for problem, build, dipole in zip(problems, before, dipoles, strict=True):
@@ -73,7 +73,7 @@ def test_nonlocal_correlation_comes_back(tmp_path):
     problem = problem_of(helium, method)
     nlc = problem.ks.data.nlc
     store = HeavyStore(1e-6, 100.0, tmp_path)
-    adopt(store, problem, method)
+    problem = adopt(store, problem, method)
     adopt(store, problem_of(distorted_waters(1)[0], METHODS["pbe"]), METHODS["pbe"])
     again = problem.ks.data.nlc
     assert (again is not nlc, store.read) == (True, 1)
@@ -105,7 +105,7 @@ def test_what_always_stays_is_counted():
     """Filled up as training does it, the tensors of a geometry are those that were announced."""
     problem = problem_of(distorted_waters(1)[0], METHODS["wb97x"])
     inputs, wanted = problem.inputs, light_bytes(problem)
-    adopt(HeavyStore(1e-6), problem, METHODS["wb97x"])
+    problem = adopt(HeavyStore(1e-6), problem, METHODS["wb97x"])
     teacher = problem.teacher
     dm, fock = problem.ks.data.dm_guess, problem.fock0
     for _ in range(teacher.diis.space + 2):
@@ -129,8 +129,7 @@ def test_geometries_that_fit_are_never_made_again():
     method = METHODS["pbe"]
     problems = [problem_of(m, method) for m in distorted_waters(4)]
     store = HeavyStore(1e3)
-    for problem in problems:
-        adopt(store, problem, method)
+    problems = [adopt(store, problem, method) for problem in problems]
     assert store.needed_bytes < store.memory_bytes
     for k in (3, 1, 2, 0, 2, 3):
         problems[k].ks.build(problems[k].ks.data.dm_guess)
@@ -143,8 +142,7 @@ def test_part_stays_through_shuffled_epochs():
     problems = [problem_of(m, method) for m in distorted_waters(8)]
     size = max(heavy_bytes(p.ks) for p in problems)
     store = HeavyStore((sum(map(light_bytes, problems)) + 4.2 * size) / 1e6)
-    for problem in problems:
-        adopt(store, problem, method)
+    problems = [adopt(store, problem, method) for problem in problems]
     rng, visits = np.random.default_rng(0), 0
     for _ in range(6):
         for k in rng.permutation(8):
@@ -159,8 +157,7 @@ def test_stale_geometries_make_room():
     problems = [problem_of(m, method) for m in distorted_waters(4)]
     size = heavy_bytes(problems[0].ks)
     store = HeavyStore((sum(map(light_bytes, problems)) + 3.2 * size) / 1e6)
-    for problem in problems:
-        adopt(store, problem, method)
+    problems = [adopt(store, problem, method) for problem in problems]
     for _ in range(20):  # 0 and 1 have converged: nobody asks for them
         for k in (2, 3):
             store.get(k)
@@ -175,8 +172,7 @@ def test_a_full_disk_falls_back_to_computing(tmp_path):
     problems = [problem_of(m, method) for m in distorted_waters(3)]
     build = problems[0].ks.build(problems[0].ks.data.dm_guess)
     store = HeavyStore(1e-6, 0.1, tmp_path)
-    for problem in problems:
-        adopt(store, problem, method)
+    problems = [adopt(store, problem, method) for problem in problems]
     for problem in problems:
         problem.ks.build(problem.ks.data.dm_guess)
     assert store.n_written < 3
@@ -189,8 +185,7 @@ def test_a_disk_that_fails_is_told_once(tmp_path, caplog):
     method = METHODS["pbe"]
     problems = [problem_of(m, method) for m in distorted_waters(3)]
     store = HeavyStore(1e-6, 100.0, tmp_path / "nowhere")
-    for problem in problems:
-        adopt(store, problem, method)
+    problems = [adopt(store, problem, method) for problem in problems]
     assert [r.levelname for r in caplog.records] == ["WARNING"]
     problems[0].ks.build(problems[0].ks.data.dm_guess)
     assert (store.rebuilt, store.n_written) == (1, 0)
