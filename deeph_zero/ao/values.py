@@ -240,11 +240,11 @@ def ao_rows(
     parts = []
     for family in basis.families:
         shift = points.T - coords[family.atoms].unsqueeze(-1)
-        angular = _angular(shift, family.groups[0].l, deriv, cart=basis.cart)
+        found = angular(shift, family.groups[0].l, deriv, cart=basis.cart)
         square = shift.square().sum(1)
         for group, row in zip(family.groups, family.rows, strict=True):
             radial = _radial(group, square[row], deriv)
-            local = tuple(part[row] for part in angular)
+            local = tuple(part[row] for part in found)
             parts.append(_products(radial, shift[row], local))
     return torch.cat(parts, dim=1)[:, basis.order]
 
@@ -298,10 +298,8 @@ def _radial(
     return radial.unflatten(1, (deriv + 1, nctr)).transpose(0, 1)
 
 
-def _angular(
-    shift: Float[Tensor, "natoms 3 npoints"], l: int, deriv: int, *, cart: bool
-) -> Angular:
-    """Y and its derivatives up to ``deriv``, one tensor per order."""
+def angular(shift: Float[Tensor, "natoms 3 npoints"], l: int, deriv: int, *, cart: bool) -> Angular:
+    """Y and its derivatives up to ``deriv``, one tensor [natoms, axes, nfun, npoints] per order."""
     natoms, _, npoints = shift.shape
     powers = [shift.new_ones(natoms, 1, npoints)]
     for degree in range(1, l + 1):

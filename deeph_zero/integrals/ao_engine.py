@@ -68,7 +68,10 @@ class LibcintAO:
 
 
 class TorchAO:
-    """The package's own evaluation: coordinates go to the device once, values never leave it."""
+    """The package's own evaluation: coordinates go to the device once, values never leave it.
+
+    Stacks of blocks are made by :mod:`.ao_stacks`; then nothing is copied here.
+    """
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class TorchAO:
         deriv: int,
         device: torch.device | str,
     ) -> None:
-        """Copy everything to the device.
+        """Nothing is copied or evaluated yet.
 
         Args:
             basis: All shells.
@@ -88,10 +91,18 @@ class TorchAO:
             device: Where values are made.
         """
         self._basis = basis
-        self._centres = torch.as_tensor(centres, dtype=torch.float64).to(device)
-        self._points = torch.as_tensor(coords, dtype=torch.float64).to(device)
+        self._given = centres, coords
+        self._device = device
         self._deriv = deriv
         self._parts: dict[bytes, AOBasis] = {}
+
+    @functools.cached_property
+    def _centres(self) -> Tensor:
+        return torch.as_tensor(self._given[0], dtype=torch.float64).to(self._device)
+
+    @functools.cached_property
+    def _points(self) -> Tensor:
+        return torch.as_tensor(self._given[1], dtype=torch.float64).to(self._device)
 
     def rows(self, points: slice, shells: Shells) -> Float[Tensor, "ncomp nao npoints"]:
         """See :class:`AOEngine`."""

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import functools
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,11 +12,12 @@ from pyscf import gto
 from pyscf.dft import gen_grid
 from torch import Tensor
 
-from deeph_zero.integrals.ao_engine import AOEngineName, ShellReach, make_engine
+from deeph_zero.integrals.ao_engine import AOEngineName, ShellReach, TorchAO, make_engine
+from deeph_zero.integrals.ao_stacks import BlockSource, make_stack
 from deeph_zero.integrals.ao_storage import AOStore, choose_precision, rounding_bound
 from deeph_zero.integrals.one_electron import as_tensor, lindep_threshold
 from deeph_zero.integrals.point_order import box_order, compact_order
-from deeph_zero.ks.protocol import AOBlock
+from deeph_zero.ks.protocol import AOBlock, AOStack
 
 AO_CUTOFF = 1e-13
 """A shell is left out of a block where values and gradients stay below this everywhere."""
@@ -155,10 +158,19 @@ class AOGrid:
         self._engine = make_engine(
             ao_engine, mol, reach.basis, self.coords, deriv=deriv, device=self.device
         )
+        self.stackable = isinstance(self._engine, TorchAO) and not on_cpu
         self._shells = reach.shells(self.coords, self._bounds)
         self._shell_sizes = reach.sizes
         self._points = [slice(*pair) for pair in pairwise(self._bounds)]
-        self._weights = as_tensor(self.weights, self.device)
+        self.source = BlockSource(
+            reach.basis,
+            reach.centres,
+            reach.sizes,
+            self._shells,
+            self._points,
+            self.coords,
+            self.weights,
+        )
         self._limit = int(ao_memory_mb * 1e6)
         values = np.diff(self._bounds) @ (self._shells @ self._shell_sizes) * self.ncomp
         self._needed = 8 * int(values)
@@ -170,6 +182,10 @@ class AOGrid:
             bound = rounding_bound(ovlp, kept, self.n_blocks)
         self._store = AOStore(self.memory_bytes, bound)
         self.beside: AOGrid | None = None
+
+    @functools.cached_property
+    def _weights(self) -> Tensor:
+        return as_tensor(self.weights, self.device)
 
     @property
     def memory_bytes(self) -> int:
@@ -209,6 +225,24 @@ class AOGrid:
             taken = 0 if self.beside is None else self.beside.kept_bytes
             kept = self._store.offer(k, self._evaluate(k), taken)
         return kept
+
+    def shape(self, k: int) -> tuple[int, int]:
+        """Points and columns of a block."""
+        points = self._points[k]
+        return points.stop - points.start, int(self._shell_sizes[self._shells[k]].sum())
+
+    def stacked(self, blocks: "Sequence[tuple[AOGrid, int]]", nao: int) -> AOStack:
+        """Blocks of several grids in one go, in float64 and not kept.
+
+        Args:
+            blocks: Grids with the same derivatives and device as this one, and numbers of blocks.
+            nao: Index of columns that are not there.
+
+        Returns:
+            The stack.
+        """
+        sources = [(grid.source, k) for grid, k in blocks]
+        return make_stack(sources, nao, deriv=self.deriv, device=self.device)
 
     def _evaluate(self, k: int) -> AOBlock:
         points = self._points[k]

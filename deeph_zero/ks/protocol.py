@@ -98,6 +98,37 @@ class Grid(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AOStack:
+    """AO values on blocks of several grids, padded to one shape.
+
+    Attributes:
+        ao: Values, and gradients; padding columns have none.
+        weights: Quadrature weights; those of padding points are zero.
+        index: AO number of each column; of a padding column one that no AO has.
+    """
+
+    ao: Float[Tensor, "ncomp nblk npoints nloc"]
+    weights: Float[Tensor, "nblk npoints"]
+    index: Int[Tensor, "nblk nloc"]
+
+
+@runtime_checkable
+class StackableGrid(Grid, Protocol):
+    """A grid whose blocks can be made together with those of others, on a device."""
+
+    stackable: bool
+    ncomp: int
+
+    def shape(self, k: int) -> tuple[int, int]:
+        """Points and columns of a block."""
+        ...
+
+    def stacked(self, blocks: "Sequence[tuple[StackableGrid, int]]", nao: int) -> AOStack:
+        """Blocks of grids of its own kind; ``nao`` is the index of columns that are not there."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class VV10Parameters:
     """One VV10 term.

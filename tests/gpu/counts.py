@@ -22,8 +22,9 @@ SYNCS = {
     aten.bincount.default,
     aten._linalg_check_errors.default,
     aten.is_nonzero.default,
+    aten._linalg_eigh.default,
 }
-"""The host waits for their result, whose value or shape it has to know."""
+"""The host waits for their result: it has to know a value, a shape, or whether they worked."""
 
 INDEXING = {
     aten.index.Tensor,
@@ -33,6 +34,10 @@ INDEXING = {
     aten._index_put_impl_.default,
     aten._unsafe_index_put.default,
 }
+
+JOINING = {aten.stack.default, aten.cat.default}
+JOINED = 128
+"""Tensors that one kernel joins at most."""
 
 FREE = {
     aten.detach.default,
@@ -126,9 +131,10 @@ class Seen:
                 self.syncs[f"{place} [{name}]"] += 1
             if func in FREE or _is_view(func):
                 return
-            self.launches += 1
-            self.ops[name] += 1
-            self.where[place] += 1
+            kernels = -(-len(args[0]) // JOINED) if func in JOINING else 1
+            self.launches += kernels
+            self.ops[name] += kernels
+            self.where[place] += kernels
 
 
 def _has_mask(args: Any) -> bool:

@@ -145,3 +145,29 @@ def test_it_is_a_grid_and_checks_the_block_number(water):
     assert grid.block(0).rows.is_contiguous()
     with pytest.raises(IndexError, match="got"):
         grid.block(grid.n_blocks)
+
+
+@pytest.mark.parametrize(("deriv", "cart"), [(0, False), (1, False), (1, True)])
+def test_blocks_of_several_molecules_are_made_in_one_stack(deriv, cart):
+    cases = [("C 0 0 0; Cl .3 .1 1.7", "cc-pvdz"), ("He 0 0 0; H .1 6 .2", "6-31g")]
+    grids = []
+    for atom, basis in cases:
+        mol = gto.M(atom=atom, basis=basis, cart=cart, verbose=0, charge=1)
+        points = build_grid(mol, 0)
+        grids.append(AOGrid(mol, points, deriv=deriv, block_memory_mb=0.2))
+    blocks = [(grid, k) for grid in grids for k in range(grid.n_blocks)]
+    assert not grids[0].stackable, "a processor takes libcint, block by block"
+    stack = grids[0].stacked(blocks, nao=99)
+    assert len(blocks) > 2
+    for b, (grid, k) in enumerate(blocks):
+        block = grid.block(k)
+        assert grid.shape(k) == tuple(block.ao.shape[1:])
+        points, columns = block.ao.shape[1:]
+        found = stack.ao[:, b, :points, :columns]
+        torch.testing.assert_close(found, block.ao, atol=1e-11, rtol=0)
+        assert torch.equal(stack.weights[b, :points], block.weights)
+        assert not stack.weights[b, points:].any()
+        assert not stack.ao[:, b, :, columns:].any()
+        index = torch.arange(grid.nao) if block.index is None else block.index
+        assert torch.equal(stack.index[b, :columns], index)
+        assert (stack.index[b, columns:] == 99).all()

@@ -279,6 +279,10 @@ class KSBatch:
                 _place(out, members, [filled_density(*one, degeneracy_tol) for one in each])
         return out
 
+    def padded_buckets(self) -> list[list[int]]:
+        """Positions of the molecules of every bucket that is worked on as padded stacks."""
+        return [list(members) for members in self._buckets if self._is_padded(members)]
+
     def _is_padded(self, members: Sequence[int]) -> bool:
         return self.strategy == "padded" and self.layers[members[0]].smearing == 0
 

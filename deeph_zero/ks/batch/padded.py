@@ -12,35 +12,138 @@ from torch import Tensor
 
 from deeph_zero.ks.density import density_matrix
 from deeph_zero.ks.layer import KohnShamLayer
-from deeph_zero.ks.linalg.eigen import projector, symmetric_eigen
+from deeph_zero.ks.linalg.eigen import check_finite, projector, symmetric_eigen
 from deeph_zero.ks.occupation import occupations
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.padding import Padding, padded
 from deeph_zero.ks.terms.term import Density, trace
-from deeph_zero.ks.terms.terms import change, stacked_terms, terms_of, total
-from deeph_zero.types import MoleculeMatrix
+from deeph_zero.ks.terms.terms import Total, change, stacked_terms, terms_of, total
+from deeph_zero.ks.terms.two_electron_stacked import stacked_operator
+from deeph_zero.types import MoleculeMatrix, SpinMatrix
 
 
-class PaddedBucket:
-    """Molecules alike in functional, spin treatment, gap floor and device, padded to one size."""
+class PaddedOrbitals:
+    """Molecules alike in spin treatment: what is done with matrices alone, without integrals.
 
-    def __init__(self, layers: Sequence[KohnShamLayer]) -> None:
+    Attributes:
+        padding: Sizes of the molecules, and of the padded matrices.
+        ovlp: Overlap matrices, [nmol, 1, nao, nao].
+        per_orbital: Electrons in a filled orbital.
+    """
+
+    def __init__(
+        self, layers: Sequence[KohnShamLayer], padding: Padding | None = None, nmo: int = 0
+    ) -> None:
+        """Pad and stack overlap and orthogonalisation.
+
+        Args:
+            layers: The molecules; none of them smeared.
+            padding: Their sizes, where others of theirs share large tensors in it.
+            nmo: Orbitals of the padded matrices at least.
+        """
+        self.layers = list(layers)
+        self.padding = Padding([layer.nao for layer in layers]) if padding is None else padding
+        self.per_orbital = layers[0].per_orbital
+        nmos = [layer.nmo for layer in layers]
+        self._x = padded([layer.x for layer in layers], self.padding.nao, max(nmo, *nmos))
+        self._x = self._x.unsqueeze(1)
+        self.ovlp = self.padding.stack([layer.data.ovlp for layer in layers])
+        device = self.ovlp.device
+        levels = torch.arange(self._x.shape[-1], device=device)
+        sizes = [[layer.nmo, *layer.nelec[: layer.nspin]] for layer in layers]
+        counts = torch.tensor(sizes, device=device)  # one copy
+        self._inert = levels >= counts[:, :1].unsqueeze(2)
+        self._nocc = counts[:, 1:]
+        self._occupied = self.per_orbital * (levels < self._nocc.unsqueeze(-1)).to(self._x.dtype)
+
+    def orthogonal(self, fock: SpinMatrix) -> Tensor:
+        """X† F X of a stack, [nmol, nspin, nmo, nmo], padding levels above all others."""
+        x = self._x
+        out = x.mH @ (0.5 * (fock + fock.mH)) @ x
+        # by Gershgorin no level is higher; a needlessly huge one would cost digits of the others
+        ceiling = out.detach().abs().sum(-1).amax(-1) + 1.0
+        return out + torch.diag_embed(ceiling.unsqueeze(-1) * self._inert)
+
+    def commutator(self, fock: SpinMatrix, dm: SpinMatrix) -> Tensor:
+        """X† (F P S - S P F) X of a stack, [..., nmol, nspin, nmo, nmo]."""
+        fps = fock @ dm @ self.ovlp
+        return self._x.mH @ (fps - fps.mH) @ self._x
+
+    def orbitals(self, fock: SpinMatrix) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels (Eh), orbitals and integer occupations of a stack, without a gradient.
+
+        Args:
+            fock: Fock matrices; whether they are finite is not looked at.
+
+        Returns:
+            [nmol, nspin, nmo], [nmol, nspin, nao, nmo], [nmol, nspin, nmo].
+
+        Raises:
+            ComputationError: If the eigen-solver fails.
+        """
+        energy, vectors = symmetric_eigen(self.orthogonal(fock), checked=True)
+        return energy, self._x @ vectors, self._occupied
+
+    def aufbau(self, fock: SpinMatrix) -> SpinMatrix:
+        """Densities of integer occupations of a stack, as the device's policy makes them.
+
+        Args:
+            fock: Fock matrices, Eh; whether they are finite is not looked at.
+
+        Returns:
+            P of each, no gradient.
+
+        Raises:
+            ComputationError: If the eigen-solver fails.
+        """
+        orthogonal = self.orthogonal(fock)
+        nmo = orthogonal.shape[-1]
+        flat = orthogonal.reshape(-1, nmo, nmo)
+        p = projector(flat, self._nocc.reshape(-1), checked=True).reshape(orthogonal.shape)
+        return self.per_orbital * (self._x @ p @ self._x.mH)
+
+
+class PaddedBucket(PaddedOrbitals):
+    """Molecules alike in functional, spin treatment, gap floor and device, padded to one size.
+
+    Attributes:
+        gap_floor: That of the layers, Eh.
+        coulomb: 1/r12 of all of them.
+    """
+
+    def __init__(
+        self, layers: Sequence[KohnShamLayer], padding: Padding | None = None, nmo: int = 0
+    ) -> None:
         """Pad and stack what does not change.
 
         Args:
             layers: The molecules; none of them smeared.
+            padding: Their sizes, where others of theirs share large tensors in it.
+            nmo: Orbitals of the padded matrices at least.
         """
-        self.layers = list(layers)
-        self._padding = Padding([layer.nao for layer in layers])
-        self._nmos = [layer.nmo for layer in layers]
-        self._x = padded([layer.x for layer in layers], self._padding.nao, max(self._nmos))
-        self._ovlp = self._padding.stack([layer.data.ovlp for layer in layers])
+        super().__init__(layers, padding, nmo)
         each = [terms_of(layer.data) for layer in layers]
-        self._terms = stacked_terms(each, self._padding)
+        self._terms = stacked_terms(each, self.padding)
         self._names = [[term.name for term in terms] for terms in each]
+        self.gap_floor = layers[0].gap_floor
+        self.coulomb = stacked_operator([layer.data.coulomb for layer in layers], self.padding)
 
     def _density(self, dms: Sequence[MoleculeMatrix]) -> Density:
-        return Density(self._padding.stack(dms), factored=False)
+        return Density(self.padding.stack(dms), factored=False)
+
+    def total(self, at: Density) -> tuple[Total, Tensor]:
+        """Energies, Fock matrices and numbers of electrons of a stack.
+
+        Args:
+            at: Density matrices.
+
+        Returns:
+            The sum of the terms, and the electrons of each molecule.
+        """
+        found = total(self._terms, at)
+        if found.electrons is not None:
+            return found, found.electrons
+        return found, trace(at.total, self.ovlp)
 
     def fock_builds(self, dms: Sequence[MoleculeMatrix]) -> list[FockBuild]:
         """Energy and Fock matrix of every molecule, without autograd.
@@ -51,17 +154,14 @@ class PaddedBucket:
         Returns:
             The builds, in order.
         """
-        at = self._density(dms)
-        found = total(self._terms, at)
-        electrons = found.electrons
-        count = trace(at.total, self._ovlp) if electrons is None else electrons
+        found, count = self.total(self._density(dms))
         return [
             FockBuild(
                 parts={name: found.parts[name][k] for name in self._names[k]},
                 fock=fock,
                 n_electrons=count[k],
             )
-            for k, fock in enumerate(self._padding.split(found.fock))
+            for k, fock in enumerate(self.padding.split(found.fock))
         ]
 
     def responses(
@@ -76,21 +176,9 @@ class PaddedBucket:
         Returns:
             dF of each, Eh.
         """
-        return self._padding.split(
+        return self.padding.split(
             change(self._terms, self._density(dms), self._density(directions))
         )
-
-    def _orthogonal(self, focks: Sequence[MoleculeMatrix]) -> Tensor:
-        """X† F X, [n_mol, nspin, nmo, nmo], padding levels above all others."""
-        fock = self._padding.stack(focks)
-        x = self._x.unsqueeze(1)
-        out = x.mH @ (0.5 * (fock + fock.mH)) @ x
-        nmo = out.shape[-1]
-        # by Gershgorin no level is higher; a needlessly huge one would cost digits of the others
-        ceiling = out.detach().abs().sum(-1).amax(-1) + 1.0
-        levels = torch.arange(nmo, device=out.device)
-        inert = levels >= torch.tensor(self._nmos, device=out.device).unsqueeze(1)
-        return out + torch.diag_embed(ceiling.unsqueeze(-1) * inert.unsqueeze(1).to(out.dtype))
 
     def densities(self, focks: Sequence[MoleculeMatrix]) -> list[MoleculeMatrix]:
         """Density matrix of every Fock matrix, differentiable as the layer's own.
@@ -104,17 +192,24 @@ class PaddedBucket:
         Raises:
             ComputationError: If a matrix is not finite.
         """
-        orthogonal = self._orthogonal(focks)
+        orthogonal = self.orthogonal(self.padding.stack(focks))
         with torch.no_grad():
             energy, vectors = symmetric_eigen(orthogonal)
-            occ = torch.zeros_like(energy)
-            for k, layer in enumerate(self.layers):
-                own = energy[k, :, : layer.nmo]
-                filled, _ = occupations(own, layer.nelec, layer.degeneracy_tol)
-                occ[k, :, : layer.nmo] = filled
-        p = density_matrix(orthogonal, energy, vectors, occ, self.layers[0].gap_floor)
-        x = self._x.unsqueeze(1)
-        return self._padding.split(x @ p @ x.mH)
+            occ = self._occupations(energy)
+        p = density_matrix(orthogonal, energy, vectors, occ, self.gap_floor)
+        return self.padding.split(self._x @ p @ self._x.mH)
+
+    def _occupations(self, energy: Tensor) -> Tensor:
+        """Of every molecule by its own tolerance; the host decides, from one copy."""
+        if all(layer.degeneracy_tol == 0 for layer in self.layers):
+            return self._occupied
+        levels = energy.cpu()
+        occ = torch.zeros_like(levels)
+        for k, layer in enumerate(self.layers):
+            own = levels[k, :, : layer.nmo]
+            filled, _ = occupations(own, layer.nelec, layer.degeneracy_tol)
+            occ[k, :, : layer.nmo] = filled
+        return occ.to(energy.device)
 
     def filled(self, focks: Sequence[MoleculeMatrix]) -> list[MoleculeMatrix]:
         """Densities of integer occupations without a gradient, as the device's policy makes them.
@@ -129,10 +224,6 @@ class PaddedBucket:
             ComputationError: If a matrix is not finite.
         """
         with torch.no_grad():
-            orthogonal = self._orthogonal(focks)
-            nspin, nmo = orthogonal.shape[1], orthogonal.shape[2]
-            counts = [layer.nelec[s] for layer in self.layers for s in range(nspin)]
-            nocc = torch.tensor(counts, device=orthogonal.device)
-            p = projector(orthogonal.reshape(-1, nmo, nmo), nocc).reshape(orthogonal.shape)
-            x = self._x.unsqueeze(1)
-            return self._padding.split(self.layers[0].per_orbital * (x @ p @ x.mH))
+            fock = self.padding.stack(focks)
+            check_finite(fock)
+            return self.padding.split(self.aufbau(fock))

@@ -1,11 +1,15 @@
 """SCF of several molecules in step: each has its own DIIS, the cycles' work is done for all."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 
 from deeph_zero.ks.batch.ks_batch import KSBatch
-from deeph_zero.ks.scf.iteration import Step, Wanted
+from deeph_zero.ks.batch.stacked_scf import StackedSCF, in_step
+from deeph_zero.ks.scf.iteration import Request, State, Step, Wanted, finished
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
-from deeph_zero.ks.scf.solve import steps
+from deeph_zero.ks.scf.solve import answer, steps, to_diagonalise
 from deeph_zero.ks.scf.start import filled_density, starting_density
 from deeph_zero.types import GivenMatrices, MoleculeMatrix
 
@@ -29,23 +33,39 @@ def solve_batch(
     if dm0s is None:
         dm0s = [starting_density(layer, settings.init_guess) for layer in batch.layers]
     batch.check(dm0s)
-    results: dict[int, SCFResult] = {}
-    coarse, fine = _Grid(batch, settings), _Grid(batch, settings)
+    out: dict[int, SCFResult] = {}
     with torch.no_grad():
-        pairs = zip(batch.layers, dm0s, strict=True)
-        runs = [steps(layer, dm, settings) for layer, dm in pairs]
-        answers: dict[int, Step | None] = dict.fromkeys(range(len(batch)))
-        while answers:
-            wanted: dict[int, Wanted] = {}
-            for k, one in answers.items():
-                try:
-                    wanted[k] = next(runs[k]) if one is None else runs[k].send(one)
-                except StopIteration as end:
-                    results[k] = end.value
-            on_fine = {k: one for k, one in wanted.items() if one.layer is batch.layers[k]}
-            on_coarse = {k: one for k, one in wanted.items() if k not in on_fine}
-            answers = {**fine.answer(on_fine), **coarse.answer(on_coarse)}
-    return [results[k] for k in range(len(batch))]
+        rest = list(range(len(batch)))
+        for members in batch.padded_buckets() if settings.degeneracy_tol == 0 else []:
+            some = [batch.layers[k] for k in members], [dm0s[k] for k in members]
+            out |= zip(members, StackedSCF(some[0], settings).solve(some[1]), strict=True)
+            rest = [k for k in rest if k not in out]
+        if rest:
+            found = _each_by_itself(batch.subset(rest), [dm0s[k] for k in rest], settings)
+            out |= zip(rest, found, strict=True)
+    return [out[k] for k in range(len(batch))]
+
+
+def _each_by_itself(
+    batch: KSBatch, dms: Sequence[MoleculeMatrix], settings: SCFSettings
+) -> list[SCFResult]:
+    """Builds of all together, what is between them one molecule after another."""
+    coarse, fine = _Grid(batch, settings), _Grid(batch, settings)
+    runs = [steps(layer, dm, settings) for layer, dm in zip(batch.layers, dms, strict=True)]
+
+    def answers(asked: Mapping[int, Request]) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        builds: dict[int, Wanted] = {}
+        for k, one in asked.items():
+            if isinstance(one, Wanted):
+                builds[k] = one
+            else:
+                found[k] = answer(one, settings)
+        on_fine = {k: one for k, one in builds.items() if one.layer is batch.layers[k]}
+        on_coarse = {k: one for k, one in builds.items() if k not in on_fine}
+        return {**found, **fine.answer(on_fine), **coarse.answer(on_coarse)}
+
+    return [finished(ended, settings) for ended in in_step(runs, answers)]
 
 
 class _Grid:
@@ -64,26 +84,26 @@ class _Grid:
         self._batch: KSBatch | None = None
         self._last: dict[int, Step] = {}
 
-    def answer(self, wanted: dict[int, Wanted]) -> dict[int, Step]:
+    def answer(self, wanted: dict[int, Wanted]) -> dict[int, State]:
         """One build for each that wants one.
 
         Args:
             wanted: By position in the batch.
 
         Returns:
-            Density, T S and build of each.
+            The iterate of each.
         """
         if not wanted:
             return {}
         batch = self._gather(wanted)
         filled = self._filled(wanted)
-        known = [wanted[k].coarse if k in wanted else None for k in self._members]
+        known = [wanted[k].known if k in wanted else None for k in self._members]
         builds = batch.build([filled[k][0] for k in self._members], known)
         for k, built in zip(self._members, builds, strict=True):
             self._last[k] = (*filled[k], built)
             if k not in wanted:  # computed along, asked for by nobody
                 batch.layers[self._members.index(k)].fock_builds -= 1
-        return {k: self._last[k] for k in wanted}
+        return {k: State.of(one.layer, self._last[k]) for k, one in wanted.items()}
 
     def _gather(self, wanted: dict[int, Wanted]) -> KSBatch:
         """The batch of those that want a build, or one that is at most twice as large.
@@ -104,7 +124,8 @@ class _Grid:
         """Density and T S of every member; of an idle one the last."""
         batch, tol = self._batch, self._settings.degeneracy_tol
         assert batch is not None
-        focks = {k: one.fock for k, one in wanted.items() if one.fock is not None}
+        mixed = {k: one for k, one in wanted.items() if one.dm is None}
+        focks = {k: to_diagonalise(one, self._settings) for k, one in mixed.items()}
         if len(focks) == len(self._members):
             found = batch.filled([focks[k] for k in self._members], tol)
             return dict(zip(self._members, found, strict=True))

@@ -1,13 +1,22 @@
 """Grid points of several molecules in stacks of equal blocks: densities and potentials of all."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deeph_zero.ks.protocol import NVAR, AOBlock, Functional, Grid, XCKind
+from deeph_zero.ks.protocol import (
+    NVAR,
+    AOBlock,
+    AOStack,
+    Functional,
+    Grid,
+    StackableGrid,
+    XCKind,
+)
 
 STACK_MB = 256.0
 """AO values of one stack of blocks."""
@@ -18,7 +27,7 @@ Matrices = Float[Tensor, "nmol nspin nao nao"]
 PerMolecule = Float[Tensor, " nmol"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class _Stack:
     """Blocks padded to one shape; padding points have no weight, padding AOs no values."""
 
@@ -39,35 +48,27 @@ class PaddedGrid:
             nao: Orbitals of the padded matrices.
         """
         self._nao = nao
-        blocks = [(k, grid.block(j)) for k, grid in enumerate(grids) for j in range(grid.n_blocks)]
-        blocks.sort(key=lambda pair: pair[1].ao.shape[2])
         self._stacks: list[_Stack] = []
-        group: list[tuple[int, AOBlock]] = []
+        group: list[_Entry] = []
         # from the widest down: the first of a group sets its width
-        for pair in reversed(blocks):
-            if group and not _fits(group, pair[1]):
-                self._stacks.append(self._stacked(group))
+        for one in sorted(_entries(grids), key=lambda one: -one.columns):
+            if group and not _fits(group, one):
+                self._stacks.append(self._stacked(grids, group))
                 group = []
-            group.append(pair)
+            group.append(one)
         if group:
-            self._stacks.append(self._stacked(group))
+            self._stacks.append(self._stacked(grids, group))
 
-    def _stacked(self, group: Sequence[tuple[int, AOBlock]]) -> _Stack:
-        first = group[0][1].ao
-        npoints = max(block.ao.shape[1] for _, block in group)
-        nloc = max(block.ao.shape[2] for _, block in group)
-        ao = first.new_zeros(first.shape[0], len(group), 1, npoints, nloc)
-        weights = first.new_zeros(len(group), npoints)
-        # the padded matrices get one more row and column of zeros for what is not there
-        index = torch.full((len(group), nloc), self._nao, device=first.device)
-        for k, (_, block) in enumerate(group):
-            points, columns = block.ao.shape[1:]
-            ao[:, k, 0, :points, :columns] = block.ao
-            weights[k, :points] = block.weights
-            own = torch.arange(columns, device=first.device) if block.index is None else block.index
-            index[k, :columns] = own
-        molecule = torch.tensor([k for k, _ in group], device=first.device)
-        return _Stack(ao=ao, weights=weights, index=index, molecule=molecule)
+    def _stacked(self, grids: Sequence[Grid], group: Sequence["_Entry"]) -> _Stack:
+        owners = [one.molecule for one in group]
+        first = grids[owners[0]]
+        if isinstance(first, StackableGrid) and first.stackable:
+            blocks = cast("Any", [(grids[one.molecule], one.number) for one in group])
+            found = first.stacked(blocks, self._nao)
+        else:
+            found = _joined([one.block for one in group if one.block is not None], self._nao)
+        molecule = torch.tensor(owners, device=found.weights.device)
+        return _Stack(found.ao.unsqueeze(2), found.weights, found.index, molecule)
 
     def potential(
         self, functional: Functional, dm: Matrices
@@ -143,12 +144,53 @@ class PaddedGrid:
         return out[..., :nao, :nao]
 
 
-def _fits(group: Sequence[tuple[int, AOBlock]], block: AOBlock) -> bool:
+class _Entry(NamedTuple):
+    """One block of one molecule, before it is stacked; made already where it cannot be later."""
+
+    molecule: int
+    number: int
+    ncomp: int
+    points: int
+    columns: int
+    block: AOBlock | None
+
+
+def _entries(grids: Sequence[Grid]) -> Iterator[_Entry]:
+    together = all(isinstance(grid, StackableGrid) and grid.stackable for grid in grids)
+    for k, grid in enumerate(grids):
+        for j in range(grid.n_blocks):
+            if together and isinstance(grid, StackableGrid):
+                yield _Entry(k, j, grid.ncomp, *grid.shape(j), None)
+            else:
+                block = grid.block(j)
+                ncomp, points, columns = block.ao.shape
+                yield _Entry(k, j, ncomp, points, columns, block)
+
+
+def _joined(blocks: Sequence[AOBlock], nao: int) -> AOStack:
+    """Blocks that exist already."""
+    first = blocks[0].ao
+    npoints = max(block.ao.shape[1] for block in blocks)
+    nloc = max(block.ao.shape[2] for block in blocks)
+    ao = first.new_zeros(first.shape[0], len(blocks), npoints, nloc)
+    weights = first.new_zeros(len(blocks), npoints)
+    # the padded matrices get one more row and column of zeros for what is not there
+    index = torch.full((len(blocks), nloc), nao, device=first.device)
+    for k, block in enumerate(blocks):
+        points, columns = block.ao.shape[1:]
+        ao[:, k, :points, :columns] = block.ao
+        weights[k, :points] = block.weights
+        own = torch.arange(columns, device=first.device) if block.index is None else block.index
+        index[k, :columns] = own
+    return AOStack(ao=ao, weights=weights, index=index)
+
+
+def _fits(group: Sequence[_Entry], one: _Entry) -> bool:
     """Whether a stack may grow by a block, narrower than its first one."""
-    first = group[0][1].ao
-    npoints = max(block.ao.shape[1], *(b.ao.shape[1] for _, b in group), 0)
-    size = 8 * (len(group) + 1) * first.shape[0] * npoints * first.shape[2] / 1e6
-    return size <= STACK_MB and block.ao.shape[2] >= WASTE * first.shape[2]
+    columns = group[0].columns
+    npoints = max(one.points, *(other.points for other in group), 0)
+    size = 8 * (len(group) + 1) * one.ncomp * npoints * columns / 1e6
+    return size <= STACK_MB and one.columns >= WASTE * columns
 
 
 def _local(stack: _Stack, matrix: Tensor) -> Tensor:

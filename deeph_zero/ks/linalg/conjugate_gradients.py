@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Vectors = Float[Tensor, "nrhs size"]
@@ -28,6 +28,7 @@ class Step:
         product: A p.
         curvature: p·A p; negative or zero where A is not positive definite.
         length: How far along p the minimum of ½ x·Ax - b·x is.
+        active: Which systems are not finished.
     """
 
     solution: Vectors
@@ -36,6 +37,7 @@ class Step:
     product: Vectors
     curvature: PerSystem
     length: PerSystem
+    active: Bool[Tensor, " nrhs"]
 
     @property
     def moved(self) -> Vectors:
@@ -49,7 +51,12 @@ class Step:
 
 
 def steps(
-    product: Product, rhs: Vectors, goal: PerSystem, precondition: Product | None = None
+    product: Product,
+    rhs: Vectors,
+    goal: PerSystem,
+    precondition: Product | None = None,
+    *,
+    watch: bool = True,
 ) -> Iterator[Step]:
     """The steps to the solutions of A x = b from x = 0; ends where all are finished.
 
@@ -59,6 +66,8 @@ def steps(
         goal: Norm of the residual at which a system is finished; a residual that is not a number
             finishes it as well.
         precondition: Approximate inverse of A, symmetric and positive definite, on all systems.
+        watch: False never looks whether all are finished, for which the host had to wait for a
+            device; the steps then go on without end, and products are asked for all systems.
 
     Yields:
         Steps not taken yet: a consumer that stops has spent no product in vain.
@@ -71,13 +80,13 @@ def steps(
     direction, size = scaled, _dot(residual, scaled)
     while True:
         active = residual.norm(dim=-1) > goal
-        going = active.tolist()  # the only wait for a device
+        going = active.tolist() if watch else [True]  # the only wait for a device
         if not any(going):
             return
         along = product(direction) if all(going) else _of_some(product, direction, going)
         curvature = torch.where(active, _dot(direction, along), 0.0)
         length = torch.where(active & (curvature != 0), size / curvature, 0.0)
-        step = Step(solution, residual, direction, along, curvature, length)
+        step = Step(solution, residual, direction, along, curvature, length, active)
         yield step
         solution, residual = step.moved, step.left
         scaled = residual if precondition is None else precondition(residual)

@@ -39,6 +39,12 @@ POLICY: dict[str, Policy] = {
 """By device type; replace an entry to choose otherwise."""
 
 
+NOT_FINITE = (
+    "a finite Fock matrix was expected, got NaN or infinite elements; "
+    "check the geometry, or lower the learning rate"
+)
+
+
 def policy(device: torch.device) -> Policy:
     """The policy of a device."""
     return POLICY.get(device.type, POLICY["cpu"])
@@ -58,13 +64,27 @@ def _cupy_eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 _SOLVERS: dict[str, Callable[[Tensor], Any]] = {"torch": torch.linalg.eigh, "cupy": _cupy_eigh}
 
 
+def check_finite(matrix: Tensor) -> None:
+    """See whether all elements are finite; the host waits for a device.
+
+    Args:
+        matrix: Any.
+
+    Raises:
+        ComputationError: If an element is NaN or infinite.
+    """
+    if not bool(torch.isfinite(matrix).all()):
+        raise ComputationError(NOT_FINITE)
+
+
 def symmetric_eigen(
-    matrix: Inexact[Tensor, "*batch n n"],
+    matrix: Inexact[Tensor, "*batch n n"], *, checked: bool = False
 ) -> tuple[Float[Tensor, "*batch n"], Inexact[Tensor, "*batch n n"]]:
     """Ascending eigenvalues and eigenvectors (columns) of a symmetric or Hermitian matrix.
 
     Args:
         matrix: Symmetric; only the lower triangle is read.
+        checked: Whoever calls sees to it that elements are finite.
 
     Returns:
         Eigenvalues and eigenvectors.
@@ -73,11 +93,8 @@ def symmetric_eigen(
         ComputationError: If an element is NaN or infinite, or LAPACK fails to converge.
         InputError: If the policy names a solver that is not installed.
     """
-    if not bool(torch.isfinite(matrix).all()):
-        raise ComputationError(
-            "a finite Fock matrix was expected, got NaN or infinite elements; "
-            "check the geometry, or lower the learning rate"
-        )
+    if not checked:
+        check_finite(matrix)
     try:
         return _SOLVERS[policy(matrix.device).eigen](matrix)
     except torch.linalg.LinAlgError as error:
@@ -88,13 +105,14 @@ def symmetric_eigen(
 
 
 def projector(
-    fock: Float[Tensor, "batch n n"], nocc: Int[Tensor, " batch"]
+    fock: Float[Tensor, "batch n n"], nocc: Int[Tensor, " batch"], *, checked: bool = False
 ) -> Float[Tensor, "batch n n"]:
     """Projectors onto the lowest ``nocc`` eigenvectors, without a gradient.
 
     Args:
         fock: Symmetric matrices in an orthonormal basis.
         nocc: Occupied levels of each.
+        checked: Whoever calls sees to it that elements are finite.
 
     Returns:
         P, by the method of the device's policy; where purification finds no gap, by eigenvectors.
@@ -107,13 +125,13 @@ def projector(
         found, converged = purified_density(fock, nocc)
         if not bool(converged.all()):
             rest = torch.nonzero(~converged).reshape(-1)
-            found[rest] = _eigen_projector(fock[rest], nocc[rest])
+            found[rest] = _eigen_projector(fock[rest], nocc[rest], checked)
         return found
-    return _eigen_projector(fock, nocc)
+    return _eigen_projector(fock, nocc, checked)
 
 
-def _eigen_projector(fock: Tensor, nocc: Tensor) -> Tensor:
-    _, vectors = symmetric_eigen(fock)
+def _eigen_projector(fock: Tensor, nocc: Tensor, checked: bool) -> Tensor:
+    _, vectors = symmetric_eigen(fock, checked=checked)
     levels = torch.arange(fock.shape[-1], device=fock.device)
     occ = (levels < nocc.unsqueeze(-1)).to(fock.dtype)
     return (vectors * occ.unsqueeze(-2)) @ vectors.mH

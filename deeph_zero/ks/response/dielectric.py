@@ -14,6 +14,7 @@ from torch import Tensor
 from deeph_zero.ks.density import divided_difference
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.conjugate_gradients import Vectors, steps
+from deeph_zero.ks.protocol import TwoElectron
 from deeph_zero.types import SpinMatrix
 
 COULOMB_PART = 0.75
@@ -97,7 +98,7 @@ def dielectric_step(
 
     first = (c * occ.unsqueeze(-2)) @ c.mH - dm
     for spin_part in (SPIN_PART, 0.0):
-        kernel = functools.partial(_kernel, layer, spin_part)
+        kernel = functools.partial(kernel_of, layer.data.coulomb, spin_part)
         start = kernel(first)
         more = _response(lambda y, kernel=kernel: kernel(density(y)), pairs, -pairs(start))
         if more is not None:
@@ -105,14 +106,23 @@ def dielectric_step(
     return torch.zeros_like(fock)
 
 
-def _kernel(layer: KohnShamLayer, spin_part: float, change: SpinMatrix) -> SpinMatrix:
-    """K of a change of the density."""
-    potentials = layer.data.coulomb.coulomb(change)
-    if len(potentials) == 1:
+def kernel_of(operator: TwoElectron, spin_part: float, change: SpinMatrix) -> SpinMatrix:
+    """K of a change of the density, of one molecule or of a stack.
+
+    Args:
+        operator: 1/r12.
+        spin_part: s.
+        change: D.
+
+    Returns:
+        K D, Eh.
+    """
+    potentials = operator.coulomb(change)
+    if potentials.shape[-3] == 1:
         return COULOMB_PART * potentials
-    up, down = potentials.unbind(0)
+    up, down = potentials.unbind(-3)
     total, spin = COULOMB_PART * (up + down), spin_part * (up - down)
-    return torch.stack([total - spin, total + spin])
+    return torch.stack([total - spin, total + spin], dim=-3)
 
 
 def _response(

@@ -20,7 +20,8 @@ from deeph_zero.types import SpinMatrix
 
 Vector = Float[Tensor, " nrot"]
 
-_INTEGER_TOL = 1e-3
+INTEGER_TOL = 1e-3
+IDEMPOTENT_TOL = 1e-6
 
 
 class Rotations:
@@ -154,7 +155,7 @@ class Rotations:
 
 def _is_integer(occ: Tensor, electrons: float) -> bool:
     distance = torch.minimum(occ.abs(), (occ - electrons).abs())
-    return float(distance.max()) < _INTEGER_TOL
+    return float(distance.max()) < INTEGER_TOL
 
 
 def is_idempotent(layer: KohnShamLayer, dm: SpinMatrix) -> bool:
@@ -163,6 +164,6 @@ def is_idempotent(layer: KohnShamLayer, dm: SpinMatrix) -> bool:
     ps = dm @ layer.data.ovlp
     count = ps.diagonal(dim1=-2, dim2=-1).sum(-1)
     want = count.new_tensor(layer.nelec if layer.unrestricted else [2 * layer.nelec[0]])
-    if float((count - want.to(count)).abs().max()) > _INTEGER_TOL:
+    if float((count - want.to(count)).abs().max()) > INTEGER_TOL:
         return False
-    return float((ps @ dm - electrons * dm).abs().max()) < 1e-6
+    return float((ps @ dm - electrons * dm).abs().max()) < IDEMPOTENT_TOL

@@ -1,6 +1,7 @@
 """Pulay's direct inversion in the iterative subspace, over remembered Fock builds."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -57,24 +58,35 @@ class DIIS:
         return float((self.coefficients() @ torch.stack(self.errors)).norm())
 
     def coefficients(self) -> Tensor:
-        """The c_k of :meth:`extrapolate`, oldest first.
-
-        The normal equations are scaled by the smallest residual and solved in the eigenbasis,
-        small eigenvalues dropped, so that parallel residuals cannot blow the coefficients up.
-        """
-        n = len(self.focks)
+        """The c_k of :meth:`extrapolate`, oldest first."""
         errors = torch.stack(self.errors)
-        gram = errors @ errors.mT
-        scale = gram.diagonal().clamp_min(1e-300).sqrt()
-        # Columns are scaled by their own norm: late residuals are many orders below early ones.
-        lagrange = gram.new_zeros(n + 1, n + 1)
-        lagrange[:n, :n] = gram / (scale.unsqueeze(0) * scale.unsqueeze(1))
-        smallest = scale.min()
-        lagrange[:n, n] = lagrange[n, :n] = smallest / scale
-        rhs = gram.new_zeros(n + 1)
-        rhs[n] = 1.0
-        values, vectors = torch.linalg.eigh(lagrange)
-        keep = values.abs() > 1e-12
-        solution = vectors[:, keep] @ ((vectors[:, keep].mT @ rhs) / values[keep])
-        coefficients = solution[:n] * (smallest / scale)
-        return coefficients / coefficients.sum()
+        return pulay_coefficients((errors @ errors.mT).cpu()).to(errors.device)
+
+
+def pulay_coefficients(gram: Float[Tensor, "n n"]) -> Float[Tensor, " n"]:
+    """The c_k with Σ c_k = 1 that minimise ‖Σ c_k e_k‖.
+
+    The normal equations are scaled by the smallest residual and solved in the eigenbasis,
+    small eigenvalues dropped, so that parallel residuals cannot blow the coefficients up.
+
+    Args:
+        gram: Inner products of the residuals e_k, on the host: a few numbers are no work for a
+            device.
+
+    Returns:
+        The coefficients.
+    """
+    n = len(gram)
+    scale = gram.diagonal().clamp_min(1e-300).sqrt()
+    # Columns are scaled by their own norm: late residuals are many orders below early ones.
+    lagrange = gram.new_zeros(n + 1, n + 1)
+    lagrange[:n, :n] = gram / (scale.unsqueeze(0) * scale.unsqueeze(1))
+    smallest = scale.min()
+    lagrange[:n, n] = lagrange[n, :n] = smallest / scale
+    rhs = gram.new_zeros(n + 1)
+    rhs[n] = 1.0
+    values, vectors = torch.linalg.eigh(lagrange)
+    keep = values.abs() > 1e-12
+    solution = vectors[:, keep] @ ((vectors[:, keep].mT @ rhs) / values[keep])
+    coefficients = solution[:n] * (smallest / scale)
+    return coefficients / coefficients.sum()

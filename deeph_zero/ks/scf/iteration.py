@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.orbital_rotation import Rotations, is_idempotent
 from deeph_zero.ks.response.stability import stability
-from deeph_zero.ks.scf.mixing import Mixer
+from deeph_zero.ks.scf.mixing import UNDECIDED, Mixer, Mixture
 from deeph_zero.ks.scf.newton import minimise
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.terms.build import FockBuild
@@ -47,6 +48,10 @@ class State:
         entropy_energy: T S of the occupations, Eh.
         converged: Both tolerances were met.
         built: The build itself, where it is known.
+        n_electrons: Density integrated on the grid, where it is known.
+        products: Inner products of the error with remembered ones and itself, where known.
+        gap: Smallest gap between filled and empty levels of ``fock``, Eh, where it is known.
+        determinant: Whether ``dm`` is a determinant's, where it is known.
     """
 
     energy: float
@@ -57,6 +62,10 @@ class State:
     entropy_energy: float = 0.0
     converged: bool = False
     built: FockBuild | None = None
+    n_electrons: float | None = None
+    products: Sequence[float] | None = None
+    gap: float | None = None
+    determinant: bool | None = None
 
     @classmethod
     def of(cls, layer: KohnShamLayer, step: "Step") -> "State":
@@ -71,6 +80,7 @@ class State:
             error=error,
             entropy_energy=ts,
             built=built,
+            n_electrons=float(built.n_electrons),
         )
 
 
@@ -85,9 +95,7 @@ def gradient_norm(commutator: Tensor) -> float:
 
 def shifted(fock: SpinMatrix, dm: SpinMatrix, ovlp: Tensor, shift: float) -> SpinMatrix:
     """F with the virtual space of ``dm`` raised by ``shift``: F + shift (S - S P S / f)."""
-    if shift == 0:
-        return fock
-    per_orbital = 2.0 / len(dm)
+    per_orbital = 2.0 / dm.shape[-3]
     return fock + shift * (ovlp - ovlp @ dm @ ovlp / per_orbital)
 
 
@@ -97,32 +105,137 @@ Step = tuple[SpinMatrix, float, FockBuild]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A build that an iteration asks for.
+    """A build that an iteration asks for; the answer is its :class:`State`.
 
     Attributes:
         layer: On which grid.
-        fock: Diagonalise this matrix for the density; or
+        mixture: Diagonalise this for the density; or
         dm: the density itself.
+        raised: The density whose virtual orbitals a level shift raises in the mixture.
         entropy_energy: T S of ``dm``, Eh.
-        coarse: The build at ``dm`` on the coarse grid, nothing added, where there is one.
+        coarse: The iterate at ``dm`` on the coarse grid, and its layer, where there is one.
+        errors: Remembered errors whose products with the new one will be asked for.
+        levels: The gap will be asked for.
+        start: Whether the density is a determinant's will be asked for.
     """
 
     layer: KohnShamLayer
-    fock: SpinMatrix | None = None
+    mixture: Mixture | None = None
     dm: SpinMatrix | None = None
+    raised: SpinMatrix | None = None
     entropy_energy: float = 0.0
-    coarse: FockBuild | None = None
+    coarse: "tuple[KohnShamLayer, State] | None" = None
+    errors: Sequence[Tensor] = ()
+    levels: bool = False
+    start: bool = False
+
+    @property
+    def known(self) -> FockBuild | None:
+        """The build at ``dm`` on the coarse grid, nothing added, where there is one."""
+        return None if self.coarse is None else self.coarse[0].unshifted(self.coarse[1].built)
 
 
-Steps = Generator[Wanted, Step, SCFResult]
-"""An iteration without its cycles' work, which whoever runs it does, for several at once: it asks
-for builds and wants them sent back; its value at the end is the last iterate. To be run under
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Correction:
+    """The constant by which a coarse grid's Fock matrices are to move; answered by :class:`Moved`.
+
+    Attributes:
+        layer: The coarse grid's layer.
+        fine: The build on the target grid.
+        coarse: That of the same density on the coarse grid.
+        mixer: What is remembered of the coarse grid's builds.
+    """
+
+    layer: KohnShamLayer
+    fine: State
+    coarse: State
+    mixer: Mixer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moved:
+    """The problem with the constant.
+
+    Attributes:
+        shift: All constants so far, Eh.
+        energy: What this one adds to the energy at the density, Eh.
+        focks: The remembered Fock matrices with it, Eh.
+        errors: Their commutators, flat.
+        gram: Inner products of these.
+    """
+
+    shift: SpinMatrix
+    energy: float
+    focks: Sequence[SpinMatrix]
+    errors: Sequence[Tensor]
+    gram: list[list[float]]
+
+    @classmethod
+    def of(cls, asked: Correction) -> "Moved":
+        """Of one molecule."""
+        change = asked.fine.fock - asked.coarse.fock
+        old = asked.layer.shift
+        focks = [fock + change for fock in asked.mixer.focks]
+        pairs = zip(focks, asked.mixer.dms, strict=True)
+        errors = [asked.layer.commutator(fock, dm).reshape(-1) for fock, dm in pairs]
+        stacked = torch.stack(errors) if errors else change.new_zeros(0, 1)
+        return cls(
+            shift=change if old is None else old + change,
+            energy=float((change * asked.fine.dm).sum()),
+            focks=focks,
+            errors=errors,
+            gram=(stacked @ stacked.mT).tolist(),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SecondOrder:
+    """Newton steps from a build; the answer is the last iterate and their number.
+
+    Attributes:
+        layer: The molecule.
+        start: The build.
+        settings: Tolerances and the iteration's knobs.
+        cycles: How many of ``max_cycle`` are spent.
+    """
+
+    layer: KohnShamLayer
+    start: State
+    settings: SCFSettings
+    cycles: int
+
+    def take(self) -> tuple[State, int]:
+        """Do them."""
+        return _second_order(self.layer, self.start, self.settings, self.cycles)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """Where an iteration ended; :func:`finished` makes the result of it.
+
+    Attributes:
+        layer: The molecule.
+        state: The last iterate.
+        cycles: DIIS cycles and second-order steps.
+        before: The layer's count of builds when the iteration began.
+        coarse_builds: Builds spent on the coarse grid.
+    """
+
+    layer: KohnShamLayer
+    state: State
+    cycles: tuple[int, int]
+    before: int
+    coarse_builds: int = 0
+
+
+Request = Wanted | Correction | SecondOrder
+Steps = Generator[Request, Any, Ended]
+"""An iteration without its work on matrices, which whoever runs it does, for several at once: it
+asks and wants the answer sent back; its value at the end is the last iterate. To be run under
 ``torch.no_grad``: a generator cannot keep that to itself."""
 
 
-def scf_steps(
-    layer: KohnShamLayer, dm: SpinMatrix, settings: SCFSettings, built: FockBuild, before: int
-) -> Steps:
+def scf_steps(layer: KohnShamLayer, start: State, settings: SCFSettings, before: int) -> Steps:
     """The iteration on one grid.
 
     DIIS as long as it makes progress. With ``retry``, far from convergence a rising energy turns
@@ -130,22 +243,20 @@ def scf_steps(
 
     Args:
         layer: The molecule.
-        dm: Starting density matrix.
+        start: The build at the starting density.
         settings: Tolerances and the iteration's knobs.
-        built: The build at ``dm``.
         before: The layer's count of builds when it began.
 
     Returns:
         The generator.
     """
-    start = State.of(layer, (dm, 0.0, built))
     state, cycles, newton = yield from iterate(layer, start, settings, Mixer(layer, settings))
-    return finished(layer, state, settings, cycles=(cycles, newton), before=before)
+    return Ended(layer=layer, state=state, cycles=(cycles, newton), before=before)
 
 
 def iterate(
     layer: KohnShamLayer, start: State, settings: SCFSettings, mixer: Mixer
-) -> Generator[Wanted, Step, tuple[State, int, int]]:
+) -> Generator[Request, Any, tuple[State, int, int]]:
     """DIIS, and second-order steps where it stalls.
 
     Args:
@@ -161,35 +272,66 @@ def iterate(
     newton = 0
     if not state.converged and best is not None and cycles < settings.max_cycle:
         _log.debug("DIIS stalls after %d cycles; going on with second-order steps", cycles)
-        state, newton = _second_order(layer, best, settings, cycles)
+        state, newton = yield SecondOrder(layer=layer, start=best, settings=settings, cycles=cycles)
     return state, cycles, newton
 
 
-def finished(
-    layer: KohnShamLayer,
-    state: State,
-    settings: SCFSettings,
-    *,
-    cycles: tuple[int, int],
-    before: int,
-) -> SCFResult:
+def finished(ended: Ended, settings: SCFSettings) -> SCFResult:
     """The result of an iteration, after it left saddle points where that was asked for.
 
     Args:
-        layer: The molecule.
-        state: The last iterate.
+        ended: The last iterate.
         settings: Tolerances and the iteration's knobs.
-        cycles: Numbers of DIIS cycles and of second-order steps.
-        before: The layer's count of builds when the iteration began.
 
     Returns:
         The result.
     """
-    newton = cycles[1]
+    layer, state, newton = ended.layer, ended.state, ended.cycles[1]
     if settings.leave_saddles and _has_rotations(layer, settings):
-        state, newton = _leave_saddles(layer, state, settings, cycles)
-    builds = layer.fock_builds - before
-    return _result(layer, state, settings, cycles=(cycles[0], newton), builds=builds)
+        state, newton = _leave_saddles(layer, state, settings, ended.cycles)
+    orbitals = layer.orbitals(state.fock, settings.degeneracy_tol)
+    parts = orbitals.mo_energy, orbitals.mo_coeff, orbitals.mo_occ
+    if newton:
+        own = Rotations(layer, state.dm, state.fock).orbitals()
+        if not torch.equal(own[2], parts[2]):
+            _log.info("the SCF ended at a determinant that is not its own aufbau filling")
+            parts = own
+    degenerate = layer.orbitals(state.fock).degenerate
+    moved = dataclasses.replace(ended, state=state, cycles=(ended.cycles[0], newton))
+    return result_of(moved, parts, degenerate=degenerate)
+
+
+def result_of(
+    ended: Ended, orbitals: tuple[Tensor, Tensor, Tensor], *, degenerate: bool
+) -> SCFResult:
+    """The result, orbitals given.
+
+    Args:
+        ended: The last iterate.
+        orbitals: Energies (Eh), coefficients and occupations.
+        degenerate: The frontier level is degenerate.
+
+    Returns:
+        The result.
+    """
+    state, (diis, newton) = ended.state, ended.cycles
+    return SCFResult(
+        energy=state.energy + state.entropy_energy,
+        entropy_energy=state.entropy_energy,
+        fock=state.fock,
+        dm=state.dm,
+        mo_energy=orbitals[0],
+        mo_coeff=orbitals[1],
+        mo_occ=orbitals[2],
+        converged=state.converged,
+        iterations=diis + newton,
+        fock_builds=ended.layer.fock_builds - ended.before,
+        gradient_norm=state.gradient_norm,
+        degenerate=degenerate,
+        second_order_steps=newton,
+        coarse_builds=ended.coarse_builds,
+        n_electrons=state.n_electrons,
+    )
 
 
 def _second_order(
@@ -242,65 +384,25 @@ def _leave_saddles(
     return state, newton
 
 
-def _result(
-    layer: KohnShamLayer,
-    state: State,
-    settings: SCFSettings,
-    *,
-    cycles: tuple[int, int],
-    builds: int,
-) -> SCFResult:
-    diis, newton = cycles
-    orbitals = layer.orbitals(state.fock, settings.degeneracy_tol)
-    parts = orbitals.mo_energy, orbitals.mo_coeff, orbitals.mo_occ
-    if newton:
-        own = Rotations(layer, state.dm, state.fock).orbitals()
-        if not torch.equal(own[2], parts[2]):
-            _log.info("the SCF ended at a determinant that is not its own aufbau filling")
-            parts = own
-    return SCFResult(
-        energy=state.energy + state.entropy_energy,
-        entropy_energy=state.entropy_energy,
-        fock=state.fock,
-        dm=state.dm,
-        mo_energy=parts[0],
-        mo_coeff=parts[1],
-        mo_occ=parts[2],
-        converged=state.converged,
-        iterations=diis + newton,
-        fock_builds=builds,
-        gradient_norm=state.gradient_norm,
-        degenerate=layer.orbitals(state.fock).degenerate,
-        second_order_steps=newton,
-        n_electrons=None if state.built is None else float(state.built.n_electrons),
-    )
-
-
 def _diis_iteration(
     layer: KohnShamLayer, start: State, settings: SCFSettings, mixer: Mixer
-) -> Generator[Wanted, Step, tuple[State, State | None, int]]:
+) -> Generator[Request, Any, tuple[State, State | None, int]]:
     """(last iterate, where a second-order iteration should start if DIIS stalled, cycles)."""
     state = start
-    best: State | None = None
-    if len(mixer.diis):
-        best, fock = state, mixer.go_on()
-    else:
-        if is_idempotent(layer, state.dm):  # a determinant's build is as good as any later one
-            mixer.add(state.fock, state.dm, state.error)
-            best = state
-        fock = mixer.first_fock(state.fock, state.dm)
+    best, mixture = _begin(layer, start, mixer)
     norms: list[float] = []
     cycle = 0
     while not state.converged and cycle < settings.max_cycle:
         cycle += 1
-        target = shifted(fock, state.dm, layer.data.ovlp, settings.level_shift)
+        raised = state.dm if settings.level_shift else None
         previous = state
-        state = State.of(layer, (yield Wanted(layer=layer, fock=target)))
+        state = yield Wanted(layer=layer, mixture=mixture, raised=raised, errors=mixer.errors)
         norm = state.gradient_norm
         close = abs(state.energy - previous.energy) < settings.conv_tol
         converged = close and norm < settings.gradient_tolerance
         state = dataclasses.replace(state, converged=converged)
-        mixer.add(state.fock, state.dm, state.error)
+        assert state.error is not None
+        mixer.add(state.fock, state.dm, state.error, state.products)
         norms.append(norm)
         far = cycle > TRANSIENT and norm > FAR
         rising = far and best is not None and state.energy > best.energy + ENERGY_RISE
@@ -309,8 +411,42 @@ def _diis_iteration(
         if settings.retry and _has_rotations(layer, settings) and _stalled(norms):
             return state, best, cycle
         downhill = rising and settings.retry
-        fock = mixer.next_fock(cycle, state.fock, previous.fock, downhill=downhill)
+        mixture = mixer.next(cycle, state.fock, previous.fock, downhill=downhill)
     return state, None, cycle
+
+
+def _begin(layer: KohnShamLayer, start: State, mixer: Mixer) -> tuple[State | None, Mixture]:
+    """The best build so far, and what to diagonalise first."""
+    if len(mixer):
+        return start, mixer.extrapolated()
+    best = None
+    determinant = start.determinant
+    if determinant is None:
+        determinant = is_idempotent(layer, start.dm)
+    if determinant:  # a determinant's build is as good as any later one
+        error = layer.commutator(start.fock, start.dm) if start.error is None else start.error
+        mixer.add(start.fock, start.dm, error)
+        best = start
+    undecided = layer.unrestricted and gap(layer, start) < UNDECIDED
+    return best, mixer.first(start.fock, start.dm, undecided=undecided)
+
+
+def gap(layer: KohnShamLayer, state: State) -> float:
+    """Smallest gap between filled and empty levels, Eh; infinite without either.
+
+    Args:
+        layer: The molecule.
+        state: Whose Fock matrix is asked about.
+
+    Returns:
+        Negative where a filled level lies above an empty one.
+    """
+    if state.gap is not None:
+        return state.gap
+    levels = layer.orbitals(state.fock, 0.0).mo_energy
+    pairs = zip(levels, layer.nelec, strict=False)  # one row of levels for a closed shell
+    gaps = [float(e[n] - e[n - 1]) for e, n in pairs if 0 < n < layer.nmo]
+    return min(gaps, default=float("inf"))
 
 
 def _has_rotations(layer: KohnShamLayer, settings: SCFSettings) -> bool:

@@ -2,13 +2,25 @@
 
 import dataclasses
 from collections.abc import Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.open_shell import say_instability, spin_instability
-from deeph_zero.ks.scf.iteration import State, Step, Steps, Wanted, gradient_norm, scf_steps
+from deeph_zero.ks.scf.iteration import (
+    Correction,
+    Moved,
+    Request,
+    SecondOrder,
+    State,
+    Steps,
+    Wanted,
+    finished,
+    gradient_norm,
+    scf_steps,
+    shifted,
+)
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.start import filled_density, starting_density
 from deeph_zero.ks.scf.two_grids import coarse_steps, two_grid_steps
@@ -38,7 +50,7 @@ def steps(
         first_build: The build at ``dm`` where it exists already.
 
     Returns:
-        A generator that asks for builds, see :data:`~deeph_zero.ks.scf.iteration.Steps`.
+        A generator that asks for its work, see :data:`~deeph_zero.ks.scf.iteration.Steps`.
     """
     coarse = layer.coarse if settings.two_grids else None
     if coarse is None or layer.coarse_ratio < PAYS:
@@ -53,8 +65,11 @@ def _on_one_grid(
     first_build: FockBuild | None,
 ) -> Steps:
     before = layer.fock_builds
-    built = (yield Wanted(layer=layer, dm=dm))[2] if first_build is None else first_build
-    return (yield from scf_steps(layer, dm, settings, built, before))
+    if first_build is None:
+        start = yield Wanted(layer=layer, dm=dm, levels=layer.unrestricted, start=True)
+    else:
+        start = State.of(layer, (dm, 0.0, first_build))
+    return (yield from scf_steps(layer, start, settings, before))
 
 
 def solve_scf(
@@ -75,7 +90,7 @@ def solve_scf(
         The last iterate; non-convergence is a result.
     """
     dm = starting_density(layer, settings.init_guess) if dm0 is None else dm0
-    result = _run(steps(layer, dm, settings, first_build), settings)
+    result = finished(_run(steps(layer, dm, settings, first_build), settings), settings)
     if not (settings.hint and result.converged):
         return result
     before = layer.fock_builds
@@ -126,30 +141,50 @@ MAX_ESTIMATE = 30
 """Cycles of an estimate at most; five are usual."""
 
 
-def _run(run: Generator[Wanted, Step, T], settings: SCFSettings) -> T:
-    """Do every build that an iteration asks for."""
+def _run(run: Generator[Request, Any, T], settings: SCFSettings) -> T:
+    """Do everything that an iteration asks for."""
     with torch.no_grad():
         try:
-            wanted = next(run)
+            asked = next(run)
             while True:
-                wanted = run.send(answer(wanted, settings))
+                asked = run.send(answer(asked, settings))
         except StopIteration as end:
             return end.value
 
 
-def answer(wanted: Wanted, settings: SCFSettings) -> Step:
-    """Do one build.
+def answer(asked: Request, settings: SCFSettings) -> State | Moved | tuple[State, int]:
+    """Do what an iteration asks for, of one molecule.
 
     Args:
-        wanted: What an iteration asks for.
+        asked: A build, a constant or second-order steps.
         settings: Its settings.
 
     Returns:
-        Density, T S and build.
+        What the kind of request says.
     """
-    if wanted.fock is None:
-        assert wanted.dm is not None
-        dm, ts = wanted.dm, wanted.entropy_energy
-    else:
-        dm, ts = filled_density(wanted.layer, wanted.fock, settings.degeneracy_tol)
-    return dm, ts, wanted.layer.build(dm, wanted.coarse)
+    if isinstance(asked, Correction):
+        return Moved.of(asked)
+    if isinstance(asked, SecondOrder):
+        return asked.take()
+    layer, dm, ts = asked.layer, asked.dm, asked.entropy_energy
+    if dm is None:
+        fock = to_diagonalise(asked, settings)
+        dm, ts = filled_density(layer, fock, settings.degeneracy_tol)
+    return State.of(layer, (dm, ts, layer.build(dm, asked.known)))
+
+
+def to_diagonalise(asked: Wanted, settings: SCFSettings) -> SpinMatrix:
+    """The matrix whose density is to be built.
+
+    Args:
+        asked: A build at a mixture.
+        settings: The iteration's settings.
+
+    Returns:
+        Eh.
+    """
+    assert asked.mixture is not None
+    fock = asked.mixture.matrix(asked.layer, settings.degeneracy_tol)
+    if asked.raised is None:
+        return fock
+    return shifted(fock, asked.raised, asked.layer.data.ovlp, settings.level_shift)

@@ -13,9 +13,20 @@ References:
 import dataclasses
 import logging
 from collections.abc import Generator
+from typing import Any
 
 from deeph_zero.ks.layer import KohnShamLayer
-from deeph_zero.ks.scf.iteration import State, Step, Steps, Wanted, finished, iterate, scf_steps
+from deeph_zero.ks.scf.iteration import (
+    Correction,
+    Ended,
+    Request,
+    State,
+    Steps,
+    Wanted,
+    gap,
+    iterate,
+    scf_steps,
+)
 from deeph_zero.ks.scf.mixing import Mixer
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.terms.build import FockBuild
@@ -82,7 +93,7 @@ def two_grid_steps(
     """
     before = layer.fock_builds, coarse.fock_builds
     mixer = Mixer(coarse, settings)
-    begin = State.of(coarse, (yield Wanted(layer=coarse, dm=dm)))
+    begin = yield Wanted(layer=coarse, dm=dm, levels=layer.unrestricted, start=True)
     if first_build is None:
         now = yield from _first(layer, coarse, begin, settings, mixer)
     else:
@@ -92,17 +103,13 @@ def two_grid_steps(
     if now.astray and not now.fine.converged:
         _log.debug("the coarse grid leads astray; going on with the target grid alone")
         left = dataclasses.replace(settings, max_cycle=max(0, settings.max_cycle - now.cycles))
-        assert now.fine.built is not None
-        alone = yield from scf_steps(layer, now.fine.dm, left, now.fine.built, before[0])
-        result = dataclasses.replace(
-            alone,
-            iterations=now.cycles + alone.iterations,
-            second_order_steps=now.newton + alone.second_order_steps,
-        )
+        alone = yield from scf_steps(layer, now.fine, left, before[0])
+        state = alone.state
+        cycles = now.cycles - now.newton + alone.cycles[0], now.newton + alone.cycles[1]
     else:
-        cycles = now.cycles - now.newton, now.newton
-        result = finished(layer, now.fine, settings, cycles=cycles, before=before[0])
-    return dataclasses.replace(result, coarse_builds=coarse.fock_builds - before[1])
+        state, cycles = now.fine, (now.cycles - now.newton, now.newton)
+    spent = coarse.fock_builds - before[1]
+    return Ended(layer=layer, state=state, cycles=cycles, before=before[0], coarse_builds=spent)
 
 
 def _first(
@@ -111,7 +118,7 @@ def _first(
     begin: State,
     settings: SCFSettings,
     mixer: Mixer,
-) -> Generator[Wanted, Step, _Point]:
+) -> Generator[Request, Any, _Point]:
     """The first fine build: at the start where that is good, else at the coarse solution."""
     solution, cycles, newton, failed = begin, 0, 0, False
     if begin.gradient_norm > NEAR:
@@ -134,16 +141,15 @@ def _next(
     now: _Point,
     settings: SCFSettings,
     mixer: Mixer,
-) -> Generator[Wanted, Step, _Point]:
+) -> Generator[Request, Any, _Point]:
     """A coarse SCF with the constant of the last point, and its build.
 
     Where it goes astray the point with the lower energy is kept; what was spent is counted.
     """
-    change = now.fine.fock - now.coarse.fock
-    coarse.shift = change if coarse.shift is None else coarse.shift + change
-    if len(mixer.diis):
-        mixer.move(change)
-    energy = now.coarse.energy + float((change * now.fine.dm).sum())
+    moved = yield Correction(layer=coarse, fine=now.fine, coarse=now.coarse, mixer=mixer)
+    coarse.shift = moved.shift
+    mixer.replace(moved.focks, moved.errors, moved.gram)
+    energy = now.coarse.energy + moved.energy
     begin = dataclasses.replace(now.fine, energy=energy, converged=False)
     tol = max(SPARE * settings.gradient_tolerance, REDUCTION * now.fine.gradient_norm)
     solution, cycles, newton = yield from iterate(
@@ -178,16 +184,13 @@ def _energy_left(layer: "KohnShamLayer", state: State) -> float:
     """
     if layer.smearing > 0:
         return float("inf")
-    levels = layer.orbitals(state.fock, 0.0).mo_energy
-    pairs = zip(levels, layer.nelec, strict=False)  # one row of levels for a closed shell
-    gaps = [float(e[n] - e[n - 1]) for e, n in pairs if 0 < n < layer.nmo]
-    gap = min(gaps, default=float("inf"))
-    return state.gradient_norm**2 / gap if gap > 0 else float("inf")
+    least = gap(layer, state)
+    return state.gradient_norm**2 / least if least > 0 else float("inf")
 
 
 def coarse_steps(
     coarse: KohnShamLayer, start: State, settings: SCFSettings
-) -> Generator[Wanted, Step, tuple[State, float]]:
+) -> Generator[Request, Any, tuple[State, float]]:
     """Where the SCF ends as far as one fine build tells: no further one is spent.
 
     Args:
@@ -199,9 +202,9 @@ def coarse_steps(
         The generator; its value is the last coarse iterate, the constant included in its Fock
         matrix, and the expected change of the target grid's energy from the start to it, Eh.
     """
-    raw = (yield Wanted(layer=coarse, dm=start.dm))[2]
-    coarse.shift = start.fock - raw.fock
-    energy = float(raw.energy) + float((coarse.shift * start.dm).sum()) - start.entropy_energy
+    raw = yield Wanted(layer=coarse, dm=start.dm)
+    coarse.shift = shift = start.fock - raw.fock
+    energy = raw.energy + float((shift * start.dm).sum()) - start.entropy_energy
     begin = dataclasses.replace(start, energy=energy, converged=False)
     state, _, _ = yield from iterate(coarse, begin, settings, Mixer(coarse, settings))
     return state, state.energy - energy
@@ -209,11 +212,17 @@ def coarse_steps(
 
 def _fine_build(
     layer: KohnShamLayer, coarse: KohnShamLayer, solution: State
-) -> Generator[Wanted, Step, State]:
+) -> Generator[Request, Any, State]:
     """The build on the target grid at a density of the coarse one."""
-    built, ts = coarse.unshifted(solution.built), solution.entropy_energy
-    wanted = Wanted(layer=layer, dm=solution.dm, entropy_energy=ts, coarse=built)
-    return State.of(layer, (yield wanted))
+    return (
+        yield Wanted(
+            layer=layer,
+            dm=solution.dm,
+            entropy_energy=solution.entropy_energy,
+            coarse=(coarse, solution),
+            levels=True,
+        )
+    )
 
 
 def _loosened(settings: SCFSettings, tol: float, spent: int) -> SCFSettings:

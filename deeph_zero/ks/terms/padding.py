@@ -15,9 +15,13 @@ from deeph_zero.types import MoleculeMatrix, SpinMatrix
 
 def padded(matrices: Sequence[Tensor], rows: int, columns: int) -> Tensor:
     """Stack of matrices, zeros below and to the right; differentiable."""
-    return torch.stack(
-        [pad(m, (0, columns - m.shape[-1], 0, rows - m.shape[-2])) for m in matrices]
-    )
+    return torch.stack([widened(m, rows, columns) for m in matrices])
+
+
+def widened(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    """A matrix with zeros below and to the right; itself where it has that size."""
+    missing = rows - matrix.shape[-2], columns - matrix.shape[-1]
+    return pad(matrix, (0, missing[1], 0, missing[0])) if any(missing) else matrix
 
 
 @final
@@ -30,14 +34,15 @@ class Padding:
         shared: Large tensors that more than one term uses, by whatever tells them apart.
     """
 
-    def __init__(self, naos: Sequence[int]) -> None:
+    def __init__(self, naos: Sequence[int], nao: int = 0) -> None:
         """Take the largest molecule's size.
 
         Args:
             naos: Orbitals of each molecule.
+            nao: Orbitals of the padded matrices at least.
         """
         self.naos = tuple(naos)
-        self.nao = max(naos)
+        self.nao = max(nao, *naos)
         self.shared: dict[Hashable, Any] = {}
 
     def stack(self, matrices: Sequence[MoleculeMatrix]) -> SpinMatrix:

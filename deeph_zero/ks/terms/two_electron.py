@@ -1,5 +1,6 @@
 """J and K of one two-electron operator, from fitted three-centre or exact four-centre integrals."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,8 +36,15 @@ def pair_index(nao: int, device: torch.device) -> Int[Tensor, "nao nao"]:
 
 def pack_density(dm: AOMatrix) -> Float[Tensor, "*spin nao_pair"]:
     """Lower triangle of a symmetric matrix, off-diagonal elements doubled."""
-    rows, cols = torch.tril_indices(dm.shape[-1], dm.shape[-1], device=dm.device)
-    return dm[..., rows, cols] * torch.where(rows == cols, 1.0, 2.0).to(dm.dtype)
+    rows, cols, times = packing(dm.shape[-1], dm.device)
+    return dm[..., rows, cols] * times.to(dm.dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def packing(nao: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and columns of a packed lower triangle, and how often each element counts."""
+    rows, cols = torch.tril_indices(nao, nao, device=device)
+    return rows, cols, torch.where(rows == cols, 1.0, 2.0).double()
 
 
 class FittedTensor:

@@ -51,6 +51,7 @@ class StackedOperator:
             pairs = padding.nao * (padding.nao + 1) // 2
             # the pairs of fewer orbitals are the first ones of the packed triangle of more
             self._packed = padded([p.cderi.double() for p in fitted], naux, pairs)
+            self._index = pair_index(padding.nao, self._packed.device)
 
     def coulomb(self, dm: SpinMatrix) -> SpinMatrix:
         """J, Eh, of every matrix of a stack."""
@@ -58,7 +59,7 @@ class StackedOperator:
             return self._one_by_one("coulomb", dm)
         weights = pack_density(dm).mT  # [nmol, nao_pair, nspin]
         vj = (self._packed.mT @ (self._packed @ weights)).mT
-        return vj[..., pair_index(self._padding.nao, dm.device)]
+        return vj[..., self._index]
 
     def exchange(self, dm: SpinMatrix, factors: Sequence[Factor] | None = None) -> SpinMatrix:
         """K = Σ_L B_L P B_L, Eh, of every symmetric matrix of a stack.
@@ -75,7 +76,7 @@ class StackedOperator:
             return self._one_by_one("exchange", dm)
         n_mol, nspin, nao = dm.shape[:3]
         vk = torch.zeros_like(dm)
-        for part in self._unpacked(dm.device):
+        for part in self._unpacked():
             flat = part.reshape(n_mol, -1, nao)  # [(m, L), n]
             wide = part.reshape(n_mol, nao, -1)  # [m, (L, n)]
             for s in range(nspin):
@@ -83,16 +84,15 @@ class StackedOperator:
                 vk[:, s].baddbmm_(half, wide.mT)
         return vk
 
-    def _unpacked(self, device: torch.device) -> list[Tensor]:
+    def _unpacked(self) -> list[Tensor]:
         """B as [nmol, m, L, n], in pieces of L."""
         if self._chunks is None:
             assert self._packed is not None
             nao = self._padding.nao
-            index = pair_index(nao, device)
             per_row = self._packed.shape[0] * nao**2 * 8 / 1e6
             step = max(1, int(CHUNK_MB / per_row))
             self._chunks = [
-                part[:, :, index].transpose(1, 2).contiguous()
+                part[:, :, self._index].transpose(1, 2).contiguous()
                 for part in self._packed.split(step, dim=1)
             ]
         return self._chunks

@@ -1,5 +1,7 @@
 """Conjugate gradients against dense solutions."""
 
+from itertools import islice
+
 import pytest
 import torch
 
@@ -66,3 +68,13 @@ def test_a_step_is_the_minimum_along_its_direction():
         left = (rhs - step.moved @ a) * step.direction
         assert left.sum(-1).abs().max() == pytest.approx(0.0, abs=1e-12)
         torch.testing.assert_close(step.left, rhs - step.moved @ a)
+
+
+def test_nobody_has_to_look_whether_systems_are_finished():
+    a, rhs = _system()
+    goal = torch.tensor([1e-1, 1e-6, 1e-2], dtype=rhs.dtype) * rhs.norm(dim=-1)
+    watched = list(steps(lambda x: x @ a, rhs, goal))
+    blind = list(islice(steps(lambda x: x @ a, rhs, goal, watch=False), len(watched) + 3))
+    torch.testing.assert_close(blind[-1].moved, watched[-1].moved, atol=1e-13, rtol=0)
+    assert not blind[-1].active.any()
+    assert blind[0].active.all()
