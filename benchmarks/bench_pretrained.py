@@ -13,11 +13,11 @@ Routes, by the fine Fock builds that they pay for:
 - "base": superposed atoms with self-consistent charges and dipoles, what the model corrects (0);
 - "network": H as predicted (0);
 - "coarse SCF": H at the end of an SCF on the coarse grid alone (0, and that SCF);
-- "one build at …": one fine build at the route's density and a coarse SCF that it corrects. The
-  build at the network's is its certificate; without a network a coarse SCF has to come before.
+- "after one build": one fine build at the route's density and a coarse SCF that it corrects. At
+  the network's it is its certificate; without a network a coarse SCF comes before.
 
-H~ = F[P(H)] and E[P(H)] of the routes without a build are measured with one that they do not pay
-for. Means of absolute values; ``--out`` keeps every structure, for the model's card.
+H~ = F[P(H)] and E[P(H)] are measured with a build that a route without builds does not pay for.
+Means of absolute values; ``--out`` keeps every structure, for the model's card.
 """
 
 import argparse
@@ -36,11 +36,11 @@ from torch import Tensor
 
 from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import ComputationError
-from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
 from deeph_zero.model import Model, load
+from deeph_zero.model_files.card import Errors as CardErrors
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import prepare
@@ -49,6 +49,8 @@ MADE_HEAVY = (4, 6)
 """Heavy atoms of the molecules of G2 without a file, fewest and most."""
 LOOSE = {"conv_tol": float("inf"), "conv_tol_grad": 3e-4, "hint": False}
 """Of the coarse SCF that a fine build corrects."""
+TIGHT = {"conv_tol": 1e-10, "conv_tol_grad": 1e-6, "hint": False}
+"""Of the reference."""
 ELEMENTS = {1, 6, 7, 8, 9}
 LEVELS = ("homo", "lumo", "gap")
 
@@ -72,7 +74,7 @@ class Wanted:
     @classmethod
     def of(cls, ks: KohnSham) -> "Wanted":
         """Converge a molecule."""
-        result = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-6, hint=False)
+        result = ks.scf(**TIGHT)
         return cls(result, levels(ks, result.fock), ks.dipole(result.dm).numpy())
 
 
@@ -87,29 +89,49 @@ def errors_at(ks: KohnSham, wanted: Wanted, fock: Tensor) -> Errors:
     """Of H, of F[P(H)] and of its energy, levels and dipole; one fine build."""
     dm = ks.density(fock)
     built = ks.build(dm)
-    own, rebuilt = levels(ks, fock), levels(ks, built.fock)
-    found = {
+    found = _levels_off(wanted, levels(ks, fock), "_of_h")
+    return found | {
         "fock": float((fock - wanted.result.fock).abs().mean()),
         "rebuilt": float((built.fock - wanted.result.fock).abs().mean()),
         "energy": abs(float(built.energy) - wanted.result.energy),
         "dipole": float(np.linalg.norm(ks.dipole(dm).numpy() - wanted.dipole)),
+        **_levels_off(wanted, levels(ks, built.fock)),
     }
-    for name in LEVELS:
-        found[f"{name}_of_h"] = abs(own[name] - wanted.levels[name])
-        found[name] = abs(rebuilt[name] - wanted.levels[name])
+
+
+def errors_after(ks: KohnSham, wanted: Wanted, fock: Tensor) -> Errors:
+    """The same, and of energy and levels after the coarse SCF that the build corrects."""
+    dm = ks.density(fock)
+    built = ks.build(dm)
     solution = coarse_solution(ks.layer, ks.to_layer(dm), ks.to_layer(built.fock))
-    if solution is not None:
-        found |= _after(ks, wanted, float(built.energy) + solution[1], solution[0].fock)
-    return found
+    assert solution is not None
+    energy = float(built.energy) + solution[1]
+    after = levels(ks, ks.from_layer(solution[0].fock))
+    found = errors_at(ks, wanted, fock) | _levels_off(wanted, after, "_estimate")
+    return found | {"energy_estimate": abs(energy - wanted.result.energy)}
 
 
-def _after(ks: KohnSham, wanted: Wanted, energy: float, fock: Tensor) -> Errors:
-    """Of energy and levels after the coarse SCF that the build corrects."""
-    estimated = levels(ks, ks.from_layer(fock))
-    found = {"energy_estimate": abs(energy - wanted.result.energy)}
-    return found | {
-        f"{name}_estimate": abs(estimated[name] - wanted.levels[name]) for name in LEVELS
+def errors_of(ks: KohnSham, wanted: Wanted, found: Prediction) -> Errors:
+    """The same of a model's prediction with its certificate."""
+    certificate = found.certificate
+    assert certificate is not None
+    assert found.fock_rebuilt is not None
+    rebuilt = {name: getattr(certificate, name) for name in LEVELS}
+    after = {name: getattr(certificate, f"{name}_estimate") for name in LEVELS}
+    return {
+        "fock": float((found.fock - wanted.result.fock).abs().mean()),
+        "rebuilt": float((found.fock_rebuilt - wanted.result.fock).abs().mean()),
+        "energy": abs(certificate.energy - wanted.result.energy),
+        "energy_estimate": abs(certificate.energy_estimate - wanted.result.energy),
+        "dipole": float(np.linalg.norm(np.asarray(found.dipole) - wanted.dipole)),
+        **_levels_off(wanted, levels(ks, found.fock), "_of_h"),
+        **_levels_off(wanted, rebuilt),
+        **_levels_off(wanted, after, "_estimate"),
     }
+
+
+def _levels_off(wanted: Wanted, found: Errors, ending: str = "") -> Errors:
+    return {f"{name}{ending}": abs(found[name] - wanted.levels[name]) for name in LEVELS}
 
 
 def inside(prediction: Prediction, wanted: Wanted) -> Errors:
@@ -130,38 +152,35 @@ def inside(prediction: Prediction, wanted: Wanted) -> Errors:
 
 
 def measure_one(model: Model, molecule: Molecule) -> dict[str, Any]:
-    """Errors of every route at one molecule, with the cost of the reference and the prediction."""
+    """Errors of every route at one molecule, with the cost of the prediction and the reference."""
     started = time.process_time()
     bare = model.predict(molecule, certificate=False)
     seconds = {"network": time.process_time() - started}
+    predicted, ks = model.predict_layer(molecule)
+    coarse = ks.layer.coarse
+    if coarse is None:
+        raise ComputationError("expected a method with a coarse grid, got one without")
     started = time.process_time()
-    cold = KohnSham.of_method(build_mole(molecule, basis=model.method.basis), model.method)
-    wanted = Wanted.of(cold)
-    seconds["scf"] = time.process_time() - started
-    found = {"network": errors_at(cold, wanted, bare.fock)}
+    wanted = Wanted.of(ks)
+    seconds["scf, integrals left out"] = time.process_time() - started
     spec = model.network.spec
     base = prepare(
         molecule, model.method, spec.layout, cutoff=spec.cutoff, inputs=spec.inputs,
         base=spec.base, balanced=spec.balanced, builds=False,
     )  # fmt: skip
-    found["base"] = errors_at(cold, wanted, base.fock0)
-    coarse = cold.layer.coarse
-    if coarse is None:
-        raise ComputationError("expected a method with a coarse grid, got one without")
     solved = solve_scf(coarse, None, SCFSettings(**LOOSE))
-    found["coarse SCF"] = errors_at(cold, wanted, cold.from_layer(solved.fock))
-    # intervals stand on the model's own certificate
-    found["network"] |= inside(model.predict(molecule), wanted)
-    warm = cold.scf(bare.dm.to(cold.data.ovlp), conv_tol=1e-9, conv_tol_grad=1e-5, hint=False)
-    again = cold.scf(conv_tol=1e-9, conv_tol_grad=1e-5, hint=False)
-    found["network"] |= {
-        "fine_builds": float(warm.fock_builds),
-        "fine_builds_standard": float(again.fock_builds),
+    found = {
+        "base": errors_at(ks, wanted, base.fock0),
+        "network": errors_of(ks, wanted, predicted) | inside(predicted, wanted),
+        "coarse SCF": errors_after(ks, wanted, ks.from_layer(solved.fock)),
     }
+    warm = ks.scf(bare.dm.to(ks.data.ovlp), **TIGHT)
+    found["network"]["fine_builds"] = float(warm.fock_builds)
+    found["network"]["fine_builds_standard"] = float(wanted.result.fock_builds)
     return {
         "atoms": len(molecule.numbers),
         "elements": sorted({chemical_symbols[z] for z in molecule.numbers.tolist()}),
-        "errors": found["network"],
+        "errors": {k: v for k, v in found["network"].items() if k in CardErrors.model_fields},
         "routes": found,
         "seconds": seconds,
     }
@@ -240,20 +259,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Means of every route, and what only the network has."""
     found = {route: means(rows, route) for route in ("base", "network", "coarse SCF")}
     cells = [
-        [f"{title}, µEh", *(f"{1e6 * part[name]:.3g}" for part in found.values())]
+        [f"{title}, µEh", *(f"{1e6 * p[name]:.3g}" if name in p else "" for p in found.values())]
         for name, title in COLUMNS.items()
-        if all(name in part for part in found.values())
     ]
     cells.append(["dipole, debye", *(f"{part['dipole']:.3g}" for part in found.values())])
     own = found["network"]
     covered = {name: own[name] for name in own if name.startswith(("coverage", "half_width"))}
     told = ", ".join(f"{name} {value:.3g}" for name, value in covered.items())
-    times = [np.median([row["seconds"][name] for row in rows]) for name in ("network", "scf")]
+    names = list(rows[0]["seconds"])
+    times = ", ".join(f"{np.median([r['seconds'][n] for r in rows]):.2f} s {n}" for n in names)
     return (
         f"{common.table(('', *found), cells)}\n\n{len(rows)} structures. Fine builds of the SCF "
-        f"(1e-5 Eh): {own['fine_builds']:.2f} from the prediction, "
-        f"{own['fine_builds_standard']:.2f} from superposed atoms. Processor time: "
-        f"{times[0]:.2f} s for H, {times[1]:.2f} s for the SCF (1e-6 Eh).\n{told}"
+        f"(1e-6 Eh): {own['fine_builds']:.2f} from the prediction, "
+        f"{own['fine_builds_standard']:.2f} from superposed atoms. Processor time (median): "
+        f"{times}.\n{told}"
     )
 
 
