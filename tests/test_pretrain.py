@@ -1,22 +1,39 @@
-"""Structures of general models: by rules and seeds alone, sensible, and the same every time."""
+"""General models: structures by rules and seeds alone, and what makes a run a model of them."""
 
 import importlib
 import tomllib
 from pathlib import Path
 
+import ase
 import ase.io
 import numpy as np
 import pytest
 
+from deeph_zero.data.structures import read_structures
+from deeph_zero.host.reporting import SilentReporter
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.jobs.label import run_label
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.model import load
+from deeph_zero.model_files.folder import save_model
+from deeph_zero.model_files.meta import model_meta
+from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.prepared.molecule import basis_layout
+from deeph_zero.settings.config import LabelConfig, MethodConfig
 from deeph_zero.settings.config_file import fit_settings, read_config
 
 FOLDER = Path(__file__).parents[1] / "tools" / "pretrain"
 pytest.importorskip("rdkit")
 
 
-@pytest.fixture
-def script(monkeypatch):
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.fixture
+def script():
     return importlib.import_module("make_structures")
 
 
@@ -83,7 +100,56 @@ def test_the_command_writes_what_its_recipe_says(script, tmp_path, monkeypatch, 
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_training_is_one_that_fit_takes():
-    config = fit_settings(read_config(FOLDER / "organic-pbe.toml"))
+@pytest.mark.parametrize("name", ["organic-pbe", "organic-b3lyp"])
+def test_the_training_is_one_that_fit_takes(name):
+    config = fit_settings(read_config(FOLDER / f"{name}.toml"))
     assert config.model.inputs == "geometry"
     assert config.loss == "supervised"
+
+
+TINY = {"basis": "sto-3g", "grid_level": 0}
+
+
+def written(folder, count):
+    """Hydrogen molecules of different lengths."""
+    frames = [ase.Atoms("H2", [[0, 0, 0.1], [0, 0.02 * k, 0.75 + 0.01 * k]]) for k in range(count)]
+    ase.io.write(folder / "h.xyz", frames, format="extxyz")
+    molecules, bad = read_structures([str(folder / "h.xyz")])
+    assert not bad
+    return molecules
+
+
+def test_structures_with_labels_are_kept(tmp_path, monkeypatch):
+    labelled = importlib.import_module("labelled")
+    molecules = written(tmp_path, 3)
+    config = LabelConfig.parse({"method": TINY, "runtime": {"device": "cpu", "threads": 1}})
+    run_label(config, [molecules[k] for k in (2, 0)], [], tmp_path / "l.h5",
+              reporter=SilentReporter(), command="deeph-zero label")  # fmt: skip
+    assert labelled.write(tmp_path / "h.xyz", str(tmp_path / "l.h5"), tmp_path / "o.xyz") == (2, 3)
+    kept, _ = read_structures([str(tmp_path / "o.xyz")])
+    for one, k in zip(kept, (0, 2), strict=True):
+        np.testing.assert_array_equal(one.coords, molecules[k].coords)
+    ase.io.write(tmp_path / "other.xyz", ase.Atoms("H2", [[0, 0, 0], [0, 0, 1.0]]))
+    words = [str(tmp_path / "other.xyz"), str(tmp_path / "l.h5"), "-o", str(tmp_path / "no.xyz")]
+    monkeypatch.setattr("sys.argv", ["labelled.py", *words])
+    assert labelled.main() == 2
+    assert not (tmp_path / "no.xyz").exists()
+
+
+def test_a_model_gets_intervals_from_other_structures(tmp_path):
+    calibrate = importlib.import_module("calibrate")
+    molecules = written(tmp_path, 3)
+    mol = build_mole(molecules[0], basis="sto-3g")
+    config = MethodConfig(**TINY)
+    network = FockNetwork(default_spec(basis_layout([mol]), "tiny", inputs="geometry"))
+    info = KohnSham.of_method(mol, config.as_method(), builds=False).info
+    save_model(tmp_path / "run", network, model_meta(config, info, network.spec, molecules))
+    assert load(tmp_path / "run").calibration is None
+    assert calibrate.calibrated(tmp_path / "run", [str(tmp_path / "h.xyz")], 0.75) == 3
+    model = load(tmp_path / "run")
+    assert model.calibration is not None
+    assert (model.calibration.n, model.calibration.coverage) == (3, 0.75)
+    found = model.predict(molecules[1])
+    exact = KohnSham.of_method(build_mole(molecules[1], basis="sto-3g"), config.as_method()).scf()
+    low, high = found.intervals["energy"]
+    assert low - 1e-9 <= exact.energy <= high + 1e-9

@@ -16,7 +16,7 @@ from deeph_zero.errors import ComputationError, DeephZeroError, InputError
 from deeph_zero.host.runtime import set_threads
 from deeph_zero.model import load
 from deeph_zero.model_files.folder import save_model
-from deeph_zero.predict.intervals import calibrate
+from deeph_zero.predict.intervals import COVERAGE, calibrate
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.calibrate import REFINE_TOL
 
@@ -38,12 +38,13 @@ def main() -> int:
     return 0
 
 
-def calibrated(run: Path, files: list[str]) -> int:
+def calibrated(run: Path, files: list[str], coverage: float = COVERAGE) -> int:
     """Write a calibration into a model.
 
     Args:
         run: Its folder.
         files: Structures.
+        coverage: Of the intervals.
 
     Returns:
         How many structures it was made from.
@@ -62,7 +63,7 @@ def calibrated(run: Path, files: list[str]) -> int:
             sys.stderr.write(f"left out: {molecule.where}{error}\n")
         sys.stderr.write(f"{k + 1} of {len(molecules)}\n")
     usable = [p for p in found if p.refined is not None and p.refined.converged]
-    made = calibrate(usable)
+    made = calibrate(usable, coverage)
     save_model(run, model.network, model.meta | {"calibration": made.to_dict()})
     return made.n
 
