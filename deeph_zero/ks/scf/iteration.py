@@ -11,7 +11,7 @@ from torch import Tensor
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.orbital_rotation import Rotations, is_idempotent
 from deeph_zero.ks.response.stability import stability
-from deeph_zero.ks.scf.mixing import UNDECIDED, Mixer, Mixture
+from deeph_zero.ks.scf.mixing import UNDECIDED, Mixer, Mixture, smallest_gap
 from deeph_zero.ks.scf.newton import minimise
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.terms.build import FockBuild
@@ -439,14 +439,9 @@ def gap(layer: KohnShamLayer, state: State) -> float:
         state: Whose Fock matrix is asked about.
 
     Returns:
-        Negative where a filled level lies above an empty one.
+        What the iterate knows, or finds out now.
     """
-    if state.gap is not None:
-        return state.gap
-    levels = layer.orbitals(state.fock, 0.0).mo_energy
-    pairs = zip(levels, layer.nelec, strict=False)  # one row of levels for a closed shell
-    gaps = [float(e[n] - e[n - 1]) for e, n in pairs if 0 < n < layer.nmo]
-    return min(gaps, default=float("inf"))
+    return smallest_gap(layer, state.fock) if state.gap is None else state.gap
 
 
 def _has_rotations(layer: KohnShamLayer, settings: SCFSettings) -> bool:

@@ -22,6 +22,35 @@ open shell is in. A long step would: of water's cation, hydroxyl and benzene's c
 higher states, or the same one later."""
 
 
+def is_undecided(layer: KohnShamLayer, fock: SpinMatrix) -> bool:
+    """Whether an open shell's levels leave it open which orbital its hole is in.
+
+    Args:
+        layer: The molecule.
+        fock: F of the start, Eh.
+
+    Returns:
+        True if a spin channel's gap is below :data:`UNDECIDED`; False for closed shells.
+    """
+    return layer.unrestricted and smallest_gap(layer, fock) < UNDECIDED
+
+
+def smallest_gap(layer: KohnShamLayer, fock: SpinMatrix) -> float:
+    """Smallest gap between filled and empty levels, Eh.
+
+    Args:
+        layer: The molecule.
+        fock: F, Eh.
+
+    Returns:
+        Infinite where no spin has both.
+    """
+    levels = layer.orbitals(fock, 0.0).mo_energy
+    pairs = zip(levels, layer.nelec, strict=False)  # one row of levels for a closed shell
+    gaps = [float(e[n] - e[n - 1]) for e, n in pairs if 0 < n < layer.nmo]
+    return min(gaps, default=float("inf"))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixture:
     """What to diagonalise next, said but not yet computed: several molecules' are made at once.
