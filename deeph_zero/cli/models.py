@@ -128,10 +128,13 @@ def _list(cards: "Sequence[Card]", reporter: Reporter) -> None:
 
 def _show(card: "Card", reporter: Reporter) -> None:
     """The whole card."""
-    for label, text in _lines(card):
-        room = max(_width(), 2 * _LABEL) - _LABEL
-        for k, line in enumerate(textwrap.wrap(text, room)):
-            reporter.message(f"{'' if k else label:<{_LABEL}}{line}")
+    room = max(_width(), 2 * _LABEL) - _LABEL
+    rows = [
+        ["" if k else label, line]
+        for label, text in _lines(card)
+        for k, line in enumerate(textwrap.wrap(text, room))
+    ]
+    reporter.table(f"{card.name}: {card.title}", ("", ""), rows)
     for title, sets in (
         ("mean absolute errors, of structures not trained on", card.errors),
         ("by number of atoms", card.errors_by_atoms),
@@ -147,7 +150,6 @@ def _lines(card: "Card") -> list[tuple[str, str]]:
     few, most = training.atoms
     elements = ", ".join(f"{n} with {symbol}" for symbol, n in training.with_element.items())
     return [
-        (card.name, card.title),
         ("method", _method(card)),
         ("elements", " ".join(domain.elements)),
         ("state", ", ".join(f"charge {c}, spin (2S) {s}" for c, s in domain.states)),
@@ -160,7 +162,7 @@ def _lines(card: "Card") -> list[tuple[str, str]]:
         ("recipe", ", ".join(card.recipe)),
         ("intervals", _intervals(card)),
         ("licence", card.license),
-        *(("does not know" if k == 0 else "", text) for k, text in enumerate(card.unknown)),
+        *(("" if k else "does not know", text) for k, text in enumerate(card.unknown)),
     ]
 
 

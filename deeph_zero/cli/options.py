@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -337,6 +338,11 @@ def runtime_values(options: Mapping[str, Any], started: float) -> dict[str, Any]
 
 
 def default_output(structures: Sequence[str], ending: str) -> Path:
-    """``./<stem><ending>`` of the first structure file."""
+    """``./<stem><ending>`` of the first structure file, or of the letters of a SMILES."""
+    from deeph_zero.molecule import SMILES_PREFIX
+
+    if structures[0].startswith(SMILES_PREFIX):
+        letters = re.sub(r"[^A-Za-z0-9]+", "_", structures[0].removeprefix(SMILES_PREFIX))
+        return Path((letters.strip("_")[:40] or "smiles") + ending)
     name = Path(structures[0]).name
     return Path((name.split(".")[0] or "out") + ending)

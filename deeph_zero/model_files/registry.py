@@ -11,25 +11,18 @@ import logging
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pydantic
 
 from deeph_zero.ao.basis_text import same_basis
 from deeph_zero.errors import InputError
+from deeph_zero.host import shipped
 from deeph_zero.host.documents import SMALL, parse_json, read_regular
 from deeph_zero.method import Method
 
 if TYPE_CHECKING:
     from deeph_zero.model_files.card import Card
-
-SHIPPED = Path(__file__).parent / "shipped"
-"""Where they are; a test puts its own folder here."""
-INDEX = "index.json"
-CARD = "card.json"
-LARGEST = 8_000_000
-"""Bytes of a model that is shipped: a wheel is downloaded by everyone."""
-_CURE = "install deeph-zero again"
 
 
 def names() -> list[str]:
@@ -41,7 +34,7 @@ def names() -> list[str]:
     Raises:
         InputError: If the index is damaged.
     """
-    return list(_index())
+    return list(shipped.checksums())
 
 
 def given_by_name(model: str | os.PathLike[str]) -> bool:
@@ -59,7 +52,7 @@ def given_by_name(model: str | os.PathLike[str]) -> bool:
         InputError: If the index is damaged.
     """
     text = os.fspath(model)
-    if not _may_be_name(text) or text not in _index():
+    if not shipped.is_name(text):
         return False
     if not os.path.lexists(text):
         return True
@@ -82,7 +75,7 @@ def shipped_folder(name: str) -> Path:
     Raises:
         InputError: If there is none of that name, or a file is missing or was changed.
     """
-    known = _index()
+    known = shipped.checksums()
     if name not in known:
         near = nearest(name)
         cure = f"did you mean {near}?" if near else "`deeph-zero models` lists them"
@@ -90,19 +83,19 @@ def shipped_folder(name: str) -> Path:
         raise InputError(
             f"expected a model that comes with the package ({there}), got {name!r}; {cure}"
         )
-    folder = SHIPPED / name
+    folder = shipped.FOLDER / name
     for file, wanted in known[name].items():
         try:
-            content = read_regular(folder / file, LARGEST + SMALL)
+            content = read_regular(folder / file, shipped.LARGEST + SMALL)
         except OSError as error:
             raise InputError(
                 f"{name}: expected {folder / file}, which cannot be read "
-                f"({error.strerror}); {_CURE}"
+                f"({error.strerror}); {shipped.CURE}"
             ) from None
         if hashlib.sha256(content).hexdigest() != wanted:
             raise InputError(
                 f"{name}: expected {folder / file} as it was packed, got another content "
-                f"({len(content)} bytes, SHA-256 differs); {_CURE}"
+                f"({len(content)} bytes, SHA-256 differs); {shipped.CURE}"
             )
     return folder
 
@@ -121,12 +114,14 @@ def card(name: str) -> "Card":
     """
     from deeph_zero.model_files.card import Card
 
-    path = shipped_folder(name) / CARD
+    path = shipped_folder(name) / shipped.CARD
     try:
         return Card.model_validate(parse_json(read_regular(path)))
     except (ValueError, pydantic.ValidationError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(f"{path}: expected the card of a model ({first}); {_CURE}") from None
+        raise InputError(
+            f"{path}: expected the card of a model ({first}); {shipped.CURE}"
+        ) from None
 
 
 def nearest(text: str) -> str | None:
@@ -138,10 +133,10 @@ def nearest(text: str) -> str | None:
     Returns:
         A name; None where nothing is like it.
     """
-    if not _may_be_name(text.rstrip("/")):
+    if not shipped.may_be_name(text.rstrip("/")):
         return None
     wanted = text.rstrip("/").lower().replace("_", "-")
-    found = difflib.get_close_matches(wanted, _index(), n=1)
+    found = difflib.get_close_matches(wanted, shipped.checksums(), n=1)
     return found[0] if found else None
 
 
@@ -178,32 +173,6 @@ def _fits(
         and method.auxbasis in (None, theirs.auxbasis)
         and same_basis(method.basis, theirs.basis)
         and same_functional(describe(method.xc), describe(theirs.xc))
-    )
-
-
-def _may_be_name(text: str) -> bool:
-    return bool(text.strip()) and not {os.sep, os.altsep, "."} & {*text}
-
-
-def _index() -> dict[str, dict[str, str]]:
-    """SHA-256 of every file, by model and name."""
-    path = SHIPPED / INDEX
-    try:
-        found = parse_json(read_regular(path, SMALL))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected the list of models ({error}); {_CURE}") from None
-    if not _is_index(found):
-        raise InputError(f"{path}: expected the list of models, got something else; {_CURE}")
-    return found
-
-
-def _is_index(found: Any) -> bool:
-    files = {"model.safetensors", "model.json", CARD}
-    return isinstance(found, dict) and all(
-        isinstance(entry, dict) and entry.keys() == files and _may_be_name(name)
-        for name, entry in found.items()
     )
 
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from deeph_zero.errors import InputError
 from deeph_zero.host.documents import SMALL, read_document
 from deeph_zero.host.one_line import quoted
+from deeph_zero.host.shipped import is_name
 from deeph_zero.molecule import SMILES_PREFIX
 from deeph_zero.settings.base import Settings, expected, with_names
 from deeph_zero.settings.config import (
@@ -284,6 +285,8 @@ def _placed(value: Any, folder: Path, *, absolute: bool = False) -> Any:
     if value.startswith(SMILES_PREFIX) or not value.strip():
         return value
     joined = folder / value
+    if is_name(value) and not os.path.lexists(joined):
+        return value  # a model that comes with the package
     return os.path.abspath(joined) if absolute else str(joined)  # noqa: PTH100 (keeps links)
 
 

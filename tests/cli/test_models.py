@@ -8,10 +8,13 @@ from pathlib import Path
 import ase
 import pytest
 
+from deeph_zero.cli.options import default_output
 from deeph_zero.errors import InputError
+from deeph_zero.host import shipped as shipped_files
 from deeph_zero.model import load
 from deeph_zero.model_files import registry
 from deeph_zero.model_files.folder import fingerprint, model_folder
+from deeph_zero.settings.config_file import sections_of
 
 ROOT = Path(__file__).parents[2]
 FACTS = """
@@ -41,14 +44,14 @@ def shipped(folder, trained, pack, monkeypatch, tmp_path) -> Path:
     words = [str(trained), "--name", "tiny-pbe", "--facts", str(tmp_path / "facts.toml")]
     words += ["--structures", "frames.xyz", "--into", str(place)]
     assert pack.main([*words, "--measured", f"other waters={tmp_path / 'm.json'}"]) == 0
-    monkeypatch.setattr(registry, "SHIPPED", place)
+    monkeypatch.setattr(shipped_files, "FOLDER", place)
     return place
 
 
 @pytest.mark.usefixtures("folder")
 def test_without_models_nothing_breaks(run, tmp_path, monkeypatch):
     for place in (tmp_path / "none", tmp_path / "empty"):
-        monkeypatch.setattr(registry, "SHIPPED", place)
+        monkeypatch.setattr(shipped_files, "FOLDER", place)
         assert run("models").out == "no model comes with this version of the package\n"
         assert json.loads(run("models", "--json").out) == {"models": []}
         result = run("models", "organic-pbe")
@@ -209,17 +212,23 @@ def test_training_takes_the_method_that_was_not_stated(run, engine):
     assert "tip:" not in result.out
     method = engine.calls[-1]["config"].method
     assert (method.basis, method.xc, method.grid_level) == ("sto-3g", "pbe", 0)
-    Path("run.toml").write_text(
-        '[data]\ntrain = ["good.xyz"]\n[method]\nbasis = "STO-3G"\nxc = "b3lyp"\n'
+    Path("deep").mkdir()
+    Path("deep/run.toml").write_text(
+        '[data]\ntrain = ["../good.xyz"]\n[method]\nbasis = "STO-3G"\nxc = "b3lyp"\n'
         '[training]\ninit = "tiny-pbe"\n'
     )
-    result = run("train", "run.toml")
+    result = run("train", "deep/run.toml")
     assert result.code == 0, result.err
     assert "taken from --init tiny-pbe: --grid-level 0\n" in result.out
     (line,) = [s for s in result.out.splitlines() if "as stated" in s]
     assert "was trained with --xc pbe, this run has --xc b3lyp as stated" in line
     method = engine.calls[-1]["config"].method
     assert (method.basis, method.xc, method.grid_level) == ("STO-3G", "b3lyp", 0)
+    again = sections_of(engine.calls[-1]["config"])
+    assert again.training.init == "tiny-pbe", "a run can be repeated in any folder"
+    shutil.copytree("model", "tiny-pbe")
+    assert sections_of(engine.calls[-1]["config"]).training.init == str(Path.cwd() / "tiny-pbe")
+    shutil.rmtree("tiny-pbe")
     assert run("fit", "good.xyz", "-o", "x", "--init", "tiny-pbf").err == (
         "error: --init tiny-pbf: expected a model (run folder or model.safetensors), got tiny-pbf, "
         "which does not exist; did you mean tiny-pbe, which comes with the package?\n"
@@ -269,3 +278,16 @@ def test_packing_again_keeps_the_weights_and_takes_new_facts(shipped, pack, tmp_
     capsys.readouterr()
     assert pack.main(words) == 2
     assert "unknown ['tittle']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "out"),
+    [
+        ("smiles:CC(=O)NC", "CC_O_NC_pred.h5"),
+        ("smiles:C/C=C/[O-]", "C_C_C_O_pred.h5"),
+        ("smiles:[" + "C" * 99, "C" * 40 + "_pred.h5"),
+        ("some/water.v2.xyz", "water_pred.h5"),
+    ],
+)
+def test_a_smiles_gives_a_name_that_any_disk_takes(given, out):
+    assert default_output([given], "_pred.h5") == Path(out)

@@ -7,6 +7,7 @@ import pytest
 from pyscf import dft, gto
 
 from deeph_zero.data.structures import chemical_symbols
+from deeph_zero.host import shipped
 from deeph_zero.model import load
 from deeph_zero.model_files import registry
 from deeph_zero.testing import WATER
@@ -18,8 +19,8 @@ FAR = 0.02
 
 
 def test_nothing_lies_in_the_folder_that_the_index_does_not_prove():
-    there = {p.name for p in registry.SHIPPED.iterdir()}
-    assert there == {*NAMES, registry.INDEX}
+    there = {p.name for p in shipped.FOLDER.iterdir()}
+    assert there == {*NAMES, shipped.INDEX}
     for name in NAMES:
         folder = registry.shipped_folder(name)
         assert {p.name for p in folder.iterdir()} == {
@@ -35,7 +36,7 @@ def test_the_card_is_whole_and_of_this_model(name):
     assert card == model.card
     assert card.name == name
     assert card.bytes == (registry.shipped_folder(name) / "model.safetensors").stat().st_size
-    assert card.bytes <= registry.LARGEST
+    assert card.bytes <= shipped.LARGEST
     assert card.parameters == sum(p.numel() for p in model.network.parameters())
     assert {*card.domain.elements} <= {chemical_symbols[z] for z in model.elements}
     assert (card.method.xc, card.method.basis) == (model.method.xc, model.method.basis)

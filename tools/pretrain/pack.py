@@ -23,13 +23,13 @@ from typing import Any
 
 from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import DeephZeroError, InputError
+from deeph_zero.host import shipped
 from deeph_zero.model import Model, load
-from deeph_zero.model_files import registry
 from deeph_zero.model_files.card import CARD_VERSION, Card, Errors, longest_step, symbols
 from deeph_zero.molecule import Molecule
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
-FILES = ("model.safetensors", "model.json")
+FILES = tuple(name for name in shipped.FILES if name != shipped.CARD)
 FACTS = {"title", "trained", "data", "recipe", "cost", "unknown", "domain", "run"}
 WIDTH = 3
 """Numbers of atoms in one row of the errors by size."""
@@ -69,7 +69,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--evaluated", action="append", default=[], metavar="SET=FILE")
     parser.add_argument("--measured", action="append", default=[], metavar="SET=FILE")
     parser.add_argument("--card-only", action="store_true", help="keep the weights there are")
-    parser.add_argument("--into", type=Path, default=registry.SHIPPED)
+    parser.add_argument("--into", type=Path, default=shipped.FOLDER)
     args = parser.parse_args(argv)
     if (args.run is None) != args.card_only:
         parser.error("expected RUN, or --card-only")
@@ -84,7 +84,7 @@ def pack(
     structures: Sequence[str] = (),
     evaluated: Sequence[str] = (),
     measured: Sequence[str] = (),
-    into: Path = registry.SHIPPED,
+    into: Path = shipped.FOLDER,
 ) -> Card:
     """Write a model's folder and the index.
 
@@ -108,10 +108,10 @@ def pack(
         raise InputError(f"{facts}: unknown {sorted(told.keys() - FACTS)}; known: {sorted(FACTS)}")
     place = into / name
     source = place if run is None else run
-    old = json.loads((place / registry.CARD).read_text()) if run is None else {}
+    old = json.loads((place / shipped.CARD).read_text()) if run is None else {}
     size = (source / FILES[0]).stat().st_size
-    if size > registry.LARGEST:
-        raise InputError(f"{source}: expected at most {registry.LARGEST} bytes, got {size}")
+    if size > shipped.LARGEST:
+        raise InputError(f"{source}: expected at most {shipped.LARGEST} bytes, got {size}")
     rows = [*_evaluated(evaluated), *_measured(measured)]
     model = load(source)
     training = training_of(structures, source) if structures else old["training"]
@@ -147,7 +147,7 @@ def _write(card: Card, source: Path, place: Path) -> None:
         for file in FILES:
             shutil.copyfile(source / file, new / file)
         text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        (new / registry.CARD).write_text(text + "\n", encoding="utf-8")
+        (new / shipped.CARD).write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)
         new.rename(place)
 
@@ -158,15 +158,14 @@ def write_index(folder: Path) -> None:
     Args:
         folder: Of the models.
     """
-    index = folder / registry.INDEX
+    index = folder / shipped.INDEX
     before = list(json.loads(index.read_text())) if index.exists() else []
     there = sorted(p.name for p in folder.iterdir() if p.is_dir())
     entries: dict[str, dict[str, str]] = {}
     for name in dict.fromkeys([*(n for n in before if n in there), *there]):
         path = folder / name
         entries[name] = {
-            file: hashlib.sha256((path / file).read_bytes()).hexdigest()
-            for file in (*FILES, registry.CARD)
+            file: hashlib.sha256((path / file).read_bytes()).hexdigest() for file in shipped.FILES
         }
     index.write_text(json.dumps(entries, indent=1) + "\n")
 
