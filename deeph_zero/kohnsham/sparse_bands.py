@@ -20,6 +20,7 @@ from scipy.sparse import linalg
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.ks.periodic.orthogonalise import SINGULAR
 
 KPoint: TypeAlias = Sequence[int | float]
 
@@ -207,8 +208,10 @@ class SparseLevels:
     def _problem(self, spin: int, kpt: KPoint) -> "_Problem":
         key = spin, tuple(float(x) for x in kpt)
         if key not in self._known:
-            made = _Problem(_matrix(self._spins[spin], kpt), _matrix(self._overlap, kpt))
-            self._known = {key: made}
+            h, s = _matrix(self._spins[spin], kpt), _matrix(self._overlap, kpt)
+            if spin == 0:
+                _check_overlap(s)
+            self._known = {key: _Problem(h, s)}
         return self._known[key]
 
 
@@ -244,25 +247,31 @@ class _Problem:
         return LevelsNear(levels, _negative(factor) - int((levels < energy).sum()))
 
     def _factor(self, energy: float) -> linalg.SuperLU:
-        # without exchange of rows the factors are L D L†
-        shifted = (self.h - energy * self.s).tocsc()
-        return linalg.splu(
-            shifted,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        return _factorised(self.h - energy * self.s)
 
     @functools.cached_property
     def _all(self) -> np.ndarray:
-        try:
-            found = scipy.linalg.eigvalsh(self.h.toarray(), self.s.toarray())
-        except np.linalg.LinAlgError:
-            raise ComputationError(
-                "expected a positive definite overlap, got one with a negative eigenvalue; use a "
-                "basis without diffuse functions"
-            ) from None
-        return found
+        return scipy.linalg.eigvalsh(self.h.toarray(), self.s.toarray())
+
+
+def _factorised(matrix: scipy.sparse.csc_array) -> linalg.SuperLU:
+    """Factors of a Hermitian matrix: without exchange of rows they are L D L†."""
+    return linalg.splu(
+        matrix.tocsc(),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+
+
+def _check_overlap(s: scipy.sparse.csc_array) -> None:
+    """Refuse a basis that is linearly dependent; what blocks leave out shows here too."""
+    small = _negative(_factorised(s - SINGULAR * scipy.sparse.eye_array(s.shape[0])))
+    if small:
+        raise InputError(
+            f"expected an overlap with eigenvalues above {SINGULAR:g}, got {small} below; use a "
+            "basis without diffuse functions, such as gth-dzvp-molopt-sr"
+        )
 
 
 def _negative(factor: linalg.SuperLU) -> int:

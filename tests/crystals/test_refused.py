@@ -7,6 +7,7 @@ from pyscf.pbc import df, dft, gto, scf
 
 import deeph_zero as dz
 from deeph_zero.errors import InputError
+from deeph_zero.integrals.periodic import system
 
 CELLS = {
     "dimension 1": ("helium", {"dimension": 1, "low_dim_ft_type": "inf_vacuum"}, {},
@@ -16,6 +17,7 @@ CELLS = {
     "basis and pseudo": ("lih", {"basis": {"Li": "DZVP-MOLOPT-SR-GTH-q3", "H": "gth-szv"},
                                  "pseudo": {"Li": "gth-pade-q1", "H": "gth-pade"}}, {},
                          "Li for the same number of electrons"),
+    "all electrons": ("diamond", {"basis": "6-31g"}, {}, "basis for pseudopotentials.*of C, and"),
     "odd electrons": ("aluminium", {}, {}, "even number of electrons for spin 0, got 3"),
     "parity": ("aluminium", {"spin": 2}, {}, "even number of electrons for spin 2, got 3"),
     "spin, one channel": ("chain", {"spin": 2}, {"unrestricted": False}, "two spins"),
@@ -41,6 +43,16 @@ def test_cells_and_keywords(case, crystal):
     with pytest.raises(InputError, match=message) as caught:
         dz.KohnSham.from_pyscf(cell, **keywords)
     assert "\n" not in str(caught.value)
+
+
+def test_a_singular_overlap_is_refused_before_anything_is_computed(crystal, monkeypatch):
+    def fails(*_):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(system, "fixed_operator", fails)
+    basis = {"He": [[0, [0.05, 1.0]], [0, [0.0500001, 1.0]]]}
+    with pytest.raises(InputError, match=r"eigenvalues above 1e-07 at every k, got .* diffuse"):
+        dz.KohnSham.from_pyscf(crystal("helium", basis=basis))
 
 
 def _objects(cell):

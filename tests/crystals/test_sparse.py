@@ -149,3 +149,18 @@ def test_levels_of_sparse_matrices_are_those_of_dense_ones(nspin, few, monkeypat
     assert abs(total - 60) < 1e-6
     with pytest.raises(ComputationError, match="ask for more levels"):
         own.frontier(kpts, weights, 60.0, count=8, smearing=0.2)
+
+
+@pytest.mark.parametrize("few", [0, 400])
+def test_singular_overlaps_are_refused(few, monkeypatch):
+    monkeypatch.setattr(sparse_bands, "FEW", few)
+    h, s = chain(30, 1)
+    for kpt in ((0.0, 0, 0), (0.31, 0, 0)):
+        with pytest.raises(InputError, match=r"eigenvalues above 1e-07, got [1-9]"):
+            SparseLevels(h, s.with_values(s.values - 0.9 * _ones(s))).count(kpt, [0.0])
+
+
+def _ones(s: BlockMatrix) -> torch.Tensor:
+    """The unit matrix's elements."""
+    rows, columns = s.pattern.aos()
+    return ((rows == columns) & (s.cells[s.pattern.block_of] == 0).all(1)).double()

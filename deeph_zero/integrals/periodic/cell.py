@@ -16,7 +16,7 @@ from pyscf.pbc.gto.cell import estimate_ke_cutoff
 from deeph_zero.ao.basis_text import is_text, label_of
 from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.basis_sets import shells_of
-from deeph_zero.integrals.periodic.checks import check_cell
+from deeph_zero.integrals.periodic.checks import check_cell, check_family
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 
@@ -64,6 +64,9 @@ def build_cell(
     cell.atom = list(zip(symbols, np.asarray(molecule.coords).tolist(), strict=True))
     cell.basis = {symbol: _functions(method.basis, symbol) for symbol in set(symbols)}
     cell.pseudo = None if name is None else {s: _potential(name, s) for s in set(symbols)}
+    for symbol, parameters in (cell.pseudo or {}).items():
+        if not is_text(method.basis):
+            check_family(method.basis, symbol, int(sum(parameters[0])))
     cell.charge, cell.spin = int(molecule.charge), int(molecule.spin)
     cell.dimension = 3 if molecule.pbc[2] else 2
     cell.ke_cutoff = method.crystal.ke_cutoff or LEAST_CUTOFF

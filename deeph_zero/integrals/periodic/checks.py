@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from pyscf.data.elements import charge
 from pyscf.pbc import df, dft, gto, scf
 from pyscf.pbc.dft import gen_grid, numint
 from pyscf.pbc.gto import pseudo
 from pyscf.pbc.lib.kpts import KPoints as SymmetricKPoints
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals import supported
 from deeph_zero.integrals.libxc import XCSpec
 
@@ -24,6 +25,9 @@ _KNOWN = (
 _FITTINGS = (df.GDF, df.RSGDF)
 
 EXXDIV = (None, "ewald", "vcut_sph", "vcut_ws")
+
+_VALENCE_ALONE = ("gth", "molopt", "ccecp", "bfd", "uzh", "pseudo")
+"""Words in the names of basis sets that are made for pseudopotentials, or may be."""
 
 _CHARGE = re.compile(r"-q(\d+)", re.IGNORECASE)
 
@@ -100,16 +104,38 @@ def _check_charges(cell: gto.Cell, atom: int) -> None:
         if basis and "gth" in basis.lower():
             raise InputError(
                 f"expected a pseudopotential for {symbol} with basis {basis!r}, which has no core "
-                "functions, got none; set cell.pseudo, for example to 'gth-pbe'"
+                f"functions, got none; give {argument('pseudo', 'gth-pbe')}"
             )
         return
     valence = int(sum(parameters[0]))
+    check_family(basis, symbol, valence)
     made_for = valence_of_basis(basis, symbol)
     if made_for is not None and made_for != valence:
         raise InputError(
             f"expected basis and pseudopotential of {symbol} for the same number of electrons, got "
             f"basis {basis!r} for {made_for} and a pseudopotential for {valence}; choose both with "
             f"-q{made_for} or -q{valence}"
+        )
+
+
+def check_family(basis: str | None, symbol: str, valence: int) -> None:
+    """Refuse basis sets with core functions beside a pseudopotential in place of the core.
+
+    Args:
+        basis: Its name, or None.
+        symbol: Element of the atom.
+        valence: Electrons that the pseudopotential leaves.
+
+    Raises:
+        InputError: If the basis is one for all electrons.
+    """
+    if basis is None or any(word in basis.lower() for word in _VALENCE_ALONE):
+        return
+    if valence < charge(_element(symbol)):
+        raise InputError(
+            f"expected a basis for pseudopotentials, got {argument('basis', basis)}, which is for "
+            f"all electrons of {symbol}, and a pseudopotential for {valence} of them; use for "
+            "example gth-dzvp-molopt-sr, or no pseudopotential"
         )
 
 

@@ -41,6 +41,7 @@ from deeph_zero.ks.periodic.exchange import (
 )
 from deeph_zero.ks.periodic.grid import BlochGrid
 from deeph_zero.ks.periodic.mesh import Mesh, half_spectrum
+from deeph_zero.ks.periodic.orthogonalise import check_overlap
 from deeph_zero.ks.periodic.potentials import Hartree, LocalPotential, Potential, Semilocal
 from deeph_zero.ks.periodic.terms import (
     Constant,
@@ -111,7 +112,7 @@ class _Maker:
         """Fields of the data that depend on no grid."""
         settings = self.settings
         return {
-            "ovlp": overlap(settings.cell, settings.kpoints, self.device),
+            "ovlp": check_overlap(overlap(settings.cell, settings.kpoints, self.device)),
             "weights": self.weights,
             "constant": Constant("ewald", float(settings.cell.energy_nuc())),
             "nelec": settings.nelec,
@@ -123,11 +124,12 @@ class _Maker:
     def data(self) -> CrystalData:
         """On the mesh asked for."""
         points, mesh = self.settings.kpoints, self.settings.mesh
+        common = self.common()  # first: it refuses a singular basis
         fixed = FixedOperator("kinetic_nonlocal", self.fixed(points), self.weights)
         fine, coarse = math.prod(mesh), math.prod(self.coarse_mesh)
         share = self.ao_memory_mb * fine / (fine + coarse)  # both meshes together
         data = CrystalData(
-            **self.common(),
+            **common,
             **self.on_mesh(*self.mesh_term(mesh, points, share)),
             fixed=fixed,
             step_coulomb=self.step_coulomb,
@@ -140,6 +142,7 @@ class _Maker:
     def fitted(self, fitting: Fitting) -> CrystalData:
         """By Gaussian density fitting, exchange and correlation on atom-centred points."""
         points, cell = self.settings.kpoints, self.settings.cell
+        common = self.common()
         core = _matrices(fixed_by_fitting(fitting, points), points, self.device)
         coulomb = fitted_coulomb(fitting, points, self.weights, real=points.real)
         where, weight = points_of(fitting)
@@ -154,7 +157,7 @@ class _Maker:
             further.append(ExchangeTerm(made, self.weights, self.real))
         shares = self.settings.spin_shares()
         return CrystalData(
-            **self.common(),
+            **common,
             mesh=None,
             mesh_term=MeshTerm(values, self.weights, weight, own),
             fixed=FixedOperator("core", core, self.weights),

@@ -17,6 +17,39 @@ REMOVED = 2 * NO_ORBITAL
 """Level (Eh) of a combination that was left out, where no electron comes."""
 
 
+def singular(smallest: float) -> InputError:
+    """What is said of a basis that is linearly dependent.
+
+    Args:
+        smallest: The smallest eigenvalue of any S(k).
+
+    Returns:
+        The error.
+    """
+    return InputError(
+        f"expected an overlap with eigenvalues above {SINGULAR:g} at every k, got {smallest:.1e}; "
+        "use a basis without diffuse functions, such as gth-dzvp-molopt-sr"
+    )
+
+
+def check_overlap(ovlp: BlochOperator) -> BlochOperator:
+    """Refuse a singular overlap before anything else is computed.
+
+    Args:
+        ovlp: S(k).
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: If an eigenvalue is below :data:`SINGULAR`.
+    """
+    smallest = float(torch.linalg.eigvalsh(ovlp).min())
+    if not smallest >= SINGULAR:
+        raise singular(smallest)
+    return ovlp
+
+
 @final
 class BlochOrthogonaliser:
     """X_k with X_k† S_k X_k = 1; columns of combinations that are left out are zero.
@@ -40,11 +73,7 @@ class BlochOrthogonaliser:
         values, vectors = torch.linalg.eigh(ovlp)
         self.smallest = float(values.min())
         if not self.smallest >= SINGULAR:
-            raise InputError(
-                f"expected an overlap with eigenvalues above {SINGULAR:g} at every k, got "
-                f"{self.smallest:.1e}; use a basis without diffuse functions, such as "
-                "gth-dzvp-molopt-sr"
-            )
+            raise singular(self.smallest)
         keep = values > max(threshold, 0.0)
         roots = torch.where(keep, values.rsqrt(), 0.0).unsqueeze(-2)
         canonical = vectors * roots
