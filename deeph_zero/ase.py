@@ -17,6 +17,8 @@ from ase.calculators.calculator import (
 
 from deeph_zero.data.reading.state import stated_state, whole_number
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.ks.given import by_spin
+from deeph_zero.ks.occupation import filled_levels, frontier
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model import Model
@@ -262,14 +264,10 @@ def _energy_left(done: SCFResult) -> float:
     The estimate is 2 Σ F_ia² / (e_a - e_i) (closed shell; half of it per spin for UKS), and the
     norm that of 2 F_ia (F_ia), PySCF's orbital gradient.
     """
-    energies = done.mo_energy.reshape(-1, done.mo_energy.shape[-1])
-    occupations = done.mo_occ.reshape(energies.shape)
-    gap = float("inf")
-    for e, n in zip(energies, occupations, strict=True):
-        filled, empty = e[n > 0], e[n == 0]
-        if len(filled) and len(empty):
-            gap = min(gap, float(empty.min() - filled.max()))
-    factor = 0.5 if done.mo_energy.ndim == 1 else 1.0
+    energies = by_spin(done.mo_energy, 1)
+    found = frontier(energies, filled_levels(by_spin(done.mo_occ, 1)))
+    gap = min((f.gap for f in found if f.gap is not None), default=float("inf"))
+    factor = 0.5 * len(energies)
     return factor * done.gradient_norm**2 / max(gap, float(torch.finfo().eps))
 
 

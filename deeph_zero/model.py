@@ -18,6 +18,7 @@ from deeph_zero.errors import ComputationError, InputError, argument, refuse_unk
 from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.given import by_spin
 from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
 from deeph_zero.model_files import registry
@@ -253,15 +254,12 @@ class Model:
         if different:
             text = "; ".join(different)
             warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=2)
-        dm = result.dm.numpy()
-        if dm.ndim == 2 and _is_unrestricted(mf):
-            dm = np.stack([0.5 * dm, 0.5 * dm])
-        if not agreement.other_functions(mf.mol, mole):
-            return dm
-        project = scf.addons.project_dm_nr2nr
-        if dm.ndim == 3:
-            return np.stack([project(mole, part, mf.mol) for part in dm])
-        return project(mole, dm, mf.mol)
+        dms = by_spin(result.dm.numpy(), 2)
+        if len(dms) == 1 and _is_unrestricted(mf):
+            dms = np.concatenate([0.5 * dms, 0.5 * dms])
+        if agreement.other_functions(mf.mol, mole):
+            dms = np.stack([scf.addons.project_dm_nr2nr(mole, dm, mf.mol) for dm in dms])
+        return dms if len(dms) == 2 else dms[0]
 
     def as_scf(self, mf: Any, *, refine: float | None = None) -> Any:
         """Fill a PySCF mean-field object with the prediction.

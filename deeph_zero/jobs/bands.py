@@ -186,8 +186,7 @@ def levels(record: Record, kpts: np.ndarray) -> torch.Tensor:
         orthogonal = BlochOrthogonaliser(overlap.at_k(some), lindep_threshold())
         fock = matrices.fock.at_k(some)
         fock = fock if matrices.spin_polarised else fock[None]
-        found = torch.linalg.eigvalsh(orthogonal.transform(fock))
-        parts.append(orthogonal.without_removed(found))
+        parts.append(orthogonal.levels(fock))
     return torch.cat(parts, 1)
 
 

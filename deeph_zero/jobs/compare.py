@@ -9,6 +9,8 @@ from torch import Tensor
 
 from deeph_zero.data.labels import Label
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.given import by_spin
+from deeph_zero.ks.occupation import filled_levels, frontier
 from deeph_zero.predict.orbital_blocks import orbital_blocks
 from deeph_zero.predict.single import Prediction
 from deeph_zero.types import AOMatrix
@@ -79,15 +81,9 @@ def levels(energy: Tensor, mo_occ: Tensor) -> dict[str, float | list[float | Non
     Returns:
         Eh, None where there is no such level; a list for two spins.
     """
-    found: dict[str, list[float | None]] = {"homo": [], "lumo": [], "gap": []}
-    rows = energy.reshape(-1, energy.shape[-1])
-    for e, occ in zip(rows, (mo_occ > 0).reshape(rows.shape).sum(-1).tolist(), strict=True):
-        homo = float(e[occ - 1]) if occ else None
-        lumo = float(e[occ]) if occ < len(e) else None
-        found["homo"].append(homo)
-        found["lumo"].append(lumo)
-        found["gap"].append(None if homo is None or lumo is None else lumo - homo)
-    return {name: v if energy.ndim > 1 else v[0] for name, v in found.items()}
+    found = frontier(by_spin(energy, 1), filled_levels(by_spin(mo_occ, 1)))
+    parts = {name: [getattr(f, name) for f in found] for name in ("homo", "lumo", "gap")}
+    return {name: v if len(v) == 2 else v[0] for name, v in parts.items()}
 
 
 def _difference(value: Any, reference: Any) -> float | None:
@@ -131,20 +127,16 @@ def orbital_energies(energy: Tensor, reference: Tensor, mo_occ: Tensor) -> dict[
         ``mo_energy_mae``, ``occupied_energy_mae``, and ``homo_mae``, ``lumo_mae``, ``gap_mae``
         (mean over spins that have both), Eh.
     """
-    error = (energy - reference).reshape(-1, energy.shape[-1])
-    occupied = (mo_occ > 0).reshape(error.shape)
-    homo, lumo, gap = [], [], []
-    for e, occ in zip(error, occupied.sum(-1).tolist(), strict=True):
-        homo += [abs(float(e[occ - 1]))] if occ else []
-        lumo += [abs(float(e[occ]))] if occ < len(e) else []
-        gap += [abs(float(e[occ] - e[occ - 1]))] if 0 < occ < len(e) else []
-    return {
+    error, occupied = by_spin(energy - reference, 1), by_spin(mo_occ, 1) > 0
+    at = frontier(error, filled_levels(by_spin(mo_occ, 1)))  # errors of the frontier levels
+    found: dict[str, float | None] = {
         "mo_energy_mae": float(error.abs().mean()),
         "occupied_energy_mae": float(error.abs()[occupied].mean()) if occupied.any() else None,
-        "homo_mae": _mean(homo),
-        "lumo_mae": _mean(lumo),
-        "gap_mae": _mean(gap),
     }
+    for name in ("homo", "lumo", "gap"):
+        values = [getattr(f, name) for f in at]
+        found[f"{name}_mae"] = _mean([abs(v) for v in values if v is not None])
+    return found
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -212,7 +204,7 @@ def subspace_distance(dm: AOMatrix, reference: AOMatrix, ovlp: Float[Tensor, "na
     References:
         G. H. Golub, C. F. Van Loon, Matrix Computations (2013), section 6.4.3.
     """
-    scale = 1.0 if dm.ndim == 3 else 0.5
+    scale = 0.5 * len(by_spin(dm, 2))
     delta = scale * (dm - reference) @ ovlp
     square = float((delta * delta.mT).sum())
     nocc = scale * float((reference * ovlp).sum())

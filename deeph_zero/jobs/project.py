@@ -180,7 +180,7 @@ class _Projection:
         # each point for itself: the mean over k and -k is left to the sums
         points = dataclasses.replace(kpoints, partners=None)
         fock, ovlp = self.at(points)
-        energies, coefficients = _solved(fock, ovlp)
+        energies, coefficients = _basis_at(ovlp).orbitals(fock)
         filling = self._filling(energies, torch.from_numpy(kpoints.weights))
         return Levels(
             kpoints=kpoints,
@@ -231,7 +231,8 @@ class _Projection:
         """Largest error of a level below the Fermi level + 0.2 Eh from the blocks, off the mesh."""
         probe = _PROBE[None]
         single = KPoints(scaled=probe, weights=np.ones(1))
-        exact, _ = _solved(*self.at(single))
+        fock, ovlp = self.at(single)
+        exact = _basis_at(ovlp).levels(fock)
         found = _block_levels(record, probe)
         low = exact < float(record.matrices.facts["fermi"]) + 0.2
         error = float((exact - found)[low].abs().max()) if bool(low.any()) else 0.0
@@ -301,11 +302,9 @@ class _Projection:
         }
 
 
-def _solved(fock: torch.Tensor, ovlp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Levels and coefficients."""
-    orthogonal = BlochOrthogonaliser(ovlp, lindep_threshold())
-    energies, vectors = torch.linalg.eigh(orthogonal.transform(fock))
-    return orthogonal.without_removed(energies), orthogonal.x @ vectors
+def _basis_at(ovlp: torch.Tensor) -> BlochOrthogonaliser:
+    """Orthonormal functions, with PySCF's threshold for linear dependence."""
+    return BlochOrthogonaliser(ovlp, lindep_threshold())
 
 
 def _block_levels(record: Record, kpts: np.ndarray) -> torch.Tensor:
@@ -316,7 +315,7 @@ def _block_levels(record: Record, kpts: np.ndarray) -> torch.Tensor:
     fock = matrices.fock.at_k(points)
     fock = fock if matrices.spin_polarised else fock[None]
     try:
-        energies, _ = _solved(fock, matrices.overlap.at_k(points))
+        energies = _basis_at(matrices.overlap.at_k(points)).levels(fock)
     except InputError:
         raise ComputationError(
             "expected blocks whose overlap is positive between their k-points, those of so few "

@@ -424,7 +424,7 @@ class CrystalKohnSham(CrystalLayer):
             InputError: If S is singular at one of the points.
         """
         orthogonal = BlochOrthogonaliser(elsewhere.ovlp, self.data.lindep_threshold)
-        return orthogonal.without_removed(torch.linalg.eigvalsh(orthogonal.transform(fock)))
+        return orthogonal.levels(fock)
 
     def matrices_of(self, kpts: KPoints, build: CrystalBuild) -> tuple[BlochMatrix, Elsewhere]:
         """F of a build at any k-points, and what else is there.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.occupation import frontier
 from deeph_zero.ks.response.quadratic import QuadraticModel
 from deeph_zero.ks.scf.solve import coarse_solution
 from deeph_zero.types import SpinMatrix
@@ -64,10 +65,8 @@ class Certificate:
 
 def _frontier(layer: KohnShamLayer, fock: SpinMatrix) -> tuple[PerSpin, PerSpin, PerSpin, bool]:
     orbitals = layer.orbitals(fock)
-    levels = orbitals.mo_energy.tolist()
-    homo = [e[n - 1] if n > 0 else None for e, n in zip(levels, layer.nelec, strict=False)]
-    lumo = [e[n] if n < len(e) else None for e, n in zip(levels, layer.nelec, strict=False)]
-    gap = [None if h is None or l is None else l - h for h, l in zip(homo, lumo, strict=True)]
+    found = frontier(orbitals.mo_energy, layer.nelec)
+    homo, lumo, gap = [f.homo for f in found], [f.lumo for f in found], [f.gap for f in found]
     if layer.unrestricted:
         return homo, lumo, gap, orbitals.degenerate  # pyright: ignore
     return homo[0], lumo[0], gap[0], orbitals.degenerate

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError, refuse_unknown
 
 S = TypeVar("S")
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 CLOSED = "[nao, nao], the sum of both spins"
 OPEN = "[2, nao, nao], alpha and beta"
@@ -26,6 +28,30 @@ _RANGES: Mapping[str, tuple[str, Callable[[float], bool]]] = {
     "damp": ("a number from 0 to less than 1", lambda x: 0 <= x < 1),
 }
 """Numbers of SCF settings; "": those that have no row."""
+
+
+def by_spin(given: Array, axes: int) -> Array:
+    """An array as users have it with the spin axis in front, which closed shells come without.
+
+    Args:
+        given: [*spin, ...]; for (alpha, beta) the axis has length 2.
+        axes: Number of the other axes: 2 for matrices and orbitals, 1 for levels.
+
+    Returns:
+        [nspin, ...], a view.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if given.ndim == axes:
+        return given[None]
+    if given.ndim == axes + 1 and len(given) == 2:
+        return given
+    kind = {1: "levels", 2: "a matrix"}[axes]
+    raise InputError(
+        f"expected {kind} of a closed shell ({axes} {'axes' if axes > 1 else 'axis'}), or two "
+        f"for alpha and beta, got the shape {list(given.shape)}"
+    )
 
 
 def check_tensor(

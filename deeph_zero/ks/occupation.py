@@ -1,4 +1,7 @@
-"""Occupation numbers: aufbau, with a degenerate frontier level filled evenly."""
+"""Occupation numbers: aufbau, with a degenerate frontier level filled evenly; HOMO and LUMO."""
+
+import dataclasses
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -6,6 +9,45 @@ from torch import Tensor
 
 DEGENERACY_TOL = 1e-4
 """Frontier levels closer than this (Eh) share their electrons; a grid splits exact ones by 1e-5."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frontier:
+    """The levels on both sides of the gap of one spin channel, Eh.
+
+    Attributes:
+        homo: Highest filled level; None if none is filled.
+        lumo: Lowest empty one; None if none is empty.
+    """
+
+    homo: float | None
+    lumo: float | None
+
+    @property
+    def gap(self) -> float | None:
+        """lumo - homo; None without both."""
+        return None if self.homo is None or self.lumo is None else self.lumo - self.homo
+
+
+def frontier(mo_energy: Float[Tensor, "nspin nmo"], filled: Sequence[int]) -> list[Frontier]:
+    """HOMO and LUMO of each spin channel.
+
+    Args:
+        mo_energy: Ascending, Eh.
+        filled: Number of levels with electrons of each channel; more numbers are not read.
+
+    Returns:
+        One for each channel.
+    """
+    return [
+        Frontier(e[n - 1] if n > 0 else None, e[n] if n < len(e) else None)
+        for e, n in zip(mo_energy.tolist(), filled, strict=False)
+    ]
+
+
+def filled_levels(mo_occ: Float[Tensor, "nspin nmo"]) -> list[int]:
+    """Number of levels with electrons of each spin channel."""
+    return (mo_occ > 0).sum(-1).tolist()
 
 
 def aufbau(

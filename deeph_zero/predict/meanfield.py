@@ -15,6 +15,7 @@ from deeph_zero.host.hdf5 import hdf5_written_to
 from deeph_zero.integrals.grids import with_elements
 from deeph_zero.integrals.mole import build_mole, fitting_functions
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.given import by_spin
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction, canonical_orbitals
@@ -61,7 +62,7 @@ def refined_mean_field(prediction: Prediction, method: Method) -> Any:
     done = prediction.refined
     if done is None:
         raise InputError("expected a refined prediction, got the network's own; give refine=1e-6")
-    mf = mean_field(prediction.molecule, method, unrestricted=done.dm.ndim == 3)
+    mf = mean_field(prediction.molecule, method, unrestricted=len(by_spin(done.dm, 2)) == 2)
     return fill(mf, (done.mo_coeff, done.mo_energy, done.mo_occ), done.energy, done.converged)
 
 
@@ -210,10 +211,10 @@ def write_cube(mf: Any, what: str, path: Path, *, spacing: float = 0.2) -> None:
 
 
 def _cube_density(mf: Any, what: str) -> np.ndarray:
-    dm = np.asarray(mf.make_rdm1())
+    dm = by_spin(np.asarray(mf.make_rdm1()), 2)
     if what == "density":
-        return dm.sum(0) if dm.ndim == 3 else dm
-    if dm.ndim == 2:
+        return dm.sum(0)
+    if len(dm) == 1:
         raise InputError(
             "expected an open shell for the spin density, got a closed shell; ask for "
             f"{argument('cube', 'density')}"
@@ -222,9 +223,7 @@ def _cube_density(mf: Any, what: str) -> np.ndarray:
 
 
 def _cube_orbital(mf: Any, what: str) -> np.ndarray:
-    coeff, occ = (np.asarray(part) for part in (mf.mo_coeff, mf.mo_occ))
-    if coeff.ndim == 3:
-        coeff, occ = coeff[0], occ[0]
+    coeff, occ = by_spin(np.asarray(mf.mo_coeff), 2)[0], by_spin(np.asarray(mf.mo_occ), 1)[0]
     n_occupied = int((occ > 0).sum())
     index = n_occupied - 1 if what == "homo" else n_occupied
     if not 0 <= index < coeff.shape[1]:

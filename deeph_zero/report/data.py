@@ -21,6 +21,7 @@ from deeph_zero.host.files import HDF5_SUFFIXES, json_beside, regular_file
 from deeph_zero.host.hdf5 import group_names, open_hdf5
 from deeph_zero.host.one_line import quoted
 from deeph_zero.integrals.basis_sets import electrons_beside_cores
+from deeph_zero.ks.given import by_spin
 from deeph_zero.report.numbers import formula, number, structure_name
 
 Kind = Literal["run", "predict", "label"]
@@ -59,7 +60,7 @@ class Matrices:
     @property
     def unrestricted(self) -> bool:
         """Alpha and beta have matrices of their own."""
-        return self.dm.ndim == 3
+        return len(by_spin(self.dm, 2)) == 2
 
     @property
     def hamiltonian(self) -> np.ndarray:

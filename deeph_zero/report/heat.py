@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from deeph_zero.ks.given import by_spin
 from deeph_zero.report.data import Matrices
 from deeph_zero.report.figures import WIDTH, log_ticks, new_axes, style
 
@@ -36,8 +37,8 @@ def heat_maps(matrices: Matrices, offsets: Sequence[int] | None) -> dict[str, tu
         todo.append(("residual", "Residual |H − F[P]|", matrices.fock - rebuilt))
     maps = {}
     for name, title, matrix in todo:
-        spins = [("", "")] if matrix.ndim == 2 else [("_alpha", ", α"), ("_beta", ", β")]
-        planes = matrix.reshape(-1, *matrix.shape[-2:])
+        planes = by_spin(matrix, 2)
+        spins = [("", "")] if len(planes) == 1 else [("_alpha", ", α"), ("_beta", ", β")]
         for (suffix, spin), plane in zip(spins, planes, strict=True):
             figure = _heat_map(np.abs(plane), title + spin, matrices.symbols, offsets)
             maps[name + suffix] = title + spin, figure

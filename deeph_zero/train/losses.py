@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.occupation import frontier
 from deeph_zero.settings.loss_terms import Term
 from deeph_zero.train.taught import Frame, Problem
 from deeph_zero.train.teacher import gradient_rms
@@ -99,9 +100,7 @@ class Point:
         """Smallest gap between occupied and empty levels of H, Eh."""
         ks = self.problem.ks
         levels = ks.layer.orbitals(ks.to_layer(self.hamiltonian.detach())).mo_energy
-        gaps = [
-            float(e[n] - e[n - 1]) for e, n in zip(levels, ks.nelec, strict=False) if 0 < n < ks.nmo
-        ]
+        gaps = [f.gap for f in frontier(levels, ks.nelec) if f.gap is not None]
         return min(gaps, default=math.inf)
 
     def value(self, loss: Tensor) -> LossValue:

@@ -7,6 +7,7 @@ from pyscf import gto
 from pyscf.pbc import gto as pbc
 
 from deeph_zero import InputError, KohnSham, KohnShamBatch
+from deeph_zero.ks.given import by_spin
 
 NAO = 4
 F64 = torch.float64
@@ -140,3 +141,14 @@ def test_what_fits_is_taken(layers):
     settings = {"max_cycle": np.int64(20), "conv_tol": 1, "conv_tol_grad": None}
     assert ks.scf(dm, **settings).converged
     assert KohnShamBatch([ks]).scf((dm,), **settings)[0].converged
+
+
+@pytest.mark.parametrize("like", [np.zeros, torch.zeros])
+def test_the_spin_axis_is_put_before_closed_shells_alone(like):
+    assert by_spin(like((3, 3)), 2).shape == (1, 3, 3)
+    assert by_spin(like((2, 3, 3)), 2).shape == (2, 3, 3)
+    assert by_spin(like((2, 2)), 2).shape == (1, 2, 2)  # two orbitals, not two spins
+    assert by_spin(like((2, 2)), 1).shape == (2, 2)
+    for wrong in ((3,), (3, 4, 4), (1, 2, 4, 4)):
+        with pytest.raises(InputError, match=r"closed shell .*got the shape \["):
+            by_spin(like(wrong), 2)

@@ -94,6 +94,29 @@ class BlochOrthogonaliser:
         """X P X†."""
         return self.x @ p @ self.x.mH
 
+    def levels(self, fock: Inexact[Tensor, "*spin nk nao nao"]) -> BandEnergies:
+        """Eigenvalues of F(k), ascending; infinite for what was left out.
+
+        Args:
+            fock: F(k), Eh.
+
+        Returns:
+            [*spin, nk, nao], Eh.
+        """
+        return self.without_removed(torch.linalg.eigvalsh(self.transform(fock)))
+
+    def orbitals(self, fock: Inexact[Tensor, "*spin nk nao nao"]) -> tuple[BandEnergies, Tensor]:
+        """Eigenvalues as :meth:`levels`, and the orbitals.
+
+        Args:
+            fock: F(k), Eh.
+
+        Returns:
+            [*spin, nk, nao], Eh; columns are orbitals, [*spin, nk, nao, nao].
+        """
+        energies, vectors = torch.linalg.eigh(self.transform(fock))
+        return self.without_removed(energies), self.x @ vectors
+
     def without_removed(self, levels: BandEnergies) -> BandEnergies:
         """Levels of what was left out become infinite."""
         return torch.where(levels > NO_ORBITAL, float("inf"), levels)

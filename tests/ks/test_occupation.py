@@ -1,0 +1,32 @@
+"""Occupation numbers and frontier levels."""
+
+import pytest
+import torch
+
+from deeph_zero.ks.occupation import aufbau, filled_levels, frontier, occupations
+
+LEVELS = torch.tensor([[-1.0, -0.5, -0.2, 0.3], [-0.9, -0.4, -0.1, 0.5]], dtype=torch.float64)
+
+
+def test_frontier_levels_of_each_spin():
+    alpha, beta = frontier(LEVELS, (3, 1))
+    assert (alpha.homo, alpha.lumo) == (-0.2, 0.3)
+    assert alpha.gap == pytest.approx(0.5, abs=1e-15)
+    assert (beta.homo, beta.lumo) == (-0.9, -0.4)
+    (closed,) = frontier(LEVELS[:1], (2, 2))
+    assert (closed.homo, closed.lumo) == (-0.5, -0.2)
+
+
+def test_no_level_is_filled_or_none_is_empty():
+    alpha, beta = frontier(LEVELS, (4, 0))
+    assert (alpha.homo, alpha.lumo, alpha.gap) == (0.3, None, None)
+    assert (beta.homo, beta.lumo, beta.gap) == (None, -0.9, None)
+
+
+def test_levels_with_a_part_of_an_electron_count_as_filled():
+    occ, degenerate = occupations(LEVELS, (3, 2), 0.35)
+    assert degenerate
+    assert occ.tolist() == [[1.0, 1.0, 1.0, 0.0], [1.0, 0.5, 0.5, 0.0]]
+    assert filled_levels(occ) == [3, 3]
+    whole, found = aufbau(LEVELS[0], 2, 0.0)
+    assert (found, whole.tolist()) == (False, [1.0, 1.0, 0.0, 0.0])
