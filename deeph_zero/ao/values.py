@@ -273,7 +273,7 @@ def ao_rows_along(
     square, along = shift.square().sum(0)[None], (rows[:, 1:] * shift).sum(1)
     values, sums = [], []
     for family in basis.families:
-        y, *slopes = _angular(shift[None], family.groups[0].l, 1, cart=basis.cart)
+        y, *slopes = angular(shift[None], family.groups[0].l, 1, cart=basis.cart)
         turned = torch.einsum("nxp,xfp->nfp", rows[:, 1:], slopes[0][0])
         for group in family.groups:
             radial = _radial(group, square.expand(len(group.atom), -1), 1).unsqueeze(3)
