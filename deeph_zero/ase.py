@@ -18,7 +18,7 @@ from ase.calculators.calculator import (
 from deeph_zero.data.reading.state import stated_state, whole_number
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.ks.given import by_spin
-from deeph_zero.ks.occupation import filled_levels, frontier
+from deeph_zero.ks.occupation import filled_levels, smallest_gap
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model import Model
@@ -265,8 +265,7 @@ def _energy_left(done: SCFResult) -> float:
     norm that of 2 F_ia (F_ia), PySCF's orbital gradient.
     """
     energies = by_spin(done.mo_energy, 1)
-    found = frontier(energies, filled_levels(by_spin(done.mo_occ, 1)))
-    gap = min((f.gap for f in found if f.gap is not None), default=float("inf"))
+    gap = smallest_gap(energies, filled_levels(by_spin(done.mo_occ, 1)))
     factor = 0.5 * len(energies)
     return factor * done.gradient_norm**2 / max(gap, float(torch.finfo().eps))
 

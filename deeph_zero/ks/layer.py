@@ -48,8 +48,9 @@ class KohnShamLayer:
 
     Every matrix is float64, [nspin, nao, nao], on the layer's device; another one is an InputError.
     A closed shell has one spin channel, the sum of both spins; otherwise they are (alpha, beta).
-    Non-symmetric input is symmetrised. :class:`~deeph_zero.kohnsham.KohnSham` takes and gives
-    matrices without the axis for closed shells.
+    Non-symmetric input is symmetrised. Methods without details are those of
+    :class:`~deeph_zero.ks.facade.MoleculeFacade`, which takes and gives matrices without the axis
+    for closed shells.
     """
 
     def __init__(
@@ -195,18 +196,7 @@ class KohnShamLayer:
             check_spin_matrix(matrix, self.x, unrestricted=self.unrestricted, where=where)
 
     def __call__(self, dm: GivenMatrix) -> tuple[Scalar, SpinMatrix]:
-        """Energy and Fock matrix at a density matrix; both differentiable in ``dm``.
-
-        Args:
-            dm: Density matrix, occupations included.
-
-        Returns:
-            E (Eh) and F = dE/dP. dE/dP needs no further build; the backward pass of F is one
-            response build (f_xc, J and K of the cotangent).
-
-        Raises:
-            InputError: If ``dm`` is not a matrix of this molecule.
-        """
+        """Energy and Fock matrix at a density matrix; both differentiable in ``dm``."""
         self.check(dm)
         return energy_and_fock(self, dm)
 
@@ -233,18 +223,7 @@ class KohnShamLayer:
             return self.shifted(built, dm)
 
     def response(self, dm: GivenMatrix, direction: GivenMatrix) -> SpinMatrix:
-        """dF along a symmetric ``direction``, without autograd. Counts as one Fock build.
-
-        Args:
-            dm: Density matrix, symmetric.
-            direction: Change of it.
-
-        Returns:
-            dF, Eh.
-
-        Raises:
-            InputError: If one of them is not a matrix of this molecule.
-        """
+        """dF along a symmetric ``direction``, without autograd. Counts as one Fock build."""
         self.check(dm, direction)
         self.fock_builds += 1
         with torch.no_grad():
@@ -280,19 +259,7 @@ class KohnShamLayer:
         return counted
 
     def orbitals(self, fock: GivenMatrix, degeneracy_tol: float | None = None) -> Orbitals:
-        """Orbitals and occupations of a Fock matrix (F C = S C e), without autograd.
-
-        Args:
-            fock: Symmetric Fock matrix, Eh.
-            degeneracy_tol: Overrides the layer's.
-
-        Returns:
-            Orbital energies, coefficients, occupations and whether the frontier is degenerate.
-
-        Raises:
-            InputError: If ``fock`` is not a matrix of this molecule.
-            ComputationError: If ``fock`` is not finite.
-        """
+        """Orbitals and occupations of a Fock matrix (F C = S C e), without autograd."""
         self.check(fock)
         tol = self.degeneracy_tol if degeneracy_tol is None else degeneracy_tol
         with torch.no_grad():
@@ -304,18 +271,7 @@ class KohnShamLayer:
             return Orbitals(energy, self.x @ vectors, occ, degenerate, ts)
 
     def density(self, fock: GivenMatrix) -> SpinMatrix:
-        """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy.
-
-        Args:
-            fock: Fock matrix, Eh.
-
-        Returns:
-            P with tr(P S) = number of electrons.
-
-        Raises:
-            InputError: If ``fock`` is not a matrix of this molecule.
-            ComputationError: If ``fock`` is not finite.
-        """
+        """Density matrix of a Fock matrix, twice differentiable and safe under degeneracy."""
         self.check(fock)
         if self.smearing > 0:
             return self._smeared(fock)[0]
@@ -327,20 +283,7 @@ class KohnShamLayer:
         return self.x @ p @ self.x.mH
 
     def entropy_energy(self, fock: GivenMatrix) -> Scalar:
-        """T S of the Fermi occupations of ``fock``, Eh, twice differentiable; 0 without smearing.
-
-        E[P] minus it is the free energy, whose derivative along any change of ``fock`` vanishes
-        at self-consistency.
-
-        Args:
-            fock: Fock matrix, Eh.
-
-        Returns:
-            T S.
-
-        Raises:
-            InputError: If ``fock`` is not a matrix of this molecule.
-        """
+        """T S of the Fermi occupations of ``fock``, Eh, differentiable; 0 without smearing."""
         self.check(fock)
         return self._smeared(fock)[1] if self.smearing > 0 else fock.new_zeros(())
 

@@ -45,6 +45,20 @@ def frontier(mo_energy: Float[Tensor, "nspin nmo"], filled: Sequence[int]) -> li
     ]
 
 
+def smallest_gap(mo_energy: Float[Tensor, "nspin nmo"], filled: Sequence[int]) -> float:
+    """Smallest gap between filled and empty levels of all spin channels.
+
+    Args:
+        mo_energy: Ascending, Eh.
+        filled: As for :func:`frontier`.
+
+    Returns:
+        Eh; infinite where no channel has both.
+    """
+    gaps = [f.gap for f in frontier(mo_energy, filled) if f.gap is not None]
+    return min(gaps, default=float("inf"))
+
+
 def filled_levels(mo_occ: Float[Tensor, "nspin nmo"]) -> list[int]:
     """Number of levels with electrons of each spin channel."""
     return (mo_occ > 0).sum(-1).tolist()

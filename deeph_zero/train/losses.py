@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.ks.occupation import frontier
+from deeph_zero.ks.occupation import smallest_gap
 from deeph_zero.settings.loss_terms import Term
 from deeph_zero.train.taught import Frame, Problem
 from deeph_zero.train.teacher import gradient_rms
@@ -100,8 +100,7 @@ class Point:
         """Smallest gap between occupied and empty levels of H, Eh."""
         ks = self.problem.ks
         levels = ks.layer.orbitals(ks.to_layer(self.hamiltonian.detach())).mo_energy
-        gaps = [f.gap for f in frontier(levels, ks.nelec) if f.gap is not None]
-        return min(gaps, default=math.inf)
+        return smallest_gap(levels, ks.nelec)
 
     def value(self, loss: Tensor) -> LossValue:
         """A loss that made the build."""

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from deeph_zero.ks.occupation import aufbau, filled_levels, frontier, occupations
+from deeph_zero.ks.occupation import (
+    aufbau,
+    filled_levels,
+    frontier,
+    occupations,
+    smallest_gap,
+)
 
 LEVELS = torch.tensor([[-1.0, -0.5, -0.2, 0.3], [-0.9, -0.4, -0.1, 0.5]], dtype=torch.float64)
 
@@ -30,3 +36,9 @@ def test_levels_with_a_part_of_an_electron_count_as_filled():
     assert filled_levels(occ) == [3, 3]
     whole, found = aufbau(LEVELS[0], 2, 0.0)
     assert (found, whole.tolist()) == (False, [1.0, 1.0, 0.0, 0.0])
+
+
+def test_the_smallest_gap_of_all_spins():
+    assert smallest_gap(LEVELS, (3, 2)) == pytest.approx(0.3, abs=1e-15)
+    assert smallest_gap(LEVELS, (4, 1)) == pytest.approx(0.5, abs=1e-15)
+    assert smallest_gap(LEVELS, (4, 0)) == float("inf")

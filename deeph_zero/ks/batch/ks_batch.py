@@ -114,7 +114,7 @@ class KSBatch:
     Molecules may differ in size, elements, charge, spin treatment and functional; those that agree
     in functional and spin treatment are worked on together. Every number equals the one of the
     layer alone to rounding, and is differentiable in the same way. The layers count their own
-    builds.
+    builds. Methods without details are those of :class:`~deeph_zero.ks.facade.BatchFacade`.
 
     Examples:
         >>> batch = KSBatch([water, methanol])
@@ -158,18 +158,7 @@ class KSBatch:
         return KSBatch([self.layers[k] for k in which], strategy=self.strategy)
 
     def __call__(self, dms: GivenMatrices) -> tuple[Energies, list[MoleculeMatrix]]:
-        """Energies and Fock matrices; both differentiable in ``dms``.
-
-        Args:
-            dms: Density matrix of each molecule, occupations included.
-
-        Returns:
-            E of each, [n], Eh, and F = dE/dP of each.
-
-        Raises:
-            InputError: If their number is not the number of molecules, or one is not of its
-                molecule.
-        """
+        """Energies and Fock matrices; both differentiable in ``dms``."""
         self.check(dms)
         energies, *focks = _Build.apply(self, *(0.5 * (dm + dm.mH) for dm in dms))  # pyright: ignore
         return energies, focks
@@ -206,18 +195,7 @@ class KSBatch:
         return [layer.shifted(built, dm) for layer, built, dm in each]
 
     def response(self, dms: GivenMatrices, directions: GivenMatrices) -> list[MoleculeMatrix]:
-        """dF along symmetric ``directions``, without autograd. Counts as one build each.
-
-        Args:
-            dms: Density matrices at which F is differentiated.
-            directions: One per molecule.
-
-        Returns:
-            dF of each, Eh.
-
-        Raises:
-            InputError: If a number is not the number of molecules.
-        """
+        """dF along symmetric ``directions``, without autograd. Counts as one build each."""
         self.check(dms)
         self.check(directions)
         out: list[Any] = [None] * len(self)
@@ -234,19 +212,7 @@ class KSBatch:
         return out
 
     def density(self, focks: GivenMatrices) -> list[MoleculeMatrix]:
-        """Density matrix of every Fock matrix, twice differentiable and safe under degeneracy.
-
-        Args:
-            focks: Fock matrices, Eh.
-
-        Returns:
-            P of each.
-
-        Raises:
-            ComputationError: If a matrix is not finite.
-            InputError: If their number is not the number of molecules, or one is not of its
-                molecule.
-        """
+        """Density matrix of every Fock matrix, twice differentiable and safe under degeneracy."""
         self.check(focks)
         out: list[Any] = [None] * len(self)
         for b, members in enumerate(self._buckets):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from deeph_zero.ks import occupation
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.dielectric import dielectric_step, stops_helping
 from deeph_zero.ks.scf.adiis import adiis_coefficients
@@ -45,10 +46,7 @@ def smallest_gap(layer: KohnShamLayer, fock: SpinMatrix) -> float:
     Returns:
         Infinite where no spin has both.
     """
-    levels = layer.orbitals(fock, 0.0).mo_energy
-    pairs = zip(levels, layer.nelec, strict=False)  # one row of levels for a closed shell
-    gaps = [float(e[n] - e[n - 1]) for e, n in pairs if 0 < n < layer.nmo]
-    return min(gaps, default=float("inf"))
+    return occupation.smallest_gap(layer.orbitals(fock, 0.0).mo_energy, layer.nelec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
