@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from deeph_zero.errors import ComputationError, DeephZeroError, InputError
     from deeph_zero.kohnsham import KohnSham
     from deeph_zero.kohnsham.batch import KohnShamBatch
-    from deeph_zero.model import Model, load
+    from deeph_zero.model import Model
+    from deeph_zero.model import load_any as load
     from deeph_zero.molecule import Molecule
+    from deeph_zero.predict.crystal_model import CrystalModel
 
 __all__ = [
     "ComputationError",
+    "CrystalModel",
     "DeephZeroError",
     "InputError",
     "KohnSham",
@@ -48,6 +51,7 @@ _configure_pyscf()
 
 _HOME = {
     "ComputationError": "errors",
+    "CrystalModel": "predict.crystal_model",
     "DeephZeroError": "errors",
     "InputError": "errors",
     "KohnSham": "kohnsham",
@@ -58,6 +62,8 @@ _HOME = {
     "read_structures": "data.structures",
 }
 """Module of each name: torch and PySCF take seconds to import, ``--help`` should not wait."""
+_CALLED = {"load": "load_any"}
+"""Names that are others in their modules."""
 
 
 def __getattr__(name: str) -> Any:
@@ -66,7 +72,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.ase")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    own = _CALLED.get(name, name)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), own)
     globals()[name] = value
     return value
 

@@ -23,13 +23,13 @@ from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
 from deeph_zero.model_files import registry
 from deeph_zero.model_files.card import Card
-from deeph_zero.model_files.document import check_model_document, check_sizes
-from deeph_zero.model_files.folder import MODEL_STEM, model_folder, read_model
-from deeph_zero.model_files.meta import default_state
+from deeph_zero.model_files.folder import read_model
+from deeph_zero.model_files.meta import default_state, is_of_crystals
+from deeph_zero.model_files.network import read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
-from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.predict import agreement, meanfield, single
+from deeph_zero.predict.crystal_model import CrystalModel, load_crystal_model
 from deeph_zero.predict.intervals import Calibration, with_intervals
 from deeph_zero.predict.model_gradient import model_gradient
 from deeph_zero.predict.response import with_response
@@ -40,7 +40,7 @@ from deeph_zero.types import AOMatrix
 
 
 def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Model":
-    """Load a trained model; runs no code from its files, and nothing from a network.
+    """Load a trained model of molecules; runs no code from its files, nothing from a network.
 
     Args:
         path: Run folder, its ``model.safetensors``, or the name of a model that comes with the
@@ -54,34 +54,41 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
         InputError: If it is not a model this version can read; one line says why.
     """
     card = registry.card(str(path)) if registry.given_by_name(path) else None
-    document, state, meta = read_model(path)
-    described = model_folder(path) / f"{MODEL_STEM}.json"
-    check_model_document({**meta, "network": document}, described)
-    check_sizes(document, state, described)
+    network, meta = read_network(path, device=device)
+    if is_of_crystals(meta):
+        raise InputError(
+            f"expected a model of molecules, got one of crystals in {path}; predict, evaluate and "
+            "bands take it, with crystals"
+        )
     try:
-        spec = NetworkSpec.from_dict(document)
         method = MethodConfig.parse(meta["method"]).as_method()
-        with torch.random.fork_rng(devices=[]):  # initial weights must not disturb the user's seed
-            network = FockNetwork(spec)
-        network.to(next(v.dtype for v in state.values() if v.is_floating_point()))
-        everything = {"scales.correction_range": network.scales.correction_range} | state
-        network.load_state_dict(everything)
-        _check_types(network, state)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"expected weights and specification of one network in {path}, got a mismatch ({first})"
             "; copy model.safetensors and model.json again from one run"
         ) from error
-    return Model(network.to(device).eval(), method, meta, device=device, card=card)
+    return Model(network, method, meta, device=device, card=card)
 
 
-def _check_types(network: FockNetwork, state: dict[str, torch.Tensor]) -> None:
-    """Weights are numbers of one type; torch would convert others, and lose what it cannot hold."""
-    wanted = {name: value.dtype for name, value in network.state_dict().items()}
-    for name, value in state.items():
-        if value.dtype != wanted[name] or value.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"{name} holds {str(value.dtype).removeprefix('torch.')}")
+def load_any(
+    path: str | pathlib.Path, *, device: str | torch.device = "cpu"
+) -> "Model | CrystalModel":
+    """Load a trained model, of molecules or of crystals; runs no code from its files.
+
+    Args:
+        path: As for :func:`load`.
+        device: Where a model of molecules goes; one of crystals works on the CPU.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If it is not a model this version can read; one line says why.
+    """
+    if is_of_crystals(read_model(path)[2]):
+        return load_crystal_model(path)
+    return load(path, device=device)
 
 
 class Model:

@@ -181,6 +181,29 @@ class BlockMatrix:
             self.pairs[chosen], self.cells[chosen], self.values[..., index], self.sizes
         )
 
+    def plus(self, other: "BlockMatrix") -> "BlockMatrix":
+        """The sum, with every block that either matrix has, sorted by (R, i, j).
+
+        Args:
+            other: A matrix of the same atoms, with the same leading axes.
+
+        Returns:
+            A new matrix.
+        """
+        both = (self, other)
+        keys, place = torch.cat([torch.cat([m.cells, m.pairs], 1) for m in both]).unique(
+            dim=0, return_inverse=True
+        )
+        sizes = torch.tensor(self.sizes, dtype=torch.long, device=keys.device)
+        areas = sizes[keys[:, 3:]].prod(1) if len(keys) else sizes[:0]
+        first = areas.cumsum(0) - areas
+        flat = self.values.new_zeros(*self.values.shape[:-1], int(areas.sum()))
+        for m, where in zip(both, place.split([len(self), len(other)]), strict=True):
+            shift = (first[where] - m.offsets[:-1]).repeat_interleave(m.offsets.diff())
+            inside = torch.arange(m.pattern.nel, device=keys.device) + shift
+            flat = flat.index_add(-1, inside, m.values.to(flat))
+        return BlockMatrix.packed(keys[:, 3:], keys[:, :3], flat, self.sizes)
+
     # ---- dense matrices
 
     @classmethod

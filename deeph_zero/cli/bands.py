@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from deeph_zero.cli.options import (
+    PREDICTING_CRYSTAL,
     InputName,
     Invocation,
     OutputPath,
@@ -15,26 +16,33 @@ from deeph_zero.cli.options import (
     max_time_option,
     output_option,
     overwrite_option,
+    predicting_crystal_options,
     runtime_values,
     setting,
 )
 from deeph_zero.errors import InputError
 from deeph_zero.settings.bands_config import BandsConfig
+from deeph_zero.settings.base import option_name
 
 if TYPE_CHECKING:
-    from deeph_zero.jobs.bands import CrystalBands
+    from deeph_zero.host.reporting import Reporter
+    from deeph_zero.host.runtime import Deadline
+    from deeph_zero.jobs.bands import CrystalBands, Place
 
 _OWN = ("path", "points", "dos", "width", "dos_spacing")
 
 
 @click.command()
-@click.argument("labels", nargs=-1, required=True, metavar="LABELS...", type=InputName())
+@click.argument(
+    "labels", nargs=-1, required=True, metavar="LABELS... | MODEL STRUCTURES...", type=InputName()
+)
 @output_option
 @setting(BandsConfig, "path", metavar="LETTERS")
 @setting(BandsConfig, "points", metavar="N")
 @setting(BandsConfig, "dos")
 @setting(BandsConfig, "width", metavar="EH")
 @setting(BandsConfig, "dos_spacing", metavar="1/BOHR")
+@predicting_crystal_options
 @click.option(
     "--plot",
     type=OutputPath(),
@@ -49,16 +57,23 @@ _OWN = ("path", "points", "dos", "width", "dos_spacing")
 def bands(invocation: Invocation, **options: Any) -> int:
     """Levels of crystals along lines through the Brillouin zone.
 
-    LABELS are files of `deeph-zero label`, `project` or `convert` with real-space blocks: H and S
-    at any k-point are sums over these, nothing is interpolated.
+    LABELS are files of `deeph-zero label`, `predict`, `project` or `convert` with real-space
+    blocks: H and S at any k-point are sums over these, nothing is interpolated. A MODEL of crystals
+    (run folder or model.safetensors) predicts the blocks of STRUCTURES without a Fock build; a run
+    folder alone stands for its own predictions.
 
     \b
     Example:
       deeph-zero bands si.h5 --path GXWKG --plot si.png
       deeph-zero bands graphene.h5 gold.h5 -o all.h5 --dos
+      deeph-zero bands graphene_run/ rippled.cif --path GMKG --dos --plot rippled.png
     """  # noqa: D301  (\b is click's mark)
     config = BandsConfig.parse(
-        given(options, _OWN) | {"runtime": runtime_values(options, invocation.started)}
+        given(options, _OWN)
+        | {
+            "crystal": given(options, PREDICTING_CRYSTAL),
+            "runtime": runtime_values(options, invocation.started),
+        }
     )
     for name in ("width", "dos_spacing"):
         if options[name] is not None and not config.dos:
@@ -72,7 +87,10 @@ class _Call:
 
     def __init__(self, config: BandsConfig, options: dict[str, Any], command: str) -> None:
         self._config, self._options, self._command = config, options, command
-        self._out = Path(options["output"] or default_output(options["labels"], "_bands.h5"))
+        self._model = _model_of(options["labels"])
+        files = options["labels"][1 if self._model else 0 :] or options["labels"]
+        self._files = [_predictions_of(name) for name in files] if not self._model else list(files)
+        self._out = Path(options["output"] or default_output(files, "_bands.h5"))
         self._plot = None if options["plot"] is None else Path(options["plot"])
 
     def run(self) -> int:
@@ -82,7 +100,7 @@ class _Call:
         from deeph_zero.host.files import to_json
         from deeph_zero.host.outputs import check_output, claim_output
         from deeph_zero.host.reporting import ConsoleReporter, configure_logging
-        from deeph_zero.jobs.bands import run_bands
+        from deeph_zero.jobs.bands import run_bands, stored
 
         options = self._options
         self._check()
@@ -93,14 +111,19 @@ class _Call:
         configure_logging(self._config.runtime.verbose)
         reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
         settings = runtime.setup(self._config.runtime)
+        if self._model is None:
+            places, failed = stored(self._files), []
+        else:
+            places, failed = self._predicted(reporter, settings.deadline)
         with claim_output(self._out, **place):
             summary, found = run_bands(
                 self._config,
-                options["labels"],
+                places,
                 self._out,
                 reporter=reporter,
                 command=self._command,
                 deadline=settings.deadline,
+                failed=failed,
             )
         plots = self._draw(found)
         if options["as_json"]:
@@ -116,14 +139,34 @@ class _Call:
         )
         return 0
 
+    def _predicted(
+        self, reporter: "Reporter", deadline: "Deadline"
+    ) -> "tuple[list[Place], list[dict[str, Any]]]":
+        """Crystals that the model predicts, and frames that cannot be used."""
+        from deeph_zero.cli import checks
+        from deeph_zero.jobs.bands import predicted
+        from deeph_zero.predict.crystal_model import load_crystal_model
+
+        assert self._model is not None
+        model = load_crystal_model(self._model)
+        molecules, bad = checks.read_for_model(self._files, model, self._config, reporter, deadline)
+        places = predicted(model, molecules, model.settings(self._config.crystal))
+        return places, [b.as_dict() for b in bad]
+
     def _check(self) -> None:
         """Files of matrices, and a name for a picture."""
-        for name in self._options["labels"]:
+        asked = sorted(self._config.crystal.model_fields_set)
+        if self._model is None and asked:
+            raise InputError(
+                f"{option_name(asked[0])}: expected MODEL STRUCTURES with it, got files of "
+                "matrices, which have their own; leave it out"
+            )
+        for name in [] if self._model else self._files:
             path = Path(name)
             if path.is_dir():
                 raise InputError(
-                    f"{name}: expected a file of `deeph-zero label`, got a folder; models do not "
-                    "predict crystals yet, label the structures"
+                    f"{name}: expected a file of `deeph-zero label`, or a run folder with a model "
+                    "and structures behind it, got another folder; check the path"
                 )
             if not path.exists():
                 raise InputError(
@@ -164,6 +207,21 @@ class _Call:
             write_png(figure, path)
             paths.append(path)
         return paths
+
+
+def _model_of(names: tuple[str, ...]) -> str | None:
+    """The first name where it is a model's and structures stand behind it."""
+    first = Path(names[0])
+    is_model = first.name == "model.safetensors" or (first / "model.safetensors").is_file()
+    return names[0] if is_model and len(names) > 1 else None
+
+
+def _predictions_of(name: str) -> str:
+    """A run folder alone stands for its predictions."""
+    path = Path(name)
+    path = path.parent if path.name == "model.safetensors" else path
+    found = path / "predictions.h5"
+    return str(found) if path.is_dir() and found.is_file() else name
 
 
 def _is_hdf5(path: Path) -> bool:

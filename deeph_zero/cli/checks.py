@@ -2,21 +2,24 @@
 
 import os
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deeph_zero.data.reading.state import log_warning
 from deeph_zero.data.structures import BadFrame, chemical_symbols, read_structures, time_is_over
 from deeph_zero.errors import InputError
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule, State
+from deeph_zero.settings.bands_config import BandsConfig
 from deeph_zero.settings.base import option_name
 from deeph_zero.settings.config import FitConfig, LabelConfig, PredictConfig
+from deeph_zero.settings.crystal_method import CrystalSettings
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
     from deeph_zero.host.reporting import Reporter
     from deeph_zero.host.runtime import Deadline
     from deeph_zero.model import Model
+    from deeph_zero.predict.crystal_model import CrystalModel
 
 
 def read_and_check(
@@ -27,7 +30,8 @@ def read_and_check(
     elements: Collection[int] | None = None,
     allow_close_contacts: bool = False,
     deadline: "Deadline | None" = None,
-    crystals: LabelConfig | None = None,
+    crystals: CrystalSettings | None = None,
+    molecules_too: bool = True,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read all frames and check each against basis, charge and spin.
 
@@ -39,6 +43,7 @@ def read_and_check(
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
         deadline: When all have to be read; None is no limit.
         crystals: What is solved of crystals; None refuses them.
+        molecules_too: Whether molecules are taken beside them.
 
     Returns:
         Usable structures and bad frames, both in input order.
@@ -70,8 +75,10 @@ def read_and_check(
         key = (molecule.numbers.tobytes(), molecule.charge, molecule.spin)
         try:
             if molecule.periodic:
+                _check_elements(molecule, elements)
                 _check_crystal(molecule, crystals)
             elif key not in known:
+                _check_wanted(molecules_too)
                 _check_elements(molecule, elements)
                 _check_electrons_and_basis(molecule, method)
                 known.add(key)
@@ -87,8 +94,8 @@ def read_and_check(
 
 def read_for_model(
     structures: Sequence[str],
-    model: "Model",
-    config: PredictConfig | EvaluateConfig,
+    model: "Model | CrystalModel",
+    config: PredictConfig | EvaluateConfig | BandsConfig,
     reporter: "Reporter",
     deadline: "Deadline",
 ) -> tuple[list[Molecule], list[BadFrame]]:
@@ -119,6 +126,7 @@ def read_for_model(
         elements=model.elements,
         allow_close_contacts=config.allow_close_contacts,
         deadline=deadline,
+        **_of_crystals(model, config),
     )
 
 
@@ -141,6 +149,18 @@ def say_outside(model: "Model", molecules: Sequence[Molecule], reporter: "Report
             f"{first.where}{count}outside what {model.card.name} was checked on, its start may be "
             f"poor, the converged result is not: {'; '.join(reasons)}"
         )
+
+
+def _of_crystals(
+    model: "Model | CrystalModel", config: PredictConfig | EvaluateConfig | BandsConfig
+) -> dict[str, Any]:
+    """What a model of crystals needs of its structures."""
+    from deeph_zero.predict.crystal_model import CrystalModel
+
+    if not isinstance(model, CrystalModel):
+        return {}
+    asked = None if isinstance(config, EvaluateConfig) else config.crystal
+    return {"crystals": model.settings(asked), "molecules_too": False}
 
 
 def _say_repeats(structures: Sequence[str]) -> None:
@@ -244,7 +264,15 @@ def _check_elements(molecule: Molecule, elements: Collection[int] | None) -> Non
         )
 
 
-def _check_crystal(molecule: Molecule, config: LabelConfig | None) -> None:
+def _check_wanted(molecules_too: bool) -> None:
+    if not molecules_too:
+        raise InputError(
+            "expected a crystal (a cell and pbc) for a model of crystals, got a molecule; give the "
+            "cell, or use a model of molecules"
+        )
+
+
+def _check_crystal(molecule: Molecule, config: CrystalSettings | None) -> None:
     from deeph_zero.jobs.crystals import check_crystal
 
     assert config is not None

@@ -52,7 +52,8 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
 
     Structure files are labelled on the way. Prints and saves errors of the Fock matrix by block,
     of the rebuilt one, of orbital energies, energy, dipole moment and occupied space, and the SCF
-    iterations that the prediction saves.
+    iterations that the prediction saves. A model of crystals is compared at the labels' k-points,
+    up to a constant potential, with errors of bands and energies per atom.
 
     \b
     Example:
@@ -78,14 +79,16 @@ def default_evaluation(labels: tuple[str, ...]) -> Path:
 
 def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], command: str) -> int:
     from deeph_zero.cli import checks, show
+    from deeph_zero.cli.crystals import check_evaluating
     from deeph_zero.cli.show_errors import show_errors
+    from deeph_zero.data.crystal_labels import CrystalLabels
     from deeph_zero.data.labels import LabelStore
     from deeph_zero.host import runtime
     from deeph_zero.host.files import HDF5_SUFFIXES
     from deeph_zero.host.outputs import check_output, claim_output
     from deeph_zero.host.reporting import ConsoleReporter, configure_logging
     from deeph_zero.jobs.evaluate import run_evaluate, usable
-    from deeph_zero.model import load
+    from deeph_zero.model import CrystalModel, load_any
 
     place = {
         "kind": "json",
@@ -97,13 +100,18 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     settings = runtime.setup(config.runtime)
     _refuse_databases(options["labels"])
-    model = load(options["model"], device=settings.device)
+    model = load_any(options["model"], device=settings.device)
     molecules, bad = checks.read_for_model(
         options["labels"], model, config, reporter, settings.deadline
     )
     files = [name for name in options["labels"] if Path(name).suffix.lower() in HDF5_SUFFIXES]
-    labels = LabelStore(files, skip_bad=True) if files else None
-    molecules, failed = usable(molecules, [b.as_dict() for b in bad], labels, model.method)
+    failed = [b.as_dict() for b in bad]
+    if isinstance(model, CrystalModel):
+        check_evaluating(config)
+        labels = CrystalLabels(files) if files else None
+    else:
+        labels = LabelStore(files, skip_bad=True) if files else None
+        molecules, failed = usable(molecules, failed, labels, model.method)
     with claim_output(out, **place), show.keeping(out, command):
         result = run_evaluate(
             model,

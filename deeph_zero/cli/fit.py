@@ -4,13 +4,15 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from deeph_zero.cli.crystals import check_training_kind
 from deeph_zero.cli.options import (
+    TRAINING_CRYSTAL,
     Invocation,
     common_options,
     default_output,
@@ -23,6 +25,7 @@ from deeph_zero.cli.options import (
     resume_option,
     runtime_values,
     structures_argument,
+    training_crystal_options,
 )
 from deeph_zero.cli.report import report_run
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
@@ -45,6 +48,7 @@ FIT = (
 @structures_argument
 @output_option
 @method_options
+@training_crystal_options
 @fit_options
 @resume_option
 @overwrite_option
@@ -54,12 +58,14 @@ def fit(invocation: Invocation, **options: Any) -> int:
     """Train a network on STRUCTURES without labels.
 
     One frame solves that molecule; many frames, or --samples displaced copies of them, give one
-    model for all. The result is a folder with the model, a summary and the predictions.
+    model for all. The result is a folder with the model, a summary and the predictions. Structures
+    with a cell and pbc are crystals: one run is of molecules or of crystals.
 
     \b
     Example:
       deeph-zero fit water.xyz
       deeph-zero fit frames.xyz -o run/ --xc pbe0 --basis def2-svp --max-time 1h
+      deeph-zero fit graphene.cif --kmesh 6 6 1 --smearing 0.005 --samples 20 --displace 0.04
     """  # noqa: D301  (\b is click's mark)
     config = fit_config(options, invocation.started)
     out = Path(options["output"] or default_output(options["structures"], "_run"))
@@ -79,7 +85,7 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     Raises:
         InputError: If a value is wrong or two options exclude each other.
     """
-    for name in ("stream", "displace", "sampling", "temperature"):
+    for name in ("stream", "displace", "sampling", "temperature", "strain", "supercell"):
         if options[name] not in (None, False) and options["samples"] is None:
             raise InputError(f"--{name}: expected --samples N beside it; say how many geometries")
     if options["inputs"] is not None and options["init"] is not None:
@@ -93,6 +99,7 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
             "data": {"train": options["structures"]}
             | given(options, ("validation", "allow_close_contacts")),
             "method": method_values(options),
+            "crystal": given(options, TRAINING_CRYSTAL),
             "model": given(options, ("inputs",)),
             "runtime": runtime_values(options, started),
         }
@@ -139,13 +146,15 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     molecules, bad = _read(config.data.train, config, deadline)
     if not config.skip_bad:
         checks.refuse_bad(bad)
-    checks.check_room(config)
-    checks.check_training_labels(config, molecules)
-    if not (options["as_json"] or options["resume"]):
-        initial.suggest(config, molecules, reporter)
+    crystals = check_training_kind(config, molecules)
+    initial.check_kind(config.init, crystals=crystals)
+    if not crystals:
+        checks.check_room(config)
+        checks.check_training_labels(config, molecules)
+        if not (options["as_json"] or options["resume"]):
+            initial.suggest(config, molecules, reporter)
     validation, left_out = _validation(config, molecules, deadline), [b.as_dict() for b in bad]
-    from deeph_zero.train.fit import run_fit
-
+    run_fit = _engine(crystals)
     with claim_output(out, **place), _kept(out, command):
         if bad:
             reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
@@ -170,6 +179,16 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     return 0
 
 
+def _engine(crystals: bool) -> Callable[..., dict[str, Any]]:
+    if crystals:
+        from deeph_zero.train.crystal_fit import run_crystal_fit
+
+        return run_crystal_fit
+    from deeph_zero.train.fit import run_fit
+
+    return run_fit
+
+
 def _read(
     structures: Sequence[str],
     config: FitConfig,
@@ -186,6 +205,7 @@ def _read(
         elements=elements,
         allow_close_contacts=config.data.allow_close_contacts,
         deadline=deadline,
+        crystals=config,
     )
 
 
@@ -209,6 +229,11 @@ def _validation(
     found, bad = _read([path], config, deadline, elements=elements)
     if not config.skip_bad:
         checks.refuse_bad(bad)
+    if {m.periodic for m in found} != {m.periodic for m in molecules}:
+        raise InputError(
+            f"--validation {path}: expected structures of the kind that is trained on, got "
+            "molecules and crystals; give one kind"
+        )
     return found
 
 

@@ -10,7 +10,9 @@ from deeph_zero.settings.config import FitConfig, MethodConfig
 
 if TYPE_CHECKING:
     from deeph_zero.host.reporting import Reporter
+    from deeph_zero.predict.crystal_model import CrystalModel
 
+_CRYSTAL = ("kmesh", "kspacing", "pseudo", "ke_cutoff", "smearing")
 _METHOD = ("basis", "xc", "density_fit", "grid_level")
 
 
@@ -34,9 +36,11 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
     from deeph_zero import model
 
     try:
-        found = model.load(config.init)
+        found = model.load_any(config.init)
     except InputError as error:
         raise InputError(f"--init {config.init}: {error}") from None
+    if isinstance(found, model.CrystalModel):
+        return _of_crystals(config, found, reporter)
     if config.method.break_symmetry and found.network.spec.inputs == "geometry":
         raise InputError(
             f"--break-symmetry: expected a model with physics inputs, got --init {config.init}, "
@@ -59,6 +63,49 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
             "as stated: the network has to learn the difference"
         )
     return config.model_copy(update={"method": config.method.model_copy(update=new)})
+
+
+def check_kind(init: str | None, *, crystals: bool) -> None:
+    """See whether a model to start from is one of what is trained on.
+
+    Args:
+        init: The model; None is none.
+        crystals: Whether crystals are trained on.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if init is None:
+        return
+    from deeph_zero import model
+
+    try:
+        if crystals:
+            model.load_crystal_model(init)
+        else:
+            model.load(init)
+    except InputError as error:
+        raise InputError(f"--init {init}: {error}") from None
+
+
+def _of_crystals(config: FitConfig, found: "CrystalModel", reporter: "Reporter") -> FitConfig:
+    """The same of a model of crystals: its basis, functional, pseudopotentials and grid."""
+    own = found.settings()
+    parts: dict[str, Any] = {}
+    for part, names in (("method", ("basis", "xc")), ("crystal", _CRYSTAL)):
+        mine, theirs = getattr(config, part), getattr(own, part)
+        new = {
+            n: getattr(theirs, n)
+            for n in names
+            if n not in mine.model_fields_set and getattr(theirs, n) != getattr(mine, n)
+        }
+        if {"kmesh", "kspacing"} & mine.model_fields_set:
+            new = {n: v for n, v in new.items() if n not in ("kmesh", "kspacing")}
+        if new:
+            words = ", ".join(f"{n} {v}" for n, v in new.items())
+            reporter.message(f"taken from --init {config.init}: {words}")
+        parts[part] = mine.model_copy(update=new)
+    return config.model_copy(update=parts)
 
 
 def _differ(name: str, mine: MethodConfig, theirs: MethodConfig) -> bool:

@@ -20,7 +20,11 @@ from deeph_zero.settings.config import (
     ModelConfig,
     RuntimeConfig,
 )
-from deeph_zero.settings.crystal_config import CrystalConfig
+from deeph_zero.settings.crystal_config import (
+    CrystalConfig,
+    SmearedCrystalConfig,
+    TrainingCrystalConfig,
+)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 METHOD = (
@@ -32,6 +36,8 @@ LABEL = (
     "stability", "skip_bad", "workers", "engine", "allow_close_contacts",
 )  # fmt: skip
 CRYSTAL = ("kmesh", "kspacing", "pseudo", "ke_cutoff", "dimension")
+TRAINING_CRYSTAL = (*CRYSTAL, "smearing", "strain", "supercell")
+PREDICTING_CRYSTAL = ("kmesh", "kspacing", "ke_cutoff", "smearing", "dimension")
 RUNTIME = ("device", "threads", "seed")
 
 
@@ -255,6 +261,23 @@ crystal_options = _together(
         setting(CrystalConfig, "pseudo", metavar="NAME"),
         setting(CrystalConfig, "ke_cutoff", metavar="EH"),
         setting(CrystalConfig, "dimension", metavar="2|3"),
+    ]
+)
+training_crystal_options = _together(
+    [
+        crystal_options,
+        setting(TrainingCrystalConfig, "smearing", metavar="EH"),
+        setting(TrainingCrystalConfig, "strain", metavar="STRAIN"),
+        setting(TrainingCrystalConfig, "supercell", metavar="N N N", nargs=3),
+    ]
+)
+predicting_crystal_options = _together(
+    [
+        setting(SmearedCrystalConfig, "kmesh", metavar="N N N", nargs=3),
+        setting(SmearedCrystalConfig, "kspacing", metavar="1/BOHR"),
+        setting(SmearedCrystalConfig, "ke_cutoff", metavar="EH"),
+        setting(SmearedCrystalConfig, "smearing", metavar="EH"),
+        setting(SmearedCrystalConfig, "dimension", metavar="2|3"),
     ]
 )
 label_options = _together(

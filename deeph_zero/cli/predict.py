@@ -7,7 +7,9 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.cli.bulk import Bulk
+from deeph_zero.cli.crystals import check_predicting
 from deeph_zero.cli.options import (
+    PREDICTING_CRYSTAL,
     InputName,
     Invocation,
     default_output,
@@ -16,6 +18,7 @@ from deeph_zero.cli.options import (
     max_time_option,
     one_grid_option,
     output_option,
+    predicting_crystal_options,
     runtime_values,
     setting,
     structures_argument,
@@ -51,6 +54,7 @@ EXTRAS = (
 @setting(PredictConfig, "charge", metavar="N")
 @setting(PredictConfig, "spin", metavar="2S")
 @setting(PredictConfig, "allow_close_contacts")
+@predicting_crystal_options
 @one_grid_option
 @max_time_option
 @setting(PredictConfig, "workers", metavar="N")
@@ -73,6 +77,7 @@ def predict(invocation: Invocation, **options: Any) -> int:
       deeph-zero predict water_run/ many.xyz --workers 4 --resume
       deeph-zero predict water_run/ water.xyz --forces --molden water.molden --cube homo
       deeph-zero predict water_run/ water.xyz --refine 1e-7 --response
+      deeph-zero predict graphene_run/ rippled.cif --kmesh 2 2 1
     """  # noqa: D301  (\b is click's mark)
     if options["no_certificate"] and options["cheap_estimate"]:
         raise InputError("--no-certificate and --cheap-estimate exclude each other; give one")
@@ -80,6 +85,7 @@ def predict(invocation: Invocation, **options: Any) -> int:
         given(options, EXTRAS)
         | {
             "cube": options["cube"],
+            "crystal": given(options, PREDICTING_CRYSTAL),
             "certificate": not options["no_certificate"],
             "coupled": not options["cheap_estimate"],
             "runtime": runtime_values(options, invocation.started),
@@ -93,12 +99,13 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     from deeph_zero.cli import checks
     from deeph_zero.jobs import export
     from deeph_zero.jobs.predict import run_predict
-    from deeph_zero.model import load
+    from deeph_zero.model import CrystalModel, load_any
 
     bulk = Bulk(out, options, [*options["structures"], options["model"]], command)
     reporter, runtime = bulk.begin(config.runtime)
     # the model first: what a structure needs depends on it
-    model = load(options["model"], device=runtime.device)
+    model = load_any(options["model"], device=runtime.device)
+    check_predicting(config, crystals=isinstance(model, CrystalModel))
     molecules, bad = checks.read_for_model(
         options["structures"], model, config, reporter, runtime.deadline
     )

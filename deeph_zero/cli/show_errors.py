@@ -9,6 +9,7 @@ import rich_click as click
 from deeph_zero.cli.show import MAX_ROWS, builds, says_something
 from deeph_zero.host.files import to_json
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.units import HARTREE_IN_EV
 
 # path in ``errors``, words, unit
 _LINES = (
@@ -31,10 +32,13 @@ _LINES = (
     ("estimates homo_error", "HOMO after its estimate", "uEh"),
     ("estimates lumo_error", "LUMO after its estimate", "uEh"),
     ("estimates gap_error", "gap after its estimate", "uEh"),
+    ("fock bands_max", "bands of H, largest error", "meV"),
+    ("rebuilt bands_max", "bands of H~, largest error", "meV"),
+    ("energy_error_per_atom", "energy per atom", "meV"),
     ("dipole_error", "dipole moment", "mD"),
     ("subspace_distance", "occupied space (rms sine)", "1e-3"),
 )
-_SCALE = {"uEh": 1e6, "mD": 1e3, "1e-3": 1e3}
+_SCALE = {"meV": 1e3 * HARTREE_IN_EV, "uEh": 1e6, "mD": 1e3, "1e-3": 1e3}
 
 
 def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool, out: Path) -> None:
@@ -78,7 +82,9 @@ def _table(errors: Mapping[str, Any]) -> Iterator[list[str]]:
     for path, words, unit in _LINES:
         entry: Any = errors
         for key in path.split(" "):
-            entry = entry[key]
+            entry = entry.get(key, {})
+        if not entry:
+            continue  # crystals have some of them, molecules others
         yield [words, unit, *_numbers(entry, _SCALE[unit])]
 
 
@@ -94,7 +100,9 @@ def _short(value: float) -> str:
 
 def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """One line per structure."""
-    head = ["structure", "H / uEh", "H~ / uEh", "energy / uEh", "dipole / mD", "space / 1e-3"]
+    crystals = all("energy_error_per_atom" in row for row in rows)
+    own = "bands / meV" if crystals else "dipole / mD"
+    head = ["structure", "H / uEh", "H~ / uEh", "energy / uEh", own, "space / 1e-3"]
     with_scf = all("scf" in row for row in rows)
     state = [key for key in ("charge", "spin") if says_something(key, rows)]
     head[1:1] = [{"spin": "2S"}.get(key, key) for key in state]
@@ -105,7 +113,7 @@ def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str
             1e6 * row["fock"]["mae"],
             1e6 * row["rebuilt"]["mae"],
             1e6 * row["energy_error"],
-            1e3 * row["dipole_error"],
+            _SCALE["meV"] * row["fock"]["bands_max"] if crystals else 1e3 * row["dipole_error"],
             1e3 * row["subspace_distance"],
         )
         line = [name, *(str(row[key]) for key in state), *(_short(value) for value in values)]

@@ -208,8 +208,8 @@ def _checked(molecule: Molecule, insist: bool, crystals: bool) -> Molecule:
     """The structure, unless its atoms cannot be where they are, or it is an unwanted crystal."""
     if molecule.periodic and not crystals:
         raise InputError(
-            "periodic systems are not supported here, only by `deeph-zero label`; write it without "
-            "pbc and cell if it is a molecule"
+            "expected a molecule here, got a periodic structure; give a model of crystals, or "
+            "write it without pbc and cell if it is a molecule"
         )
     positions = molecule.coords * BOHR_IN_ANGSTROM
     check_size(positions, molecule.numbers)

@@ -25,6 +25,8 @@ RUN_FILES = (
     "report.html",
     "checkpoints/last.ckpt/state.json",
     "checkpoints/last.ckpt/state.safetensors",
+    "checkpoints/crystal_*.json",
+    "checkpoints/crystal_*.safetensors",
     "tensorboard/events.out.tfevents.*",
     "report_plots/*.svg",
     "report_plots/*.png",

@@ -8,80 +8,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from deeph_zero.ao.basis_text import for_elements
 from deeph_zero.errors import ComputationError, argument
-from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
 from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.integrals.periodic.folded_blocks import PROBES
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.crystal import CrystalKohnSham, CrystalResult
-from deeph_zero.method import CrystalMethod, Method
+from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.record import structure_record
+from deeph_zero.predict.crystal_record import (
+    CrystalState,
+    block_arrays,
+    crystal_arrays,
+    crystal_attributes,
+    crystal_entry,
+)
+from deeph_zero.prepared.crystal import crystal_keywords
 from deeph_zero.settings.config import LabelConfig
-from deeph_zero.settings.crystal_config import BASIS, KSPACING
-
-FORMAT_VERSION = 2
-"""Of a group with real-space blocks."""
+from deeph_zero.settings.crystal_config import BASIS
+from deeph_zero.settings.crystal_method import CrystalSettings, crystal_method
 
 INEXACT = 1e-5
 """Eh; a larger error of H(k) from blocks is said."""
 
 
-def crystal_method(molecule: Molecule, config: LabelConfig) -> Method:
-    """What is solved of a crystal, its mesh of k-points resolved.
-
-    Args:
-        molecule: The structure.
-        config: Settings; a basis that was not asked for is the crystals' own default.
-
-    Returns:
-        The method.
-    """
-    assert molecule.lattice is not None
-    asked, crystal = config.method, config.crystal
-    pseudo = None if crystal.pseudo.lower() == "none" else crystal.pseudo
-    return Method(
-        xc=asked.xc,
-        basis=asked.basis if "basis" in asked.model_fields_set else BASIS,
-        unrestricted=True if asked.unrestricted else None,
-        smearing=config.smearing,
-        crystal=CrystalMethod(
-            kmesh=crystal.kmesh
-            or mesh_of(molecule.lattice, molecule.pbc, crystal.kspacing or KSPACING),
-            pseudo=pseudo,
-            ke_cutoff=crystal.ke_cutoff,
-        ),
-    )
-
-
-def mesh_of(
-    lattice: np.ndarray, pbc: tuple[bool, bool, bool], spacing: float
-) -> tuple[int, int, int]:
-    """The smallest mesh of k-points that are nowhere further apart than wanted.
-
-    Args:
-        lattice: Vectors in rows, bohr.
-        pbc: Periodic directions.
-        spacing: 1/bohr.
-
-    Returns:
-        Points along each reciprocal vector.
-    """
-    vectors = np.array(lattice)
-    if not pbc[2]:
-        vectors[2] = [0.0, 0.0, 1.0]
-    reciprocal = 2 * np.pi * np.linalg.inv(vectors).T
-    counts = [math.ceil(float(np.linalg.norm(b)) / spacing - 1e-9) for b in reciprocal]
-    if not pbc[2]:
-        counts[2] = 1
-    n1, n2, n3 = (max(1, n) for n in counts)
-    return n1, n2, n3
-
-
-def check_crystal(molecule: Molecule, config: LabelConfig) -> None:
+def check_crystal(molecule: Molecule, config: CrystalSettings) -> None:
     """Refuse what cannot be computed, before any integral.
 
     Args:
@@ -92,7 +44,7 @@ def check_crystal(molecule: Molecule, config: LabelConfig) -> None:
         InputError: If it cannot.
     """
     method = crystal_method(molecule, config)
-    crystal_calculation(build_cell(molecule, method), **_keywords(molecule, method))
+    crystal_calculation(build_cell(molecule, method), **crystal_keywords(molecule, method))
 
 
 def crystal_layer(
@@ -113,22 +65,9 @@ def crystal_layer(
         InputError: If it cannot be computed.
     """
     cell = build_cell(molecule, method, say)
-    ks = KohnSham.from_pyscf(cell, device=device, **_keywords(molecule, method))
+    ks = KohnSham.from_pyscf(cell, device=device, **crystal_keywords(molecule, method))
     assert isinstance(ks, CrystalKohnSham)
     return ks
-
-
-def _keywords(molecule: Molecule, method: Method) -> dict[str, Any]:
-    assert method.crystal is not None
-    return {
-        "xc": method.xc,
-        "kmesh": method.crystal.kmesh,
-        "shifted": method.crystal.shifted,
-        "unrestricted": method.unrestricted,
-        "smearing": method.smearing,
-        "fix_spin": method.crystal.fix_spin,
-        "moments": molecule.moments,
-    }
 
 
 def label_crystal(
@@ -170,8 +109,9 @@ def label_crystal(
             f"SCF not converged after {result.iterations} cycles; use a larger "
             f"{argument('max_cycle')}, or {argument('smearing', 0.01)} for a metal"
         )
-    arrays = _arrays(molecule, ks, result)
-    attributes = _attributes(molecule, method, ks, result)
+    state = CrystalState.of_result(result)
+    arrays = crystal_arrays(molecule, ks, state)
+    attributes = crystal_attributes(molecule, method, ks, state)
     try:
         arrays |= _blocks(ks, result, attributes)
         if attributes["blocks_error"] > INEXACT:
@@ -181,93 +121,17 @@ def label_crystal(
             )
     except ComputationError as error:
         say(f"{error}; the label has none")
+    entry = crystal_entry(molecule, method, ks, state, n_electrons=result.n_electrons)
     return Record(
         index=index,
         digest=digest(molecule),
         arrays=arrays,
         attributes=attributes,
-        entry=_entry(molecule, method, ks, result),
+        entry=entry | {"grid_error": result.grid_error, "iterations": result.iterations},
         auxbasis=None,
         fock_builds=result.fock_builds,
         coarse_builds=result.coarse_builds,
     )
-
-
-def _fermi(result: CrystalResult) -> float:
-    """One level for all spins: the chemical potential, or the middle of the gap."""
-    homo, lumo = frontier(result)
-    if len(set(result.fermi)) == 1 or not lumo > homo or not math.isfinite(lumo):
-        return sum(result.fermi) / len(result.fermi)
-    return 0.5 * (homo + lumo)
-
-
-def frontier(result: CrystalResult) -> tuple[float, float]:
-    """Highest level that is at least half filled, and lowest one that is not, Eh.
-
-    Args:
-        result: An SCF.
-
-    Returns:
-        The two; infinite where there is none.
-    """
-    full = 2.0 if len(result.mo_occ) == 1 else 1.0
-    filled = result.mo_occ > 0.5 * full
-    homo = torch.where(filled, result.mo_energy, -torch.inf).max()
-    lumo = torch.where(filled, torch.inf, result.mo_energy).min()
-    return float(homo), float(lumo)
-
-
-def _without_spin_axis(values: torch.Tensor) -> np.ndarray:
-    """[*spin, nk, ...]: an axis of two spins, none for a closed shell."""
-    return np.asarray((values[0] if len(values) == 1 else values).cpu())
-
-
-def _arrays(molecule: Molecule, ks: CrystalKohnSham, result: CrystalResult) -> dict[str, Any]:
-    info = ks.info
-    arrays: dict[str, Any] = {
-        "numbers": molecule.numbers,
-        "positions": molecule.coords,
-        "lattice": info.lattice,
-        "pbc": np.array(info.pbc),
-        "kpts": info.kpts,
-        "kweights": info.kweights,
-        "overlap": np.asarray(ks.data.ovlp.to(torch.complex128).cpu()),
-        "fock": _without_spin_axis(result.fock.to(torch.complex128)),
-        "density": _without_spin_axis(result.dm.to(torch.complex128)),
-        "mo_energy": _without_spin_axis(result.mo_energy),
-        "mo_occ": _without_spin_axis(result.mo_occ),
-        "fermi": np.array(result.fermi if len(set(result.fermi)) > 1 else result.fermi[0]),
-        "free_energy": np.array(result.free_energy),
-    }
-    if molecule.moments is not None:
-        arrays["moments"] = np.array(molecule.moments)
-    return arrays
-
-
-def _attributes(
-    molecule: Molecule, method: Method, ks: CrystalKohnSham, result: CrystalResult
-) -> dict[str, Any]:
-    assert method.crystal is not None
-    return {
-        "format_version": FORMAT_VERSION,
-        "file": molecule.file,
-        "frame": molecule.frame,
-        "charge": molecule.charge,
-        "spin": molecule.spin,
-        "xc": method.xc,
-        "basis": for_elements(method.basis, symbols_of(molecule)),
-        "pseudo": method.crystal.pseudo or "none",
-        "kmesh": np.array(method.crystal.kmesh),
-        "fft_mesh": np.array(ks.info.fft_mesh),
-        "smearing": method.smearing,
-        "gauge": ks.info.gauge,
-        "energy": result.energy,
-        "free_energy": result.free_energy,
-        "fermi": _fermi(result),
-        "gap": result.gap if math.isfinite(result.gap) else None,
-        "converged": result.converged,
-        "exxdiv": ks.data.exxdiv,
-    }
 
 
 def _blocks(
@@ -281,50 +145,7 @@ def _blocks(
     attributes["blocks_error"] = float(
         (ours - (exact[0] if len(exact) == 1 else exact)).abs().max()
     )
-    shells = shell_ls(ks.cell.to_mol())
-    return {
-        "shells": np.array([(k, l) for k, ls in enumerate(shells) for l in ls], dtype=np.int64),
-        "block_atoms": found.fock.pairs.numpy(),
-        "block_cells": found.fock.cells.numpy(),
-        "block_offsets": found.fock.offsets.numpy(),
-        "blocks": found.fock.values.numpy(),
-        "overlap_blocks": found.overlap.values.numpy(),
-    }
-
-
-def _entry(
-    molecule: Molecule, method: Method, ks: CrystalKohnSham, result: CrystalResult
-) -> dict[str, Any]:
-    """The entry of the summary; energies per cell."""
-    assert method.crystal is not None
-    homo, lumo = (x if math.isfinite(x) else None for x in frontier(result))
-    record = structure_record(
-        molecule,
-        certificate=None,
-        dipole=None,
-        n_electrons=result.n_electrons,
-        spin_square=None,
-        residual_mae=None,
-        converged=result.converged,
-    )
-    record |= {
-        "energy": result.energy,
-        "homo": homo,
-        "lumo": lumo,
-        "gap": result.gap if math.isfinite(result.gap) else None,
-        "free_energy": result.free_energy,
-        "fermi": _fermi(result),
-        "grid_error": result.grid_error,
-        "basis": for_elements(method.basis, symbols_of(molecule)),
-        "pseudo": method.crystal.pseudo,
-        "kmesh": list(method.crystal.kmesh),
-        "fft_mesh": list(ks.info.fft_mesh),
-        "iterations": result.iterations,
-    }
-    if ks.unrestricted:
-        up, down = ks.n_electrons(result.dm)
-        record["moment"] = up - down
-    return record
+    return block_arrays(ks, found)
 
 
 def summary_method(config: LabelConfig, molecules: Any) -> Method:

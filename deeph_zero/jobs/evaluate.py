@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import write_json
@@ -13,26 +14,31 @@ from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import interruptible
 from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.jobs.compare import compare
+from deeph_zero.jobs.crystal_evaluate import NAMES as CRYSTAL_NAMES
+from deeph_zero.jobs.crystal_evaluate import evaluate_crystal
 from deeph_zero.jobs.loop import check_finite
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds, total
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
-from deeph_zero.model import Model
+from deeph_zero.model import CrystalModel, Model
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import failure, summary, warn_outside
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
+NAMES = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
+"""What is averaged over molecules."""
+
 
 def run_evaluate(
-    model: Model,
+    model: Model | CrystalModel,
     molecules: Sequence[Molecule],
     failed: list[dict[str, Any]],
     out: Path | None,
     config: EvaluateConfig,
     *,
-    labels: LabelStore | None,
+    labels: LabelStore | CrystalLabels | None,
     settings: Runtime,
     reporter: Reporter,
     command: str,
@@ -70,7 +76,7 @@ def run_evaluate(
 
         with reporter.task("evaluate", len(molecules)) as task:
             rows, stopped_by = _rows(
-                lambda molecule: _evaluate(model, molecule, labels, config),
+                _computed_by(model, labels, config),
                 molecules,
                 failed,
                 stop=stop,
@@ -90,12 +96,26 @@ def run_evaluate(
             builds=total(Builds(row["fock_builds"], row["coarse_builds"]) for row in rows),
         )
         result["conv_tol"] = config.conv_tol
-        result["errors"] = aggregate(rows)
+        names = CRYSTAL_NAMES if isinstance(model, CrystalModel) else NAMES
+        result["errors"] = aggregate(rows, names)
         if out is not None:
             write_json(out, result)
     if stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
+
+
+def _computed_by(
+    model: Model | CrystalModel,
+    labels: LabelStore | CrystalLabels | None,
+    config: EvaluateConfig,
+) -> Callable[[Molecule], dict[str, Any]]:
+    """What makes a row of a structure."""
+    if isinstance(model, CrystalModel):
+        assert not isinstance(labels, LabelStore)
+        return lambda molecule: evaluate_crystal(model, molecule, labels, config)
+    assert not isinstance(labels, CrystalLabels)
+    return lambda molecule: _evaluate(model, molecule, labels, config)
 
 
 def usable(
@@ -231,11 +251,12 @@ def _saved(cold: SCFResult, warm: SCFResult, *, spent: bool) -> dict[str, Any]:
     }
 
 
-def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def aggregate(rows: Sequence[dict[str, Any]], names: Sequence[str] = NAMES) -> dict[str, Any]:
     """Mean absolute value, root mean square and largest absolute value of every number.
 
     Args:
         rows: Entries of ``structures``.
+        names: What is averaged.
 
     Returns:
         Nested like a row, with {mean, rms, max} in the place of each error. A structure counts
@@ -244,7 +265,6 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if not rows:
         return {}
-    names = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
     out: dict[str, Any] = {name: _pool([row[name] for row in rows]) for name in names}
     covered = [row["covered"] for row in rows if "covered" in row]
     if covered:

@@ -9,10 +9,11 @@ from typing import Any
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.jobs import export
+from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
 from deeph_zero.jobs.workers import Compute, start_process
-from deeph_zero.model import Model, load
+from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.folder import fingerprint
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
@@ -28,7 +29,7 @@ class _PredictJob:
     config: PredictConfig
     out: Path
     numbered: bool
-    model: Model | None = None
+    model: Model | CrystalModel | None = None
     """The loaded model; other processes load their own."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -41,9 +42,16 @@ class _PredictJob:
     def start(self, threads: int) -> Compute:
         """Load the model, where this process has not."""
         device = start_process(self.config.runtime, threads).device
-        model = load(self.model_path, device=device) if self.model is None else self.model
+        model = load_any(self.model_path, device=device) if self.model is None else self.model
         model.iterate_on(two_grids=self.config.two_grids)
+        if isinstance(model, CrystalModel):
+            return functools.partial(self._compute_crystal, model)
         return functools.partial(self._compute, model)
+
+    def _compute_crystal(
+        self, model: CrystalModel, index: int, molecule: Molecule, warn: Callable[[str], None]
+    ) -> Record:
+        return predict_crystal_record(index, molecule, model, self.config, warn)
 
     def _compute(
         self, model: Model, index: int, molecule: Molecule, warn: Callable[[str], None]
@@ -92,7 +100,7 @@ def run_predict(
     reporter: Reporter,
     command: str,
     resume: bool = False,
-    model: Model | None = None,
+    model: Model | CrystalModel | None = None,
 ) -> dict[str, Any]:
     """Predict every structure; write ``out`` (HDF5) and the JSON summary beside it.
 
@@ -120,7 +128,7 @@ def run_predict(
     """
     settings = runtime.setup(config.runtime)
     if model is None:  # says what is wrong before anything is there
-        model = load(model_path, device=settings.device)
+        model = load_any(model_path, device=settings.device)
     single = isinstance(molecules, Sized) and len(molecules) + len(failed) == 1
     facts = {"model": fingerprint(model_path)} | config.model_dump(
         mode="json",

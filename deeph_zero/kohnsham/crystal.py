@@ -207,7 +207,6 @@ class CrystalKohnSham(CrystalLayer):
                 object, S(k) is singular, or there are more electrons than orbitals.
         """
         from deeph_zero.integrals.periodic.calculation import crystal_calculation  # PySCF is heavy
-        from deeph_zero.integrals.periodic.info import crystal_info
         from deeph_zero.integrals.periodic.system import AO_MEMORY_MB, crystal_data
 
         own = {"device", "ao_memory_mb", "engine", "two_grids"}
@@ -217,8 +216,18 @@ class CrystalKohnSham(CrystalLayer):
         data = crystal_data(found, device=device, ao_memory_mb=memory, engine=engine)
         if not two_grids:
             data = dataclasses.replace(data, coarse=None)
-        made = cls(data, crystal_info(found), smearing=found.smearing, fix_spin=found.fix_spin)
-        made._calculation = found
+        return cls.of_calculation(found, data)
+
+    @classmethod
+    def of_calculation(
+        cls, calculation: "CrystalCalculation", data: CrystalData
+    ) -> "CrystalKohnSham":
+        """The layer of a calculation whose integrals are made already."""
+        from deeph_zero.integrals.periodic.info import crystal_info  # PySCF is heavy
+
+        info = crystal_info(calculation)
+        made = cls(data, info, smearing=calculation.smearing, fix_spin=calculation.fix_spin)
+        made._calculation = calculation
         return made
 
     @property
@@ -267,11 +276,11 @@ class CrystalKohnSham(CrystalLayer):
         own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
         return CrystalResult(**own, layer=self)
 
-    def real_space(self, build: CrystalBuild | None = None) -> "RealSpace":
+    def real_space(self, build: CrystalBuild | MeshRows | None = None) -> "RealSpace":
         """F and S as real-space blocks that give them at any k-point.
 
         Args:
-            build: What F is of; None: the last build.
+            build: What F is of, or potentials on the grid; None: the last build.
 
         Returns:
             The blocks.
@@ -289,7 +298,8 @@ class CrystalKohnSham(CrystalLayer):
                 "real-space blocks: expected a semilocal functional on the uniform grid, got exact "
                 "exchange or density fitting, whose matrices are no local potential's"
             )
-        return real_space_blocks(self._calculation, build.rows)
+        rows = build.rows if isinstance(build, CrystalBuild) else build
+        return real_space_blocks(self._calculation, rows)
 
     def forces(self, result: CrystalSCFResult) -> Tensor:
         """Forces on the atoms, by PySCF's derivatives; of the free energy with smearing.
@@ -410,12 +420,12 @@ class CrystalKohnSham(CrystalLayer):
         elsewhere = self._elsewhere(kpts)
         return self.levels_of(self._matrices_at(elsewhere, dm), elsewhere)
 
-    def levels_of(self, fock: BlochMatrix, elsewhere: Elsewhere) -> BandEnergies:
+    def levels_of(self, fock: BlochMatrix, where: Elsewhere | KPoints) -> BandEnergies:
         """Levels of Hamiltonians at other k-points.
 
         Args:
             fock: H, Eh.
-            elsewhere: The overlap there.
+            where: The k-points, or the overlap there.
 
         Returns:
             As :meth:`bands_at`.
@@ -423,6 +433,7 @@ class CrystalKohnSham(CrystalLayer):
         Raises:
             InputError: If S is singular at one of the points.
         """
+        elsewhere = where if isinstance(where, Elsewhere) else self._elsewhere(where)
         orthogonal = BlochOrthogonaliser(elsewhere.ovlp, self.data.lindep_threshold)
         return orthogonal.levels(fock)
 

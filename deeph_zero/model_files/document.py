@@ -14,6 +14,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.host.one_line import quoted
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 
 _Channels = Annotated[int, Field(ge=0, le=4096)]
 _Momentum = Annotated[int, Field(ge=0, le=8)]
@@ -50,6 +51,19 @@ class NetworkDocument(Settings):
     balanced: bool = False
 
 
+class CrystalDocument(SmearedCrystalConfig):
+    """What only models of crystals have."""
+
+    spacings: (
+        tuple[
+            Annotated[float, Field(gt=0)],
+            Annotated[float, Field(gt=0)],
+            Annotated[float, Field(gt=0)],
+        ]
+        | None
+    ) = None
+
+
 class ModelDocument(Settings):
     """The whole file but its marks (kind, version, checksum), which are looked at before."""
 
@@ -58,6 +72,7 @@ class ModelDocument(Settings):
     )
 
     method: MethodConfig
+    crystal: CrystalDocument | None = None
     network: NetworkDocument
     elements: Annotated[tuple[Annotated[int, Field(ge=1, le=HEAVIEST)], ...], Field(min_length=1)]
     shells: _Shells

@@ -1,13 +1,20 @@
 """What ``model.json`` says of the problem a network was trained on, and what follows from it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.info import KSInfo
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.settings.config import MethodConfig
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
+from deeph_zero.settings.crystal_method import reciprocal_lengths
+
+SLACK = 1.1
+"""Of k-points' spacings: a strained cell has the mesh of the one that it was made of."""
 
 
 def model_meta(
@@ -36,6 +43,47 @@ def model_meta(
         "states": sorted({(m.charge, m.spin) for m in molecules}),
         **{name: getattr(info, name) for name in resolved},
     }
+
+
+def crystal_meta(
+    config: MethodConfig,
+    crystal: SmearedCrystalConfig,
+    spec: NetworkSpec,
+    molecules: Sequence[Molecule],
+) -> dict[str, Any]:
+    """The same for a network of crystals; k-points as dense as in training are part of it.
+
+    Args:
+        config: The settings, with the basis that was taken.
+        crystal: What only crystals have.
+        spec: The network's architecture.
+        molecules: What it is trained on.
+
+    Returns:
+        JSON values.
+    """
+    names = SmearedCrystalConfig.model_fields
+    found = crystal.model_dump(mode="json", include=set(names))
+    found["spacings"] = None
+    if crystal.kmesh is not None:
+        lengths = [reciprocal_lengths(m.lattice, m.pbc) for m in molecules if m.lattice is not None]
+        longest = np.max(lengths, axis=0) / np.array(crystal.kmesh)
+        found["spacings"] = [float(x) for x in SLACK * longest]
+    return {
+        "method": config.model_dump(mode="json"),
+        "crystal": found,
+        "basis": config.basis,
+        "xc": config.xc,
+        "kind": "crystal",
+        "elements": list(spec.elements),
+        "shells": {str(z): list(ls) for z, ls in spec.layout.shells},
+        "states": sorted({(m.charge, m.spin) for m in molecules}),
+    }
+
+
+def is_of_crystals(meta: Mapping[str, Any]) -> bool:
+    """Whether ``model.json`` is that of a network of crystals."""
+    return meta.get("crystal") is not None
 
 
 def default_state(meta: Mapping[str, Any]) -> State:

@@ -2,8 +2,10 @@
 
 import functools
 import logging
+from typing import Any
 
 import ase
+import numpy as np
 
 from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.reading.state import stated_state
@@ -76,3 +78,50 @@ def checked_contacts(molecule: Molecule, *, insist: bool) -> Molecule:
     positions = molecule.coords * BOHR_IN_ANGSTROM
     check_contacts(molecule.numbers, positions, insist=insist, where=molecule.where)
     return molecule
+
+
+def crystal_in_state(given: object, state: State) -> Molecule:
+    """A crystal that a Python user hands over.
+
+    Args:
+        given: An ``ase.Atoms``, a built ``pbc.gto.Cell``, or a :class:`Molecule`.
+        state: Charge and 2S of the model, for what an ASE object does not state.
+
+    Returns:
+        The structure; contacts of its atoms were checked.
+
+    Raises:
+        InputError: If it is something else, or no crystal that can be computed.
+    """
+    if hasattr(given, "lattice_vectors") and hasattr(given, "atom_coords"):
+        return _crystal_of_cell(given)
+    if isinstance(given, ase.Atoms):
+        charge, spin = stated_state(given, _say_once)
+        used = asked_state(state, charge=charge, spin=spin)
+        moments = given.get_initial_magnetic_moments()
+        plain = ase.Atoms(given.numbers, given.positions, cell=given.cell, pbc=given.pbc)
+        if moments.any():
+            plain.set_initial_magnetic_moments(moments)
+        given = from_atoms(plain, charge=used.charge, spin=used.spin, crystals=True)
+    if not isinstance(given, Molecule) or not given.periodic:
+        raise InputError(
+            f"expected a crystal (a cell and pbc) for a model of crystals, got "
+            f"{'a molecule' if isinstance(given, Molecule) else type(given).__name__}; set cell "
+            "and pbc, or use a model of molecules"
+        )
+    return given
+
+
+def _crystal_of_cell(cell: Any) -> Molecule:
+    from pyscf.data.elements import charge
+
+    moments = getattr(cell, "magmom", None)
+    return Molecule(
+        numbers=np.array([charge(cell.atom_pure_symbol(k)) for k in range(cell.natm)]),
+        coords=np.asarray(cell.atom_coords()),
+        charge=int(cell.charge),
+        spin=int(cell.spin or 0),
+        lattice=np.asarray(cell.lattice_vectors()),
+        pbc=(True, True, cell.dimension == 3),
+        moments=tuple(map(float, moments)) if moments is not None and any(moments) else None,
+    )

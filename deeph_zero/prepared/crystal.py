@@ -8,6 +8,7 @@ is taken out of what is read and of what is learnt.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,11 +19,14 @@ from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import shell_ls
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
+from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.integrals.periodic.info import crystal_info
 from deeph_zero.integrals.periodic.real_space import RealSpaceMatrices
 from deeph_zero.integrals.periodic.system import crystal_data
 from deeph_zero.kohnsham.crystal import CrystalKohnSham, KPoints
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
+from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, spin_channels
 from deeph_zero.nn.neighbours import neighbours
 from deeph_zero.prepared.sparse import (
@@ -154,7 +158,7 @@ def prepare_crystal(
             'for example xc="pbe"'
         )
     info = crystal_info(found)
-    ks = CrystalKohnSham(data, info, smearing=found.smearing, fix_spin=found.fix_spin)
+    ks = CrystalKohnSham.of_calculation(found, data)
     numbers = atomic_numbers(found.cell)
     coords = torch.from_numpy(found.cell.atom_coords())
     near = neighbours(coords, cutoff, torch.from_numpy(info.lattice))
@@ -172,6 +176,63 @@ def prepare_crystal(
     return PreparedCrystal(
         ks=ks, potential=rows, fock0=fock0, blocks=blocks, ovlp=ovlp, inputs=inputs
     )
+
+
+def crystal_keywords(molecule: Molecule, method: Method) -> dict[str, Any]:
+    """A method as keywords of a layer.
+
+    Args:
+        molecule: The structure, for its moments.
+        method: What is solved.
+
+    Returns:
+        Those of :func:`~deeph_zero.integrals.periodic.calculation.crystal_calculation`.
+    """
+    assert method.crystal is not None
+    return {
+        "xc": method.xc,
+        "kmesh": method.crystal.kmesh,
+        "shifted": method.crystal.shifted,
+        "unrestricted": method.unrestricted,
+        "smearing": method.smearing,
+        "fix_spin": method.crystal.fix_spin,
+        "moments": molecule.moments,
+    }
+
+
+def prepare_structure(
+    molecule: Molecule,
+    method: Method,
+    layout: BasisLayout,
+    *,
+    cutoff: float,
+    dtype: torch.dtype = torch.float32,
+    features: Literal["physics", "geometry"] = "physics",
+    say: Callable[[str], None] | None = None,
+) -> PreparedCrystal:
+    """Prepare a crystal that was read from a file; spends no Fock build.
+
+    Args:
+        molecule: The structure.
+        method: What is solved.
+        layout: Shells of the network's elements.
+        cutoff: The network's, bohr.
+        dtype: The network's.
+        features: As for :func:`prepare_crystal`.
+        say: Takes a warning of one line.
+
+    Returns:
+        The prepared crystal.
+
+    Raises:
+        InputError: As :func:`prepare_crystal`.
+    """
+    cell = build_cell(molecule, method, say)
+    keywords = crystal_keywords(molecule, method)
+    ready = prepare_crystal(cell, layout, cutoff=cutoff, dtype=dtype, features=features, **keywords)
+    if not method.two_grids:
+        ready.ks.data = dataclasses.replace(ready.ks.data, coarse=None)
+    return ready
 
 
 def _channels(

@@ -88,6 +88,7 @@ class Structure:
         formula: With subscripts; "" if the group is missing.
         natm: Atoms; 0 if the group is missing.
         unrestricted: The density has two spins.
+        periodic: It is a crystal: matrices are at k-points.
     """
 
     entry: dict[str, Any]
@@ -95,6 +96,7 @@ class Structure:
     formula: str = ""
     natm: int = 0
     unrestricted: bool = False
+    periodic: bool = False
 
     @property
     def name(self) -> str:
@@ -138,12 +140,12 @@ class Source:
             structure: One of ``structures``.
 
         Returns:
-            None if the file has none of it.
+            None if the file has none of it, or of a crystal.
 
         Raises:
             InputError: If they are there and cannot be used.
         """
-        if self.hdf5 is None or structure.group is None:
+        if self.hdf5 is None or structure.group is None or structure.periodic:
             return None
         place = f"{self.hdf5} group {structure.group}"
         try:
@@ -293,7 +295,8 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
                         "group": name,
                         "formula": formula(symbols, int(attributes.get("charge", 0))),
                         "natm": len(symbols),
-                        "unrestricted": group["density"].ndim == 3,
+                        "unrestricted": group["density"].ndim == 3 + ("kpts" in group),
+                        "periodic": "lattice" in group,
                     }
                 )
                 # a label has one Fock matrix; a prediction always says whether it was refined

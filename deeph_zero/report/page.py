@@ -16,6 +16,7 @@ from deeph_zero.host.files import write_text
 from deeph_zero.host.version import __version__
 from deeph_zero.report import (
     DEFAULT_MOLECULES,
+    crystals,
     curves,
     figures,
     heat,
@@ -98,6 +99,7 @@ def write_plots(source: Path, folder: Path, *, molecules: int = DEFAULT_MOLECULE
         named += [(f"{name}_{group}", f) for name, (_, f) in _spectra(close).items()]
         if k < MAX_MAPS:
             named += [(f"{name}_{group}", f) for name, (_, f) in _maps(close).items()]
+    named += [(f"bands_{s.group}", figure) for s, _, figure in _crystals(read, molecules)[0]]
     return [path for name, figure in named for path in figures.save(figure, folder, name)]
 
 
@@ -112,6 +114,7 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
         HTML.
     """
     closes = _look_closely(source, molecules)
+    banded, lost = _crystals(source, molecules)
     first = closes[0] if closes else None
     subject = first.structure if first else next(iter(source.structures), None)
     heads, rows = table.structure_table(source)
@@ -129,8 +132,11 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
         "left_out": max(0, len(source.structures) - len(rows)),
         "failed": [f for f in source.summary.get("failed") or [] if isinstance(f, dict)],
         "curves": list(_inline(_run_figures(source), "run")),
-        "close": [_close_part(k, close) for k, close in enumerate(closes)],
-        "notes": _notes(source, closes, molecules),
+        "close": [
+            *(_close_part(k, close) for k, close in enumerate(closes)),
+            *(_crystal_part(k, *found) for k, found in enumerate(banded)),
+        ],
+        "notes": [*_notes(source, closes, molecules, shown=len(banded) + len(lost)), *lost],
         "provenance": table.provenance(source),
         "version": __version__,
     }
@@ -170,6 +176,20 @@ def _close_part(k: int, close: _Close) -> dict[str, Any]:
     return {"label": close.label, "plots": list(_inline(plots, f"m{k}"))}
 
 
+def _crystals(source: Source, count: int) -> tuple[list[tuple[Structure, str, Figure]], list[str]]:
+    """Bands of the crystals among the structures to look at, and why others have none."""
+    chosen = [s for s in choose(source.structures, count) if s.periodic]
+    if source.hdf5 is None or not chosen:
+        return [], []
+    return crystals.crystal_figures(source.hdf5, chosen)
+
+
+def _crystal_part(k: int, structure: Structure, caption: str, figure: Figure) -> dict[str, Any]:
+    plots = {"bands": (caption, figure)}
+    label = f"{structure.name} ({structure.formula})"
+    return {"label": label, "plots": list(_inline(plots, f"c{k}"))}
+
+
 def _inline(plots: dict[str, tuple[str, Figure]], prefix: str) -> Iterator[str]:
     for name, (caption, figure) in plots.items():
         yield figures.inline_svg(figure, caption, f"{prefix}-{name}")
@@ -189,18 +209,18 @@ def _look_closely(source: Source, count: int) -> list[_Close]:
     return closes
 
 
-def _notes(source: Source, closes: list[_Close], count: int) -> list[str]:
+def _notes(source: Source, closes: list[_Close], count: int, *, shown: int) -> list[str]:
     notes = [f"No surfaces and blocks for {c.label}: {c.note}." for c in closes if c.note]
     if source.hdf5 is None:
         notes.append(
             "The file with the matrices is missing: no orbitals, no matrices, no surfaces."
         )
-    elif not closes and count > 0:
+    elif not closes and not shown and count > 0:
         notes.append("No structure was finished: there are no matrices to show.")
-    elif len(closes) < len(source.structures):
+    elif len(closes) + shown < len(source.structures):
         notes.append(
-            f"Shown are {len(closes)} of {len(source.structures)} structures, the ones with the "
-            "largest and the smallest estimated error first; --molecules N shows more."
+            f"Shown are {len(closes) + shown} of {len(source.structures)} structures, the ones "
+            "with the largest and the smallest estimated error first; --molecules N shows more."
         )
     return notes
 

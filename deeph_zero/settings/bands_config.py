@@ -4,7 +4,8 @@ from pydantic import Field
 
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import RuntimeConfig
-from deeph_zero.settings.value_types import Name
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
+from deeph_zero.settings.value_types import CloseContacts, FrameCharge, FrameSpin, Name
 
 
 class BandsConfig(Settings):
@@ -29,4 +30,8 @@ class BandsConfig(Settings):
         le=10,
         description="Widest spacing of the k-points of the density of states, 1/bohr.",
     )
+    charge: FrameCharge = None
+    spin: FrameSpin = None
+    allow_close_contacts: CloseContacts = False
+    crystal: SmearedCrystalConfig = SmearedCrystalConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -9,7 +9,11 @@ from pydantic import Field
 from deeph_zero.method import FINEST_GRID, Method
 from deeph_zero.molecule import State
 from deeph_zero.settings.base import Settings
-from deeph_zero.settings.crystal_config import CrystalConfig
+from deeph_zero.settings.crystal_config import (
+    CrystalConfig,
+    SmearedCrystalConfig,
+    TrainingCrystalConfig,
+)
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
     Basis,
@@ -292,6 +296,7 @@ class FitConfig(TrainingConfig):
     """Everything the training engine needs: how it is trained, what, and where."""
 
     method: MethodConfig = MethodConfig()
+    crystal: TrainingCrystalConfig = TrainingCrystalConfig()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -300,6 +305,11 @@ class FitConfig(TrainingConfig):
     def solved(self) -> Method:
         """The problem that is solved."""
         return self.method.as_method()
+
+    @property
+    def smearing(self) -> float:
+        """Width of a crystal's Fermi occupations, Eh."""
+        return self.crystal.smearing
 
     @pydantic.model_validator(mode="after")
     def _one_process_validates(self) -> "FitConfig":
@@ -333,6 +343,7 @@ class PredictConfig(Settings):
     """Prediction with a trained model."""
 
     runtime: RuntimeConfig = RuntimeConfig()
+    crystal: SmearedCrystalConfig = SmearedCrystalConfig()
     refine: float | None = Field(
         default=None,
         gt=0,

@@ -28,10 +28,13 @@ from deeph_zero.settings.config import (
     RuntimeConfig,
     TrainingConfig,
 )
+from deeph_zero.settings.crystal_config import TrainingCrystalConfig
 
 CONFIG_TOML = "config.toml"
 """Name of the resolved settings in a run folder."""
 
+_SECTIONS = ("data", "method", "crystal", "model", "runtime")
+"""Those that the engine's settings have as well."""
 _WIDTH = 96
 _PATHS = (("data", "train"), ("data", "labels"), ("data", "validation"), ("training", "init"))
 """Settings that are paths, relative to the folder of the file."""
@@ -42,6 +45,7 @@ class RunSettings(Settings):
 
     data: DataConfig = DataConfig()
     method: MethodConfig = MethodConfig()
+    crystal: TrainingCrystalConfig = TrainingCrystalConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -86,7 +90,7 @@ def fit_settings(values: Mapping[str, Mapping[str, Any]]) -> FitConfig:
     """
     sections = RunSettings.parse(values, named=".".join)
     flat = {name: getattr(sections.training, name) for name in TrainingConfig.model_fields}
-    rest = {name: getattr(sections, name) for name in ("data", "method", "model", "runtime")}
+    rest = {name: getattr(sections, name) for name in _SECTIONS}
     return FitConfig.parse(flat | rest, named=_called)
 
 
@@ -120,6 +124,7 @@ def sections_of(config: FitConfig) -> RunSettings:
     values: dict[str, Any] = {
         "data": config.data.model_dump(),
         "method": config.method,
+        "crystal": config.crystal,
         "model": config.model,
         "training": {name: getattr(config, name) for name in TrainingConfig.model_fields},
         "runtime": config.runtime,

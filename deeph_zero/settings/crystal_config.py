@@ -20,7 +20,21 @@ _MOST = 1000
 """k-points along one vector."""
 
 
+_MOST_CELLS = 64
+"""Of a supercell along one vector."""
+
+
 def _mesh(value: object) -> object:
+    """k-points along three vectors."""
+    return _three(value, _MOST, "k-points", "6 6 1")
+
+
+def _repeats(value: object) -> object:
+    """Cells along three vectors."""
+    return _three(value, _MOST_CELLS, "cells", "2 2 1")
+
+
+def _three(value: object, most: int, what: str, example: str) -> object:
     """Three numbers, as a list or as words of the command line."""
     words = list(value) if isinstance(value, list | tuple) else str(value).split()
     text = " ".join(str(word) for word in words)
@@ -28,10 +42,10 @@ def _mesh(value: object) -> object:
         numbers = [int(str(word)) for word in words]
     except ValueError:
         numbers = []
-    if len(numbers) != 3 or not all(1 <= n <= _MOST for n in numbers):
+    if len(numbers) != 3 or not all(1 <= n <= most for n in numbers):
         raise ValueError(
-            f"expected three positive whole numbers of k-points, got {text[:40]!r}; give for "
-            "example 6 6 1"
+            f"expected three positive whole numbers of {what}, got {text[:40]!r}; give for "
+            f"example {example}"
         )
     return tuple(numbers)
 
@@ -76,3 +90,30 @@ class CrystalConfig(Settings):
                 f"{' '.join(map(str, self.kmesh))} and --kspacing {self.kspacing:g}; give one"
             )
         return self
+
+
+class SmearedCrystalConfig(CrystalConfig):
+    """The same where the width of occupations is a crystal's own matter."""
+
+    smearing: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Width of a crystal's Fermi occupations, Eh; 0 fills levels in order.",
+    )
+
+
+class TrainingCrystalConfig(SmearedCrystalConfig):
+    """What is solved of crystals (a cell and pbc), and how samples of them are made."""
+
+    strain: float = Field(
+        default=0.01,
+        ge=0,
+        le=0.2,
+        description="Standard deviation of each component of the strain of a displaced crystal.",
+    )
+    supercell: Annotated[tuple[int, int, int], pydantic.BeforeValidator(_repeats)] | None = Field(
+        default=None,
+        description="Displaced copies of crystals are of so many cells along the vectors, so that "
+        "atoms move apart from their images; none means one cell.",
+    )

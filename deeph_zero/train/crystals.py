@@ -1,4 +1,4 @@
-"""Fit a network to crystals without labels, in closed form, and measure it; from Python.
+"""What a crystal teaches a network without labels, the closed-form fit to it, and its errors.
 
 Every crystal is solved by its own layer, whose AO values it needs anyway; the potential that it
 ends with gives the correction to learn as exact blocks.
@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError
+from deeph_zero.ks.periodic.layer import CrystalLayer
 from deeph_zero.ks.periodic.result import CrystalSCFResult
-from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, weighted_trace
+from deeph_zero.ks.smearing import NO_ORBITAL
+from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.prepared.crystal import PreparedCrystal
@@ -21,6 +25,10 @@ from deeph_zero.prepared.crystal import PreparedCrystal
 RIDGE = 1e-6
 """Of the closed-form readout; twelve cells of graphene: errors of unseen ones are least from 1e-6
 to 1e-5."""
+LEAST = 0.1
+"""Weight in the loss of orbitals far above the Fermi level; filled ones count 1."""
+ABOVE, SOFT = 0.3, 0.1
+"""Where above the Fermi level weights fall, and over which width, Eh."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,12 +40,113 @@ class TaughtCrystal:
         correction: ΔH to reproduce, without a multiple of S, Eh.
         fock: F at self-consistency at the layer's k-points, Eh.
         fock_builds: Builds it took.
+        coarse_builds: Those on the coarse mesh.
     """
 
     prepared: PreparedCrystal
     correction: BlockMatrix
     fock: BlochMatrix
     fock_builds: int
+    coarse_builds: int = 0
+
+    @property
+    def inputs(self) -> NetworkInputs:
+        """What the network reads of it."""
+        return self.prepared.inputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What training needs of a taught crystal, without its integrals.
+
+    Attributes:
+        inputs: What the network reads.
+        correction: ΔH to reproduce, Eh.
+        fock0: H₀ at the k-points, Eh.
+        fock: F at self-consistency there.
+        orbitals: Those of ``fock``, as columns.
+        levels: Their energies, Eh.
+        weight: Of each orbital in the loss, [nspin, nk, nmo].
+        kpts: Fractions of the reciprocal vectors, [nk, 3].
+        kweights: [nk].
+        ovlp: S at the k-points.
+        filled: Levels that are filled somewhere.
+    """
+
+    inputs: NetworkInputs
+    correction: BlockMatrix
+    fock0: BlochMatrix
+    fock: BlochMatrix
+    orbitals: Tensor
+    levels: BandEnergies
+    weight: Tensor
+    kpts: Tensor
+    kweights: Tensor
+    ovlp: BlochOperator
+    filled: int
+
+    @classmethod
+    def of(cls, taught: TaughtCrystal) -> "Lesson":
+        """That of a taught crystal."""
+        ks = taught.prepared.ks
+        bands = ks.bands(taught.fock)
+        fermi = max(bands.filling.fermi)
+        weight = LEAST + (1 - LEAST) * torch.sigmoid((fermi + ABOVE - bands.mo_energy) / SOFT)
+        return cls(
+            inputs=taught.inputs,
+            correction=taught.correction,
+            fock0=taught.prepared.fock0,
+            fock=taught.fock,
+            orbitals=bands.mo_coeff,
+            levels=bands.mo_energy,
+            weight=torch.where(bands.mo_energy < NO_ORBITAL, weight, 0.0),
+            kpts=torch.from_numpy(ks.info.kpts),
+            kweights=ks.data.weights,
+            ovlp=ks.data.ovlp,
+            filled=int((bands.filling.occ > 0.01).any(0).any(0).sum()),
+        )
+
+    def _change(self, correction: BlockMatrix) -> Tensor:
+        """H - F at the k-points."""
+        change = correction.at_k(self.kpts).reshape(self.fock0.shape)
+        return self.fock0 + (change if self.fock0.is_complex() else change.real) - self.fock
+
+    @torch.no_grad()
+    def errors(self, correction: BlockMatrix) -> "CrystalErrors":
+        """Errors of a prediction, as :func:`crystal_errors` measures them.
+
+        Args:
+            correction: The network's ΔH, Eh.
+
+        Returns:
+            The errors.
+        """
+        change, c = self._change(correction), self.orbitals
+        shift = weighted_trace(self.kweights, change, self.ovlp)
+        shift = shift / weighted_trace(self.kweights, self.ovlp, self.ovlp) / len(change)
+        rest = change - shift * self.ovlp
+        found = torch.linalg.eigvalsh(c.mH @ change @ c + torch.diag_embed(self.levels).to(c))
+        levels = (found - self.levels)[..., : self.filled + 1]
+        return CrystalErrors(fock=float(rest.abs().mean()), bands=_largest(levels, self.kweights))
+
+    def loss(self, correction: BlockMatrix) -> Tensor:
+        """Mean square of H - F between the orbitals of F, up to a constant potential.
+
+        Args:
+            correction: The network's ΔH, Eh; differentiable.
+
+        Returns:
+            Eh². Filled orbitals and the lowest empty ones count most.
+        """
+        c = self.orbitals
+        error = c.mH @ self._change(correction) @ c
+        share = self.weight * self.kweights[:, None]
+        diagonal = error.diagonal(dim1=-2, dim2=-1)
+        diagonal = diagonal.real if diagonal.is_complex() else diagonal
+        shift = (share * diagonal).sum() / share.sum()
+        error = error - shift * torch.eye(error.shape[-1]).to(error)
+        pairs = share.unsqueeze(-1) * self.weight.unsqueeze(-2)
+        return (pairs * error.abs().square()).sum() / pairs.sum()
 
 
 def teach(prepared: PreparedCrystal, **settings: Any) -> TaughtCrystal:
@@ -65,11 +174,35 @@ def teach(prepared: PreparedCrystal, **settings: Any) -> TaughtCrystal:
         correction=prepared.correction(result.build.rows),
         fock=result.fock,
         fock_builds=result.fock_builds,
+        coarse_builds=result.coarse_builds,
+    )
+
+
+def teach_density(prepared: PreparedCrystal, dm: BlochMatrix) -> TaughtCrystal:
+    """Take a density from elsewhere, a label's, in place of an SCF; one Fock build.
+
+    Args:
+        prepared: The crystal.
+        dm: Converged density matrix at the layer's k-points.
+
+    Returns:
+        It, with the correction to learn.
+
+    Raises:
+        InputError: If ``dm`` is not a matrix of this crystal.
+    """
+    before = prepared.ks.fock_builds
+    built = prepared.ks.build(dm)
+    return TaughtCrystal(
+        prepared=prepared,
+        correction=prepared.correction(built.rows),
+        fock=built.fock,
+        fock_builds=prepared.ks.fock_builds - before,
     )
 
 
 def fit_crystals(
-    network: FockNetwork, crystals: Sequence[TaughtCrystal], *, ridge: float = RIDGE
+    network: FockNetwork, crystals: "Sequence[TaughtCrystal | Lesson]", *, ridge: float = RIDGE
 ) -> None:
     """Set the network's scales, and its readout in closed form.
 
@@ -81,7 +214,7 @@ def fit_crystals(
     Raises:
         InputError: If there is no crystal, or their inputs have other cutoffs or elements.
     """
-    inputs = [c.prepared.inputs for c in crystals]
+    inputs = [c.inputs for c in crystals]
     wanted = [c.correction for c in crystals]
     network.calibrate(inputs, wanted)
     solve_readout(network, inputs, wanted, ridge=ridge)
@@ -112,12 +245,31 @@ def crystal_errors(taught: TaughtCrystal, hamiltonian: BlochMatrix) -> CrystalEr
         The errors.
     """
     ks = taught.prepared.ks
+    return errors_between(ks, hamiltonian, taught.fock)
+
+
+def errors_between(ks: CrystalLayer, hamiltonian: BlochMatrix, fock: BlochMatrix) -> CrystalErrors:
+    """Errors of one matrix against another at a layer's k-points.
+
+    Args:
+        ks: The crystal.
+        hamiltonian: H, Eh.
+        fock: The exact one.
+
+    Returns:
+        The errors.
+    """
     ovlp, weights = ks.data.ovlp, ks.data.weights
-    change = hamiltonian - taught.fock
+    change = hamiltonian - fock
     shift = weighted_trace(weights, change, ovlp) / weighted_trace(weights, ovlp, ovlp)
     rest = change - shift / len(change) * ovlp
-    found, exact = ks.bands(hamiltonian), ks.bands(taught.fock)
+    found, exact = ks.bands(hamiltonian), ks.bands(fock)
     filled = int((exact.filling.occ > 0.01).any(0).any(0).sum())
     levels = (found.mo_energy - exact.mo_energy)[..., : filled + 1]
-    middle = (levels * weights[:, None]).mean((0, 2)).sum()
-    return CrystalErrors(fock=float(rest.abs().mean()), bands=float((levels - middle).abs().max()))
+    return CrystalErrors(fock=float(rest.abs().mean()), bands=_largest(levels, weights))
+
+
+def _largest(levels: Tensor, weights: Tensor) -> float:
+    """The largest error of a level, all moved by the same."""
+    middle = (levels * weights[:, None]).sum(1).mean()
+    return float((levels - middle).abs().max())

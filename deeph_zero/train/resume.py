@@ -97,20 +97,22 @@ def settings(config: FitConfig, molecules: list[Molecule]) -> dict[str, Any]:
     values = config.model_dump(
         mode="json", exclude={"data": True, "runtime": {"max_time", "verbose"}}
     )
-    frames = [[m.file, m.frame, _fingerprint(m)] for m in molecules]
+    frames = [[m.file, m.frame, fingerprint(m)] for m in molecules]
     return {"config": values, "frames": frames}
 
 
-def _fingerprint(molecule: Molecule) -> str:
-    """Fingerprint of elements, positions (to 1e-6 bohr), charge and spin, not of the file."""
-    text = json.dumps(
-        [
-            molecule.numbers.tolist(),
-            [[f"{x:.6f}" for x in row] for row in molecule.coords.tolist()],
-            molecule.charge,
-            molecule.spin,
-        ]
-    )
+def fingerprint(molecule: Molecule) -> str:
+    """Fingerprint of elements, positions (to 1e-6 bohr), cell, charge and spin, not of the file."""
+    facts: list[Any] = [
+        molecule.numbers.tolist(),
+        [[f"{x:.6f}" for x in row] for row in molecule.coords.tolist()],
+        molecule.charge,
+        molecule.spin,
+    ]
+    if molecule.lattice is not None:
+        facts += [[[f"{x:.6f}" for x in row] for row in molecule.lattice.tolist()], molecule.pbc]
+        facts += [molecule.moments]
+    text = json.dumps(facts)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

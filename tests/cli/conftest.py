@@ -132,8 +132,9 @@ class Engine:
 
 @pytest.fixture
 def engine(monkeypatch) -> Engine:
-    """Replace the three engines."""
+    """Replace the engines."""
     fake = Engine()
+    monkeypatch.setattr("deeph_zero.train.crystal_fit.run_crystal_fit", fake.fit)
     for module, name in (
         ("deeph_zero.train.fit", "fit"),
         ("deeph_zero.jobs.predict", "predict"),

@@ -60,7 +60,9 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "multiplicity beyond all": (["fit", "alpha.xyz", "--charge", "-1"], ["--spin 2"]),
     "no atoms": (["fit", "none.xyz"], ["none.xyz frame 0", "no atoms"]),
-    "periodic": (["fit", "periodic.xyz"], ["periodic.xyz frame 0", "periodic", "pbc"]),
+    "periodic": (
+        ["fit", "periodic.xyz", "good.xyz"], ["good.xyz frame 0", "beside a crystal", "molecule"],
+    ),
     "half a charge": (["fit", "halfcharge.xyz"], ["halfcharge.xyz frame 0", "'0.5'"]),
     "charge a word": (["fit", "wordcharge.xyz"], ["wordcharge.xyz frame 0", "'plus'"]),
     "spin in file": (["fit", "negspin.xyz"], ["negspin.xyz frame 0", "-2"]),

@@ -99,18 +99,27 @@ VALUES = {
     "jk_dtype": "float32", "workers": 3, "device": "cpu", "threads": 1, "seed": 7,
     "two_grids": False,
 }  # fmt: skip
+OF_CRYSTALS = {
+    "kmesh": (2, 2, 1), "kspacing": 0.3, "pseudo": "gth-pade", "ke_cutoff": 40.0, "dimension": 2,
+    "smearing": 0.01, "strain": 0.02, "supercell": (2, 1, 1),
+}  # fmt: skip
 
 
 def test_no_fit_option_is_forgotten(folder, run, engine):
     """Every option of the command is given alone and looked for in the settings."""
+    cell = 'Lattice="4 0 0 0 4 0 0 0 12" pbc="T T T"'
+    (folder / "layer.xyz").write_text(f"2\n{cell}\nH 0 0 0\nH 0 0 0.75\n")
     for option in fit.params:
         flags = {*option.opts, *option.secondary_opts}
         if isinstance(option, click.Argument) or flags & OTHER_OPTIONS:
             continue
-        value = VALUES[option.name]
-        needs = ["--samples", "2"] if option.name in {"displace", "sampling", "temperature"} else []
-        words = [option.opts[0], *([] if value is False else [str(value)]), *needs]
-        result = run("fit", "frames.xyz", "-o", f"run_{option.name}", "-q", *words)
+        value = (VALUES | OF_CRYSTALS)[option.name]
+        copies = {"displace", "sampling", "temperature", "strain", "supercell"}
+        needs = ["--samples", "2"] if option.name in copies else []
+        each = value if isinstance(value, tuple) else (value,)
+        words = [option.opts[0], *(str(v) for v in each if v is not False), *needs]
+        name = "layer.xyz" if option.name in OF_CRYSTALS else "frames.xyz"
+        result = run("fit", name, "-o", f"run_{option.name}", "-q", *words)
         assert result.code == 0, (words, result.err)
         found = engine.calls[-1]["config"].model_dump()
         sections = [found, *(part for part in found.values() if isinstance(part, dict))]

@@ -13,11 +13,12 @@ from deeph_zero.data.labels import LabelStore
 from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
-from deeph_zero.jobs.crystals import check_crystal, crystal_method
+from deeph_zero.jobs.crystals import check_crystal
 from deeph_zero.jobs.journal import digest
 from deeph_zero.jobs.label import run_label
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import LabelConfig
+from deeph_zero.settings.crystal_method import crystal_method
 
 LATTICE = np.array([[3.6, 0, 0], [0, 4.2, 0], [0, 0.1, 4.0]])
 SETTINGS = {

@@ -70,6 +70,10 @@ class LabelsSource:
         """File and frame."""
         return f"{self._path} frame {index}"
 
+    def group(self, index: int) -> str:
+        """Name of its group."""
+        return self._names[index]
+
     def _read(self, index: int, look: Callable[[Group], Any]) -> Any:
         place = self.place(index)
         try:

@@ -80,7 +80,7 @@ def dielectric_potential(
         first = coulomb.beside_guess(new)
     else:
         first = coulomb(new - dm)
-    pairs = _Pairs(layer, bands)
+    pairs = Pairs(layer, bands)
     for spin_part in (SPIN_PART, 0.0):
         start = _kernel(first, spin_part)
         more = _response(pairs, coulomb, start, spin_part)
@@ -98,10 +98,16 @@ def _kernel(v: MeshRows, spin_part: float) -> MeshRows:
     return torch.stack([total - spin, total + spin])
 
 
-class _Pairs:
+class Pairs:
     """√(-χ) in pairs of orbitals, and back."""
 
     def __init__(self, layer: CrystalLayer, bands: Bands) -> None:
+        """Take orbitals and occupations; nothing is computed with the grid.
+
+        Args:
+            layer: The crystal.
+            bands: Its orbitals.
+        """
         self.c = bands.mo_coeff
         self.weights = layer.matrix_weights
         self.channels = layer.channels if layer.smearing > 0 else []
@@ -140,7 +146,7 @@ class _Pairs:
 
 
 def _response(
-    pairs: _Pairs, coulomb: StepCoulomb, start: MeshRows, spin_part: float
+    pairs: Pairs, coulomb: StepCoulomb, start: MeshRows, spin_part: float
 ) -> MeshRows | None:
     """K of the solution y of (1 + √w K √w) y = -√w ``start``, by conjugate gradients.
 

@@ -1,0 +1,167 @@
+"""Labels of crystals (HDF5 of `deeph-zero label`), matched to structures."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deeph_zero.ao.basis_text import same_basis
+from deeph_zero.data.labels import SAME_POSITION
+from deeph_zero.data.stored_values import Group
+from deeph_zero.data.structures import read_structures
+from deeph_zero.errors import InputError, argument
+from deeph_zero.host.hdf5 import group_names, open_hdf5
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
+from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule
+
+_CURE = "make the file again, with `deeph-zero label`"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrystalLabel:
+    """Converged values of one crystal, at its k-points; a spin axis throughout.
+
+    Attributes:
+        fock: F, Eh.
+        dm: P.
+        mo_energy: Levels, Eh.
+        mo_occ: Occupations.
+        energy: Eh per cell.
+        free_energy: E - T S.
+        kmesh: The mesh.
+        kpts: Fractions of the reciprocal vectors, [nk, 3].
+        converged: Whether its SCF converged.
+    """
+
+    fock: BlochMatrix
+    dm: BlochMatrix
+    mo_energy: BandEnergies
+    mo_occ: BandEnergies
+    energy: float
+    free_energy: float
+    kmesh: tuple[int, int, int]
+    kpts: np.ndarray
+    converged: bool
+
+
+class CrystalLabels:
+    """Labels of some files; matrices stay on disk until asked for."""
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        """Read which structures there are.
+
+        Args:
+            paths: Files of ``deeph-zero label``.
+
+        Raises:
+            InputError: If a file cannot be read.
+        """
+        self._places: list[tuple[Path, str, Molecule]] = []
+        for path in map(Path, paths):
+            molecules, bad = read_structures([path], crystals=True, allow_close_contacts=True)
+            if bad and bad[0].frame is None:
+                raise InputError(str(bad[0]))
+            with open_hdf5(path) as handle:
+                names = group_names(handle)
+            self._places += [(path, names[m.frame], m) for m in molecules if m.periodic]
+
+    def __len__(self) -> int:
+        """Number of labelled crystals."""
+        return len(self._places)
+
+    def index(self, molecule: Molecule) -> int | None:
+        """Position of a structure's label: same atoms, charge and spin, positions and lattice."""
+        for k, (_, _, other) in enumerate(self._places):
+            if _same_structure(molecule, other):
+                return k
+        return None
+
+    def label(self, index: int, method: Method) -> CrystalLabel:
+        """One label.
+
+        Args:
+            index: From :meth:`index`.
+            method: What it must have been made with; its k-points are free.
+
+        Returns:
+            The label.
+
+        Raises:
+            InputError: If it is of another method, or damaged.
+        """
+        path, name, molecule = self._places[index]
+        place = f"{path} frame {molecule.frame}"
+        try:
+            with open_hdf5(path) as handle:
+                return _read(Group(handle[name], place, cure=_CURE), method, place)
+        except InputError:
+            raise
+        except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+            text = " ".join(str(error).split())[:120]
+            raise InputError(f"{place}: expected a crystal's label, got {text}; {_CURE}") from None
+
+
+def _same_structure(a: Molecule, b: Molecule) -> bool:
+    same = (a.charge, a.spin, a.pbc) == (b.charge, b.spin, b.pbc)
+    if not same or a.lattice is None or b.lattice is None:
+        return False
+    if not np.array_equal(a.numbers, b.numbers):
+        return False
+    rows = 3 if a.pbc[2] else 2  # of a layer the third vector only spans the box
+    apart = np.abs(a.coords - b.coords).max(), np.abs(a.lattice - b.lattice)[:rows].max()
+    return bool(max(apart) <= SAME_POSITION)
+
+
+def _read(group: Group, method: Method, place: str) -> CrystalLabel:
+    found = dict(group.attributes)
+    _check_method(found, method, place)
+    fock, dm = (group.array(name, "cf") for name in ("fock", "density"))
+    levels, occ = (group.array(name, "f") for name in ("mo_energy", "mo_occ"))
+    kpts = group.array("kpts", "f")
+    if fock.ndim not in (3, 4) or fock.shape != dm.shape or fock.shape[-3] != len(kpts):
+        raise InputError(
+            f"{place}: expected matrices [*spin, nk, nao, nao], got {fock.shape} and {dm.shape} "
+            f"for {len(kpts)} k-points; {_CURE}"
+        )
+    with_spin = [x if fock.ndim == 4 else x[None] for x in (fock, dm, levels, occ)]
+    if not all(np.isfinite(x).all() for x in (with_spin[0], with_spin[1])):
+        raise InputError(f"{place}: expected finite matrices, got NaN or infinity; {_CURE}")
+    n1, n2, n3 = (int(n) for n in found["kmesh"])
+    energy = float(found["energy"])
+    free = found.get("free_energy")
+    return CrystalLabel(
+        fock=torch.from_numpy(np.ascontiguousarray(with_spin[0])),
+        dm=torch.from_numpy(np.ascontiguousarray(with_spin[1])),
+        mo_energy=torch.from_numpy(np.ascontiguousarray(with_spin[2])),
+        mo_occ=torch.from_numpy(np.ascontiguousarray(with_spin[3])),
+        energy=energy,
+        free_energy=energy if free is None else float(free),
+        kmesh=(n1, n2, n3),
+        kpts=kpts,
+        converged=bool(found.get("converged", True)),
+    )
+
+
+def _check_method(found: dict[str, object], method: Method, place: str) -> None:
+    """A label of another problem teaches, and measures, something else."""
+    assert method.crystal is not None
+    wanted = {
+        "xc": method.xc.lower(),
+        "pseudo": (method.crystal.pseudo or "none").lower(),
+        "smearing": method.smearing,
+    }
+    mine = {name: found.get(name) for name in wanted}
+    mine = {k: v.lower() if isinstance(v, str) else v for k, v in mine.items()}
+    different = [name for name in wanted if mine[name] is not None and mine[name] != wanted[name]]
+    if not same_basis(str(found.get("basis")), method.basis):
+        different.append("basis")
+    if different:
+        name = different[0]
+        ours = method.basis if name == "basis" else wanted[name]
+        raise InputError(
+            f"{place}: expected labels of {argument(name)} {ours}, got {found.get(name)}; label "
+            "the structures with the model's own settings"
+        )

@@ -1,0 +1,168 @@
+"""One crystal of ``deeph-zero evaluate``: a prediction against a label, or its own SCF."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeph_zero.data.crystal_labels import CrystalLabels
+from deeph_zero.errors import ComputationError, InputError, argument
+from deeph_zero.integrals.mole import shell_ls, symbols_of
+from deeph_zero.jobs.compare import ao_blocks
+from deeph_zero.kohnsham.crystal import CrystalResult
+from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace
+from deeph_zero.ks.smearing import NO_ORBITAL
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.crystal import CrystalPrediction
+from deeph_zero.predict.crystal_model import CrystalModel
+from deeph_zero.predict.orbital_blocks import BLOCKS
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
+from deeph_zero.settings.crystal_method import crystal_method
+from deeph_zero.settings.evaluate_config import EvaluateConfig
+
+NAMES = ("energy_error", "energy_error_per_atom", "subspace_distance", "fock", "rebuilt")
+"""What is averaged over crystals."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reference:
+    """What a crystal is compared with; energies per cell."""
+
+    fock: BlochMatrix
+    dm: BlochMatrix
+    free_energy: float
+
+
+def evaluate_crystal(
+    model: CrystalModel,
+    molecule: Molecule,
+    labels: CrystalLabels | None,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Errors of one prediction.
+
+    Args:
+        model: The model.
+        molecule: The crystal.
+        labels: Reference values; None, or no label of it: its own SCF.
+        config: SCF settings.
+
+    Returns:
+        JSON values, hartree per cell (free energies with smearing); matrices and levels up to a
+        constant potential. ``fock`` is the network's H, ``rebuilt`` is F[P(H)].
+
+    Raises:
+        InputError: If a label is of another method.
+        ComputationError: If the reference SCF does not converge.
+    """
+    label = None
+    asked = None
+    if labels is not None and (index := labels.index(molecule)) is not None:
+        label = labels.label(index, crystal_method(molecule, model.settings()))
+        asked = SmearedCrystalConfig.parse({"kmesh": label.kmesh})
+    found = model.predict_structure(molecule, model.settings(asked))
+    ks = found.ks
+    if label is not None and (ks.nspin, ks.nk, ks.nao) != tuple(label.fock.shape[:3]):
+        raise InputError(
+            f"expected matrices of shape {(ks.nspin, ks.nk, ks.nao, ks.nao)} in its label, got "
+            f"{tuple(label.fock.shape)}; label it again"
+        )
+    cold = _scf(found, None, config) if config.scf or label is None else None
+    if label is not None:
+        fock, dm = (x if ks.dtype.is_complex else x.real for x in (label.fock, label.dm))
+        reference = _Reference(fock=fock, dm=dm, free_energy=label.free_energy)
+    else:
+        assert cold is not None
+        reference = _Reference(fock=cold.fock, dm=cold.dm, free_energy=cold.free_energy)
+    row = _errors(found, reference)
+    if cold is not None and config.scf:
+        warm = _scf(found, found.dm, config)
+        row["scf"] = {
+            "builds_minao": cold.fock_builds,
+            "builds_model": warm.fock_builds,
+            "iterations_minao": cold.iterations,
+            "iterations_model": warm.iterations,
+            "saved": 1.0 - warm.fock_builds / cold.fock_builds,
+        }
+    row["fock_builds"], row["coarse_builds"] = ks.fock_builds, 0
+    row["converged"] = True
+    return row
+
+
+def _scf(found: CrystalPrediction, dm: Tensor | None, config: EvaluateConfig) -> CrystalResult:
+    result = found.ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle)
+    if not result.converged:
+        raise ComputationError(
+            f"the reference SCF did not converge in {result.iterations} cycles; use a larger "
+            f"{argument('max_cycle')}"
+        )
+    return result
+
+
+def _errors(found: CrystalPrediction, reference: _Reference) -> dict[str, Any]:
+    molecule, ks = found.molecule, found.ks
+    assert found.certificate is not None
+    assert found.fock_rebuilt is not None
+    energy = found.certificate.free_energy
+    error = energy - reference.free_energy
+    per_pair = 0.5 * ks.nspin
+    change = per_pair * (found.dm - reference.dm) @ ks.data.ovlp
+    electrons = per_pair * sum(ks.n_electrons(reference.dm))
+    distance = float(weighted_trace(ks.data.weights, change, change))
+    row: dict[str, Any] = {
+        "file": molecule.file,
+        "frame": molecule.frame,
+        "charge": molecule.charge,
+        "spin": molecule.spin,
+        "natm": molecule.natm,
+        "energy": energy,
+        "reference_energy": reference.free_energy,
+        "energy_error_estimate": found.certificate.energy_error_estimate,
+        "orbital_gradient_rms": found.certificate.orbital_gradient_rms,
+        "energy_error": error,
+        "energy_error_per_atom": error / molecule.natm,
+        "subspace_distance": (max(distance, 0.0) / (2 * electrons)) ** 0.5,
+    }
+    shells = shell_ls(ks.cell.to_mol())
+    for name, matrix in (("fock", found.fock), ("rebuilt", found.fock_rebuilt)):
+        rest, levels = _differences(found, matrix, reference.fock)
+        row[name] = {"mae": float(rest.abs().mean()), **levels}
+        if name == "fock":
+            flat = rest.abs().reshape(-1, ks.nao, ks.nao).cpu().numpy()
+            row[name] |= ao_blocks(flat, symbols_of(molecule), shells)
+    return row
+
+
+def _differences(
+    found: CrystalPrediction, matrix: BlochMatrix, exact: BlochMatrix
+) -> tuple[Tensor, dict[str, Any]]:
+    """H - F - μ S, and errors between orbitals and of bands up to the first empty one."""
+    ks = found.ks
+    ovlp, weights = ks.data.ovlp, ks.data.weights
+    change = matrix - exact
+    shift = weighted_trace(weights, change, ovlp) / weighted_trace(weights, ovlp, ovlp)
+    rest = change - shift / len(change) * ovlp
+    ours, theirs = ks.bands(matrix), ks.bands(exact)
+    c = theirs.mo_coeff
+    mixed = (c.mH @ rest @ c).abs()
+    occupied = theirs.filling.occ > 0.5 * (2.0 / ks.nspin)
+    empty = ~occupied & (theirs.mo_energy < NO_ORBITAL)
+    masks = [
+        a.unsqueeze(-1) & b.unsqueeze(-2)
+        for a, b in ((occupied, occupied), (occupied, empty), (empty, empty))
+    ]
+    blocks = {
+        name: float(mixed[mask].mean()) if bool(mask.any()) else None
+        for name, mask in zip(BLOCKS, masks, strict=True)
+    }
+    count = int((theirs.filling.occ > 0.01).any(0).any(0).sum()) + 1
+    levels = (ours.mo_energy - theirs.mo_energy)[..., :count]
+    levels = levels - (levels * weights[:, None]).sum(1).mean()
+    gaps = ours.filling.gap - theirs.filling.gap
+    return rest, {
+        "blocks": blocks,
+        "bands_mae": float(levels.abs().mean()),
+        "bands_max": float(levels.abs().max()),
+        "gap_mae": abs(gaps) if torch.isfinite(torch.tensor(gaps)) else None,
+    }

@@ -1,0 +1,64 @@
+"""One crystal of ``deeph-zero predict``: its matrices, blocks and certificate as a record."""
+
+from collections.abc import Callable
+
+from deeph_zero.errors import ComputationError
+from deeph_zero.jobs.journal import Record, digest
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.crystal_model import CrystalModel
+from deeph_zero.predict.crystal_record import (
+    block_arrays,
+    crystal_prediction_entry,
+    crystal_prediction_group,
+)
+from deeph_zero.settings.config import PredictConfig
+
+
+def predict_crystal_record(
+    index: int,
+    molecule: Molecule,
+    model: CrystalModel,
+    config: PredictConfig,
+    warn: Callable[[str], None],
+) -> Record:
+    """Predict a crystal.
+
+    Args:
+        index: Its position among the structures.
+        molecule: The structure.
+        model: The model.
+        config: Settings.
+        warn: Takes a line.
+
+    Returns:
+        The result.
+
+    Raises:
+        InputError: If it cannot be computed.
+        ComputationError: If the network's output is not finite.
+    """
+    say = lambda text: warn(molecule.where + text)  # noqa: E731
+    found = model.predict_structure(
+        molecule,
+        model.settings(config.crystal),
+        refine=config.refine,
+        certificate=config.certificate,
+        coupled=config.coupled,
+        forces=config.forces,
+        say=say,
+    )
+    arrays, attributes = crystal_prediction_group(found)
+    try:
+        arrays |= block_arrays(found.ks, found.real_space())
+    except ComputationError as error:
+        say(f"{error}; the prediction has none")
+    return Record(
+        index=index,
+        digest=digest(molecule),
+        arrays=arrays,
+        attributes=attributes,
+        entry=crystal_prediction_entry(found),
+        auxbasis=None,
+        fock_builds=found.ks.fock_builds,
+        coarse_builds=0 if found.refined is None else found.refined.coarse_builds,
+    )

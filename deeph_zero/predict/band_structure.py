@@ -1,0 +1,161 @@
+"""Band structures and densities of states of real-space blocks."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from deeph_zero.data.formats.protocol import Record, Structure, required_overlap
+from deeph_zero.data.formats.spins import to_spinor
+from deeph_zero.integrals.one_electron import lindep_threshold
+from deeph_zero.integrals.periodic.kpoints import KPoints, make_kpoints
+from deeph_zero.kohnsham.k_path import KPath, k_path
+from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
+from deeph_zero.settings.crystal_method import mesh_of
+
+_SAME = 1e-6
+"""Levels this near to the Fermi level (Eh) are filled."""
+_ELEMENTS = 2_000_000
+"""Of all matrices that are diagonalised at once."""
+_GRID = 2000
+"""Energies of a density of states."""
+_ABOVE = 1.0
+"""How far above the Fermi level a density of states goes, Eh."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrystalBands:
+    """What was found for one crystal.
+
+    Attributes:
+        entry: For the summary.
+        path: The k-points.
+        energies: [nspin, nk, n], Eh.
+        structure: The atoms.
+        dos: Energies (Eh) and states per Eh and cell, [n] and [nspin, n]; None where not asked.
+    """
+
+    entry: dict[str, Any]
+    path: KPath
+    energies: torch.Tensor
+    structure: Structure
+    dos: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def band_structure(
+    record: Record,
+    path: str | None,
+    points: int,
+    *,
+    dos_spacing: float | None = None,
+    width: float = 0.005,
+) -> CrystalBands:
+    """Bands of a crystal along a path, and its density of states.
+
+    Args:
+        record: A crystal with real-space blocks and an overlap.
+        path: Names of special points; None: ASE's path for the lattice.
+        points: k-points.
+        dos_spacing: Widest spacing of the k-points of the density of states, 1/bohr; None: none.
+        width: Standard deviation of its Gaussians, Eh.
+
+    Returns:
+        The bands; ``entry`` says nothing of a file.
+
+    Raises:
+        InputError: If the path names a point that the zone does not have, or S is singular.
+    """
+    structure = record.structure
+    assert structure.lattice is not None
+    pbc = (True, True, bool(structure.pbc[2]))
+    line = k_path(structure.lattice, pbc, path, points)
+    energies = levels(record, line.kpts)
+    fermi = record.matrices.facts.get("fermi")
+    entry: dict[str, Any] = {
+        "path": line.path,
+        "labels": [[name, float(x)] for name, x in zip(line.labels, line.ticks, strict=True)],
+        "fermi": fermi,
+        **_edges(energies, line, fermi),
+    }
+    dos = None
+    if dos_spacing is not None:
+        mesh = mesh_of(structure.lattice, pbc, dos_spacing)
+        dos = _density_of_states(record, make_kpoints(mesh), width, fermi)
+        entry["dos_kmesh"] = list(mesh)
+    return CrystalBands(entry=entry, path=line, energies=energies, structure=structure, dos=dos)
+
+
+def levels(record: Record, kpts: np.ndarray) -> torch.Tensor:
+    """Levels of real-space blocks.
+
+    Args:
+        record: With an overlap.
+        kpts: Fractions of the reciprocal vectors, [nk, 3].
+
+    Returns:
+        [nspin, nk, n], Eh, ascending; one spin axis where spins mix.
+
+    Raises:
+        InputError: If S is singular, or there is none.
+    """
+    matrices = record.matrices
+    overlap = required_overlap(matrices)
+    if matrices.spinor:
+        overlap = to_spinor(overlap, matrices.sizes)
+    points = torch.from_numpy(np.ascontiguousarray(kpts, dtype=np.float64))
+    step = max(1, _ELEMENTS // max(1, matrices.fock.nao**2))
+    parts = []
+    for some in points.split(step):
+        orthogonal = BlochOrthogonaliser(overlap.at_k(some), lindep_threshold())
+        fock = matrices.fock.at_k(some)
+        fock = fock if matrices.spin_polarised else fock[None]
+        parts.append(orthogonal.levels(fock))
+    return torch.cat(parts, 1)
+
+
+def _edges(energies: torch.Tensor, path: KPath, fermi: float | None) -> dict[str, Any]:
+    """Edges of the bands, and the gap between them: 0 where a band crosses the Fermi level."""
+    names: list[str] = ["vbm", "cbm", "gap", "vbm_k", "cbm_k", "direct", "metal"]
+    nothing: dict[str, Any] = dict.fromkeys(names)
+    if fermi is None:
+        return nothing
+    filled = energies <= fermi + _SAME
+    counts = filled.sum(-1)
+    if bool((counts != counts[:, :1]).any()):
+        return nothing | {"gap": 0.0, "metal": True}
+    below = torch.where(filled, energies, -torch.inf).amax((0, 2))
+    above = torch.where(filled, torch.inf, energies).amin((0, 2))
+    top, bottom = int(below.argmax()), int(above.argmin())
+    vbm, cbm = float(below[top]), float(above[bottom])
+    if not (math.isfinite(vbm) and math.isfinite(cbm)):
+        return nothing | {"metal": False}
+    return {
+        "vbm": vbm,
+        "cbm": cbm,
+        "gap": max(0.0, cbm - vbm),
+        "vbm_k": path.kpts[top].tolist(),
+        "cbm_k": path.kpts[bottom].tolist(),
+        "direct": float((above - below).min()) <= cbm - vbm + _SAME,
+        "metal": False,
+    }
+
+
+def _density_of_states(
+    record: Record, kpoints: KPoints, width: float, fermi: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Energies, and states of both spins together (or of each) per Eh and cell."""
+    energies = levels(record, kpoints.scaled).numpy()
+    finite = energies[np.isfinite(energies)]
+    top = float(finite.max()) if fermi is None else min(float(finite.max()), fermi + _ABOVE)
+    grid = np.linspace(float(finite.min()) - 6 * width, top + 6 * width, _GRID)
+    per_level = 2.0 if len(energies) == 1 and not record.matrices.spinor else 1.0
+    norm = per_level / (width * math.sqrt(2 * math.pi))
+    dos = np.zeros((len(energies), _GRID))
+    for s, spin in enumerate(energies):
+        for weight, row in zip(kpoints.weights, spin, strict=True):
+            near = row[np.isfinite(row) & (row < top + 12 * width)]
+            z = (grid[:, None] - near) / width
+            dos[s] += weight * norm * np.exp(-0.5 * z**2).sum(1)
+    return grid, dos

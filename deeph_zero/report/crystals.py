@@ -1,0 +1,64 @@
+"""Crystals in a report: bands and the density of states of their real-space blocks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from deeph_zero.data.formats.labels import LabelsSource
+from deeph_zero.data.formats.protocol import Shells, read_record
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.predict.band_structure import band_structure
+from deeph_zero.report.bands import bands_figure
+from deeph_zero.report.data import Structure
+
+POINTS = 60
+"""k-points along a path."""
+SPACING = 0.15
+"""Of the k-points of a density of states, 1/bohr."""
+
+
+def crystal_figures(
+    hdf5: Path, structures: Sequence[Structure]
+) -> tuple[list[tuple[Structure, str, Figure]], list[str]]:
+    """Bands of some crystals.
+
+    Args:
+        hdf5: The file with their blocks.
+        structures: Those to draw, of this file.
+
+    Returns:
+        For each a caption and the figure, and notes on those that have none.
+    """
+    found: list[tuple[Structure, str, Figure]] = []
+    notes: list[str] = []
+    try:
+        source = LabelsSource(hdf5, _no_shells)
+    except InputError as error:
+        return [], [f"No bands: {error}."]
+    names = [source.group(k) for k in range(len(source))]
+    for structure in structures:
+        try:
+            record = read_record(source, names.index(str(structure.group)))
+            bands = band_structure(record, None, POINTS, dos_spacing=SPACING)
+        except (InputError, ComputationError, ValueError) as error:
+            notes.append(f"No bands for {structure.name}: {error}.")
+            continue
+        fermi, gap = bands.entry["fermi"], bands.entry["gap"]
+        figure = bands_figure(
+            bands.path.distances,
+            bands.energies.numpy(),
+            (bands.path.ticks, bands.path.labels),
+            fermi,
+            bands.dos,
+        )
+        facts = [f"path {bands.path.path}"]
+        facts += [] if fermi is None else [f"Fermi level {fermi:.5f} Eh"]
+        facts += [] if gap is None else [f"gap on the path {gap:.5f} Eh"]
+        found.append((structure, f"Bands and density of states: {', '.join(facts)}", figure))
+    return found, notes
+
+
+def _no_shells(numbers: np.ndarray, basis: str) -> Shells:
+    raise InputError(f"expected shells in the file, got none for {len(numbers)} atoms ({basis})")

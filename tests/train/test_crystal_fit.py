@@ -1,0 +1,205 @@
+"""Crystals on the command line: fit, predict, bands, and what is refused."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+import deeph_zero as dz
+from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.cli.main import entry_point
+from deeph_zero.predict.crystal_model import CrystalModel
+
+CHAIN = """2
+Lattice="2.06 0 0 0 2.75 0 0 0.05 2.9" pbc="T T T"
+H 0.05 0 0.1
+H 0.63 0.37 0.47
+"""
+LARGER = """4
+Lattice="4.12 0 0 0 2.75 0 0 0.05 2.9" pbc="T T T"
+H 0.02 0.03 0.1
+H 0.65 0.35 0.47
+H 2.15 -0.02 0.08
+H 2.68 0.36 0.44
+"""
+METHOD = [
+    *("--basis", "gth-szv", "--kmesh", "2", "1", "1", "--ke-cutoff", "30"),
+    *("--xc", "lda,vwn", "--pseudo", "gth-pade"),
+]
+CONFIG = """
+[data]
+train = ["chain.xyz"]
+[method]
+basis = "gth-szv"
+xc = "lda,vwn"
+[crystal]
+kmesh = [2, 1, 1]
+ke_cutoff = 30.0
+pseudo = "gth-pade"
+[model]
+size = "tiny"
+cutoff = 8.0
+[training]
+samples = 3
+steps = 4
+"""
+
+
+def run(*words):
+    return entry_point([*(str(w) for w in words), "--threads", "1", "-q"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model of strained and displaced cells."""
+    folder = tmp_path_factory.mktemp("crystals")
+    (folder / "chain.xyz").write_text(CHAIN)
+    (folder / "larger.xyz").write_text(LARGER)
+    (folder / "water.xyz").write_text("1\n\nHe 0 0 0\n")
+    (folder / "config.toml").write_text(CONFIG)
+    assert run("train", folder / "config.toml", "-o", folder / "run") == 0
+    return folder
+
+
+def test_a_run_is_complete(folder):
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    assert summary["converged"]
+    assert summary["stopped_by"] == "steps"
+    assert (summary["basis"], summary["geometries"]) == ("gth-szv", 4)
+    (entry,) = summary["structures"]
+    assert entry["energy_estimate"] == entry["energy"] - entry["energy_error_estimate"]
+    assert entry["kmesh"] == [2, 1, 1]
+    names = {p.name for p in (folder / "run").iterdir()}
+    assert {"model.json", "model.safetensors", "metrics.csv", "predictions.h5"} <= names
+    assert "checkpoints" not in names
+    assert (folder / "run" / "metrics.csv").read_text().startswith("step,epoch,loss")
+
+
+def test_a_prediction_and_its_estimate(folder):
+    """Of a larger cell: energies against its SCF, blocks against matrices, k-points as dense."""
+    out = folder / "p.h5"
+    words = ["--refine", "1e-6", "--forces", "-o", out]
+    assert run("predict", folder / "run", folder / "larger.xyz", *words) == 0
+    (entry,) = json.loads(out.with_suffix(".json").read_text())["structures"]
+    assert entry["kmesh"] == [1, 1, 1]
+    error = entry["energy"] - entry["refined_energy"]
+    assert error > 1e-8
+    assert entry["energy_error_estimate"] == pytest.approx(error, rel=0.05)
+    with h5py.File(out) as handle:
+        group = handle["0000"]
+        blocks = BlockMatrix.packed(
+            torch.from_numpy(group["block_atoms"][()]),
+            torch.from_numpy(group["block_cells"][()]),
+            torch.from_numpy(group["blocks"][()]),
+            [1] * 4,
+        )
+        at = blocks.at_k(torch.from_numpy(group["kpts"][()])).numpy()
+        np.testing.assert_allclose(at, group["fock_rebuilt"][()], atol=2e-5)
+        assert group["forces"].shape == (4, 3)
+        assert abs(group["fock"][()] - group["fock_rebuilt"][()]).max() > 1e-6
+        assert group.attrs["blocks_of"] == "fock_rebuilt"
+
+
+def test_a_prediction_without_build_has_its_blocks(folder):
+    out = folder / "q.h5"
+    words = ["--no-certificate", "-o", out]
+    assert run("predict", folder / "run", folder / "chain.xyz", *words) == 0
+    found = json.loads(out.with_suffix(".json").read_text())
+    assert found["fock_builds"] == 0
+    assert found["structures"][0]["energy"] is None
+    with h5py.File(out) as handle:
+        group = handle["0000"]
+        blocks = BlockMatrix.packed(
+            torch.from_numpy(group["block_atoms"][()]),
+            torch.from_numpy(group["block_cells"][()]),
+            torch.from_numpy(group["blocks"][()]),
+            [1] * 2,
+        )
+        at = blocks.at_k(torch.from_numpy(group["kpts"][()])).numpy()
+        np.testing.assert_allclose(at, group["fock"][()], atol=2e-5)
+        assert "fock_rebuilt" not in group
+
+
+def test_bands_of_a_model_are_those_of_its_matrix(folder):
+    """Against Python's, whose matrices are summed on the grid and not from blocks."""
+    out = folder / "b.h5"
+    words = ["--path", "GY", "--points", 3, "--dos", "-o", out]
+    assert run("bands", folder / "run", folder / "chain.xyz", *words) == 0
+    model = dz.load(folder / "run")
+    assert isinstance(model, CrystalModel)
+    lines = CHAIN.splitlines()[2:]
+    cell = [[2.06, 0, 0], [0, 2.75, 0], [0, 0.05, 2.9]]
+    atoms = Atoms("H2", [[float(x) for x in l.split()[1:]] for l in lines], cell=cell, pbc=True)
+    found = model.predict(atoms, certificate=False).bands("GY", 3)
+    with h5py.File(out) as handle:
+        group = handle["0000"]
+        np.testing.assert_allclose(group["band_energies"][()], found.energies[0], atol=5e-5)
+        assert group.attrs["fermi"] == pytest.approx(found.fermi[0], abs=1e-9)
+        assert group["dos"].shape == group["dos_energies"].shape
+    assert run("bands", folder / "run", "--path", "GY", "--points", 2, "-o", folder / "c.h5") == 0
+
+
+def test_one_crystal_is_solved(folder):
+    run_folder = folder / "one"
+    assert run("fit", folder / "chain.xyz", *METHOD, "-o", run_folder) == 0
+    summary = json.loads((run_folder / "summary.json").read_text())
+    assert summary["stopped_by"] == "converged"
+    assert summary["structures"][0]["converged"]
+    # the network reproduces the one crystal it saw
+    assert summary["structures"][0]["energy_error_estimate"] < 1e-6
+    again = ["fit", folder / "chain.xyz", *METHOD, "-o", run_folder, "--resume"]
+    before = (run_folder / "summary.json").read_text()
+    assert run(*again) == 0
+    assert (run_folder / "summary.json").read_text() == before
+
+
+def test_labels_teach_and_measure_the_same(folder, monkeypatch):
+    """Supervised: a label's density gives its potential. Evaluate: errors up to a constant."""
+    monkeypatch.chdir(folder)
+    words = [*METHOD, "-o", "labels.h5", "--conv-tol", "1e-10"]
+    assert run("label", "chain.xyz", "larger.xyz", *words) == 0
+    text = CONFIG.replace('"chain.xyz"', '"chain.xyz", "larger.xyz"')
+    text = text.replace("samples = 3\nsteps = 4", 'loss = "supervised"\nsteps = 2')
+    text = text.replace("[method]", 'labels = ["labels.h5"]\n[method]')
+    (folder / "supervised.toml").write_text(text)
+    assert run("train", "supervised.toml", "-o", "taught") == 0
+    for model in ("taught", "run"):
+        assert run("evaluate", model, "labels.h5", "--no-scf", "-o", f"{model}.json") == 0
+    taught, other = (json.loads((folder / f"{m}.json").read_text()) for m in ("taught", "run"))
+    assert len(taught["structures"]) == 2
+    assert taught["errors"]["fock"]["mae"]["mean"] < 0.2 * other["errors"]["fock"]["mae"]["mean"]
+    for row in other["structures"]:
+        assert row["energy_error"] == pytest.approx(row["energy_error_estimate"], rel=0.1)
+        assert row["energy_error_per_atom"] == row["energy_error"] / row["natm"]
+        assert row["rebuilt"]["bands_max"] < row["fock"]["bands_max"]
+    (folder / "wrong.toml").write_text(text.replace("lda,vwn", "pbe"))
+    assert run("train", "wrong.toml", "-o", "wrong") in {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["predict", "run", "water.xyz"], "expected a crystal (a cell and pbc)"),
+        (
+            ["predict", "run", "chain.xyz", "--response"],
+            "--response: expected a model of molecules",
+        ),
+        (["label", "water.xyz", "--model", "run"], "expected a model of molecules, got one of cry"),
+        (["fit", "chain.xyz", "--calibration", "19"], "--calibration: expected a molecule"),
+        (["fit", "chain.xyz", "--loss", "energy"], "--loss: expected auto or supervised"),
+        (["fit", "water.xyz", "--kmesh", "2", "2", "1"], "--kmesh: expected a crystal"),
+        (["fit", "chain.xyz", "water.xyz"], "expected crystals only beside a crystal"),
+        (["bands", "p.h5", "--kmesh", "1", "1", "1"], "--kmesh: expected MODEL STRUCTURES"),
+    ],
+)
+def test_what_does_not_go_together(folder, monkeypatch, capfd, words, text):
+    monkeypatch.chdir(folder)
+    out = "refused" if words[0] == "fit" else "refused.h5"
+    assert run(*words, "-o", out) == 2
+    err = capfd.readouterr().err
+    assert text in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (folder / out).exists()
