@@ -15,7 +15,7 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from deeph_zero.data.reading.state import stated_state, whole_number
+from deeph_zero.data.reading.state import log_warning, stated_state, whole_number
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.ks.given import by_spin
 from deeph_zero.ks.occupation import filled_levels, smallest_gap
@@ -93,6 +93,7 @@ class DeepHZero(Calculator):
             )
         self.model: Model = model
         self._computed_with: dict[str, Any] = {}
+        self._told = False
         check_settings({"refine": refine} | settings, model)
         super().__init__(atoms=atoms, refine=refine, **settings)
 
@@ -203,6 +204,12 @@ class DeepHZero(Calculator):
             raise ComputationError(
                 f"expected SCF to converge to {self.refine:g}, it stopped at a gradient norm of "
                 f"{result.refined.gradient_norm:.1e} Eh; give a looser refine"
+            )
+        if self.model.card is not None and result.out_of_distribution and not self._told:
+            self._told = True  # of a trajectory once
+            log_warning(
+                f"outside what {self.model.card.name} was checked on: "
+                f"{'; '.join(result.out_of_distribution)}"
             )
         self.results = _results(result)
 

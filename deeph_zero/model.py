@@ -257,6 +257,7 @@ class Model:
         if electrons:
             raise InputError(f"guess expected the electrons of the model's molecule: {electrons}")
         different = agreement.differences(mf, self.method, mole, numerical=False)
+        different += [] if self.card is None else self.card.outside(molecule)
         result, _ = self._predict(molecule, self._method_for(mf), certificate=False)
         if different:
             text = "; ".join(different)

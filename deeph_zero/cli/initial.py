@@ -34,6 +34,7 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
     if config.init is None:
         return config
     from deeph_zero import model
+    from deeph_zero.ao.basis_text import label_of
 
     try:
         found = model.load_any(config.init)
@@ -50,6 +51,11 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
     stated = config.method.model_fields_set
     taken = {name: getattr(own, name) for name in _METHOD if name not in stated}
     other = [name for name in _METHOD if name in stated and _differ(name, config.method, own)]
+    if "basis" in other:
+        raise InputError(
+            f"--init {config.init}: expected a model for basis {label_of(config.method.basis)!r}, "
+            f"got one for {label_of(own.basis)!r}; give --basis the same"
+        )
     if "auxbasis" not in stated and not {"basis", "xc", "density_fit"} & {*other}:
         taken["auxbasis"] = own.auxbasis
     new = {k: v for k, v in taken.items() if v != getattr(config.method, k)}

@@ -66,6 +66,7 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     from deeph_zero.host.outputs import check_apart, check_output, claim_output
     from deeph_zero.host.reporting import ConsoleReporter, configure_logging
     from deeph_zero.host.run_folder import add, check_folder
+    from deeph_zero.host.shipped import is_name
     from deeph_zero.report.data import read_source
     from deeph_zero.report.page import REPORT_FILE, write_plots, write_report
 
@@ -80,6 +81,11 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     place = {"kind": "html", "overwrite": again, "inputs": [source]}
     configure_logging(config.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    if not os.path.lexists(source) and is_name(str(source)):
+        raise InputError(
+            f"expected a run folder, or an .h5 file of predict or label, got {source}, a model "
+            f"that comes with the package; `deeph-zero models {source}` shows its card"
+        )
     read_source(source)  # what is wrong with the run is said before anything is written
     check_output(out, **place)
     plots = out.with_name(f"{out.stem}_plots")

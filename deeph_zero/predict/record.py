@@ -186,6 +186,10 @@ def warn_hints(structures: Sequence[dict[str, Any]], reporter: Reporter) -> None
         reporter.warning(f"{first['file']} frame {first['frame']}{count}: {first['hint']}")
 
 
+_REASONS = 3
+"""Said in a line; all are in the entries."""
+
+
 def warn_outside(structures: Sequence[dict[str, Any]], reporter: Reporter) -> None:
     """One line for all structures with ``out_of_distribution``.
 
@@ -197,9 +201,11 @@ def warn_outside(structures: Sequence[dict[str, Any]], reporter: Reporter) -> No
     if found:
         first = found[0]
         count = f" ({len(found)} of {len(structures)} structures)" if len(structures) > 1 else ""
+        reasons = list(dict.fromkeys(r for entry in found for r in entry["out_of_distribution"]))
+        more = f"; and {len(reasons) - _REASONS} more" if len(reasons) > _REASONS else ""
         reporter.warning(
             f"{first['file']} frame {first['frame']}{count}: outside what the model was checked "
-            f"on, its intervals guarantee nothing there: {'; '.join(first['out_of_distribution'])}"
+            f"on, its intervals guarantee nothing there: {'; '.join(reasons[:_REASONS])}{more}"
         )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import ase
 import pytest
+from pyscf import dft, gto
 
+from deeph_zero.ase import DeepHZero
 from deeph_zero.cli.options import default_output
 from deeph_zero.errors import InputError
 from deeph_zero.host import shipped as shipped_files
@@ -185,6 +187,22 @@ def test_a_molecule_outside_the_card_is_flagged():
 
 
 @pytest.mark.usefixtures("shipped")
+def test_python_users_are_told_once_too(caplog):
+    model = load("tiny-pbe")
+    mol = gto.M(atom="O 0 0 0.1; H 0 0.76 0.58", basis="sto-3g", spin=1, verbose=0)
+    mf = dft.UKS(mol, xc="pbe").density_fit()
+    mf.grids.level = 0
+    with pytest.warns(UserWarning, match="differs from the model: charge 0 and spin 1, tiny-pbe"):
+        model.guess(mf)
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0.1], [0, 0.76, 0.58]], info={"spin": 1})
+    atoms.calc = DeepHZero(model, refine=1e-2)
+    for _ in range(2):
+        atoms.rattle(0.01)
+        atoms.get_potential_energy()
+    assert caplog.text.count("outside what tiny-pbe was checked on: charge 0 and spin 1") == 1
+
+
+@pytest.mark.usefixtures("shipped")
 def test_outside_is_one_line_and_in_the_summary(run):
     text = Path("good.xyz").read_text()
     Path("ion.xyz").write_text(text.replace("3\n\n", "3\ncharge=1 spin=1\n") * 2 + text)
@@ -229,6 +247,11 @@ def test_training_takes_the_method_that_was_not_stated(run, engine):
     shutil.copytree("model", "tiny-pbe")
     assert sections_of(engine.calls[-1]["config"]).training.init == str(Path.cwd() / "tiny-pbe")
     shutil.rmtree("tiny-pbe")
+    assert run("fit", "good.xyz", "-o", "x", "--init", "tiny-pbe", "--basis", "6-31g").err == (
+        "error: --init tiny-pbe: expected a model for basis '6-31g', got one for 'sto-3g'; give "
+        "--basis the same\n"
+    )
+    assert "`deeph-zero models tiny-pbe` shows its card" in run("report", "tiny-pbe").err
     assert run("fit", "good.xyz", "-o", "x", "--init", "tiny-pbf").err == (
         "error: --init tiny-pbf: expected a model (run folder or model.safetensors), got tiny-pbf, "
         "which does not exist; did you mean tiny-pbe, which comes with the package?\n"
