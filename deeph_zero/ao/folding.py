@@ -5,6 +5,7 @@ its atoms are nearest to each other, and shared evenly between places at equal d
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,6 +38,31 @@ def on_cells(
     return torch.fft.irfftn(matrices.reshape(shape), s=counts, dim=(-5, -4, -3))
 
 
+def summed_on_cells(
+    matrices: Inexact[Tensor, "*lead nk nao nao"],
+    kpts: Float[Tensor, "nk 3"],
+    weights: Float[Tensor, " nk"],
+    counts: tuple[int, int, int],
+) -> Float[Tensor, "*lead n1 n2 n3 nao nao"]:
+    """A(R) on the torus of cells, of k-points in any order.
+
+    Args:
+        matrices: At points of a mesh about Γ, of which one of k and -k is enough where
+            A(-k) = A(k)*.
+        kpts: Fractions of the reciprocal vectors.
+        weights: Sum 1.
+        counts: Points of the whole mesh along each reciprocal vector.
+
+    Returns:
+        The real part of Σ_k w_k exp(-ik·R) A(k) at R = 0 .. N - 1 along each axis.
+    """
+    home = torch.cartesian_prod(*(torch.arange(n, dtype=kpts.dtype) for n in counts)).reshape(-1, 3)
+    angle = -2 * math.pi * (home @ kpts.mT)
+    phase = torch.polar(weights.expand_as(angle).contiguous(), angle)
+    summed = torch.einsum("rk,...kij->...rij", phase, matrices.to(torch.complex128)).real
+    return summed.unflatten(-3, counts)
+
+
 def fold(
     matrices: Sequence[Float[Tensor, "... n1 n2 n3 nao nao"]],
     sizes: Sequence[int],
@@ -47,7 +73,7 @@ def fold(
     """Blocks of matrices on the torus, all of one pattern.
 
     Args:
-        matrices: A(R) from :func:`on_cells`.
+        matrices: A(R) from :func:`on_cells` or :func:`summed_on_cells`.
         sizes: AOs of each atom.
         coords: Cartesian, bohr.
         lattice: Vectors in rows, bohr.

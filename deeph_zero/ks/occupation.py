@@ -89,13 +89,28 @@ def aufbau(
     gaps = (mo_energy[1:] - mo_energy[:-1]).tolist()
     if gaps[nocc - 1] >= degeneracy_tol:
         return occ, False
-    first, last = nocc - 1, nocc
-    while first > 0 and gaps[first - 1] < degeneracy_tol:
-        first -= 1
-    while last < nmo - 1 and gaps[last] < degeneracy_tol:
-        last += 1
-    occ[first : last + 1] = (nocc - first) / (last - first + 1)
+    first, end = widened(gaps, nocc - 1, nocc + 1, degeneracy_tol)
+    occ[first:end] = (nocc - first) / (end - first)
     return occ, True
+
+
+def widened(gaps: Sequence[float], first: int, end: int, tol: float) -> tuple[int, int]:
+    """A range of levels with all neighbours that are not told apart from it.
+
+    Args:
+        gaps: Differences of neighbouring levels.
+        first: First level of the range.
+        end: The one behind its last.
+        tol: Levels closer than this belong together.
+
+    Returns:
+        The range.
+    """
+    while first > 0 and gaps[first - 1] < tol:
+        first -= 1
+    while end <= len(gaps) and gaps[end - 1] < tol:
+        end += 1
+    return first, end
 
 
 def occupations(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeph_zero.ao.block_matrix import BlockMatrix
-from deeph_zero.ao.folding import fold
+from deeph_zero.ao.folding import fold, summed_on_cells
 from deeph_zero.integrals.periodic.kpoints import KPoints
 
 MOST_POINTS = 15
@@ -70,13 +70,7 @@ def blocks_of(
         All in the same blocks.
     """
     assert kpoints.mesh is not None
-    counts = np.array(kpoints.mesh)
-    home = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), -1).reshape(-1, 3)
-    phase = np.exp(-2j * np.pi * (home @ kpoints.scaled.T)) * kpoints.weights
-    summed = [
-        torch.einsum("rk,...kij->...rij", torch.from_numpy(phase), m.to(torch.complex128)).real
-        for m in matrices
-    ]
-    torus = [m.unflatten(-3, kpoints.mesh) for m in summed]
+    kpts, weights = torch.from_numpy(kpoints.scaled), torch.from_numpy(kpoints.weights)
+    torus = [summed_on_cells(m, kpts, weights, kpoints.mesh) for m in matrices]
     places = [torch.from_numpy(np.ascontiguousarray(x, dtype=float)) for x in (coords, lattice)]
     return fold(torus, sizes, places[0], places[1], threshold)

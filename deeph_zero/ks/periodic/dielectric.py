@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.density import divided_difference
+from deeph_zero.ks.linalg.conjugate_gradients import steps
 from deeph_zero.ks.periodic.layer import Bands, CrystalLayer
 from deeph_zero.ks.periodic.terms import CoulombOnMesh, StepCoulomb
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
@@ -139,10 +140,19 @@ class Pairs:
             diagonal -= along * slopes
         return pairs
 
-    def dot(self, a: Tensor, b: Tensor) -> Tensor:
-        """Inner product over all k."""
-        products = a.conj() * b
-        return (self.weights * (products.real if products.is_complex() else products)).sum()
+    def packed(self, pairs: Tensor) -> Tensor:
+        """As a real vector whose products are inner products over all k."""
+        scaled = self.weights.sqrt() * pairs
+        return (torch.view_as_real(scaled) if scaled.is_complex() else scaled).flatten()
+
+    def unpacked(self, vector: Tensor) -> Tensor:
+        """Inverse of :meth:`packed`."""
+        shape = self.c.shape
+        if self.c.is_complex():
+            pairs = torch.view_as_complex(vector.reshape(*shape, 2))
+        else:
+            pairs = vector.reshape(shape)
+        return pairs / self.weights.sqrt()
 
 
 def _response(
@@ -160,21 +170,19 @@ def _response(
         The potential, Eh; None if the equations are not definite.
     """
     dtype = pairs.c.dtype
-    rest = direction = -pairs.of(coulomb.matrices(start, dtype))
-    size = pairs.dot(rest, rest)
-    goal = TOLERANCE**2 * size
-    total = torch.zeros_like(start)
-    for _ in range(MAX_PRODUCTS):
-        if not bool(size > goal):
-            break
+    moved = torch.zeros_like(start)
+
+    def product(vectors: Tensor) -> Tensor:
+        nonlocal moved
+        direction = pairs.unpacked(vectors[0])
         moved = _kernel(coulomb(pairs.density(direction)), spin_part)
-        along = direction + pairs.of(coulomb.matrices(moved, dtype))
-        curvature = pairs.dot(direction, along)
-        if bool(curvature <= 0):
+        return pairs.packed(direction + pairs.of(coulomb.matrices(moved, dtype)))[None]
+
+    rhs = pairs.packed(-pairs.of(coulomb.matrices(start, dtype)))[None]
+    total = torch.zeros_like(start)
+    iteration = steps(product, rhs, TOLERANCE * rhs.norm(dim=-1))
+    for _, step in zip(range(MAX_PRODUCTS), iteration, strict=False):
+        if bool(step.curvature[0] <= 0):
             return None
-        step = size / curvature
-        total = total + step * moved
-        rest = rest - step * along
-        size, before = pairs.dot(rest, rest), size
-        direction = rest + (size / before) * direction
+        total = total + step.length[0] * moved
     return total

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.occupation import widened
 from deeph_zero.ks.periodic.types import BandEnergies, KWeights
 from deeph_zero.ks.smearing import NO_ORBITAL, chemical_potential, fermi
 
@@ -158,9 +159,4 @@ def _frontier(flat: Tensor, f: Tensor, count: int, tol: float) -> tuple[int, int
     first, last = count - 1, count
     if not partly and (count == len(flat) or float(flat[count] - flat[count - 1]) >= tol):
         return 0, 0
-    gaps = (flat[1:] - flat[:-1]).tolist()
-    while first > 0 and gaps[first - 1] < tol:
-        first -= 1
-    while last < len(flat) and gaps[last - 1] < tol:
-        last += 1
-    return first, last
+    return widened((flat[1:] - flat[:-1]).tolist(), first, last, tol)
