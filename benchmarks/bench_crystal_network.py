@@ -118,7 +118,7 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
     for size in ["tiny"] if given.smoke else given.sizes.split(","):
         for count in counts:
             torch.manual_seed(0)
-            spec = default_spec(_layout(cells[0]), size, cutoff=CUTOFF)
+            spec = default_spec(_layout(cells[0]), size, cutoff=CUTOFF, balanced=False)
             network = FockNetwork(spec).double()
             start = time.process_time()
             fit_crystals(network, cells[:count])

@@ -30,6 +30,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.crystal_model import CrystalModel, load_crystal_model
+from deeph_zero.predict.doubts import with_base
 from deeph_zero.predict.intervals import Calibration, with_intervals
 from deeph_zero.predict.model_gradient import model_gradient
 from deeph_zero.predict.response import with_response
@@ -369,6 +370,7 @@ class Model:
         result = single.assemble(
             molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
         )
+        facts |= with_base(ks, fock, prepared.fock0)
         result = with_intervals(dataclasses.replace(result, **facts), self.calibration, self.card)
         if forces:
             result = dataclasses.replace(result, forces=meanfield.forces(result, method))

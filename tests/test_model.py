@@ -15,6 +15,7 @@ from deeph_zero.model import Model, load
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout
@@ -108,6 +109,22 @@ def test_a_specification_that_does_not_fit_is_one_line(saved, damage):
 
 
 # ---- predict ----------------------------------------------------------------------------------
+
+
+def test_the_output_is_taken_between_partly_orthogonal_orbitals_unless_the_file_lacks_the_word(
+    saved, model
+):
+    path = saved / "model.json"
+    meta = json.loads(path.read_text())
+    assert meta["network"].pop("balanced") is True
+    path.write_text(json.dumps(meta))
+    new, old = (m.predict(_mole(), certificate=False) for m in (model, load(saved)))
+    torch.testing.assert_close(old.base, new.base, rtol=0, atol=0)
+    output = old.fock - old.base
+    assert output.abs().max() > 1e-3
+    k = Balance.of(new.overlap).root
+    torch.testing.assert_close(new.fock - new.base, k @ output @ k, rtol=0, atol=1e-10)
+    assert (new.fock - old.fock).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -300,7 +317,7 @@ class _Exact(FockNetwork):
     """A network that has learnt one molecule perfectly: it returns F_scf - H0."""
 
     def __init__(self, mol):
-        super().__init__(default_spec(basis_layout([mol]), "tiny"))
+        super().__init__(default_spec(basis_layout([mol]), "tiny", balanced=False))
         ks = KohnSham.from_pyscf(mol, grid_level=METHOD.grid_level)
         fock0 = ks.build(ks.data.dm_guess).fock
         base = fock0 + ks.dielectric_step(fock0, ks.data.dm_guess)
@@ -604,7 +621,7 @@ def test_a_correction_larger_than_any_in_training_is_kept_within_bounds(model):
 
     def with_a_false_level(inputs):
         found = real(inputs)
-        found[0].values[0] += 40.0
+        found[0].values[0] += 100.0
         return found
 
     own.network.forward = with_a_false_level

@@ -135,6 +135,7 @@ def default_spec(
     cutoff: float = 14.0,
     inputs: InputKind = "physics",
     interaction: Interaction = "so2",
+    balanced: bool = True,
 ) -> NetworkSpec:
     """Widths that worked for a basis of any angular momentum.
 
@@ -145,6 +146,7 @@ def default_spec(
         cutoff: bohr.
         inputs: See :class:`NetworkSpec`.
         interaction: See :class:`NetworkSpec`.
+        balanced: See :class:`NetworkSpec`; false for crystals, whose blocks have no such K.
 
     Returns:
         The specification.
@@ -172,5 +174,5 @@ def default_spec(
         inputs=inputs,
         interaction=interaction,
         base=BASES[inputs][-1],
-        balanced=inputs == "geometry",
+        balanced=balanced,
     )

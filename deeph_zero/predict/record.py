@@ -113,6 +113,8 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         record["intervals"] = prediction.intervals
     if prediction.out_of_distribution:
         record["out_of_distribution"] = list(prediction.out_of_distribution)
+    if prediction.doubts:
+        record["doubts"] = list(prediction.doubts)
     if prediction.forces is not None:
         record["forces"] = prediction.forces.tolist()
     record |= _response_entry(prediction.response)
@@ -173,17 +175,25 @@ def hint_entry(instability: float | None) -> dict[str, str]:
 
 
 def warn_hints(structures: Sequence[dict[str, Any]], reporter: Reporter) -> None:
-    """One line for all structures with a ``hint``.
+    """One line for all structures with a ``hint``, one for those with ``doubts`` and no refinement.
 
     Args:
         structures: Entries.
         reporter: Where people read.
     """
-    found = [entry for entry in structures if "hint" in entry]
-    if found:
-        first = found[0]
-        count = f" ({len(found)} of {len(structures)} structures)" if len(structures) > 1 else ""
-        reporter.warning(f"{first['file']} frame {first['frame']}{count}: {first['hint']}")
+    hinted = [(entry, entry["hint"]) for entry in structures if "hint" in entry]
+    finish = f"do not trust it; {argument('refine', 1e-5)} finishes it as an SCF"
+    doubtful = [
+        (entry, f"{'; '.join(entry['doubts'])}: {finish}")
+        for entry in structures
+        if "doubts" in entry and "refined_energy" not in entry
+    ]
+    for found in (hinted, doubtful):
+        if found:
+            first, text = found[0]
+            count = f" ({len(found)} of {len(structures)} structures)"
+            where = f"{first['file']} frame {first['frame']}"
+            reporter.warning(f"{where}{count * (len(structures) > 1)}: {text}")
 
 
 _REASONS = 3

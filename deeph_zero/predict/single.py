@@ -70,6 +70,8 @@ class Prediction:
             closed one, see :mod:`deeph_zero.ks.response.open_shell`; looked for after a refinement.
         response: Polarisability, dipole derivatives and, of a refined state, the infrared spectrum;
             None if not asked for.
+        base: H₀, what the network corrected, Eh.
+        doubts: Signs that ``fock`` fills other orbitals than ``base`` does, see :mod:`.doubts`.
     """
 
     molecule: Molecule
@@ -99,6 +101,8 @@ class Prediction:
     instability: float | None = None
     coarse_builds: int = 0
     response: Response | None = None
+    base: AOMatrix | None = None
+    doubts: tuple[str, ...] = ()
 
     def populations(self, *, refined: bool = True) -> Populations:
         """Atomic charges and bond orders.

@@ -15,6 +15,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import total
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
+from deeph_zero.predict.doubts import with_base
 from deeph_zero.predict.intervals import with_intervals
 from deeph_zero.predict.record import (
     failure,
@@ -239,6 +240,7 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
             certificate=True,
             coupled=True,
         )
+        found = dataclasses.replace(found, **with_base(problem.ks, fock, problem.fock0))
         assert found.certificate is not None
         assert found.fock_rebuilt is not None
         if found.certificate.orbital_gradient_rms > _NEAR_ENOUGH:
@@ -334,6 +336,8 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
         result["geometries_replaced"] = run.geometries.stream.replaced
     if run.results.validated is not None:
         result["validation"] = run.results.validated
+    if run.results.against_base is not None:
+        result["against_base"] = run.results.against_base
     if (
         run.geometries.store is not None
         and run.geometries.store.rebuilt + run.geometries.store.read > 0

@@ -46,6 +46,7 @@ from deeph_zero.train.store.prefetch import LookAhead
 from deeph_zero.train.team import Team, TeamStrategy, assembled
 from deeph_zero.train.team_module import TeamModule
 from deeph_zero.train.validation import ValidationCheck, check_positions
+from deeph_zero.train.worth import compare
 
 
 def run_fit(
@@ -255,6 +256,11 @@ def _close(
         run.results.calibration = run.team.gather(run.results.calibration)[0]
     if run.results.calibration is not None:
         write_model()
+    if run.team is None and not run.runtime.deadline.expired():
+        of = run.geometries
+        run.results.against_base = compare(
+            module.network, of.problems, of.validators, kept_out, run.reporter
+        )
     return certify_all(run, module, stopped_by, kept_out)
 
 

@@ -101,6 +101,7 @@ class Results:
         failed: Frames left out.
         entries: Certified structures, by position among the run's structures.
         validated: Errors of the final weights at the structures that measure.
+        against_base: Those of the final weights and of the base alone, see :mod:`.worth`.
         calibration: What came of the frames that calibrate.
         calibration_builds: Builds spent on them.
         uncalibrated: Why nothing came of them.
@@ -110,6 +111,7 @@ class Results:
     failed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     entries: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     validated: dict[str, Any] | None = None
+    against_base: dict[str, Any] | None = None
     calibration: Calibration | None = None
     calibration_builds: Builds = dataclasses.field(default_factory=Builds)
     uncalibrated: str = ""

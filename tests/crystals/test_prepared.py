@@ -21,7 +21,7 @@ def _no_gradients():
 def network_of(layout, cutoff):
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        net = FockNetwork(default_spec(layout, "tiny", cutoff=cutoff)).double()
+        net = FockNetwork(default_spec(layout, "tiny", cutoff=cutoff, balanced=False)).double()
         for weights in (*net.node_out.parameters(), *net.pair_out.parameters()):
             torch.nn.init.normal_(weights, std=0.1)
     return net

@@ -45,7 +45,7 @@ def test_unseen_cells_are_nearer_than_the_base():
     assert all(c.fock_builds >= 1 for c in crystals)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        spec = default_spec(crystal_layout(displaced(0)), "tiny", cutoff=CUTOFF)
+        spec = default_spec(crystal_layout(displaced(0)), "tiny", cutoff=CUTOFF, balanced=False)
         network = FockNetwork(spec).double()
     fit_crystals(network, crystals)
     larger = teach(ready(displaced(50, copies=2), kmesh=(1, 1, 1)))

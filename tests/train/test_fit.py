@@ -33,7 +33,9 @@ SUMMARY_KEYS = {
     "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
     "wall_time_s", "fock_builds", "coarse_builds", "structures",
 }  # fmt: skip
-EXTRA_KEYS = {"failed", "loss", "skipped_steps", "limits", "calibrated", "not_calibrated"}
+EXTRA_KEYS = {
+    "failed", "loss", "skipped_steps", "limits", "calibrated", "not_calibrated", "against_base",
+}  # fmt: skip
 ENTRY_KEYS = {
     "file", "frame", "charge", "spin", "energy", "energy_error_estimate", "energy_estimate",
     "orbital_gradient_rms", "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons",
