@@ -184,9 +184,11 @@ def errors(ks: KohnSham, wanted: Any, found: Found) -> list[float]:
 def measure(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Errors and seconds of every route."""
     routes = dict(ROUTES)
-    for path in given.model:
-        model = load(path)
-        name = f"{model.network.spec.inputs} network {Path(path).name}"
+    models = {path: load(path) for path in given.model}
+    kinds = [model.network.spec.inputs for model in models.values()]
+    for path, model in models.items():
+        kind = model.network.spec.inputs
+        name = f"{kind} network" + f" {Path(path).name}" * (kinds.count(kind) > 1)
         if model.network.spec.inputs == "geometry":
             routes[name] = network(model, certificate=False)
         routes[f"{name}, one build"] = network(model, certificate=True)

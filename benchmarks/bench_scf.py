@@ -91,7 +91,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--xc", default="pbe,b3lyp", help="functionals, comma separated")
     parser.add_argument("--limit", type=int, help="number of molecules per functional")
     parser.add_argument("--every", type=int, default=1, help="every so manieth molecule by size")
-    parser.add_argument("--only", help="regular expression of names")
+    parser.add_argument("--only", help="regular expression of name, functional and level")
     parser.add_argument("--grid-level", "--level", dest="level", type=int, default=1)
     parser.add_argument("--max-cycle", type=int, default=100, help="cycles allowed, both programs")
     parser.add_argument("--conv-tol-grad", type=float, help="gradient asked for, Eh; both programs")
@@ -165,7 +165,11 @@ KINDS: tuple[tuple[str, str, int, float], ...] = (
     ("Ag 0 0 0; H 0 0 1.62", "pbe", 3, 0),
     *((name, "wb97m-v", 3, 0) for name in ("H2O", "CH3CH2OH", "NO2")),
     ("CH3CH2OH", "b97m-v", 3, 0),
-    *((name, xc, 3, 0) for name in ("CH3CH2OH", "NO2") for xc in ("camb3lyp", "hse06", "wb97x-d")),
+    *(
+        (name, xc, 3, 0)
+        for name in ("H2O", "CH3CH2OH", "NO2")
+        for xc in ("camb3lyp", "hse06", "wb97x-d")
+    ),
     ("CH3CH2OH", "lda,vwn", 3, 0),
     *((name, "pbe", 3, 0.02) for name in ("SO2", "NO2", "C6H6")),
     ("C6H6", "b3lyp", 3, 0.02),
@@ -198,7 +202,7 @@ def cases(given: argparse.Namespace) -> list[Case]:
             for xc in given.xc.split(",")
             for name, mol in chosen
         ]
-    return [one for one in found if given.only is None or re.search(given.only, one.name)]
+    return [one for one in found if given.only is None or re.search(given.only, one.key)]
 
 
 def two_and_one(
