@@ -173,7 +173,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         wanted.append(cell.correction)
     clock.step(f"SCF of {count} cells of 2 atoms")
     torch.manual_seed(0)
-    spec = default_spec(crystal_layout(small(0, 1)), given.size, cutoff=CUTOFF)
+    spec = default_spec(crystal_layout(small(0, 1)), given.size, cutoff=CUTOFF, balanced=False)
     network = FockNetwork(spec).double()
     network.calibrate(inputs, wanted)
     solve_readout(network, inputs, wanted, ridge=RIDGE)

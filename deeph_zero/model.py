@@ -14,7 +14,7 @@ from pyscf.data import elements
 from torch import Tensor
 
 from deeph_zero.ao.basis_text import label_of
-from deeph_zero.errors import ComputationError, InputError, argument, refuse_unknown
+from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
@@ -407,14 +407,7 @@ class Model:
         Raises:
             InputError: If functional, basis or fitting differ.
         """
-        for key in ("xc", "basis", "density_fit", "auxbasis"):
-            ours, theirs = (getattr(m, key) for m in (self.method, method))
-            if ours != theirs and not (isinstance(ours, str) and ours.lower() == theirs):
-                option, model = argument(key), argument("model")
-                raise InputError(
-                    f"{model}: expected a model of {option} {theirs}, got one of {ours}; give "
-                    f"{option} {ours}, or leave {model} out"
-                )
+        agreement.check_starts(self.method, method)
 
     def _network_fock(
         self, molecule: Molecule, method: Method, *, builds: bool

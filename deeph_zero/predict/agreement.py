@@ -9,7 +9,7 @@ import numpy as np
 from pyscf import gto, scf
 from pyscf.dft import gen_grid
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.calculation import level_of, one_electron_matrix, same_functional
 from deeph_zero.integrals.corrections import corrections_in
 from deeph_zero.integrals.libxc import describe
@@ -317,3 +317,23 @@ def _has_other_points(grids: Any) -> bool:
         for weights in (plain.weights, np.asarray(grids.weights))
     )
     return ours.shape != theirs.shape or bool(np.abs(ours - theirs).max(initial=0.0) > _SAME)
+
+
+def check_starts(ours: Method, theirs: Method) -> None:
+    """See whether densities of one method are starts for SCFs of another.
+
+    Args:
+        ours: The model's.
+        theirs: The SCF's.
+
+    Raises:
+        InputError: If functional, basis or fitting differ.
+    """
+    for key in ("xc", "basis", "density_fit", "auxbasis"):
+        own, wanted = (getattr(m, key) for m in (ours, theirs))
+        if own != wanted and not (isinstance(own, str) and own.lower() == wanted):
+            option, model = argument(key), argument("model")
+            raise InputError(
+                f"{model}: expected a model of {option} {wanted}, got one of {own}; give "
+                f"{option} {own}, or leave {model} out"
+            )
