@@ -15,6 +15,8 @@ Literature (LDA and GGA, plane waves): Σ|D|²/4 of some 45 (eV/Å)² at Γ and 
 al., Phys. Rev. B 78, 081406 (2008), table I). Less than a minute of one core.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from pyscf.data import nist
@@ -35,12 +37,12 @@ OWN, NAO = 4, 8  # orbitals of an atom and of a primitive cell
 TO_EV = nist.HARTREE2EV / nist.BOHR  # Eh/bohr in eV/Å
 
 
-def cell_of(n: int, moved: np.ndarray | None = None, ghosts: np.ndarray | None = None) -> gto.Cell:
+def cell_of(n: int, moved: np.ndarray | None = None, ghosts: Sequence[np.ndarray] = ()) -> gto.Cell:
     """n x n cells; the first two atoms moved, and orbitals without an atom, bohr."""
     atoms = np.concatenate([PLACES + shift @ LATTICE for shift in CELLS[CELLS.max(1) < n]])
     atoms[:2] += 0 if moved is None else moved
     cell = gto.Cell()
-    cell.atom = [["C", r] for r in atoms] + [["ghost-C", r] for r in ghosts or ()]
+    cell.atom = [["C", r] for r in atoms] + [["ghost-C", r] for r in ghosts]
     cell.a, cell.unit = LATTICE * np.array([[n], [n], [1]]), "B"
     cell.basis, cell.pseudo, cell.verbose = "gth-szv", "gth-pade", 0
     cell.mesh = [15 * n, 15 * n, 35]  # a multiple of three keeps the symmetry
@@ -119,6 +121,7 @@ def main() -> None:
     fock, ovlp = rest.fock[0, 0].numpy(), ks.data.ovlp[0].numpy()
     level = float(rest.mo_energy[0, 0, ks.cell.nelectron // 2 - 1])
     found = [changes(rest, atom, axis, level) for atom in (0, 1) for axis in (0, 1)]
+    against = np.zeros((2, 2), dtype=complex)
     print("Σ|D|²/4, (eV/Å)²   of dV/dR   of levels")
     for name, q in {"E2g at Γ": 0 * K, "A1' at K": K}.items():
         levels = [dirac_levels(fock, ovlp, k) for k in (K, K + q)]

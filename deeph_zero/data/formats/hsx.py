@@ -1,8 +1,8 @@
 """SIESTA's and HONPAS' HSX files: sparse H and S of numerical orbitals, rydberg and bohr.
 
-Fortran records, versions 1 and 2 of the format. Beside the file, ``.XV`` is looked at where a
-species' label is no element. A file of one cell is a molecule, unless its overlaps show that
-other cells were folded into it: then its matrices are those of k = 0.
+Fortran records, versions 1 and 2 of the format. Beside the file, ``.DM`` has the density matrix,
+and ``.XV`` is looked at where a species' label is no element. A file of one cell is a molecule,
+unless its overlaps show that other cells were folded into it: then its matrices are those of k = 0.
 
 References:
     E. Artacho et al., J. Phys.: Condens. Matter 20, 064208 (2008), and SIESTA's manual, SaveHS.
@@ -23,6 +23,7 @@ from deeph_zero.data.formats.folders import text_in
 from deeph_zero.data.formats.fortran import FortranRecords
 from deeph_zero.data.formats.proof import TURNS, order_deviation
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure, in_pyscf_order
+from deeph_zero.data.formats.siesta_dm import check_electrons, density_beside
 from deeph_zero.data.formats.sources import OneFileSource
 from deeph_zero.data.stored_values import HEAVIEST
 from deeph_zero.errors import InputError
@@ -74,7 +75,10 @@ def _parse(path: Path) -> tuple[Structure, Matrices]:
         records.next("the k-point mesh")
     fock, overlap = _sparse(records, isc, sizes, nspin=nspin, kind="<f8" if double else "<f4")
     facts = {"fermi": float(head[9]) * _UNITS.energy, "n_electrons": float(head[10])}
-    matrices = Matrices(shells=of_atoms, fock=fock, overlap=overlap, facts=facts)
+    density = density_beside(path, isc, sizes, nspin)
+    if density is not None:
+        check_electrons(path, density, overlap, float(head[10]))
+    matrices = Matrices(shells=of_atoms, fock=fock, overlap=overlap, density=density, facts=facts)
     molecule = Structure(
         numbers=_numbers(path, labels, species),
         coords=coords,
