@@ -65,7 +65,7 @@ class BlockPattern:
         """AOs of one cell."""
         return sum(self.sizes)
 
-    @property
+    @functools.cached_property
     def nel(self) -> int:
         """Elements of all blocks."""
         return int(self.offsets[-1])

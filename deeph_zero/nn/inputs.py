@@ -418,7 +418,7 @@ def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
     shift_node = np.concatenate([[0], np.cumsum(n_nodes)]).tolist()
     shift_edge = np.concatenate([[0], np.cumsum(n_edges)]).tolist()
     shift_flat = np.concatenate([[0], np.cumsum([len(x.partner) for x in items])]).tolist()
-    n_graphs = [int(x.node_graph[-1]) + 1 for x in items]
+    n_graphs = [x.n_molecules for x in items]
     shift_graph = np.concatenate([[0], np.cumsum(n_graphs)]).tolist()
 
     def source(k: int) -> Tensor:

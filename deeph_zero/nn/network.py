@@ -99,15 +99,19 @@ class FockNetwork(torch.nn.Module):
             InputError: If an element or the cutoff is not the network's.
         """
         inputs = inputs.to(dtype=self.dtype)
-        node_features, pair_features = self.features(inputs)
-        nodes = self.node_out(node_features)
-        pairs = self.pair_out(pair_features)
-        return inputs.matrices(*self._to_blocks(nodes, pairs, inputs))
-
-    def features(self, inputs: NetworkInputs) -> tuple[list[Tensor], list[Tensor]]:
-        """What the linear readout sees: per block irrep on nodes, per O(2) type on pairs."""
         self._check(inputs)
         species = self.scales.species(inputs.numbers)
+        node_features, pair_features = self.features(inputs, species)
+        nodes = self.node_out(node_features)
+        pairs = self.pair_out(pair_features)
+        return inputs.matrices(*self._to_blocks(nodes, pairs, inputs, species))
+
+    def features(
+        self, inputs: NetworkInputs, species: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What the linear readout sees: per block irrep on nodes, per O(2) type on pairs."""
+        self._check(inputs)
+        species = self.scales.species(inputs.numbers) if species is None else species
         node_in, pair_in = self._arranged(inputs, species)
         element, pair_condition = self._conditions(inputs, species)
         by_key = {key: x for (key, _), x in zip(self.irreps.keys, node_in, strict=True)}
@@ -178,10 +182,9 @@ class FockNetwork(torch.nn.Module):
         return split_frame(flat, self.frame.widths)
 
     def _to_blocks(
-        self, nodes: list[Tensor], pairs: list[Tensor], inputs: NetworkInputs
+        self, nodes: list[Tensor], pairs: list[Tensor], inputs: NetworkInputs, species: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Scaled outputs as AO blocks in molecule axes."""
-        species = self.scales.species(inputs.numbers)
         flat = torch.cat([x.flatten(-2) for x in nodes], -1) * self.scales.node_out[species]
         dim = self.spec.layout.dim
         matrix = irrep_matrix(self.spec.layout, flat.dtype, flat.device)

@@ -39,6 +39,7 @@ class Scales(torch.nn.Module):
     pair_out: Tensor
     correction_range: Tensor
     lookup: Tensor
+    known: Tensor
     settled: Tensor
     node_instance: Tensor
     pair_instance: Tensor
@@ -52,6 +53,7 @@ class Scales(torch.nn.Module):
         lookup = torch.full((max(spec.elements) + 1,), -1, dtype=torch.long)
         lookup[list(spec.elements)] = torch.arange(n)
         self.register_buffer("lookup", lookup, persistent=False)
+        self.register_buffer("known", torch.tensor(spec.elements), persistent=False)
         # elements whose scales belong to trained weights
         self.register_buffer("settled", torch.zeros(n, dtype=torch.bool), persistent=False)
         node, pair = _instances(self.irreps.keys), _frame_instances(self.frame.widths)
@@ -76,7 +78,7 @@ class Scales(torch.nn.Module):
         Raises:
             InputError: If one is unknown.
         """
-        known = torch.isin(numbers, torch.tensor(self.elements, device=numbers.device))
+        known = torch.isin(numbers, self.known)
         if not bool(known.all()):
             got = int(numbers[~known][0])
             msg = (

@@ -7,7 +7,7 @@ comparable strength and gradients keep their size as the error falls.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -56,14 +56,39 @@ class LossValue:
         gap: Smallest gap between occupied and empty levels that the gradient divided by, Eh.
         energy_error: Second-order estimate of E[P(H)] - E_SCF without response, Eh; where no build
             was made, from the target, as if that were self-consistent.
+
+    Where no build was made residual, gradient and error are tensors on the device until
+    :func:`settled` reads them.
     """
 
     loss: Tensor
-    residual: float
-    gradient: float
+    residual: float | Tensor
+    gradient: float | Tensor
     built: bool = False
     gap: float = math.inf
-    energy_error: float = 0.0
+    energy_error: float | Tensor = 0.0
+
+
+def settled(loss: Tensor, values: Sequence[LossValue]) -> tuple[float, list[LossValue]]:
+    """The same with all numbers on the host: a device is waited for once, not for each.
+
+    Args:
+        loss: Their mean.
+        values: What losses gave.
+
+    Returns:
+        The mean, and the values in order; losses keep their gradients.
+    """
+    given = [loss.detach(), *(getattr(value, name) for value in values for name in NUMBERS)]
+    read = iter(torch.stack([one for one in given if isinstance(one, Tensor)]).tolist())
+    first, *rest = [next(read) if isinstance(one, Tensor) else one for one in given]
+    numbers = iter(rest)
+    return first, [
+        dataclasses.replace(value, **{name: next(numbers) for name in NUMBERS}) for value in values
+    ]
+
+
+NUMBERS = ("residual", "gradient", "energy_error")
 
 
 class Point:
@@ -203,9 +228,14 @@ def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) 
     # 2 Σ F_ia² / Δ_ia for a closed shell; the sum over all pairs has each of them twice
     levels = frame.mo_energy.unsqueeze(-1) - frame.mo_energy.unsqueeze(-2)
     each = frame.occ_virt * mixed.detach().square() / levels.abs().clamp_min(GAP)
-    error = float(each.sum()) * (0.5 if point.problem.ks.unrestricted else 1.0)
-    residual, gradient = float(_rms(delta.detach())), float(ov.detach())
-    return LossValue(MILLI * loss, residual, gradient, energy_error=error)
+    error = each.sum() * (0.5 if point.problem.ks.unrestricted else 1.0)
+    numbers = [_number(one.detach()) for one in (_rms(delta), ov, error)]
+    return LossValue(MILLI * loss, numbers[0], numbers[1], energy_error=numbers[2])
+
+
+def _number(value: Tensor) -> float | Tensor:
+    """The number; on a device the tensor, which waits to be read with others."""
+    return float(value) if value.device.type == "cpu" else value
 
 
 def _block(mixed: Tensor, pairs: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import Lessons
 from deeph_zero.train.examples import MadeWhenAsked
 from deeph_zero.train.flat import FlatWeights
-from deeph_zero.train.losses import LossMix, LossValue
+from deeph_zero.train.losses import LossMix, LossValue, settled
 from deeph_zero.train.plan import Plan
 from deeph_zero.train.stream import Stream
 from deeph_zero.train.taught import Absent, Problem, here
@@ -239,21 +239,24 @@ class FitModule(pl.LightningModule):
         if not batch:
             return None
         corrections = self.network(self._inputs(batch))
-        if not all(bool(torch.isfinite(c.values).all()) for c in corrections):
+        predicted = torch.cat([c.values.detach().reshape(-1) for c in corrections])
+        if not bool(torch.isfinite(predicted).all()):
             self._skip()  # a loss that diagonalises would stop at it
             return None
-        values = []
+        found: dict[int, LossValue] = {}
         for k, correction in zip(batch, corrections, strict=True):
             value = self.lessons.guard(k, functools.partial(self._value, k, correction))
             if value is not None:
-                self.lessons.errors[k] = value.gradient
-                values.append(value)
-        if not values:
+                found[k] = value
+        if not found:
             self._skip()
             return None
-        loss = torch.stack([v.loss for v in values]).mean()
-        self._log_step(loss, values)
-        if not bool(torch.isfinite(loss)):
+        loss = torch.stack([v.loss for v in found.values()]).mean()
+        mean, values = settled(loss, list(found.values()))
+        for k, value in zip(found, values, strict=True):
+            self.lessons.errors[k] = float(value.gradient)
+        self._log_step(mean, values)
+        if not math.isfinite(mean):
             self._skip()
             return None
         return loss
@@ -288,8 +291,8 @@ class FitModule(pl.LightningModule):
         """Find where Lightning's callbacks read numbers."""
         self._metrics = self.trainer.callback_metrics
 
-    def _log_step(self, loss: Tensor, values: list[LossValue]) -> None:
-        self.note("loss", float(loss.detach()), len(values))
+    def _log_step(self, loss: float, values: list[LossValue]) -> None:
+        self.note("loss", loss, len(values))
         for name in ("residual", "gradient", "energy_error"):
             mean = sum(getattr(v, name) for v in values) / len(values)
             self.note(name, mean, len(values))
@@ -340,7 +343,7 @@ class FitModule(pl.LightningModule):
                 problem, value = self._problem(k), self._value(k, correction)
                 # an unconfirmed target says nothing below its own residual
                 known = 0.0 if problem.label is not None else problem.teacher.residual
-                self.lessons.errors[k] = max(value.gradient, known)
+                self.lessons.errors[k] = max(float(value.gradient), known)
 
     def _confirm(self) -> bool:
         """One build per geometry at the density of the present weights, whatever the loss saw."""

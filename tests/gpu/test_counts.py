@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from pyscf import gto
 
+from deeph_zero.cli.main import entry_point
+from deeph_zero.errors import ComputationError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.train.module import FitModule
 
 pytestmark = [pytest.mark.gpu, pytest.mark.counts]
 
@@ -41,7 +44,9 @@ def within(seen, launches, syncs, copies):
 
 
 def test_one_molecule(seen):
-    ks = KohnSham.from_pyscf(water(), xc="pbe", grid_level=0, device="cuda")
+    mol = water()
+    ks = spend(seen, lambda: KohnSham.from_pyscf(mol, xc="pbe", grid_level=0, device="cuda"))
+    within(seen, 15, 2, 7)  # a new geometry
     dm = ks.data.dm_guess
     spend(seen, lambda: ks.build(dm))  # makes the AO values
     within(seen, 300, 6, 17)
@@ -75,3 +80,41 @@ def test_an_scf_cycle_of_a_batch(seen, n, level, launches, fixed):
     cycles = max(one.iterations for one in done)
     # a cycle waits for two diagonalisations and for its numbers
     within(seen, launches * cycles, 3 * cycles + fixed, 7 * cycles)
+
+
+CONFIG = """
+[method]
+basis = "sto-3g"
+grid_level = 0
+[model]
+size = "tiny"
+[data]
+train = ["frames.xyz"]
+[training]
+steps = 9
+calibration = 0
+batch_size = 10
+loss = "fixed-point"
+"""
+
+
+def test_a_training_step_of_ten_molecules(seen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = [f"2\n\nH 0 0 0\nH {0.01 * k} .1 {0.7 + 0.02 * k}\n" for k in range(10)]
+    (tmp_path / "frames.xyz").write_text("".join(frames))
+    (tmp_path / "run.toml").write_text(CONFIG)
+    steps, real = [], FitModule.training_step
+
+    def step(self, *given):
+        steps.append((seen.launches, seen.n_syncs, seen.n_copies, seen.report()))
+        if len(steps) == 5:
+            raise ComputationError("enough")
+        seen.reset()
+        return real(self, *given)
+
+    monkeypatch.setattr(FitModule, "training_step", step)
+    entry_point(["train", "run.toml", "-o", "run", "--device", "cuda", "--threads", "1"])
+    # between teacher's builds: network, loss, backward pass, weights
+    launches, syncs, copies, report = min(steps[1:])
+    assert (syncs, copies) <= (4, 1), report  # 3 are wanted
+    assert 0.9 * 1290 < launches <= 1290, report  # 1500 are wanted

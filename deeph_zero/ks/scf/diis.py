@@ -21,6 +21,7 @@ class DIIS:
         self.space = space
         self.focks: list[Tensor] = []
         self.errors: list[Tensor] = []
+        self._expected: tuple[tuple[int, ...], float] = ((), 0.0)
 
     def __len__(self) -> int:
         """Number of builds remembered."""
@@ -55,7 +56,11 @@ class DIIS:
 
     def expected_error(self) -> float:
         """‖Σ c_k e_k‖: what the commutator at the extrapolation would be if it were linear."""
-        return float((self.coefficients() @ torch.stack(self.errors)).norm())
+        key = tuple(map(id, self.errors))
+        if key != self._expected[0]:  # asked again and again: a device is not waited for each time
+            found = float((self.coefficients() @ torch.stack(self.errors)).norm())
+            self._expected = key, found
+        return self._expected[1]
 
     def coefficients(self) -> Tensor:
         """The c_k of :meth:`extrapolate`, oldest first."""
