@@ -145,6 +145,10 @@ class Pairs:
         scaled = self.weights.sqrt() * pairs
         return (torch.view_as_real(scaled) if scaled.is_complex() else scaled).flatten()
 
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """Inner product over all k."""
+        return self.packed(a) @ self.packed(b)
+
     def unpacked(self, vector: Tensor) -> Tensor:
         """Inverse of :meth:`packed`."""
         shape = self.c.shape
