@@ -15,6 +15,7 @@ NEEDED = {
     "convert": ["a.db", "b.h5"],
     "project": ["v.cube", "a.cif"],
     "bands": ["a.h5"],
+    "models": [],
     "doctor": [],
 }
 pytestmark = pytest.mark.usefixtures("folder")
