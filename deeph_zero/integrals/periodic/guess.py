@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -16,12 +17,28 @@ _SMALLEST = 1e-12
 Gaussians = tuple[tuple[int, float, float], ...]
 """A spherical density as Σ c r^(2l) exp(-a r²): (l, a, c), bohr."""
 
-_KNOWN: dict[str, Gaussians] = {}
+
+class FreeAtom(NamedTuple):
+    """Spherical valence densities of an atom.
+
+    Attributes:
+        density: Electrons per bohr³.
+        kinetic: τ = ½ Σ |∇φ|², Eh per bohr³.
+    """
+
+    density: Gaussians
+    kinetic: Gaussians
+
+
+_KNOWN: dict[str, FreeAtom] = {}
 """Free atoms of this process, by element, basis and pseudopotential."""
 
 
 def superposed_density(
-    cell: Cell, mesh: tuple[int, int, int], shares: Float[np.ndarray, "nspin natm"]
+    cell: Cell,
+    mesh: tuple[int, int, int],
+    shares: Float[np.ndarray, "nspin natm"],
+    what: Literal["density", "kinetic"] = "density",
 ) -> Float[np.ndarray, "nspin ngrids"]:
     """Densities of the cell's free atoms, added up with all their images.
 
@@ -32,14 +49,15 @@ def superposed_density(
         cell: The crystal.
         mesh: Points of the uniform grid.
         shares: Part of every atom's density in each spin channel.
+        what: The density or τ.
 
     Returns:
-        Electrons per bohr³, not negative; a spin's electrons are those of its shares.
+        Electrons (Eh) per bohr³, not negative; a spin's electrons are those of its shares.
     """
     length2 = (cell.get_Gv(mesh) ** 2).sum(-1)
     phases = cell.get_SI(mesh=mesh)
     kinds = free_atoms(cell)
-    spectra = {symbol: _transform(kind, length2) for symbol, kind in kinds.items()}
+    spectra = {s: _transform(getattr(kind, what), length2) for s, kind in kinds.items()}
     out = np.zeros((len(shares), len(length2)))
     for s, share in enumerate(shares):
         spectrum = sum(
@@ -79,7 +97,7 @@ def atomic_matrices(
     return np.repeat(out[:, None], len(scaled), 1).astype(complex)
 
 
-def free_atoms(cell: Cell) -> Mapping[str, Gaussians]:
+def free_atoms(cell: Cell) -> Mapping[str, FreeAtom]:
     """Spherical densities of the kinds of atom in a cell, in its basis and pseudopotentials.
 
     Args:
@@ -104,11 +122,12 @@ def _symbols(cell: Cell) -> list[str]:
     return [cell.atom_symbol(a) for a in range(cell.natm)]
 
 
-def _gaussians(cell: Cell, atom: int, dm: np.ndarray) -> Gaussians:
+def _gaussians(cell: Cell, atom: int, dm: np.ndarray) -> FreeAtom:
     """A spherical density matrix of one atom as Gaussians."""
     shells = [i for i in range(cell.nbas) if cell.bas_atom(i) == atom]
     starts = np.cumsum([0] + [_width(cell, i) for i in shells])
     terms: dict[tuple[int, float], float] = {}
+    kinetic: dict[tuple[int, float], float] = {}
     for i, at_i in zip(shells, starts, strict=False):
         for j, at_j in zip(shells, starts, strict=False):
             l = int(cell.bas_angular(i))
@@ -121,8 +140,21 @@ def _gaussians(cell: Cell, atom: int, dm: np.ndarray) -> Gaussians:
             weights = cell._libcint_ctr_coeff(i) @ radial @ cell._libcint_ctr_coeff(j).T  # noqa: SLF001
             for p, a in enumerate(cell.bas_exp(i)):
                 for q, b in enumerate(cell.bas_exp(j)):
-                    key = (l, float(a + b))
-                    terms[key] = terms.get(key, 0.0) + float(weights[p, q])
+                    _add(terms, l, a + b, weights[p, q])
+                    # ½ [f' g' + l (l + 1) f g / r²] of f = r^l exp(-a r²), g = r^l exp(-b r²)
+                    if l:
+                        _add(kinetic, l - 1, a + b, (l + 0.5) * l * weights[p, q])
+                        _add(kinetic, l, a + b, -l * (a + b) * weights[p, q])
+                    _add(kinetic, l + 1, a + b, 2 * a * b * weights[p, q])
+    return FreeAtom(_kept(terms), _kept(kinetic))
+
+
+def _add(terms: dict[tuple[int, float], float], l: int, exponent: float, weight: float) -> None:
+    key = (l, float(exponent))
+    terms[key] = terms.get(key, 0.0) + float(weight)
+
+
+def _kept(terms: dict[tuple[int, float], float]) -> Gaussians:
     return tuple((l, a, c) for (l, a), c in terms.items() if abs(c) > _SMALLEST)
 
 

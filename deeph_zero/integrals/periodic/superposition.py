@@ -18,7 +18,7 @@ from scipy.special import erf, gammainc, gammaincc
 from torch import Tensor
 
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.periodic.guess import Gaussians, free_atoms
+from deeph_zero.integrals.periodic.guess import FreeAtom, Gaussians, free_atoms
 from deeph_zero.integrals.periodic.image_atoms import Images
 from deeph_zero.ks.periodic.types import MeshRows
 from deeph_zero.ks.protocol import NVAR, Functional
@@ -35,16 +35,16 @@ CHARGED = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-    """ρ, ρ'/r and the electrostatic potential of one kind of atom by distance, piecewise cubic."""
+    """ρ, ρ'/r, τ and the electrostatic potential of one kind by distance, piecewise cubic."""
 
     step: float
-    pieces: Float[Tensor, "n 4 3"]
+    pieces: Float[Tensor, "n 4 4"]
 
     @property
     def reach(self) -> float:
         return self.step * len(self.pieces)
 
-    def at(self, distance: Tensor) -> Float[Tensor, "*shape 3"]:
+    def at(self, distance: Tensor) -> Float[Tensor, "*shape 4"]:
         place = distance / self.step
         index = place.long()
         inside = index < len(self.pieces)
@@ -102,6 +102,7 @@ class SuperposedAtoms:
         """
         images = self._images.near(centre, radius, reach=self._reach)
         rows = torch.zeros(len(self._shares), 4, len(coords), dtype=torch.float64)
+        kinetic = torch.zeros_like(rows[:, 0])
         potential = torch.full((len(coords),), self._shift, dtype=torch.float64)
         kinds = self._images.kinds[images.atoms]
         for kind in np.unique(kinds):
@@ -112,12 +113,14 @@ class SuperposedAtoms:
             found = table.at(apart.norm(dim=-1))
             share = self._shares[:, torch.from_numpy(images.atoms[own])]
             rows[:, 0] += share @ found[..., 0]
+            kinetic += share @ found[..., 2]
             for x in range(3):
                 rows[:, 1 + x] += share @ (found[..., 1] * apart[..., x])
-            potential += found[..., 2].sum(0)
+            potential += found[..., 3].sum(0)
         rows[:, 0].clamp_(min=0.0)
-        rows = rows[:, : min(self.nvar, 4)]
-        return (rows if self.nvar < 5 else torch.cat([rows, gas_kinetic(rows)], 1)), potential
+        if self.nvar == 5:
+            return torch.cat([rows, possible_kinetic(rows, kinetic)], 1), potential
+        return rows[:, : self.nvar], potential
 
     def rows(
         self, coords: Float[np.ndarray, "n 3"], centre: Float[np.ndarray, "3"], radius: float
@@ -138,19 +141,20 @@ class SuperposedAtoms:
         return rho[:, :1], rows
 
 
-def gas_kinetic(rows: MeshRows) -> Tensor:
-    """τ as of a slowly varying gas: von Weizsäcker's and Thomas and Fermi's, added.
+def possible_kinetic(
+    rows: MeshRows, kinetic: Float[Tensor, "nspin n"]
+) -> Float[Tensor, "nspin 1 n"]:
+    """τ, not below von Weizsäcker's |∇ρ|²/8ρ, which that of orbitals never is.
 
     Args:
         rows: Density and gradient, [nspin, 4, n].
+        kinetic: τ, Eh per bohr³.
 
     Returns:
-        [nspin, 1, n], Eh per bohr³.
+        Eh per bohr³.
     """
-    rho = rows[:, :1].clamp_min(1e-12)
-    spins = rows.shape[0]
-    gas = 0.3 * (3 * torch.pi**2) ** (2 / 3) * spins ** (2 / 3) * rho ** (5 / 3)
-    return gas + rows[:, 1:4].square().sum(1, keepdim=True) / (8 * rho)
+    bound = rows[:, 1:4].square().sum(1) / (8 * rows[:, 0].clamp_min(1e-12))
+    return torch.maximum(kinetic, bound).unsqueeze(1)
 
 
 def _check(cell: Cell) -> None:
@@ -171,15 +175,15 @@ def _check(cell: Cell) -> None:
         )
 
 
-def _table(cell: Cell, symbol: str, density: Gaussians) -> _Table:
+def _table(cell: Cell, symbol: str, atom: FreeAtom) -> _Table:
     """Tabulate an atom as far as it counts."""
     pseudo = cell._pseudo[symbol]
     charge = float(sum(pseudo[0]))
-    electrons = sum(c * _moment(2 * l + 2, a) for l, a, c in density)
-    density = tuple((l, a, c * charge / electrons) for l, a, c in density)
+    scale = charge / sum(c * _moment(2 * l + 2, a) for l, a, c in atom.density)
+    density, kinetic = (tuple((l, a, c * scale) for l, a, c in terms) for terms in atom)
     sharpest = max(*(a for _, a, _ in density), 0.5 / pseudo[1] ** 2)
     step = STEP / max(1.0, math.sqrt(sharpest / 10))
-    functions = _functions(density, pseudo, charge)
+    functions = _functions(density, kinetic, pseudo, charge)
     far = np.arange(0.0, 60.0, 0.25)
     counts = np.abs(functions(far)).max(0) > NEGLIGIBLE
     size = int(far[np.flatnonzero(counts).max() + 1] / step)
@@ -205,9 +209,9 @@ def _moment(n: int, a: float) -> float:
 
 
 def _functions(
-    density: Gaussians, pseudo: Sequence, charge: float
+    density: Gaussians, kinetic: Gaussians, pseudo: Sequence, charge: float
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """ρ, ρ'/r and the potential of core and electrons, [3, n], by distance."""
+    """ρ, ρ'/r, τ and the potential of core and electrons, [4, n], by distance."""
 
     def functions(r: np.ndarray) -> np.ndarray:
         rho, slope, hartree = np.zeros((3, len(r)))
@@ -220,7 +224,8 @@ def _functions(
             inner = 0.5 * math.gamma(l + 1.5) * a ** -(l + 1.5) * gammainc(l + 1.5, a * r**2)
             outer = 0.5 * math.gamma(l + 1.0) * a ** -(l + 1.0) * gammaincc(l + 1.0, a * r**2)
             hartree += 4 * math.pi * c * (inner * inverse + outer)
-        return np.stack([rho, slope, hartree + _core(pseudo, charge, r, inverse)])
+        tau = sum(c * r ** (2 * l) * np.exp(-a * r**2) for l, a, c in kinetic)
+        return np.stack([rho, slope, tau, hartree + _core(pseudo, charge, r, inverse)])
 
     return functions
 
@@ -257,5 +262,5 @@ def _integral(table: _Table) -> float:
     total = 0.0
     for node, weight in zip(0.5 * (nodes + 1), 0.5 * weights, strict=True):
         r = starts + node * table.step
-        total += float((weight * table.step * r.square() * table.at(r)[..., 2]).sum())
+        total += float((weight * table.step * r.square() * table.at(r)[..., 3]).sum())
     return 4 * math.pi * total

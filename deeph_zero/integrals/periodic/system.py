@@ -31,7 +31,7 @@ from deeph_zero.integrals.periodic.fitted import (
 from deeph_zero.integrals.periodic.guess import atomic_matrices, superposed_density
 from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.pseudopotential import local_potential, nonlocal_potential
-from deeph_zero.integrals.periodic.superposition import gas_kinetic
+from deeph_zero.integrals.periodic.superposition import possible_kinetic
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.exchange import (
     Exchange,
@@ -348,15 +348,19 @@ def starting_rows(settings: CrystalCalculation, mesh: Mesh, nvar: int) -> MeshRo
     Returns:
         The rows; the electrons are those of the cell.
     """
-    density = superposed_density(settings.cell, mesh.shape, settings.spin_shares())
-    rho = torch.from_numpy(density).to(mesh.kernel.device)
+    shares, device = settings.spin_shares(), mesh.kernel.device
+    rho = torch.from_numpy(superposed_density(settings.cell, mesh.shape, shares)).to(device)
     total = rho.sum() * mesh.weight
     rho = rho * (sum(settings.nelec) / total)
     if nvar == 1:
         return rho.unsqueeze(1)
     gradient = mesh.gradient(rho)
     rows = torch.cat([rho.unsqueeze(1), gradient], 1)
-    return rows if nvar == 4 else torch.cat([rows, gas_kinetic(rows)], 1)
+    if nvar == 4:
+        return rows
+    kinetic = superposed_density(settings.cell, mesh.shape, shares, "kinetic")
+    tau = torch.from_numpy(kinetic).to(device) * (sum(settings.nelec) / total)
+    return torch.cat([rows, possible_kinetic(rows, tau)], 1)
 
 
 def _integral(cell: Cell, name: str, kpoints: KPoints) -> np.ndarray:
