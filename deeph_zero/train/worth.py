@@ -15,7 +15,7 @@ from deeph_zero.host.reporting import Reporter
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict.single import Prediction
 from deeph_zero.train.losses import GAP, MatchWeights, Point, fixed_point_loss, supervised_loss
-from deeph_zero.train.taught import Problem
+from deeph_zero.train.taught import Absent, Problem
 from deeph_zero.types import AOMatrix
 
 MANY = 100
@@ -76,7 +76,7 @@ class Worth:
 
 def worth(
     network: FockNetwork,
-    trained_on: Iterable[Problem],
+    trained_on: Iterable[Problem | Absent],
     validators: Sequence[Problem],
     kept_out: Iterable[Prediction],
 ) -> Worth | None:
@@ -98,7 +98,11 @@ def worth(
     pairs = [_of_prediction(p) for p in kept_out if p.refined is not None and p.refined.converged]
     if pairs:
         return _worth("calibration", pairs)
-    taught = [p for p in trained_on if p.present and (p.teacher.started or p.label is not None)]
+    taught = [
+        p
+        for p in trained_on
+        if isinstance(p, Problem) and (p.teacher.started or p.label is not None)
+    ]
     some = taught[:: -(-len(taught) // MANY) or 1]
     return _worth("training", [_of_problem(network, p) for p in some]) if some else None
 
@@ -150,7 +154,7 @@ def second_order(prediction: Prediction, matrix: AOMatrix) -> float:
 
 def compare(
     network: FockNetwork,
-    trained_on: Iterable[Problem],
+    trained_on: Iterable[Problem | Absent],
     validators: Sequence[Problem],
     kept_out: Mapping[int, Prediction],
     reporter: Reporter,
