@@ -73,6 +73,13 @@ def test_wheel_holds_the_templates_and_the_viewer_of_reports(wheel: zipfile.Path
     assert {str(p.relative_to(source)) for p in parts} <= wheel_names(wheel)
 
 
+def test_wheel_holds_the_models_and_their_checksums(wheel: zipfile.Path, source: Path):
+    shipped = source / "deeph_zero/model_files/shipped"
+    parts = {str(p.relative_to(source)) for p in shipped.rglob("*") if p.is_file()}
+    assert "deeph_zero/model_files/shipped/index.json" in parts
+    assert parts <= wheel_names(wheel)
+
+
 def test_vendored_viewer_is_the_published_one():
     """3Dmol.js 2.5.5 as published; a changed file is a new version, with its licences."""
     data = (ROOT / "deeph_zero/report/vendor/3Dmol-min.js").read_bytes()
