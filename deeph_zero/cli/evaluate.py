@@ -17,8 +17,13 @@ from deeph_zero.cli.options import (
     runtime_values,
     setting,
 )
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
+from deeph_zero.host.files import HDF5_SUFFIXES
 from deeph_zero.settings.evaluate_config import EvaluateConfig
+
+_FOR_MODELS = (
+    "scf", "conv_tol", "max_cycle", "two_grids", "charge", "spin", "allow_close_contacts",
+)  # fmt: skip
 
 
 @click.command()
@@ -55,20 +60,67 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
     iterations that the prediction saves. A model of crystals is compared at the labels' k-points,
     up to a constant potential, with errors of bands and energies per atom.
 
+    MODEL may be a file of matrices, too (.h5 of convert, label, predict or project), LABELS the
+    same structures' of another calculation, program or model: H, S and levels are compared, in any
+    basis, numerical orbitals included.
+
     \b
     Example:
       deeph-zero evaluate water_run/ labels.h5
+      deeph-zero evaluate predicted.h5 siesta.h5
       deeph-zero evaluate water_run/ frames.xyz --json -o evaluation.json
     """  # noqa: D301  (\b is click's mark)
     config = EvaluateConfig.parse(
         given(
             options,
-            ("scf", "conv_tol", "max_cycle", "charge", "spin", "allow_close_contacts", "two_grids"),
+            _FOR_MODELS,
         )
         | {"runtime": runtime_values(options, invocation.started)}
     )
     out = Path(options["output"]) if options["output"] else default_evaluation(options["labels"])
+    if Path(options["model"]).suffix.lower() in HDF5_SUFFIXES:
+        return _of_matrices(out, options, invocation)
     return _evaluate(config, out, options, invocation.command)
+
+
+def _of_matrices(out: Path, options: dict[str, Any], invocation: Invocation) -> int:
+    from deeph_zero.cli import show
+    from deeph_zero.cli.show_errors import show_matrix_errors
+    from deeph_zero.host import runtime
+    from deeph_zero.host.outputs import check_output, claim_output
+    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+    from deeph_zero.jobs.matrix_errors import run_matrix_errors
+
+    stated = list(given(options, _FOR_MODELS))
+    if stated or len(options["labels"]) != 1:
+        got = argument(stated[0]) if stated else f"{len(options['labels'])} files"
+        raise InputError(
+            f"{options['model']}: expected one file to compare these matrices with and no option "
+            f"of a model, got {got}; give a model, or leave it out"
+        )
+    config = EvaluateConfig.parse({"runtime": runtime_values(options, invocation.started)})
+    place = {
+        "kind": "json",
+        "overwrite": options["overwrite"],
+        "inputs": [*options["labels"], options["model"]],
+    }
+    check_output(out, **place)
+    configure_logging(config.runtime.verbose)
+    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    settings = runtime.setup(config.runtime)
+    with claim_output(out, **place), show.keeping(out, invocation.command):
+        result = run_matrix_errors(
+            options["model"],
+            options["labels"][0],
+            out,
+            reporter=reporter,
+            command=invocation.command,
+            deadline=settings.deadline,
+        )
+    show_matrix_errors(result, reporter, as_json=options["as_json"], out=out)
+    asked = len(result["structures"]) + len(result["failed"])
+    _require_success(result, out, asked)
+    return 0
 
 
 def default_evaluation(labels: tuple[str, ...]) -> Path:
@@ -84,7 +136,6 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     from deeph_zero.data.crystal_labels import CrystalLabels
     from deeph_zero.data.labels import LabelStore
     from deeph_zero.host import runtime
-    from deeph_zero.host.files import HDF5_SUFFIXES
     from deeph_zero.host.outputs import check_output, claim_output
     from deeph_zero.host.reporting import ConsoleReporter, configure_logging
     from deeph_zero.jobs.evaluate import run_evaluate, usable

@@ -41,6 +41,50 @@ _LINES = (
 _SCALE = {"meV": 1e3 * HARTREE_IN_EV, "uEh": 1e6, "mD": 1e3, "1e-3": 1e3}
 
 
+def show_matrix_errors(
+    result: Mapping[str, Any], reporter: Reporter, *, as_json: bool, out: Path
+) -> None:
+    """Print how two files of matrices differ.
+
+    Args:
+        result: Content of the JSON file.
+        reporter: Where people read.
+        as_json: Print the result itself on standard output.
+        out: The JSON file.
+    """
+    if as_json:
+        click.echo(to_json(result))
+        return
+    words = {
+        "fock": "H",
+        "aligned": "H, the best constant potential taken off",
+        "overlap": "S",
+        "levels": "levels, likewise",
+    }
+    rows = []
+    for name, text in words.items():
+        entry = result["errors"].get(name, {})
+        for key, kind in (
+            ("mae", "mean absolute"),
+            ("occupied_mae", "those filled"),
+            ("max", "max"),
+        ):
+            if key in entry:
+                scale, unit = (1e6, "1e-6") if name == "overlap" else (1e3 * HARTREE_IN_EV, "meV")
+                rows.append([f"{text}, {kind}", unit, *_numbers(entry[key], scale)])
+    title = f"against {result['reference']}: {result['n_structures']} structures"
+    reporter.table(title, ("quantity", "unit", "mean", "rms", "max"), rows)
+    by_pair = result["errors"].get("fock", {}).get("elements", {})
+    rows = [[k, *_numbers(entry["mae"], 1e3 * HARTREE_IN_EV)] for k, entry in by_pair.items()]
+    reporter.table("", ("H by atoms, meV", "mean", "rms", "max"), rows)
+    missing = sum(row["missing"] for row in result["structures"])
+    if missing:
+        reporter.message(f"blocks that one of the files has alone, zero in the other: {missing}")
+    for entry in result["failed"][:MAX_ROWS]:
+        reporter.warning(f"{entry['file']} frame {entry['frame']}: {entry['error']}")
+    reporter.message(f"written: {out}")
+
+
 def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool, out: Path) -> None:
     """Print an evaluation.
 

@@ -265,7 +265,7 @@ def aggregate(rows: Sequence[dict[str, Any]], names: Sequence[str] = NAMES) -> d
     """
     if not rows:
         return {}
-    out: dict[str, Any] = {name: _pool([row[name] for row in rows]) for name in names}
+    out: dict[str, Any] = {name: pooled([row[name] for row in rows]) for name in names}
     covered = [row["covered"] for row in rows if "covered" in row]
     if covered:
         out["covered"] = {n: sum(c[n] for c in covered) / len(covered) for n in covered[0]}
@@ -277,11 +277,19 @@ def aggregate(rows: Sequence[dict[str, Any]], names: Sequence[str] = NAMES) -> d
     return out
 
 
-def _pool(values: Sequence[Any]) -> Any:
+def pooled(values: Sequence[Any]) -> Any:
+    """Mean, root mean square and largest absolute value of numbers, dictionaries key by key.
+
+    Args:
+        values: One for each structure, all of one form.
+
+    Returns:
+        Of the same form, with {mean, rms, max} in the place of numbers.
+    """
     first = values[0]
     if isinstance(first, dict):
         keys = dict.fromkeys(key for value in values for key in value)
-        return {key: _pool([value[key] for value in values if key in value]) for key in keys}
+        return {key: pooled([value[key] for value in values if key in value]) for key in keys}
     numbers = [abs(value) for value in values if value is not None]
     if not numbers:
         return {"mean": None, "rms": None, "max": None}

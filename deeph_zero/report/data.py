@@ -295,7 +295,7 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
                         "group": name,
                         "formula": formula(symbols, int(attributes.get("charge", 0))),
                         "natm": len(symbols),
-                        "unrestricted": group["density"].ndim == 3 + ("kpts" in group),
+                        "unrestricted": _has_two_spins(group),
                         "periodic": "lattice" in group,
                     }
                 )
@@ -309,6 +309,12 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
             f"{path}: expected an HDF5 file of deeph-zero, got {text}; write the file again"
         ) from None
     return found, "predict" if rebuilt else "label"
+
+
+def _has_two_spins(group: Any) -> bool:
+    """Of the density, or where there are bands alone of these."""
+    name, axes = ("density", 2) if "density" in group else ("band_energies", 2)
+    return group[name].ndim == axes + 1 + (name == "density" and "kpts" in group)
 
 
 def _match(
