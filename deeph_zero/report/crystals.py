@@ -8,11 +8,14 @@ from matplotlib.figure import Figure
 
 from deeph_zero.data.formats.labels import LabelsSource
 from deeph_zero.data.formats.protocol import Shells, read_record
+from deeph_zero.data.stored_values import Group
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.hdf5 import open_hdf5
 from deeph_zero.predict.band_structure import band_structure
 from deeph_zero.report.bands import bands_figure
 from deeph_zero.report.data import Structure
 
+_CURE = "write the file again"
 POINTS = 60
 """k-points along a path."""
 SPACING = 0.15
@@ -31,6 +34,9 @@ def crystal_figures(
     Returns:
         For each a caption and the figure, and notes on those that have none.
     """
+    stored = _stored(hdf5, structures)
+    if stored:
+        return stored, []
     found: list[tuple[Structure, str, Figure]] = []
     notes: list[str] = []
     try:
@@ -58,6 +64,32 @@ def crystal_figures(
         facts += [] if gap is None else [f"gap on the path {gap:.5f} Eh"]
         found.append((structure, f"Bands and density of states: {', '.join(facts)}", figure))
     return found, notes
+
+
+def _stored(hdf5: Path, structures: Sequence[Structure]) -> list[tuple[Structure, str, Figure]]:
+    """Figures of bands that `deeph-zero bands` computed; none where the file has blocks."""
+    found: list[tuple[Structure, str, Figure]] = []
+    with open_hdf5(hdf5) as handle:
+        for structure in structures:
+            group = Group(handle[str(structure.group)], f"{hdf5} group {structure.group}", _CURE)
+            if "blocks" in group or "band_ticks" not in group:
+                continue
+            energies = group.array("band_energies", "f")
+            fermi = group.number("fermi") if "fermi" in group.attributes else None
+            names = tuple(str(name) for name in np.atleast_1d(group.attributes["labels"]))
+            dos = None
+            if "dos" in group:
+                states = group.array("dos", "f")
+                dos = group.array("dos_energies", "f"), np.atleast_2d(states)
+            figure = bands_figure(
+                group.array("band_distances", "f"),
+                energies if energies.ndim == 3 else energies[None],
+                (group.array("band_ticks", "f"), names),
+                fermi,
+                dos,
+            )
+            found.append((structure, f"Bands: path {group.text('path')}", figure))
+    return found
 
 
 def _no_shells(numbers: np.ndarray, basis: str) -> Shells:

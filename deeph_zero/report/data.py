@@ -24,7 +24,8 @@ from deeph_zero.integrals.basis_sets import electrons_beside_cores
 from deeph_zero.ks.given import by_spin
 from deeph_zero.report.numbers import formula, number, structure_name
 
-Kind = Literal["run", "predict", "label"]
+Kind = Literal["run", "predict", "label", "matrices"]
+"""``matrices``: files of ``bands``, and what ``convert`` made of numerical orbitals."""
 SUMMARY_FILE = "summary.json"
 PREDICTIONS_FILE = "predictions.h5"
 METRICS_FILE = "metrics.csv"
@@ -140,12 +141,14 @@ class Source:
             structure: One of ``structures``.
 
         Returns:
-            None if the file has none of it, or of a crystal.
+            None if the file has none of it, of a crystal, or of unknown functions.
 
         Raises:
             InputError: If they are there and cannot be used.
         """
         if self.hdf5 is None or structure.group is None or structure.periodic:
+            return None
+        if self.kind == "matrices":
             return None
         place = f"{self.hdf5} group {structure.group}"
         try:
@@ -189,7 +192,8 @@ def read_source(path: Path) -> Source:
             "gets one with deeph-zero fit ... --resume"
         )
     summary = _read_json(summary_path, _LISTS)
-    entries = summary.get("structures")
+    converted = "source_format" in summary and _there(hdf5)
+    entries = [] if converted else summary.get("structures")
     if entries is None:
         raise InputError(
             f"{summary_path}: expected a summary with a list of structures, got none; give a "
@@ -198,12 +202,14 @@ def read_source(path: Path) -> Source:
     _check_entries(summary_path, entries)
     groups, kind = _groups(hdf5) if _there(hdf5) else ({}, "predict")
     model = folder / MODEL_FILE if folder else None
+    if converted or "points" in summary:
+        kind = "matrices"
     return Source(
         path=path,
         kind="run" if folder else kind,
         summary=summary,
         summary_path=summary_path,
-        structures=_match(entries, groups),
+        structures=_converted(summary, groups) if converted else _match(entries, groups),
         metrics=_read_metrics(folder / METRICS_FILE) if folder else {},
         model=_read_json(model) if model and _there(model) else {},
         hdf5=hdf5 if _there(hdf5) else None,
@@ -272,6 +278,16 @@ def _float(text: Any) -> float:
 
 
 _Key = tuple[str, int]
+"""File and frame."""
+
+
+def _converted(
+    summary: dict[str, Any], groups: dict[_Key, deque[dict[str, Any]]]
+) -> list[Structure]:
+    """One for each group of a converted file; the summary has no list of them."""
+    name = Path(str(summary.get("source", ""))).name
+    every = [facts for waiting in groups.values() for facts in waiting]
+    return [Structure(entry={"file": name, "frame": k}, **facts) for k, facts in enumerate(every)]
 
 
 def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
@@ -312,9 +328,12 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
 
 
 def _has_two_spins(group: Any) -> bool:
-    """Of the density, or where there are bands alone of these."""
-    name, axes = ("density", 2) if "density" in group else ("band_energies", 2)
-    return group[name].ndim == axes + 1 + (name == "density" and "kpts" in group)
+    """Of the density, or of what else there is."""
+    if "density" in group:
+        return group["density"].ndim == 3 + ("kpts" in group)
+    if "blocks" in group:
+        return group["blocks"].ndim == 2
+    return group["band_energies"].ndim == 3
 
 
 def _match(

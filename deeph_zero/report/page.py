@@ -215,6 +215,11 @@ def _notes(source: Source, closes: list[_Close], count: int, *, shown: int) -> l
         notes.append(
             "The file with the matrices is missing: no orbitals, no matrices, no surfaces."
         )
+    elif source.kind == "matrices" and not shown:
+        notes.append(
+            "Functions that are known by their angular momenta alone are not drawn; crystals have "
+            "bands, deeph-zero evaluate compares levels."
+        )
     elif not closes and not shown and count > 0:
         notes.append("No structure was finished: there are no matrices to show.")
     elif len(closes) + shown < len(source.structures):

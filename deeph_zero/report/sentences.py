@@ -31,6 +31,7 @@ _MADE_BY = {
     "run": "Label-free training",
     "predict": "Prediction by a trained network",
     "label": "Reference data from self-consistent field calculations",
+    "matrices": "Levels of stored matrices",
 }
 
 
@@ -55,6 +56,10 @@ def headline(source: Source) -> str:
     entries = source.structures
     spin = "unrestricted " if any(s.unrestricted for s in entries) else ""
     start = f"{_MADE_BY[source.kind]}, {spin}{method(source.summary)}."
+    if source.kind == "matrices":
+        lost = len(source.summary.get("failed") or [])
+        failed = f" {plural(lost, 'frame')} failed." if lost else ""
+        return f"{_origin(source)}: {plural(len(entries), 'structure')}.{failed}"
     if not entries:
         return f"{start} No structure was finished."
     if len(entries) > 1:
@@ -73,6 +78,12 @@ def headline(source: Source) -> str:
             text += f"; its estimated error, against self-consistency, is {small_energy(error)}"
         text += "."
     return f"{start} {text} {_status(source)}"
+
+
+def _origin(source: Source) -> str:
+    """Where matrices come from that are no calculation of this package."""
+    kind = source.summary.get("source_format")
+    return _MADE_BY["matrices"] + (f", converted from {kind}" if kind else "")
 
 
 def _many(source: Source) -> str:
@@ -118,6 +129,12 @@ def tiles(source: Source, matrices: Matrices | None) -> list[tuple[str, str, str
     """
     summary = source.summary
     chosen: list[tuple[str, str, str]] = []
+    if source.kind == "matrices":
+        entry = source.structures[0].entry if len(source.structures) == 1 else {}
+        names = {"fermi": "Fermi level", "gap": "Gap on the path"}
+        known = [(text, show(entry.get(name), ".4f"), "Eh") for name, text in names.items()]
+        known.append(("Structures", str(len(source.structures)), ""))
+        return [tile for tile in known if any(c.isalnum() for c in tile[1])]
     if len(source.structures) == 1:
         entry = source.structures[0].entry
         final = number(entry.get("refined_energy"))
@@ -154,6 +171,9 @@ def _unit(unit: str, value: Any) -> str:
 def account(source: Source) -> list[tuple[str, str]]:
     """What was asked, reached and spent: one paragraph each."""
     summary = source.summary
+    if source.kind == "matrices":
+        where = summary.get("source") or summary.get("command") or source.path
+        return [("Read", f"{_origin(source)} ({where}); no functional was evaluated.")]
     count = plural(len(source.structures), "structure")
     fitted = f", fitting set {summary['auxbasis']}" if summary.get("auxbasis") else ""
     asked = f"{_MADE_BY[source.kind]} for {count}: {method(summary)}, grid level "
