@@ -40,7 +40,7 @@ def word_of(error: BaseException) -> str:
 
 
 def saying(error: BaseException, text: str) -> Stopped:
-    """The same interruption with a sentence behind what happened.
+    """An interruption with a further sentence behind its message.
 
     Args:
         error: A KeyboardInterrupt.

@@ -153,7 +153,7 @@ def screening_clouds(mol: gto.Mole, atoms: list[FreeAtom]) -> dict[int, gto.Mole
 
 
 def _electrons(mol: gto.Mole, atoms: list[FreeAtom]) -> Float[np.ndarray, " natm"]:
-    """Of the neutral atoms; none of a ghost."""
+    """Electrons of the neutral atoms; 0 for a ghost."""
     return np.array(
         [atom.electrons.sum() * (mol.atom_charge(k) > 0) for k, atom in enumerate(atoms)]
     )

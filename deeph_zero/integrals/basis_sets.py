@@ -213,7 +213,7 @@ def valid_basis(
 def valid_auxbasis(
     auxbasis: str, numbers: Iterable[int] | Int[np.ndarray, " n"], *, where: str = ""
 ) -> None:
-    """The same check for a density-fitting set; "autoaux" (generated) is always possible.
+    """Check a density-fitting set as a basis set; "autoaux" (generated) is always possible.
 
     Args:
         auxbasis: Name, text or "autoaux".

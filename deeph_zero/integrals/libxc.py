@@ -236,7 +236,7 @@ class LibxcFunctional:
         return (self.unrestricted, "libxc", self.spec.components)
 
     def polarised(self) -> "LibxcFunctional":
-        """The same functional of (alpha, beta)."""
+        """The functional for (alpha, beta) densities."""
         return LibxcFunctional(self.spec, unrestricted=True)
 
     def gradient(self, rho: Features) -> tuple[GridScalar, Features]:

@@ -33,7 +33,7 @@ class Portable:
     auxbasis: str | None
 
     def to(self, device: torch.device | str) -> "Portable":
-        """The same with every tensor on a device; the grid stays where it is."""
+        """Move every tensor to a device; the grid stays where it is."""
         if torch.device(device) == self.one.ovlp.device:
             return self
         one: dict[str, Any] = dict(vars(self.one))

@@ -87,7 +87,7 @@ def levels(energy: Tensor, mo_occ: Tensor) -> dict[str, float | list[float | Non
 
 
 def _difference(value: Any, reference: Any) -> float | None:
-    """Of two spins the larger in size; None where there is no such level."""
+    """Difference from a reference, of two spins the larger; None where there is no such level."""
     if isinstance(reference, list) and value is not None:
         parts = [_difference(v, r) for v, r in zip(value, reference, strict=True)]
         return max((p for p in parts if p is not None), key=abs, default=None)
@@ -95,7 +95,7 @@ def _difference(value: Any, reference: Any) -> float | None:
 
 
 _ROUNDING = 1e-9
-"""Of a reference that stopped at its tolerance, Eh."""
+"""Rounding of reference values that stopped at their tolerance, Eh."""
 
 
 def covers(interval: Any, value: Any) -> bool:

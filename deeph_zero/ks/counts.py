@@ -17,7 +17,7 @@ class Builds:
     coarse: int = 0
 
     def __add__(self, other: "Builds") -> "Builds":
-        """Both together."""
+        """Sum of two counts."""
         return Builds(self.fine + other.fine, self.coarse + other.coarse)
 
     def __sub__(self, other: "Builds") -> "Builds":

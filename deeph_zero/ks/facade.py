@@ -91,7 +91,7 @@ class MoleculeFacade:
         self.layer = layer
 
     def on(self: Facade, data: MoleculeData) -> Facade:
-        """The same with other data of the molecule, see :meth:`.KohnShamLayer.on`.
+        """The façade with other data of the molecule, see :meth:`.KohnShamLayer.on`.
 
         Args:
             data: Integrals, grid and functional.

@@ -135,7 +135,7 @@ class KohnShamLayer:
 
     @property
     def coarse(self) -> "KohnShamLayer | None":
-        """The same molecule on a much smaller grid, see :mod:`.scf.two_grids`; None without one.
+        """The layer on a much smaller grid, see :mod:`.scf.two_grids`; None without one.
 
         A new one at every call, so that the layer does not hold it: a circle of the two would keep
         the integrals until Python looks for circles. Builds are counted here, in one place; its

@@ -295,7 +295,7 @@ class Spectrum:
         nelec: tuple[int, int],
         width: float = WIDTH,
     ) -> "Spectrum":
-        """Of a matrix.
+        """Diagonalise a matrix and fill its levels.
 
         Args:
             h: Eh.

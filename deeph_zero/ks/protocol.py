@@ -215,7 +215,7 @@ if TYPE_CHECKING:
 
         @property
         def nuclear_dipole(self) -> Float[Tensor, " 3"]:
-            """That of the nuclei, bohr."""
+            """Dipole of the nuclei, bohr."""
             ...
 
         @property

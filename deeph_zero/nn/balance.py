@@ -37,7 +37,7 @@ class Balance:
 
     @classmethod
     def of(cls, ovlp: Float[Tensor, "nao nao"]) -> "Balance":
-        """Of an overlap matrix.
+        """Make the balance of a structure from its overlap matrix.
 
         Args:
             ovlp: S, float64.

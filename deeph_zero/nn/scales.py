@@ -21,7 +21,7 @@ from deeph_zero.nn.inputs import N_MATRICES, NetworkInputs
 from deeph_zero.nn.spec import NetworkSpec
 
 NOTHING = 1e6
-"""Ends of an empty range, the wrong way round; weights have to be finite."""
+"""Bounds of an empty range, (high, low); finite, so that checks of the weights pass."""
 _FLOOR = 1e-2
 """Smallest output scale as a fraction of the mean one."""
 _NARROWEST = 0.1

@@ -24,7 +24,7 @@ from deeph_zero.predict.single import Prediction
 COVERAGE = 0.95
 
 ROUNDING = 1e-11
-"""Added to every half-width (Eh, debye): the structure that sets a width lies on its very end."""
+"""Added to every half-width (Eh, debye): the score that sets it lies exactly on the bound."""
 
 QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 
@@ -36,7 +36,7 @@ FLOOR_SHARE = 0.1
 interval arbitrarily narrow."""
 
 RULE = 4
-"""Of scales and centres: a calibration means something only with the rule it was made by."""
+"""Version of the rule for scales and centres, without which a calibration means nothing."""
 
 FAR_GRADIENT = 3.0
 """An orbital gradient this many times the largest one of the calibration is out of distribution."""
@@ -225,7 +225,7 @@ def out_of_distribution(
 def with_intervals(
     prediction: Prediction, calibration: Calibration | None, card: Card | None = None
 ) -> Prediction:
-    """The same prediction with its intervals, and with the reasons not to trust them.
+    """A prediction with its intervals, and with the reasons not to trust them.
 
     Args:
         prediction: As its model made it.
@@ -280,7 +280,7 @@ def _scale_of(energy_error: float) -> dict[str, float]:
 
 
 def _estimated_length(prediction: Prediction) -> float:
-    """Of the dipole, debye."""
+    """Length of the estimated dipole, debye."""
     assert prediction.certificate is not None
     return float(
         np.linalg.norm(prediction.dipole + np.asarray(prediction.certificate.dipole_change))

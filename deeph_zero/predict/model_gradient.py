@@ -181,7 +181,7 @@ class _Correction:
         self.value = bounded(self._plain, ks.x, self._ovlp, self._seen)
 
     def moved(self, output: AOMatrix, ovlp: Tensor) -> AOMatrix:
-        """Its derivative from those of the output and of the overlap."""
+        """Derivative of the bounded correction, from those of the output and of the overlap."""
         plain = output
         if self._balance is not None:
             half = Balance.moved(self._ovlp, ovlp) @ self._output @ self._balance.root

@@ -25,7 +25,7 @@ def orbital_blocks(delta: AOMatrix, mo_coeff: Tensor, mo_occ: Tensor) -> dict[st
 
 
 def orbital_block_rms(delta: AOMatrix, mo_coeff: Tensor, mo_occ: Tensor) -> dict[str, float | None]:
-    """The same root mean square, which does not depend on the choice of degenerate orbitals."""
+    """Root mean square of each block; it is invariant under rotations of degenerate orbitals."""
     return {
         name: None if block is None else float(block.square().mean().sqrt())
         for name, block in _elements(delta, mo_coeff, mo_occ).items()

@@ -25,7 +25,7 @@ from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.single import Prediction
 
 FORMAT_VERSION = 1
-"""Of ``summary.json`` and of the JSON beside HDF5 files."""
+"""Version of ``summary.json`` and of the JSON beside HDF5 files."""
 
 
 def structure_record(

@@ -118,7 +118,7 @@ class Prediction:
 
     @functools.cached_property
     def _populations(self) -> tuple[Populations, Populations]:
-        """Of P̂ and of the refined density: records and files ask for both, several times."""
+        """Populations of P̂ and of the refined density; records and files use both several times."""
         root = square_root(self.overlap)
         facts = self.overlap, self.info.ao_atoms, self.info.atom_charges, root
         final = None if self.refined is None else self.refined.dm

@@ -10,7 +10,7 @@ from deeph_zero.settings.base import Settings
 from deeph_zero.settings.value_types import Name
 
 BASIS = "gth-dzvp-molopt-sr"
-"""Of crystals, where none is asked for."""
+"""Basis set of crystals where none is asked for."""
 
 KSPACING = 0.25
 """1/bohr, where neither a mesh nor a spacing of k-points is asked for."""

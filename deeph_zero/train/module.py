@@ -104,7 +104,7 @@ class FitModule(pl.LightningModule):
         return True
 
     def _first_builds(self, deadline: Deadline | None) -> bool:
-        """Those of every teacher; false when the time was up."""
+        """First Fock build of every teacher; false when the time was up."""
         begin, before = runtime.now(), self.fock_builds
         for k in self.here():
             self.mix.check(self._problem(k))

@@ -75,7 +75,7 @@ class Geometries:
 
     @property
     def builds(self) -> list[Builds]:
-        """Those of every geometry."""
+        """Builds of every geometry."""
         return [p.ks.builds for p in (*self.present, *self.validators)]
 
     def look_ahead(self, coming: Sequence[int | None], start: int) -> None:

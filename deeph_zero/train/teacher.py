@@ -130,7 +130,7 @@ class Teacher:
                 self.started, self.residual = True, self._first_rms
 
     def on(self, ks: KohnSham) -> "Teacher":
-        """The same teacher of a layer with other data of the geometry.
+        """The teacher with a layer of other data of the geometry.
 
         Args:
             ks: The layer.
@@ -328,7 +328,7 @@ class GivenTarget(Teacher):
         self.residual, self.started = 0.0, True
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: whoever made it has the target."""
+        """Nothing: the target is known before a restart, and after it."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:

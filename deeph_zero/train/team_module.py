@@ -65,7 +65,7 @@ class TeamModule(FitModule):
         return [k for k in batch if self._team.owns(k)]
 
     def _first_builds(self, deadline: Deadline | None) -> bool:
-        """Those of all processes."""
+        """First builds of all processes; false when the time was up in one of them."""
         return not self._team.any(not super()._first_builds(deadline))
 
     def _set_scales(self, *, calibrate: bool) -> None:
@@ -79,7 +79,7 @@ class TeamModule(FitModule):
                 scales.widen(low, high)
 
     def _examples(self) -> tuple[list[NetworkInputs], list[BlockMatrix]]:
-        """Those of all processes, in input order."""
+        """Examples of all processes, in input order."""
         inputs, corrections = super()._examples()
         own = list(zip(self._example_keys(), inputs, corrections, strict=True))
         found = sorted((e for part in self._team.gather(own) for e in part), key=lambda e: e[0])

@@ -28,7 +28,7 @@ ShellsOf = Callable[[np.ndarray, str], Shells]
 """Atomic numbers and basis to the shells of every atom."""
 
 FORMAT_VERSION = 2
-"""Of a group with real-space blocks."""
+"""Version of a group with real-space blocks."""
 NUMERICAL = "numerical"
 """``basis`` of functions that are no Gaussians; only their angular momenta are known."""
 _CURE = "make the file again, with `deeph-zero label`"

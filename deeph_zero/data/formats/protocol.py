@@ -115,7 +115,7 @@ class Source(Protocol):
         ...
 
     def matrices(self, index: int) -> Matrices:
-        """Its matrices, functions as they are stored; raises InputError."""
+        """Matrices of a structure, functions as they are stored; raises InputError."""
         ...
 
 
@@ -379,7 +379,7 @@ def union_of_blocks(matrices: Matrices) -> BlockMatrix:
 
 
 def by_angular_momentum(matrices: Matrices) -> Matrices:
-    """The same matrices with the shells of each atom sorted by l, otherwise as they were."""
+    """Matrices with the shells of each atom sorted by l, otherwise as they were."""
     order = [sorted(range(len(ls)), key=ls.__getitem__) for ls in matrices.shells]
     places = []
     for ls, shells in zip(matrices.shells, order, strict=True):

@@ -21,14 +21,14 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 
 ESTIMATED_PART = 0.25
-"""Of PySCF's estimate of the cutoff, which is for products of the steepest functions: energies of
-diamond, Si and Al are converged to a microhartree at a quarter of it."""
+"""Part of PySCF's estimate of the cutoff that is used. The estimate is for products of the steepest
+functions; energies of diamond, Si and Al are converged to a microhartree at a quarter of it."""
 
 LEAST_CUTOFF = 40.0
 """Eh."""
 
 MOST_GRID_POINTS = 8_000_000
-"""Of the uniform grid; a density variable of more needs hundreds of megabytes."""
+"""Largest uniform grid; beyond it one density variable takes hundreds of megabytes."""
 
 VACUUM = 24.0
 """Bohr on top of twice the height of a layer: the Coulomb potential of a layer is cut off at half

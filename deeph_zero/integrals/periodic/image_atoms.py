@@ -19,7 +19,7 @@ from deeph_zero.ao.values import AOBasis, ao_rows, ao_rows_along
 from deeph_zero.integrals.ao_shells import ao_shells
 
 _SPACING = 0.1
-"""Of distances at which overlaps are looked at, bohr."""
+"""Step of the distances at which overlaps are looked at, bohr."""
 PIECE = 6000
 """Points times atoms that are evaluated at once: what a processor's cache holds."""
 
@@ -328,7 +328,7 @@ def _runs(sizes: np.ndarray) -> list[_Run]:
 def _part(
     pattern: BlockPattern, block: Tensor, rows: _Run, columns: _Run
 ) -> tuple[_Run, _Run, Tensor, Tensor]:
-    """Of the products of two runs: which pairs have a block, and where their elements go."""
+    """Pairs of two runs that have a block, and where the elements of their products go."""
     own = block[rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
     keep = (own.flatten() >= 0).nonzero()[:, 0]
     inside = torch.arange(rows.size * columns.size)

@@ -17,7 +17,7 @@ from deeph_zero.ks.periodic.grid import BlochBlock, KGroup
 _AT_ONCE = 8
 """Functions that are transformed to the grid together."""
 _POINTS = 20_000
-"""Of a block."""
+"""Grid points of a block."""
 
 
 @final

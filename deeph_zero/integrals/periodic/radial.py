@@ -10,7 +10,7 @@ from scipy.interpolate import BSpline, make_interp_spline
 from scipy.special import spherical_jn
 
 _STEP = 0.02
-"""Of the table over |q|, 1/bohr; times a reach of 10 bohr its error is 1e-9 of the function."""
+"""Step of the table over |q|, 1/bohr; at a reach of 10 bohr its error is 1e-9 of the function."""
 _DEGREE = 5
 _PIECES = 400
 

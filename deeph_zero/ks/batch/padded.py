@@ -200,7 +200,7 @@ class PaddedBucket(PaddedOrbitals):
         return self.padding.split(self._x @ p @ self._x.mH)
 
     def _occupations(self, energy: Tensor) -> Tensor:
-        """Of every molecule by its own tolerance; the host decides, from one copy."""
+        """Occupations, each molecule by its own tolerance; the host decides, from one copy."""
         if all(layer.degeneracy_tol == 0 for layer in self.layers):
             return self._occupied
         levels = energy.cpu()

@@ -69,7 +69,7 @@ def _each_by_itself(
 
 
 class _Grid:
-    """Does the builds on one of the two grids, of whoever asks for one."""
+    """Makes the builds of one of the two grids for the iterations that ask for one."""
 
     def __init__(self, batch: KSBatch, settings: SCFSettings) -> None:
         """Nothing is stacked yet.

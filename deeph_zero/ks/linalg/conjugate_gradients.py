@@ -1,6 +1,6 @@
 """Conjugate gradients for several right-hand sides of one symmetric operator, step by step.
 
-Whoever iterates decides when to stop: at a residual, at a boundary, or where the operator turns out
+The caller decides when to stop: at a residual, at a boundary, or where the operator turns out
 not to be positive definite. Each system has step lengths of its own; products are asked for all
 systems that are not finished in one call.
 """

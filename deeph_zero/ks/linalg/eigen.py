@@ -84,7 +84,7 @@ def symmetric_eigen(
 
     Args:
         matrix: Symmetric; only the lower triangle is read.
-        checked: Whoever calls sees to it that elements are finite.
+        checked: The caller has made sure that all elements are finite.
 
     Returns:
         Eigenvalues and eigenvectors.
@@ -112,7 +112,7 @@ def projector(
     Args:
         fock: Symmetric matrices in an orthonormal basis.
         nocc: Occupied levels of each.
-        checked: Whoever calls sees to it that elements are finite.
+        checked: The caller has made sure that all elements are finite.
 
     Returns:
         P, by the method of the device's policy; where purification finds no gap, by eigenvectors.

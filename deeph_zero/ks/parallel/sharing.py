@@ -2,8 +2,8 @@
 
 torch gives one operation to several threads, which costs more than it saves where operations are
 short. Here each thread has pieces of its own and runs operations alone; torch lets go of Python's
-lock inside them. Results are used in the order of the pieces, whoever is first, so that sums do
-not depend on timing.
+lock inside them. Results are used in the order of the pieces, not of their completion: sums do not
+depend on timing.
 """
 
 import contextlib

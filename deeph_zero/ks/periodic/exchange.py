@@ -188,7 +188,7 @@ class ExchangeTerm:
         return self._mean(self.elsewhere(dm))
 
     def elsewhere(self, dm: BlochMatrix) -> ExchangeMatrix:
-        """The same where matrices are wanted at other k-points than the density's."""
+        """Exchange matrices at other k-points than those of the density."""
         return self.exchange(self._mean(dm)) * (-0.5 if len(dm) == 1 else -1.0)
 
     def _mean(self, dm: Tensor) -> Tensor:

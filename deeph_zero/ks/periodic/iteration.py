@@ -57,7 +57,7 @@ class State:
 
     @property
     def norm(self) -> float:
-        """Of the orbital gradient, Eh: a commutator has each of its elements twice."""
+        """Norm of the orbital gradient, Eh: a commutator has each of its elements twice."""
         return float(self.error.norm()) / 2**0.5
 
 

@@ -129,7 +129,7 @@ class CrystalLayer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the matrices."""
+        """Type of the numbers in matrices: float64 or complex128."""
         return self.data.ovlp.dtype
 
     @property

@@ -209,7 +209,7 @@ class StepCoulomb(Protocol):
     """Coulomb potentials of changes of the density, in whatever numbers hold them."""
 
     def __call__(self, d: BlochMatrix) -> MeshRows:
-        """Of every spin channel by itself, [nspin, 1, numbers]."""
+        """Coulomb potential of each spin channel by itself, [nspin, 1, numbers]."""
         ...
 
     def matrices(self, rows: MeshRows, dtype: torch.dtype) -> BlochMatrix:
@@ -249,7 +249,7 @@ class CoulombOnMesh:
         return self.mesh.coulomb(density_rows(self.grid, self.weights, d, 1))
 
     def beside_guess(self, dm: BlochMatrix) -> MeshRows:
-        """The same of what a density has more than the superposed free atoms.
+        """Coulomb potential of what a density has more than the superposed free atoms.
 
         Args:
             dm: Density matrix.

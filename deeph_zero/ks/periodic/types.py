@@ -14,7 +14,7 @@ BlochMatrix: TypeAlias = Inexact[Tensor, "nspin nk nao nao"]
 """Density or Fock matrix at every k, Hermitian; AO phases are the lattice's (no atomic phases)."""
 
 BlochOperator: TypeAlias = Inexact[Tensor, "nk nao nao"]
-"""The same without spin: overlap, kinetic energy, ..."""
+"""A Hermitian matrix at every k without a spin axis: overlap, kinetic energy, ..."""
 
 KWeights: TypeAlias = Float[Tensor, " nk"]
 

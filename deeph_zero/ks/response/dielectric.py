@@ -30,7 +30,7 @@ the spins apart. Distorted CH3 and NO2 (PBE, B3LYP): targets two to four times c
 from 0.15 on, NO2's equations are no longer definite."""
 
 TOLERANCE = 1e-2
-"""Relative residual at which the linear equations count as solved: the kernel is not exacter."""
+"""Relative residual of solved linear equations; the kernel is no more accurate than that."""
 
 STALLED = 0.7
 """Two builds in a row whose commutator is not below so much of the one before are a stall: there

@@ -172,7 +172,7 @@ class Moved:
 
     @classmethod
     def of(cls, asked: Correction) -> "Moved":
-        """Of one molecule."""
+        """What is moved, for a single molecule."""
         change = asked.fine.fock - asked.coarse.fock
         old = asked.layer.shift
         focks = [fock + change for fock in asked.mixer.focks]
@@ -230,9 +230,9 @@ class Ended:
 
 Request = Wanted | Correction | SecondOrder
 Steps = Generator[Request, Any, Ended]
-"""An iteration without its work on matrices, which whoever runs it does, for several at once: it
-asks and wants the answer sent back; its value at the end is the last iterate. To be run under
-``torch.no_grad``: a generator cannot keep that to itself."""
+"""Generator form of an iteration: it yields requests for work on matrices, which the caller does
+for several iterations at once, and expects the answers sent back. Its value is the last iterate. Run it
+under ``torch.no_grad``, which a generator cannot enter for its own part alone."""
 
 
 def scf_steps(layer: KohnShamLayer, start: State, settings: SCFSettings, before: int) -> Steps:

@@ -101,8 +101,8 @@ class Mixer:
 
         Args:
             layer: The molecule.
-            settings: The iteration's knobs. Whoever damps, shifts or smears gets no dielectric
-                step: it follows the orbitals of the unchanged matrix.
+            settings: The iteration's knobs. With damping, level shift or smearing the
+                dielectric step is off: it follows the orbitals of the unchanged matrix.
         """
         self.settings = settings
         self.focks: list[SpinMatrix] = []

@@ -49,7 +49,7 @@ class NuclearRepulsion(_Constant):
 
     @classmethod
     def of(cls, data: KSData) -> "NuclearRepulsion":
-        """That of a molecule."""
+        """The term of a molecule."""
         return cls(data.e_nuc)
 
 
@@ -61,5 +61,5 @@ class Dispersion(_Constant):
 
     @classmethod
     def of(cls, data: KSData) -> "Dispersion | None":
-        """That of a molecule; None without."""
+        """The term of a molecule; None without a dispersion correction."""
         return cls(data.e_disp) if data.e_disp else None

@@ -26,7 +26,7 @@ class Coulomb(Term):
 
     @classmethod
     def of(cls, data: KSData) -> "Coulomb":
-        """That of a molecule."""
+        """The term of a molecule."""
         return cls(data.coulomb)
 
     def energy_and_fock(self, at: Density) -> Contribution:

@@ -32,7 +32,7 @@ class Exchange(Term):
 
     @classmethod
     def of(cls, data: KSData) -> "Exchange | None":
-        """That of a molecule; None for a pure functional."""
+        """The term of a molecule; None for a pure functional."""
         operators = data.exchange
         return cls(operators) if operators else None
 

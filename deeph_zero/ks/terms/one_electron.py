@@ -23,7 +23,7 @@ class OneElectron(Term):
 
     @classmethod
     def of(cls, data: KSData) -> "OneElectron":
-        """That of a molecule."""
+        """The term of a molecule."""
         return cls(data.hcore.unsqueeze(-3))
 
     def energy_and_fock(self, at: Density) -> Contribution:

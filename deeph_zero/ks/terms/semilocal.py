@@ -57,7 +57,7 @@ class Semilocal(Term):
 
     @classmethod
     def of(cls, data: KSData) -> "Semilocal | None":
-        """That of a molecule; None for Hartree-Fock."""
+        """The term of a molecule; None for Hartree-Fock."""
         grid = data.grid
         return None if data.functional is None or grid is None else cls(data.functional, grid)
 

@@ -31,7 +31,7 @@ class VV10(Term):
 
     @classmethod
     def of(cls, data: KSData) -> "VV10 | None":
-        """That of a molecule; None for a functional without."""
+        """The term of a molecule; None for a functional without VV10."""
         nlc = data.nlc
         return None if nlc is None else cls(nlc)
 

@@ -1,4 +1,4 @@
-"""Integrals and AO values of many geometries within a stated memory; the rest is made again."""
+"""Cache of integrals and AO values with a memory limit; evicted entries are recomputed."""
 
 import dataclasses
 import logging

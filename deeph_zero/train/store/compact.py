@@ -69,7 +69,7 @@ def light_bytes(problem: Problem) -> int:
 
 
 def total_bytes(item: Any) -> int:
-    """Those of the tensors among the attributes of a record, each storage once.
+    """Bytes of the tensors among the attributes of a record, each storage once.
 
     Args:
         item: The record.

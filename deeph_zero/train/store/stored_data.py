@@ -1,4 +1,4 @@
-"""The data of a geometry whose large part lies elsewhere and is fetched whenever it is used."""
+"""Data of a molecule whose large tensors are loaded from a store when they are used."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Heavy:
 
     @classmethod
     def of(cls, data: KSData) -> "Heavy":
-        """That of a geometry."""
+        """The large part of a geometry's data."""
         return cls(**{field.name: getattr(data, field.name) for field in dataclasses.fields(cls)})
 
 
