@@ -23,14 +23,14 @@ class CrystalMethod:
     """What a crystal's method has beside a molecule's.
 
     Attributes:
-        kmesh: k-points along the reciprocal vectors.
+        kmesh: k-points along the reciprocal vectors; None: a list of points that was given.
         pseudo: GTH pseudopotentials by name; None: all electrons.
         ke_cutoff: Cutoff of the uniform grid, Eh; None: a quarter of what PySCF estimates.
         shifted: Monkhorst and Pack's mesh in place of the Γ-centred one.
         fix_spin: With smearing, keep the number of electrons of each spin.
     """
 
-    kmesh: tuple[int, int, int] = (1, 1, 1)
+    kmesh: tuple[int, int, int] | None = (1, 1, 1)
     pseudo: str | None = "gth-pbe"
     ke_cutoff: float | None = None
     shifted: bool = False

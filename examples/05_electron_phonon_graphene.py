@@ -23,7 +23,8 @@ from pyscf.data import nist
 from pyscf.pbc import gto
 
 import deeph_zero as dz
-from deeph_zero.kohnsham.crystal import CrystalKohnSham, CrystalResult
+from deeph_zero.kohnsham.crystal import CrystalKohnSham
+from deeph_zero.kohnsham.crystal_result import CrystalResult
 
 N = 3  # the smallest supercell whose Γ point holds K
 STEP = 0.03  # of atoms, bohr

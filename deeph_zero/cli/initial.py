@@ -95,7 +95,7 @@ def check_kind(init: str | None, *, crystals: bool) -> None:
 
 
 def _of_crystals(config: FitConfig, found: "CrystalModel", reporter: "Reporter") -> FitConfig:
-    """The same of a model of crystals: its basis, functional, pseudopotentials and grid."""
+    """Take over what a model of crystals has: basis, functional, pseudopotentials and grid."""
     own = found.settings()
     parts: dict[str, Any] = {}
     for part, names in (("method", ("basis", "xc")), ("crystal", _CRYSTAL)):

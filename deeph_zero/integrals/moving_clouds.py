@@ -162,7 +162,7 @@ class MovingClouds(MovingOrbitals):
         ]
 
     def _dipole(self, atom: int, ovlp: Tensor) -> Float[Tensor, "3 3 nao nao"]:
-        """Derivatives of dipoles about the middle of two orbitals' centres, by motion, component."""
+        """Derivatives of dipoles about the middle of two orbitals, by motion and component."""
         moved = torch.stack([self._along(part, atom) for part in self._position])
         places = self._mol.atom_coords()[self._owner]
         middle = as_tensor(0.5 * (places[:, None] + places[None]).transpose(2, 0, 1))

@@ -10,7 +10,7 @@ from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.jobs.compare import ao_blocks
-from deeph_zero.kohnsham.crystal import CrystalResult
+from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace
 from deeph_zero.ks.smearing import NO_ORBITAL
 from deeph_zero.molecule import Molecule

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from deeph_zero.errors import ComputationError, argument
-from deeph_zero.integrals.periodic.calculation import crystal_calculation
+from deeph_zero.integrals.periodic.calculation import crystal_calculation_of
 from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.integrals.periodic.folded_blocks import PROBES
 from deeph_zero.jobs.journal import Record, digest
-from deeph_zero.kohnsham import KohnSham
-from deeph_zero.kohnsham.crystal import CrystalKohnSham, CrystalResult
+from deeph_zero.kohnsham.crystal import CrystalKohnSham
+from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal_record import (
@@ -24,7 +24,6 @@ from deeph_zero.predict.crystal_record import (
     crystal_attributes,
     crystal_entry,
 )
-from deeph_zero.prepared.crystal import crystal_keywords
 from deeph_zero.settings.config import LabelConfig
 from deeph_zero.settings.crystal_config import BASIS
 from deeph_zero.settings.crystal_method import CrystalSettings, crystal_method
@@ -44,7 +43,7 @@ def check_crystal(molecule: Molecule, config: CrystalSettings) -> None:
         InputError: If it cannot.
     """
     method = crystal_method(molecule, config)
-    crystal_calculation(build_cell(molecule, method), **crystal_keywords(molecule, method))
+    crystal_calculation_of(build_cell(molecule, method), method, molecule.moments)
 
 
 def crystal_layer(
@@ -65,9 +64,7 @@ def crystal_layer(
         InputError: If it cannot be computed.
     """
     cell = build_cell(molecule, method, say)
-    ks = KohnSham.from_pyscf(cell, device=device, **crystal_keywords(molecule, method))
-    assert isinstance(ks, CrystalKohnSham)
-    return ks
+    return CrystalKohnSham.of_method(cell, method, moments=molecule.moments, device=device)
 
 
 def label_crystal(

@@ -3,14 +3,14 @@
 import dataclasses
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
-from deeph_zero.kohnsham.k_path import KPath, k_path
+from deeph_zero.kohnsham.crystal_result import CrystalResult, KPoints
 from deeph_zero.ks.given import scf_settings
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.dielectric import dielectric_potential
@@ -20,15 +20,13 @@ from deeph_zero.ks.periodic.result import CrystalSCFResult, CrystalSCFSettings
 from deeph_zero.ks.periodic.scf import crystal_scf
 from deeph_zero.ks.periodic.terms import CoulombOnMesh
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, MeshRows
+from deeph_zero.method import Method
 from deeph_zero.types import GivenMatrix
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.periodic.calculation import CrystalCalculation
     from deeph_zero.integrals.periodic.folded_blocks import RealSpace
     from deeph_zero.integrals.periodic.info import CrystalInfo
-
-KPoints = Any
-"""Fractions of the reciprocal lattice vectors, [nk, 3]: nested lists, an array or a tensor."""
 
 
 def is_periodic(thing: Any) -> bool:
@@ -41,89 +39,6 @@ def is_periodic(thing: Any) -> bool:
         True for those of ``pyscf.pbc``; nothing is imported.
     """
     return any(kind.__module__.startswith("pyscf.pbc") for kind in type(thing).__mro__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bands:
-    """Levels along lines through the Brillouin zone.
-
-    Attributes:
-        path: The k-points.
-        energies: Eh, ascending at every k.
-        fermi: Fermi level of each spin, Eh.
-    """
-
-    path: KPath
-    energies: BandEnergies
-    fermi: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CrystalResult(CrystalSCFResult):
-    """The last SCF iterate of a crystal, its Hamiltonian in real space and at any k-point.
-
-    Attributes:
-        layer: The crystal.
-    """
-
-    layer: "CrystalKohnSham" = dataclasses.field(repr=False)
-
-    def real_space(self) -> "RealSpace":
-        """F and S as blocks that give them at any k-point, not folded from the SCF's mesh.
-
-        Returns:
-            The blocks; :meth:`blocks` lists them.
-
-        Raises:
-            ComputationError: If the functions reach over too many cells.
-        """
-        return self.layer.real_space(self.build)
-
-    def blocks(self) -> Iterator[tuple[int, int, tuple[int, int, int], torch.Tensor]]:
-        """F(i, j, R) with F(k) = Σ_R exp(2πi k·R) F(R), k in fractions.
-
-        Yields:
-            Atom i of the home cell, atom j, its cell R, and the block [ni, nj], Eh; [2, ni, nj]
-            for two spins.
-        """
-        fock = self.real_space().fock
-        for k, ((i, j), cell) in enumerate(
-            zip(fock.pairs.tolist(), fock.cells.tolist(), strict=True)
-        ):
-            yield i, j, tuple(cell), fock.block(k)
-
-    def hamiltonian(self, kpts: KPoints) -> BlochMatrix:
-        """F at any k-points, exact.
-
-        Args:
-            kpts: Fractions of the reciprocal vectors, [nk, 3].
-
-        Returns:
-            Complex, [nspin, nk, nao, nao], Eh.
-
-        Raises:
-            InputError: If ``kpts`` has another shape.
-        """
-        return self.layer.matrices_of(kpts, self.build)[0]
-
-    def bands(self, path: str | None = None, points: int = 60) -> Bands:
-        """Levels along a path through the Brillouin zone.
-
-        Args:
-            path: Names of special points, for example "GMKG"; None: ASE's path for the lattice.
-            points: k-points.
-
-        Returns:
-            The bands.
-
-        Raises:
-            InputError: If the path names a point that the zone does not have.
-        """
-        info = self.layer.info
-        line = k_path(info.lattice, info.pbc, path, points)
-        fock, elsewhere = self.layer.matrices_of(line.kpts, self.build)
-        energies = self.layer.levels_of(fock, elsewhere)
-        return Bands(path=line, energies=energies, fermi=self.fermi)
 
 
 class CrystalKohnSham(CrystalLayer):
@@ -212,11 +127,41 @@ class CrystalKohnSham(CrystalLayer):
         own = {"device", "ao_memory_mb", "engine", "two_grids"}
         refuse_unknown("from_pyscf", settings, {*own, *_keywords(crystal_calculation)})
         found = crystal_calculation(cell_or_mf, **settings)
+        found = dataclasses.replace(found, two_grids=two_grids)
         memory = AO_MEMORY_MB if ao_memory_mb is None else ao_memory_mb
         data = crystal_data(found, device=device, ao_memory_mb=memory, engine=engine)
-        if not two_grids:
-            data = dataclasses.replace(data, coarse=None)
         return cls.of_calculation(found, data)
+
+    @classmethod
+    def of_method(
+        cls,
+        cell: Any,
+        method: Method,
+        *,
+        moments: Sequence[float] | None = None,
+        device: "torch.device | str" = "cpu",
+        **limits: Any,
+    ) -> "CrystalKohnSham":
+        """The layer of a cell and a method.
+
+        Args:
+            cell: A built ``pbc.gto.Cell``, whose basis, pseudopotentials and mesh hold.
+            method: What is solved, with its ``crystal``.
+            moments: Initial magnetic moments per atom (electrons).
+            device: Where the tensors live.
+            **limits: ``ao_memory_mb`` and ``engine`` of :meth:`from_pyscf`.
+
+        Returns:
+            The layer.
+
+        Raises:
+            InputError: As :meth:`from_pyscf`, or if the method is a molecule's.
+        """
+        from deeph_zero.integrals.periodic.calculation import crystal_calculation_of
+        from deeph_zero.integrals.periodic.system import crystal_data  # PySCF is heavy
+
+        found = crystal_calculation_of(cell, method, moments)
+        return cls.of_calculation(found, crystal_data(found, device=device, **limits))
 
     @classmethod
     def of_calculation(
@@ -226,6 +171,8 @@ class CrystalKohnSham(CrystalLayer):
         from deeph_zero.integrals.periodic.info import crystal_info  # PySCF is heavy
 
         info = crystal_info(calculation)
+        if not info.method.two_grids:
+            data = dataclasses.replace(data, coarse=None)
         made = cls(data, info, smearing=calculation.smearing, fix_spin=calculation.fix_spin)
         made._calculation = calculation
         return made

@@ -14,7 +14,7 @@ from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 from deeph_zero.settings.crystal_method import reciprocal_lengths
 
 SLACK = 1.1
-"""Of k-points' spacings: a strained cell has the mesh of the one that it was made of."""
+"""Factor on spacings of k-points: a strained cell has the mesh of the cell that it was made of."""
 
 
 def model_meta(
@@ -51,7 +51,7 @@ def crystal_meta(
     spec: NetworkSpec,
     molecules: Sequence[Molecule],
 ) -> dict[str, Any]:
-    """The same for a network of crystals; k-points as dense as in training are part of it.
+    """Contents of ``model.json`` for a network of crystals, the density of k-points included.
 
     Args:
         config: The settings, with the basis that was taken.

@@ -18,7 +18,7 @@ from deeph_zero.settings.crystal_method import mesh_of
 _SAME = 1e-6
 """Levels this near to the Fermi level (Eh) are filled."""
 _ELEMENTS = 2_000_000
-"""Of all matrices that are diagonalised at once."""
+"""Matrix elements that are diagonalised at once, those of all k-points together."""
 _GRID = 2000
 """Energies of a density of states."""
 _ABOVE = 1.0

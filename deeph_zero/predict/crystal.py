@@ -11,7 +11,8 @@ from torch import Tensor
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.periodic.folded_blocks import RealSpace
-from deeph_zero.kohnsham.crystal import Bands, CrystalKohnSham, CrystalResult, KPoints
+from deeph_zero.kohnsham.crystal import CrystalKohnSham
+from deeph_zero.kohnsham.crystal_result import Bands, CrystalResult, KPoints
 from deeph_zero.kohnsham.k_path import k_path
 from deeph_zero.ks.periodic.certificate import CrystalCertificate, crystal_certificate
 from deeph_zero.ks.periodic.layer import Bands as Levels

@@ -170,7 +170,7 @@ class CrystalModel:
         forces: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> CrystalPrediction:
-        """The same of a structure that was read, with settings of :meth:`settings`.
+        """Predict a structure that was read, with settings of :meth:`settings`.
 
         Args:
             molecule: With a lattice.

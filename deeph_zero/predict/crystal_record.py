@@ -19,7 +19,7 @@ from deeph_zero.predict.crystal import CrystalPrediction
 from deeph_zero.predict.record import structure_record
 
 FORMAT_VERSION = 2
-"""Of a group with real-space blocks."""
+"""Version of a group with real-space blocks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class CrystalState:
 
     @classmethod
     def of_result(cls, result: CrystalSCFResult) -> "CrystalState":
-        """That of an SCF."""
+        """The state at the end of an SCF."""
         return cls(**{f.name: getattr(result, f.name) for f in dataclasses.fields(cls)})
 
     @classmethod
@@ -230,7 +230,7 @@ def crystal_entry(
         "fermi": state.fermi_level,
         "basis": for_elements(method.basis, symbols_of(molecule)),
         "pseudo": method.crystal.pseudo,
-        "kmesh": list(method.crystal.kmesh),
+        "kmesh": list(method.crystal.kmesh or ()),
         "fft_mesh": list(ks.info.fft_mesh),
     }
     if ks.unrestricted:

@@ -18,12 +18,17 @@ from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import shell_ls
-from deeph_zero.integrals.periodic.calculation import crystal_calculation
+from deeph_zero.integrals.periodic.calculation import (
+    CrystalCalculation,
+    crystal_calculation,
+    crystal_calculation_of,
+)
 from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.integrals.periodic.info import crystal_info
 from deeph_zero.integrals.periodic.real_space import RealSpaceMatrices
 from deeph_zero.integrals.periodic.system import crystal_data
-from deeph_zero.kohnsham.crystal import CrystalKohnSham, KPoints
+from deeph_zero.kohnsham.crystal import CrystalKohnSham
+from deeph_zero.kohnsham.crystal_result import KPoints
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
@@ -150,6 +155,20 @@ def prepare_crystal(
             are at one position.
     """
     found = crystal_calculation(cell, **settings)
+    return _prepared(
+        found, layout, cutoff=cutoff, dtype=dtype, potential=potential, features=features
+    )
+
+
+def _prepared(
+    found: CrystalCalculation,
+    layout: BasisLayout,
+    *,
+    cutoff: float,
+    dtype: torch.dtype,
+    potential: MeshRows | None = None,
+    features: Literal["physics", "geometry"],
+) -> PreparedCrystal:
     data = crystal_data(found)
     if data.mesh is None or data.further:
         kind = "density fitting" if data.mesh is None else "exact exchange"
@@ -176,28 +195,6 @@ def prepare_crystal(
     return PreparedCrystal(
         ks=ks, potential=rows, fock0=fock0, blocks=blocks, ovlp=ovlp, inputs=inputs
     )
-
-
-def crystal_keywords(molecule: Molecule, method: Method) -> dict[str, Any]:
-    """A method as keywords of a layer.
-
-    Args:
-        molecule: The structure, for its moments.
-        method: What is solved.
-
-    Returns:
-        Those of :func:`~deeph_zero.integrals.periodic.calculation.crystal_calculation`.
-    """
-    assert method.crystal is not None
-    return {
-        "xc": method.xc,
-        "kmesh": method.crystal.kmesh,
-        "shifted": method.crystal.shifted,
-        "unrestricted": method.unrestricted,
-        "smearing": method.smearing,
-        "fix_spin": method.crystal.fix_spin,
-        "moments": molecule.moments,
-    }
 
 
 def prepare_structure(
@@ -228,11 +225,8 @@ def prepare_structure(
         InputError: As :func:`prepare_crystal`.
     """
     cell = build_cell(molecule, method, say)
-    keywords = crystal_keywords(molecule, method)
-    ready = prepare_crystal(cell, layout, cutoff=cutoff, dtype=dtype, features=features, **keywords)
-    if not method.two_grids:
-        ready.ks.data = dataclasses.replace(ready.ks.data, coarse=None)
-    return ready
+    found = crystal_calculation_of(cell, method, molecule.moments)
+    return _prepared(found, layout, cutoff=cutoff, dtype=dtype, features=features)
 
 
 def _channels(

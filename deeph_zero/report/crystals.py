@@ -19,7 +19,7 @@ _CURE = "write the file again"
 POINTS = 60
 """k-points along a path."""
 SPACING = 0.15
-"""Of the k-points of a density of states, 1/bohr."""
+"""Spacing of the k-points of a density of states, 1/bohr."""
 
 
 def crystal_figures(

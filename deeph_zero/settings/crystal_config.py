@@ -21,7 +21,7 @@ _MOST = 1000
 
 
 _MOST_CELLS = 64
-"""Of a supercell along one vector."""
+"""Cells of a supercell along one vector, at most."""
 
 
 def _mesh(value: object) -> object:
@@ -93,7 +93,7 @@ class CrystalConfig(Settings):
 
 
 class SmearedCrystalConfig(CrystalConfig):
-    """The same where the width of occupations is a crystal's own matter."""
+    """Crystals' settings with a width of occupations of their own."""
 
     smearing: float = Field(
         default=0.0,

@@ -200,7 +200,7 @@ class _CrystalFit:
         return FockNetwork(spec).to(dtype)
 
     def _initial(self, layout: BasisLayout) -> FockNetwork:
-        """That of another model, its scales included."""
+        """The network of another model, its scales included."""
         assert self._config.init is not None
         network = load_crystal_model(self._config.init).network
         known = dict(network.spec.layout.shells)

@@ -23,8 +23,8 @@ from deeph_zero.nn.readout import solve_readout
 from deeph_zero.prepared.crystal import PreparedCrystal
 
 RIDGE = 1e-6
-"""Of the closed-form readout; twelve cells of graphene: errors of unseen ones are least from 1e-6
-to 1e-5."""
+"""Ridge parameter of the closed-form readout. Trained on twelve cells of graphene, errors of unseen
+ones are least from 1e-6 to 1e-5."""
 LEAST = 0.1
 """Weight in the loss of orbitals far above the Fermi level; filled ones count 1."""
 ABOVE, SOFT = 0.3, 0.1
@@ -87,7 +87,7 @@ class Lesson:
 
     @classmethod
     def of(cls, taught: TaughtCrystal) -> "Lesson":
-        """That of a taught crystal."""
+        """The lesson of a taught crystal."""
         ks = taught.prepared.ks
         bands = ks.bands(taught.fock)
         fermi = max(bands.filling.fermi)

@@ -22,6 +22,7 @@ from deeph_zero.integrals.periodic.checks import (
 from deeph_zero.integrals.periodic.fitted import Fitting, make_fitting
 from deeph_zero.integrals.periodic.kpoints import KPoints, listed_kpoints, make_kpoints
 from deeph_zero.integrals.supported import smearing_of
+from deeph_zero.method import CrystalMethod, Method
 
 MOST_POLARISED = 0.8
 """Part of an atom's electrons that may start in one spin beyond the other: the potential of a spin
@@ -47,6 +48,9 @@ class CrystalCalculation:
         probe_apart: Add the correction "ewald" by S P S in place of an element of the kernel, which
             on a coarse mesh differs: PySCF does so for objects of one k-point.
         fitting: Gaussian density fitting in place of a uniform grid.
+        shifted: Whether the mesh of k-points is Monkhorst and Pack's.
+        two_grids: Whether SCFs may iterate on a coarse mesh.
+        asked: The method that was asked for; None where keywords or an object were given.
     """
 
     cell: gto.Cell
@@ -61,6 +65,34 @@ class CrystalCalculation:
     exxdiv: str | None = "ewald"
     probe_apart: bool = False
     fitting: Fitting | None = None
+    shifted: bool = False
+    two_grids: bool = True
+    asked: Method | None = None
+
+    @property
+    def method(self) -> Method:
+        """What is solved, resolved; of a cell that was given its own mesh holds."""
+        cell = self.cell
+        if self.asked is not None:
+            return dataclasses.replace(self.asked, unrestricted=self.unrestricted)
+        pseudo = None
+        if cell.pseudo:
+            pseudo = cell.pseudo if isinstance(cell.pseudo, str) else "custom"
+        return Method(
+            xc=self.spec.name,
+            basis=cell.basis if isinstance(cell.basis, str) else "custom",
+            density_fit=self.fitting is not None,
+            two_grids=self.two_grids,
+            unrestricted=self.unrestricted,
+            smearing=self.smearing,
+            crystal=CrystalMethod(
+                kmesh=self.kpoints.mesh,
+                pseudo=pseudo,
+                ke_cutoff=None if cell.ke_cutoff is None else float(cell.ke_cutoff),
+                shifted=self.shifted,
+                fix_spin=self.fix_spin,
+            ),
+        )
 
     def spin_shares(self) -> Float[np.ndarray, "nspin natm"]:
         """Part of every free atom's density that starts in each spin channel."""
@@ -138,6 +170,40 @@ def crystal_calculation(
     return _from_mean_field(cell_or_mf, moments)
 
 
+def crystal_calculation_of(
+    cell: gto.Cell, method: Method, moments: Sequence[float] | None = None
+) -> CrystalCalculation:
+    """A method applied to a crystal.
+
+    Args:
+        cell: A built cell; its basis, pseudopotentials and mesh hold, whatever the method says.
+        method: What is solved.
+        moments: Initial magnetic moments per atom (electrons).
+
+    Returns:
+        The calculation.
+
+    Raises:
+        InputError: If something is not supported, or the method is a molecule's.
+    """
+    crystal = method.crystal
+    if crystal is None:
+        raise InputError(
+            "expected a crystal's method, got a molecule's; give it crystal=CrystalMethod(...)"
+        )
+    found = crystal_calculation(
+        cell,
+        xc=method.xc,
+        kmesh=crystal.kmesh,
+        shifted=crystal.shifted,
+        unrestricted=method.unrestricted,
+        smearing=method.smearing,
+        fix_spin=crystal.fix_spin,
+        moments=moments,
+    )
+    return dataclasses.replace(found, two_grids=method.two_grids, asked=method)
+
+
 def _from_cell(
     cell: gto.Cell,
     *,
@@ -181,6 +247,7 @@ def _from_cell(
         moments=own if unrestricted else None,
         exxdiv=exxdiv,
         fitting=make_fitting(cell, kpoints) if density_fit else None,
+        shifted=shifted,
     )
 
 

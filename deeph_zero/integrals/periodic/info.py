@@ -8,6 +8,7 @@ from jaxtyping import Float
 from deeph_zero.integrals.periodic.calculation import CrystalCalculation
 from deeph_zero.integrals.periodic.exchange import has_exchange
 from deeph_zero.ks.protocol import XCKind
+from deeph_zero.method import Method
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,10 +16,9 @@ class CrystalInfo:
     """What was computed, resolved to names and numbers.
 
     Attributes:
-        xc: Functional as given.
+        method: What was solved, resolved: ``unrestricted`` is a yes or no.
         kind: "LDA", "GGA" or "MGGA".
         basis: Basis set name, or "custom".
-        pseudo: Name of the pseudopotentials, "custom", or None for all electrons.
         lattice: Rows are the lattice vectors, bohr.
         pbc: Periodic directions.
         kmesh: k-points along the reciprocal vectors; None for a list of points.
@@ -27,8 +27,6 @@ class CrystalInfo:
         fft_mesh: Points of the uniform grid.
         nao: Atomic orbitals per cell.
         nelec: Electrons (alpha, beta) per cell.
-        unrestricted: Two spins.
-        smearing: Width of Fermi occupations, Eh; 0 without.
         charge: Per cell.
         integrals: "FFTDF" (uniform grid), or the kind of density fitting.
         exxdiv: How exact exchange is treated where its kernel diverges, by PySCF's names; None
@@ -36,10 +34,9 @@ class CrystalInfo:
         gauge: "lattice": phases are exp(ik·R) of lattice vectors R, none of atoms.
     """
 
-    xc: str
+    method: Method
     kind: XCKind
     basis: str
-    pseudo: str | None
     lattice: Float[np.ndarray, "3 3"]
     pbc: tuple[bool, bool, bool]
     kmesh: tuple[int, int, int] | None
@@ -48,12 +45,30 @@ class CrystalInfo:
     fft_mesh: tuple[int, int, int]
     nao: int
     nelec: tuple[float, float]
-    unrestricted: bool
-    smearing: float
     charge: int
     integrals: str = "FFTDF"
     exxdiv: str | None = None
     gauge: str = "lattice"
+
+    @property
+    def xc(self) -> str:
+        """Functional as given."""
+        return self.method.xc
+
+    @property
+    def pseudo(self) -> str | None:
+        """Name of the pseudopotentials, "custom", or None for all electrons."""
+        return None if self.method.crystal is None else self.method.crystal.pseudo
+
+    @property
+    def unrestricted(self) -> bool:
+        """Two spins."""
+        return bool(self.method.unrestricted)
+
+    @property
+    def smearing(self) -> float:
+        """Width of Fermi occupations, Eh; 0 without."""
+        return self.method.smearing
 
 
 def crystal_info(settings: CrystalCalculation) -> CrystalInfo:
@@ -66,14 +81,10 @@ def crystal_info(settings: CrystalCalculation) -> CrystalInfo:
         The description.
     """
     cell, fitting = settings.cell, settings.fitting
-    pseudo = None
-    if cell.pseudo:
-        pseudo = cell.pseudo if isinstance(cell.pseudo, str) else "custom"
     return CrystalInfo(
-        xc=settings.spec.name,
+        method=settings.method,
         kind=settings.spec.kind,
         basis=cell.basis if isinstance(cell.basis, str) else "custom",
-        pseudo=pseudo,
         lattice=np.asarray(cell.lattice_vectors()),
         pbc=(True, True, cell.dimension == 3),
         kmesh=settings.kpoints.mesh,
@@ -82,8 +93,6 @@ def crystal_info(settings: CrystalCalculation) -> CrystalInfo:
         fft_mesh=settings.mesh,
         nao=int(cell.nao),
         nelec=settings.nelec,
-        unrestricted=settings.unrestricted,
-        smearing=settings.smearing,
         charge=int(cell.charge),
         integrals="FFTDF" if fitting is None else type(fitting.with_df).__name__,
         exxdiv=settings.exxdiv if has_exchange(settings.spec) else None,

@@ -231,8 +231,8 @@ class Ended:
 Request = Wanted | Correction | SecondOrder
 Steps = Generator[Request, Any, Ended]
 """Generator form of an iteration: it yields requests for work on matrices, which the caller does
-for several iterations at once, and expects the answers sent back. Its value is the last iterate. Run it
-under ``torch.no_grad``, which a generator cannot enter for its own part alone."""
+for several iterations at once, and expects the answers sent back. Its value is the last iterate.
+Run it under ``torch.no_grad``, which a generator cannot enter for its own part alone."""
 
 
 def scf_steps(layer: KohnShamLayer, start: State, settings: SCFSettings, before: int) -> Steps:
