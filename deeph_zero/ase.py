@@ -88,7 +88,7 @@ class DeepHZero(Calculator):
         """
         if not isinstance(model, Model):
             raise InputError(
-                f"expected a model from deeph_zero.load, got {type(model).__name__}; "
+                f"expected a model of molecules from deeph_zero.load, got {type(model).__name__}; "
                 "use DeepHZero(dz.load('run/'))"
             )
         self.model: Model = model

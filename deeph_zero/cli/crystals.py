@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.settings.base import option_name
 from deeph_zero.settings.config import FitConfig, PredictConfig
+from deeph_zero.settings.crystal_method import crystal_method
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def check_training_kind(config: FitConfig, molecules: "Sequence[Molecule]") -> b
             "molecules and crystals in runs of their own"
         )
     _refuse_of_molecules(config)
+    _check_functional(config.method.xc)
     _check_labels(config, molecules)
     return True
 
@@ -86,6 +88,17 @@ def _refuse_of_molecules(config: FitConfig) -> None:
         )
 
 
+def _check_functional(xc: str) -> None:
+    from deeph_zero.integrals.libxc import describe
+    from deeph_zero.integrals.periodic.exchange import has_exchange
+
+    if has_exchange(describe(xc)):
+        raise InputError(
+            f"{argument('xc', xc)}: expected a semilocal functional for a network of crystals, got "
+            "exact exchange; choose for example pbe"
+        )
+
+
 def _check_labels(config: FitConfig, molecules: "Sequence[Molecule]") -> None:
     files = config.data.labels
     if (config.loss == "supervised") != bool(files):
@@ -104,12 +117,22 @@ def _check_labels(config: FitConfig, molecules: "Sequence[Molecule]") -> None:
             "copies have no labels; leave one out"
         )
     labels = CrystalLabels(files)
-    missing = [m for m in molecules if labels.index(m) is None]
-    if missing:
+    places = [labels.index(m) for m in molecules]
+    if None in places:
         raise InputError(
-            f"{missing[0].where}expected a label for every crystal, got none for "
-            f"{len(missing)} of {len(molecules)}; label them first"
+            f"{molecules[places.index(None)].where}expected a label for every crystal, got none "
+            f"for {places.count(None)} of {len(molecules)}; label them first"
         )
+    for molecule, k in zip(molecules, places, strict=True):
+        assert k is not None
+        method = crystal_method(molecule, config)
+        assert method.crystal is not None
+        found = labels.label(k, method)
+        if found.kmesh != method.crystal.kmesh:
+            raise InputError(
+                f"{molecule.where}expected a label at k-points {method.crystal.kmesh}, got "
+                f"{found.kmesh}; give {argument('kmesh', ' '.join(map(str, found.kmesh)))}"
+            )
 
 
 def check_predicting(config: PredictConfig, *, crystals: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deeph_zero.data.crystal_labels import CrystalLabels
-from deeph_zero.errors import DeephZeroError, InputError, argument
+from deeph_zero.errors import DeephZeroError, InputError
 from deeph_zero.host.signals import Interrupt
 from deeph_zero.ks.counts import Builds
 from deeph_zero.nn.network import FockNetwork
@@ -150,13 +150,7 @@ def _taught(
     index = labels.index(geometry.molecule)
     if index is None:
         raise InputError("expected a label for every crystal, got none; label it first")
-    label = labels.label(index, geometry.method)
-    if label.kmesh != tuple(ready.ks.info.kmesh or ()):
-        raise InputError(
-            f"expected a label at k-points {ready.ks.info.kmesh}, got {label.kmesh}; give "
-            f"{argument('kmesh', ' '.join(map(str, label.kmesh)))}"
-        )
-    return teach_density(ready, label.dm)
+    return teach_density(ready, labels.label(index, geometry.method).dm)
 
 
 def stop_reason(run: Run, interrupt: Interrupt) -> str | None:

@@ -156,7 +156,7 @@ def test_one_crystal_is_solved(folder):
     assert (run_folder / "summary.json").read_text() == before
 
 
-def test_labels_teach_and_measure_the_same(folder, monkeypatch):
+def test_labels_teach_and_measure_the_same(folder, monkeypatch, capfd):
     """Supervised: a label's density gives its potential. Evaluate: errors up to a constant."""
     monkeypatch.chdir(folder)
     words = [*METHOD, "-o", "labels.h5", "--conv-tol", "1e-10"]
@@ -175,8 +175,14 @@ def test_labels_teach_and_measure_the_same(folder, monkeypatch):
         assert row["energy_error"] == pytest.approx(row["energy_error_estimate"], rel=0.1)
         assert row["energy_error_per_atom"] == row["energy_error"] / row["natm"]
         assert row["rebuilt"]["bands_max"] < row["fock"]["bands_max"]
-    (folder / "wrong.toml").write_text(text.replace("lda,vwn", "pbe"))
-    assert run("train", "wrong.toml", "-o", "wrong") in {1, 2}
+    for old, new, message in (
+        ('xc = "lda,vwn"', 'xc = "pbe"', "expected labels of method.xc = pbe, got lda,vwn"),
+        ("kmesh = [2, 1, 1]", "kmesh = [1, 1, 1]", "expected a label at k-points (1, 1, 1)"),
+        ('xc = "lda,vwn"', 'xc = "pbe0"', "expected a semilocal functional for a network"),
+    ):
+        (folder / "wrong.toml").write_text(text.replace(old, new))
+        assert run("train", "wrong.toml", "-o", "wrong") == 2
+        assert message in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
