@@ -176,7 +176,7 @@ def test_labels_teach_and_measure_the_same(folder, monkeypatch, capfd):
         assert row["energy_error_per_atom"] == row["energy_error"] / row["natm"]
         assert row["rebuilt"]["bands_max"] < row["fock"]["bands_max"]
     for old, new, message in (
-        ('xc = "lda,vwn"', 'xc = "pbe"', "expected labels of method.xc = pbe, got lda,vwn"),
+        ('xc = "lda,vwn"', 'xc = "pbe"', "expected labels of method.xc pbe, got lda,vwn"),
         ("kmesh = [2, 1, 1]", "kmesh = [1, 1, 1]", "expected a label at k-points (1, 1, 1)"),
         ('xc = "lda,vwn"', 'xc = "pbe0"', "expected a semilocal functional for a network"),
     ):
