@@ -338,14 +338,9 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
         result["validation"] = run.results.validated
     if run.results.against_base is not None:
         result["against_base"] = run.results.against_base
-    if (
-        run.geometries.store is not None
-        and run.geometries.store.rebuilt + run.geometries.store.read > 0
-    ):
-        result["integrals"] = {
-            "computed_again": run.geometries.store.rebuilt,
-            "read": run.geometries.store.read,
-        }
+    store = run.geometries.store
+    if store is not None and store.rebuilt + store.read > 0:
+        result["integrals"] = {"computed_again": store.rebuilt, "read": store.read}
     warn_hints(entries, run.reporter)
     write_json(run.out / SUMMARY_FILE, result)
     return result
