@@ -221,11 +221,16 @@ def draw(found: dict[str, dict[str, Any]], path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
-    for k, (name, row) in enumerate(sorted(found.items(), key=lambda i: i[1]["seconds"])):
+    drawn = {True: 0, False: 0}
+    for name, row in sorted(found.items(), key=lambda i: i[1]["seconds"]):
         learned = "network" in name
+        drawn[learned] += 1
         floor = max(row["errors"][1], 1e-3)
         axes.loglog(row["seconds"], floor, "s" if learned else "o", color="C1" if learned else "C0")
-        place = (5, 4 if k % 2 else -11)  # neighbours would write over each other
+        place = (
+            5,
+            4 if drawn[learned] % 2 == learned else -11,
+        )  # neighbours would write over each other
         axes.annotate(name, (row["seconds"], floor), place, textcoords="offset points", size=8)
     axes.set_xlabel("processor time per geometry / s")
     axes.set_ylabel("mean |H̃ − converged| / µEh")

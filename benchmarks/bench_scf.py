@@ -163,7 +163,7 @@ KINDS: tuple[tuple[str, str, int, float], ...] = (
     *(("I 0 0 0; H 0 0 1.61", xc, 3, 0) for xc in ("pbe", "b3lyp")),
     *(("I 0 0 0; I 0 0 2.67", xc, 3, 0) for xc in ("pbe", "r2scan")),
     ("Ag 0 0 0; H 0 0 1.62", "pbe", 3, 0),
-    *((name, "wb97m-v", 3, 0) for name in ("H2O", "CH3CH2OH", "NO2")),
+    *((name, "wb97m-v", 3, 0) for name in ("H2", "H2O", "CH3CH2OH", "NO2")),
     ("CH3CH2OH", "b97m-v", 3, 0),
     *(
         (name, xc, 3, 0)
@@ -228,7 +228,7 @@ def two_and_one(
         "one_seconds": min(seconds[False]),
         "two_seconds": min(seconds[True]),
         "ratio": min(seconds[False]) / min(seconds[True]),
-        "grid_ratio": ks.coarse_ratio,
+        "grid_ratio": ks.layer.coarse_ratio,
     }
 
 
