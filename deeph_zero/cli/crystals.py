@@ -18,6 +18,7 @@ _TRAINING: Mapping[str, tuple[str, ...]] = {
     "": (
         "stream", "sampling", "temperature", "calibration", "workers", "memory_mb", "disk_mb",
         "jk_dtype", "devices", "budget", "ema", "supervised_blocks", "supervised_orbital_energy",
+        "closed_form",
         "stream_visits",
     ),
 }  # fmt: skip

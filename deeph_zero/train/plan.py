@@ -117,7 +117,7 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         epochs = min(300, max(40, 6000 // per_epoch))
     total = epochs * per_epoch if config.steps is None else config.steps
     ridge = None
-    if closed_form:
+    if closed_form and config.closed_form:
         ridge = 1e-10 if few else 1e-8
     return Plan(
         loss=loss,

@@ -300,3 +300,9 @@ def test_average_of_weights():
     without.update()
     with without.applied():
         assert torch.equal(network.weight, average.state()["mean"][0])
+
+
+def test_the_readout_is_solved_in_closed_form_unless_that_is_off():
+    assert make_plan(FitConfig(loss="supervised"), 100).ridge == pytest.approx(1e-8)
+    assert make_plan(FitConfig(loss="supervised", closed_form=False), 100).ridge is None
+    assert make_plan(FitConfig(loss="energy"), 100).ridge is None

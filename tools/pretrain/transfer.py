@@ -24,8 +24,9 @@ from deeph_zero.prepared.molecule import Prepared
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import Problem, labelled_problem
 
-RIDGE = 1e-8
-"""As at the end of a training on many structures."""
+RIDGE = 1e-2
+"""Relative, so that weights stay small enough to be trained on: with 1e-8 some were in the hundreds
+and a step of training undid what they stood for."""
 
 
 def main() -> int:
