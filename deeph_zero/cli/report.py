@@ -38,8 +38,8 @@ from deeph_zero.settings.config import RuntimeConfig
 def report(invocation: Invocation, **options: Any) -> int:
     """Write one HTML page about RUN that needs no network: numbers, curves, orbitals, surfaces.
 
-    RUN is a folder that fit or train wrote, or the .h5 file of predict, label, bands or convert. A run's own
-    report.html is replaced without asking.
+    RUN is a folder that fit or train wrote, or the .h5 file of predict, label, bands or
+    convert. A run's own report.html is replaced without asking.
 
     \b
     Example:
