@@ -29,8 +29,8 @@ class CrystalLabel:
         dm: P.
         mo_energy: Levels, Eh.
         mo_occ: Occupations.
-        energy: Eh per cell.
-        free_energy: E - T S.
+        energy: Eh per cell; None of a projected potential, which states none.
+        free_energy: E - T S, likewise.
         kmesh: The mesh.
         kpts: Fractions of the reciprocal vectors, [nk, 3].
         converged: Whether its SCF converged.
@@ -40,8 +40,8 @@ class CrystalLabel:
     dm: BlochMatrix
     mo_energy: BandEnergies
     mo_occ: BandEnergies
-    energy: float
-    free_energy: float
+    energy: float | None
+    free_energy: float | None
     kmesh: tuple[int, int, int]
     kpts: np.ndarray
     converged: bool
@@ -118,6 +118,11 @@ def _same_structure(a: Molecule, b: Molecule) -> bool:
 def _read(group: Group, method: Method, place: str) -> CrystalLabel:
     found = dict(group.attributes)
     _check_method(found, method, place)
+    if "fock" not in group and "blocks" in group:
+        raise InputError(
+            f"{place}: expected matrices at k-points, got real-space blocks alone; give "
+            f"`deeph-zero project` or `label` {argument('kmesh')}"
+        )
     fock, dm = (group.array(name, "cf") for name in ("fock", "density"))
     levels, occ = (group.array(name, "f") for name in ("mo_energy", "mo_occ"))
     kpts = group.array("kpts", "f")
@@ -130,15 +135,17 @@ def _read(group: Group, method: Method, place: str) -> CrystalLabel:
     if not all(np.isfinite(x).all() for x in (with_spin[0], with_spin[1])):
         raise InputError(f"{place}: expected finite matrices, got NaN or infinity; {_CURE}")
     n1, n2, n3 = (int(n) for n in found["kmesh"])
-    energy = float(found["energy"])
-    free = found.get("free_energy")
+    energy, free = (
+        None if found.get(name) is None else float(found[name])
+        for name in ("energy", "free_energy")
+    )
     return CrystalLabel(
         fock=torch.from_numpy(np.ascontiguousarray(with_spin[0])),
         dm=torch.from_numpy(np.ascontiguousarray(with_spin[1])),
         mo_energy=torch.from_numpy(np.ascontiguousarray(with_spin[2])),
         mo_occ=torch.from_numpy(np.ascontiguousarray(with_spin[3])),
         energy=energy,
-        free_energy=energy if free is None else float(free),
+        free_energy=energy if free is None else free,
         kmesh=(n1, n2, n3),
         kpts=kpts,
         converged=bool(found.get("converged", True)),

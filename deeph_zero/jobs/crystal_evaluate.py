@@ -31,7 +31,7 @@ class _Reference:
 
     fock: BlochMatrix
     dm: BlochMatrix
-    free_energy: float
+    free_energy: float | None
 
 
 def evaluate_crystal(
@@ -105,7 +105,7 @@ def _errors(found: CrystalPrediction, reference: _Reference) -> dict[str, Any]:
     assert found.certificate is not None
     assert found.fock_rebuilt is not None
     energy = found.certificate.free_energy
-    error = energy - reference.free_energy
+    error = None if reference.free_energy is None else energy - reference.free_energy
     per_pair = 0.5 * ks.nspin
     change = per_pair * (found.dm - reference.dm) @ ks.data.ovlp
     electrons = per_pair * sum(ks.n_electrons(reference.dm))
@@ -121,7 +121,7 @@ def _errors(found: CrystalPrediction, reference: _Reference) -> dict[str, Any]:
         "energy_error_estimate": found.certificate.energy_error_estimate,
         "orbital_gradient_rms": found.certificate.orbital_gradient_rms,
         "energy_error": error,
-        "energy_error_per_atom": error / molecule.natm,
+        "energy_error_per_atom": None if error is None else error / molecule.natm,
         "subspace_distance": (max(distance, 0.0) / (2 * electrons)) ** 0.5,
     }
     shells = shell_ls(ks.cell.to_mol())

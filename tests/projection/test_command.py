@@ -1,5 +1,6 @@
 """``deeph-zero project`` from files to labels: matrices, levels and the lines it says."""
 
+import dataclasses
 import json
 
 import ase
@@ -10,7 +11,10 @@ import pytest
 import torch
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.formats.labels import LabelsSource
+from deeph_zero.errors import InputError
+from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 
@@ -94,6 +98,15 @@ def test_matrices_levels_and_blocks_of_a_crystal(handed, files):
         < 1e-4
     )
     assert matrices.facts["basis"] == "gth-szv"
+    # and crystals' labels, that `train` and `evaluate` take: without an energy
+    labels = CrystalLabels([out])
+    method = Method(xc="pbe", basis="gth-szv", crystal=CrystalMethod(pseudo="gth-pade"))
+    label = labels.label(0, method)
+    assert (label.energy, label.free_energy, label.kmesh) == (None, None, (3, 1, 2))
+    assert float((label.fock[0] - torch.from_numpy(fock[places])).abs().max()) < 1e-6
+    other = dataclasses.replace(method, basis="gth-dzvp")
+    with pytest.raises(InputError, match="expected labels of basis"):
+        labels.label(0, other)
 
 
 def test_cube_of_a_molecule_in_a_box(handed, files, capsys):
