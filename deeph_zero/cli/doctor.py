@@ -19,7 +19,6 @@ PACKAGES = (
     "safetensors",
 )  # fmt: skip
 OPTIONAL = {
-    "gpu4pyscf": "integrals on the GPU",
     "rdkit": "SMILES and conformers",
     "torch_scatter": "sums of messages in a fixed order on a GPU",
     "pyscf.dispersion": "dispersion corrections",
@@ -38,7 +37,7 @@ def doctor(invocation: Invocation, **options: Any) -> int:
       deeph-zero doctor
       deeph-zero doctor --json
     """  # noqa: D301  (\b is click's mark)
-    from deeph_zero.cli.selfcheck import run_checks
+    from deeph_zero.cli.selfcheck import kernels, run_checks
     from deeph_zero.host import runtime
 
     config = RuntimeConfig.parse(runtime_values(options, invocation.started))
@@ -46,9 +45,10 @@ def doctor(invocation: Invocation, **options: Any) -> int:
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     resolved = runtime.setup(config)
     report = describe_installation(str(resolved.device), resolved.threads)
-    checks = run_checks()
+    checks = run_checks(str(resolved.device))
     report["self_check"] = [check.as_dict() for check in checks]
     report["ok"] = all(check.passed for check in checks)
+    report["counts"] = kernels(str(resolved.device)) if resolved.device.type == "cuda" else None
     if options["as_json"]:
         click.echo(to_json(report))
     else:
@@ -130,3 +130,6 @@ def _show(report: dict[str, Any], reporter: ConsoleReporter) -> None:
         for check in report["self_check"]
     ]
     reporter.table("self-check", ["check", "deviation", "limit", "time", "result"], rows)
+    if report["counts"] is not None:
+        said = ", ".join(f"{n} {name}" for name, n in report["counts"].items())
+        reporter.message(f"one Fock build of two molecules in a batch on the device: {said}")

@@ -39,15 +39,28 @@ class Check:
         return dataclasses.asdict(self) | {"passed": self.passed}
 
 
-def run_checks() -> list[Check]:
-    """Run every check; one that raises is reported and does not stop the others."""
-    return [
+def run_checks(device: str = "cpu") -> list[Check]:
+    """Run every check; one that raises is reported and does not stop the others.
+
+    Args:
+        device: Where the command computes; another one than the processor is compared with it.
+
+    Returns:
+        What was found.
+    """
+    checks = [
         _timed("Fock matrix of water equals PySCF's (Eh)", 1e-9, fock_deviation),
         _timed(
             "Fock matrix is the derivative of the energy (relative)", 1e-6, derivative_deviation
         ),
         _timed("network output turns with the molecule (Eh)", 1e-10, rotation_deviation),
     ]
+    if device != "cpu":
+        name = f"builds on {device} are the processor's, alone and in a batch (Eh)"
+        checks.append(_timed(name, 1e-9, lambda: device_deviation(device)))
+        name = f"SCF of a batch on {device} is the processor's (Eh)"
+        checks.append(_timed(name, 1e-8, lambda: scf_deviation(device)))
+    return checks
 
 
 def _timed(name: str, limit: float, function: Callable[[], float]) -> Check:
@@ -107,6 +120,83 @@ def derivative_deviation() -> float:
     plus, minus = (ks(dm + sign * step * direction)[0] for sign in (1.0, -1.0))
     analytic = float((ks(dm)[1] * direction).sum())
     return abs(float(plus - minus) / (2 * step) - analytic) / abs(analytic)
+
+
+def _layers(device: str) -> list[Any]:
+    """A closed and an open shell."""
+    from pyscf import gto
+
+    from deeph_zero.kohnsham import KohnSham
+
+    moles = [gto.M(atom=WATER, basis="sto-3g", charge=n, spin=n, verbose=0) for n in (0, 1)]
+    return [KohnSham.from_pyscf(mol, xc="pbe", grid_level=0, device=device) for mol in moles]
+
+
+def device_deviation(device: str) -> float:
+    """Largest difference of energies and Fock matrices from the processor's.
+
+    Args:
+        device: Where they are made once more.
+
+    Returns:
+        Eh.
+    """
+    from deeph_zero.kohnsham.batch import KohnShamBatch
+
+    here, there = _layers("cpu"), _layers(device)
+    wanted = [one.build(one.data.dm_guess) for one in here]
+    dms = [one.data.dm_guess for one in there]
+    alone = [one.build(dm) for one, dm in zip(there, dms, strict=True)]
+    off = 0.0
+    for found in (alone, KohnShamBatch(there).build(dms)):
+        for a, b in zip(found, wanted, strict=True):
+            fock = float((a.fock.cpu() - b.fock).abs().max())
+            off = max(off, fock, abs(float(a.energy) - float(b.energy)))
+    return off
+
+
+def scf_deviation(device: str) -> float:
+    """Largest difference of converged energies from the processor's.
+
+    Args:
+        device: Where they are found once more.
+
+    Returns:
+        Eh.
+    """
+    from deeph_zero.kohnsham.batch import KohnShamBatch
+
+    wanted = [one.scf().energy for one in _layers("cpu")]
+    found = [one.energy for one in KohnShamBatch(_layers(device)).scf()]
+    return max(abs(a - b) for a, b in zip(found, wanted, strict=True))
+
+
+def kernels(device: str) -> dict[str, int]:
+    """What the device was asked for by one Fock build of a batch, as torch's profiler counts it.
+
+    Args:
+        device: A CUDA device.
+
+    Returns:
+        Kernels launched, copies and waits, all 0 where torch's profiler sees no device.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    from deeph_zero.kohnsham.batch import KohnShamBatch
+
+    batch = KohnShamBatch(_layers(device))
+    dms = [one.data.dm_guess for one in batch.layers]
+    batch.build(dms)
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        batch.build(dms)
+    names = [event.name for event in found.events() or []]
+    return {
+        "launches": sum(name.startswith("cudaLaunchKernel") for name in names),
+        "copies": sum(name.startswith("cudaMemcpy") for name in names),
+        "waits": sum(name == "cudaStreamSynchronize" for name in names),
+    }
 
 
 def rotation_deviation() -> float:

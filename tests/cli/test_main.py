@@ -399,7 +399,7 @@ def test_doctor_checks_itself(run):
     report = json.loads(result.out)
     assert report["version"] == __version__
     assert report["packages"]["pyscf"]
-    assert set(report["optional"]) >= {"gpu4pyscf", "rdkit", "torch_scatter", "tensorboard"}
+    assert set(report["optional"]) >= {"rdkit", "torch_scatter", "tensorboard"}
     assert [check["passed"] for check in report["self_check"]] == [True, True, True]
     assert all(check["value"] > 0 for check in report["self_check"][1:])
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import deeph_zero as dz
+from deeph_zero.cli import selfcheck
 from deeph_zero.cli.main import entry_point
 from deeph_zero.host.runtime import resolve_device
 
@@ -173,3 +174,15 @@ def test_the_log_says_where_automatic_choice_computes(caplog):
     with caplog.at_level(logging.INFO, logger="deeph_zero"):
         assert resolve_device("auto").type == "cuda"
     assert "device cpu keeps to the processor" in caplog.text or "device='cpu'" in caplog.text
+
+
+def test_doctor_compares_the_device_with_the_processor(monkeypatch):
+    for name in ("fock_deviation", "derivative_deviation", "rotation_deviation"):
+        monkeypatch.setattr(selfcheck, name, lambda: 0.0)  # they are the processor's
+    checks = selfcheck.run_checks("cuda")
+    assert [check.name for check in checks if "cuda" in check.name] == [c.name for c in checks[3:]]
+    assert len(checks) == 5
+    assert all(check.passed for check in checks)
+    assert len(selfcheck.run_checks("cpu")) == 3
+    monkeypatch.setattr(selfcheck, "device_deviation", lambda _: 1e-3)
+    assert not selfcheck.run_checks("cuda")[3].passed
