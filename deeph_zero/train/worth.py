@@ -120,7 +120,7 @@ def _of_problem(network: FockNetwork, problem: Problem) -> tuple[float, float]:
     fock = problem.predicted(output, network.scales.seen_corrections)
     loss = fixed_point_loss if problem.teacher.started else supervised_loss
     own, base = (
-        loss(Point(problem, matrix), MatchWeights()).energy_error
+        float(loss(Point(problem, matrix), MatchWeights()).energy_error)
         for matrix in (fock, problem.fock0)
     )
     return own, base
