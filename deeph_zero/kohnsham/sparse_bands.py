@@ -170,7 +170,7 @@ class SparseLevels:
         energy = self._between(kpts, weights, wanted, start, 0.25 * count * self.nspin)
         levels = [self.at(k, min(count, self.nao), energy) for k in kpts]
         by_spin = tuple(zip(*levels, strict=True))
-        return _solved(by_spin, np.asarray(weights, dtype=float), wanted, smearing)
+        return _solved(by_spin, np.asarray(weights, dtype=float), wanted, smearing, self.nao)
 
     def _between(
         self,
@@ -304,6 +304,7 @@ def _solved(
     weights: np.ndarray,
     wanted: float,
     smearing: float,
+    nao: int,
 ) -> Frontier:
     """The chemical potential that fills as many levels as there are electrons of a spin."""
     energies = np.stack([[k.energies for k in spin] for spin in levels])
@@ -312,10 +313,10 @@ def _solved(
     order = np.argsort(energies, axis=None)
     ladder, filled = energies.ravel()[order], below + np.cumsum(each.ravel()[order])
     margin = 30 * smearing
-    bottom = max(float(k.energies[0]) for spin in levels for k in spin if k.first) if any(
-        k.first for spin in levels for k in spin
-    ) else -math.inf  # fmt: skip
-    top = min(float(k.energies[-1]) for spin in levels for k in spin)
+    everyone = [k for spin in levels for k in spin]
+    bottom = max((float(k.energies[0]) for k in everyone if k.first), default=-math.inf)
+    above = [k for k in everyone if k.first + len(k.energies) < nao]
+    top = min((float(k.energies[-1]) for k in above), default=math.inf)
     place = int(np.searchsorted(filled, wanted - 1e-9))
     if place >= len(ladder) - 1 or wanted < below - 1e-9:
         raise _too_few(len(energies[0, 0]))

@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from pyscf.data import elements
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.model_files.document import CrystalDocument
 from deeph_zero.model_files.meta import default_state, is_of_crystals
@@ -14,8 +15,10 @@ from deeph_zero.model_files.network import read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
+from deeph_zero.predict.crystal_sparse import SparsePrediction
 from deeph_zero.predict.given import crystal_in_state
 from deeph_zero.prepared.crystal import PreparedCrystal, prepare_structure
+from deeph_zero.prepared.sparse import prepare_sparse_structure
 from deeph_zero.settings.config import FORCE_TOL, MethodConfig
 from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 from deeph_zero.settings.crystal_method import ModelCrystals, crystal_method
@@ -202,6 +205,44 @@ class CrystalModel:
             forces=forces,
         )
 
+    def predict_sparse(
+        self, crystal: object, *, say: Callable[[str], None] | None = None
+    ) -> SparsePrediction:
+        """A crystal of any size: H and S as sparse blocks, at a cost linear in atoms.
+
+        No k-point, density or Fock build: levels come from the blocks, by sparse factorisations.
+
+        Args:
+            crystal: As in :meth:`predict`.
+            say: Takes a warning of one line.
+
+        Returns:
+            The prediction.
+
+        Raises:
+            InputError: If the model reads more than the geometry, or as in :meth:`predict`.
+        """
+        spec = self.network.spec
+        if spec.inputs != "geometry":
+            raise InputError(
+                f"expected a model with geometry inputs for sparse blocks, got {spec.inputs} "
+                f"inputs; train one with {argument('inputs', 'geometry')}, or use predict"
+            )
+        molecule = crystal_in_state(crystal, self.state)
+        self._check_elements(molecule)
+        method = crystal_method(molecule, self.settings())
+        ready = prepare_sparse_structure(
+            molecule, method, spec.layout, cutoff=spec.cutoff, dtype=self.network.dtype, say=say
+        )
+        with torch.no_grad():
+            correction = self.network(ready.inputs)[0]
+        return SparsePrediction(
+            molecule=molecule,
+            method=method,
+            prepared=ready,
+            hamiltonian=ready.hamiltonian(correction),
+        )
+
     def prepare(
         self, molecule: Molecule, method: Method, say: Callable[[str], None] | None = None
     ) -> PreparedCrystal:
@@ -218,13 +259,7 @@ class CrystalModel:
         Raises:
             InputError: If the model does not know an element, or it cannot be computed.
         """
-        unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))
-        if unknown:
-            known = ", ".join(elements.ELEMENTS[z] for z in self.elements)
-            raise InputError(
-                f"{molecule.where}expected elements the model was trained on ({known}), got "
-                f"{elements.ELEMENTS[unknown[0]]}; train a model on structures that contain them"
-            )
+        self._check_elements(molecule)
         spec = self.network.spec
         return prepare_structure(
             molecule,
@@ -235,3 +270,12 @@ class CrystalModel:
             features=spec.inputs,
             say=say,
         )
+
+    def _check_elements(self, molecule: Molecule) -> None:
+        unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))
+        if unknown:
+            known = ", ".join(elements.ELEMENTS[z] for z in self.elements)
+            raise InputError(
+                f"{molecule.where}expected elements the model was trained on ({known}), got "
+                f"{elements.ELEMENTS[unknown[0]]}; train a model on structures that contain them"
+            )

@@ -7,6 +7,7 @@ box. Everything is blocks (i, j, R); time and memory are linear in atoms.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,19 @@ from deeph_zero.ao.block_pattern import BlockPattern
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.libxc import make_functional
-from deeph_zero.integrals.periodic.calculation import CrystalCalculation, crystal_calculation
+from deeph_zero.integrals.periodic.calculation import (
+    CrystalCalculation,
+    crystal_calculation,
+    crystal_calculation_of,
+)
+from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.integrals.periodic.exchange import has_exchange
 from deeph_zero.integrals.periodic.image_atoms import Images
 from deeph_zero.integrals.periodic.real_space import Box, RealSpaceMatrices
 from deeph_zero.integrals.periodic.superposition import SuperposedAtoms
 from deeph_zero.ks.periodic.types import MeshRows
+from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import NetworkInputs, block_inputs, spin_channels
 from deeph_zero.nn.neighbours import Neighbours, neighbours
 
@@ -99,6 +107,12 @@ def prepare_sparse(
             are at one position.
     """
     found = crystal_calculation(cell, **settings)
+    return _prepared(found, layout, cutoff=cutoff, dtype=dtype)
+
+
+def _prepared(
+    found: CrystalCalculation, layout: BasisLayout, *, cutoff: float, dtype: torch.dtype
+) -> SparseCrystal:
     numbers = atomic_numbers(found.cell)
     coords = torch.from_numpy(found.cell.atom_coords())
     lattice = torch.from_numpy(np.asarray(found.cell.lattice_vectors()))
@@ -122,6 +136,36 @@ def prepare_sparse(
             layout, numbers, near, wide, nelec=found.nelec, cutoff=cutoff, dtype=dtype
         ),
     )
+
+
+def prepare_sparse_structure(
+    molecule: Molecule,
+    method: Method,
+    layout: BasisLayout,
+    *,
+    cutoff: float,
+    dtype: torch.dtype = torch.float32,
+    say: Callable[[str], None] | None = None,
+) -> SparseCrystal:
+    """Base and inputs of a crystal that was read from a file.
+
+    Args:
+        molecule: The structure.
+        method: What is solved.
+        layout: Shells of the network's elements.
+        cutoff: The network's, bohr.
+        dtype: The network's.
+        say: Takes a warning of one line.
+
+    Returns:
+        The crystal.
+
+    Raises:
+        InputError: As :func:`prepare_sparse`.
+    """
+    cell = build_cell(molecule, method, say)
+    found = crystal_calculation_of(cell, method, molecule.moments)
+    return _prepared(found, layout, cutoff=cutoff, dtype=dtype)
 
 
 def superposed_rows(
