@@ -119,6 +119,8 @@ def test_the_output_is_taken_between_partly_orthogonal_orbitals_unless_the_file_
     assert meta["network"].pop("balanced") is True
     path.write_text(json.dumps(meta))
     new, old = (m.predict(_mole(), certificate=False) for m in (model, load(saved)))
+    assert old.base is not None
+    assert new.base is not None
     torch.testing.assert_close(old.base, new.base, rtol=0, atol=0)
     output = old.fock - old.base
     assert output.abs().max() > 1e-3
