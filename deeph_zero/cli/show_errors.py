@@ -156,11 +156,15 @@ def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str
         values = (
             1e6 * row["fock"]["mae"],
             1e6 * row["rebuilt"]["mae"],
-            1e6 * row["energy_error"],
+            None if row["energy_error"] is None else 1e6 * row["energy_error"],
             _SCALE["meV"] * row["fock"]["bands_max"] if crystals else 1e3 * row["dipole_error"],
             1e3 * row["subspace_distance"],
         )
-        line = [name, *(str(row[key]) for key in state), *(_short(value) for value in values)]
+        line = [
+            name,
+            *(str(row[key]) for key in state),
+            *("-" if v is None else _short(v) for v in values),
+        ]
         if with_scf:
             line.append(f"{row['scf']['builds_model']}/{row['scf']['builds_minao']}")
         cells.append(line)

@@ -173,8 +173,9 @@ class _Projection:
 
     def levels(self, kpoints: KPoints, *, of: str) -> Levels:
         """H, S, and the filled levels of a mesh."""
+        mesh = of.strip("(").replace(")", "")
         self.reporter.message(
-            f"projecting at {len(kpoints.weights)} k-points (mesh {of.strip('()')}), "
+            f"projecting at {len(kpoints.weights)} k-points (mesh {mesh}), "
             f"{sum(sizes_of(self.orbitals.shells))} functions"
         )
         # each point for itself: the mean over k and -k is left to the sums

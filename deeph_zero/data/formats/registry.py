@@ -220,9 +220,50 @@ def _of_folder(path: Path) -> str:
             for file in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if file.suffix.lower() in _SUFFIXES:
                     return _SUFFIXES[file.suffix.lower()]
+        _check_complete(path)
     except OSError as error:
         raise WholeFileError(f"cannot be read ({error.strerror}); check the path") from None
     raise _unknown()
+
+
+def _check_complete(folder: Path) -> None:
+    """Name the file that is missing of a program whose other files are there."""
+    names = {p.name.lower() for p in folder.iterdir() if p.is_file()}
+    ends = {suffix for name in names for suffix in (Path(name).suffix, name[-7:])}
+    found = next((text for mark, text in _INCOMPLETE if mark in names | ends), None)
+    if found is not None:
+        raise WholeFileError(found)
+
+
+_INCOMPLETE = (
+    (
+        "rs_hamiltonian.out",
+        (
+            "expected matrices of a molecule of FHI-aims (basis-indices.out, hamiltonian.out), got "
+            "those of a crystal (rs_hamiltonian.out), which are not read; use DeepH-dock"
+        ),
+    ),
+    (
+        "openmx.out",
+        (
+            "expected a .scfout file beside OpenMX's output, there is none; run OpenMX with "
+            "HS.fileout on"
+        ),
+    ),
+    (
+        "_in.dat",
+        (
+            "expected a .scfout file beside OpenMX's input, there is none; run OpenMX with "
+            "HS.fileout on"
+        ),
+    ),
+    (
+        ".fdf",
+        "expected an .HSX file beside SIESTA's input, there is none; run SIESTA with SaveHS true",
+    ),
+    ("vsc", "expected matrices, got a potential (VSC); deeph-zero project makes matrices of it"),
+)
+"""File names, or their ends, and what is missing beside them."""
 
 
 def _unknown() -> WholeFileError:
