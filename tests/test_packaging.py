@@ -103,10 +103,10 @@ def test_wheel_holds_licences_and_the_command(wheel: zipfile.Path):
 def test_one_version_everywhere():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
-    changelog = re.search(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert citation is not None
-    assert changelog is not None, "the newest heading of CHANGELOG.md names a version"
-    assert [deeph_zero.__version__, citation[1], changelog[1]] == [version] * 3
+    assert headings, "headings of CHANGELOG.md name versions, the newest last"
+    assert [deeph_zero.__version__, citation[1], headings[-1]] == [version] * 3
 
 
 def test_constraints_resolve_anywhere():
