@@ -136,9 +136,9 @@ def _show(card: "Card", reporter: Reporter) -> None:
     ]
     reporter.table(f"{card.name}: {card.title}", ("", ""), rows)
     for title, sets in (
-        ("mean absolute errors, of structures not trained on", card.errors),
+        ("mean absolute errors", card.errors),
         ("by number of atoms", card.errors_by_atoms),
-        ("by element, of structures that have it", card.errors_by_element),
+        ("by element", card.errors_by_element),
     ):
         for part in _fitting(sets, _width()):
             reporter.table(title, *_table(part))
