@@ -70,7 +70,7 @@ def growth(molecule: Molecule, frames: int, basis: str) -> dict[str, Any]:
             return same_data(moved, method, kept[k].ks.data.dm_guess, ao_memory_mb=0.1)
 
         kept.append(store.adopt(problem, again))
-        kept[k].target_frame()
+        kept[k].target_orbitals()
         if k + 1 == frames // 3:
             before = resident_mb()
     per_frame = (resident_mb() - before) / (frames - frames // 3)

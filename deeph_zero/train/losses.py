@@ -15,7 +15,7 @@ from torch import Tensor
 from deeph_zero.errors import InputError
 from deeph_zero.ks.occupation import smallest_gap
 from deeph_zero.settings.loss_terms import Term
-from deeph_zero.train.taught import Frame, Problem
+from deeph_zero.train.taught import MatchOrbitals, Problem
 from deeph_zero.train.teacher import gradient_rms
 from deeph_zero.types import AOMatrix, Scalar
 
@@ -189,7 +189,7 @@ def fixed_point_loss(point: Point, weights: MatchWeights) -> LossValue:
     """RMS of H - F* with the teacher's target F* held constant; no build of its own."""
     del weights  # they are for labels: the target's own weights are part of the method
     problem = point.problem
-    return _match(point, problem.teacher.target, problem.target_frame(), MatchWeights())
+    return _match(point, problem.teacher.target, problem.target_orbitals(), MatchWeights())
 
 
 def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
@@ -198,7 +198,7 @@ def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
     if problem.label is None:
         raise _no_label(problem)
     fock = problem.label.fock.to(problem.fock0)
-    return _match(point, fock, problem.label_frame(), weights)
+    return _match(point, fock, problem.label_orbitals(), weights)
 
 
 def _no_label(problem: Problem) -> InputError:
@@ -208,26 +208,26 @@ def _no_label(problem: Problem) -> InputError:
     )
 
 
-def _match(point: Point, target: AOMatrix, frame: Frame, weights: MatchWeights) -> LossValue:
+def _match(point: Point, target: AOMatrix, at: MatchOrbitals, weights: MatchWeights) -> LossValue:
     """RMS of H - F*, plus weighted RMS of its blocks in orbitals of F* and of orbital energies."""
     delta = point.hamiltonian - target
-    mixed = frame.vectors.mT @ orthonormal(point.problem, delta) @ frame.vectors
+    mixed = at.vectors.mT @ orthonormal(point.problem, delta) @ at.vectors
     # of what the network predicts: so no direction of the orbitals' space is out of sight
     rms = _rms(point.problem.as_output(delta))
-    ov = _block(mixed, frame.occ_virt)
+    ov = _block(mixed, at.occ_virt)
     loss = rms + weights.occ_virt * ov
     if weights.occ_occ > 0:
-        loss = loss + weights.occ_occ * _block(mixed, frame.occ_occ)
+        loss = loss + weights.occ_occ * _block(mixed, at.occ_occ)
     if weights.virt_virt > 0:
-        loss = loss + weights.virt_virt * _block(mixed, frame.virt_virt)
+        loss = loss + weights.virt_virt * _block(mixed, at.virt_virt)
     if weights.orbital_energy > 0:
         levels = torch.linalg.eigvalsh(orthonormal(point.problem, point.hamiltonian))
         keep = slice(2 * max(point.problem.ks.nelec))
-        off = levels[..., keep] - frame.mo_energy[..., keep]
+        off = levels[..., keep] - at.mo_energy[..., keep]
         loss = loss + weights.orbital_energy * _rms(off)
     # 2 Σ F_ia² / Δ_ia for a closed shell; the sum over all pairs has each of them twice
-    levels = frame.mo_energy.unsqueeze(-1) - frame.mo_energy.unsqueeze(-2)
-    each = frame.occ_virt * mixed.detach().square() / levels.abs().clamp_min(GAP)
+    levels = at.mo_energy.unsqueeze(-1) - at.mo_energy.unsqueeze(-2)
+    each = at.occ_virt * mixed.detach().square() / levels.abs().clamp_min(GAP)
     error = each.sum() * (0.5 if point.problem.ks.unrestricted else 1.0)
     numbers = [_number(one.detach()) for one in (_rms(delta), ov, error)]
     return LossValue(MILLI * loss, numbers[0], numbers[1], energy_error=numbers[2])

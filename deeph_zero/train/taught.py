@@ -25,7 +25,7 @@ FIRST = 3e-4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Frame:
+class MatchOrbitals:
     """Orbitals of a matrix that H is compared with, and weights 0..1 of its orbital pairs.
 
     The three weights of a pair add up to one; levels that are partly filled belong to all blocks.
@@ -73,22 +73,22 @@ class Problem(Prepared):
     label: Label | None = None
     builds: bool = True
     position: int | None = None
-    _target_frame: Frame | None = None
-    _label_frame: Frame | None = None
+    _target_orbitals: MatchOrbitals | None = None
+    _label_orbitals: MatchOrbitals | None = None
 
-    def target_frame(self) -> Frame:
+    def target_orbitals(self) -> MatchOrbitals:
         """Orbitals of the teacher's target, kept until it changes."""
         target = self.teacher.target
-        if self._target_frame is None or self._target_frame.target is not target:
-            self._target_frame = self._frame(target)
-        return self._target_frame
+        if self._target_orbitals is None or self._target_orbitals.target is not target:
+            self._target_orbitals = self._orbitals(target)
+        return self._target_orbitals
 
-    def label_frame(self) -> Frame:
+    def label_orbitals(self) -> MatchOrbitals:
         """Orbitals of the label's Fock matrix."""
-        if self._label_frame is None:
+        if self._label_orbitals is None:
             assert self.label is not None
-            self._label_frame = self._frame(self.label.fock.to(self.fock0))
-        return self._label_frame
+            self._label_orbitals = self._orbitals(self.label.fock.to(self.fock0))
+        return self._label_orbitals
 
     def on(self, data: MoleculeData) -> "Problem":
         """The geometry with its data from elsewhere; what only the preparation needed is left out.
@@ -103,9 +103,9 @@ class Problem(Prepared):
         teacher = self.teacher.on(ks)
         return dataclasses.replace(self, ks=ks, teacher=teacher, matrices=None, start=None)
 
-    def _frame(self, target: AOMatrix) -> Frame:
+    def _orbitals(self, target: AOMatrix) -> MatchOrbitals:
         orbitals = self.ks.orbitals(target)
-        return Frame(
+        return MatchOrbitals(
             target=target,
             # orthonormal-basis eigenvectors: X⁻¹ C = Xᵀ S C
             vectors=self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff,

@@ -175,12 +175,12 @@ def test_weights_of_blocks_and_orbital_energies(closed):
 @pytest.mark.parametrize("shape", ["closed", "open"])
 def test_pair_weights_are_a_partition(shape):
     problem = prepared(0 if shape == "closed" else 1)
-    frame = problem.target_frame()
+    frame = problem.target_orbitals()
     total = frame.occ_occ + frame.occ_virt + frame.virt_virt
     torch.testing.assert_close(total, torch.ones_like(total))
-    assert frame is problem.target_frame()
+    assert frame is problem.target_orbitals()
     problem.teacher.advance()
-    assert frame is not problem.target_frame()
+    assert frame is not problem.target_orbitals()
 
 
 def test_a_mix_costs_one_build_and_teaches(closed, rng):

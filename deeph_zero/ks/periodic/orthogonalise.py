@@ -94,25 +94,25 @@ class BlochOrthogonaliser:
         """X P X†."""
         return self.x @ p @ self.x.mH
 
-    def levels(self, fock: Inexact[Tensor, "*spin nk nao nao"]) -> BandEnergies:
+    def levels(self, fock: BlochMatrix) -> BandEnergies:
         """Eigenvalues of F(k), ascending; infinite for what was left out.
 
         Args:
             fock: F(k), Eh.
 
         Returns:
-            [*spin, nk, nao], Eh.
+            [nspin, nk, nao], Eh.
         """
         return self.without_removed(torch.linalg.eigvalsh(self.transform(fock)))
 
-    def orbitals(self, fock: Inexact[Tensor, "*spin nk nao nao"]) -> tuple[BandEnergies, Tensor]:
+    def orbitals(self, fock: BlochMatrix) -> tuple[BandEnergies, Tensor]:
         """Eigenvalues as :meth:`levels`, and the orbitals.
 
         Args:
             fock: F(k), Eh.
 
         Returns:
-            [*spin, nk, nao], Eh; columns are orbitals, [*spin, nk, nao, nao].
+            [nspin, nk, nao], Eh; columns are orbitals, [nspin, nk, nao, nao].
         """
         energies, vectors = torch.linalg.eigh(self.transform(fock))
         return self.without_removed(energies), self.x @ vectors

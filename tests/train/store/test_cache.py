@@ -113,7 +113,7 @@ def test_what_always_stays_is_counted():
         error = teacher.ks.commutator(fock, dm)
         teacher.diis.add(pack_symmetric(both), pack_antisymmetric(error))
     teacher.target = fock.clone()
-    frame = problem.target_frame()
+    frame = problem.target_orbitals()
     held = [problem.fock0, problem.ks.x, teacher.target, frame.vectors]
     held += [*teacher.diis.focks, *teacher.diis.errors]
     small = sum(x.nbytes for x in held) + problem.stored.nbytes

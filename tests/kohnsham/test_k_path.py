@@ -1,0 +1,37 @@
+"""Lines through the Brillouin zone."""
+
+import numpy as np
+import pytest
+
+from deeph_zero.errors import InputError
+from deeph_zero.kohnsham.k_path import k_path
+
+SQUARE = np.diag([5.0, 5.0, 30.0])
+LAYER = (True, True, False)
+
+
+def test_a_path_goes_through_the_points_that_it_names():
+    found = k_path(SQUARE, LAYER, "GXM", 9)
+    assert (found.path, found.labels) == ("GXM", ("G", "X", "M"))
+    assert len(found.kpts) == len(found.distances) == 9
+    assert found.distances[0] == found.ticks[0] == 0.0
+    assert (np.diff(found.distances) > 0).all()
+    at = [int(np.abs(found.distances - x).argmin()) for x in found.ticks]
+    expected = [[0, 0, 0], [0, 0.5, 0], [0.5, 0.5, 0]]
+    np.testing.assert_allclose(found.kpts[at], expected, atol=1e-12)
+    assert found.ticks[1] == pytest.approx(np.pi / 5.0, rel=1e-9)
+
+
+def test_a_comma_is_a_jump():
+    found = k_path(SQUARE, LAYER, "GX,MG", 8)
+    steps = np.diff(found.distances)
+    assert (steps == 0).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "points", "message"),
+    [("GQ", 10, "special points out of"), ("GXMG", 3, "at least 4 k-points"), ("GX", 1, "2 to")],
+)
+def test_what_cannot_be_walked_is_refused(path, points, message):
+    with pytest.raises(InputError, match=message):
+        k_path(SQUARE, LAYER, path, points)
