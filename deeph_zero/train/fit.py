@@ -90,8 +90,7 @@ def run_fit(
         roles=_roles(config, len(molecules), tuple(validation)),
         results=Results(failed=failed),
     )
-    if config.runtime.started is not None:
-        run.started = config.runtime.started
+    run.started = config.runtime.started or run.started
     resume_from = None
     if resume:
         compare_settings(run)
@@ -100,9 +99,7 @@ def run_fit(
         if is_done(run, before):
             reporter.message(f"{out} is finished: nothing left to do")
             return before
-        counts = (int(before.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
-        entries = [] if resume_from is None else list(before.get("structures") or [])
-        run.earlier = Earlier(builds=Builds(*counts), entries=entries)
+        run.earlier = _earlier(before, trained=resume_from is not None)
     # before any work, so that whatever happens next can be resumed
     save_settings(run)
     try:
@@ -124,6 +121,13 @@ def run_fit(
         raise
     finally:
         run.release()
+
+
+def _earlier(summary: dict[str, Any], *, trained: bool) -> Earlier:
+    """What the summary of an earlier attempt says, whose model is still there if ``trained``."""
+    counts = (int(summary.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
+    entries = list(summary.get("structures") or []) if trained else []
+    return Earlier(builds=Builds(*counts), entries=entries)
 
 
 def _roles(config: FitConfig, n: int, validation: tuple[Molecule, ...] = ()) -> Roles:
