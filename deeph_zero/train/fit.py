@@ -100,8 +100,7 @@ def run_fit(
             reporter.message(f"{out} is finished: nothing left to do")
             return before
         run.earlier = _earlier(before, trained=resume_from is not None)
-    # before any work, so that whatever happens next can be resumed
-    save_settings(run)
+    save_settings(run)  # before any work, so that whatever happens next can be resumed
     try:
         with _team(run, resume_from):
             return _fit(run, resume_from)
