@@ -112,14 +112,19 @@ def run_fit(
         write_summary(run, "interrupt")
         raise
     except DeephZeroError:
-        if run.module is not None:
-            with contextlib.suppress(ComputationError):  # the disk may be what fails
-                write_summary(run, "error")
-        elif not resume:
-            forget_settings(run.out)  # nothing to go on with
+        _after_error(run, new=not resume)
         raise
     finally:
         run.release()
+
+
+def _after_error(run: Run, *, new: bool) -> None:
+    """Leave a summary where something was trained, and no settings where there is nothing."""
+    if run.module is not None:
+        with contextlib.suppress(ComputationError):  # the disk may be what fails
+            write_summary(run, "error")
+    elif new:
+        forget_settings(run.out)  # nothing to go on with
 
 
 def _earlier(summary: dict[str, Any], *, trained: bool) -> Earlier:
