@@ -11,7 +11,7 @@ from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.jobs.compare import ao_blocks
 from deeph_zero.kohnsham.crystal_result import CrystalResult
-from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace
+from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace, without_potential
 from deeph_zero.ks.smearing import NO_ORBITAL
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal import CrystalPrediction
@@ -139,10 +139,8 @@ def _differences(
 ) -> tuple[Tensor, dict[str, Any]]:
     """H - F - μ S, and errors between orbitals and of bands up to the first empty one."""
     ks = found.ks
-    ovlp, weights = ks.data.ovlp, ks.data.weights
-    change = matrix - exact
-    shift = weighted_trace(weights, change, ovlp) / weighted_trace(weights, ovlp, ovlp)
-    rest = change - shift / len(change) * ovlp
+    weights = ks.data.weights
+    rest = without_potential(weights, matrix - exact, ks.data.ovlp)
     ours, theirs = ks.bands(matrix), ks.bands(exact)
     c = theirs.mo_coeff
     mixed = (c.mH @ rest @ c).abs()

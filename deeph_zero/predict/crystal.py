@@ -17,7 +17,7 @@ from deeph_zero.kohnsham.k_path import k_path
 from deeph_zero.ks.periodic.certificate import CrystalCertificate, crystal_certificate
 from deeph_zero.ks.periodic.layer import Bands as Levels
 from deeph_zero.ks.periodic.layer import CrystalBuild
-from deeph_zero.ks.periodic.types import BlochMatrix
+from deeph_zero.ks.periodic.types import BlochMatrix, without_potential
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
@@ -76,8 +76,14 @@ class CrystalPrediction:
 
     @property
     def residual_mae(self) -> float | None:
-        """Mean absolute element of H - F[P(H)] over the k-points, Eh; None without a build."""
-        return None if self.built is None else float((self.fock - self.built.fock).abs().mean())
+        """Mean absolute element of H - F[P(H)] - μ S over the k-points, Eh; None without a build.
+
+        The average potential μ of a crystal is a convention.
+        """
+        if self.built is None:
+            return None
+        data, change = self.ks.data, self.fock - self.built.fock
+        return float(without_potential(data.weights, change, data.ovlp).abs().mean())
 
     @cached_property
     def levels(self) -> Levels:

@@ -15,7 +15,12 @@ from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError
 from deeph_zero.ks.periodic.layer import CrystalLayer
 from deeph_zero.ks.periodic.result import CrystalSCFResult
-from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, weighted_trace
+from deeph_zero.ks.periodic.types import (
+    BandEnergies,
+    BlochMatrix,
+    BlochOperator,
+    without_potential,
+)
 from deeph_zero.ks.smearing import NO_ORBITAL
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.network import FockNetwork
@@ -122,9 +127,7 @@ class Lesson:
             The errors.
         """
         change, c = self._change(correction), self.orbitals
-        shift = weighted_trace(self.kweights, change, self.ovlp)
-        shift = shift / weighted_trace(self.kweights, self.ovlp, self.ovlp) / len(change)
-        rest = change - shift * self.ovlp
+        rest = without_potential(self.kweights, change, self.ovlp)
         found = torch.linalg.eigvalsh(c.mH @ change @ c + torch.diag_embed(self.levels).to(c))
         levels = (found - self.levels)[..., : self.filled + 1]
         return CrystalErrors(fock=float(rest.abs().mean()), bands=_largest(levels, self.kweights))
@@ -259,10 +262,8 @@ def errors_between(ks: CrystalLayer, hamiltonian: BlochMatrix, fock: BlochMatrix
     Returns:
         The errors.
     """
-    ovlp, weights = ks.data.ovlp, ks.data.weights
-    change = hamiltonian - fock
-    shift = weighted_trace(weights, change, ovlp) / weighted_trace(weights, ovlp, ovlp)
-    rest = change - shift / len(change) * ovlp
+    weights = ks.data.weights
+    rest = without_potential(weights, hamiltonian - fock, ks.data.ovlp)
     found, exact = ks.bands(hamiltonian), ks.bands(fock)
     filled = int((exact.filling.occ > 0.01).any(0).any(0).sum())
     levels = (found.mo_energy - exact.mo_energy)[..., : filled + 1]

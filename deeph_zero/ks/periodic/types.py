@@ -30,6 +30,21 @@ PotentialRows: TypeAlias = Float[Tensor, "nspin nown ngrids"]
 MeshScalar: TypeAlias = Float[Tensor, " ngrids"]
 
 
+def without_potential(weights: KWeights, change: Tensor, ovlp: Tensor) -> Tensor:
+    """ΔH - μ S with the μ that leaves least: a crystal's average potential is a convention.
+
+    Args:
+        weights: w_k, [nk].
+        change: ΔH, [nspin, nk, n, n], Eh.
+        ovlp: S, [nk, n, n].
+
+    Returns:
+        The rest; μ is one for both spins.
+    """
+    shift = weighted_trace(weights, change, ovlp) / weighted_trace(weights, ovlp, ovlp)
+    return change - shift / len(change) * ovlp
+
+
 def weighted_trace(weights: KWeights, a: Tensor, b: Tensor) -> Float[Tensor, ""]:
     """Σ_k w_k Re tr(A_k B_k), spins added up; the inner product of Hermitian matrices.
 
