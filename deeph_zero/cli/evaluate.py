@@ -22,7 +22,8 @@ from deeph_zero.host.files import HDF5_SUFFIXES
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 _FOR_MODELS = (
-    "scf", "conv_tol", "max_cycle", "two_grids", "charge", "spin", "allow_close_contacts",
+    "scf", "conv_tol", "max_cycle", "two_grids", "engine", "charge", "spin",
+    "allow_close_contacts",
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ _FOR_MODELS = (
 @setting(EvaluateConfig, "conv_tol", metavar="TOL")
 @setting(EvaluateConfig, "max_cycle", metavar="N")
 @one_grid_option
+@setting(EvaluateConfig, "engine", metavar="local|ray[:ADDRESS]")
 @setting(EvaluateConfig, "charge", metavar="N")
 @setting(EvaluateConfig, "spin", metavar="2S")
 @setting(EvaluateConfig, "allow_close_contacts")
@@ -174,6 +176,8 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
             settings=settings,
             reporter=reporter,
             command=command,
+            model_path=options["model"],
+            label_files=files,
         )
     show_errors(result, reporter, as_json=options["as_json"], out=out)
     _require_success(result, out, len(molecules))

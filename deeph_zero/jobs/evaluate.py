@@ -1,7 +1,9 @@
 """``deeph-zero evaluate``: a model's errors against reference data, structure by structure."""
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +11,78 @@ from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import write_json
-from deeph_zero.host.reporting import Reporter, Task
+from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.reporting import Task as ProgressTask
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import interruptible
 from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.jobs.compare import compare
 from deeph_zero.jobs.crystal_evaluate import NAMES as CRYSTAL_NAMES
 from deeph_zero.jobs.crystal_evaluate import evaluate_crystal
-from deeph_zero.jobs.loop import check_finite
+from deeph_zero.jobs.journal import Record, decode, digest
+from deeph_zero.jobs.loop import Engine, check_finite, stream
+from deeph_zero.jobs.workers import Compute, Outcome, Task, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import Builds, total
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
-from deeph_zero.model import CrystalModel, Model
+from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.record import failure, summary, warn_outside
+from deeph_zero.predict.record import summary, warn_outside
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 NAMES = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
 """What is averaged over molecules."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvaluateJob:
+    """What is done with one structure, in any process."""
+
+    model_path: str
+    label_files: tuple[str, ...]
+    config: EvaluateConfig
+    model: Model | CrystalModel | None = None
+    """The loaded model; other processes load their own."""
+    labels: LabelStore | CrystalLabels | None = None
+    """Likewise."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"model": None, "labels": None}
+
+    @property
+    def verbose(self) -> int:
+        return self.config.runtime.verbose
+
+    def start(self, threads: int) -> Compute:
+        """Load model and labels, where this process has not."""
+        model, labels = self.model, self.labels
+        if model is None:
+            device = start_process(self.config.runtime, threads).device
+            model = load_any(self.model_path, device=device)
+            if self.label_files and isinstance(model, CrystalModel):
+                labels = CrystalLabels(list(self.label_files))
+            elif self.label_files:
+                labels = LabelStore(self.label_files, skip_bad=True)
+        model.iterate_on(two_grids=self.config.two_grids)
+        row_of = _computed_by(model, labels, self.config)
+
+        def compute(index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
+            del warn
+            row = row_of(molecule)
+            return Record(
+                index=index,
+                digest=digest(molecule),
+                arrays={},
+                attributes={},
+                entry=row,
+                auxbasis=None,
+                fock_builds=row["fock_builds"],
+                coarse_builds=row["coarse_builds"],
+            )
+
+        return compute
 
 
 def run_evaluate(
@@ -42,6 +96,8 @@ def run_evaluate(
     settings: Runtime,
     reporter: Reporter,
     command: str,
+    model_path: str | Path = "",
+    label_files: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare a model with converged reference values.
 
@@ -57,17 +113,20 @@ def run_evaluate(
         settings: Device, threads, seed, deadline.
         reporter: Progress and warnings.
         command: Command line, for the record.
+        model_path: Where the workers of a cluster find ``model``.
+        label_files: Where they find ``labels``.
 
     Returns:
         The evaluation, as written: ``errors`` (over all structures) and ``structures``.
 
     Raises:
-        ComputationError: If the file cannot be written.
+        InputError: If a worker of a cluster cannot load model or labels.
+        ComputationError: If the file cannot be written, or there is no such cluster.
         KeyboardInterrupt: After Ctrl-C, with the file written for what was done.
     """
     started = time.monotonic()
     failed = list(failed)
-    model.iterate_on(two_grids=config.two_grids)
+    job = _EvaluateJob(str(model_path), tuple(label_files), config, model, labels)
     with interruptible() as interrupt:
 
         def stop() -> str | None:
@@ -75,14 +134,10 @@ def run_evaluate(
             return "interrupt" if interrupt.requested else reason
 
         with reporter.task("evaluate", len(molecules)) as task:
-            rows, stopped_by = _rows(
-                _computed_by(model, labels, config),
-                molecules,
-                failed,
-                stop=stop,
-                reporter=reporter,
-                task=task,
-            )
+            tasks = _Tasks(molecules, stop)
+            found = stream(job, iter(tasks), Engine.of(config), (1, None), settings)
+            rows, interrupted = _rows(found, failed, reporter=reporter, task=task)
+            stopped_by = "interrupt" if interrupted else tasks.stopped_by
         warn_outside(rows, reporter)
         result = summary(
             command=command,
@@ -159,31 +214,47 @@ def usable(
     return good, failed
 
 
+class _Tasks:
+    """The structures one by one, until the time is up."""
+
+    def __init__(self, molecules: Sequence[Molecule], stop: Callable[[], str | None]) -> None:
+        self._molecules = molecules
+        self._stop = stop
+        self.stopped_by: str | None = None
+
+    def __iter__(self) -> Iterator[Task]:
+        for task in enumerate(self._molecules):
+            self.stopped_by = self._stop()
+            if self.stopped_by is not None:
+                return
+            yield task
+
+
 def _rows(
-    compute: Callable[[Molecule], dict[str, Any]],
-    molecules: Sequence[Molecule],
+    found: Iterator[Outcome],
     failed: list[dict[str, Any]],
     *,
-    stop: Callable[[], str | None],
     reporter: Reporter,
-    task: Task,
-) -> tuple[list[dict[str, Any]], str | None]:
-    """A row per structure that works, and why the rest was left; ``failed`` grows."""
-    rows: list[dict[str, Any]] = []
-    for molecule in molecules:
-        reason = stop()
-        if reason is not None:
-            return rows, reason
-        try:
-            rows.append(compute(molecule))
-        except KeyboardInterrupt:  # the second one: give this structure up
-            return rows, "interrupt"
-        except Exception as error:
-            # one structure must not end the evaluation, whatever it meets
-            failed.append(failure(molecule, error))
-            reporter.warning(molecule.where + failed[-1]["error"])
-        task.advance()
-    return rows, None
+    task: ProgressTask,
+) -> tuple[list[dict[str, Any]], bool]:
+    """A row per structure that works, and whether the rest was given up; ``failed`` grows."""
+    rows: dict[int, dict[str, Any]] = {}
+    errors: dict[int, dict[str, Any]] = {}
+    interrupted = False
+    try:
+        with contextlib.closing(found):  # pyright: ignore[reportArgumentType]
+            for outcome in found:
+                index, molecule = outcome.task
+                if outcome.data is not None:
+                    rows[index] = decode(outcome.data).entry
+                elif outcome.error is not None:
+                    errors[index] = outcome.error
+                    reporter.warning(molecule.where + outcome.error["error"])
+                task.advance()
+    except KeyboardInterrupt:  # the second one: what is being computed is given up
+        interrupted = True
+    failed.extend(errors[k] for k in sorted(errors))
+    return [rows[k] for k in sorted(rows)], interrupted
 
 
 def _evaluate(

@@ -87,6 +87,13 @@ def encode(record: Record) -> bytes:
     return _framed(head, b"".join(value.tobytes() for value in arrays.values()))
 
 
+def decode(data: bytes) -> Record:
+    """The result that :func:`encode` made bytes of."""
+    n_text = _HEAD.unpack_from(data)[1]
+    end = _HEAD.size + n_text
+    return _decode(json.loads(data[_HEAD.size : end]), data[end:])
+
+
 def _framed(head: Mapping[str, Any], blob: bytes) -> bytes:
     text = json.dumps(head, default=lambda value: value.tolist(), ensure_ascii=False).encode()
     crc = zlib.crc32(blob, zlib.crc32(text))

@@ -21,6 +21,7 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.record import summary, warn_hints, warn_outside
 from deeph_zero.settings.config import LabelConfig, PredictConfig
+from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,13 @@ class Engine:
     at_once: int | None = None
 
     @classmethod
-    def of(cls, config: LabelConfig | PredictConfig) -> "Engine":
+    def of(cls, config: LabelConfig | PredictConfig | EvaluateConfig) -> "Engine":
         """What the settings ask for; ``workers`` and ``threads`` count where they were given."""
         if config.engine == "local":
             return LOCAL
-        asked = config.workers if "workers" in config.model_fields_set else None
+        asked = None
+        if not isinstance(config, EvaluateConfig) and "workers" in config.model_fields_set:
+            asked = config.workers
         return cls(ray=config.engine, threads=config.runtime.threads or 1, at_once=asked)
 
 
@@ -117,8 +120,8 @@ def run_batch(
             with reporter.task(description, total) as task:
                 task.skip(len(journal))
                 left = None if total is None else total - len(journal)
-                stream = _stream(job, tasks, engine, (workers, left), runtime)
-                _collect(stream, journal, progress, reporter, task)
+                found = stream(job, tasks, engine, (workers, left), runtime)
+                _collect(found, journal, progress, reporter, task)
             with _kept(journal):
                 found = _write(journal, out, progress, failed, reporter, method=method)
                 result = summary(
@@ -134,14 +137,25 @@ def run_batch(
     return result
 
 
-def _stream(
+def stream(
     job: Job,
     tasks: Iterator[Task],
     engine: Engine,
     workers: tuple[int, int | None],
     runtime: Runtime,
 ) -> Iterator[Outcome]:
-    """Outcomes of processes here (of no more than there are structures), or of a cluster."""
+    """Outcomes of processes here (of no more than there are structures), or of a cluster.
+
+    Args:
+        job: What to do with one structure.
+        tasks: The structures.
+        engine: Where they are computed.
+        workers: Processes here, and how many structures there are, if that is known.
+        runtime: Threads of the processes here.
+
+    Returns:
+        The outcomes as they come.
+    """
     if not engine.ray:
         most, left = workers
         few = most if left is None else max(1, min(most, left))

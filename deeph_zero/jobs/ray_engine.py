@@ -121,7 +121,7 @@ class _Cluster:
 
     def __init__(self, ray: Any, job: Job, threads: int, at_once: int | None) -> None:
         self._ray = ray
-        self._job = ray.put(job)
+        self._job = job  # small, so with every task: a shared object can be lost
         words = os.environ.get("DEEPH_ZERO_WORDS", "")
         self._place = _Place(uuid.uuid4().hex, os.getcwd(), words, threads)  # noqa: PTH109
         self._remote = ray.remote(num_cpus=threads, max_retries=0)(_compute_chunk)
@@ -160,6 +160,9 @@ class _Cluster:
         try:
             found, seconds = self._ray.get(reference)
         except errors.RayTaskError as error:
+            if isinstance(error.cause, errors.RayError):  # what it needed was on a lost machine
+                yield from self._gone(chunk, type(error.cause).__name__)
+                return
             line = " ".join(str(error.cause or error).split())[:200]
             raise ComputationError(f"a worker of the cluster failed: {line}") from None
         except errors.RayError as error:

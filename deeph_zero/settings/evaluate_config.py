@@ -4,7 +4,7 @@ from pydantic import Field
 
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import RuntimeConfig
-from deeph_zero.settings.value_types import CloseContacts, FrameCharge, FrameSpin
+from deeph_zero.settings.value_types import CloseContacts, EngineName, FrameCharge, FrameSpin
 
 
 class EvaluateConfig(Settings):
@@ -19,6 +19,7 @@ class EvaluateConfig(Settings):
     two_grids: bool = Field(
         default=True, description="Iterate on two grids, as MethodConfig has it."
     )
+    engine: EngineName = "local"
     charge: FrameCharge = None
     spin: FrameSpin = None
     allow_close_contacts: CloseContacts = False
