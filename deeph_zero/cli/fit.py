@@ -29,6 +29,7 @@ from deeph_zero.cli.options import (
 )
 from deeph_zero.cli.report import report_run
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
+from deeph_zero.host.launch import Launch, launch
 from deeph_zero.host.signals import saying
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
@@ -122,8 +123,26 @@ def run_training(config: FitConfig, out: Path, options: dict[str, Any], command:
         InputError: If something is wrong with the input; nothing was written then.
         ComputationError: If the run did not reach what was asked for.
     """
+    started = launch()
+    if started is not None and started.rank > 0:
+        from deeph_zero.train.fit import follow
+
+        follow()
+        return 0
     with in_words_of(options.get("config")):
-        return _run_training(config, out, options, command)
+        return _run_training(_spread(config, started), out, options, command)
+
+
+def _spread(config: FitConfig, started: Launch | None) -> FitConfig:
+    """The settings with as many processes as torchrun started."""
+    if started is None:
+        return config
+    if "devices" in config.model_fields_set and config.devices not in (1, started.size):
+        raise InputError(
+            f"training.devices: expected {started.size}, what torchrun started, got "
+            f"{config.devices}; leave it out"
+        )
+    return FitConfig.parse(config.model_dump(exclude_unset=True) | {"devices": started.size})
 
 
 def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError
+from deeph_zero.host.launch import launch
 from deeph_zero.host.reporting import Reporter, SilentReporter
 from deeph_zero.host.runtime import set_threads, setup
 from deeph_zero.ks.counts import Builds
@@ -43,7 +44,7 @@ from deeph_zero.train.resume import (
 )
 from deeph_zero.train.run import Earlier, Results, Roles, Run
 from deeph_zero.train.store.prefetch import LookAhead
-from deeph_zero.train.team import Team, TeamStrategy, assembled
+from deeph_zero.train.team import Team, TeamStrategy, assembled, followed, joined
 from deeph_zero.train.team_module import TeamModule
 from deeph_zero.train.validation import ValidationCheck, check_positions
 from deeph_zero.train.worth import compare
@@ -98,6 +99,7 @@ def run_fit(
         before = earlier_summary(run)
         if is_done(run, before):
             reporter.message(f"{out} is finished: nothing left to do")
+            _dismiss()
             return before
         run.earlier = _earlier(before, trained=resume_from is not None)
     save_settings(run)  # before any work, so that whatever happens next can be resumed
@@ -143,6 +145,13 @@ def _roles(config: FitConfig, n: int, validation: tuple[Molecule, ...] = ()) -> 
     return Roles(held_out=out, measuring=measuring, validation=validation)
 
 
+def _dismiss() -> None:
+    """Where torchrun has started other processes, tell them that there is nothing to do."""
+    if launch() is not None:
+        with joined(None):
+            pass
+
+
 @contextlib.contextmanager
 def _team(run: Run, resume_from: Path | None) -> Iterator[None]:
     """Inside the block ``run`` has the processes that were asked for."""
@@ -155,17 +164,32 @@ def _team(run: Run, resume_from: Path | None) -> Iterator[None]:
             f"training.devices: expected 1 with --device {run.runtime.device}, got {size}; "
             "several processes work on CPUs only"
         )
-    share = max(1, run.runtime.threads // size)
+    started = launch()
+    share = max(1, run.runtime.threads // (size if started is None else started.here))
     runtime = run.config.runtime.model_copy(update={"threads": share, "device": "cpu"})
     config = run.config.model_copy(update={"runtime": runtime})
     set_threads(share)
     try:
         arguments = (config, run.molecules, run.out, resume_from)
-        with assembled(size, _work, arguments) as team:
+        with joined(arguments) if started else assembled(size, _work, arguments) as team:
             run.team = team
             yield
     finally:
         set_threads(run.runtime.threads)
+
+
+def follow() -> None:
+    """What a process of torchrun but the first does: the same as that, without files and words.
+
+    Raises:
+        ComputationError: If the first one has ended, or training breaks down.
+    """
+    with followed() as (team, arguments):
+        if arguments is not None:
+            config, *others = arguments
+            # the clocks of machines differ: the time counts from now
+            runtime = config.runtime.model_copy(update={"started": None})
+            _share(team, config.model_copy(update={"runtime": runtime}), *others)
 
 
 def _work(
@@ -175,10 +199,23 @@ def _work(
     out: Path,
     resume_from: Path | None,
 ) -> None:
-    """What a process but the first does: the same, without files and words."""
+    """What a process but the first does."""
+    team = Team(*place)
+    try:
+        _share(team, config, molecules, out, resume_from)
+    finally:
+        team.close()
+
+
+def _share(
+    team: Team,
+    config: FitConfig,
+    molecules: list[Molecule],
+    out: Path,
+    resume_from: Path | None,
+) -> None:
     runtime = setup(config.runtime)
     logging.getLogger("deeph_zero").setLevel(logging.ERROR)
-    team = Team(*place)
     run = Run(
         config=config,
         runtime=runtime,
@@ -192,7 +229,6 @@ def _work(
         _fit(run, resume_from)
     finally:
         run.release()
-        team.close()
 
 
 SHOWN = ("loss", "residual", "gradient", "energy_error", "val_residual", "fock_builds")

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from deeph_zero.errors import ComputationError
+from deeph_zero.host.launch import launch
 from deeph_zero.host.signals import leave_to_parent, no_interrupts
 
 _PATIENCE = dt.timedelta(hours=12)
@@ -22,19 +24,36 @@ _PATIENCE = dt.timedelta(hours=12)
 class Team:
     """One process among those of a run; process 0 reads, writes and reports."""
 
-    def __init__(self, rank: int, size: int, folder: Path) -> None:
+    def __init__(self, rank: int, size: int, folder: Path | None) -> None:
         """Meet the others; returns when all are there.
 
         Args:
             rank: Position of this process.
             size: How many there are.
-            folder: A folder of this run that all of them see.
+            folder: A folder of this run that all of them see; None: they meet at the address that
+                torchrun gives.
+
+        Raises:
+            ComputationError: If they do not meet there.
         """
         self.rank = rank
         self.size = size
         self._folder = folder
-        store = dist.FileStore(str(folder / "meet"), size)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        if folder is not None:
+            store = dist.FileStore(str(folder / "meet"), size)
+            dist.init_process_group(
+                "gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE
+            )
+            return
+        try:
+            dist.init_process_group("gloo", rank=rank, world_size=size, timeout=_PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            line = " ".join(str(error).split())[:120]
+            raise ComputationError(
+                f"expected {size} processes of torchrun to meet at {place}, they did not ({line}); "
+                "name the network in GLOO_SOCKET_IFNAME"
+            ) from None
 
     @property
     def leads(self) -> bool:
@@ -96,7 +115,8 @@ class Team:
         except RuntimeError as error:
             if isinstance(error, ComputationError):
                 raise
-            reasons = [p.read_text("utf-8") for p in sorted(self._folder.glob("error*"))]
+            told = [] if self._folder is None else sorted(self._folder.glob("error*"))
+            reasons = [p.read_text("utf-8") for p in told]
             reason = reasons[0] if reasons else "it was killed or ran out of memory"
             raise ComputationError(
                 f"a process of the run ended: {reason}; go on with --resume"
@@ -169,6 +189,49 @@ def assembled(size: int, work: Callable[..., None], arguments: tuple[Any, ...]) 
                 process.join()
             if team is not None:
                 team.close()
+
+
+@contextlib.contextmanager
+def joined(arguments: tuple[Any, ...] | None) -> Iterator[Team]:
+    """Lead the processes that torchrun has started, inside the block.
+
+    Args:
+        arguments: What :func:`followed` gives to each of the others; None: there is nothing to do.
+
+    Yields:
+        This process's place among them.
+
+    Raises:
+        ComputationError: If they do not meet, or one has ended.
+    """
+    found = launch()
+    assert found is not None
+    team = Team(found.rank, found.size, None)
+    try:
+        team.gather(arguments)
+        yield team
+    finally:
+        team.close()
+
+
+@contextlib.contextmanager
+def followed() -> Iterator[tuple[Team, tuple[Any, ...] | None]]:
+    """Meet the process that leads those of torchrun, and take what is to be done from it.
+
+    Yields:
+        This process's place, and what :func:`joined` was given.
+
+    Raises:
+        ComputationError: If they do not meet, or one has ended.
+    """
+    leave_to_parent()  # the leader tells the others after the step
+    found = launch()
+    assert found is not None
+    team = Team(found.rank, found.size, None)
+    try:
+        yield team, team.gather(None)[0]
+    finally:
+        team.close()
 
 
 def _guarded(

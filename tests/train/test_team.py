@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.cli.fit import _spread
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.launch import Launch, launch
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.host.runtime import setup
 from deeph_zero.molecule import Molecule
@@ -237,3 +239,19 @@ def test_few_geometries_are_refused():
     network = FockNetwork(default_spec(BasisLayout.from_shells({1: (0, 0, 1)}), "tiny"))
     with pytest.raises(InputError, match="expected more than 8 geometries for 2 processes, got 0"):
         TeamModule(network, [], plan, Alone(0, 2, []))
+
+
+def test_what_torchrun_says_is_complete_and_fits(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("RANK", "0")
+    assert launch() is None
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match="RANK: expected MASTER_ADDR, MASTER_PORT beside it"):
+        launch()
+    config = FitConfig.parse({"devices": 3})
+    with pytest.raises(InputError, match="devices: expected 2, what torchrun started, got 3"):
+        _spread(config, Launch(0, 2, 1))
+    assert _spread(FitConfig.parse({}), Launch(0, 2, 1)).devices == 2
+    with pytest.raises(InputError, match="--workers: expected 0 with devices"):
+        _spread(FitConfig.parse({"workers": 1}), Launch(0, 2, 1))
