@@ -1,10 +1,9 @@
 """A trained model: load it, predict with it, hand its density to PySCF."""
 
 import dataclasses
-import inspect
 import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from pyscf.data import elements
 from torch import Tensor
 
 from deeph_zero.ao.basis_text import label_of
-from deeph_zero.errors import ComputationError, InputError, refuse_unknown
+from deeph_zero.errors import InputError, refuse_unknown
 from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.batch.ks_batch import default_strategy
 from deeph_zero.ks.given import by_spin
 from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
@@ -29,15 +29,17 @@ from deeph_zero.model_files.network import read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict import agreement, meanfield, single
+from deeph_zero.predict.answer import Asked, At, answer
 from deeph_zero.predict.crystal_model import CrystalModel, load_crystal_model
-from deeph_zero.predict.doubts import with_base
-from deeph_zero.predict.intervals import Calibration, with_intervals
+from deeph_zero.predict.intervals import Calibration
 from deeph_zero.predict.model_gradient import model_gradient
-from deeph_zero.predict.response import with_response
 from deeph_zero.predict.single import Prediction
+from deeph_zero.predict.together import check_predicted, predict_together
 from deeph_zero.prepared.molecule import Prepared, prepare
-from deeph_zero.settings.config import FORCE_TOL, MethodConfig
+from deeph_zero.settings.config import MethodConfig
 from deeph_zero.types import AOMatrix
+
+_SETTINGS = [field.name for field in dataclasses.fields(Asked)]
 
 
 def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Model":
@@ -182,7 +184,7 @@ class Model:
         result, _ = self._predict(
             self._checked_molecule(molecule, allow_close_contacts),
             self.method,
-            refine is None and not (forces or response),
+            True,
             refine=refine,
             certificate=certificate,
             coupled=coupled,
@@ -331,53 +333,59 @@ class Model:
             InputError: As in :meth:`predict`.
             ComputationError: As in :meth:`predict`.
         """
-        known = inspect.signature(self._predict).parameters
-        refuse_unknown("predict_mean_field", settings, list(known)[3:])
+        refuse_unknown("predict_mean_field", settings, _SETTINGS)
         given = self._checked_molecule(molecule, allow_close_contacts)
         result, ks = self._predict(given, self.method, **settings)
         mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)
         return result, meanfield.fill(mf, *meanfield.orbitals_of(result, ks))
 
     def _predict(
-        self,
-        molecule: Molecule,
-        method: Method,
-        once: bool = False,
-        *,
-        refine: float | None = None,
-        certificate: bool = True,
-        coupled: bool = True,
-        forces: bool = False,
-        compare_start: bool = False,
-        response: bool = False,
+        self, molecule: Molecule, method: Method, once: bool = False, **settings: Any
     ) -> tuple[Prediction, KohnSham]:
-        if forces and refine is None:
-            refine = FORCE_TOL
-        builds = certificate or response or refine is not None
-        prepared, fock = self._network_fock(molecule, method, builds=builds)
+        asked = Asked(**settings)
+        prepared, fock = self._network_fock(molecule, method, builds=asked.builds)
         ks = prepared.ks
-        if once and builds and self.network.spec.inputs == "geometry":  # no F0 was built there
+        # with geometry inputs no F0 was built
+        if once and asked.once and asked.builds and self.network.spec.inputs == "geometry":
             single.builds_once(ks)
         dm = ks.density(fock)
         # one build serves the certificate and the first iteration of the refinement
-        built = ks.build(dm) if builds else None
-        refined, facts = None, {}
-        if refine is not None:
-            assert built is not None
-            refined, facts = single.refine_best(
-                ks, (dm, built), prepared.start, tol=refine, compare_start=compare_start
-            )
-        result = single.assemble(
-            molecule, ks, fock, dm, refined, certificate=certificate, coupled=coupled, built=built
-        )
-        facts |= with_base(ks, fock, prepared.fock0)
-        result = with_intervals(dataclasses.replace(result, **facts), self.calibration, self.card)
-        if forces:
-            result = dataclasses.replace(result, forces=meanfield.forces(result, method))
-        if response:
-            assert built is not None
-            result = with_response(result, ks, (dm, built.fock), method)
-        return result, ks
+        at = At(ks, dm, ks.build(dm) if asked.builds else None)
+        known = self.calibration, self.card
+        return answer(prepared, fock, at, asked, method=method, known=known), ks
+
+    def predict_all(
+        self, molecules: Iterable[object], *, allow_close_contacts: bool = False, **settings: Any
+    ) -> list[Prediction]:
+        """:meth:`predict` of several molecules; on a GPU as many launches as a few of them alone.
+
+        All of them have to fit the device's memory together.
+
+        Args:
+            molecules: Each as in :meth:`predict`.
+            allow_close_contacts: As in :meth:`predict`.
+            **settings: As in :meth:`predict`, for all of them.
+
+        Returns:
+            One prediction per molecule, in order, each as it would be alone, to rounding.
+
+        Raises:
+            InputError: As :meth:`predict`.
+            ComputationError: As :meth:`predict`.
+        """
+        refuse_unknown("predict_all", settings, _SETTINGS)
+        given = [self._checked_molecule(one, allow_close_contacts) for one in molecules]
+        for one in given:
+            self._check_elements(one)
+        if len(given) < 2 or not self.gains_together:
+            return [self._predict(one, self.method, True, **settings)[0] for one in given]
+        more = {"method": self.method, "known": (self.calibration, self.card)}
+        return predict_together(self.network, given, Asked(**settings), device=self.device, **more)
+
+    @property
+    def gains_together(self) -> bool:
+        """Whether several molecules cost less in one call: on a GPU."""
+        return default_strategy(self.device) == "padded"
 
     def starting_layer(self, molecule: Molecule, method: Method) -> tuple[KohnSham, AOMatrix]:
         """A layer for an SCF, and the network's density as its start.
@@ -430,12 +438,7 @@ class Model:
         with torch.no_grad():
             (correction,) = self.network(prepared.inputs.to(self.device))
             fock = prepared.predicted(correction, self.network.scales.seen_corrections)
-        if not bool(torch.isfinite(fock).all()):
-            raise ComputationError(
-                f"{molecule.where}expected finite Fock matrix elements from the network, got NaN "
-                "or infinity; the geometry is far outside its training data: train it on such "
-                "structures"
-            )
+        check_predicted(molecule, fock)
         return prepared, fock
 
     def _checked_molecule(self, given: object, insist: bool) -> Molecule:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,17 @@ from deeph_zero.jobs import export
 from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
-from deeph_zero.jobs.workers import Compute, start_process
+from deeph_zero.jobs.workers import Compute, Task, start_process
 from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.folder import fingerprint
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import method_attributes, prediction_arrays, prediction_record
+from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import PredictConfig
+
+TOGETHER = 64
+"""Molecules in one call on a GPU; where they do not fit its memory each is predicted alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +50,31 @@ class _PredictJob:
         model.iterate_on(two_grids=self.config.two_grids)
         if isinstance(model, CrystalModel):
             return functools.partial(self._compute_crystal, model)
-        return functools.partial(self._compute, model)
+        return _Predictions(self, model)
 
     def _compute_crystal(
         self, model: CrystalModel, index: int, molecule: Molecule, warn: Callable[[str], None]
     ) -> Record:
         return predict_crystal_record(index, molecule, model, self.config, warn)
 
-    def _compute(
-        self, model: Model, index: int, molecule: Molecule, warn: Callable[[str], None]
-    ) -> Record:
-        del warn
-        config = self.config
-        mf = None
-        settings = {
+
+@dataclasses.dataclass(frozen=True)
+class _Predictions:
+    """What is done with molecules."""
+
+    job: _PredictJob
+    model: Model
+
+    @property
+    def at_once(self) -> int:
+        """Several on a GPU, unless files of other programs are wanted of each."""
+        together = self.model.gains_together and not export.wanted(self.job.config)
+        return TOGETHER if together else 1
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        config = self.job.config
+        return {
             "refine": config.refine,
             "certificate": config.certificate,
             "coupled": config.coupled,
@@ -68,26 +83,39 @@ class _PredictJob:
             "compare_start": config.compare_start,
             "allow_close_contacts": True,  # they were checked when they were read
         }
-        if export.wanted(config):
-            result, mf = model.predict_mean_field(molecule, **settings)
-        else:
-            result = model.predict(molecule, **settings)
-        if result.energy is not None:
-            check_finite(result.energy, "energy")
-        if mf is not None:
-            export.export(mf, config, self.out, index if self.numbered else None)
-        arrays, attributes = prediction_arrays(result)
-        method = result.info.method
-        return Record(
-            index=index,
-            digest=digest(molecule),
-            arrays={name: value for name, value in arrays.items() if value is not None},
-            attributes=method_attributes(molecule, method) | attributes,
-            entry=prediction_record(result),
-            auxbasis=method.fitting_set,
-            fock_builds=result.fock_builds,
-            coarse_builds=result.coarse_builds,
-        )
+
+    def several(self, tasks: Sequence[Task]) -> list[Record]:
+        """Records of several molecules from one call."""
+        found = self.model.predict_all([molecule for _, molecule in tasks], **self._settings)
+        return [_record(*task, result) for task, result in zip(tasks, found, strict=True)]
+
+    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
+        """The record of one molecule."""
+        del warn
+        job = self.job
+        if not export.wanted(job.config):
+            return _record(index, molecule, self.model.predict(molecule, **self._settings))
+        result, mf = self.model.predict_mean_field(molecule, **self._settings)
+        found = _record(index, molecule, result)
+        export.export(mf, job.config, job.out, index if job.numbered else None)
+        return found
+
+
+def _record(index: int, molecule: Molecule, result: Prediction) -> Record:
+    if result.energy is not None:
+        check_finite(result.energy, "energy")
+    arrays, attributes = prediction_arrays(result)
+    method = result.info.method
+    return Record(
+        index=index,
+        digest=digest(molecule),
+        arrays={name: value for name, value in arrays.items() if value is not None},
+        attributes=method_attributes(molecule, method) | attributes,
+        entry=prediction_record(result),
+        auxbasis=method.fitting_set,
+        fock_builds=result.fock_builds,
+        coarse_builds=result.coarse_builds,
+    )
 
 
 def run_predict(

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import itertools
 import multiprocessing
 import pickle
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,6 +45,24 @@ class Job(Protocol):
 
     def start(self, threads: int) -> Compute:
         """Load what is needed, and say what to do with one structure."""
+        ...
+
+
+@runtime_checkable
+class Together(Protocol):
+    """What can be done with several structures in one call, where that is faster."""
+
+    @property
+    def at_once(self) -> int:
+        """How many structures at most."""
+        ...
+
+    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None], /) -> Record:
+        """The result of one structure."""
+        ...
+
+    def several(self, tasks: Sequence[Task]) -> list[Record]:
+        """Results in order; whatever goes wrong with one ends the call."""
         ...
 
 
@@ -85,8 +104,9 @@ def outcomes(job: Job, tasks: Iterator[Task], *, workers: int, threads: int) -> 
     """
     if workers == 1:
         compute = job.start(threads)
-        for task in tasks:
-            yield attempt(compute, task)
+        at_once = compute.at_once if isinstance(compute, Together) else 1
+        while some := list(itertools.islice(tasks, at_once)):
+            yield from _attempts(compute, some)
         return
     with _Pool(job, workers, max(1, threads // workers)) as pool:
         yield from pool.outcomes(tasks)
@@ -132,6 +152,20 @@ def attempt(compute: Compute, task: Task) -> Outcome:
     except Exception as reason:
         error = failure(task[1], reason)
     return Outcome(task, digest(task[1]), data, error, tuple(said))
+
+
+def _attempts(compute: Compute, tasks: list[Task]) -> list[Outcome]:
+    """Some structures in one call; one by one where that fails, to see whose fault it is."""
+    if len(tasks) > 1 and isinstance(compute, Together):
+        try:
+            found = [encode(record) for record in compute.several(tasks)]
+        except NoSpaceError:
+            raise
+        except Exception:
+            return [attempt(compute, task) for task in tasks]
+        each = zip(tasks, found, strict=True)
+        return [Outcome(task, digest(task[1]), data, None) for task, data in each]
+    return [attempt(compute, task) for task in tasks]
 
 
 def _serve(connection: Connection, job: Job, threads: int) -> None:

@@ -430,3 +430,21 @@ class BatchFacade(Generic[Layer]):
                 molecule.
         """
         return self.from_layers(self.batch.density(self.to_layers(focks)))
+
+    def dielectric_steps(self, focks: GivenMatrices, dms: GivenMatrices) -> list[MoleculeMatrix]:
+        """What is left of a self-consistency step of every molecule, without autograd.
+
+        Args:
+            focks: Fock matrices, Eh.
+            dms: Their density matrices.
+
+        Returns:
+            Changes to add to the Fock matrices, Eh.
+
+        Raises:
+            ComputationError: If a matrix is not finite.
+            InputError: If their number is not the number of molecules, or one is not of its
+                molecule.
+        """
+        found = self.batch.dielectric_steps(self.to_layers(focks), self.to_layers(dms))
+        return self.from_layers(found)

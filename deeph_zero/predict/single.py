@@ -235,6 +235,7 @@ def assemble(
     certificate: bool,
     coupled: bool,
     built: FockBuild | None = None,
+    certified: Certificate | None = None,
 ) -> Prediction:
     """Everything that follows from a network's Fock matrix.
 
@@ -247,15 +248,17 @@ def assemble(
         certificate: Spend one Fock build on energy, rebuilt Fock matrix and certificate.
         coupled: One response build more, for the coupled error estimate.
         built: The build at ``dm``, where it exists; it is spent here if needed.
+        certified: The certificate, where it exists; then it is not made here.
 
     Returns:
         The prediction, on the CPU.
     """
-    rebuilt = energy = certified = residual = blocks = n_electrons = None
+    rebuilt = energy = residual = blocks = n_electrons = None
     if certificate:
         built = ks.build(dm) if built is None else built
         rebuilt, energy = built.fock, float(built.energy)
-        certified = ks.certificate(dm, rebuilt, energy, coupled=coupled)
+        if certified is None:
+            certified = ks.certificate(dm, rebuilt, energy, coupled=coupled)
         residual = float((fock - rebuilt).abs().mean())
         own = ks.orbitals(fock)
         blocks = orbital_block_rms(fock - rebuilt, own.mo_coeff, own.mo_occ)

@@ -269,10 +269,23 @@ def prepare(
 def _start(ks: KohnSham, molecule: Molecule) -> FockBuild:
     """The build at P₀."""
     built = ks.build(ks.data.dm_guess)
-    if not bool(torch.isfinite(built.fock).all()):
+    check_start(molecule, built.fock)
+    return built
+
+
+def check_start(molecule: Molecule, fock: AOMatrix) -> None:
+    """See whether F[P₀] can be begun with.
+
+    Args:
+        molecule: The structure.
+        fock: F[P₀], Eh.
+
+    Raises:
+        ComputationError: If it is not finite.
+    """
+    if not bool(torch.isfinite(fock).all()):
         text = "the Fock matrix of the atomic-density guess is not finite; check the geometry"
         raise ComputationError(f"{molecule.where}{text}")
-    return built
 
 
 def _physics(ks: KohnSham, start: FockBuild | None, base: Base) -> tuple[AOMatrix, PhysicsMatrices]:

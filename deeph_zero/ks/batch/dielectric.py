@@ -1,5 +1,6 @@
 """The dielectric step of a padded stack of molecules, without waiting for the device."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 import torch
@@ -8,12 +9,43 @@ from torch import Tensor
 from deeph_zero.ks.batch.padded import PaddedBucket
 from deeph_zero.ks.density import divided_difference
 from deeph_zero.ks.linalg.conjugate_gradients import Vectors, steps
-from deeph_zero.ks.response.dielectric import SPIN_PART, TOLERANCE, kernel_of
-from deeph_zero.types import SpinMatrix
+from deeph_zero.ks.response.dielectric import MAX_PRODUCTS, SPIN_PART, TOLERANCE, kernel_of
+from deeph_zero.types import MoleculeMatrix, SpinMatrix
+
+USUAL_PRODUCTS = 6
+"""Coulomb matrices tried first; molecules take two to four."""
+
+
+def whole_steps(
+    bucket: PaddedBucket, focks: Sequence[MoleculeMatrix], dms: Sequence[MoleculeMatrix]
+) -> list[MoleculeMatrix]:
+    """The steps with as many products as each molecule needs, as it would be alone.
+
+    Args:
+        bucket: The molecules.
+        focks: F of each, Eh.
+        dms: Its density matrix.
+
+    Returns:
+        K D of each, Eh.
+
+    Raises:
+        ComputationError: If the eigen-solver fails.
+    """
+    fock, dm = bucket.padding.stack(focks), bucket.padding.stack(dms)
+    orbitals = bucket.filled_orbitals(fock)
+    found, used = dielectric_steps(bucket, fock, dm, USUAL_PRODUCTS, orbitals)
+    if int(used.max()) >= USUAL_PRODUCTS:  # somebody may have needed more
+        found, _ = dielectric_steps(bucket, fock, dm, MAX_PRODUCTS, orbitals)
+    return bucket.padding.split(found)
 
 
 def dielectric_steps(
-    bucket: PaddedBucket, fock: SpinMatrix, dm: SpinMatrix, products: int
+    bucket: PaddedBucket,
+    fock: SpinMatrix,
+    dm: SpinMatrix,
+    products: int,
+    orbitals: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[SpinMatrix, Tensor]:
     """:func:`~deeph_zero.ks.response.dielectric.dielectric_step` of every molecule.
 
@@ -26,6 +58,7 @@ def dielectric_steps(
         fock: F, Eh.
         dm: Their density matrices.
         products: Coulomb matrices per molecule.
+        orbitals: Levels, orbitals and occupations of F; None: integer occupations.
 
     Returns:
         K D of each, Eh, and how many products each one made use of.
@@ -33,7 +66,7 @@ def dielectric_steps(
     Raises:
         ComputationError: If the eigen-solver fails.
     """
-    energy, c, occ = bucket.orbitals(fock)
+    energy, c, occ = bucket.orbitals(fock) if orbitals is None else orbitals
     weights = divided_difference(energy, occ, bucket.gap_floor)
     root = (-weights).clamp_min(0.0).sqrt()
     first = (c * occ.unsqueeze(-2)) @ c.mH - dm

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.batch.dielectric import whole_steps
 from deeph_zero.ks.batch.padded import PaddedBucket
 from deeph_zero.ks.given import check_count
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.start import filled_density
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
@@ -243,6 +245,23 @@ class KSBatch:
             else:
                 each = [(self.layers[k], focks[k]) for k in members]
                 _place(out, members, [filled_density(*one, degeneracy_tol) for one in each])
+        return out
+
+    def dielectric_steps(self, focks: GivenMatrices, dms: GivenMatrices) -> list[MoleculeMatrix]:
+        """What is left of a self-consistency step of every molecule, without autograd."""
+        self.check(focks)
+        self.check(dms)
+        out: list[Any] = [None] * len(self)
+        with torch.no_grad():
+            for b, members in enumerate(self._buckets):
+                some = [focks[k] for k in members], [dms[k] for k in members]
+                if self._is_padded(members):
+                    found = whole_steps(self._stack(b), *some)
+                else:
+                    layers = [self.layers[k] for k in members]
+                    each = zip(layers, *some, strict=True)
+                    found = [dielectric_step(*one) for one in each]
+                _place(out, members, found)
         return out
 
     def padded_buckets(self) -> list[list[int]]:

@@ -199,6 +199,11 @@ class PaddedBucket(PaddedOrbitals):
         p = density_matrix(orthogonal, energy, vectors, occ, self.gap_floor)
         return self.padding.split(self._x @ p @ self._x.mH)
 
+    def filled_orbitals(self, fock: SpinMatrix) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`orbitals` with occupations by each molecule's own tolerance of degeneracy."""
+        energy, c, _ = self.orbitals(fock)
+        return energy, c, self._occupations(energy)
+
     def _occupations(self, energy: Tensor) -> Tensor:
         """Occupations, each molecule by its own tolerance; the host decides, from one copy."""
         if all(layer.degeneracy_tol == 0 for layer in self.layers):

@@ -1,0 +1,146 @@
+"""Predictions of several molecules on a device: network, diagonalisation and builds in one go.
+
+A device is bound by launches: as many molecules as fit its memory cost hardly more than one. What
+is left of each (orbitals, dipoles, records) is done on the processor; refinements, responses and
+coupled error estimates are made on the device, one molecule after another.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.errors import ComputationError
+from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.method import Method
+from deeph_zero.model_files.card import Card
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.inputs import collate
+from deeph_zero.nn.network import FockNetwork
+from deeph_zero.predict.answer import Asked, At, answer
+from deeph_zero.predict.intervals import Calibration
+from deeph_zero.predict.single import Prediction
+from deeph_zero.prepared.molecule import Prepared
+from deeph_zero.prepared.several import prepare_several, to_device, to_host
+
+
+def predict_together(
+    network: FockNetwork,
+    molecules: Sequence[Molecule],
+    asked: Asked,
+    *,
+    method: Method,
+    known: tuple[Calibration | None, Card | None],
+    device: torch.device,
+) -> list[Prediction]:
+    """Predictions of several molecules, each as it would be alone, to rounding.
+
+    Args:
+        network: On the device.
+        molecules: Structures of elements that the network knows.
+        asked: What is asked for.
+        method: What is solved.
+        known: The model's calibration and card.
+        device: Where to compute.
+
+    Returns:
+        One prediction per molecule.
+
+    Raises:
+        ComputationError: If a matrix is not finite, or something did not converge.
+    """
+    dtype = next(network.parameters()).dtype
+    several = prepare_several(
+        molecules, method, network.spec, dtype=dtype, device=device, builds=asked.builds
+    )
+    focks = network_focks(network, several.prepared, device)
+    here, there = _densities(several.prepared, several.batch, focks, builds=asked.builds)
+    out: list[Prediction] = []
+    for own, fock, light, at in zip(several.prepared, focks, here, there, strict=True):
+        out.append(answer(own, fock, at, asked, method=method, known=known, light=light))
+    return out
+
+
+@torch.no_grad()
+def network_focks(
+    network: FockNetwork, prepared: Sequence[Prepared], device: torch.device
+) -> list[Tensor]:
+    """H of several molecules on the processor, from one call of the network.
+
+    Args:
+        network: On the device.
+        prepared: The molecules, on the processor.
+        device: Where the network is.
+
+    Returns:
+        H of each, Eh.
+
+    Raises:
+        ComputationError: If one is not finite.
+    """
+    inputs = collate([one.inputs for one in prepared])
+    # where blocks lie stays on the processor: a device would be asked for every molecule's sizes
+    moved = dataclasses.replace(inputs, patterns=()).to(device)
+    found = network(dataclasses.replace(moved, patterns=inputs.patterns))
+    values, seen = to_host([one.values for one in found]), network.scales.seen_corrections
+    focks: list[Tensor] = []
+    for own, flat in zip(prepared, values, strict=True):
+        correction = BlockMatrix(own.inputs.patterns[0], flat)
+        focks.append(own.predicted(correction, seen))
+        check_predicted(own.molecule, focks[-1])
+    return focks
+
+
+def check_predicted(molecule: Molecule, fock: Tensor) -> None:
+    """See whether what a network gave is a matrix.
+
+    Args:
+        molecule: The structure.
+        fock: H, Eh.
+
+    Raises:
+        ComputationError: If it is not finite.
+    """
+    if not bool(torch.isfinite(fock).all()):
+        raise ComputationError(
+            f"{molecule.where}expected finite Fock matrix elements from the network, got NaN "
+            "or infinity; the geometry is far outside its training data: train it on such "
+            "structures"
+        )
+
+
+def _densities(
+    prepared: Sequence[Prepared],
+    batch: KohnShamBatch | None,
+    focks: Sequence[Tensor],
+    *,
+    builds: bool,
+) -> tuple[list[At], list[At]]:
+    """Densities and the builds at them, on the processor and on the device."""
+    if batch is None or not builds:
+        found = [
+            At(own.ks, own.ks.density(f), None) for own, f in zip(prepared, focks, strict=True)
+        ]
+        return found, found
+    dms = batch.density(to_device(focks, batch.layers[0].data.ovlp.device))
+    built = batch.build(dms)
+    there = [At(*one) for one in zip(batch.layers, dms, built, strict=True)]
+    each = zip(prepared, to_host(dms), _builds_on_host(built), strict=True)
+    return [At(own.ks, dm, one) for own, dm, one in each], there
+
+
+def _builds_on_host(built: Sequence[FockBuild]) -> list[FockBuild]:
+    """Fock matrices and numbers, each kind copied in one go."""
+    focks = to_host([one.fock for one in built])
+    numbers = to_host(
+        [x.reshape(()) for one in built for x in (*one.parts.values(), one.n_electrons)]
+    )
+    rest = iter(numbers)
+    found: list[FockBuild] = []
+    for one, fock in zip(built, focks, strict=True):
+        parts = {name: next(rest) for name in one.parts}
+        found.append(FockBuild(parts=parts, fock=fock, n_electrons=next(rest)))
+    return found

@@ -1,0 +1,231 @@
+"""Several molecules made ready for a network on a device: what can be done in one go is.
+
+Integrals are made on the processor, one molecule after another; Fock builds, dielectric steps and
+diagonalisations are made on the device for all of them. What is small is then done on the
+processor, where the matrices are copied together.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from deeph_zero.integrals.bare import NoTwoElectron
+from deeph_zero.integrals.calculation import calculation_of
+from deeph_zero.integrals.mole import build_mole
+from deeph_zero.integrals.portable import Portable
+from deeph_zero.integrals.system import portable_part
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.ks.protocol import KSData
+from deeph_zero.ks.scf.mixing import is_undecided
+from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule
+from deeph_zero.nn.balance import Balance
+from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
+from deeph_zero.nn.spec import NetworkSpec
+from deeph_zero.prepared.molecule import (
+    AO_MEMORY_MB,
+    TRAINING_GAP_FLOOR,
+    Prepared,
+    check_start,
+    kohn_sham,
+    prepare,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """Molecules made ready together.
+
+    Attributes:
+        prepared: Each of them; its layer is on the processor and makes no build, its ``start`` is
+            on the device.
+        batch: Their layers on the device; None where nobody asked for a build.
+    """
+
+    prepared: list[Prepared]
+    batch: KohnShamBatch | None
+
+
+def prepare_several(
+    molecules: Sequence[Molecule],
+    method: Method,
+    spec: NetworkSpec,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    builds: bool,
+) -> Several:
+    """:func:`~deeph_zero.prepared.molecule.prepare` of several molecules.
+
+    Args:
+        molecules: The structures.
+        method: What is solved.
+        spec: The network's.
+        dtype: The network's.
+        device: Where builds are made.
+        builds: Whether Fock builds follow.
+
+    Returns:
+        The prepared geometries; the same numbers as one by one, to rounding.
+
+    Raises:
+        ComputationError: If a starting Fock matrix is not finite.
+    """
+    seen = {"cutoff": spec.cutoff, "dtype": dtype}
+    physics = spec.inputs == "physics"
+    batch: KohnShamBatch | None = None
+    light: list[KohnSham] = []
+    if builds or physics:
+        batch, light = _layers(molecules, method, device)
+    if physics:
+        assert batch is not None
+        prepared = _of_builds(molecules, batch, light, spec, dtype)
+    else:
+        about = {"inputs": spec.inputs, "base": spec.base, "balanced": spec.balanced}
+        prepared = [
+            prepare(one, method, spec.layout, **seen, **about, builds=False) for one in molecules
+        ]
+        if batch is not None:
+            for own, one in zip(prepared, light, strict=True):
+                own.ks = one
+    return Several(prepared, batch)
+
+
+def _layers(
+    molecules: Sequence[Molecule], method: Method, device: torch.device
+) -> tuple[KohnShamBatch, list[KohnSham]]:
+    """Layers on the device, and the same on the processor without what builds need."""
+    whole: list[KohnSham] = []
+    parts: list[Portable] = []
+    for molecule in molecules:
+        mol = build_mole(molecule, basis=method.basis)
+        parts.append(portable_part(calculation_of(mol, method)))
+        layer = kohn_sham(
+            molecule,
+            method,
+            device=device,
+            ao_memory_mb=AO_MEMORY_MB / len(molecules),
+            mol=mol,
+            gap_floor=TRAINING_GAP_FLOOR,
+            portable=parts[-1],
+        )
+        whole.append(layer)
+    xs = to_host([one.x for one in whole])
+    each = zip(whole, parts, xs, strict=True)
+    return KohnShamBatch(whole), [_on_processor(*one) for one in each]
+
+
+def _on_processor(ks: KohnSham, part: Portable, x: Tensor) -> KohnSham:
+    one = part.one
+    data = dataclasses.replace(
+        cast("KSData", ks.data),
+        ovlp=one.ovlp,
+        hcore=one.hcore,
+        dipole=one.dipole,
+        nuclear_dipole=one.nuclear_dipole,
+        e_nuc=one.e_nuc,
+        coulomb=NoTwoElectron(),
+        exchange=(),
+        functional=None,
+        grid=None,
+        coarse=None,
+        nlc=None,
+        dm_guess=part.dm_guess,
+    )
+    light = ks.on(data)
+    light.x = x
+    return light
+
+
+def _of_builds(
+    molecules: Sequence[Molecule],
+    batch: KohnShamBatch,
+    light: Sequence[KohnSham],
+    spec: NetworkSpec,
+    dtype: torch.dtype,
+) -> list[Prepared]:
+    """With H₀ from Fock builds, and inputs from H₀."""
+    starts = batch.build([ks.data.dm_guess for ks in batch.layers])
+    focks, dms = _bases(molecules, batch, light, starts, dielectric=spec.base == "dielectric")
+    found: list[Prepared] = []
+    for k, (molecule, ks) in enumerate(zip(molecules, light, strict=True)):
+        data = ks.data
+        matrices = PhysicsMatrices(
+            ovlp=data.ovlp,
+            hcore=data.hcore,
+            dm0=data.dm_guess,
+            fock0=focks[k],
+            ddm0=dms[k] - data.dm_guess,
+        )
+        place = molecule.numbers, molecule.coords, molecule.charge, molecule.spin
+        own = Prepared(
+            molecule=molecule,
+            ks=ks,
+            fock0=focks[k],
+            start=starts[k],
+            matrices=matrices,
+            stored=prepare_inputs(spec.layout, *place, matrices, cutoff=spec.cutoff, dtype=dtype),
+            balance=Balance.of(data.ovlp) if spec.balanced else None,
+        )
+        found.append(own)
+    return found
+
+
+def _bases(
+    molecules: Sequence[Molecule],
+    batch: KohnShamBatch,
+    light: Sequence[KohnSham],
+    starts: Sequence[FockBuild],
+    *,
+    dielectric: bool,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """H₀ and P(H₀) of each, on the processor."""
+    guesses = [ks.data.dm_guess for ks in batch.layers]
+    focks = to_host([one.fock for one in starts])
+    for molecule, fock in zip(molecules, focks, strict=True):
+        check_start(molecule, fock)
+    moves = [
+        dielectric and not is_undecided(ks.layer, ks.to_layer(fock))
+        for ks, fock in zip(light, focks, strict=True)
+    ]
+    if any(moves):
+        steps = to_host(batch.dielectric_steps([one.fock for one in starts], guesses))
+        each = zip(focks, steps, moves, strict=True)
+        focks = [fock + step if moved else fock for fock, step, moved in each]
+    return focks, to_host(batch.density(to_device(focks, guesses[0].device)))
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies on the processor, in one go.
+
+    Args:
+        tensors: Of one device and type.
+
+    Returns:
+        The same.
+    """
+    return _moved(tensors, torch.device("cpu"))
+
+
+def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Copies on a device, in one go.
+
+    Args:
+        tensors: On the processor, of one type.
+        device: Where to.
+
+    Returns:
+        The same.
+    """
+    return _moved(tensors, device)
+
+
+def _moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    flat = torch.cat([one.reshape(-1) for one in tensors]).to(device)
+    parts = flat.split([one.numel() for one in tensors])
+    return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]
