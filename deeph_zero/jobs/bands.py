@@ -91,6 +91,8 @@ def predicted(
 
 
 def _predicted(model: CrystalModel, molecule: Molecule, settings: ModelCrystals) -> Record:
+    if model.is_large(molecule):
+        return _sparse(model, molecule, settings)
     found = model.predict_structure(molecule, settings, certificate=False)
     blocks = found.real_space()
     shells = tuple(tuple(ls) for ls in shell_ls(found.ks.cell.to_mol()))
@@ -104,6 +106,25 @@ def _predicted(model: CrystalModel, molecule: Molecule, settings: ModelCrystals)
     )
     facts = {"fermi": CrystalState.of_prediction(found).fermi_level}
     matrices = Matrices(shells=shells, fock=blocks.fock, overlap=blocks.overlap, facts=facts)
+    return Record(structure, matrices)
+
+
+def _sparse(model: CrystalModel, molecule: Molecule, settings: ModelCrystals) -> Record:
+    found = model.predict_sparse_structure(molecule, settings)
+    structure = Structure(
+        numbers=molecule.numbers,
+        coords=molecule.coords,
+        charge=molecule.charge,
+        spin=molecule.spin,
+        lattice=np.asarray(found.prepared.cell.lattice_vectors()),
+        pbc=np.array(molecule.pbc),
+    )
+    matrices = Matrices(
+        shells=tuple(tuple(ls) for ls in shell_ls(found.prepared.cell.to_mol())),
+        fock=found.hamiltonian,
+        overlap=found.overlap,
+        facts={"fermi": found.ends().fermi},
+    )
     return Record(structure, matrices)
 
 

@@ -10,8 +10,43 @@ from deeph_zero.predict.crystal_record import (
     block_arrays,
     crystal_prediction_entry,
     crystal_prediction_group,
+    sparse_group,
 )
+from deeph_zero.predict.record import structure_record
 from deeph_zero.settings.config import PredictConfig
+
+
+def _sparse_record(
+    index: int,
+    molecule: Molecule,
+    model: CrystalModel,
+    config: PredictConfig,
+    say: Callable[[str], None],
+) -> Record:
+    """Blocks and the levels around the Fermi level of a large crystal."""
+    found = model.predict_sparse_structure(molecule, model.settings(config.crystal), say=say)
+    say(f"{found.hamiltonian.nao} functions: sparse blocks and no matrices at k-points are written")
+    ends = found.ends()
+    arrays, attributes = sparse_group(found, ends.fermi)
+    entry = structure_record(
+        molecule,
+        certificate=None,
+        dipole=None,
+        n_electrons=None,
+        spin_square=None,
+        residual_mae=None,
+        converged=None,
+    )
+    entry |= {"homo": ends.homo, "lumo": ends.lumo, "gap": max(0.0, ends.lumo - ends.homo)}
+    return Record(
+        index=index,
+        digest=digest(molecule),
+        arrays=arrays,
+        attributes=attributes,
+        entry=entry | {"fermi": ends.fermi},
+        auxbasis=None,
+        fock_builds=0,
+    )
 
 
 def predict_crystal_record(
@@ -38,6 +73,9 @@ def predict_crystal_record(
         ComputationError: If the network's output is not finite.
     """
     say = lambda text: warn(molecule.where + text)  # noqa: E731
+    plain = not (config.certificate or config.forces or config.refine is not None)
+    if plain and model.is_large(molecule):
+        return _sparse_record(index, molecule, model, config, say)
     found = model.predict_structure(
         molecule,
         model.settings(config.crystal),

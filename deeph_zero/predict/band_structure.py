@@ -9,12 +9,17 @@ import torch
 
 from deeph_zero.data.formats.protocol import Record, Structure, required_overlap
 from deeph_zero.data.formats.spins import to_spinor
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.one_electron import lindep_threshold
 from deeph_zero.integrals.periodic.kpoints import KPoints, make_kpoints
 from deeph_zero.kohnsham.k_path import KPath, k_path
+from deeph_zero.kohnsham.sparse_bands import SparseLevels
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
+from deeph_zero.predict.crystal_sparse import LARGE
 from deeph_zero.settings.crystal_method import mesh_of
 
+NEAR = 40
+"""Levels of a large crystal at a k-point, about half of them filled."""
 _SAME = 1e-6
 """Levels this near to the Fermi level (Eh) are filled."""
 _ELEMENTS = 2_000_000
@@ -65,14 +70,22 @@ def band_structure(
         The bands; ``entry`` says nothing of a file.
 
     Raises:
-        InputError: If the path names a point that the zone does not have, or S is singular.
+        InputError: If the path names a point that the zone does not have, S is singular, or a
+            large crystal's density of states is asked for.
+        ComputationError: If a large crystal's levels near the Fermi level are not found.
     """
     structure = record.structure
     assert structure.lattice is not None
     pbc = (True, True, bool(structure.pbc[2]))
     line = k_path(structure.lattice, pbc, path, points)
-    energies = levels(record, line.kpts)
     fermi = record.matrices.facts.get("fermi")
+    large = _is_large(record)
+    if large and dos_spacing is not None:
+        raise InputError(
+            f"expected at most {LARGE} orbitals for a density of states, got "
+            f"{record.matrices.fock.nao}; leave {argument('dos')} out"
+        )
+    energies = _levels_near(record, line.kpts, fermi or 0.0) if large else levels(record, line.kpts)
     entry: dict[str, Any] = {
         "path": line.path,
         "labels": [[name, float(x)] for name, x in zip(line.labels, line.ticks, strict=True)],
@@ -85,6 +98,29 @@ def band_structure(
         dos = _density_of_states(record, make_kpoints(mesh), width, fermi)
         entry["dos_kmesh"] = list(mesh)
     return CrystalBands(entry=entry, path=line, energies=energies, structure=structure, dos=dos)
+
+
+def _is_large(record: Record) -> bool:
+    """Whether levels near a known Fermi level have to do."""
+    matrices = record.matrices
+    known = matrices.facts.get("fermi") is not None
+    return known and not matrices.spinor and matrices.fock.nao > LARGE
+
+
+def _levels_near(record: Record, kpts: np.ndarray, fermi: float) -> torch.Tensor:
+    """Levels around the Fermi level, the same ones at every k-point: [nspin, nk, n], Eh."""
+    found = SparseLevels(record.matrices.fock, required_overlap(record.matrices))
+    near = [found.at(k.tolist(), NEAR, fermi) for k in kpts]
+    everyone = [one for spins in near for one in spins]
+    first = max(one.first for one in everyone)
+    last = min(one.first + len(one.energies) for one in everyone)
+    if last <= first:
+        raise ComputationError(
+            f"expected bands among the {NEAR} levels nearest to the Fermi level at every k-point, "
+            "got none that are there at all of them; choose a shorter path"
+        )
+    rows = [[one.energies[first - one.first : last - one.first] for one in s] for s in near]
+    return torch.from_numpy(np.array(rows)).transpose(0, 1)
 
 
 def levels(record: Record, kpts: np.ndarray) -> torch.Tensor:

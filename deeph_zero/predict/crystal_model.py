@@ -15,7 +15,7 @@ from deeph_zero.model_files.network import read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
-from deeph_zero.predict.crystal_sparse import SparsePrediction
+from deeph_zero.predict.crystal_sparse import LARGE, SparsePrediction
 from deeph_zero.predict.given import crystal_in_state
 from deeph_zero.prepared.crystal import PreparedCrystal, prepare_structure
 from deeph_zero.prepared.sparse import prepare_sparse_structure
@@ -222,15 +222,53 @@ class CrystalModel:
         Raises:
             InputError: If the model reads more than the geometry, or as in :meth:`predict`.
         """
+        molecule = crystal_in_state(crystal, self.state)
+        return self.predict_sparse_structure(molecule, self.settings(), say=say)
+
+    def is_large(self, molecule: Molecule) -> bool:
+        """Whether a crystal is one for :meth:`predict_sparse`: dense H(k) would be too large.
+
+        Args:
+            molecule: With a lattice.
+
+        Returns:
+            True for neutral ones beyond :data:`~deeph_zero.predict.crystal_sparse.LARGE` functions,
+            of a model with geometry inputs.
+        """
+        spec = self.network.spec
+        if spec.inputs != "geometry" or molecule.charge:
+            return False
+        self._check_elements(molecule)
+        return sum(spec.layout.sizes([int(z) for z in molecule.numbers])) > LARGE
+
+    def predict_sparse_structure(
+        self,
+        molecule: Molecule,
+        settings: ModelCrystals,
+        *,
+        say: Callable[[str], None] | None = None,
+    ) -> SparsePrediction:
+        """Sparse blocks of a structure that was read, with settings of :meth:`settings`.
+
+        Args:
+            molecule: With a lattice.
+            settings: What is solved.
+            say: Takes a warning of one line.
+
+        Returns:
+            The prediction.
+
+        Raises:
+            InputError: As in :meth:`predict_sparse`.
+        """
         spec = self.network.spec
         if spec.inputs != "geometry":
             raise InputError(
                 f"expected a model with geometry inputs for sparse blocks, got {spec.inputs} "
                 f"inputs; train one with {argument('inputs', 'geometry')}, or use predict"
             )
-        molecule = crystal_in_state(crystal, self.state)
         self._check_elements(molecule)
-        method = crystal_method(molecule, self.settings())
+        method = crystal_method(molecule, settings)
         ready = prepare_sparse_structure(
             molecule, method, spec.layout, cutoff=spec.cutoff, dtype=self.network.dtype, say=say
         )

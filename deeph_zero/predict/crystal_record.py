@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from deeph_zero.ao.basis_text import for_elements
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.integrals.periodic.folded_blocks import RealSpace
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
@@ -16,6 +18,7 @@ from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal import CrystalPrediction
+from deeph_zero.predict.crystal_sparse import SparsePrediction
 from deeph_zero.predict.record import structure_record
 
 FORMAT_VERSION = 2
@@ -179,14 +182,55 @@ def block_arrays(ks: CrystalKohnSham, found: RealSpace) -> dict[str, Any]:
     Returns:
         Arrays.
     """
-    shells = shell_ls(ks.cell.to_mol())
+    return _blocks(shell_ls(ks.cell.to_mol()), found.fock, found.overlap)
+
+
+def sparse_group(found: SparsePrediction, fermi: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Datasets and attributes of a prediction without a layer: blocks alone.
+
+    Args:
+        found: The prediction.
+        fermi: Its Fermi level, Eh.
+
+    Returns:
+        Arrays and attributes.
+    """
+    molecule, method, cell = found.molecule, found.method, found.prepared.cell
+    assert method.crystal is not None
+    arrays = {
+        "numbers": molecule.numbers,
+        "positions": molecule.coords,
+        "lattice": np.asarray(cell.lattice_vectors()),
+        "pbc": np.array(molecule.pbc),
+        **_blocks(shell_ls(cell.to_mol()), found.hamiltonian, found.overlap),
+    }
+    return arrays, {
+        "format_version": FORMAT_VERSION,
+        "file": molecule.file,
+        "frame": molecule.frame,
+        "charge": molecule.charge,
+        "spin": molecule.spin,
+        "xc": method.xc,
+        "basis": for_elements(method.basis, symbols_of(molecule)),
+        "pseudo": method.crystal.pseudo or "none",
+        "smearing": method.smearing,
+        "gauge": "lattice",
+        "fermi": fermi,
+        "refined": False,
+        "blocks_of": "fock",
+    }
+
+
+def _blocks(
+    shells: Sequence[Sequence[int]], fock: BlockMatrix, overlap: BlockMatrix
+) -> dict[str, Any]:
     return {
         "shells": np.array([(k, l) for k, ls in enumerate(shells) for l in ls], dtype=np.int64),
-        "block_atoms": found.fock.pairs.numpy(),
-        "block_cells": found.fock.cells.numpy(),
-        "block_offsets": found.fock.offsets.numpy(),
-        "blocks": found.fock.values.numpy(),
-        "overlap_blocks": found.overlap.values.numpy(),
+        "block_atoms": fock.pairs.numpy(),
+        "block_cells": fock.cells.numpy(),
+        "block_offsets": fock.offsets.numpy(),
+        "blocks": fock.values.numpy(),
+        "overlap_blocks": overlap.values.numpy(),
     }
 
 

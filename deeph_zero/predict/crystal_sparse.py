@@ -4,11 +4,18 @@ import dataclasses
 import functools
 
 from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.periodic.kpoints import make_kpoints
 from deeph_zero.kohnsham.sparse_bands import Frontier, SparseLevels
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared.sparse import SparseCrystal
+
+COUNTS = (40, 160, 640)
+"""Levels at a k-point among which the Fermi level is looked for, one after another."""
+LARGE = 2000
+"""Orbitals of a cell beyond which commands take sparse blocks and levels near the Fermi level only,
+where that is possible: H at all k-points of a mesh, dense, would take gigabytes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,6 +43,25 @@ class SparsePrediction:
     def levels(self) -> SparseLevels:
         """Levels near an energy, counts of levels and density of states, at any k-point."""
         return SparseLevels(self.hamiltonian, self.overlap)
+
+    def ends(self) -> Frontier:
+        """:meth:`frontier` at the method's k-points, with as many levels as it takes.
+
+        Returns:
+            What was found.
+
+        Raises:
+            InputError: If S is singular.
+            ComputationError: If it is not found.
+        """
+        crystal = self.method.crystal
+        mesh = (crystal.kmesh if crystal else None) or (1, 1, 1)
+        for count in COUNTS[:-1]:
+            try:
+                return self.frontier(mesh, count=count)
+            except ComputationError:
+                continue
+        return self.frontier(mesh, count=COUNTS[-1])
 
     def frontier(
         self, kmesh: tuple[int, int, int] = (1, 1, 1), *, count: int = 40, start: float = 0.0
