@@ -5,7 +5,7 @@ import logging
 
 import ase.cell
 import numpy as np
-from ase.dft.kpoints import BandPath
+from ase.dft.kpoints import BandPath, parse_path_string
 from jaxtyping import Float
 
 from deeph_zero.errors import InputError, argument
@@ -14,6 +14,7 @@ _log = logging.getLogger("deeph_zero")
 
 FEWEST = 2
 MOST = 100_000
+_SAME = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,8 @@ def k_path(
         pbc: Periodic directions.
         path: Names of special points one behind the other, a comma where the path jumps; None:
             ASE's path for the kind of lattice.
-        points: k-points; ASE's own path takes more where a line would be left without one between
-            its ends, and says so.
+        points: k-points, at least one on every special point; ASE's own path takes more where that
+            needs more, and says so.
 
     Returns:
         The path.
@@ -72,25 +73,25 @@ def k_path(
     wanted = plain.path if path is None else path.strip()
     wanted = wanted.replace("\u0393", "G").replace("Gamma", "G")
     found = _walked(cell, wanted, points, pbc, known)
-    enough = points
-    while _unresolved(found):
-        enough += max(1, enough // 20)
-        found = _walked(cell, wanted, enough, pbc, known)
-    if enough > points and path is not None:
+    if len(found.kpts) > points and path is not None:
         raise InputError(
-            f"{argument('points')}: expected at least {enough} k-points for the path {wanted}, "
-            f"one within every line, got {points}; give more"
+            f"{argument('points')}: expected at least {len(found.kpts)} k-points for the path "
+            f"{wanted}, got {points}; give more"
         )
-    if enough > points:
+    if len(found.kpts) > points:
         _log.warning(
-            "%s k-points are too few for the path %s: %s are taken", points, wanted, enough
-        )
-    distances, ticks, labels = found.get_linear_kpoint_axis()
+            "%s k-points are too few for the path %s: %s are taken",
+            points, wanted, len(found.kpts),
+        )  # fmt: skip
+    labels, at, jumps = _special_points(found)
+    steps = np.linalg.norm(np.diff(found.kpts @ cell.reciprocal() * 2 * np.pi, axis=0), axis=1)
+    steps[jumps] = 0.0
+    distances = np.concatenate([[0.0], np.cumsum(steps)])
     return KPath(
         kpts=np.asarray(found.kpts),
-        distances=np.asarray(distances),
-        labels=tuple(labels),
-        ticks=np.asarray(ticks),
+        distances=distances,
+        labels=labels,
+        ticks=distances[at],
         path=found.path,
     )
 
@@ -107,10 +108,20 @@ def _walked(
     return found
 
 
-def _unresolved(found: BandPath) -> bool:
-    """Whether a line has no k-point between its ends, which ASE takes for a jump."""
-    distances, _, _ = found.get_linear_kpoint_axis()
-    return int((np.diff(distances) == 0).sum()) > found.path.count(",")
+def _special_points(found: BandPath) -> tuple[tuple[str, ...], list[int], list[int]]:
+    """Names of the path's special points, where they are, and after which k-points it jumps.
+
+    ASE's own axis takes a line without a k-point between its ends for a jump.
+    """
+    labels, at, jumps = [], [], []
+    for names in parse_path_string(found.path):
+        jumps += at[-1:]
+        for name in names:
+            offset = np.abs(found.kpts - found.special_points[name]).max(1)
+            offset[: at[-1] + 1 if at else 0] = np.inf
+            at.append(int((offset < _SAME).argmax()))
+            labels.append(name)
+    return tuple(labels), at, jumps
 
 
 def _wrong(path: str, known: list[str]) -> InputError:

@@ -333,7 +333,9 @@ def _has_two_spins(group: Any) -> bool:
         return group["density"].ndim == 3 + ("kpts" in group)
     if "blocks" in group:
         return group["blocks"].ndim == 2
-    return group["band_energies"].ndim == 3
+    if "band_energies" in group:
+        return group["band_energies"].ndim == 3
+    return group["density"].ndim == 3  # which it lacks, and is named for
 
 
 def _match(

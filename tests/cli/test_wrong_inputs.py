@@ -176,5 +176,5 @@ def test_the_table_is_large():
     assert len({row.command for row in ROWS}) == len(ROWS) >= 582
     assert {row.group for row in ROWS} == {
         "structures", "databases", "read", "options", "settings", "models", "labels", "outputs",
-        "potentials", "engines",
+        "potentials", "engines", "models that come with the package",
     }  # fmt: skip

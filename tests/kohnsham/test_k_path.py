@@ -28,17 +28,20 @@ def test_a_comma_is_a_jump():
     assert (steps == 0).sum() == 1
 
 
-def test_a_path_of_the_lattice_takes_the_points_it_needs(caplog):
+def test_a_line_without_points_of_its_own_is_no_jump(caplog):
     """A long cell: its short lines got none of 60 points and looked like jumps."""
     found = k_path(np.diag([4.0, 5.0, 90.0]), (True, True, True))
     assert (np.diff(found.distances) == 0).sum() == found.path.count(",") == 3
     assert len(found.kpts) > 60
     assert f"{len(found.kpts)} are taken" in caplog.text
+    few = k_path(SQUARE, LAYER, "GX,MG", 4)
+    np.testing.assert_allclose(few.ticks, np.pi / 5 * np.array([0, 1, 1, 1 + 2**0.5]), rtol=1e-9)
+    assert few.labels == ("G", "X", "M", "G")
 
 
 @pytest.mark.parametrize(
     ("path", "points", "message"),
-    [("GQ", 10, "special points out of"), ("GXMG", 3, "at least 9 k-points"), ("GX", 1, "2 to")],
+    [("GQ", 10, "special points out of"), ("GXMG", 3, "at least 4 k-points"), ("GX", 1, "2 to")],
 )
 def test_what_cannot_be_walked_is_refused(path, points, message):
     with pytest.raises(InputError, match=message):

@@ -16,7 +16,7 @@ from deeph_zero.settings.config import FitConfig, LabelConfig
 from deeph_zero.train import prepare
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.losses import LossMix
-from deeph_zero.train.resume import Run
+from deeph_zero.train.run import Run
 
 METHOD = {"basis": "sto-3g", "grid_level": 0}
 RUNTIME = {"device": "cpu", "threads": 1}
@@ -67,7 +67,10 @@ def made(monkeypatch):
 
 def prepared(labels, folder, molecules=MOLECULES, **values):
     config = settings(labels, **values)
-    run = Run(config, setup(config.runtime), SilentReporter(), folder, "", [], list(molecules))
+    run = Run(
+        config=config, runtime=setup(config.runtime), reporter=SilentReporter(), out=folder,
+        molecules=list(molecules),
+    )  # fmt: skip
     network = prepare.prepare(run, trained=False)
     return run, network
 
@@ -75,10 +78,10 @@ def prepared(labels, folder, molecules=MOLECULES, **values):
 def test_nothing_for_builds_is_made(labels, tmp_path, made):
     run, _ = prepared(labels, tmp_path)
     assert made == []
-    assert [p.builds for p in run.problems] == [False] * N
-    assert [(p.ks.fock_builds, p.ks.coarse_builds) for p in run.problems] == [(0, 0)] * N
-    assert all(p.teacher.finished and p.teacher.state() == {} for p in run.problems)
-    for problem in run.problems:
+    assert [p.builds for p in run.geometries.problems] == [False] * N
+    assert [(p.ks.fock_builds, p.ks.coarse_builds) for p in run.geometries.problems] == [(0, 0)] * N
+    assert all(p.teacher.finished and p.teacher.state() == {} for p in run.geometries.problems)
+    for problem in run.geometries.problems:
         assert problem.label is not None
         assert torch.equal(problem.teacher.target, problem.label.fock)
 
@@ -95,7 +98,7 @@ def test_nothing_for_builds_is_made(labels, tmp_path, made):
 def test_where_builds_are_needed_they_can_be_made(labels, tmp_path, made, values, count):
     run, _ = prepared(labels, tmp_path, MOLECULES[:count], **values)
     assert made.count("two_electron_operators") == count
-    assert all(p.builds and p.label is not None for p in run.problems)
+    assert all(p.builds and p.label is not None for p in run.geometries.problems)
 
 
 def test_losses_are_those_with_integrals(labels, tmp_path, monkeypatch):
@@ -103,7 +106,7 @@ def test_losses_are_those_with_integrals(labels, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "_labels_alone", lambda *given: [None] * len(given[-1]))
     whole, _ = prepared(labels, tmp_path / "b")
     mix = LossMix(prepare.parse_loss("supervised"))
-    for one, other in zip(bare.problems, whole.problems, strict=True):
+    for one, other in zip(bare.geometries.problems, whole.geometries.problems, strict=True):
         assert (one.builds, other.builds) == (False, True)
         (output,) = network(one.inputs)
         values = [mix(p, p.hamiltonian(output)) for p in (one, other)]

@@ -5,8 +5,7 @@ import pytest
 import torch
 from pyscf import dft, gto
 
-from deeph_zero import kohnsham
-from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham import KohnSham, molecule
 from deeph_zero.ks.counts import Builds
 from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.scf.solve import solve_scf
@@ -84,7 +83,7 @@ def test_where_diis_fails_the_solver_takes_over_once(ks, monkeypatch):
     monkeypatch.setattr(teacher_module, "PATIENCE", 0)
     hopeless = start(ks)
     little = SCFSettings(max_cycle=1, retry=False)
-    monkeypatch.setattr(kohnsham, "solve_scf", lambda layer, dm, *_: solve_scf(layer, dm, little))
+    monkeypatch.setattr(molecule, "solve_scf", lambda layer, dm, *_: solve_scf(layer, dm, little))
     hopeless.advance()
     assert not hopeless.converged
     before = ks.fock_builds
