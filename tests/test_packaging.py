@@ -105,8 +105,8 @@ def test_one_version_everywhere():
     citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     headings = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert citation is not None
-    assert headings, "headings of CHANGELOG.md name versions, the newest last"
-    assert [deeph_zero.__version__, citation[1], headings[-1]] == [version] * 3
+    assert headings, "headings of CHANGELOG.md name versions, the newest first"
+    assert [deeph_zero.__version__, citation[1], headings[0]] == [version] * 3
 
 
 def test_constraints_resolve_anywhere():
