@@ -26,6 +26,10 @@ COVERAGE = 0.95
 ROUNDING = 1e-11
 """Added to every half-width (Eh, debye): the score that sets it lies exactly on the bound."""
 
+LEVEL_TOLERANCE = 1e-6
+"""Added to half-widths of levels, Eh: levels of references whose orbital gradient is 1e-6 Eh, those of
+the calibration among them, are not known better, though the estimates may be."""
+
 QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 
 SMALLEST_ENERGY = 1e-9
@@ -171,7 +175,8 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
         return None
     scales = _scales(prediction)
     widths = {
-        name: max(scales[name], calibration.floors[name]) * q + ROUNDING
+        name: max(scales[name], calibration.floors[name]) * q
+        + (LEVEL_TOLERANCE if name in LEVELS else ROUNDING)
         for name, q in calibration.quantiles.items()
     }
     energy = certificate.energy

@@ -15,6 +15,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.intervals import (
+    LEVEL_TOLERANCE,
     Calibration,
     calibrate,
     intervals,
@@ -189,6 +190,7 @@ def test_widths_follow_the_root_of_the_energy_error(example):
             c = dataclasses.replace(known[0].certificate, energy_error_estimate=size)
             widths.append(
                 np.ptp(intervals(dataclasses.replace(known[0], certificate=c), found)[name])
+                - 2 * LEVEL_TOLERANCE * (name in LEVELS)
             )
         slopes = np.diff(np.log(widths)) / np.diff(np.log(sizes))
         assert slopes == pytest.approx([power] * 2, abs=1e-6), name
@@ -215,3 +217,14 @@ def test_what_is_outside_the_calibration_says_so(example):
     assert len(reasons) == 2
     assert "charge -2" in reasons[0]
     assert "anion" in reasons[1]
+
+
+def test_a_level_is_not_known_better_than_its_reference(example):
+    """A calibration that happens to hit its references gives no interval below their tolerance."""
+    rng = np.random.default_rng(15)
+    known = [_made_up(example, rng) for _ in range(30)]
+    found = calibrate(known)
+    sure = dataclasses.replace(found, quantiles=dict.fromkeys(found.quantiles, 0.0))
+    widths = {name: np.ptp(value) for name, value in intervals(known[0], sure).items()}
+    assert widths["homo"] == pytest.approx(2e-6, rel=1e-6)
+    assert widths["energy"] < 1e-10
