@@ -96,7 +96,9 @@ def _ray(engine: str, cpus: int) -> Any:
     if address:
         settings["address"] = address
     else:
-        settings |= {"include_dashboard": False, "num_cpus": max(cpus, os.cpu_count() or 1)}
+        # one of its own, whatever cluster runs on this machine
+        settings |= {"address": "local", "include_dashboard": False}
+        settings["num_cpus"] = max(cpus, os.cpu_count() or 1)
     try:
         ray.init(**settings)
     except Exception as error:  # Ray raises of all kinds
