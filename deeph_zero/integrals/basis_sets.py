@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int
 from pyscf import gto
 from pyscf.data import elements
-from pyscf.gto.basis import ALIAS, _format_basis_name, parse_nwchem
+from pyscf.gto.basis import ALIAS, GTH_ALIAS, _format_basis_name, parse_nwchem
 from pyscf.lib.exceptions import BasisNotFoundError
 
 from deeph_zero.ao.basis_text import Shells, is_text, label_of, looks_like_path, parse_basis
@@ -128,7 +128,7 @@ def electrons_beside_cores(numbers: Iterable[int], basis: str) -> int:
 def in_library(name: str) -> bool:
     """Whether PySCF has a basis set of this name, whatever files there are."""
     plain = _format_basis_name(name.split("@", maxsplit=1)[0])
-    return plain in ALIAS or gto.basis._is_pople_basis(plain)
+    return plain in ALIAS or plain in GTH_ALIAS or gto.basis._is_pople_basis(plain)
 
 
 def _copy(shells: Shells | None) -> Shells | None:
