@@ -27,8 +27,8 @@ ROUNDING = 1e-11
 """Added to every half-width (Eh, debye): the score that sets it lies exactly on the bound."""
 
 LEVEL_TOLERANCE = 1e-6
-"""Added to half-widths of levels, Eh: levels of references whose orbital gradient is 1e-6 Eh, those of
-the calibration among them, are not known better, though the estimates may be."""
+"""Added to half-widths of levels, Eh: those of references whose orbital gradient is 1e-6 Eh, the
+calibration's among them, are not known better, though the estimates may be."""
 
 QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 
