@@ -11,10 +11,10 @@ from pyscf import dft, gto
 
 import deeph_zero as dz
 from deeph_zero.errors import InputError
+from deeph_zero.host.saying import say_once
 from deeph_zero.method import Method
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.predict import given
 from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.testing import WATER
 
@@ -154,7 +154,7 @@ def test_initial_moments_and_charges_are_a_spin_and_a_charge(model):
 
 def test_vectors_of_moments_are_said_to_be_unused(model, caplog):
     vectors = np.array([[0, 0, 1.0], [0, 0.2, 1.0], [0, 0.3, 0]])
-    given._say_once.cache_clear()
+    say_once.cache_clear()
     atoms = _water()
     atoms.calc = dz.ase.DeepHZero(model)
     plain = atoms.get_potential_energy()

@@ -101,11 +101,7 @@ def _of_matrices(out: Path, options: dict[str, Any], invocation: Invocation) -> 
             f"of a model, got {got}; give a model, or leave it out"
         )
     config = EvaluateConfig.parse({"runtime": runtime_values(options, invocation.started)})
-    place = {
-        "kind": "json",
-        "overwrite": options["overwrite"],
-        "inputs": [*options["labels"], options["model"]],
-    }
+    place = _place(options)
     check_output(out, **place)
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
@@ -123,6 +119,12 @@ def _of_matrices(out: Path, options: dict[str, Any], invocation: Invocation) -> 
     asked = len(result["structures"]) + len(result["failed"])
     _require_success(result, out, asked)
     return 0
+
+
+def _place(options: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the output before it is claimed."""
+    inputs = [*options["labels"], options["model"]]
+    return {"kind": "json", "overwrite": options["overwrite"], "inputs": inputs}
 
 
 def default_evaluation(labels: tuple[str, ...]) -> Path:
@@ -143,11 +145,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     from deeph_zero.jobs.evaluate import run_evaluate, usable
     from deeph_zero.model import CrystalModel, load_any
 
-    place = {
-        "kind": "json",
-        "overwrite": options["overwrite"],
-        "inputs": [*options["labels"], options["model"]],
-    }
+    place = _place(options)
     check_output(out, **place)
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])

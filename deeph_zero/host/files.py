@@ -1,13 +1,15 @@
 """Files: ordinary ones to read, and whole ones or none to write."""
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,24 @@ def write_text(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table as a whole; what a row lacks is empty.
+
+    Args:
+        path: Where.
+        columns: Names; others in a row are left out.
+        rows: Values by name.
+
+    Raises:
+        ComputationError: If writing fails; the old file, if any, is still there then.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -12,7 +12,7 @@ from deeph_zero.predict.crystal_record import (
     crystal_prediction_group,
     sparse_group,
 )
-from deeph_zero.predict.record import structure_record
+from deeph_zero.predict.record import bare_record
 from deeph_zero.settings.config import PredictConfig
 
 
@@ -28,15 +28,7 @@ def _sparse_record(
     say(f"{found.hamiltonian.nao} functions: sparse blocks and no matrices at k-points are written")
     ends = found.ends()
     arrays, attributes = sparse_group(found, ends.fermi)
-    entry = structure_record(
-        molecule,
-        certificate=None,
-        dipole=None,
-        n_electrons=None,
-        spin_square=None,
-        residual_mae=None,
-        converged=None,
-    )
+    entry = bare_record(molecule, converged=None)
     entry |= {"homo": ends.homo, "lumo": ends.lumo, "gap": max(0.0, ends.lumo - ends.homo)}
     return Record(
         index=index,

@@ -5,9 +5,7 @@ the SHA-256 of every one, ``tools/pretrain/pack.py`` writes them.
 """
 
 import difflib
-import functools
 import hashlib
-import logging
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -19,6 +17,7 @@ from deeph_zero.ao.basis_text import same_basis
 from deeph_zero.errors import InputError
 from deeph_zero.host import shipped
 from deeph_zero.host.documents import SMALL, parse_json, read_regular
+from deeph_zero.host.saying import say_once
 from deeph_zero.method import Method
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def given_by_name(model: str | os.PathLike[str]) -> bool:
         return False
     if not os.path.lexists(text):
         return True
-    _say_once(
+    say_once(
         f"{text}: taken is what is called so in this folder, not the model of that name that comes "
         "with the package; rename it for the other one"
     )
@@ -174,8 +173,3 @@ def _fits(
         and same_basis(method.basis, theirs.basis)
         and same_functional(describe(method.xc), describe(theirs.xc))
     )
-
-
-@functools.lru_cache
-def _say_once(line: str) -> None:
-    logging.getLogger("deeph_zero").warning("%s", line)

@@ -150,18 +150,9 @@ def crystal_attributes(
         JSON values and arrays.
     """
     assert method.crystal is not None
-    return {
-        "format_version": FORMAT_VERSION,
-        "file": molecule.file,
-        "frame": molecule.frame,
-        "charge": molecule.charge,
-        "spin": molecule.spin,
-        "xc": method.xc,
-        "basis": for_elements(method.basis, symbols_of(molecule)),
-        "pseudo": method.crystal.pseudo or "none",
+    return _solved(molecule, method) | {
         "kmesh": np.array(method.crystal.kmesh),
         "fft_mesh": np.array(ks.info.fft_mesh),
-        "smearing": method.smearing,
         "gauge": ks.info.gauge,
         "energy": state.energy,
         "free_energy": state.free_energy,
@@ -196,7 +187,6 @@ def sparse_group(found: SparsePrediction, fermi: float) -> tuple[dict[str, Any],
         Arrays and attributes.
     """
     molecule, method, cell = found.molecule, found.method, found.prepared.cell
-    assert method.crystal is not None
     arrays = {
         "numbers": molecule.numbers,
         "positions": molecule.coords,
@@ -204,7 +194,18 @@ def sparse_group(found: SparsePrediction, fermi: float) -> tuple[dict[str, Any],
         "pbc": np.array(molecule.pbc),
         **_blocks(shell_ls(cell.to_mol()), found.hamiltonian, found.overlap),
     }
-    return arrays, {
+    return arrays, _solved(molecule, method) | {
+        "gauge": "lattice",
+        "fermi": fermi,
+        "refined": False,
+        "blocks_of": "fock",
+    }
+
+
+def _solved(molecule: Molecule, method: Method) -> dict[str, Any]:
+    """What was solved, and for which crystal: attributes that every group has."""
+    assert method.crystal is not None
+    return {
         "format_version": FORMAT_VERSION,
         "file": molecule.file,
         "frame": molecule.frame,
@@ -214,10 +215,6 @@ def sparse_group(found: SparsePrediction, fermi: float) -> tuple[dict[str, Any],
         "basis": for_elements(method.basis, symbols_of(molecule)),
         "pseudo": method.crystal.pseudo or "none",
         "smearing": method.smearing,
-        "gauge": "lattice",
-        "fermi": fermi,
-        "refined": False,
-        "blocks_of": "fock",
     }
 
 

@@ -1,7 +1,5 @@
 """Structures that Python users hand to a model: their charge and spin, and their contacts."""
 
-import functools
-import logging
 from typing import Any
 
 import ase
@@ -11,6 +9,7 @@ from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.reading.state import stated_state
 from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import InputError
+from deeph_zero.host.saying import say_once
 from deeph_zero.model_files.meta import asked_state, state_line
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -38,9 +37,9 @@ def atoms_in_state(
         InputError: If it is no molecule we can treat, or the object and the caller contradict each
             other.
     """
-    stated = stated_state(atoms, _say_once)
+    stated = stated_state(atoms, say_once)
     asked = _agreed("charge", stated[0], charge), _agreed("spin", stated[1], spin)
-    _say_once(state_line(state, charge=asked[0], spin=asked[1]))
+    say_once(state_line(state, charge=asked[0], spin=asked[1]))
     used = asked_state(state, charge=asked[0], spin=asked[1])
     # without what was read from it already
     plain = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -54,12 +53,6 @@ def _agreed(name: str, stated: int | None, asked: int | None) -> int | None:
             "them out"
         )
     return asked if stated is None else stated
-
-
-@functools.lru_cache
-def _say_once(line: str | None) -> None:
-    if line is not None:
-        logging.getLogger("deeph_zero").warning("%s", line)
 
 
 def checked_contacts(molecule: Molecule, *, insist: bool) -> Molecule:
@@ -96,7 +89,7 @@ def crystal_in_state(given: object, state: State) -> Molecule:
     if hasattr(given, "lattice_vectors") and hasattr(given, "atom_coords"):
         return _crystal_of_cell(given)
     if isinstance(given, ase.Atoms):
-        charge, spin = stated_state(given, _say_once)
+        charge, spin = stated_state(given, say_once)
         used = asked_state(state, charge=charge, spin=spin)
         moments = given.get_initial_magnetic_moments()
         plain = ase.Atoms(given.numbers, given.positions, cell=given.cell, pbc=given.pbc)

@@ -75,6 +75,27 @@ def structure_record(
     return record
 
 
+def bare_record(molecule: Molecule, *, converged: bool | None) -> dict[str, Any]:
+    """The entry of a structure of which nothing was built.
+
+    Args:
+        molecule: The structure.
+        converged: False where that was wanted, None where it was not.
+
+    Returns:
+        JSON values, None for all that a build would give.
+    """
+    return structure_record(
+        molecule,
+        certificate=None,
+        dipole=None,
+        n_electrons=None,
+        spin_square=None,
+        residual_mae=None,
+        converged=converged,
+    )
+
+
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
     """Entry of a prediction: the network's own density, and beside it the refined energy.
 

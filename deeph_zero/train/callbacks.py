@@ -16,7 +16,7 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from deeph_zero.host.documents import read_document
-from deeph_zero.host.files import cannot_write, write_text
+from deeph_zero.host.files import cannot_write, write_csv
 from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.train.lightning_io import SafeCheckpointIO
@@ -117,12 +117,7 @@ class MetricsFile(Callback):
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        columns = self._columns or list(_FIRST_COLUMNS)
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self._path, text.getvalue())
+        write_csv(self._path, self._columns or list(_FIRST_COLUMNS), rows)
 
 
 def _count(row: Mapping[str, str], name: str) -> int:

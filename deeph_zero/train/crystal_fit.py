@@ -1,9 +1,7 @@
 """``fit`` and ``train`` of crystals: solve them, train one network, certify, write the run."""
 
 import contextlib
-import csv
 import dataclasses
-import io
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError, argument
-from deeph_zero.host.files import write_json, write_text
+from deeph_zero.host.files import write_csv, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import setup
@@ -32,7 +30,7 @@ from deeph_zero.predict.crystal_record import (
     crystal_prediction_entry,
     crystal_prediction_group,
 )
-from deeph_zero.predict.record import failure, structure_record, summary
+from deeph_zero.predict.record import bare_record, failure, summary
 from deeph_zero.prepared.crystal import crystal_layout, prepare_structure
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.crystal_method import crystal_basis, crystal_method
@@ -233,7 +231,8 @@ class _CrystalFit:
 
             def note(row: Row) -> None:
                 rows.append(row)
-                _write_metrics(self._run.out / "metrics.csv", rows)
+                columns = list(dict.fromkeys(name for row in rows for name in row))
+                write_csv(self._run.out / "metrics.csv", columns, rows)
                 task.advance(1, **{k: v for k, v in row.items() if k in ("loss", "val_loss")})
 
             whole = train_crystals(
@@ -323,7 +322,7 @@ class _CrystalFit:
         method = dataclasses.replace(method, density_fit=False, grid_level=None)
         gone = {(f["file"], f["frame"]) for f in run.results.failed}
         entries = [
-            run.results.entries.get(k) or _unfinished(m)
+            run.results.entries.get(k) or bare_record(m, converged=False)
             for k, m in enumerate(run.molecules)
             if k in run.results.entries or (m.file, m.frame) not in gone
         ]
@@ -372,18 +371,6 @@ def _said_once() -> Iterator[None]:
         logger.removeFilter(first)
 
 
-def _unfinished(molecule: Molecule) -> dict[str, Any]:
-    return structure_record(
-        molecule,
-        certificate=None,
-        dipole=None,
-        n_electrons=None,
-        spin_square=None,
-        residual_mae=None,
-        converged=False,
-    )
-
-
 def _one_of_each_element(found: Sequence[Geometry]) -> list[Geometry]:
     """Few geometries that have every element among them."""
     known: set[int] = set()
@@ -406,12 +393,3 @@ def _errors(network: FockNetwork, checks: Sequence[Lesson]) -> dict[str, float] 
         "fock_mae": sum(e.fock for e in found) / len(found),
         "bands": sum(e.bands for e in found) / len(found),
     }
-
-
-def _write_metrics(path: Path, rows: Sequence[Row]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -13,16 +13,15 @@ from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.signals import interruptible
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import total
-from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
 from deeph_zero.predict.doubts import with_base
 from deeph_zero.predict.intervals import with_intervals
 from deeph_zero.predict.record import (
+    bare_record,
     failure,
     method_attributes,
     prediction_arrays,
     prediction_record,
-    structure_record,
     summary,
     warn_hints,
 )
@@ -352,19 +351,7 @@ def _entries(run: Run) -> list[dict[str, Any]]:
         return run.earlier.entries  # nothing was done: the model is the one they describe
     failed = {(f["file"], f["frame"]) for f in run.results.failed}
     return [
-        run.results.entries[k] if k in run.results.entries else _unfinished(m)
+        run.results.entries[k] if k in run.results.entries else bare_record(m, converged=False)
         for k, m in enumerate(run.molecules)
         if k in run.results.entries or (m.file, m.frame) not in failed
     ]
-
-
-def _unfinished(molecule: Molecule) -> dict[str, Any]:
-    return structure_record(
-        molecule,
-        certificate=None,
-        dipole=None,
-        n_electrons=None,
-        spin_square=None,
-        residual_mae=None,
-        converged=False,
-    )

@@ -12,6 +12,7 @@ from pyscf import dft, gto
 from deeph_zero.ase import DeepHZero
 from deeph_zero.cli.options import default_output
 from deeph_zero.errors import InputError
+from deeph_zero.host import saying
 from deeph_zero.host import shipped as shipped_files
 from deeph_zero.model import load
 from deeph_zero.model_files import registry
@@ -112,7 +113,7 @@ def test_a_name_is_a_model_in_commands_and_python(run, trained):
 def test_what_is_called_so_in_the_folder_is_taken_first(shipped, run, trained, caplog):
     del shipped
     shutil.copytree(trained, "tiny-pbe")
-    registry._say_once.cache_clear()
+    saying.say_once.cache_clear()
     assert load("tiny-pbe").card is None
     assert caplog.text.count("taken is what is called so in this folder") == 1
     shutil.rmtree("tiny-pbe")

@@ -516,3 +516,8 @@ def test_no_size_of_a_full_disk_crashes_hdf5(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "written with" not in ended.stdout
     assert names(tmp_path) == []
+
+
+def test_a_table_is_whole_and_says_what_a_row_lacks(tmp_path):
+    files.write_csv(tmp_path / "a.csv", ["x", "y"], [{"x": 1, "z": 3}, {"y": 2}])
+    assert (tmp_path / "a.csv").read_text().splitlines() == ["x,y", "1,", ",2"]

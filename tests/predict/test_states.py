@@ -10,9 +10,9 @@ import pytest
 import deeph_zero as dz
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import InputError
+from deeph_zero.host.saying import say_once
 from deeph_zero.model_files.meta import default_state, state_line
 from deeph_zero.molecule import State
-from deeph_zero.predict.given import _say_once
 
 FRAME = "2\n{}\nH 0 0 0.1\nH 0.1 0.2 {}\n"
 COMMON = ("--device", "cpu", "--threads", "1")
@@ -77,7 +77,7 @@ def test_evaluate_does_the_same(cation, tmp_path, capfd):
 
 
 def test_python_does_the_same_and_says_so_once(cation, caplog):
-    _say_once.cache_clear()
+    say_once.cache_clear()
     model = dz.load(cation / "run")
     atoms = ase.Atoms("HH", [[0, 0, 0.1], [0.1, 0.2, 1.1]])
     with caplog.at_level(logging.WARNING, logger="deeph_zero"):
@@ -85,7 +85,7 @@ def test_python_does_the_same_and_says_so_once(cation, caplog):
     assert {(m.charge, m.spin) for m in found} == {(1, 1)}
     assert [r.getMessage() for r in caplog.records] == [state_line(State(1, 1))]
     caplog.clear()
-    _say_once.cache_clear()
+    say_once.cache_clear()
     atoms.info.update(charge=0, spin=0)
     neutral = model.predict(atoms, coupled=False)
     assert (neutral.molecule.charge, neutral.molecule.spin, caplog.records) == (0, 0, [])
