@@ -52,7 +52,7 @@ def shells_of(basis: str, symbol: str) -> Shells | None:
         InputError: If it is a text that cannot be read.
     """
     if not is_text(basis):
-        return _copy(_from_library(basis, symbol))
+        return None if _is_file(basis) else _copy(_from_library(basis, symbol))
     found = parse_basis(basis).shells.get(symbol)
     if found is None:
         return None
@@ -138,6 +138,13 @@ def _copy(shells: Shells | None) -> Shells | None:
     return [[part if isinstance(part, int) else [*part] for part in shell] for shell in shells]
 
 
+def _is_file(name: str) -> bool:
+    """Whether PySCF would open a file for it; asked anew each time, for files come and go."""
+    if looks_like_path(name) or len(name) > _LONGEST_NAME or in_library(name):
+        return False
+    return Path(name).exists() or Path(name.split("@", maxsplit=1)[0]).exists()
+
+
 @functools.lru_cache(maxsize=512)
 def _from_library(name: str, symbol: str) -> Shells | None:
     """Kept, because PySCF parses its text file anew each time."""
@@ -145,8 +152,6 @@ def _from_library(name: str, symbol: str) -> Shells | None:
         return None
     if in_library(name):
         name = _NO_FILE + name
-    elif Path(name).exists() or Path(name.split("@")[0]).exists():
-        return None  # PySCF would open it
     try:
         with quiet():
             return gto.basis.load(name, symbol) or None
