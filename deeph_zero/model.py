@@ -23,14 +23,13 @@ from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
 from deeph_zero.model_files import registry
 from deeph_zero.model_files.card import Card
-from deeph_zero.model_files.folder import read_model
 from deeph_zero.model_files.meta import default_state, is_of_crystals
-from deeph_zero.model_files.network import read_network
+from deeph_zero.model_files.network import mismatch, read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict import agreement, meanfield, single
 from deeph_zero.predict.answer import Asked, At, answer
-from deeph_zero.predict.crystal_model import CrystalModel, load_crystal_model
+from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.predict.intervals import Calibration
 from deeph_zero.predict.model_gradient import model_gradient
 from deeph_zero.predict.single import Prediction
@@ -56,22 +55,13 @@ def load(path: str | pathlib.Path, *, device: str | torch.device = "cpu") -> "Mo
     Raises:
         InputError: If it is not a model this version can read; one line says why.
     """
-    card = registry.card(str(path)) if registry.given_by_name(path) else None
-    network, meta = read_network(path, device=device)
-    if is_of_crystals(meta):
+    found = load_any(path, device=device)
+    if isinstance(found, CrystalModel):
         raise InputError(
             f"expected a model of molecules, got one of crystals in {path}; predict, evaluate and "
             "bands take it, with crystals"
         )
-    try:
-        method = MethodConfig.parse(meta["method"]).as_method()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"expected weights and specification of one network in {path}, got a mismatch ({first})"
-            "; copy model.safetensors and model.json again from one run"
-        ) from error
-    return Model(network, method, meta, device=device, card=card)
+    return found
 
 
 def load_any(
@@ -89,9 +79,15 @@ def load_any(
     Raises:
         InputError: If it is not a model this version can read; one line says why.
     """
-    if is_of_crystals(read_model(path)[2]):
-        return load_crystal_model(path)
-    return load(path, device=device)
+    network, meta = read_network(path)
+    if is_of_crystals(meta):
+        return CrystalModel(network, meta)
+    card = registry.card(str(path)) if registry.given_by_name(path) else None
+    try:
+        method = MethodConfig.parse(meta["method"]).as_method()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise mismatch(path, error) from error
+    return Model(network.to(device), method, meta, device=device, card=card)
 
 
 class Model:

@@ -84,10 +84,11 @@ def check_kind(init: str | None, *, crystals: bool) -> None:
     if init is None:
         return
     from deeph_zero import model
+    from deeph_zero.predict.crystal_model import load_crystal_model
 
     try:
         if crystals:
-            model.load_crystal_model(init)
+            load_crystal_model(init)
         else:
             model.load(init)
     except InputError as error:

@@ -12,17 +12,14 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import NetworkSpec
 
 
-def read_network(
-    path: str | pathlib.Path, *, device: str | torch.device = "cpu"
-) -> tuple[FockNetwork, dict[str, Any]]:
+def read_network(path: str | pathlib.Path) -> tuple[FockNetwork, dict[str, Any]]:
     """Read a network and what ``model.json`` says beside it; runs no code from the files.
 
     Args:
         path: Run folder or its ``model.safetensors``.
-        device: Where the network goes.
 
     Returns:
-        The network in evaluation mode, and the rest of ``model.json``.
+        The network, on the CPU in evaluation mode, and the rest of ``model.json``.
 
     Raises:
         InputError: If it is not a model this version can read; one line says why.
@@ -40,12 +37,25 @@ def read_network(
         network.load_state_dict(everything)
         _check_types(network, state)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"expected weights and specification of one network in {path}, got a mismatch ({first})"
-            "; copy model.safetensors and model.json again from one run"
-        ) from error
-    return network.to(device).eval(), meta
+        raise mismatch(path, error) from error
+    return network.eval(), meta
+
+
+def mismatch(path: str | pathlib.Path, error: Exception) -> InputError:
+    """What is said of files that do not belong together.
+
+    Args:
+        path: The model, as given.
+        error: What went wrong with them.
+
+    Returns:
+        The error to raise.
+    """
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"expected weights and specification of one network in {path}, got a mismatch ({first})"
+        "; copy model.safetensors and model.json again from one run"
+    )
 
 
 def _check_types(network: FockNetwork, state: dict[str, torch.Tensor]) -> None:
