@@ -21,7 +21,7 @@ class DIIS:
         self.space = space
         self.focks: list[Tensor] = []
         self.errors: list[Tensor] = []
-        self._expected: tuple[tuple[int, ...], float] = ((), 0.0)
+        self._expected: float | None = None
 
     def __len__(self) -> int:
         """Number of builds remembered."""
@@ -31,15 +31,18 @@ class DIIS:
         """Forget everything."""
         self.focks.clear()
         self.errors.clear()
+        self._expected = None
 
     def keep_last(self) -> None:
         """Forget all but the newest build."""
         del self.focks[:-1], self.errors[:-1]
+        self._expected = None
 
     def add(self, fock: Tensor, error: Tensor) -> None:
         """Remember one build and its commutator (any shapes; of errors, inner products count)."""
         self.focks.append(fock)
         self.errors.append(error.reshape(-1))
+        self._expected = None
         if len(self.focks) > self.space:
             self.focks.pop(0)
             self.errors.pop(0)
@@ -56,11 +59,10 @@ class DIIS:
 
     def expected_error(self) -> float:
         """‖Σ c_k e_k‖: what the commutator at the extrapolation would be if it were linear."""
-        key = tuple(map(id, self.errors))
-        if key != self._expected[0]:  # asked again and again: a device is not waited for each time
-            found = float((self.coefficients() @ torch.stack(self.errors)).norm())
-            self._expected = key, found
-        return self._expected[1]
+        if self._expected is None:  # asked again and again: a device is waited for once
+            found = (self.coefficients() @ torch.stack(self.errors)).norm()
+            self._expected = float(found)
+        return self._expected
 
     def coefficients(self) -> Tensor:
         """The c_k of :meth:`extrapolate`, oldest first."""
