@@ -17,7 +17,7 @@ from deeph_zero.ks.batch.dielectric import dielectric_steps
 from deeph_zero.ks.batch.padded import PaddedBucket, PaddedOrbitals
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.eigen import NOT_FINITE
-from deeph_zero.ks.occupation import occupations
+from deeph_zero.ks.occupation import occupations, smallest_gap
 from deeph_zero.ks.response.orbital_rotation import IDEMPOTENT_TOL, INTEGER_TOL
 from deeph_zero.ks.scf.iteration import (
     Correction,
@@ -350,7 +350,9 @@ def _state(
     square = own["square"][0]
     gap = determinant = None
     if "levels" in own:
-        gap = _gap(wanted.layer, own["levels"])
+        layer = wanted.layer
+        levels = torch.tensor(own["levels"], dtype=torch.float64).reshape(layer.nspin, -1)
+        gap = smallest_gap(levels[:, : layer.nmo], layer.nelec)
     if "excess" in own:
         nelec = wanted.layer.nelec
         want = nelec if wanted.layer.unrestricted else [2 * nelec[0]]
@@ -367,13 +369,6 @@ def _state(
         gap=gap,
         determinant=determinant,
     )
-
-
-def _gap(layer: KohnShamLayer, levels: Sequence[float]) -> float:
-    """Smallest gap between filled and empty levels."""
-    width = len(levels) // layer.nspin
-    pairs = [(levels[s * width :], layer.nelec[s]) for s in range(layer.nspin)]
-    return min((e[n] - e[n - 1] for e, n in pairs if 0 < n < layer.nmo), default=float("inf"))
 
 
 def _own(layer: KohnShamLayer, state: State) -> State:
