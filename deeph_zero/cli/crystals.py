@@ -82,10 +82,13 @@ def _refuse_of_molecules(config: FitConfig) -> None:
             f"--loss: expected auto or supervised with crystals, got {config.loss}; auto learns "
             "from their own SCF, without labels"
         )
-    if config.runtime.device.startswith("cuda"):
+    _refuse_device(config.runtime.device)
+
+
+def _refuse_device(device: str) -> None:
+    if device.startswith("cuda"):
         raise InputError(
-            f"--device: expected cpu with crystals, got {config.runtime.device}; their networks "
-            "work on the CPU"
+            f"--device: expected cpu with crystals, got {device}; their networks work on the CPU"
         )
 
 
@@ -149,11 +152,7 @@ def check_predicting(config: PredictConfig, *, crystals: bool) -> None:
     if crystals:
         wrong = [name for name in _PREDICTING if getattr(config, name)]
         wanted, got = "a model of molecules", "one of crystals"
-        if config.runtime.device.startswith("cuda"):
-            raise InputError(
-                f"--device: expected cpu with crystals, got {config.runtime.device}; their "
-                "networks work on the CPU"
-            )
+        _refuse_device(config.runtime.device)
     else:
         wrong = sorted(config.crystal.model_fields_set)
         wanted, got = "a model of crystals", "one of molecules"
@@ -170,8 +169,4 @@ def check_evaluating(config: EvaluateConfig) -> None:
     Raises:
         InputError: If the computation is asked for on a GPU.
     """
-    if config.runtime.device.startswith("cuda"):
-        raise InputError(
-            f"--device: expected cpu with crystals, got {config.runtime.device}; their networks "
-            "work on the CPU"
-        )
+    _refuse_device(config.runtime.device)
