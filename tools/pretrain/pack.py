@@ -307,7 +307,8 @@ def _measured(texts: Sequence[str]) -> Iterable[tuple[str, Row]]:
 
 
 def _by_set(rows: Sequence[tuple[str, Row]]) -> Iterable[tuple[str, list[Row]]]:
-    for name in dict.fromkeys(name for name, _ in rows):
+    """The largest set first: its errors stand in the list of models."""
+    for name, _ in Counter(name for name, _ in rows).most_common():
         yield name, [row for title, row in rows if title == name]
 
 
