@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pyscf import lib
 
-from deeph_zero import model
 from deeph_zero.cli.main import entry_point
 from deeph_zero.cli.show import require_success
 from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import cannot_write
+from deeph_zero.model_files import network
 from deeph_zero.predict import meanfield, single
 
 
@@ -68,7 +68,7 @@ def test_the_model_is_read_once_and_the_overlap_turned_once(water, monkeypatch):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, **k: (calls.append(name), real(*a, **k))[1])
 
-    counted(model, "read_model")
+    counted(network, "read_model")
     counted(single, "square_root")
     assert _predict([*water, "--refine", "1e-5"]) == 0
     assert sorted(calls) == ["read_model", "square_root"]
