@@ -10,7 +10,7 @@ of length 2 (alpha, beta), as users have it; ``nspin`` always there, 1 or 2, as 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Inexact, Int
 from torch import Tensor
 
 AOMatrix: TypeAlias = Float[Tensor, "*spin nao nao"]
@@ -43,6 +43,9 @@ Numbers: TypeAlias = Int[Tensor, " natm"]
 SpinMatrix: TypeAlias = Float[Tensor, "*nmol nspin nao nao"]
 """Matrices that always have a spin axis, of length 1 for a closed shell: the shape inside ``ks/``.
 ``*nmol`` absent, or one axis of molecules padded to one size."""
+
+TermMatrix: TypeAlias = Inexact[Tensor, "*axes nao nao"]
+"""What sums over terms take: :data:`SpinMatrix`, or a crystal's [nspin, nk, nao, nao]."""
 
 SpinOrbitals: TypeAlias = Float[Tensor, "nspin nao nmo"]
 SpinEnergies: TypeAlias = Float[Tensor, "nspin nmo"]

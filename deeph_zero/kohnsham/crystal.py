@@ -18,7 +18,7 @@ from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.ks.periodic.result import CrystalSCFResult, CrystalSCFSettings
 from deeph_zero.ks.periodic.scf import crystal_scf
-from deeph_zero.ks.periodic.terms import CoulombOnMesh
+from deeph_zero.ks.periodic.step_coulomb import CoulombOnMesh
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, BlochOperator, MeshRows
 from deeph_zero.method import Method
 from deeph_zero.types import GivenMatrix

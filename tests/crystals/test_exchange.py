@@ -13,6 +13,8 @@ from deeph_zero.errors import InputError
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
 from deeph_zero.integrals.periodic.system import crystal_data
 from deeph_zero.ks.periodic.types import weighted_trace
+from deeph_zero.ks.terms.term import Density
+from deeph_zero.ks.terms.terms import total
 
 EXACT = 1e-11
 """Eh per cell; the arithmetic is the same, so that only rounding is left."""
@@ -59,10 +61,9 @@ def _compare(mf, xc, dm, spins):
     fock = np.asarray(hcore + veff)
     data = crystal_data(crystal_calculation(mf))
     own = dm.to(data.ovlp.dtype)
-    parts = [term.energy_and_fock(own) for term in data.terms]
-    assert float(sum(e for e, _ in parts)) == pytest.approx(energy, abs=EXACT)
-    total = sum(f for _, f in parts)
-    np.testing.assert_allclose(total.numpy(), fock.reshape(total.shape), atol=EXACT)
+    found = total(data.terms, Density.at_k_points(own))
+    assert float(sum(found.parts.values())) == pytest.approx(energy, abs=EXACT)
+    np.testing.assert_allclose(found.fock.numpy(), fock.reshape(found.fock.shape), atol=EXACT)
     return data
 
 
@@ -92,12 +93,11 @@ def test_objects_with_one_k_point(xc, kpt, crystal, density):
     veff, hcore = mf.get_veff(dm=dm.numpy()), mf.get_hcore()
     energy = (mf.energy_elec(dm.numpy(), hcore, veff)[0] + mf.energy_nuc()).real
     data = crystal_data(crystal_calculation(mf))
-    parts = [term.energy_and_fock(dm[:, None]) for term in data.terms]
-    assert float(sum(e for e, _ in parts)) == pytest.approx(energy, abs=EXACT)
-    total = sum(f for _, f in parts)
+    found = total(data.terms, Density.at_k_points(dm[:, None]))
+    assert float(sum(found.parts.values())) == pytest.approx(energy, abs=EXACT)
     theirs = np.asarray(hcore + veff)
     theirs = 0.5 * (theirs + theirs.conj().swapaxes(-1, -2))  # an even mesh ends unevenly about k
-    np.testing.assert_allclose(total[:, 0].numpy(), theirs, atol=EXACT)
+    np.testing.assert_allclose(found.fock[:, 0].numpy(), theirs, atol=EXACT)
 
 
 @pytest.mark.usefixtures("_temporary_files")

@@ -9,8 +9,8 @@ from pyscf.pbc import dft
 
 import deeph_zero as dz
 from deeph_zero.errors import ComputationError
-from deeph_zero.ks.periodic.potentials import Hartree
-from deeph_zero.ks.periodic.terms import MeshTerm
+from deeph_zero.ks.periodic.terms.hartree import Hartree
+from deeph_zero.ks.periodic.terms.on_mesh import MeshTerm
 
 CASES = {
     "insulator": ("diamond", "pbe", (3, 1, 1), 0.0, {}, {}),

@@ -8,6 +8,8 @@ from pyscf.pbc import dft
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
 from deeph_zero.integrals.periodic.kpoints import make_kpoints
 from deeph_zero.integrals.periodic.system import crystal_data
+from deeph_zero.ks.terms.term import Density
+from deeph_zero.ks.terms.terms import total
 
 EXACT = 1e-11
 """Eh per cell; the arithmetic is the same, so that only rounding is left."""
@@ -36,8 +38,8 @@ def _reference(mf, dm):
 
 
 def _sum(terms, dm):
-    parts = [term.energy_and_fock(dm) for term in terms]
-    return float(sum(e for e, _ in parts)), sum(f for _, f in parts)
+    found = total(terms, Density.at_k_points(dm))
+    return float(sum(found.parts.values())), found.fock
 
 
 @pytest.mark.filterwarnings("ignore:.*spin.*:UserWarning")

@@ -12,7 +12,7 @@ from torch import Tensor
 from deeph_zero.integrals.libxc import XCSpec
 from deeph_zero.integrals.periodic.exchange import fractions, whole_mesh
 from deeph_zero.integrals.periodic.kpoints import KPoints
-from deeph_zero.ks.periodic.fitting import FittedCoulomb
+from deeph_zero.ks.periodic.terms.fitted_coulomb import FittedCoulomb
 from deeph_zero.ks.periodic.types import BlochMatrix, KWeights
 
 

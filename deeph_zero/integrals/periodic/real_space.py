@@ -119,7 +119,7 @@ class RealSpaceMatrices:
 
         Args:
             rows: dE/d(density variable) per volume at the grid's points, as in
-                :meth:`~deeph_zero.ks.periodic.terms.MeshTerm.matrix`.
+                :meth:`~deeph_zero.ks.periodic.terms.on_mesh.MeshTerm.matrix`.
 
         Returns:
             Elements [nspin, nel], Eh; symmetric.

@@ -33,24 +33,21 @@ from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.pseudopotential import local_potential, nonlocal_potential
 from deeph_zero.integrals.periodic.superposition import possible_kinetic
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
-from deeph_zero.ks.periodic.exchange import (
-    Exchange,
-    ExchangeTerm,
-    FourierExchange,
-    WithProbeCharge,
-)
+from deeph_zero.ks.periodic.exchange import Exchange, FourierExchange, WithProbeCharge
 from deeph_zero.ks.periodic.grid import BlochGrid
 from deeph_zero.ks.periodic.mesh import Mesh, half_spectrum
 from deeph_zero.ks.periodic.orthogonalise import check_overlap
-from deeph_zero.ks.periodic.potentials import Hartree, LocalPotential, Potential, Semilocal
-from deeph_zero.ks.periodic.terms import (
-    Constant,
-    CoulombOnMesh,
-    FixedOperator,
-    MeshTerm,
-    Term,
-)
+from deeph_zero.ks.periodic.step_coulomb import CoulombOnMesh
+from deeph_zero.ks.periodic.terms.constant import Constant
+from deeph_zero.ks.periodic.terms.exchange import ExchangeTerm
+from deeph_zero.ks.periodic.terms.fixed_operator import FixedOperator
+from deeph_zero.ks.periodic.terms.hartree import Hartree
+from deeph_zero.ks.periodic.terms.local import LocalPotential
+from deeph_zero.ks.periodic.terms.on_mesh import MeshTerm
+from deeph_zero.ks.periodic.terms.potential import Potential
+from deeph_zero.ks.periodic.terms.semilocal import Semilocal
 from deeph_zero.ks.periodic.types import BlochOperator, MeshRows
+from deeph_zero.ks.terms.term import Term
 
 AO_MEMORY_MB = 2000.0
 """AO values kept, unless the caller says otherwise."""

@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from deeph_zero.ks.periodic.exchange import ExchangeTerm
 from deeph_zero.ks.periodic.mesh import Mesh
-from deeph_zero.ks.periodic.terms import FixedOperator, MeshTerm, StepCoulomb, Term
+from deeph_zero.ks.periodic.step_coulomb import StepCoulomb
+from deeph_zero.ks.periodic.terms.exchange import ExchangeTerm
+from deeph_zero.ks.periodic.terms.fixed_operator import FixedOperator
+from deeph_zero.ks.periodic.terms.on_mesh import MeshTerm
 from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator, KWeights, MeshRows
+from deeph_zero.ks.terms.term import Term
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,5 +88,5 @@ class CrystalData:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """All parts of the energy."""
+        """All terms of the energy."""
         return (self.fixed, self.mesh_term, *self.further, self.constant)

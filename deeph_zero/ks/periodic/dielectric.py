@@ -11,7 +11,7 @@ from torch import Tensor
 from deeph_zero.ks.density import divided_difference
 from deeph_zero.ks.linalg.conjugate_gradients import steps
 from deeph_zero.ks.periodic.layer import Bands, CrystalLayer
-from deeph_zero.ks.periodic.terms import CoulombOnMesh, StepCoulomb
+from deeph_zero.ks.periodic.step_coulomb import CoulombOnMesh, StepCoulomb
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
 from deeph_zero.ks.response.dielectric import COULOMB_PART, MAX_PRODUCTS, SPIN_PART, TOLERANCE
 from deeph_zero.ks.smearing import first_difference

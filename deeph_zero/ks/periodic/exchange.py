@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, final, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Complex, Float, Inexact
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from deeph_zero.ks.periodic.grid import BlochGrid, columns
-from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator, KWeights, weighted_trace
-from deeph_zero.types import Scalar
+from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator
 
 _AXES = (-3, -2, -1)
 
@@ -91,6 +90,8 @@ class FourierExchange:
         for other, (kept, conjugate) in enumerate(self.whole):
             for s in range(len(dm)):
                 used = factors.sign[s, kept] != 0
+                if not bool(used.any()):
+                    continue  # no electrons of this spin here
                 orbitals = factors.c[s, kept][:, used].mT.to(torch.complex128) @ theirs[kept]
                 orbitals = orbitals.conj().resolve_conj() if conjugate else orbitals
                 for k, ao in enumerate(mine):
@@ -146,52 +147,3 @@ def _values(grid: BlochGrid) -> list[Tensor]:
                     out[k] = torch.empty(shape, dtype=torch.complex128, device=group.ao.device)
                 out[k][:, block.points] = group.ao[at, 0]
     return out
-
-
-@final
-class ExchangeTerm:
-    """-¼ Σ_k w_k tr(K P) of a closed shell, -½ of each spin otherwise; K has its fraction."""
-
-    name = "exchange"
-
-    def __init__(
-        self, exchange: Exchange, weights: KWeights, real: Bool[Tensor, " nk"] | None = None
-    ) -> None:
-        """Keep the map.
-
-        Args:
-            exchange: Makes K.
-            weights: w_k.
-            real: Where -k is k and the density matrix counts as the mean of both, as it does for
-                the density: its real part. None where every point stands for itself.
-        """
-        self.exchange = exchange
-        self.weights = weights
-        self.real = real
-
-    def energy_and_fock(self, dm: BlochMatrix) -> tuple[Scalar, BlochMatrix]:
-        """The energy and -K/2, or -K of each spin."""
-        fock = self.matrix(dm)
-        return 0.5 * weighted_trace(self.weights, fock, dm), fock
-
-    def response(self, dm: BlochMatrix, d: BlochMatrix) -> BlochMatrix:
-        """The matrices of ``d``: they are linear."""
-        del dm
-        return self.matrix(d)
-
-    def second(self, dm: BlochMatrix, d1: BlochMatrix, d2: BlochMatrix) -> None:
-        """None: it is linear."""
-        del dm, d1, d2
-
-    def matrix(self, dm: BlochMatrix) -> BlochMatrix:
-        """Contribution to the Fock matrix, Eh."""
-        return self._mean(self.elsewhere(dm))
-
-    def elsewhere(self, dm: BlochMatrix) -> ExchangeMatrix:
-        """Exchange matrices at other k-points than those of the density."""
-        return self.exchange(self._mean(dm)) * (-0.5 if len(dm) == 1 else -1.0)
-
-    def _mean(self, dm: Tensor) -> Tensor:
-        if self.real is None or not dm.is_complex():
-            return dm
-        return torch.where(self.real.reshape(-1, 1, 1), dm.real.to(dm.dtype), dm)

@@ -16,8 +16,12 @@ from deeph_zero.ks.occupation import DEGENERACY_TOL
 from deeph_zero.ks.periodic.data import CrystalData
 from deeph_zero.ks.periodic.occupation import Filling, channels, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
-from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, MeshRows, weighted_trace
+from deeph_zero.ks.periodic.terms.fixed_operator import FixedOperator
+from deeph_zero.ks.periodic.terms.on_mesh import MeshTerm
+from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, MeshRows
 from deeph_zero.ks.smearing import smeared_density
+from deeph_zero.ks.terms.term import Density, Term
+from deeph_zero.ks.terms.terms import change, second_change, total
 from deeph_zero.types import GivenMatrix, Scalar
 
 
@@ -26,7 +30,8 @@ class CrystalBuild:
     """One Fock build.
 
     Attributes:
-        parts: Energies by name, Eh per cell: kinetic_nonlocal, local, coulomb, xc, ewald.
+        parts: Energies by the terms' names, Eh per cell: kinetic_nonlocal, local, coulomb, xc,
+            exchange, ewald; those that the crystal has.
         fock: F, with dE = Σ_k w_k Re tr(F_k dP_k), Eh.
         rho: Density variables on the grid.
         dm: The density matrix.
@@ -133,6 +138,13 @@ class CrystalLayer:
         return self.data.ovlp.dtype
 
     @property
+    def terms(self) -> tuple[Term, ...]:
+        """All terms of the energy, ``shift`` included."""
+        if self.shift is None:
+            return self.data.terms
+        return (*self.data.terms, FixedOperator("shift", self.shift, self.data.weights))
+
+    @property
     def coarse_ratio(self) -> float:
         """Points of the grid for one of the coarse grid's; 0 where there is none."""
         if self.data.mesh is None or self.data.coarse is None:
@@ -217,20 +229,16 @@ class CrystalLayer:
         self.fock_builds += 1
         with torch.no_grad():
             on_mesh = self.data.mesh_term.build(dm)
-            fock, parts = on_mesh.fock, dict(on_mesh.parts)
-            for term in (self.data.fixed, *self.data.further, self.data.constant):
-                parts[term.name], own = term.energy_and_fock(dm)
-                fock = fock + own
-            if self.shift is not None:
-                parts["shift"] = weighted_trace(self.data.weights, self.shift, dm)
-                fock = fock + self.shift
+            known = {MeshTerm.name: on_mesh.contribution}
+            found = total(self.terms, Density.at_k_points(dm), known)
+            assert found.electrons is not None  # the mesh counts them
             return CrystalBuild(
-                parts=parts,
-                fock=fock,
+                parts=found.parts,
+                fock=found.fock,
                 dm=dm,
                 rho=on_mesh.rho,
                 rows=on_mesh.rows,
-                n_electrons=float((on_mesh.rho[:, 0] * self.data.mesh_term.weight).sum()),
+                n_electrons=float(found.electrons),
             )
 
     def response(self, dm: GivenMatrix, direction: GivenMatrix) -> BlochMatrix:
@@ -249,13 +257,13 @@ class CrystalLayer:
         dm, direction = self.checked(dm), self.checked(direction)
         self.fock_builds += 1
         with torch.no_grad():
-            own = self.data.mesh_term.response(dm, direction)
-            return sum((term.response(dm, direction) for term in self.data.further), own)
+            return change(self.terms, Density.at_k_points(dm), Density.at_k_points(direction))
 
     def second_response(self, dm: BlochMatrix, d1: BlochMatrix, d2: BlochMatrix) -> BlochMatrix:
         """d²F along two Hermitian directions, without autograd."""
+        at, one, other = (Density.at_k_points(some) for some in (dm, d1, d2))
         with torch.no_grad():
-            return self.data.mesh_term.second(dm, d1, d2)
+            return second_change(self.terms, at, one, other)
 
     def starting_potential(self) -> MeshRows:
         """Potentials on the grid of superposed free atoms, one for each density variable, Eh.

@@ -1,7 +1,7 @@
 """What an energy term is: energy, Fock matrix and the Fock matrix's derivatives at a density."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -10,33 +10,42 @@ from torch import Tensor
 
 from deeph_zero.ks.linalg.factor import Factor, spectral_factors
 from deeph_zero.ks.terms.padding import Padding
-from deeph_zero.types import PerMolecule, SpinMatrix
+from deeph_zero.types import PerMolecule, SpinMatrix, TermMatrix
 
 
 class Density:
     """A density matrix with its spin axis, and what several terms need of it, made once.
 
     Attributes:
-        dm: Occupations included, [nspin, nao, nao]; [nmol, nspin, nao, nao] for a padded stack.
-            A closed shell has one spin channel, the total density.
+        dm: Occupations included, [nspin, nao, nao]; [nmol, nspin, nao, nao] for a padded stack;
+            [nspin, nk, nao, nao] of a crystal. A closed shell has one spin channel, the total
+            density.
         occupation: Electrons of a filled orbital: 2 in a closed shell, 1 otherwise.
     """
 
-    def __init__(self, dm: SpinMatrix, *, factored: bool = True) -> None:
+    def __init__(self, dm: TermMatrix, *, factored: bool = True, spin_axis: int = -3) -> None:
         """Nothing is made yet.
 
         Args:
             dm: Symmetric; a change of a density as well.
             factored: Whether terms may go through the orbitals of ``dm``.
+            spin_axis: Which axis has the spins.
         """
         self.dm = dm
-        self.occupation = 3 - dm.shape[-3]
+        self.occupation = 3 - dm.shape[spin_axis]
         self._factored = factored
+        self._spin_axis = spin_axis
+
+    @classmethod
+    def at_k_points(cls, dm: TermMatrix) -> "Density":
+        """That of a crystal: Hermitian matrices, [nspin, nk, nao, nao]."""
+        return cls(dm, factored=False, spin_axis=0)
 
     @cached_property
-    def total(self) -> SpinMatrix:
+    def total(self) -> TermMatrix:
         """Sum over the spins, the axis kept."""
-        return self.dm if self.dm.shape[-3] == 1 else self.dm.sum(-3, keepdim=True)
+        spins = self._spin_axis
+        return self.dm if self.dm.shape[spins] == 1 else self.dm.sum(spins, keepdim=True)
 
     @cached_property
     def factors(self) -> list[Factor] | None:
@@ -52,19 +61,21 @@ class Contribution(NamedTuple):
         fock: Its derivative, Eh, with the density's axes; a spin axis of length 1 where both spins
             feel the same; None where the energy does not depend on the density.
         electrons: The density integrated on a grid, where the term did it.
+        parts: ``energy`` by names, where the term is several that share a pass over a grid.
     """
 
     energy: PerMolecule
-    fock: SpinMatrix | None
+    fock: TermMatrix | None
     electrons: PerMolecule | None = None
+    parts: Mapping[str, PerMolecule] | None = None
 
 
-Responses = Callable[[Sequence[Density]], Sequence[SpinMatrix | None]]
+Responses = Callable[[Sequence[Density]], Sequence[TermMatrix | None]]
 """Changes of a density to the changes of a term's Fock matrix."""
 
 
 class Term(abc.ABC):
-    """One term of the energy of one molecule, or of a padded stack of molecules.
+    """One term of the energy of one molecule, of a padded stack of molecules, or of a crystal.
 
     A subclass has to give energy and Fock matrix. One whose Fock matrix depends on the density
     gives :meth:`response` too, and :meth:`second` where it is not linear in the density. A batch
@@ -91,7 +102,7 @@ class Term(abc.ABC):
             Exact derivatives of each other, to rounding.
         """
 
-    def response(self, at: Density, along: Density) -> SpinMatrix | None:
+    def response(self, at: Density, along: Density) -> TermMatrix | None:
         """Derivative of the Fock matrix; self-adjoint in ``along``.
 
         Args:
@@ -114,7 +125,7 @@ class Term(abc.ABC):
         """
         return lambda changes: [self.response(at, one) for one in changes]
 
-    def second(self, at: Density, d1: Density, d2: Density) -> SpinMatrix | None:
+    def second(self, at: Density, d1: Density, d2: Density) -> TermMatrix | None:
         """Second derivative of the Fock matrix, symmetric in the directions.
 
         Args:

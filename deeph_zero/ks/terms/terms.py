@@ -16,7 +16,7 @@ from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.semilocal import Semilocal
 from deeph_zero.ks.terms.term import Contribution, Density, Term
 from deeph_zero.ks.terms.vv10 import VV10
-from deeph_zero.types import PerMolecule, SpinMatrix
+from deeph_zero.types import PerMolecule, TermMatrix
 
 TERMS = (OneElectron, Coulomb, Exchange, Semilocal, VV10, NuclearRepulsion, Dispersion)
 """What a molecule's integrals make; further ones come with :attr:`KSData.added`."""
@@ -68,15 +68,15 @@ class Total(NamedTuple):
     """A sum of terms.
 
     Attributes:
-        parts: Energy of each by name, Eh.
+        parts: Energies by name, Eh.
         fock: Sum of the Fock matrices, Eh, with the density's axes.
         on_grids: What the terms on a grid give of it.
         electrons: The density integrated on a grid, None without.
     """
 
     parts: dict[str, PerMolecule]
-    fock: SpinMatrix
-    on_grids: SpinMatrix
+    fock: TermMatrix
+    on_grids: TermMatrix
     electrons: PerMolecule | None
 
 
@@ -86,7 +86,7 @@ def total(
     """Sum of energies and Fock matrices.
 
     Args:
-        terms: The terms of one molecule, or of a stack.
+        terms: The terms of one molecule, of a stack, or of a crystal.
         at: The density.
         given: What is known of some already, by name.
 
@@ -99,7 +99,7 @@ def total(
     electrons = None
     for term in terms:
         found = known[term.name] if term.name in known else term.energy_and_fock(at)
-        parts[term.name] = found.energy
+        parts.update({term.name: found.energy} if found.parts is None else found.parts)
         if found.fock is not None:
             focks[term.on_grid].append(found.fock)
         if found.electrons is not None:
@@ -112,12 +112,12 @@ def change(
     terms: Sequence[Term],
     at: Density,
     along: Density,
-    given: Mapping[str, SpinMatrix] | None = None,
-) -> SpinMatrix:
+    given: Mapping[str, TermMatrix] | None = None,
+) -> TermMatrix:
     """Derivative of the Fock matrix.
 
     Args:
-        terms: The terms of one molecule, or of a stack.
+        terms: The terms of one molecule, of a stack, or of a crystal.
         at: Where it is differentiated.
         along: Change of the density.
         given: What is known of some terms already, by name.
@@ -130,11 +130,11 @@ def change(
     return _added(found, at.dm)
 
 
-def second_change(terms: Sequence[Term], at: Density, d1: Density, d2: Density) -> SpinMatrix:
+def second_change(terms: Sequence[Term], at: Density, d1: Density, d2: Density) -> TermMatrix:
     """Second derivative of the Fock matrix.
 
     Args:
-        terms: The terms of one molecule, or of a stack.
+        terms: The terms of one molecule, of a stack, or of a crystal.
         at: Where it is differentiated.
         d1: First change of the density.
         d2: Second change.
@@ -145,7 +145,7 @@ def second_change(terms: Sequence[Term], at: Density, d1: Density, d2: Density) 
     return _added([term.second(at, d1, d2) for term in terms], at.dm)
 
 
-def _added(matrices: Sequence[Tensor | None], like: SpinMatrix) -> SpinMatrix:
+def _added(matrices: Sequence[Tensor | None], like: TermMatrix) -> TermMatrix:
     """Sum of those there are, a new matrix with the axes of ``like``."""
     first, *rest = [one for one in matrices if one is not None] or [torch.zeros_like(like)]
     for one in rest:

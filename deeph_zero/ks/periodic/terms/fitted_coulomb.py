@@ -8,11 +8,11 @@ from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from deeph_zero.ks.periodic.types import BlochMatrix, KWeights, MeshRows
-from deeph_zero.types import Scalar
+from deeph_zero.ks.terms.term import Contribution, Density, Term
 
 
 @final
-class FittedCoulomb:
+class FittedCoulomb(Term):
     """½ Σ_Q s_Q ρ_Q² with ρ_Q = Σ_k w_k Re Σ_ij L_k^Q,ij P_k,ji.
 
     What is called potential of a density, as ``dielectric`` asks for it, are the numbers s_Q ρ_Q.
@@ -37,20 +37,17 @@ class FittedCoulomb:
         self.signs = signs
         self.weights = weights
 
-    def energy_and_fock(self, dm: BlochMatrix) -> tuple[Scalar, BlochMatrix]:
+    def energy_and_fock(self, at: Density) -> Contribution:
         """The energy and its matrices."""
-        rows = self(dm).sum(0, keepdim=True)
+        rows = self(at.dm).sum(0, keepdim=True)
         energy = 0.5 * (rows.square() * self.signs).sum()
-        return energy, self.matrices(rows, dm.dtype).expand_as(dm)
+        return Contribution(energy, self.matrices(rows, at.dm.dtype).expand_as(at.dm))
 
-    def response(self, dm: BlochMatrix, d: BlochMatrix) -> BlochMatrix:
-        """The matrices of ``d``."""
-        del dm
-        return self.matrices(self(d).sum(0, keepdim=True), d.dtype).expand_as(d)
-
-    def second(self, dm: BlochMatrix, d1: BlochMatrix, d2: BlochMatrix) -> None:
-        """None: it is linear."""
-        del dm, d1, d2
+    def response(self, at: Density, along: Density) -> BlochMatrix:
+        """The matrices of the change."""
+        del at
+        rows = self(along.dm).sum(0, keepdim=True)
+        return self.matrices(rows, along.dm.dtype).expand_as(along.dm)
 
     def __call__(self, d: BlochMatrix) -> MeshRows:
         """The numbers of every spin channel by itself, [nspin, 1, naux]."""
