@@ -22,11 +22,17 @@ _CHUNK_SECONDS = 2.0
 _LARGEST_CHUNK = 256
 _PATIENCE = 0.5
 """Seconds between looks at whether there is anything left to wait for."""
+_STARTS = 3
+"""Tries to start a cluster here: Ray gives up after half a minute, too little where all is busy."""
 _TRIES = 3
 """Workers that a single structure may cost before it counts as failed."""
 _LOST = 20
 """Workers lost in a row, without a result between them, after which the cluster is to blame."""
 
+_LOOK = 10.0
+"""Seconds between looks at what the cluster has."""
+
+_log = logging.getLogger("deeph_zero")
 _started: dict[str, Compute] = {}
 """In a worker: what its job has loaded, by the job's name."""
 
@@ -64,7 +70,7 @@ def ray_outcomes(
         tasks: Structures, taken as workers become free; outcomes come as they are ready.
         engine: "ray" starts a cluster on this machine, "ray:ADDRESS" joins one.
         threads: CPU threads of one task.
-        at_once: Tasks that run at a time; None: as many as the cluster has CPUs for.
+        at_once: Tasks that run at a time at most; None: as many as the cluster has CPUs for.
 
     Yields:
         One outcome per structure.
@@ -73,7 +79,7 @@ def ray_outcomes(
         InputError: If Ray is not installed, or a worker cannot load what it needs.
         ComputationError: If there is no such cluster, or workers keep ending.
     """
-    ray = _ray(engine, threads * (at_once or 1))
+    ray = _ray(engine, max(threads, threads * at_once if at_once else os.cpu_count() or 1))
     try:
         yield from _Cluster(ray, job, threads, at_once).outcomes(tasks)
     finally:
@@ -98,16 +104,21 @@ def _ray(engine: str, cpus: int) -> Any:
     else:
         # one of its own, whatever cluster runs on this machine
         settings |= {"address": "local", "include_dashboard": False}
-        settings["num_cpus"] = max(cpus, os.cpu_count() or 1)
-    try:
-        ray.init(**settings)
-    except Exception as error:  # Ray raises of all kinds
-        line = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ComputationError(
-            f"{argument('engine')}: expected a Ray cluster at {address or 'this machine'}, got "
-            f"none ({line}); see `ray status`"
-        ) from None
-    return ray
+        settings["num_cpus"] = cpus
+    line = ""
+    for _ in range(1 if address else _STARTS):
+        try:
+            ray.init(**settings)
+        except Exception as error:  # Ray raises of all kinds
+            line = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            with contextlib.suppress(Exception):
+                ray.shutdown()  # ends the processes of a start that took too long
+        else:
+            return ray
+    raise ComputationError(
+        f"{argument('engine')}: expected a Ray cluster at {address or 'this machine'}, got "
+        f"none ({line}); see `ray status`"
+    )
 
 
 def _quiet() -> None:
@@ -127,9 +138,8 @@ class _Cluster:
         words = os.environ.get("DEEPH_ZERO_WORDS", "")
         self._place = _Place(uuid.uuid4().hex, os.getcwd(), words, threads)  # noqa: PTH109
         self._remote = ray.remote(num_cpus=threads, max_retries=0)(_compute_chunk)
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        # one chunk waits for each that runs, so that no worker does
-        self._most = 2 * (at_once or max(1, cpus // threads))
+        self._at_once = at_once
+        self._most, self._looked, self._warned = 1, -_LOOK, False
         self._again: collections.deque[_Chunk] = collections.deque()
         self._out: dict[Any, _Chunk] = {}
         self._size, self._lost = 1, 0
@@ -138,6 +148,8 @@ class _Cluster:
         """Give out chunks and collect them."""
         exhausted = False
         while True:
+            if time.monotonic() > self._looked + _LOOK:
+                self._look()
             while len(self._out) < self._most and (self._again or not exhausted):
                 chunk = self._next(tasks)
                 if chunk is None:
@@ -150,6 +162,25 @@ class _Cluster:
             ready, _ = self._ray.wait(list(self._out), num_returns=1, timeout=_PATIENCE)
             for reference in ready:
                 yield from self._collect(reference, self._out.pop(reference))
+
+    def _look(self) -> None:
+        """How many chunks may be out; machines join a cluster and leave it."""
+        self._looked, threads = time.monotonic(), self._place.threads
+        try:
+            nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        except Exception:  # Ray raises of all kinds; what is out will say what is wrong
+            return
+        rooms = [int(node["Resources"].get("CPU", 0)) // threads for node in nodes]
+        room, asked = max(1, sum(rooms)), self._at_once
+        # where the cluster itself is the limit one chunk waits for each that runs
+        self._most = asked if asked is not None and asked < room else 2 * room
+        if not any(rooms) and not self._warned:
+            self._warned = True
+            _log.warning(
+                "no machine of the cluster has %d CPUs; waiting for one (%s)",
+                threads,
+                argument("threads"),
+            )
 
     def _next(self, tasks: Iterator[Task]) -> _Chunk | None:
         if self._again:

@@ -1,4 +1,4 @@
-"""Frames on a Ray cluster of two processes, started here; one of them is killed on the way."""
+"""Frames on a Ray cluster of two processes, started here; workers are killed on the way."""
 
 import dataclasses
 import json
@@ -9,21 +9,34 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
+from pyscf import gto
 
-from deeph_zero.errors import InputError
+from deeph_zero.cli.main import entry_point
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
+from deeph_zero.jobs import ray_engine
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.label import run_label
 from deeph_zero.jobs.ray_engine import ray_outcomes
+from deeph_zero.jobs.workers import attempt
+from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.scf.mixing import Mixer
+from deeph_zero.model_files.folder import save_model
+from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
-from deeph_zero.settings.config import LabelConfig
+from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.spec import default_spec
+from deeph_zero.prepared.molecule import basis_layout
+from deeph_zero.settings.config import LabelConfig, MethodConfig
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # of Ray, its threads and its sockets
 ]
-FRAMES = 10_000
+MANY = 600
+FRAMES = 6
 
 
 def hydrogen(frame):
@@ -33,7 +46,7 @@ def hydrogen(frame):
 
 @dataclasses.dataclass(frozen=True)
 class Deadly:
-    """Kills its process at some frames: once where a file can be made, always at frame 7."""
+    """Kills its process: always at frame 7, once at frame 400, among those sent with it."""
 
     folder: str
 
@@ -47,7 +60,7 @@ class Deadly:
 
     def _compute(self, index, molecule, warn):
         mark = Path(self.folder) / f"died-{index}"
-        if index == 7 or (index in (0, 20, 6000) and not mark.exists()):
+        if index == 7 or (index == 400 and not mark.exists()):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if index == 11:
@@ -65,10 +78,12 @@ class Deadly:
         )
 
 
-def test_structures_of_lost_workers_are_done_again(tmp_path):
-    tasks = ((k, hydrogen(k)) for k in range(FRAMES))
+def test_structures_of_lost_workers_are_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "_TRIES", 2)
+    tasks = ((k, hydrogen(k)) for k in range(MANY))
     found = list(ray_outcomes(Deadly(str(tmp_path)), tasks, engine="ray", threads=1, at_once=2))
-    assert sorted(o.task[0] for o in found) == list(range(FRAMES))
+    assert (tmp_path / "died-400").exists()
+    assert sorted(o.task[0] for o in found) == list(range(MANY))
     failed = {o.task[0]: o.error["error"] for o in found if o.error}
     assert set(failed) == {7, 11}
     assert "workers ended with it" in failed[7]
@@ -76,24 +91,195 @@ def test_structures_of_lost_workers_are_done_again(tmp_path):
     assert all(o.warnings == (f"frame {o.task[0]}",) for o in found if not o.error)
 
 
-def test_labels_of_a_cluster_are_those_of_one_process(tmp_path):
-    molecules = [hydrogen(k) for k in range(5)]
-    settings = {
-        "runtime": {"device": "cpu", "threads": 1},
-        "method": {"basis": "sto-3g", "auxbasis": "weigend", "grid_level": 0},
-    }
-    for name in ("local", "ray"):
-        config = LabelConfig.parse(
-            settings | {"engine": name, "workers": 2 if name == "ray" else 1}
-        )
-        summary = run_label(
-            config, molecules, [], tmp_path / f"{name}.h5", reporter=SilentReporter(), command="x"
-        )
-        assert summary["converged"]
-        assert [s["frame"] for s in summary["structures"]] == list(range(5))
-    with h5py.File(tmp_path / "local.h5") as one, h5py.File(tmp_path / "ray.h5") as other:
-        assert list(one) == list(other)
-        for group in one:
-            assert abs(one[group]["fock"][()] - other[group]["fock"][()]).max() < 1e-12
-    facts = json.loads((tmp_path / "ray.json").read_text())
-    assert facts["n_structures"] == 5
+# ---- a cluster that is joined by its address, as one over machines is ----------------------------
+
+
+@pytest.fixture(scope="module")
+def address():
+    from ray.cluster_utils import Cluster
+
+    settings = {"num_cpus": 2, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=settings)
+    yield cluster.address
+    cluster.shutdown()
+
+
+MARK = "died"
+CHUNK = ray_engine._compute_chunk
+
+
+def deadly_chunk(place, job, tasks):
+    """In a worker: it is killed in the SCF of frame 2, the first time that one is tried."""
+
+    def kill(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying(compute, task):
+        if task[0] == 2 and not Path(MARK).exists():
+            Path(MARK).touch()
+            Mixer.add = kill  # asked for once in every cycle
+        return attempt(compute, task)
+
+    ray_engine.attempt = dying
+    return CHUNK(place, job, tasks)
+
+
+def label(out, engine, *, reporter=None, resume=False):
+    config = LabelConfig.parse(
+        {
+            "runtime": {"device": "cpu", "threads": 1},
+            "method": {"basis": "sto-3g", "auxbasis": "weigend", "grid_level": 0},
+            "engine": engine,
+        }
+    )
+    return run_label(
+        config,
+        [hydrogen(k) for k in range(FRAMES)],
+        [],
+        out,
+        reporter=reporter or SilentReporter(),
+        command="x",
+        resume=resume,
+    )
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The labels of one process."""
+    out = tmp_path_factory.mktemp("local") / "labels.h5"
+    label(out, "local")
+    return out
+
+
+def same_labels(one, other):
+    entries = [json.loads(path.with_suffix(".json").read_text()) for path in (one, other)]
+    assert entries[1]["converged"]
+    assert entries[1]["stopped_by"] is None
+    assert [e["frame"] for e in entries[1]["structures"]] == list(range(FRAMES))
+    for a, b in zip(*(e["structures"] for e in entries), strict=True):
+        assert b["energy"] == pytest.approx(a["energy"], abs=1e-12)
+    with h5py.File(one) as a, h5py.File(other) as b:
+        assert list(a) == list(b)
+        for group in a:
+            assert a[group].keys() == b[group].keys()
+            for name in a[group]:
+                np.testing.assert_allclose(b[group][name][()], a[group][name][()], atol=1e-12)
+
+
+class InterruptedReporter(SilentReporter):
+    """Ctrl-C when the first label is there."""
+
+    def task(self, description, total=None):
+        task = super().task(description, total)
+        told = []
+
+        def advance(n=1, **fields):
+            if not told:
+                told.append((n, fields))
+                os.kill(os.getpid(), signal.SIGINT)
+
+        task.advance = advance
+        return task
+
+
+def test_a_worker_killed_in_an_scf_and_an_interrupt_cost_no_label(
+    tmp_path, monkeypatch, address, local
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray_engine, "_compute_chunk", deadly_chunk)
+    out = tmp_path / "labels.h5"
+    with pytest.raises(KeyboardInterrupt):
+        label(out, f"ray:{address}", reporter=InterruptedReporter())
+    assert (tmp_path / MARK).exists()
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["stopped_by"] == "interrupt"
+    assert [e["frame"] for e in told["structures"]] == [0, 1, 2, 3]  # what was out at the time
+    label(out, f"ray:{address}", resume=True)
+    same_labels(local, out)
+
+
+def test_an_evaluation_on_a_cluster_is_that_of_one_process(tmp_path, address, local):
+    mol = gto.M(atom="H 0 0 0; H 0.1 0.2 1.3", unit="bohr", basis="sto-3g", verbose=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = FockNetwork(default_spec(basis_layout([mol]), "tiny"))
+    method = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
+    info = KohnSham.from_pyscf(mol, grid_level=0, auxbasis="weigend").info
+    save_model(tmp_path / "model", network, model_meta(method, info, network.spec))
+    told = []
+    for engine in ("local", f"ray:{address}"):
+        out = tmp_path / "eval.json"
+        where = ["-o", str(out), "--device", "cpu", "--threads", "1", "--overwrite", "-q"]
+        command = ["evaluate", str(tmp_path / "model"), str(local), "--engine", engine]
+        assert entry_point([*command, *where]) == 0
+        told.append(json.loads(out.read_text()))
+    assert [row["frame"] for row in told[1]["structures"]] == list(range(FRAMES))
+    assert told[0]["structures"][3]["scf"]["builds_model"] > 0
+    for name in ("structures", "errors", "failed", "fock_builds"):
+        assert told[0][name] == told[1][name]
+
+
+# ---- without a cluster ---------------------------------------------------------------------------
+
+
+class Pretended:
+    """Ray, as far as it is asked before a task is sent."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, fails=0, cpus=(5.0, 3.0)):
+        self.fails, self.cpus, self.started, self.ended = fails, cpus, [], 0
+
+    def init(self, **settings):
+        self.started.append(settings)
+        if len(self.started) <= self.fails:
+            raise RuntimeError("The current node timed out during startup.\nMore of it.")
+
+    def shutdown(self):
+        self.ended += 1
+
+    def nodes(self):
+        gone = {"Alive": False, "Resources": {"CPU": 64.0}}
+        return [gone, *({"Alive": True, "Resources": {"CPU": n}} for n in self.cpus)]
+
+    def remote(self, **_):
+        return lambda function: function
+
+
+def ready(monkeypatch, pretended, *words):
+    monkeypatch.setattr(ray_engine.importlib, "import_module", lambda _: pretended)
+    return ray_engine._ray(*words)
+
+
+def test_a_slow_start_is_tried_again_and_a_missing_cluster_is_not(monkeypatch):
+    slow = Pretended(fails=2)
+    assert ready(monkeypatch, slow, "ray", 3) is slow
+    assert [one["num_cpus"] for one in slow.started] == [3, 3, 3]
+    assert slow.ended == 2
+    missing = Pretended(fails=9)
+    told = r"Ray cluster at host:1, got none \(The current node timed out during startup\.\)"
+    with pytest.raises(ComputationError, match=told):
+        ready(monkeypatch, missing, "ray:host:1", 3)
+    assert [one["address"] for one in missing.started] == ["host:1"]
+
+
+@pytest.mark.parametrize(
+    ("at_once", "most", "later"), [(None, 6, 10), (2, 2, 2), (3, 6, 3), (9, 6, 10)]
+)
+def test_no_more_run_at_a_time_than_were_asked_for(tmp_path, at_once, most, later, caplog):
+    pretended = Pretended()
+    cluster = ray_engine._Cluster(pretended, Deadly(str(tmp_path)), 2, at_once)
+    cluster._look()
+    assert cluster._most == most
+    assert not caplog.text
+    pretended.cpus += (4.0,)  # a machine joins
+    cluster._look()
+    assert cluster._most == later
+
+
+def test_machines_that_are_too_small_are_not_waited_for_in_silence(tmp_path, caplog):
+    cluster = ray_engine._Cluster(Pretended(), Deadly(str(tmp_path)), 6, None)
+    cluster._look()
+    cluster._look()
+    assert caplog.messages == ["no machine of the cluster has 6 CPUs; waiting for one (threads)"]
+    assert cluster._most == 2

@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import tomllib
 
 import h5py
@@ -122,16 +126,37 @@ def test_the_results_are_complete_and_in_input_order(both):
     assert tomllib.loads((both[1] / "config.toml").read_text())["training"]["devices"] == 2
 
 
+def torchrun(rank, port, *words):
+    """One of the two commands, each on a machine of its own as far as an address makes one."""
+    where = ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    where += ["--local-addr", f"127.0.0.{rank + 1}", "--nnodes", "2", "--node-rank", str(rank)]
+    command = [sys.executable, "-m", "torch.distributed.run", *where, "-m", "deeph_zero", *words]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
 @pytest.mark.slow
-def test_a_finished_run_of_two_goes_on(both, commands, tmp_path):
-    run = tmp_path / "run2"  # the other tests look at the one of three epochs
-    shutil.copytree(both[1], run)
-    text = SETTINGS.format(2).replace("epochs = 3", "epochs = 4")
-    path = both[1].parent / "longer.toml"
-    path.write_text(text)
-    done = commands.run("train", path, "-o", run, "-q", "--resume")
+def test_torchrun_over_two_addresses_goes_on_as_one_process_does(both, commands, tmp_path):
+    """A finished run of two processes, and that of one: an epoch more."""
+    words = {}
+    for devices, run in zip((1, 2), both, strict=True):
+        shutil.copytree(run, tmp_path / run.name)  # the other tests look at the one of three epochs
+        path = both[0].parent / f"longer{devices}.toml"
+        path.write_text(SETTINGS.format(devices).replace("epochs = 3", "epochs = 4"))
+        words[devices] = ("train", path, "-o", tmp_path / run.name, "-q", "--resume")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [torchrun(rank, port, *words[2]) for rank in (0, 1)]
+    done = commands.run(*words[1])
     assert done.code in (0, 1), done.err
-    assert column(run, "epoch").tolist() == [0, 1, 2, 3]
+    assert [one.wait() for one in started] in ([0, 0], [1, 0])  # 1: so few epochs need not converge
+    one, two = tmp_path / "run1", tmp_path / "run2"
+    assert column(two, "epoch").tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(column(one, "loss"), column(two, "loss"), rtol=2e-7)
+    with h5py.File(one / "predictions.h5") as a, h5py.File(two / "predictions.h5") as b:
+        assert list(a) == list(b)
+        for name in a:
+            np.testing.assert_allclose(a[name]["fock"], b[name]["fock"], atol=1e-9)
 
 
 @pytest.mark.slow
