@@ -1,12 +1,15 @@
 """Small crystals without symmetry, and densities that belong to no Fock matrix."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from pyscf.pbc import gto
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from pyscf.pbc import gto
 
 ANGSTROM = {
     "diamond": ([[0, 1.78, 1.78], [1.78, 0, 1.78], [1.78, 1.78, 0]], "C 0 0.05 0; C .9 .85 .93"),
@@ -24,8 +27,10 @@ ANGSTROM = {
 
 
 @pytest.fixture(scope="session")
-def crystal() -> Callable[..., gto.Cell]:
+def crystal() -> "Callable[..., gto.Cell]":
     """Builds one of the crystals with a coarse mesh."""
+
+    from pyscf.pbc import gto  # half a second that most tests do without
 
     def build(name: str, **settings: object) -> gto.Cell:
         lattice, atoms = ANGSTROM[name]
@@ -41,7 +46,7 @@ def crystal() -> Callable[..., gto.Cell]:
     return build
 
 
-def _density(cell: gto.Cell, kpts: np.ndarray, *, nspin: int, seed: int = 0) -> Tensor:
+def _density(cell: "gto.Cell", kpts: np.ndarray, *, nspin: int, seed: int = 0) -> Tensor:
     """Idempotent at no k, alike at k and -k, of the right size: [nspin, nk, nao, nao]."""
     rng = np.random.default_rng(seed)
     n = cell.nao
