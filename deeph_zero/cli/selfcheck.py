@@ -181,10 +181,12 @@ def kernels(device: str) -> dict[str, int]:
         Kernels launched, copies and waits, all 0 where torch's profiler sees no device.
     """
     import torch
-    from torch.profiler import ProfilerActivity, profile
+    from torch.profiler import ProfilerActivity, profile, supported_activities
 
     from deeph_zero.kohnsham.batch import KohnShamBatch
 
+    if ProfilerActivity.CUDA not in supported_activities():
+        return {"launches": 0, "copies": 0, "waits": 0}
     batch = KohnShamBatch(_layers(device))
     dms = [one.data.dm_guess for one in batch.layers]
     batch.build(dms)
