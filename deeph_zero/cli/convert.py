@@ -1,5 +1,6 @@
 """``deeph-zero convert``: Hamiltonian files of other programs in and out."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _OWN = (
     "basis", "xc", "grid_level", "first", "agreement", "workers", "source_format", "target_format",
-    "energy_unit",
+    "energy_unit", "mesh",
 )  # fmt: skip
 
 
@@ -39,6 +40,7 @@ _OWN = (
 @setting(ConvertConfig, "xc", metavar="NAME")
 @setting(ConvertConfig, "grid_level", metavar="0-9")
 @setting(ConvertConfig, "agreement", metavar="EH")
+@setting(ConvertConfig, "mesh", metavar="N N N", nargs=3)
 @max_time_option
 @setting(ConvertConfig, "workers", metavar="N")
 @file_options
@@ -86,6 +88,11 @@ class _Call:
         stated = self._options["basis"] is not None
         opened = Opened(self._source, name, self._config.basis, stated, self._config.energy_unit)
         known_basis = FORMATS[name].gaussian or stated
+        if self._config.mesh is not None and target != "cube":
+            raise InputError(
+                f"--mesh: expected the cube of a crystal (.cube), got {name} to {target}; leave it "
+                "out"
+            )
         if target == "labels" and known_basis and name != "labels":
             return self._import(opened)
         self._refuse_unused(name, target)
@@ -126,6 +133,7 @@ class _Call:
                 )
 
     def _transfer(self, opened: "Opened", target: str) -> int:
+        from deeph_zero.data.formats.pyscf_files import on_mesh
         from deeph_zero.data.formats.registry import FORMATS
         from deeph_zero.data.formats.transfer import transfer
         from deeph_zero.host import runtime
@@ -140,6 +148,10 @@ class _Call:
         source = opened.source()
         expired = runtime.setup(self._config.runtime).deadline.expired
 
+        complete = with_overlap if FORMATS[target].takes_overlap else None
+        if self._config.mesh is not None:
+            complete = functools.partial(on_mesh, mesh=self._config.mesh)
+
         def work() -> "Transfer":
             return transfer(
                 source,
@@ -150,7 +162,7 @@ class _Call:
                 overwrite=options["overwrite"],
                 say=reporter.warning,
                 expired=expired,
-                complete=with_overlap if FORMATS[target].takes_overlap else None,
+                complete=complete,
             )
 
         if FORMATS[target].folder:

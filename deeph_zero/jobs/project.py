@@ -132,18 +132,24 @@ class _Projection:
 
     def check_grid(self) -> None:
         """Warn of a grid that is too coarse for the functions, or for the potential itself."""
-        steep = self.given.potential.outermost()
+        shape = self.given.potential.shape
+        steep, finer = self.given.potential.outermost(), self.crystal.mesh != shape
         if steep > _STEEP:
+            # what the grid left out is not between its points: only there a program's own sums
+            # and these are one
+            between = f"; on {self.crystal.mesh} its levels are not the program's" if finer else ""
             self.reporter.warning(
                 f"{self.given.path}: {steep:.0%} of the potential is in the shortest waves of its "
-                f"grid {self.given.potential.shape}, which is too coarse for it; write it on a "
-                "finer one"
+                f"grid {shape}, which is too coarse for it{between}; write it on a finer one"
             )
         self.grid_error = self._grid_error()
         if self.grid_error > _COARSE:
+            cure = f"use a larger {argument('ke_cutoff')}"
+            if steep > _STEEP:
+                cure = "write the potential on a finer one"
             self.reporter.warning(
                 f"the grid {self.crystal.mesh} is coarse for this basis: overlaps on it are off by "
-                f"up to {self.grid_error:.1e}; use a larger {argument('ke_cutoff')}"
+                f"up to {self.grid_error:.1e}; {cure}"
             )
 
     def _grid_error(self) -> float:

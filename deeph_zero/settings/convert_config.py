@@ -1,7 +1,8 @@
 """Settings of ``deeph-zero convert``: what a foreign file does not say about itself."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from deeph_zero.method import Method
@@ -20,6 +21,25 @@ FormatName = Literal[
     "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "sphnet", "deeptb", "dftio",
     "hsx", "aims", "openmx", "wannier90", "cube", "pyscf",
 ]  # fmt: skip
+
+
+_MOST = 2000
+_POINTS = f"three whole numbers from 2 to {_MOST} such as 48 48 48"
+
+
+def _mesh(value: Any) -> Any:
+    """Three words of the command line."""
+    words = value if isinstance(value, list | tuple) else str(value).split()
+    try:
+        numbers = [int(str(word)) for word in words]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(2 <= n <= _MOST for n in numbers):
+        raise ValueError(f"expected {_POINTS}")
+    return tuple(numbers)
+
+
+Mesh = Annotated[tuple[int, int, int], pydantic.BeforeValidator(_mesh)]
 
 
 class ConvertConfig(Settings):
@@ -49,6 +69,12 @@ class ConvertConfig(Settings):
     )
     workers: Workers = Field(
         default=1, description="Processes that share the structures, and the threads."
+    )
+    mesh: Mesh | None = Field(
+        default=None,
+        description="Points along the vectors of a crystal's cube; those of its own FFT mesh where "
+        "nothing is said.",
+        examples=[_POINTS],
     )
 
     @property

@@ -1,5 +1,6 @@
 """This package's own HDF5 as a source and a sink: dense matrices, or real-space blocks."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import torch
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.data.formats.protocol import (
+    BlochDensity,
     Matrices,
     Record,
     Shells,
     Structure,
     from_dense,
     on_blocks,
+    required_overlap,
     sizes_of,
     union_of_blocks,
 )
@@ -23,6 +26,8 @@ from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.stored_values import HEAVIEST, Group, check_electrons, check_matrices
 from deeph_zero.errors import InputError
 from deeph_zero.host.hdf5 import PredictionWriter, group_names, open_hdf5
+from deeph_zero.integrals.one_electron import lindep_threshold
+from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 
 ShellsOf = Callable[[np.ndarray, str], Shells]
 """Atomic numbers and basis to the shells of every atom."""
@@ -31,6 +36,8 @@ FORMAT_VERSION = 2
 """Version of a group with real-space blocks."""
 NUMERICAL = "numerical"
 """``basis`` of functions that are no Gaussians; only their angular momenta are known."""
+_MOST_POINTS = 10_000
+"""Points along a vector that no mesh has."""
 _CURE = "make the file again, with `deeph-zero label`"
 
 
@@ -89,7 +96,14 @@ class LabelsSource:
 
     def matrices(self, index: int) -> Matrices:
         """Blocks where the group has some, else the dense matrices."""
-        return self._read(index, self._matrices)
+        found = self._read(index, self._matrices)
+        if not self._read(index, lambda group: "kpts" in group):
+            return found
+
+        def bloch() -> BlochDensity:
+            return self._read(index, lambda group: _bloch_density(group, found))
+
+        return dataclasses.replace(found, bloch=bloch)
 
     def _matrices(self, group: Group) -> Matrices:
         group.check_facts()
@@ -209,6 +223,47 @@ def _from_blocks(group: Group, shells: Shells, facts: dict[str, Any]) -> Matrice
         density=matrix("density_blocks"),
         facts=facts,
     )
+
+
+def _bloch_density(group: Group, matrices: Matrices) -> BlochDensity:
+    """P at the k-points: as it is stored, else the filled levels of the blocks."""
+    kpts = group.array("kpts", "fiu").astype(float)
+    if kpts.ndim != 2 or kpts.shape[1:] != (3,) or not len(kpts):
+        raise group.wrong("kpts of shape [nk, 3]", str(kpts.shape))
+    weights = np.full(len(kpts), 1 / len(kpts))
+    if "kweights" in group:
+        weights = group.array("kweights", "fiu").astype(float)
+    nao = sum(matrices.sizes)
+    if "density" in group:
+        dm = group.array("density", "fiuc").astype(complex)
+    else:
+        dm = _filled(matrices, kpts, group.array("mo_occ", "fiu").astype(float), group)
+    dm = dm if dm.ndim == 4 else dm[None]
+    if weights.shape != (len(kpts),) or dm.shape[1:] != (len(kpts), nao, nao):
+        raise group.wrong(
+            f"kweights [{len(kpts)}] and density [{len(kpts)}, {nao}, {nao}]",
+            f"{weights.shape} and {dm.shape}",
+        )
+    mesh = None
+    if "fft_mesh" in group.attributes:
+        numbers = np.ravel(group.attributes["fft_mesh"])
+        if numbers.shape != (3,) or not all(0 < int(n) < _MOST_POINTS for n in numbers):
+            raise group.wrong("three numbers of points as fft_mesh", str(numbers)[:60])
+        mesh = (int(numbers[0]), int(numbers[1]), int(numbers[2]))
+    return BlochDensity(kpts=kpts, weights=weights, dm=dm, mesh=mesh)
+
+
+def _filled(matrices: Matrices, kpts: np.ndarray, occ: np.ndarray, group: Group) -> np.ndarray:
+    """Σ n c c† of the blocks' levels."""
+    points = torch.from_numpy(kpts)
+    overlap = required_overlap(matrices).at_k(points)
+    fock = matrices.fock.at_k(points)
+    fock = fock if matrices.spin_polarised else fock[None]
+    found = BlochOrthogonaliser(overlap, lindep_threshold()).orbitals(fock)[1].numpy()
+    occ = occ if occ.ndim == 3 else occ[None]
+    if occ.shape != (len(found), len(kpts), found.shape[-1]):
+        raise group.wrong(f"mo_occ of {found.shape[-1]} levels a k-point", str(occ.shape))
+    return np.einsum("skip,skp,skjp->skij", found, occ, found.conj())
 
 
 class LabelsSink:

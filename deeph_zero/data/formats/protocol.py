@@ -5,12 +5,12 @@ blocks. A source says how its functions are ordered; :func:`read_record` brings 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.convention import from_pyscf, to_pyscf
@@ -47,6 +47,23 @@ class Structure:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BlochDensity:
+    """The density of a crystal at its k-points, functions in PySCF's order.
+
+    Attributes:
+        kpts: Fractions of the reciprocal vectors.
+        weights: Of the points, sum 1; one of k and -k may stand for both.
+        dm: P of each spin.
+        mesh: Points of the FFT mesh it was computed on; None where that is not known.
+    """
+
+    kpts: Float[np.ndarray, "nk 3"]
+    weights: Float[np.ndarray, " nk"]
+    dm: Complex[np.ndarray, "nspin nk nao nao"]
+    mesh: tuple[int, int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Matrices:
     """Matrices of one structure, hartree.
 
@@ -58,6 +75,7 @@ class Matrices:
         density: P.
         facts: What else the file says: ``energy`` and ``fermi`` (Eh), ``basis``, ``xc``,
             ``n_electrons``.
+        bloch: Reads the density of a crystal at its k-points, where the file has one.
     """
 
     shells: Shells
@@ -65,6 +83,7 @@ class Matrices:
     overlap: BlockMatrix | None = None
     density: BlockMatrix | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    bloch: Callable[[], BlochDensity] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -255,6 +274,7 @@ def _reordered(matrices: Matrices, order: str, *, into: bool) -> Matrices:
         fock=fock,
         overlap=turned(matrices.overlap),
         density=turned(matrices.density),
+        bloch=matrices.bloch if order == "pyscf" else None,
     )
 
 
@@ -300,11 +320,6 @@ def from_dense(
     )
 
 
-def at_home(matrices: Matrices) -> bool:
-    """Whether every block lies in the home cell, as in a molecule."""
-    return not bool(matrices.fock.cells.any())
-
-
 def permuted(record: Record, atoms: Sequence[int]) -> Record:
     """This record with its atoms in another order.
 
@@ -335,6 +350,7 @@ def permuted(record: Record, atoms: Sequence[int]) -> Record:
             fock=fock,
             overlap=turned(m.overlap),
             density=turned(m.density),
+            bloch=None,
         ),
     )
 
@@ -404,6 +420,7 @@ def by_angular_momentum(matrices: Matrices) -> Matrices:
         fock=fock,
         overlap=turned(matrices.overlap),
         density=turned(matrices.density),
+        bloch=None,
     )
 
 

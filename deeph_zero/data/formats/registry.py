@@ -239,8 +239,8 @@ _INCOMPLETE = (
     (
         "rs_hamiltonian.out",
         (
-            "expected matrices of a molecule of FHI-aims (basis-indices.out, hamiltonian.out), got "
-            "those of a crystal (rs_hamiltonian.out), which are not read; use DeepH-dock"
+            "expected basis-indices.out beside FHI-aims' rs_hamiltonian.out, there is none; it "
+            "says which functions there are: run FHI-aims with output basis"
         ),
     ),
     (

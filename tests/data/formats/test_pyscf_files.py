@@ -1,9 +1,13 @@
 """Cubes and checkpoints of labels, against PySCF's own objects."""
 
+import h5py
 import numpy as np
 import pytest
+import torch
 from ase.io.cube import read_cube_data
 from pyscf import dft, gto, scf
+from pyscf.pbc import gto as pbc_gto
+from pyscf.pbc.dft import numint
 
 from deeph_zero.cli.main import entry_point
 
@@ -49,7 +53,81 @@ def test_other_functions_cannot_be_evaluated(tmp_path, crystal, capsys):
 
     (tmp_path / "a").mkdir()
     DeepHSink(tmp_path / "a", 1).write(crystal)
-    for name in ("b.cube", "b.chk"):
+    for name, words in (
+        ("b.cube", "expected the density of a crystal at its k-points"),
+        ("b.chk", "expected a molecule in a Gaussian basis, got a crystal"),
+    ):
         assert entry_point(["convert", str(tmp_path / "a"), str(tmp_path / name)]) == 2
-        assert "expected a molecule in a Gaussian basis, got a crystal" in capsys.readouterr().err
+        assert words in capsys.readouterr().err
         assert not (tmp_path / name).exists()
+
+
+CRYSTAL = """3
+Lattice="2.6 0.1 0.0 0.2 2.4 0.0 0.0 0.3 {c}" pbc="T T {pbc}" spin={spin}
+H 0.1 0.2 0.3
+H 0.2 0.1 1.05
+He 1.3 1.2 2.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("c", "pbc", "spin", "more"),
+    [("2.9", "T", 0, ["--kmesh", "2", "1", "3"]), ("12.0", "F", 2, ["--kmesh", "1", "2", "1"])],
+)
+def test_a_cube_of_a_crystal_is_its_density_on_its_mesh(tmp_path, c, pbc, spin, more):
+    (tmp_path / "a.xyz").write_text(CRYSTAL.format(c=c, pbc=pbc, spin=spin))
+    out, labels = tmp_path / "a.cube", tmp_path / "a.h5"
+    words = ["label", str(tmp_path / "a.xyz"), "-o", str(labels), "--xc", "lda,vwn", *more]
+    words += ["--basis", "gth-szv", "--pseudo", "gth-pade", "--ke-cutoff", "25", "-q"]
+    assert entry_point([*words, "--threads", "1", "--device", "cpu"]) == 0
+    assert entry_point(["convert", str(labels), str(out), "-q"]) == 0
+    values, atoms = read_cube_data(str(out))
+    with h5py.File(labels) as file:
+        group = file["0000"]
+        kpts, weights, dm = (group[n][:] for n in ("kpts", "kweights", "density"))
+        mesh, lattice, places = group.attrs["fft_mesh"], group["lattice"][:], group["positions"][:]
+    assert values.shape == tuple(mesh)
+    np.testing.assert_allclose(atoms.cell / 0.52917721092, lattice, atol=1e-6)
+    cell = pbc_gto.M(
+        atom=list(zip(["H", "H", "He"], places, strict=True)), unit="B", a=lattice, verbose=0,
+        basis="gth-szv", pseudo="gth-pade", mesh=mesh, spin=spin,
+    )  # fmt: skip
+    # all three directions repeat here; a layer's images are out of reach
+    points = cell.get_uniform_grids(mesh, wrap_around=False)
+    ao = numint.eval_ao_kpts(cell, points, cell.get_abs_kpts(kpts))
+    total = dm if dm.ndim == 3 else dm.sum(0)
+    expected = sum(
+        w * np.einsum("gi,ij,gj->g", a, d, a.conj()).real
+        for w, a, d in zip(weights, ao, total, strict=True)
+    )
+    # five decimals of up to 2 electrons per cubic bohr
+    np.testing.assert_allclose(values.ravel(), expected, atol=1e-5)
+    # every second point of twice as many along one vector
+    words = ["--mesh", *(str(n * m) for n, m in zip(mesh, (2, 1, 1), strict=True))]
+    assert entry_point(["convert", str(labels), str(out), *words, "--overwrite", "-q"]) == 0
+    finer, _ = read_cube_data(str(out))
+    np.testing.assert_allclose(finer[::2], values, atol=1e-5)
+
+
+def test_a_projected_potential_has_a_density_too(tmp_path, crystal, capsys):
+    """Its levels and their occupations, where no matrix was kept."""
+    from deeph_zero.data.formats.labels import LabelsSink, LabelsSource
+    from deeph_zero.host.hdf5 import PredictionWriter
+
+    kpts = np.array([[0.1, 0.2, 0.0], [0.0, 0.0, 0.5]])
+    occ = np.zeros((2, 24))
+    occ[:, :3] = 2
+    more = {"kpts": kpts, "kweights": np.array([0.75, 0.25]), "mo_occ": occ}
+    with PredictionWriter(tmp_path / "a.h5") as writer:
+        LabelsSink(writer, "project").write(crystal, more)
+    found = LabelsSource(tmp_path / "a.h5", lambda *_: ()).matrices(0).bloch()
+    overlap = crystal.matrices.overlap.at_k(torch.from_numpy(kpts)).numpy()
+    assert found.mesh is None
+    # three pairs at each k-point, each matrix of them its own square
+    np.testing.assert_allclose(np.einsum("skij,kji->sk", found.dm, overlap), 6, atol=1e-10)
+    square = found.dm[0] @ overlap @ found.dm[0]
+    np.testing.assert_allclose(square, 2 * found.dm[0], atol=1e-10)
+    assert entry_point(["convert", str(tmp_path / "a.h5"), str(tmp_path / "b.cube")]) == 2
+    assert (
+        "expected a crystal in a Gaussian basis, got basis 'numerical'" in capsys.readouterr().err
+    )

@@ -29,7 +29,7 @@ def test_every_format_has_its_classes_and_its_conventions(name):
         ("openmx.out", r"expected a \.scfout file beside OpenMX's output"),
         ("MoS2_in.dat", r"expected a \.scfout file beside OpenMX's input"),
         ("water.fdf", r"expected an \.HSX file beside SIESTA's input"),
-        ("rs_hamiltonian.out", "got those of a crystal"),
+        ("rs_hamiltonian.out", "expected basis-indices.out beside"),
         ("VSC", "deeph-zero project makes matrices of it"),
         ("notes.txt", "expected Hamiltonian data of one of the formats"),
     ],
