@@ -129,24 +129,3 @@ def test_a_supercell_is_its_cell_at_more_k_points(crystal):
     b, _ = two.mesh_term.potential_of(two.rho_guess())
     for name in a:
         assert float(b[name]) == pytest.approx(2 * float(a[name]), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("kmesh", "shifted", "time_reversal", "number"),
-    [((2, 2, 2), False, True, 8), ((2, 2, 2), True, True, 4), ((3, 3, 1), False, True, 5),
-     ((4, 1, 3), True, False, 12)],
-)  # fmt: skip
-def test_k_points_are_pyscfs(kmesh, shifted, time_reversal, number, crystal):
-    cell = crystal("helium")
-    made = make_kpoints(kmesh, shifted=shifted, time_reversal=time_reversal)
-    assert len(made.scaled) == number
-    assert made.scaled.max() <= 0.5
-    assert made.scaled.min() > -0.5
-    theirs = cell.get_scaled_kpts(cell.make_kpts(kmesh, with_gamma_point=not shifted))
-    weight = {}
-    for k, w in zip(made.scaled, made.weights, strict=True):
-        twin = not (time_reversal and w > 1.5 / len(theirs))
-        for q in (k,) if twin else (k, -k):
-            weight[_position(theirs, q)] = w / (1 if twin else 2)
-    assert sorted(weight) == list(range(len(theirs)))
-    np.testing.assert_allclose(list(weight.values()), 1 / len(theirs))
