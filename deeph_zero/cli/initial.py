@@ -16,8 +16,8 @@ _CRYSTAL = ("kmesh", "kspacing", "pseudo", "ke_cutoff", "smearing")
 _METHOD = ("basis", "xc", "density_fit", "grid_level")
 
 
-def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
-    """The settings with the method of the model that training starts from.
+def starting_from(config: FitConfig, reporter: "Reporter") -> tuple[FitConfig, bool | None]:
+    """The settings with the method of the model that training starts from, and that model's kind.
 
     What was stated stands; where that is another method than the model's, a line says so.
 
@@ -26,13 +26,14 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
         reporter: Told what is taken, and what differs.
 
     Returns:
-        The settings; those given where training starts from nothing.
+        The settings, those given where training starts from nothing; and whether the model is one
+        of crystals, None without a model.
 
     Raises:
         InputError: If there is no such model, or its inputs cannot do what is asked.
     """
     if config.init is None:
-        return config
+        return config, None
     from deeph_zero import model
     from deeph_zero.ao.basis_text import label_of
 
@@ -41,7 +42,7 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
     except InputError as error:
         raise InputError(f"--init {config.init}: {error}") from None
     if isinstance(found, model.CrystalModel):
-        return _of_crystals(config, found, reporter)
+        return _of_crystals(config, found, reporter), True
     if config.method.break_symmetry and found.network.spec.inputs == "geometry":
         raise InputError(
             f"--break-symmetry: expected a model with physics inputs, got --init {config.init}, "
@@ -68,25 +69,26 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> FitConfig:
             f"--init {config.init} was trained with {_words(theirs)}, this run has {_words(mine)} "
             "as stated: the network has to learn the difference"
         )
-    return config.model_copy(update={"method": config.method.model_copy(update=new)})
+    return config.model_copy(update={"method": config.method.model_copy(update=new)}), False
 
 
-def check_kind(init: str | None, *, crystals: bool) -> None:
+def check_kind(init: str | None, found: bool | None, *, crystals: bool) -> None:
     """See whether a model to start from is one of what is trained on.
 
     Args:
         init: The model; None is none.
+        found: Whether it is one of crystals.
         crystals: Whether crystals are trained on.
 
     Raises:
         InputError: If it is not.
     """
-    if init is None:
+    if init is None or found == crystals:
         return
     from deeph_zero import model
     from deeph_zero.predict.crystal_model import load_crystal_model
 
-    try:
+    try:  # whoever loads it for the other purpose says what is wrong
         if crystals:
             load_crystal_model(init)
         else:
