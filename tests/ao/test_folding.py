@@ -65,7 +65,7 @@ def test_both_ways_to_the_torus_are_one(blocks):
 def test_equal_distances_share_a_block():
     """Half-way between two cells a block is put into both, half each."""
     coords = torch.zeros(1, 3).double()
-    lattice = torch.diag(torch.tensor([4.0, 5.0, 6.0]), dtype=torch.float64)
+    lattice = torch.diag(torch.tensor([4.0, 5.0, 6.0], dtype=torch.float64))
     torus = torch.zeros(2, 1, 1, 1, 1).double()
     torus[1] = 0.7
     (found,) = fold([torus], (1,), coords, lattice, 1e-12)
