@@ -19,7 +19,13 @@ _COUNTED = 1e-3
 _FINEST_GRID = 9
 _LONGEST_NAME = 4096
 """Characters of a functional or a basis set's name; the library is slow at longer ones."""
-_KINDS = {"f": "real numbers", "c": "complex numbers", "i": "whole numbers", "u": "whole numbers"}
+_KINDS = {
+    "f": "real numbers",
+    "c": "complex numbers",
+    "i": "whole numbers",
+    "u": "whole numbers",
+    "b": "true and false",
+}
 
 
 class Group:

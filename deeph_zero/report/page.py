@@ -16,6 +16,7 @@ from deeph_zero.host.files import write_text
 from deeph_zero.host.version import __version__
 from deeph_zero.report import (
     DEFAULT_MOLECULES,
+    cells,
     crystals,
     curves,
     figures,
@@ -52,7 +53,7 @@ class _Close:
     @property
     def label(self) -> str:
         """Name and formula."""
-        return f"{self.structure.name} ({self.structure.formula})"
+        return _label(self.structure)
 
 
 def write_report(source: Path, out: Path, *, molecules: int = DEFAULT_MOLECULES) -> Path:
@@ -115,6 +116,7 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
     """
     closes = _look_closely(source, molecules)
     banded, lost = _crystals(source, molecules)
+    surfaces, flat = _cells(source, molecules)
     first = closes[0] if closes else None
     subject = first.structure if first else next(iter(source.structures), None)
     heads, rows = table.structure_table(source)
@@ -136,15 +138,17 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
             *(_close_part(k, close) for k, close in enumerate(closes)),
             *(_crystal_part(k, *found) for k, found in enumerate(banded)),
         ],
-        "notes": [*_notes(source, closes, molecules, shown=len(banded) + len(lost)), *lost],
+        "notes": [*_notes(source, closes, molecules, shown=len(banded) + len(lost)), *lost, *flat],
         "provenance": table.provenance(source),
         "version": __version__,
     }
     scenes = [{"label": c.label} | volumes.scene(c.matrices, c.mol) for c in closes if c.mol]
+    scenes += surfaces
     return _environment().get_template("report.html.jinja").render(
         **parts,
         scenes=_json_in_script({"scenes": scenes, "clip": volumes.CLIP, "levels": volumes.LEVELS}),
         has_scenes=bool(scenes),
+        scenes_title="Cell, density and orbitals" if surfaces else "Molecule and orbitals",
         viewer=_resource("vendor/3Dmol-min.js") if scenes else "",
         licence=_resource("vendor/LICENSE-3Dmol.txt") if scenes else "",
         css=_resource("templates/report.css"),
@@ -184,10 +188,31 @@ def _crystals(source: Source, count: int) -> tuple[list[tuple[Structure, str, Fi
     return crystals.crystal_figures(source.hdf5, chosen)
 
 
+def _cells(source: Source, count: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Scenes of the crystals among the structures to look at, and why others have none."""
+    scenes, notes = [], []
+    for structure in choose(source.structures, count):
+        if source.hdf5 is None or not structure.periodic:
+            continue
+        label = _label(structure)
+        try:
+            matrices = cells.read_cell(source.hdf5, structure)
+            if matrices is not None:
+                found = cells.scene(matrices, cells.cell_of(matrices))
+                scenes.append({"label": label} | found)
+        except InputError as error:
+            notes.append(f"No surfaces for {label}: {error}.")
+    return scenes, notes
+
+
 def _crystal_part(k: int, structure: Structure, caption: str, figure: Figure) -> dict[str, Any]:
     plots = {"bands": (caption, figure)}
-    label = f"{structure.name} ({structure.formula})"
-    return {"label": label, "plots": list(_inline(plots, f"c{k}"))}
+    return {"label": _label(structure), "plots": list(_inline(plots, f"c{k}"))}
+
+
+def _label(structure: Structure) -> str:
+    """Name and formula."""
+    return f"{structure.name} ({structure.formula})"
 
 
 def _inline(plots: dict[str, tuple[str, Figure]], prefix: str) -> Iterator[str]:

@@ -176,8 +176,10 @@ def account(source: Source) -> list[tuple[str, str]]:
         return [("Read", f"{_origin(source)} ({where}); no functional was evaluated.")]
     count = plural(len(source.structures), "structure")
     fitted = f", fitting set {summary['auxbasis']}" if summary.get("auxbasis") else ""
-    asked = f"{_MADE_BY[source.kind]} for {count}: {method(summary)}, grid level "
-    asked += f"{summary.get('grid_level')}{fitted if summary.get('density_fit') else ''}."
+    asked = f"{_MADE_BY[source.kind]} for {count}: {method(summary)}"
+    if summary.get("grid_level") is not None:  # crystals have a uniform grid
+        asked += f", grid level {summary['grid_level']}"
+    asked += f"{fitted if summary.get('density_fit') else ''}."
     if source.kind == "run" and summary.get("loss"):
         asked += f" Loss: {summary['loss']}."
     limits = summary.get("limits") or {}

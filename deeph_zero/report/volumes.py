@@ -196,14 +196,22 @@ def unpack(text: str) -> Float[np.ndarray, " n"]:
     return CLIP * (steps / LEVELS) ** 3
 
 
-def _view(coords: Float[np.ndarray, "natm 3"]) -> dict[str, Any]:
-    """Centre and radius (angstrom) and the turn that shows the molecule's widest side, tilted."""
+def view(coords: Float[np.ndarray, "n 3"], room: float = ROOM) -> dict[str, Any]:
+    """From where something is seen.
+
+    Args:
+        coords: Nuclei, or corners, bohr.
+        room: Around them, bohr.
+
+    Returns:
+        Centre and radius (angstrom) and the turn that shows the widest side, tilted.
+    """
     centre = coords.mean(0)
     off = coords - centre
     _, _, axes = np.linalg.svd(off, full_matrices=True)
     axes[2] = np.cross(axes[0], axes[1])  # a rotation, not a reflection
     turn = Rotation.from_euler("x", -TILT, degrees=True) * Rotation.from_matrix(axes)
-    radius = float(np.linalg.norm(off, axis=1).max()) + ROOM
+    radius = float(np.linalg.norm(off, axis=1).max()) + room
     return {
         "centre": (centre * BOHR_IN_ANGSTROM).round(4).tolist(),
         "radius": round(radius * BOHR_IN_ANGSTROM, 4),
@@ -224,7 +232,7 @@ def scene(matrices: Matrices, mol: Any) -> dict[str, Any]:
     box = make_box(matrices.coords)
     fields = evaluate(matrices, mol, box)
     return {
-        "view": _view(matrices.coords),
+        "view": view(matrices.coords),
         "symbols": matrices.symbols,
         "xyz": (matrices.coords * BOHR_IN_ANGSTROM).round(5).tolist(),
         "origin": (box.origin * BOHR_IN_ANGSTROM).round(6).tolist(),

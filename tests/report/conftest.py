@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from pyscf import dft, gto
+from pyscf.pbc import gto as pbc_gto
 
 from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
+from deeph_zero.report.data import read_source
 from deeph_zero.testing import WATER
 
 CH3 = "C 0 0 0.05; H 1.07 0.03 0; H -0.5 0.95 0.02; H -0.56 -0.92 -0.04"
@@ -145,3 +147,67 @@ def frames_run(tmp_path, water) -> Path:
 def make() -> types.SimpleNamespace:
     """The functions above, for tests that need something special."""
     return types.SimpleNamespace(entry=entry, summary=summary, run=write_run, solve=solve)
+
+
+LATTICE = np.array([[3.9, 0, 0], [0.4, 5.2, 0], [0, 0.1, 5.5]])
+COORDS = np.array([[0.1, 0, 0.2], [1.2, 0.7, 0.9]])
+KPTS = np.array([[0, 0, 0], [1 / 3, 0, 0]])
+
+
+def crystal_levels(cell, fraction, filled):
+    """Matrices and levels at one k-point of a Hamiltonian that is no symmetric one."""
+    kpt = cell.get_abs_kpts(fraction)
+    s = np.asarray(cell.pbc_intor("int1e_ovlp", hermi=1, kpt=kpt))
+    h = np.asarray(cell.pbc_intor("int1e_kin", hermi=1, kpt=kpt)) - 0.5 * s
+    h[0, 0] -= 0.2
+    values, vectors = np.linalg.eigh(s)
+    x = vectors / np.sqrt(values)
+    energies, u = np.linalg.eigh(x.conj().T @ h @ x)
+    c = (x @ u)[:, :filled]
+    return s, h, energies, c @ c.conj().T
+
+
+def crystal_group(spins=1):
+    """A crystal of hydrogen as a file has it: k-points of half a mesh."""
+    cell = pbc_gto.M(
+        a=LATTICE, unit="B", atom=[("H", r) for r in COORDS], basis="gth-dzvp",
+        pseudo="gth-pade", mesh=[15, 15, 15], verbose=0, spin=0,
+    )  # fmt: skip
+    filled = (1,) if spins == 1 else (2, 1)
+    found = [[crystal_levels(cell, k, n) for k in KPTS] for n in filled]
+    full = 2.0 / spins
+    dm = full * np.array([[k[3] for k in spin] for spin in found])
+    nmo = len(found[0][0][2])
+    occ = np.array([[full * (np.arange(nmo) < n)] * len(KPTS) for n in filled])
+    arrays = {
+        "numbers": np.array([1, 1]), "positions": COORDS, "lattice": LATTICE,
+        "pbc": np.array([True] * 3), "kpts": KPTS, "kweights": np.array([1 / 3, 2 / 3]),
+        "overlap": np.array([k[0] for k in found[0]], dtype=complex),
+        "fock": np.array([[k[1] for k in spin] for spin in found], dtype=complex),
+        "density": dm, "mo_energy": np.array([[k[2] for k in spin] for spin in found]),
+        "mo_occ": occ,
+    }  # fmt: skip
+    if spins == 1:
+        names = ("fock", "density", "mo_energy", "mo_occ")
+        arrays |= {name: arrays[name][0] for name in names}
+    attributes = {
+        "charge": 1 - spins, "spin": spins - 1, "basis": "gth-dzvp", "pseudo": "gth-pade",
+        "xc": "pbe", "file": "mol.xyz", "frame": 0, "energy": -1.0, "fermi": 0.0, "refined": False,
+    }  # fmt: skip
+    return cell, arrays, attributes
+
+
+@pytest.fixture
+def crystal(tmp_path):
+    """Hydrogen molecules at k-points as a file of one or two spins, and what a report reads."""
+
+    def stored(spins=1, **changes):
+        cell, arrays, attributes = crystal_group(spins)
+        path = tmp_path / "crystal.h5"
+        with PredictionWriter(path) as writer:
+            writer.write(arrays | changes.pop("arrays", {}), attributes | changes)
+        entry = {"file": "mol.xyz", "frame": 0, "energy": -1.0, "energy_error_estimate": 1e-6}
+        write_json(tmp_path / "crystal.json", {"structures": [entry], "basis": "gth-dzvp"})
+        return cell, read_source(path)
+
+    return stored

@@ -51,7 +51,7 @@ PROBE = """<script>
       const button = document.querySelector(`#fields [data-field=${name}]`);
       button.click();
       for (let k = 0; k < 100 && !document.getElementById("legend").textContent.startsWith(
-        button.textContent === "molecule" ? "Atoms" : button.textContent); k++) {
+        name === "molecule" ? "Atoms" : button.textContent); k++) {
         await new Promise((done) => setTimeout(done, 20));
       }
       return { ...colours(), pressed: button.getAttribute("aria-pressed") };
@@ -135,3 +135,15 @@ def test_table_sorts_and_wide_windows_fit(frames_run, tmp_path):
     assert up[:2] == ["ascending", ["5.0e-07", "3.0e-06", "2.0e-04", "–"]]
     assert down[:2] == ["descending", ["2.0e-04", "3.0e-06", "5.0e-07", "–"]]
     assert down[2] == [f"mol.xyz:{k}" for k in (1, 0, 3, 2)]
+
+
+def test_a_crystal_is_drawn_in_its_cell(crystal, tmp_path):
+    found = browse(write_report(crystal()[1].path, tmp_path / "crystal.html"), 500, tmp_path)
+    assert found["problems"] == []
+    fields = found["fields"]
+    bare = fields["molecule"]
+    assert bare["colours"] > 20, "atoms and the edges of cells are drawn"
+    for name in ("homo_gamma", "lumo_gamma"):
+        assert fields[name]["blue"] + fields[name]["orange"] > bare["blue"] + bare["orange"] + 500
+    assert fields["density"]["blue"] > bare["blue"] + 500
+    assert fields["density"]["orange"] <= bare["orange"] + 50, "a density has one sign"

@@ -36,7 +36,11 @@
     molecule: "molecule", homo: "HOMO", homo_alpha: "HOMO α", homo_beta: "HOMO β",
     lumo: "LUMO", lumo_alpha: "LUMO α", lumo_beta: "LUMO β",
     density: "density", spin_density: "spin density",
+    homo_gamma: "highest filled at Γ", homo_gamma_alpha: "highest filled at Γ, α",
+    homo_gamma_beta: "highest filled at Γ, β", lumo_gamma: "lowest empty at Γ",
+    lumo_gamma_alpha: "lowest empty at Γ, α", lumo_gamma_beta: "lowest empty at Γ, β",
   };
+  const nameOf = (field) => field === "molecule" && state.scene.cell ? "atoms" : NAMES[field];
   const POSITIVE = "#0072b2", NEGATIVE = "#e69f00";
   const element = (id) => document.getElementById(id);
   const slider = element("iso"), legend = element("legend"), fields = element("fields");
@@ -92,14 +96,41 @@
     if (!state.volumes[field]) {
       const v = new window.$3Dmol.VolumeData("", "none");
       const [nx, ny, nz] = scene.shape, [x, y, z] = scene.origin, d = scene.spacing;
-      Object.assign(v, {
-        size: { x: nx, y: ny, z: nz }, unit: { x: d, y: d, z: d },
-        origin: { x: x, y: y, z: z }, data: await unpack(scene.fields[field]),
-      });
+      Object.assign(v, { size: { x: nx, y: ny, z: nz }, data: await unpack(scene.fields[field]) });
+      if (scene.steps) {  // points along the vectors of a cell
+        const [a, b, c] = scene.steps;
+        v.matrix = new window.$3Dmol.Matrix4(
+          a[0], b[0], c[0], x, a[1], b[1], c[1], y, a[2], b[2], c[2], z, 0, 0, 0, 1);
+        Object.assign(v, { unit: { x: 1, y: 1, z: 1 }, origin: { x: 0, y: 0, z: 0 } });
+      } else {
+        Object.assign(v, { unit: { x: d, y: d, z: d }, origin: { x: x, y: y, z: z } });
+      }
       if (state.scene === scene) state.volumes[field] = v;
       return v;
     }
     return state.volumes[field];
+  }
+
+  // the cells that are shown; of a layer only the parallelogram
+  function outline() {
+    const { cell, repeats, layer, middle } = state.scene;
+    if (!cell) return;
+    const [n1, n2, n3] = repeats;
+    const at = (...n) => [0, 1, 2].map(
+      (k) => n.reduce((sum, times, row) => sum + times * cell[row][k], middle[k]));
+    const line = (from, to) => {
+      const [start, end] = [from, to].map(([x, y, z]) => ({ x, y, z }));
+      viewer.addCylinder({ start, end, radius: 0.02, color: "#808080" });
+    };
+    for (let i = 0; i <= n1; i++) {
+      for (let j = 0; j <= n2; j++) {
+        for (let k = 0; k <= (layer ? 0 : n3); k++) {
+          if (i < n1) line(at(i, j, k), at(i + 1, j, k));
+          if (j < n2) line(at(i, j, k), at(i, j + 1, k));
+          if (!layer && k < n3) line(at(i, j, k), at(i, j, k + 1));
+        }
+      }
+    }
   }
 
   async function draw() {
@@ -108,6 +139,7 @@
     element("iso-value").textContent = "";
     if (field === "molecule") {
       viewer.removeAllShapes();
+      outline();
       viewer.render();
       legend.textContent = "Atoms and bonds; bonds are drawn by distance.";
       return;
@@ -116,8 +148,12 @@
     if (state.field !== field || state.scene !== scene) return;  // something else was asked for
     const iso = state.iso[field];
     viewer.removeAllShapes();
-    const surface = (isoval, color) =>
+    outline();
+    const surface = (isoval, color) => {
+      const inside = (x) => isoval > 0 ? x > isoval : x < isoval;
+      if (!v.data.some(inside) || v.data.every(inside)) return;  // nothing to draw is an error there
       viewer.addIsosurface(v, { isoval, color, opacity: 0.75, smoothness: 3 });
+    };
     surface(iso, POSITIVE);
     if (field !== "density") surface(-iso, NEGATIVE);
     viewer.render();
@@ -127,7 +163,7 @@
       density: "blue: where the electrons are",
       spin_density: "blue: more α, orange: more β",
     }[field] || "blue and orange: the two signs; which is which has no meaning";
-    legend.textContent = `${NAMES[field]} at ±${iso.toPrecision(2)} ${unit}; ${signs}.`
+    legend.textContent = `${nameOf(field)} at ±${iso.toPrecision(2)} ${unit}; ${signs}.`
       .replace("±", field === "density" ? "" : "±");
   }
 
@@ -179,11 +215,12 @@
     fields.replaceChildren(...["molecule", ...Object.keys(scene.fields)].map((field) => {
       const button = Object.assign(document.createElement("button"), { type: "button" });
       button.dataset.field = field;
-      button.textContent = NAMES[field];
+      button.textContent = nameOf(field);
       button.addEventListener("click", () => choose(field));
       return button;
     }));
-    return choose(state.field in scene.fields ? state.field : "molecule");
+    const usual = scene.cell && state.field !== "molecule" ? "density" : "molecule";
+    return choose(state.field in scene.fields ? state.field : usual);
   }
 
   // the wheel scrolls the page unless Ctrl is held
@@ -216,6 +253,6 @@
   window.addEventListener("resize", () => viewer.resize());
 
   window.report = { viewer, choose, open, state };
-  const first = ["homo", "homo_alpha"].find((field) => field in scenes[0].fields);
+  const first = ["homo", "homo_alpha", "density"].find((field) => field in scenes[0].fields);
   open(0).then(() => first && choose(first));
 })();
