@@ -151,38 +151,44 @@ def inside(prediction: Prediction, wanted: Wanted) -> Errors:
     return found
 
 
-def measure_one(model: Model, molecule: Molecule) -> dict[str, Any]:
-    """Errors of every route at one molecule, with the cost of the prediction and the reference."""
+def measure_one(model: Model, molecule: Molecule, network_only: bool = False) -> dict[str, Any]:
+    """Errors of the routes at one molecule, with the cost of the prediction and the reference."""
     started = time.process_time()
-    bare = model.predict(molecule, certificate=False)
+    bare = None if network_only else model.predict(molecule, certificate=False)
     seconds = {"network": time.process_time() - started}
     predicted, ks = model.predict_layer(molecule)
-    coarse = ks.layer.coarse
-    if coarse is None:
-        raise ComputationError("expected a method with a coarse grid, got one without")
     started = time.process_time()
     wanted = Wanted.of(ks)
     seconds["scf, integrals left out"] = time.process_time() - started
-    spec = model.network.spec
+    network = errors_of(ks, wanted, predicted) | inside(predicted, wanted)
+    found = {"network": network}
+    if bare is not None:
+        warm = ks.scf(bare.dm.to(ks.data.ovlp), **TIGHT)
+        network["fine_builds"] = float(warm.fock_builds)
+        network["fine_builds_standard"] = float(wanted.result.fock_builds)
+        found |= others(model, molecule, ks, wanted)
+    return {
+        "atoms": len(molecule.numbers),
+        "elements": sorted({chemical_symbols[z] for z in molecule.numbers.tolist()}),
+        "errors": {k: v for k, v in network.items() if k in CardErrors.model_fields},
+        "routes": found,
+        "seconds": {} if network_only else seconds,
+    }
+
+
+def others(model: Model, molecule: Molecule, ks: KohnSham, wanted: Wanted) -> dict[str, Errors]:
+    """Errors of the routes without a network."""
+    coarse, spec = ks.layer.coarse, model.network.spec
+    if coarse is None:
+        raise ComputationError("expected a method with a coarse grid, got one without")
     base = prepare(
         molecule, model.method, spec.layout, cutoff=spec.cutoff, inputs=spec.inputs,
         base=spec.base, balanced=spec.balanced, builds=False,
     )  # fmt: skip
     solved = solve_scf(coarse, None, SCFSettings(**LOOSE))
-    found = {
-        "base": errors_at(ks, wanted, base.fock0),
-        "network": errors_of(ks, wanted, predicted) | inside(predicted, wanted),
-        "coarse SCF": errors_after(ks, wanted, ks.from_layer(solved.fock)),
-    }
-    warm = ks.scf(bare.dm.to(ks.data.ovlp), **TIGHT)
-    found["network"]["fine_builds"] = float(warm.fock_builds)
-    found["network"]["fine_builds_standard"] = float(wanted.result.fock_builds)
     return {
-        "atoms": len(molecule.numbers),
-        "elements": sorted({chemical_symbols[z] for z in molecule.numbers.tolist()}),
-        "errors": {k: v for k, v in found["network"].items() if k in CardErrors.model_fields},
-        "routes": found,
-        "seconds": seconds,
+        "base": errors_at(ks, wanted, base.fock0),
+        "coarse SCF": errors_after(ks, wanted, ks.from_layer(solved.fock)),
     }
 
 
@@ -217,19 +223,30 @@ def options() -> argparse.Namespace:
         "--part", type=int, nargs=2, default=(1, 1), metavar=("K", "N"),
         help="every N-th molecule from the K-th on, for several processes",
     )  # fmt: skip
+    parser.add_argument(
+        "--network-only", action="store_true", help="no other routes: half the time"
+    )
     parser.add_argument("--out", type=Path, help="JSON with every structure")
+    parser.add_argument("--resume", action="store_true", help="keep what --out holds and go on")
     given = common.parse(parser)
     if given.smoke:
         given.qm9_count, given.heavy = 1, (2, 2)
     return given
 
 
+def earlier(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of a run of the same options that was ended."""
+    if not (given.resume and given.out is not None and given.out.exists()):
+        return []
+    return json.loads(given.out.read_text())["structures"]
+
+
 def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of all molecules; written after each of them where a file is given."""
-    model, rows = load(given.model), []
+    model, rows = load(given.model), earlier(given)
     molecules = chosen(given)
-    for k, molecule in enumerate(molecules):
-        rows.append(measure_one(model, molecule))
+    for k, molecule in enumerate(molecules[len(rows) :], len(rows)):
+        rows.append(measure_one(model, molecule, given.network_only))
         common.progress(f"{k + 1} of {len(molecules)}")
         if given.out is not None:
             unfinished = given.out.with_name(f"{given.out.name}.part")
@@ -255,9 +272,20 @@ def means(rows: list[dict[str, Any]], route: str) -> Errors:
     }
 
 
+def builds(own: Errors) -> str:
+    """Fine builds of the SCF, where they were counted."""
+    if "fine_builds" not in own:
+        return ""
+    return (
+        f"Fine builds of the SCF (1e-6 Eh): {own['fine_builds']:.2f} from the prediction, "
+        f"{own['fine_builds_standard']:.2f} from superposed atoms. "
+    )
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Means of every route, and what only the network has."""
-    found = {route: means(rows, route) for route in ("base", "network", "coarse SCF")}
+    routes = [name for name in ("base", "network", "coarse SCF") if name in rows[0]["routes"]]
+    found = {route: means(rows, route) for route in routes}
     cells = [
         [f"{title}, µEh", *(f"{1e6 * p[name]:.3g}" if name in p else "" for p in found.values())]
         for name, title in COLUMNS.items()
@@ -269,10 +297,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     names = list(rows[0]["seconds"])
     times = ", ".join(f"{np.median([r['seconds'][n] for r in rows]):.2f} s {n}" for n in names)
     return (
-        f"{common.table(('', *found), cells)}\n\n{len(rows)} structures. Fine builds of the SCF "
-        f"(1e-6 Eh): {own['fine_builds']:.2f} from the prediction, "
-        f"{own['fine_builds_standard']:.2f} from superposed atoms. Processor time (median): "
-        f"{times}.\n{told}"
+        f"{common.table(('', *found), cells)}\n\n{len(rows)} structures. {builds(own)}"
+        f"Processor time (median): {times or 'not taken'}.\n{told}"
     )
 
 

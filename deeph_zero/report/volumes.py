@@ -29,6 +29,8 @@ ROOM = 3.5
 """Bohr around the nuclei in the first view."""
 CLIP = 0.5
 """Larger values (atomic units) are cut: no surface is drawn there."""
+SMALLEST_WEIGHT = 1e-7
+"""Parts of a density below this share of its largest are left out."""
 LEVELS = 511
 """Steps of the packed numbers on each side of zero."""
 
@@ -158,15 +160,24 @@ def evaluate(matrices: Matrices, mol: Any, box: Box) -> dict[str, Float[np.ndarr
         dms["spin_density"] = matrices.dm[0] - matrices.dm[1]
     npoints = math.prod(box.shape)
     fields = {name: np.empty(npoints, np.float32) for name in (*wanted, *dms)}
-    singles = {name: dm.astype(np.float32) for name, dm in dms.items()}
+    factors = {name: _factors(dm) for name, dm in dms.items()}
     for start in range(0, npoints, _BLOCK):
         block = slice(start, start + _BLOCK)
         ao = mol.eval_gto("GTOval_sph", box.points(block)).astype(np.float32)
         for name, values in zip(wanted, (ao @ columns).T, strict=True):
             fields[name][block] = values
-        for name, dm in singles.items():
-            fields[name][block] = np.einsum("pi,pi->p", ao @ dm, ao)
+        for name, (weights, vectors) in factors.items():
+            fields[name][block] = np.square(ao @ vectors) @ weights
     return {name: values.reshape(box.shape) for name, values in fields.items()}
+
+
+def _factors(
+    dm: Float[np.ndarray, "nao nao"],
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "nao n"]]:
+    """Weights and vectors of a density matrix, as many as it has electron pairs: fewer than AOs."""
+    weights, vectors = np.linalg.eigh(dm)
+    kept = np.abs(weights) > SMALLEST_WEIGHT * max(np.abs(weights).max(), 1e-300)
+    return weights[kept].astype(np.float32), vectors[:, kept].astype(np.float32)
 
 
 def pack(values: Float[np.ndarray, "*shape"]) -> str:
