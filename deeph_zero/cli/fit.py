@@ -161,12 +161,13 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     configure_logging(config.runtime.verbose)
     reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
     deadline = runtime.setup(config.runtime).deadline
-    stated, (config, kind) = config, initial.starting_from(config, reporter)
+    stated, (config, known) = config, initial.starting_from(config, reporter)
     molecules, bad = _read(config.data.train, config, deadline)
     if not config.skip_bad:
         checks.refuse_bad(bad)
     crystals = check_training_kind(stated, molecules)
-    initial.check_kind(config.init, kind, crystals=crystals)
+    initial.check_kind(config.init, known, crystals=crystals)
+    config = initial.with_elements(config, known, molecules)
     if not crystals:
         checks.check_room(config)
         checks.check_training_labels(config, molecules)

@@ -1,7 +1,7 @@
 """What training starts from: a model's method taken over, or a model of the package suggested."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
@@ -16,8 +16,20 @@ _CRYSTAL = ("kmesh", "kspacing", "pseudo", "ke_cutoff", "smearing")
 _METHOD = ("basis", "xc", "density_fit", "grid_level")
 
 
-def starting_from(config: FitConfig, reporter: "Reporter") -> tuple[FitConfig, bool | None]:
-    """The settings with the method of the model that training starts from, and that model's kind.
+class Known(NamedTuple):
+    """What a model to start from is a model of.
+
+    Attributes:
+        crystals: Whether of crystals.
+        elements: Atomic numbers; of molecules' models only.
+    """
+
+    crystals: bool
+    elements: frozenset[int] = frozenset()
+
+
+def starting_from(config: FitConfig, reporter: "Reporter") -> tuple[FitConfig, Known | None]:
+    """The settings with the method of the model that training starts from, and what it knows.
 
     What was stated stands; where that is another method than the model's, a line says so.
 
@@ -26,8 +38,8 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> tuple[FitConfig, b
         reporter: Told what is taken, and what differs.
 
     Returns:
-        The settings, those given where training starts from nothing; and whether the model is one
-        of crystals, None without a model.
+        The settings, those given where training starts from nothing; and what the model is one of,
+        None without a model.
 
     Raises:
         InputError: If there is no such model, or its inputs cannot do what is asked.
@@ -42,7 +54,7 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> tuple[FitConfig, b
     except InputError as error:
         raise InputError(f"--init {config.init}: {error}") from None
     if isinstance(found, model.CrystalModel):
-        return _of_crystals(config, found, reporter), True
+        return _of_crystals(config, found, reporter), Known(crystals=True)
     if config.method.break_symmetry and found.network.spec.inputs == "geometry":
         raise InputError(
             f"--break-symmetry: expected a model with physics inputs, got --init {config.init}, "
@@ -69,21 +81,48 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> tuple[FitConfig, b
             f"--init {config.init} was trained with {_words(theirs)}, this run has {_words(mine)} "
             "as stated: the network has to learn the difference"
         )
-    return config.model_copy(update={"method": config.method.model_copy(update=new)}), False
+    changed: dict[str, Any] = {"method": config.method.model_copy(update=new)}
+    if {"xc", "density_fit"} & {*other}:
+        changed |= _new_problem(config)
+    return config.model_copy(update=changed), Known(False, frozenset(found.elements))
 
 
-def check_kind(init: str | None, found: bool | None, *, crystals: bool) -> None:
+def _new_problem(config: FitConfig) -> dict[str, Any]:
+    """What is changed where a model to start from has to learn more than other molecules."""
+    return {"closed_form": True} if config.closed_form is None else {}
+
+
+def with_elements(
+    config: FitConfig, found: Known | None, molecules: Sequence[Molecule]
+) -> FitConfig:
+    """The settings with what depends on whether a model to start from knows all elements.
+
+    Args:
+        config: Settings.
+        found: What the model knows; None without a model.
+        molecules: What is trained on.
+
+    Returns:
+        With a readout in closed form where an element is new to the model.
+    """
+    if found is None or found.crystals:
+        return config
+    new = any({*one.numbers.tolist()} - found.elements for one in molecules)
+    return config.model_copy(update=_new_problem(config)) if new else config
+
+
+def check_kind(init: str | None, found: Known | None, *, crystals: bool) -> None:
     """See whether a model to start from is one of what is trained on.
 
     Args:
         init: The model; None is none.
-        found: Whether it is one of crystals.
+        found: What it is a model of.
         crystals: Whether crystals are trained on.
 
     Raises:
         InputError: If it is not.
     """
-    if init is None or found == crystals:
+    if init is None or found is None or found.crystals == crystals:
         return
     from deeph_zero import model
     from deeph_zero.predict.crystal_model import load_crystal_model

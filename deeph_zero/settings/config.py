@@ -255,10 +255,11 @@ class TrainingConfig(Settings):
         default=(0.0, 0.3, 0.0),
         description="Supervised loss: weights of the occ-occ, occ-virt and virt-virt block.",
     )
-    closed_form: bool = Field(
-        default=True,
+    closed_form: bool | None = Field(
+        default=None,
         description="Where targets do not move with the network, solve its last linear maps in "
-        "closed form at the end. Off keeps what the gradient found, with the loss's weights.",
+        "closed form at the end. Off keeps what the gradient found, with the loss's weights; none "
+        "means on, but off where a model to start from knows the method and all elements.",
     )
     supervised_orbital_energy: float = Field(
         default=0.0, ge=0, description="Supervised loss: weight of the orbital energies."

@@ -73,7 +73,8 @@ def test_every_fit_option_arrives(folder, run, engine):
                 "started": call["config"].runtime.started,
             },
             "loss": "energy", "steps": 9, "conv_tol_grad": 1e-4, "samples": 4, "displace": 0.1,
-            "init": "model", "skip_bad": True, "data": {"train": ["good.xyz", "frames.xyz"]},
+            "init": "model", "closed_form": True,  # another functional than the model's
+            "skip_bad": True, "data": {"train": ["good.xyz", "frames.xyz"]},
         }
     )  # fmt: skip
     assert call["config"] == expected

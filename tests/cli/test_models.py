@@ -10,13 +10,17 @@ import pytest
 from pyscf import dft, gto
 
 from deeph_zero.ase import DeepHZero
+from deeph_zero.cli.initial import starting_from, with_elements
 from deeph_zero.cli.options import default_output
+from deeph_zero.data.structures import from_atoms, read_structures
 from deeph_zero.errors import InputError
 from deeph_zero.host import saying
 from deeph_zero.host import shipped as shipped_files
+from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.model import load
 from deeph_zero.model_files import registry
 from deeph_zero.model_files.folder import fingerprint, model_folder
+from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.settings.config_file import sections_of
 
 ROOT = Path(__file__).parents[2]
@@ -286,6 +290,26 @@ def test_training_is_told_of_a_model_that_fits(run, words, tip):
     if tip:
         Path("other.xyz").write_text(Path("good.xyz").read_text().replace("O ", "S "))
         assert TIP not in run("fit", "other.xyz", *basis, *words).out
+
+
+@pytest.mark.usefixtures("shipped")
+def test_what_a_model_does_not_know_is_solved_for_in_closed_form():
+    waters, _ = read_structures(["good.xyz"])
+    sulfide = from_atoms(ase.Atoms("SH2", [[0, 0, 0], [0.98, 0.9, 0], [-0.98, 0.9, 0]]))
+
+    def closed_form(molecules=waters, stated=None, **method):
+        own = MethodConfig.parse({"basis": "sto-3g"} | method)
+        config = FitConfig(init="tiny-pbe", method=own, closed_form=stated)
+        config, known = starting_from(config, SilentReporter())
+        return with_elements(config, known, molecules).closed_form
+
+    assert closed_form() is None
+    assert closed_form(xc="PBE,PBE") is None, "the same functional"
+    assert closed_form(xc="b3lyp")
+    assert closed_form(density_fit=False)
+    assert closed_form([*waters, sulfide])
+    assert closed_form([sulfide], False, xc="b3lyp") is False, "as stated"
+    assert with_elements(FitConfig(), None, waters) == FitConfig()
 
 
 def test_packing_again_keeps_the_weights_and_takes_new_facts(shipped, pack, tmp_path, capsys):

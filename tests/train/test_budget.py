@@ -306,3 +306,16 @@ def test_the_readout_is_solved_in_closed_form_unless_that_is_off():
     assert make_plan(FitConfig(loss="supervised"), 100).ridge == pytest.approx(1e-8)
     assert make_plan(FitConfig(loss="supervised", closed_form=False), 100).ridge is None
     assert make_plan(FitConfig(loss="energy"), 100).ridge is None
+
+
+def test_a_model_to_start_from_is_trained_gently_and_keeps_its_readout():
+    gentle = make_plan(FitConfig(init="a_run"), 100)
+    assert gentle.ridge is None
+    assert gentle.learning_rate == pytest.approx(1e-3)
+    anew = make_plan(FitConfig(init="a_run", closed_form=True), 100)
+    assert anew.ridge == pytest.approx(1e-8)
+    assert anew.learning_rate == make_plan(FitConfig(), 100).learning_rate > gentle.learning_rate
+    few = make_plan(FitConfig(init="a_run"), 8)
+    assert few.ridge == make_plan(FitConfig(), 8).ridge, "a few are solved themselves"
+    assert few.learning_rate == anew.learning_rate
+    assert make_plan(FitConfig(init="a_run", learning_rate=2e-3), 100).learning_rate == 2e-3
