@@ -206,6 +206,15 @@ def _same(one: AOGrid, other: AOGrid) -> bool:
     return np.array_equal(one.coords, other.coords) and np.array_equal(one.weights, other.weights)
 
 
+def _without(xc: str) -> str:
+    """Libxc's name of the functional alone, which its matrices are of, where there is one."""
+    for kind in ("gga", "mgga"):
+        name = f"hyb_{kind}_xc_{xc.strip().lower().replace('-', '_')}"
+        if name.upper() in libxc.XC_CODES:
+            return f", or {name!r}, the functional alone"
+    return ""
+
+
 @lru_cache(maxsize=64)
 def split(xc: str) -> tuple[str, str | bool, str | None]:
     """Split an xc string as PySCF does.
@@ -229,7 +238,7 @@ def split(xc: str) -> tuple[str, str | bool, str | None]:
     if parts is None or xc.lower().endswith("-3c"):  # PySCF lists one that it cannot evaluate
         raise InputError(
             f"xc {xc!r} names a dispersion correction or a composite method that PySCF does not"
-            " have; write for example 'b3lyp-d3bj' or 'pbe-d4'"
+            f" have; write for example 'b3lyp-d3bj' or 'pbe-d4'{_without(xc)}"
         )
     if notes:
         _log.warning("xc %r is read as PySCF reads it: %s with %s", xc, parts[0], parts[2])

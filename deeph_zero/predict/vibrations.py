@@ -78,6 +78,8 @@ def hessian(mf: Any, ks: KohnSham, state: SCFResult) -> Float[np.ndarray, "natm 
     """
     orbitals = state.mo_coeff, state.mo_energy, state.mo_occ
     meanfield.fill(mf, orbitals, state.energy, True)
+    if min(mf.mol.nelec) == 0 and ks.unrestricted:  # PySCF's code wants electrons of both spins
+        return _by_differences(mf, ks, state)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PySCF's own deprecations are not the user's

@@ -107,6 +107,7 @@ def test_description(
         ("1_0*pbe", "got an underscore"),
         ("hf*0_1", "got an underscore"),
         ("wb97x-d", "dispersion correction or a composite method that PySCF does not have"),
+        ("wB97X-D", "or 'hyb_gga_xc_wb97x_d', the functional alone"),
     ],
 )
 def test_refused_in_one_line(xc: str, message: str) -> None:

@@ -44,13 +44,14 @@ def stops_helping(norms: Sequence[float]) -> bool:
     """Whether the last builds say that DIIS should go on without the step.
 
     Args:
-        norms: Norms of the commutators of the builds so far, oldest first.
+        norms: Norms of the commutators of the builds so far, oldest first; may be zero.
 
     Returns:
         True after two stalled builds in a row.
     """
     last = norms[-3:]
-    return len(last) == 3 and min(last[2] / last[1], last[1] / last[0]) > STALLED
+    pairs = zip(last[1:], last[:-1], strict=True)
+    return len(last) == 3 and all(later > STALLED * before for later, before in pairs)
 
 
 @torch.no_grad()

@@ -130,6 +130,7 @@ def test_two_stalled_builds_in_a_row_stop_it():
     assert not stops_helping([1.0, 0.8, 0.5])
     assert not stops_helping([1.0, 0.5, 0.45])
     assert stops_helping([9.0, 1.0, 0.8, 0.9])
+    assert not stops_helping([0.0, 0.0, 0.0])  # one function of each symmetry
 
 
 def test_a_start_that_leaves_the_hole_open_decides_without():
