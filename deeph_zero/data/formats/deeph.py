@@ -139,7 +139,7 @@ def facts_of(info: Mapping[str, Any], energy: float) -> dict[str, Any]:
         if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
             facts[name] = float(value) * energy
     facts |= {k: info[k] for k in ("basis", "xc") if isinstance(info.get(k), str)}
-    return facts
+    return facts | ({"folded": True} if info.get("folded") is True else {})
 
 
 def whole(info: Mapping[str, Any], key: str) -> int:
@@ -362,7 +362,7 @@ def info_of(structure: Structure, matrices: Matrices) -> dict[str, Any]:
     }
     if "energy" in facts:
         info["energy_eV"] = float(facts["energy"]) * DEEPH_HARTREE_IN_EV
-    return info | {k: facts[k] for k in ("basis", "xc") if k in facts}
+    return info | {k: facts[k] for k in ("basis", "xc", "folded") if k in facts}
 
 
 def _write_blocks(path: Path, matrix: BlockMatrix, factor: float) -> None:

@@ -192,7 +192,7 @@ class LegacySink:
             "isspinful": info["spinful"],
             "fermi_level": info["fermi_energy_eV"],
         }
-        kept = ("charge", "spin", "pbc", "constants", "energy_eV", "basis", "xc")
+        kept = ("charge", "spin", "pbc", "constants", "energy_eV", "basis", "xc", "folded")
         legacy |= {k: info[k] for k in kept if k in info}
         write_text(target / "info.json", json.dumps(legacy, indent=1) + "\n")
         matrices = in_order(matrices, CONVENTIONS["deeph-legacy"].order)

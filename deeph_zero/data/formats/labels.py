@@ -114,6 +114,8 @@ class LabelsSource:
         for name in ("basis", "xc"):
             if name in group.attributes:
                 facts[name] = group.text(name)
+        if "folded" in group.attributes and group.switch("folded"):
+            facts["folded"] = True
         numbers = group.array("numbers", "iu")
         shells = self._shells(group, numbers, facts.get("basis"))
         if "blocks" in group:

@@ -74,7 +74,7 @@ class Matrices:
         overlap: S, without spin.
         density: P.
         facts: What else the file says: ``energy`` and ``fermi`` (Eh), ``basis``, ``xc``,
-            ``n_electrons``.
+            ``n_electrons``, ``folded`` (blocks of other cells were added to those of one).
         bloch: Reads the density of a crystal at its k-points, where the file has one.
     """
 

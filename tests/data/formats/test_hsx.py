@@ -172,7 +172,14 @@ def test_a_molecule_and_a_folded_crystal_are_told_apart(tmp_path, crystal, molec
     found = read_record(HSXSource(tmp_path / "b.HSX"), 0)
     assert found.structure.pbc.all()
     assert entry_point(["convert", str(tmp_path / "b.HSX"), str(tmp_path / "c.h5")]) == 0
-    assert "were folded into one; these matrices are those of k = 0 only" in capsys.readouterr().err
+    words = "were folded into one; these matrices are those of k = 0 only"
+    assert words in capsys.readouterr().err
+    # what is written from them is read again, and says so too
+    for name, to in (("d", "deeph"), ("e", "deeph-legacy")):
+        target = tmp_path / name
+        assert entry_point(["convert", str(tmp_path / "c.h5"), str(target), "--to", to]) == 0
+        assert entry_point(["convert", str(target), str(tmp_path / f"{name}.h5")]) == 0
+        assert words in capsys.readouterr().err
 
 
 def test_damage_is_one_line(tmp_path, crystal, capsys):
