@@ -22,8 +22,10 @@ from deeph_zero.units import BOHR_IN_ANGSTROM
 
 SPACING = 0.32
 """Bohr between points along a vector, unless that makes more than MAX_POINTS."""
-MAX_POINTS = 60_000
-"""In all cells that are shown together."""
+MAX_POINTS, MIN_POINTS = 60_000, 8_000
+"""In all cells that are shown together; fewer for large matrices, never fewer than the latter."""
+WORK = 2e10
+"""Multiplications of a density at all points, about; those of a few seconds."""
 WIDE = 12.0
 """Cells narrower than this are shown several times along the vector, bohr."""
 REPEATS = 3
@@ -199,14 +201,15 @@ class Grid:
         return self.lattice * (self.span / np.array(self.shape))[:, None]
 
 
-def make_grid(molecule: Molecule) -> Grid:
+def make_grid(molecule: Molecule, most: int = MAX_POINTS) -> Grid:
     """The grid of a crystal.
 
     Args:
         molecule: Atoms and lattice.
+        most: Points.
 
     Returns:
-        At most about MAX_POINTS points in what is shown.
+        At most about so many points in what is shown.
     """
     assert molecule.lattice is not None
     lattice = np.asarray(molecule.lattice, dtype=float)
@@ -224,7 +227,7 @@ def make_grid(molecule: Molecule) -> Grid:
         for length, along in zip(lengths, periodic, strict=True)
     ]
     size = abs(float(np.linalg.det(lattice))) * float(np.prod(span)) * math.prod(repeats)
-    spacing = max(SPACING, (size / MAX_POINTS) ** (1 / 3))
+    spacing = max(SPACING, (size / most) ** (1 / 3))
     nx, ny, nz = (max(2, math.ceil(n)) for n in lengths * span / spacing)
     return Grid(
         lattice=lattice,
@@ -318,7 +321,8 @@ def scene(matrices: CellMatrices, cell: Any) -> dict[str, Any]:
     Returns:
         JSON values; lengths in angstrom.
     """
-    grid = make_grid(matrices.molecule)
+    most = min(MAX_POINTS, max(MIN_POINTS, int(WORK / matrices.dm.size)))
+    grid = make_grid(matrices.molecule, most)
     fields = evaluate(matrices, cell, grid.points())
     symbols, places = _atoms(matrices.molecule, grid)
     packed = {name: grid.shown(v.reshape(grid.shape)) for name, v in fields.items()}
