@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import logging
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ _PATIENCE = 0.5
 """Seconds between looks at whether there is anything left to wait for."""
 _STARTS = 3
 """Tries to start a cluster here: Ray gives up after half a minute, too little where all is busy."""
+_NO_TOKEN = "Authentication token is missing"
+"""Said by a cluster whose machines trust by a token."""
 _TRIES = 3
 """Workers that a single structure may cost before it counts as failed."""
 _LOST = 20
@@ -105,20 +108,47 @@ def _ray(engine: str, cpus: int) -> Any:
         # one of its own, whatever cluster runs on this machine
         settings |= {"address": "local", "include_dashboard": False}
         settings["num_cpus"] = cpus
-    line = ""
-    for _ in range(1 if address else _STARTS):
+    reason = ""
+    for again in range(_STARTS):
+        reason = _why_not(ray, settings)
+        if not reason:
+            return ray
+        if address and (again or _NO_TOKEN not in reason or not _use_token()):
+            break
+    raise ComputationError(
+        f"{argument('engine')}: expected a Ray cluster at {address or 'this machine'}, got "
+        f"none ({reason}); see `ray status`"
+    )
+
+
+def _why_not(ray: Any, settings: dict[str, Any]) -> str:
+    """Why Ray does not start; empty where it does. Its libraries print a line per second."""
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
         try:
             ray.init(**settings)
         except Exception as error:  # Ray raises of all kinds
-            line = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            with contextlib.suppress(Exception):
-                ray.shutdown()  # ends the processes of a start that took too long
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         else:
-            return ray
-    raise ComputationError(
-        f"{argument('engine')}: expected a Ray cluster at {address or 'this machine'}, got "
-        f"none ({line}); see `ray status`"
-    )
+            return ""
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        with contextlib.suppress(Exception):
+            ray.shutdown()  # ends the processes of a start that took too long
+        said.seek(0)
+        if _NO_TOKEN.encode() in said.read():
+            reason += f"; {_NO_TOKEN}, see RAY_AUTH_MODE"
+        return reason
+
+
+def _use_token() -> bool:
+    """Show the token of this account, as Ray does by itself at clusters that it finds itself."""
+    with contextlib.suppress(ImportError, AttributeError):
+        tokens = importlib.import_module("ray._private.authentication.authentication_token_setup")
+        return bool(tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False))
+    return False
 
 
 def _quiet() -> None:

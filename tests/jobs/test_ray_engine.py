@@ -226,12 +226,15 @@ class Pretended:
     """Ray, as far as it is asked before a task is sent."""
 
     exceptions = ray.exceptions
+    token: bool | None = None
 
     def __init__(self, fails=0, cpus=(5.0, 3.0)):
         self.fails, self.cpus, self.started, self.ended = fails, cpus, [], 0
 
     def init(self, **settings):
         self.started.append(settings)
+        if self.token is not None:
+            os.write(2, b"W gcs_client.cc: Authentication token is missing or incorrect\n")
         if len(self.started) <= self.fails:
             raise RuntimeError("The current node timed out during startup.\nMore of it.")
 
@@ -244,6 +247,9 @@ class Pretended:
 
     def remote(self, **_):
         return lambda function: function
+
+    def maybe_enable_token_auth_if_token_available(self, **_):
+        return self.token
 
 
 def ready(monkeypatch, pretended, *words):
@@ -261,6 +267,20 @@ def test_a_slow_start_is_tried_again_and_a_missing_cluster_is_not(monkeypatch):
     with pytest.raises(ComputationError, match=told):
         ready(monkeypatch, missing, "ray:host:1", 3)
     assert [one["address"] for one in missing.started] == ["host:1"]
+
+
+def test_a_cluster_with_a_token_is_shown_it(monkeypatch, capfd):
+    known = Pretended(fails=1)
+    known.token = True
+    assert ready(monkeypatch, known, "ray:host:1", 3) is known
+    assert len(known.started) == 2
+    for token, starts in ((False, 1), (True, 2)):  # none here, and not the right one
+        unknown = Pretended(fails=9)
+        unknown.token = token
+        with pytest.raises(ComputationError, match=r"token is missing, see RAY_AUTH_MODE\); see"):
+            ready(monkeypatch, unknown, "ray:host:1", 3)
+        assert len(unknown.started) == starts
+    assert capfd.readouterr().err == ""  # a line per second
 
 
 @pytest.mark.parametrize(
