@@ -22,7 +22,7 @@ from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import PredictConfig
 
 TOGETHER = 64
-"""Molecules in one call on a GPU; where they do not fit its memory each is predicted alone."""
+"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
 
 
 @dataclasses.dataclass(frozen=True)

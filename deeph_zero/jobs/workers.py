@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import logging
 import multiprocessing
 import pickle
 import signal
@@ -25,6 +26,8 @@ Task = tuple[int, Molecule]
 """Position of a structure, and the structure."""
 Compute = Callable[[int, Molecule, Callable[[str], None]], Record]
 """Position, structure, and where warnings go, to the result."""
+
+_log = logging.getLogger("deeph_zero")
 
 _PATIENCE = 0.5
 """Seconds between looks at whether there is anything left to wait for."""
@@ -155,14 +158,19 @@ def attempt(compute: Compute, task: Task) -> Outcome:
 
 
 def _attempts(compute: Compute, tasks: list[Task]) -> list[Outcome]:
-    """Some structures in one call; one by one where that fails, to see whose fault it is."""
+    """Some structures in one call; halves of them where that fails: for memory, or one is bad."""
     if len(tasks) > 1 and isinstance(compute, Together):
+        found: list[bytes] | None = None
+        # the failure is let go of before the next try: it holds what was computed
         try:
             found = [encode(record) for record in compute.several(tasks)]
         except NoSpaceError:
             raise
-        except Exception:
-            return [attempt(compute, task) for task in tasks]
+        except Exception as error:
+            _log.debug("%d structures in one call failed: %s", len(tasks), error)
+        if found is None:
+            half = len(tasks) // 2
+            return _attempts(compute, tasks[:half]) + _attempts(compute, tasks[half:])
         each = zip(tasks, found, strict=True)
         return [Outcome(task, digest(task[1]), data, None) for task, data in each]
     return [attempt(compute, task) for task in tasks]

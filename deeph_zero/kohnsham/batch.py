@@ -1,5 +1,6 @@
 """``dz.KohnShamBatch``: the Kohn-Sham layers of several PySCF objects, called as one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from deeph_zero.errors import InputError
@@ -7,8 +8,9 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.crystal import is_periodic
 from deeph_zero.ks.batch.scf_in_step import solve_batch
 from deeph_zero.ks.facade import BatchFacade
-from deeph_zero.ks.given import scf_settings
+from deeph_zero.ks.given import check_count, scf_settings
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import GivenMatrices
 
 
@@ -54,11 +56,18 @@ class KohnShamBatch(BatchFacade[KohnSham]):
         layers = [KohnSham.from_pyscf(one, **settings) for one in given]
         return cls(layers, strategy=strategy)
 
-    def scf(self, dm0s: GivenMatrices | None = None, **settings: Any) -> list[SCFResult]:
+    def scf(
+        self,
+        dm0s: GivenMatrices | None = None,
+        *,
+        first_builds: Sequence[FockBuild | None] | None = None,
+        **settings: Any,
+    ) -> list[SCFResult]:
         """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
 
         Args:
             dm0s: Starting density matrices; None starts from the setting ``init_guess``.
+            first_builds: The builds at ``dm0s``, of those molecules where they were made already.
             **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
 
         Returns:
@@ -70,4 +79,9 @@ class KohnShamBatch(BatchFacade[KohnSham]):
         """
         starts = None if dm0s is None else self.to_layers(dm0s)
         chosen = scf_settings(SCFSettings, settings)
-        return self.from_layer_records(solve_batch(self.batch, starts, chosen))
+        firsts = None
+        if first_builds is not None:
+            check_count(first_builds, len(self))
+            pairs = zip(self.layers, first_builds, strict=True)
+            firsts = [one.build_to_layer(built) for one, built in pairs]
+        return self.from_layer_records(solve_batch(self.batch, starts, chosen, firsts))

@@ -14,8 +14,8 @@ import torch
 
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import frontier
-from deeph_zero.ks.response.quadratic import QuadraticModel
-from deeph_zero.ks.scf.solve import coarse_solution
+from deeph_zero.ks.response.quadratic import QuadraticModel, Step
+from deeph_zero.ks.scf.solve import Solution, coarse_solution
 from deeph_zero.types import SpinMatrix
 
 PerSpin = float | list[float | None] | None
@@ -89,21 +89,77 @@ def certify(
     """
     with torch.no_grad():
         model = QuadraticModel(layer, dm, fock)
-        estimate, stable, is_coupled = model.cheap, True, False
-        corrected: dict[str, Any] = {}
-        if coupled:
-            step = model.step()
-            stable = is_coupled = step is not None
-            if step is not None:
-                estimate = step.lowering
-                moved = dm + step.ddm, fock + step.dfock
-                # the quadratic model is for where there is no coarse grid, or it leads astray
-                solved = coarse_solution(layer, dm, fock)
-                if solved is not None and solved[1] <= 0:
-                    estimate = -solved[1]
-                    moved = solved[0].dm, solved[0].fock
-                corrected = _corrected(layer, dm, *moved)
-        homo, lumo, gap, degenerate = _frontier(layer, fock)
+        if not coupled:
+            return certificate_of(layer, fock, energy, model)
+        step = model.step()
+        # the quadratic model is for where there is no coarse grid, or it leads astray
+        solved = None if step is None else coarse_solution(layer, dm, fock)
+        end = None if step is None else end_of(dm, fock, step, solved)
+        return certificate_of(layer, fock, energy, model, dm=dm, end=end, coupled=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """Where an SCF from a density is estimated to end.
+
+    Attributes:
+        lowering: By how much the energy falls, Eh.
+        dm: The density there.
+        fock: F there, Eh.
+    """
+
+    lowering: float
+    dm: SpinMatrix
+    fock: SpinMatrix
+
+
+def end_of(dm: SpinMatrix, fock: SpinMatrix, step: Step, solved: Solution | None) -> End:
+    """The better of two estimates.
+
+    Args:
+        dm: The density matrix.
+        fock: F[dm], Eh.
+        step: That of the quadratic model.
+        solved: That of the coarse grid, where there is one.
+
+    Returns:
+        The coarse grid's where its energy is lower; all on one device.
+    """
+    if solved is not None and solved.change <= 0:
+        return End(-solved.change, solved.dm, solved.fock)
+    return End(step.lowering, dm + step.ddm, fock + step.dfock)
+
+
+def certificate_of(
+    layer: KohnShamLayer,
+    fock: SpinMatrix,
+    energy: float,
+    model: QuadraticModel,
+    *,
+    dm: SpinMatrix | None = None,
+    end: End | None = None,
+    coupled: bool = False,
+) -> Certificate:
+    """The certificate, estimates given.
+
+    Args:
+        layer: The molecule; needs no integrals for builds.
+        fock: F[P̂], Eh.
+        energy: E[P̂], Eh.
+        model: The quadratic model there.
+        dm: P̂, where ``end`` is given.
+        end: Where the SCF is estimated to end; None without the coupled estimate, or where the
+            energy curves downwards.
+        coupled: Whether the estimate was asked for.
+
+    Returns:
+        The certificate.
+    """
+    homo, lumo, gap, degenerate = _frontier(layer, fock)
+    estimate, corrected = model.cheap, {}
+    if end is not None:
+        assert dm is not None
+        estimate, corrected = end.lowering, _corrected(layer, dm, end.dm, end.fock)
     return Certificate(
         energy=energy,
         energy_error_estimate=estimate,
@@ -112,8 +168,8 @@ def certify(
         homo=homo,
         lumo=lumo,
         gap=gap,
-        coupled=is_coupled,
-        stable=stable,
+        coupled=end is not None,
+        stable=end is not None or not coupled,
         degenerate=degenerate,
         aufbau=model.aufbau,
         **corrected,

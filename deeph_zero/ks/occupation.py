@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 DEGENERACY_TOL = 1e-4
@@ -92,6 +92,32 @@ def aufbau(
     first, end = widened(gaps, nocc - 1, nocc + 1, degeneracy_tol)
     occ[first:end] = (nocc - first) / (end - first)
     return occ, True
+
+
+def evenly_filled(
+    mo_energy: Float[Tensor, "*batch nmo"], nocc: Int[Tensor, "*batch"], tol: float | Tensor
+) -> Float[Tensor, "*batch nmo"]:
+    """:func:`aufbau` of many channels at once, without a look at any number.
+
+    Args:
+        mo_energy: Ascending orbital energies, Eh.
+        nocc: Electrons of each channel.
+        tol: Eh; a tensor has one for each channel, [*batch, 1].
+
+    Returns:
+        Occupations in [0, 1].
+    """
+    nmo, count = mo_energy.shape[-1], nocc.unsqueeze(-1)
+    level = torch.arange(nmo, device=mo_energy.device)
+    # levels that are not told apart have one number
+    apart = mo_energy.diff(dim=-1) >= tol
+    number = torch.nn.functional.pad(apart.cumsum(-1), (1, 0))
+    homo = number.gather(-1, (count - 1).clamp_min(0))
+    lumo = number.gather(-1, count.clamp_max(nmo - 1))
+    shared = (homo == lumo) & (count > 0) & (count < nmo)
+    below, member = (number < homo).sum(-1, keepdim=True), number == homo
+    part = (count - below) / member.sum(-1, keepdim=True).to(mo_energy.dtype)
+    return torch.where(shared & member, part, (level < count).to(mo_energy.dtype))
 
 
 def widened(gaps: Sequence[float], first: int, end: int, tol: float) -> tuple[int, int]:

@@ -1,11 +1,14 @@
 """From a network's Fock matrix to everything that was asked of a prediction."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.certificate import Certificate
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.method import Method
 from deeph_zero.model_files.card import Card
@@ -69,6 +72,21 @@ class At:
     built: FockBuild | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What was made of several molecules in one go.
+
+    Attributes:
+        refined: The refinement; None if not asked for.
+        facts: What goes with it.
+        certified: The certificate with the coupled estimate; None if not asked for.
+    """
+
+    refined: SCFResult | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    certified: Certificate | None = None
+
+
 def answer(
     prepared: Prepared,
     fock: Tensor,
@@ -78,6 +96,7 @@ def answer(
     method: Method,
     known: tuple[Calibration | None, Card | None],
     light: At | None = None,
+    made: Made | None = None,
 ) -> Prediction:
     """Everything that follows.
 
@@ -89,6 +108,7 @@ def answer(
         method: What is solved.
         known: The model's calibration and card.
         light: The same on the processor, for what needs no builds; None: ``at``.
+        made: Refinement and coupled estimate, where they exist; None: they are made here.
 
     Returns:
         The prediction, on the CPU.
@@ -98,18 +118,17 @@ def answer(
         InputError: If the integrals have no derivatives, or a tolerance is not positive.
     """
     ks, dm, built = at.ks, at.dm, at.built
-    refined, certified = None, None
+    refined = certified = None
     facts: dict[str, Any] = {}
-    if asked.tol is not None:
+    if made is not None:
+        refined, facts, certified = made.refined, dict(made.facts), made.certified
+    elif asked.tol is not None:
         assert built is not None
         refined, facts = single.refine_best(
             ks, (dm, built), prepared.start, tol=asked.tol, compare_start=asked.compare_start
         )
     near = at if light is None else light
     if light is not None:
-        if asked.certificate and asked.coupled:
-            assert built is not None
-            certified = ks.certificate(dm, built.fock, built.energy, coupled=True)
         near.ks.fock_builds, near.ks.coarse_builds = ks.fock_builds, ks.coarse_builds
     result = single.assemble(
         prepared.molecule,

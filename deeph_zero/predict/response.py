@@ -139,7 +139,7 @@ def _nearer(
     with torch.no_grad():
         solved = coarse_solution(layer, dm, fock)
         if solved is not None:
-            return solved[0].dm, solved[0].fock
+            return solved.dm, solved.fock
         step = QuadraticModel(layer, dm, fock).step()
         if step is None:
             return dm, fock

@@ -1,12 +1,13 @@
 """Predictions of several molecules on a device: network, diagonalisation and builds in one go.
 
 A device is bound by launches: as many molecules as fit its memory cost hardly more than one. What
-is left of each (orbitals, dipoles, records) is done on the processor; refinements, responses and
-coupled error estimates are made on the device, one molecule after another.
+is left of each (orbitals, dipoles, records) is done on the processor; derivatives are made on the
+device, one molecule after another.
 """
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,17 +15,21 @@ from torch import Tensor
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError
 from deeph_zero.kohnsham.batch import KohnShamBatch
-from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.ks.batch.certificates import Point, certify_together
+from deeph_zero.ks.batch.copies import to_device, to_host
+from deeph_zero.ks.certificate import Certificate
+from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model_files.card import Card
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import collate
 from deeph_zero.nn.network import FockNetwork
-from deeph_zero.predict.answer import Asked, At, answer
+from deeph_zero.predict.answer import Asked, At, Made, answer
 from deeph_zero.predict.intervals import Calibration
+from deeph_zero.predict.refined_together import builds_on_host, refine_together
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import Prepared
-from deeph_zero.prepared.several import prepare_several, to_device, to_host
+from deeph_zero.prepared.several import prepare_several
 
 
 def predict_together(
@@ -58,9 +63,14 @@ def predict_together(
     )
     focks = network_focks(network, several.prepared, device)
     here, there = _densities(several.prepared, several.batch, focks, builds=asked.builds)
+    made: list[Made] = [Made() for _ in here]
+    if several.batch is not None and asked.builds:
+        made = _made(several.batch, several.prepared, (here, there), asked)
     out: list[Prediction] = []
-    for own, fock, light, at in zip(several.prepared, focks, here, there, strict=True):
-        out.append(answer(own, fock, at, asked, method=method, known=known, light=light))
+    each = zip(several.prepared, focks, there, here, made, strict=True)
+    for own, fock, at, light, found in each:
+        where = {"light": light, "made": found}
+        out.append(answer(own, fock, at, asked, method=method, known=known, **where))
     return out
 
 
@@ -128,19 +138,39 @@ def _densities(
     dms = batch.density(to_device(focks, batch.layers[0].data.ovlp.device))
     built = batch.build(dms)
     there = [At(*one) for one in zip(batch.layers, dms, built, strict=True)]
-    each = zip(prepared, to_host(dms), _builds_on_host(built), strict=True)
+    each = zip(prepared, to_host(dms), builds_on_host(built), strict=True)
     return [At(own.ks, dm, one) for own, dm, one in each], there
 
 
-def _builds_on_host(built: Sequence[FockBuild]) -> list[FockBuild]:
-    """Fock matrices and numbers, each kind copied in one go."""
-    focks = to_host([one.fock for one in built])
-    numbers = to_host(
-        [x.reshape(()) for one in built for x in (*one.parts.values(), one.n_electrons)]
+def _made(
+    batch: KohnShamBatch,
+    prepared: Sequence[Prepared],
+    points: tuple[list[At], list[At]],
+    asked: Asked,
+) -> list[Made]:
+    """Refinements and error estimates, of all molecules in step."""
+    here, there = points
+    refined: list[tuple[SCFResult | None, dict[str, Any]]] = [(None, {}) for _ in here]
+    if asked.tol is not None:
+        starts = [own.start for own in prepared]
+        more = {"tol": asked.tol, "compare_start": asked.compare_start}
+        refined = list(refine_together(batch, here, there, starts, **more))
+    certified: list[Certificate | None] = [None] * len(here)
+    if asked.certificate and asked.coupled:
+        at = [_point(*pair) for pair in zip(here, there, strict=True)]
+        certified = list(certify_together(batch.batch, at))
+    each = zip(refined, certified, strict=True)
+    return [Made(refined=done, facts=facts, certified=one) for (done, facts), one in each]
+
+
+def _point(here: At, there: At) -> Point:
+    assert here.built is not None
+    assert there.built is not None
+    near, far = here.ks, there.ks
+    return Point(
+        layer=near.layer,
+        dm=near.to_layer(here.dm),
+        fock=near.to_layer(here.built.fock),
+        energy=float(here.built.energy),
+        there=(far.to_layer(there.dm), far.to_layer(there.built.fock)),
     )
-    rest = iter(numbers)
-    found: list[FockBuild] = []
-    for one, fock in zip(built, focks, strict=True):
-        parts = {name: next(rest) for name in one.parts}
-        found.append(FockBuild(parts=parts, fock=fock, n_electrons=next(rest)))
-    return found

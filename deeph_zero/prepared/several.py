@@ -19,6 +19,7 @@ from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import portable_part
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.ks.batch.copies import to_device, to_host
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.scf.mixing import is_undecided
 from deeph_zero.ks.terms.build import FockBuild
@@ -198,34 +199,3 @@ def _bases(
         each = zip(focks, steps, moves, strict=True)
         focks = [fock + step if moved else fock for fock, step, moved in each]
     return focks, to_host(batch.density(to_device(focks, guesses[0].device)))
-
-
-def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies on the processor, in one go.
-
-    Args:
-        tensors: Of one device and type.
-
-    Returns:
-        The same.
-    """
-    return _moved(tensors, torch.device("cpu"))
-
-
-def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Copies on a device, in one go.
-
-    Args:
-        tensors: On the processor, of one type.
-        device: Where to.
-
-    Returns:
-        The same.
-    """
-    return _moved(tensors, device)
-
-
-def _moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    flat = torch.cat([one.reshape(-1) for one in tensors]).to(device)
-    parts = flat.split([one.numel() for one in tensors])
-    return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,10 @@ import torch
 from deeph_zero.errors import ComputationError
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import gains
+from deeph_zero.ks.batch.scf_in_step import coarse_solutions
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.train.taught import Absent, Problem, here
+from deeph_zero.train.teacher import Solved
 from deeph_zero.types import AOMatrix
 
 _log = logging.getLogger("deeph_zero")
@@ -171,8 +174,31 @@ class Lessons:
                 for k in proposals:
                     self.guard(k, self._problem(k).teacher.advance)
                 return
+            solved = self._solved(batch, proposals, builds)
             for (k, dm), built in zip(proposals.items(), builds, strict=True):
-                self.guard(k, functools.partial(self._problem(k).teacher.learn, dm, built))
+                learn = self._problem(k).teacher.learn
+                self.guard(k, functools.partial(learn, dm, built, solved.get(k)))
+
+    def _solved(
+        self,
+        batch: KohnShamBatch,
+        proposals: Mapping[int, AOMatrix],
+        builds: Sequence[FockBuild],
+    ) -> dict[int, Solved]:
+        """Where coarse SCFs end from new builds: of all that need it in step, on a GPU."""
+        if batch.strategy != "padded":
+            return {}
+        at = {k: (dm, built.fock) for (k, dm), built in zip(proposals.items(), builds, strict=True)}
+        open_ = {k: one for k, one in at.items() if not self._problem(k).teacher.ends_at(*one)}
+        if not open_:
+            return {}
+        some = KohnShamBatch([self._problem(k).ks for k in open_], strategy=batch.strategy)
+        dms, focks = ([one[i] for one in open_.values()] for i in (0, 1))
+        try:
+            found = coarse_solutions(some.batch, some.to_layers(dms), some.to_layers(focks))
+        except (ComputationError, torch.linalg.LinAlgError):  # whose fault it is shows alone
+            return {}
+        return {k: (one,) for k, one in zip(open_, found, strict=True)}
 
     def likely(self, k: int) -> bool:
         """Whether the next visit of a geometry will probably cost a build.

@@ -1,6 +1,9 @@
 """Frames kept out of training: refined when it ends, and the intervals that come from them."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host import runtime
@@ -20,6 +23,9 @@ REFINE_TOL = 1e-6
 """Gradient norm (Eh) of the references: their energies are then right to 1e-10 Eh or better."""
 
 FRAMES_PER_BLOCK = 5
+
+TOGETHER = 16
+"""Frames in one call on a GPU: the deadline is looked at between calls."""
 
 
 def held_out(config: FitConfig, count: int) -> tuple[int, ...]:
@@ -73,16 +79,15 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
     run.results.calibration = None
     done: dict[int, Prediction] = {}
     begin, tried = runtime.now(), 0
-    with run.reporter.task("calibration", len(run.roles.held_out)) as task:
-        for k in run.roles.held_out:
-            if _is_late(run, begin, tried, sum(map(_is_usable, done.values()))):
-                break
-            molecule, tried = run.molecules[k], tried + 1
-            try:
-                done[k] = refine_one(run, module, k)
-            except (ComputationError, InputError) as error:
-                run.reporter.warning(f"{molecule.where}not calibrated with: {error}")
-            task.advance()
+    todo = list(run.roles.held_out)
+    at_once = TOGETHER if _model(run, module).gains_together else 1
+    with run.reporter.task("calibration", len(todo)) as task:
+        while todo and not _is_late(run, begin, tried, sum(map(_is_usable, done.values()))):
+            some, todo = todo[:at_once], todo[at_once:]
+            tried += len(some)
+            done |= _refined(run, module, some)
+            for _ in some:
+                task.advance()
     usable = [p for p in done.values() if _is_usable(p)]
     if len(usable) >= FEWEST_CALIBRATION:
         run.results.calibration = calibrate(usable)
@@ -105,25 +110,50 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
     return done
 
 
-def refine_one(run: Run, module: FitModule, k: int) -> Prediction:
-    """Predict and refine one frame, counting its builds and its time.
+def _refined(run: Run, module: FitModule, keys: Sequence[int]) -> dict[int, Prediction]:
+    """Predictions of some frames; of fewer at once where that fails, without the one at fault."""
+    reason = ""
+    # the failure is let go of before the next try: it holds what was computed
+    try:
+        return dict(zip(keys, refine_some(run, module, keys), strict=True))
+    except (ComputationError, InputError) as error:
+        reason = str(error)
+    except torch.OutOfMemoryError:
+        if len(keys) == 1:
+            raise
+    if len(keys) == 1:
+        where = run.molecules[keys[0]].where
+        run.reporter.warning(f"{where}not calibrated with: {reason}")
+        return {}
+    half = len(keys) // 2
+    return _refined(run, module, keys[:half]) | _refined(run, module, keys[half:])
+
+
+def _model(run: Run, module: FitModule) -> Model:
+    return Model(module.network.eval(), run.config.solved, device=run.runtime.device)
+
+
+def refine_some(run: Run, module: FitModule, keys: Sequence[int]) -> list[Prediction]:
+    """Predict and refine frames, counting their builds and their time.
 
     Args:
         run: The run.
         module: The network as it is.
-        k: Position in ``run.molecules``.
+        keys: Positions in ``run.molecules``.
 
     Returns:
-        The prediction.
+        The predictions, in order.
 
     Raises:
         InputError: If the structure cannot be used.
         ComputationError: If it cannot be computed.
     """
-    model = Model(module.network.eval(), run.config.solved, device=run.runtime.device)
-    with run.costs.measured("reference"):
-        found = model.predict(run.molecules[k], refine=REFINE_TOL)
-    run.results.calibration_builds += Builds(found.fock_builds, found.coarse_builds)
+    model, begin = _model(run, module), runtime.now()
+    found = model.predict_all([run.molecules[k] for k in keys], refine=REFINE_TOL)
+    seconds = (runtime.now() - begin) / len(keys)
+    for one in found:
+        run.costs.add("reference", seconds)
+        run.results.calibration_builds += Builds(one.fock_builds, one.coarse_builds)
     return found
 
 

@@ -27,7 +27,7 @@ from deeph_zero.predict.record import (
 )
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import kohn_sham, same_data
-from deeph_zero.train.calibrate import refine_one
+from deeph_zero.train.calibrate import refine_some
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
 from deeph_zero.train.resume import SUMMARY_FILE, limits
@@ -89,7 +89,7 @@ def measure(run: Run, module: FitModule) -> None:
             run.results.calibration_builds += ks.builds - before
             ks.builds = before
         if run.roles.held_out and costs.reference < little:
-            refine_one(run, module, run.roles.held_out[0])
+            refine_some(run, module, run.roles.held_out[:1])
     module.network.train(training)
 
 

@@ -278,6 +278,19 @@ class LossMix:
         factors = {term.name: term.factor(progress) for term in self.terms}
         return {name: factor for name, factor in factors.items() if factor > 0}
 
+    def diagonalises(self, progress: float) -> bool:
+        """Whether H itself is diagonalised, which takes finite elements.
+
+        Args:
+            progress: Fraction of the training that is done.
+
+        Returns:
+            False where H is only compared with given matrices.
+        """
+        active = self.active(progress).keys()
+        levels = "supervised" in active and self.weights.orbital_energy > 0
+        return levels or not active <= {"fixed-point", "supervised"}
+
     def check(self, problem: Problem) -> None:
         """Make sure that a geometry can be taught at every time.
 

@@ -239,10 +239,11 @@ class FitModule(pl.LightningModule):
         if not batch:
             return None
         corrections = self.network(self._inputs(batch))
-        predicted = torch.cat([c.values.detach().reshape(-1) for c in corrections])
-        if not bool(torch.isfinite(predicted).all()):
-            self._skip()  # a loss that diagonalises would stop at it
-            return None
+        if self.mix.diagonalises(self.progress):
+            predicted = torch.cat([c.values.detach().reshape(-1) for c in corrections])
+            if not bool(torch.isfinite(predicted).all()):
+                self._skip()  # such a loss would stop at it
+                return None
         found: dict[int, LossValue] = {}
         for k, correction in zip(batch, corrections, strict=True):
             value = self.lessons.guard(k, functools.partial(self._value, k, correction))
@@ -253,12 +254,12 @@ class FitModule(pl.LightningModule):
             return None
         loss = torch.stack([v.loss for v in found.values()]).mean()
         mean, values = settled(loss, list(found.values()))
-        for k, value in zip(found, values, strict=True):
-            self.lessons.errors[k] = float(value.gradient)
-        self._log_step(mean, values)
         if not math.isfinite(mean):
             self._skip()
             return None
+        for k, value in zip(found, values, strict=True):
+            self.lessons.errors[k] = float(value.gradient)
+        self._log_step(mean, values)
         return loss
 
     def _value(self, k: int, correction: BlockMatrix) -> LossValue:

@@ -16,7 +16,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric, unpack_symmetric
 from deeph_zero.ks.response.dielectric import stops_helping
 from deeph_zero.ks.scf.diis import DIIS
-from deeph_zero.ks.scf.solve import coarse_solution
+from deeph_zero.ks.scf.solve import Solution, coarse_solution
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import AOMatrix, Scalar
 
@@ -65,6 +65,10 @@ HISTORY = 6
 
 PATIENCE = 25
 """Builds after which plain DIIS is given up for the SCF solver with its fallbacks."""
+
+
+Solved = tuple[Solution | None]
+"""What :func:`~deeph_zero.ks.scf.solve.coarse_solution` gave, where it was asked already."""
 
 
 def orbital_pairs(ks: KohnSham) -> int:
@@ -202,15 +206,16 @@ class Teacher:
         """Density of the next build."""
         return self.ks.density(self.target)
 
-    def learn(self, dm: AOMatrix, built: FockBuild) -> None:
+    def learn(self, dm: AOMatrix, built: FockBuild, solved: Solved | None = None) -> None:
         """Take in a build at :meth:`proposal`.
 
         Args:
             dm: The proposal.
             built: Energy and F[dm].
+            solved: Where the coarse SCF ends from there, if that is known.
         """
         self.builds += 1
-        self._remember(dm, built.fock, float(built.energy))
+        self._remember(dm, built.fock, float(built.energy), solved)
 
     def _solve(self, dm: AOMatrix) -> None:
         """Finish with the SCF solver, to the same orbital gradient."""
@@ -246,17 +251,31 @@ class Teacher:
         self._remember(dm, fock, energy)
         return True
 
+    def ends_at(self, dm: AOMatrix, fock: AOMatrix) -> bool:
+        """Whether a build confirms the target, so that nothing behind it is asked for.
+
+        Args:
+            dm: The density matrix.
+            fock: F[dm], Eh.
+
+        Returns:
+            As :attr:`converged` will be.
+        """
+        return self.rms(fock, dm) <= self.tol
+
     def rms(self, fock: AOMatrix, dm: AOMatrix) -> float:
         """Orbital-gradient rms of a density from its commutator, Eh."""
         return float(gradient_rms(self.ks, fock, dm))
 
-    def _remember(self, dm: AOMatrix, fock: AOMatrix, energy: float) -> None:
+    def _remember(
+        self, dm: AOMatrix, fock: AOMatrix, energy: float, solved: Solved | None = None
+    ) -> None:
         self.started = True
         self.residual = self.rms(fock, dm)
         self.energy = energy
-        self._keep(dm, fock)
+        self._keep(dm, fock, solved)
 
-    def _keep(self, dm: AOMatrix, fock: AOMatrix) -> None:
+    def _keep(self, dm: AOMatrix, fock: AOMatrix, solved: Solved | None = None) -> None:
         """Add a build to the history and make the target anew."""
         error = self.ks.commutator(fock, dm)
         # many geometries remember many builds: only triangles are kept
@@ -265,10 +284,13 @@ class Teacher:
             self.target = fock
             self.diis.keep_last()
             return
-        solution = coarse_solution(self.ks.layer, self.ks.to_layer(dm), self.ks.to_layer(fock))
+        if solved is None:
+            at = self.ks.to_layer(dm), self.ks.to_layer(fock)
+            solved = (coarse_solution(self.ks.layer, *at),)
+        (solution,) = solved
         self._solved = solution is not None
         if solution is not None:
-            self.target = self.ks.from_layer(solution[0].fock)
+            self.target = self.ks.from_layer(solution.fock)
             return
         mean, mean_dm = unpack_symmetric(self.diis.extrapolate()).unbind(0)
         stalled = stops_helping([float(error.norm()) for error in self.diis.errors[-3:]])

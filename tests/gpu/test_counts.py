@@ -40,16 +40,16 @@ def within(seen, launches, syncs, copies):
     spent = seen.launches, seen.n_syncs, seen.n_copies
     budget = launches, syncs, copies
     assert all(one <= most for one, most in zip(spent, budget, strict=True)), seen.report()
-    assert seen.launches > 0.8 * launches, f"less than its budget {budget}: {seen.report(0)}"
+    assert seen.launches >= 0.8 * launches, f"less than its budget {budget}: {seen.report(0)}"
 
 
 def test_one_molecule(seen):
     mol = water()
     ks = spend(seen, lambda: KohnSham.from_pyscf(mol, xc="pbe", grid_level=0, device="cuda"))
-    within(seen, 15, 2, 7)  # a new geometry
+    within(seen, 0, 1, 9)  # a new geometry
     dm = ks.data.dm_guess
     spend(seen, lambda: ks.build(dm))  # makes the AO values
-    within(seen, 300, 6, 17)
+    within(seen, 301, 6, 17)
     fock = spend(seen, lambda: ks.build(dm)).fock
     within(seen, 220, 4, 0)
     spend(seen, lambda: ks.response(dm, dm))
@@ -70,16 +70,17 @@ def test_a_batch(seen, n):
 
 
 @pytest.mark.parametrize(
-    ("n", "level", "launches", "fixed"), [(16, 0, 610, 3), (3, 2, 660, 8)], ids=["one", "two grids"]
+    ("n", "level", "launches"), [(16, 0, 610), (3, 2, 660)], ids=["one", "two grids"]
 )
-def test_an_scf_cycle_of_a_batch(seen, n, level, launches, fixed):
+def test_an_scf_cycle_of_a_batch(seen, n, level, launches):
     moles = [water(k) for k in range(n)]
     batch = KohnShamBatch.from_pyscf(moles, xc="pbe", grid_level=level, device="cuda")
     batch.build([one.data.dm_guess for one in batch.layers])
     done = spend(seen, batch.scf)
     cycles = max(one.iterations for one in done)
-    # a cycle waits for two diagonalisations and for its numbers
-    within(seen, launches * cycles, 3 * cycles + fixed, 7 * cycles)
+    builds = max(one.fock_builds + one.coarse_builds for one in done)
+    # a build waits for two diagonalisations and for its numbers
+    within(seen, launches * cycles, 3 * builds, 7 * cycles)
 
 
 CONFIG = """
@@ -116,5 +117,5 @@ def test_a_training_step_of_ten_molecules(seen, tmp_path, monkeypatch):
     entry_point(["train", "run.toml", "-o", "run", "--device", "cuda", "--threads", "1"])
     # between teacher's builds: network, loss, backward pass, weights
     launches, syncs, copies, report = min(steps[1:])
-    assert (syncs, copies) <= (4, 1), report  # 3 are wanted
-    assert 0.9 * 1362 < launches <= 1362, report  # 1500 are wanted
+    assert (syncs, copies) <= (3, 1), report
+    assert 0.9 * 1356 < launches <= 1356, report  # 1500 are wanted

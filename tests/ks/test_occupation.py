@@ -5,6 +5,7 @@ import torch
 
 from deeph_zero.ks.occupation import (
     aufbau,
+    evenly_filled,
     filled_levels,
     frontier,
     occupations,
@@ -42,3 +43,17 @@ def test_the_smallest_gap_of_all_spins():
     assert smallest_gap(LEVELS, (3, 2)) == pytest.approx(0.3, abs=1e-15)
     assert smallest_gap(LEVELS, (4, 1)) == pytest.approx(0.5, abs=1e-15)
     assert smallest_gap(LEVELS, (4, 0)) == float("inf")
+
+
+@pytest.mark.parametrize("tol", [0.0, 1e-4, 0.15, "each its own"])
+def test_many_channels_are_filled_as_each_is(tol, rng):
+    for _ in range(20):
+        n = int(torch.randint(1, 8, (1,), generator=rng))
+        steps = 0.1 * torch.randint(0, 3, (4, n), generator=rng) + 1e-6
+        levels = steps.double().cumsum(-1)
+        nocc = torch.randint(0, n + 1, (4,), generator=rng)
+        own = [0.0, 1e-4, 0.15, 0.25] if isinstance(tol, str) else [tol] * 4
+        given = torch.tensor(own, dtype=torch.float64).unsqueeze(1) if isinstance(tol, str) else tol
+        found = evenly_filled(levels, nocc, given)
+        for row, one, count, width in zip(found, levels, nocc.tolist(), own, strict=True):
+            assert torch.equal(row, aufbau(one, count, width)[0])

@@ -13,10 +13,12 @@ from deeph_zero.ks.batch.dielectric import whole_steps
 from deeph_zero.ks.batch.padded import PaddedBucket
 from deeph_zero.ks.given import check_count
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.protocol import Functional
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.start import filled_density
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.semilocal_merged import MERGE_POINTS
 from deeph_zero.types import GivenMatrices, MoleculeMatrix
 
@@ -264,9 +266,17 @@ class KSBatch:
                 _place(out, members, found)
         return out
 
-    def padded_buckets(self) -> list[list[int]]:
-        """Positions of the molecules of every bucket that is worked on as padded stacks."""
-        return [list(members) for members in self._buckets if self._is_padded(members)]
+    def padded_buckets(self) -> list[tuple[list[int], Padding | None]]:
+        """Positions of the molecules of every bucket that is worked on as padded stacks.
+
+        With what its stack shares with others of the same molecules, where it was made.
+        """
+        found: list[tuple[list[int], Padding | None]] = []
+        for b, members in enumerate(self._buckets):
+            if self._is_padded(members):
+                stack = self._stacks.get(b)
+                found.append((list(members), None if stack is None else stack.padding))
+        return found
 
     def _is_padded(self, members: Sequence[int]) -> bool:
         return self.strategy == "padded" and self.layers[members[0]].smearing == 0
@@ -304,10 +314,9 @@ def _place(out: list[Any], members: Sequence[int], found: Iterable[Any]) -> None
 def _buckets(layers: Sequence[KohnShamLayer], strategy: Strategy) -> list[list[int]]:
     """Members of every set of molecules that are worked on together."""
     kinds: dict[Hashable, list[int]] = {}
+    keyless: list[Functional] = []
     for k, layer in enumerate(layers):
-        functional = layer.data.functional
-        # a functional without a key is equal to itself alone
-        key = getattr(functional, "key", id(functional)) if functional is not None else None
+        key = _functional_key(layer.data.functional, keyless)
         terms = len(layer.data.exchange), layer.unrestricted
         own = (layer.gap_floor, layer.smearing > 0) if strategy == "padded" else ()
         kinds.setdefault((key, terms, own), []).append(k)
@@ -315,6 +324,15 @@ def _buckets(layers: Sequence[KohnShamLayer], strategy: Strategy) -> list[list[i
     if strategy == "merged":
         return groups
     return [bucket for members in groups for bucket in _by_size(layers, members)]
+
+
+def _functional_key(functional: Functional | None, keyless: list[Functional]) -> Hashable:
+    """Equal for functionals with equal values; one without a key is equal to itself alone."""
+    if functional is None or hasattr(functional, "key"):
+        return getattr(functional, "key", None)
+    if not any(one is functional for one in keyless):
+        keyless.append(functional)
+    return "keyless", next(k for k, one in enumerate(keyless) if one is functional)
 
 
 def _by_size(layers: Sequence[KohnShamLayer], members: Sequence[int]) -> list[list[int]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from deeph_zero.ks.density import density_matrix
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.eigen import check_finite, projector, symmetric_eigen
-from deeph_zero.ks.occupation import occupations
+from deeph_zero.ks.occupation import evenly_filled
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.padding import Padding, padded
 from deeph_zero.ks.terms.term import Density, trace
@@ -69,11 +69,14 @@ class PaddedOrbitals:
         fps = fock @ dm @ self.ovlp
         return self._x.mH @ (fps - fps.mH) @ self._x
 
-    def orbitals(self, fock: SpinMatrix) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels (Eh), orbitals and integer occupations of a stack, without a gradient.
+    def orbitals(
+        self, fock: SpinMatrix, degeneracy_tol: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels (Eh), orbitals and occupations of a stack, without a gradient.
 
         Args:
             fock: Fock matrices; whether they are finite is not looked at.
+            degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly.
 
         Returns:
             [nmol, nspin, nmo], [nmol, nspin, nao, nmo], [nmol, nspin, nmo].
@@ -82,13 +85,14 @@ class PaddedOrbitals:
             ComputationError: If the eigen-solver fails.
         """
         energy, vectors = symmetric_eigen(self.orthogonal(fock), checked=True)
-        return energy, self._x @ vectors, self._occupied
+        return energy, self._x @ vectors, self._filled(energy, degeneracy_tol)
 
-    def aufbau(self, fock: SpinMatrix) -> SpinMatrix:
-        """Densities of integer occupations of a stack, as the device's policy makes them.
+    def aufbau(self, fock: SpinMatrix, degeneracy_tol: float = 0.0) -> SpinMatrix:
+        """Densities of a stack; of integer occupations as the device's policy makes them.
 
         Args:
             fock: Fock matrices, Eh; whether they are finite is not looked at.
+            degeneracy_tol: Frontier levels closer than this (Eh) are filled evenly.
 
         Returns:
             P of each, no gradient.
@@ -96,11 +100,20 @@ class PaddedOrbitals:
         Raises:
             ComputationError: If the eigen-solver fails.
         """
+        if degeneracy_tol > 0:
+            _, c, occ = self.orbitals(fock, degeneracy_tol)
+            return (c * occ.unsqueeze(-2)) @ c.mH
         orthogonal = self.orthogonal(fock)
         nmo = orthogonal.shape[-1]
         flat = orthogonal.reshape(-1, nmo, nmo)
         p = projector(flat, self._nocc.reshape(-1), checked=True).reshape(orthogonal.shape)
         return self.per_orbital * (self._x @ p @ self._x.mH)
+
+    def _filled(self, energy: Tensor, tol: float | Tensor) -> Tensor:
+        """Occupations of levels."""
+        if isinstance(tol, float) and tol <= 0:
+            return self._occupied
+        return self.per_orbital * evenly_filled(energy, self._nocc, tol)
 
 
 class PaddedBucket(PaddedOrbitals):
@@ -180,6 +193,18 @@ class PaddedBucket(PaddedOrbitals):
             change(self._terms, self._density(dms), self._density(directions))
         )
 
+    def response(self, dm: SpinMatrix, direction: SpinMatrix) -> SpinMatrix:
+        """Derivative of the Fock matrices of a stack along symmetric directions.
+
+        Args:
+            dm: Density matrices at which F is differentiated.
+            direction: Changes of them.
+
+        Returns:
+            dF, Eh.
+        """
+        return change(self._terms, Density(dm, factored=False), Density(direction, factored=False))
+
     def densities(self, focks: Sequence[MoleculeMatrix]) -> list[MoleculeMatrix]:
         """Density matrix of every Fock matrix, differentiable as the layer's own.
 
@@ -205,16 +230,12 @@ class PaddedBucket(PaddedOrbitals):
         return energy, c, self._occupations(energy)
 
     def _occupations(self, energy: Tensor) -> Tensor:
-        """Occupations, each molecule by its own tolerance; the host decides, from one copy."""
-        if all(layer.degeneracy_tol == 0 for layer in self.layers):
-            return self._occupied
-        levels = energy.cpu()
-        occ = torch.zeros_like(levels)
-        for k, layer in enumerate(self.layers):
-            own = levels[k, :, : layer.nmo]
-            filled, _ = occupations(own, layer.nelec, layer.degeneracy_tol)
-            occ[k, :, : layer.nmo] = filled
-        return occ.to(energy.device)
+        """Occupations, each molecule by its own tolerance."""
+        tols = [layer.degeneracy_tol for layer in self.layers]
+        if len(set(tols)) == 1:
+            return self._filled(energy, float(tols[0]))
+        given = torch.tensor(tols, dtype=energy.dtype, device=energy.device)
+        return self._filled(energy, given.reshape(-1, 1, 1))
 
     def filled(self, focks: Sequence[MoleculeMatrix]) -> list[MoleculeMatrix]:
         """Densities of integer occupations without a gradient, as the device's policy makes them.

@@ -9,13 +9,23 @@ from deeph_zero.ks.batch.ks_batch import KSBatch
 from deeph_zero.ks.batch.stacked_scf import StackedSCF, in_step
 from deeph_zero.ks.scf.iteration import Request, State, Step, Wanted, finished
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
-from deeph_zero.ks.scf.solve import answer, steps, to_diagonalise
+from deeph_zero.ks.scf.solve import (
+    Solution,
+    answer,
+    coarse_solution,
+    steps,
+    to_diagonalise,
+)
 from deeph_zero.ks.scf.start import filled_density, starting_density
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import GivenMatrices, MoleculeMatrix
 
 
 def solve_batch(
-    batch: KSBatch, dm0s: GivenMatrices | None, settings: SCFSettings
+    batch: KSBatch,
+    dm0s: GivenMatrices | None,
+    settings: SCFSettings,
+    first_builds: Sequence[FockBuild | None] | None = None,
 ) -> list[SCFResult]:
     """Iterate every molecule until it stops by itself.
 
@@ -23,6 +33,7 @@ def solve_batch(
         batch: The molecules.
         dm0s: Their starting density matrices; None starts from ``settings.init_guess``.
         settings: Tolerances and the iteration's knobs, of all of them.
+        first_builds: The builds at ``dm0s``, where they exist already.
 
     Returns:
         The last iterates, in order; non-convergence is a result.
@@ -33,25 +44,66 @@ def solve_batch(
     if dm0s is None:
         dm0s = [starting_density(layer, settings.init_guess) for layer in batch.layers]
     batch.check(dm0s)
+    firsts = [None] * len(batch) if first_builds is None else list(first_builds)
     out: dict[int, SCFResult] = {}
     with torch.no_grad():
         rest = list(range(len(batch)))
-        for members in batch.padded_buckets() if settings.degeneracy_tol == 0 else []:
-            some = [batch.layers[k] for k in members], [dm0s[k] for k in members]
-            out |= zip(members, StackedSCF(some[0], settings).solve(some[1]), strict=True)
+        for members, padding in batch.padded_buckets():
+            stack = StackedSCF([batch.layers[k] for k in members], settings, padding)
+            found = stack.solve([dm0s[k] for k in members], [firsts[k] for k in members])
+            out |= zip(members, found, strict=True)
             rest = [k for k in rest if k not in out]
         if rest:
-            found = _each_by_itself(batch.subset(rest), [dm0s[k] for k in rest], settings)
+            starts = [dm0s[k] for k in rest], [firsts[k] for k in rest]
+            found = _each_by_itself(batch.subset(rest), *starts, settings)
             out |= zip(rest, found, strict=True)
     return [out[k] for k in range(len(batch))]
 
 
+def coarse_solutions(
+    batch: KSBatch, dms: GivenMatrices, focks: GivenMatrices
+) -> list[Solution | None]:
+    """:func:`~deeph_zero.ks.scf.solve.coarse_solution` of every molecule.
+
+    Args:
+        batch: The molecules.
+        dms: Density matrices.
+        focks: F of each, Eh.
+
+    Returns:
+        The solutions, in order; None as there.
+
+    Raises:
+        ComputationError: If a matrix is not finite.
+    """
+    found: dict[int, Solution | None] = {}
+    with torch.no_grad():
+        for members, padding in batch.padded_buckets():
+            kinds: dict[float, list[int]] = {}
+            for k in members:
+                if batch.layers[k].coarse is not None:
+                    kinds.setdefault(batch.layers[k].degeneracy_tol, []).append(k)
+            for tol, some in kinds.items():
+                layers = [batch.layers[k] for k in some]
+                shared = padding if len(some) == len(members) else None
+                stack = StackedSCF(layers, SCFSettings(degeneracy_tol=tol), shared)
+                ends = stack.estimates({i: (dms[k], focks[k]) for i, k in enumerate(some)})
+                found |= zip(some, ends.values(), strict=True)
+        for k in set(range(len(batch))) - set(found):
+            found[k] = coarse_solution(batch.layers[k], dms[k], focks[k])
+    return [found[k] for k in range(len(batch))]
+
+
 def _each_by_itself(
-    batch: KSBatch, dms: Sequence[MoleculeMatrix], settings: SCFSettings
+    batch: KSBatch,
+    dms: Sequence[MoleculeMatrix],
+    first_builds: Sequence[FockBuild | None],
+    settings: SCFSettings,
 ) -> list[SCFResult]:
     """Builds of all together, what is between them one molecule after another."""
     coarse, fine = _Grid(batch, settings), _Grid(batch, settings)
-    runs = [steps(layer, dm, settings) for layer, dm in zip(batch.layers, dms, strict=True)]
+    each = zip(batch.layers, dms, first_builds, strict=True)
+    runs = [steps(layer, dm, settings, built) for layer, dm, built in each]
 
     def answers(asked: Mapping[int, Request]) -> dict[int, Any]:
         found: dict[int, Any] = {}
@@ -65,7 +117,8 @@ def _each_by_itself(
         on_coarse = {k: one for k, one in builds.items() if k not in on_fine}
         return {**found, **fine.answer(on_fine), **coarse.answer(on_coarse)}
 
-    return [finished(ended, settings) for ended in in_step(runs, answers)]
+    ended = in_step(dict(enumerate(runs)), answers)
+    return [finished(one, settings) for one in ended.values()]
 
 
 class _Grid:

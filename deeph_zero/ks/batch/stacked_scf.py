@@ -6,34 +6,33 @@ only adds them up, and never looks inside.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from deeph_zero.errors import ComputationError
 from deeph_zero.ks.batch.dielectric import dielectric_steps
 from deeph_zero.ks.batch.padded import PaddedBucket, PaddedOrbitals
+from deeph_zero.ks.batch.table import Table, add_kind, numbers_of, state_of
 from deeph_zero.ks.layer import KohnShamLayer
-from deeph_zero.ks.linalg.eigen import NOT_FINITE
-from deeph_zero.ks.occupation import occupations, smallest_gap
-from deeph_zero.ks.response.orbital_rotation import IDEMPOTENT_TOL, INTEGER_TOL
+from deeph_zero.ks.occupation import smallest_gap
 from deeph_zero.ks.scf.iteration import (
     Correction,
     Ended,
+    Given,
     Moved,
     Request,
     SecondOrder,
     State,
-    Steps,
     Wanted,
     finished,
     result_of,
     shifted,
 )
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
-from deeph_zero.ks.scf.solve import steps
+from deeph_zero.ks.scf.solve import Solution, estimate_steps, steps
+from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.padding import Padding, widened
 from deeph_zero.ks.terms.term import Density
 from deeph_zero.types import MoleculeMatrix, SpinMatrix
@@ -47,18 +46,18 @@ Answers = Callable[[Mapping[int, Request]], Mapping[int, Any]]
 T = TypeVar("T")
 
 
-def in_step(runs: Sequence[Steps], answers: Answers) -> list[Ended]:
+def in_step(runs: Mapping[int, Generator[Request, Any, T]], answers: Answers) -> dict[int, T]:
     """Run iterations until each has stopped by itself.
 
     Args:
-        runs: The iterations, none of them begun.
-        answers: Does what some of them ask for, by position.
+        runs: The iterations by position, none of them begun.
+        answers: Does what some of them ask for.
 
     Returns:
         Where each ended.
     """
-    ended: dict[int, Ended] = {}
-    found: Mapping[int, Any] = dict.fromkeys(range(len(runs)))
+    ended: dict[int, T] = {}
+    found: Mapping[int, Any] = dict.fromkeys(runs)
     while found:
         asked: dict[int, Request] = {}
         for k, one in found.items():
@@ -67,7 +66,7 @@ def in_step(runs: Sequence[Steps], answers: Answers) -> list[Ended]:
             except StopIteration as end:
                 ended[k] = end.value
         found = answers(asked) if asked else {}
-    return [ended[k] for k in range(len(runs))]
+    return {k: ended[k] for k in runs}
 
 
 class _Group(NamedTuple):
@@ -80,27 +79,39 @@ class _Group(NamedTuple):
 class StackedSCF:
     """The SCF of molecules that are padded to one size."""
 
-    def __init__(self, layers: Sequence[KohnShamLayer], settings: SCFSettings) -> None:
+    def __init__(
+        self,
+        layers: Sequence[KohnShamLayer],
+        settings: SCFSettings,
+        padding: Padding | None = None,
+    ) -> None:
         """Nothing is stacked yet.
 
         Args:
             layers: Molecules alike in functional, spin treatment, gap floor and device.
-            settings: Tolerances and the iteration's knobs; integer occupations.
+            settings: Tolerances and the iteration's knobs.
+            padding: Of a stack of the same molecules, whose integrals are then shared.
         """
         self._layers = list(layers)
         self._settings = settings
         self._nao = max(layer.nao for layer in layers)
         self._nmo = max(layer.nmo for layer in layers)
         self._paddings: dict[tuple[int, ...], Padding] = {}
+        if padding is not None:
+            self._paddings[tuple(range(len(layers)))] = padding
         self._groups: dict[bool, _Group] = {}
         self._last: dict[tuple[bool, int], SpinMatrix] = {}
         self._products = FIRST_PRODUCTS
+        self._known_orbitals: dict[int, tuple[Tensor, ...]] = {}
 
-    def solve(self, dms: Sequence[MoleculeMatrix]) -> list[SCFResult]:
+    def solve(
+        self, dms: Sequence[MoleculeMatrix], first_builds: Sequence[FockBuild | None]
+    ) -> list[SCFResult]:
         """Iterate; to be called under ``torch.no_grad``.
 
         Args:
             dms: Starting density matrices.
+            first_builds: The builds there, where they exist already.
 
         Returns:
             The last iterates, in order.
@@ -109,22 +120,84 @@ class StackedSCF:
             ComputationError: If a matrix is not finite.
         """
         starts = [widened(dm, self._nao, self._nao) for dm in dms]
-        pairs = zip(self._layers, starts, strict=True)
-        return self._results(in_step([steps(*one, self._settings) for one in pairs], self._answers))
+        each = zip(self._layers, starts, first_builds, strict=True)
+        runs = [steps(layer, dm, self._settings, built) for layer, dm, built in each]
+        ended = in_step(dict(enumerate(runs)), self._answers)
+        return self._results(list(ended.values()))
+
+    def estimates(
+        self, at: Mapping[int, tuple[MoleculeMatrix, MoleculeMatrix]]
+    ) -> dict[int, Solution | None]:
+        """:func:`~deeph_zero.ks.scf.solve.coarse_solution` of molecules that have a coarse grid.
+
+        To be called under ``torch.no_grad``.
+
+        Args:
+            at: Density matrix and F (Eh) of those that are asked for, by position.
+
+        Returns:
+            Of each, matrices of its own size.
+
+        Raises:
+            ComputationError: If a matrix is not finite.
+        """
+        runs: dict[int, Generator[Request, Any, Solution | None]] = {}
+        for k, (dm, fock) in at.items():
+            coarse = self._layers[k].coarse
+            assert coarse is not None
+            wide = [widened(one, self._nao, self._nao) for one in (dm, fock)]
+            runs[k] = estimate_steps(self._layers[k], coarse, *wide)
+        found = in_step(runs, self._answers)
+        return {
+            k: None if one is None else _own_solution(self._layers[k], one)
+            for k, one in found.items()
+        }
+
+    def responses(
+        self, at: Mapping[int, tuple[MoleculeMatrix, MoleculeMatrix]]
+    ) -> dict[int, MoleculeMatrix]:
+        """Derivatives of the coarse grid's Fock matrices; each counts as one build there.
+
+        Args:
+            at: Density matrix and a symmetric change of it, of those that are asked for, by
+                position.
+
+        Returns:
+            dF of each, Eh.
+        """
+        layers: dict[int, KohnShamLayer] = {}
+        for k in at:
+            coarse = self._layers[k].coarse
+            assert coarse is not None
+            coarse.fock_builds += 1
+            layers[k] = coarse
+        members = sorted(at)
+        bucket = PaddedBucket([layers[k] for k in members], self._padding(members), self._nmo)
+        self._groups[True] = _Group(members, bucket)
+        dms, directions = (bucket.padding.stack([at[k][i] for k in members]) for i in (0, 1))
+        for k, dm in zip(members, dms, strict=True):  # an idle member's build is made there
+            self._last[True, k] = dm
+        found = bucket.padding.split(bucket.response(dms, directions))
+        return dict(zip(members, found, strict=True))
 
     def _answers(self, asked: Mapping[int, Request]) -> dict[int, Any]:
         builds: dict[bool, dict[int, Wanted]] = {False: {}, True: {}}
         corrections: dict[int, Correction] = {}
+        given: dict[int, Given] = {}
         out: dict[int, Any] = {}
         for k, one in asked.items():
             if isinstance(one, Wanted):
                 builds[one.layer is not self._layers[k]][k] = one
+            elif isinstance(one, Given):
+                given[k] = one
             elif isinstance(one, Correction):
                 corrections[k] = one
             else:
                 out[k] = self._second_order(one)
         if corrections:
             out |= self._moved(corrections)
+        if given:
+            out |= self._known(given)
         for coarse, wanted in builds.items():
             if wanted:
                 out |= self._built(wanted, coarse=coarse)
@@ -134,7 +207,8 @@ class StackedSCF:
 
     def _built(self, wanted: Mapping[int, Wanted], *, coarse: bool) -> dict[int, State]:
         """One build for each that wants one."""
-        members, bucket = self._gathered(wanted, coarse=coarse)
+        layers = {k: one.layer for k, one in wanted.items()}
+        members, bucket = self._gathered(layers, coarse=coarse)
         dm, used = self._densities(members, bucket, wanted, coarse=coarse)
         found, electrons = bucket.total(Density(dm, factored=False))
         energy = torch.stack([*torch.broadcast_tensors(*found.parts.values())]).sum(0)
@@ -145,15 +219,17 @@ class StackedSCF:
             shift = torch.stack([zero if one is None else one for one in shifts])
             energy, fock = energy + (shift * dm).sum((-3, -2, -1)), fock + shift
         error = bucket.commutator(fock, dm)
-        table = _Table()
+        table = Table()
         table.add("energy", energy)
         table.add("electrons", electrons)
         table.add("used", used)
         self._add_products(table, members, wanted, error.reshape(len(members), -1))
+        orbitals = None
         if any(one.levels for one in wanted.values()):
-            table.add("levels", bucket.orbitals(fock)[0])
+            orbitals = bucket.orbitals(fock, self._settings.degeneracy_tol)
+            table.add("levels", orbitals[0])
         if any(one.start for one in wanted.values()):
-            _add_kind(table, bucket, dm)
+            add_kind(table, bucket, dm)
         numbers = table.read()
         if "used" in numbers:
             most = max(row[0] for row in numbers["used"])
@@ -164,10 +240,12 @@ class StackedSCF:
             if k in wanted:
                 wanted[k].layer.fock_builds += 1
                 own = {name: values[row] for name, values in numbers.items()}
-                states[k] = _state(wanted[k], own, (fock[row], dm[row], error[row]))
+                states[k] = state_of(wanted[k], own, (fock[row], dm[row], error[row]))
+                if orbitals is not None:
+                    self._known_orbitals[k] = (states[k].fock, *(one[row] for one in orbitals))
         return states
 
-    def _gathered(self, wanted: Mapping[int, Wanted], *, coarse: bool) -> _Group:
+    def _gathered(self, wanted: Mapping[int, KohnShamLayer], *, coarse: bool) -> _Group:
         """The group of those that want a build, or one that is at most twice as large.
 
         Stacking anew costs something.
@@ -176,7 +254,7 @@ class StackedSCF:
         fits = group is not None and set(wanted) <= set(group.members)
         if group is None or not fits or 2 * len(wanted) <= len(group.members):
             members = sorted(wanted)
-            layers = [wanted[k].layer for k in members]
+            layers = [wanted[k] for k in members]
             bucket = PaddedBucket(layers, self._padding(members), self._nmo)
             group = self._groups[coarse] = _Group(members, bucket)
         return group
@@ -206,7 +284,7 @@ class StackedSCF:
             return torch.stack([dm for dm in dms if dm is not None]), None
         anything = next(iter(mixed.values()))  # for rows that are not asked for
         fock, used = self._mixed(bucket, [mixed.get(k, anything) for k in members])
-        found = bucket.aufbau(fock)
+        found = bucket.aufbau(fock, self._settings.degeneracy_tol)
         if len(mixed) < len(members):
             found = torch.stack([found[k] if dm is None else dm for k, dm in enumerate(dms)])
         return found, used
@@ -224,7 +302,8 @@ class StackedSCF:
         used = None
         if any(one.dielectric for one in mixtures):
             dm = _mean([one.dms for one in mixtures], given[:, :-1])
-            step, used = dielectric_steps(bucket, fock, dm, self._products)
+            orbitals = bucket.orbitals(fock, self._settings.degeneracy_tol)
+            step, used = dielectric_steps(bucket, fock, dm, self._products, orbitals)
             fock = torch.addcmul(fock, step, given[:, -1].reshape(-1, 1, 1, 1))
         raised = [one.raised for one in wanted if one.raised is not None]
         if raised:
@@ -232,7 +311,7 @@ class StackedSCF:
         return fock, used
 
     def _add_products(
-        self, table: "_Table", members: Sequence[int], wanted: Mapping[int, Wanted], error: Tensor
+        self, table: Table, members: Sequence[int], wanted: Mapping[int, Wanted], error: Tensor
     ) -> None:
         """Inner products of every error with those its iteration remembers, and with itself."""
         remembered = [wanted[k].errors if k in wanted else () for k in members]
@@ -246,16 +325,42 @@ class StackedSCF:
 
     # ---- what is rarer ---------------------------------------------------------------------------
 
+    def _known(self, asked: Mapping[int, Given]) -> dict[int, State]:
+        """What builds say that were made already."""
+        orbitals, given = self._orbitals(list(asked)), list(asked.values())
+        fock = orbitals.padding.stack([one.fock for one in given])
+        dm = orbitals.padding.stack([one.dm for one in given])
+        error = orbitals.commutator(fock, dm)
+        table = Table()
+        table.add("energy", numbers_of([one.energy for one in given], fock))
+        if all(one.built is not None for one in given):
+            counts = [one.built.n_electrons for one in given if one.built is not None]
+            table.add("electrons", numbers_of(counts, fock))
+        table.add("square", error.square().sum((-3, -2, -1)))
+        if given[0].layer.unrestricted:  # an iteration asks for the gap
+            table.add("levels", orbitals.orbitals(fock)[0])
+        add_kind(table, orbitals, dm)
+        numbers = table.read()
+        states: dict[int, State] = {}
+        for row, (k, one) in enumerate(asked.items()):
+            own = {name: values[row] for name, values in numbers.items()}
+            wanted = Wanted(layer=one.layer)
+            states[k] = state_of(wanted, own, (fock[row], dm[row], error[row]))
+        return states
+
     def _moved(self, asked: Mapping[int, Correction]) -> dict[int, Moved]:
         """The problems of the coarse grid with new constants."""
         corrections = list(asked.values())
         orbitals = self._orbitals(list(asked))
-        change = torch.stack([one.fine.fock - one.coarse.fock for one in corrections])
+        change = torch.stack([one.fine.fock for one in corrections])
+        change = change - torch.stack([one.coarse.fock for one in corrections])
         dm = torch.stack([one.fine.dm for one in corrections])
         zero = torch.zeros_like(dm[0])
         old = [one.layer.shift for one in corrections]
-        shift = change + torch.stack([zero if one is None else one for one in old])
-        table = _Table()
+        shift = change
+        if any(one is not None for one in old):
+            shift = change + torch.stack([zero if one is None else one for one in old])
+        table = Table()
         table.add("energy", (change * dm).sum((-3, -2, -1)))
         size = max(len(one.mixer) for one in corrections)
         focks, errors = [dm[:, None]] * 2
@@ -301,74 +406,29 @@ class StackedSCF:
                 out[k] = finished(own, self._settings)
             else:
                 plain[k] = own
-        if plain:
-            focks = torch.stack([ended[k].state.fock for k in plain])
-            stacks = self._orbitals(list(plain)).orbitals(focks)
-            levels = stacks[0].cpu()
-            for row, (k, one) in enumerate(plain.items()):
-                n, nmo = one.layer.nao, one.layer.nmo
-                own = stacks[0][row, :, :nmo], stacks[1][row, :, :n, :nmo], stacks[2][row, :, :nmo]
-                tol = one.layer.degeneracy_tol
-                _, degenerate = occupations(levels[row, :, :nmo], one.layer.nelec, tol)
-                out[k] = result_of(one, own, degenerate=degenerate)
+        rest = [k for k in plain if not self._knows(k, ended[k].state)]
+        levels: dict[int, Tensor] = {}
+        if rest:
+            focks = torch.stack([ended[k].state.fock for k in rest])
+            tol = self._settings.degeneracy_tol
+            stacks = self._orbitals(rest).orbitals(focks, tol)
+            levels = dict(zip(rest, stacks[0].cpu(), strict=True))
+            for row, k in enumerate(rest):
+                self._known_orbitals[k] = (focks[row], *(one[row] for one in stacks))
+        for k, one in plain.items():
+            n, nmo = one.layer.nao, one.layer.nmo
+            energy, coeff, occ = self._known_orbitals[k][1:]
+            gap = one.state.gap
+            if k in levels or gap is None:
+                gap = smallest_gap(levels[k][:, :nmo], one.layer.nelec)
+            own = energy[:, :nmo], coeff[:, :n, :nmo], occ[:, :nmo]
+            out[k] = result_of(one, own, degenerate=gap < one.layer.degeneracy_tol)
         return [out[k] for k in range(len(ended))]
 
-
-class _Table:
-    """Numbers of every molecule that come to the host together."""
-
-    def __init__(self) -> None:
-        self._columns: dict[str, Tensor] = {}
-
-    def add(self, name: str, values: Tensor | None) -> None:
-        """Some numbers of each molecule, [nmol] or [nmol, n]; nothing for None."""
-        if values is not None:
-            self._columns[name] = values.reshape(len(values), -1)
-
-    def read(self) -> dict[str, list[list[float]]]:
-        """The rows of each; the host waits for the device."""
-        whole = torch.cat(list(self._columns.values()), dim=1).cpu()
-        if not bool(torch.isfinite(whole).all()):
-            raise ComputationError(NOT_FINITE)
-        widths = [values.shape[1] for values in self._columns.values()]
-        parts = whole.split(widths, dim=1)
-        return {name: one.tolist() for name, one in zip(self._columns, parts, strict=True)}
-
-
-def _add_kind(table: _Table, bucket: PaddedBucket, dm: SpinMatrix) -> None:
-    """How far a density is from a determinant's."""
-    ps = dm @ bucket.ovlp
-    table.add("count", ps.diagonal(dim1=-2, dim2=-1).sum(-1))
-    table.add("excess", (ps @ dm - bucket.per_orbital * dm).abs().amax((-3, -2, -1)))
-
-
-def _state(
-    wanted: Wanted, own: Mapping[str, list[float]], matrices: tuple[Tensor, Tensor, Tensor]
-) -> State:
-    """What the numbers of one molecule say."""
-    fock, dm, error = matrices
-    square = own["square"][0]
-    gap = determinant = None
-    if "levels" in own:
-        layer = wanted.layer
-        levels = torch.tensor(own["levels"], dtype=torch.float64).reshape(layer.nspin, -1)
-        gap = smallest_gap(levels[:, : layer.nmo], layer.nelec)
-    if "excess" in own:
-        nelec = wanted.layer.nelec
-        want = nelec if wanted.layer.unrestricted else [2 * nelec[0]]
-        off = max(abs(n - m) for n, m in zip(own["count"], want, strict=True))
-        determinant = off <= INTEGER_TOL and own["excess"][0] < IDEMPOTENT_TOL
-    return State(
-        energy=own["energy"][0],
-        fock=fock,
-        dm=dm,
-        gradient_norm=(0.5 * square) ** 0.5,
-        error=error,
-        n_electrons=own["electrons"][0],
-        products=[*own.get("products", [])[: len(wanted.errors)], square],
-        gap=gap,
-        determinant=determinant,
-    )
+    def _knows(self, k: int, state: State) -> bool:
+        """Whether orbitals and gap of an iterate were made with its build."""
+        known = self._known_orbitals.get(k)
+        return known is not None and known[0] is state.fock and state.gap is not None
 
 
 def _own(layer: KohnShamLayer, state: State) -> State:
@@ -377,6 +437,12 @@ def _own(layer: KohnShamLayer, state: State) -> State:
     fock, dm = state.fock[:, :n, :n].contiguous(), state.dm[:, :n, :n].contiguous()
     error = None if state.error is None else state.error[:, :nmo, :nmo]
     return dataclasses.replace(state, fock=fock, dm=dm, error=error)
+
+
+def _own_solution(layer: KohnShamLayer, found: Solution) -> Solution:
+    """With matrices of the molecule's own size."""
+    n = layer.nao
+    return Solution(found.dm[:, :n, :n], found.fock[:, :n, :n], found.change)
 
 
 def _filled(values: Sequence[T], size: int, more: T) -> list[T]:

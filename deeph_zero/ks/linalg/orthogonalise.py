@@ -21,8 +21,9 @@ def orthogonaliser(ovlp: Float[Tensor, "nao nao"], threshold: float) -> Float[Te
     References:
         P.-O. Löwdin, J. Chem. Phys. 18, 365 (1950), eq. 4; Adv. Quantum Chem. 5, 185 (1970).
     """
-    values, vectors = torch.linalg.eigh(ovlp)
+    # on the processor, which is asked for the number of columns anyway: one wait for a device
+    values, vectors = torch.linalg.eigh(ovlp.cpu())
     keep = values > max(threshold, 0.0)
     if bool(keep.all()):
-        return (vectors * values.rsqrt()) @ vectors.mH
-    return vectors[:, keep] * values[keep].rsqrt()
+        return ((vectors * values.rsqrt()) @ vectors.mH).to(ovlp)
+    return (vectors[:, keep] * values[keep].rsqrt()).to(ovlp)

@@ -37,7 +37,7 @@ LOWER_EXCHANGE = -0.025
 """An eigenvalue (Eh) below the first plus the second times the part of exact exchange is worth a
 line. Hartree-Fock has small ones for most π bonds (ethene -0.008, benzene -0.027)."""
 
-_LEVELS = 3
+_NUMBER = 3
 _NEAR = 0.02
 """Levels so near (Eh) to the frontier, at most so many, take part: degenerate ones act together."""
 
@@ -80,7 +80,7 @@ def spin_instability(layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> 
     try:
         with torch.no_grad():
             rotations = Rotations(layer, dm, fock)
-            exact = _exact_part(layer.data)
+            exact = exact_part(layer.data)
             coarse = layer.coarse  # as good for an estimate, in a sixth of the time
             data = layer.data if coarse is None else coarse.data
             if not _is_suspicious(data, rotations, layer.nelec[0], exact):
@@ -97,24 +97,67 @@ def spin_instability(layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> 
     return found.value if found.value < low else None
 
 
-def _exact_part(data: MoleculeData) -> float:
+def is_clear(layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix, exact: float) -> bool:
+    """Whether :func:`spin_instability` finds nothing without any integral: by the gap alone.
+
+    Args:
+        layer: The molecule; needs no integrals for builds.
+        dm: Converged density matrix.
+        fock: F[dm], Eh.
+        exact: :func:`exact_part` of the energy.
+
+    Returns:
+        False where it has to be looked at.
+    """
+    if layer.unrestricted or layer.smearing > 0:
+        return True
+    try:
+        with torch.no_grad():
+            rotations = Rotations(layer, dm, fock)
+    except InputError:  # fractional occupations
+        return True
+    if rotations.size == 0:
+        return True
+    nocc = layer.nelec[0]
+    energy, _ = _levels(rotations, nocc)
+    return _is_wide(float(energy[nocc] - energy[nocc - 1]), exact)
+
+
+def _is_wide(gap: float, exact: float) -> bool:
+    return gap > GAP + GAP_EXCHANGE * exact
+
+
+def _levels(rotations: Rotations, nocc: int) -> tuple[Tensor, Tensor]:
+    """Levels and orbitals of a closed shell, occupied ones first, each ascending."""
+    energy, coeff = (one[0] for one in rotations.orbitals()[:2])
+    order = torch.cat([energy[:nocc].argsort(), nocc + energy[nocc:].argsort()])
+    return energy[order], coeff[:, order]
+
+
+def exact_part(data: MoleculeData) -> float:
+    """How much of the exchange is exact, at its largest over all distances.
+
+    Args:
+        data: The molecule's.
+
+    Returns:
+        1 for Hartree-Fock.
+    """
     return 1.0 if data.functional is None else max((c for c, _ in data.exchange), default=0.0)
 
 
 def _is_suspicious(data: MoleculeData, rotations: Rotations, nocc: int, exact: float) -> bool:
     if rotations.size == 0:
         return False
-    energy, coeff = (one[0] for one in rotations.orbitals()[:2])
-    order = torch.cat([energy[:nocc].argsort(), nocc + energy[nocc:].argsort()])
-    energy, coeff = energy[order], coeff[:, order]
+    energy, coeff = _levels(rotations, nocc)
     gap = float(energy[nocc] - energy[nocc - 1])
-    if gap > GAP + GAP_EXCHANGE * exact:
+    if _is_wide(gap, exact):
         return False
     filled = [
-        k for k in range(max(0, nocc - _LEVELS), nocc) if energy[nocc - 1] - energy[k] < _NEAR
+        k for k in range(max(0, nocc - _NUMBER), nocc) if energy[nocc - 1] - energy[k] < _NEAR
     ]
     empty = [
-        k for k in range(nocc, min(nocc + _LEVELS, len(energy))) if energy[k] - energy[nocc] < _NEAR
+        k for k in range(nocc, min(nocc + _NUMBER, len(energy))) if energy[k] - energy[nocc] < _NEAR
     ]
     pairs = [(i, a) for i in filled for a in empty]
     block = torch.diag(torch.stack([energy[a] - energy[i] for i, a in pairs]))

@@ -129,12 +129,33 @@ class QuadraticModel:
         Returns:
             The step; None if the energy curves downwards along x.
         """
-        zero = torch.zeros_like(self._dm)
         if self.cheap == 0:
-            return Step(0.0, zero, zero)
+            return self.no_step()
         # the response hardly knows the grid
         layer = self._layer.coarse or self._layer
-        dfock = layer.response(self._dm, self._density_change(self._x))
+        dfock = layer.response(self._dm, self.direction())
+        exchange = sum((share for share, _ in self._layer.data.exchange), start=0.0)
+        return self.step_along(dfock, exchange)
+
+    def direction(self) -> SpinMatrix:
+        """The change of the density along x, whose response is asked for."""
+        return self._density_change(self._x)
+
+    def no_step(self) -> Step:
+        """The step of a stationary F."""
+        zero = torch.zeros_like(self._dm)
+        return Step(0.0, zero, zero)
+
+    def step_along(self, dfock: SpinMatrix, exchange: float) -> Step | None:
+        """:meth:`step` from the response.
+
+        Args:
+            dfock: Derivative of F along :meth:`direction`, Eh.
+            exchange: Part of exact exchange.
+
+        Returns:
+            The step; None if the energy curves downwards along x.
+        """
         turned = self._coeff.mH @ dfock @ self._coeff
         # the true differences here, which are negative between wrongly filled levels
         y = (self._gap * self._x + torch.where(self._weight > 0, turned, 0.0)) / self._d
@@ -142,7 +163,6 @@ class QuadraticModel:
         if not alpha > 0:
             return None
         variance = max(self._inner(y, y) / self.cheap - alpha * alpha, 0.0)
-        exchange = sum(share for share, _ in self._layer.data.exchange)
         soft, stiff = nodes(alpha, variance, 1.0 - EXCHANGE_SHARE * exchange)
         rotation = ((soft + stiff) * self._x - y) / (soft * stiff)
         return Step(

@@ -136,6 +136,43 @@ class Wanted:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+    """A build that exists already; answered by the :class:`State` that it is.
+
+    Attributes:
+        layer: The molecule.
+        dm: The density matrix.
+        fock: F[dm], Eh.
+        energy: E[dm], Eh.
+        built: The whole build, where it is known.
+    """
+
+    layer: KohnShamLayer
+    dm: SpinMatrix
+    fock: SpinMatrix
+    energy: float | Tensor
+    built: FockBuild | None = None
+
+    @classmethod
+    def of(cls, layer: KohnShamLayer, dm: SpinMatrix, built: FockBuild) -> "Given":
+        """What an iteration begins at."""
+        return cls(layer=layer, dm=dm, fock=built.fock, energy=built.energy, built=built)
+
+    def state(self) -> State:
+        """The iterate, of one molecule."""
+        error = self.layer.commutator(self.fock, self.dm)
+        return State(
+            energy=float(self.energy),
+            fock=self.fock,
+            dm=self.dm,
+            gradient_norm=gradient_norm(error),
+            error=error,
+            built=self.built,
+            n_electrons=None if self.built is None else float(self.built.n_electrons),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Correction:
     """The constant by which a coarse grid's Fock matrices are to move; answered by :class:`Moved`.
 
@@ -228,7 +265,7 @@ class Ended:
     coarse_builds: int = 0
 
 
-Request = Wanted | Correction | SecondOrder
+Request = Wanted | Given | Correction | SecondOrder
 Steps = Generator[Request, Any, Ended]
 """Generator form of an iteration: it yields requests for work on matrices, which the caller does
 for several iterations at once, and expects the answers sent back. Its value is the last iterate.
@@ -425,7 +462,7 @@ def _begin(layer: KohnShamLayer, start: State, mixer: Mixer) -> tuple[State | No
         determinant = is_idempotent(layer, start.dm)
     if determinant:  # a determinant's build is as good as any later one
         error = layer.commutator(start.fock, start.dm) if start.error is None else start.error
-        mixer.add(start.fock, start.dm, error)
+        mixer.add(start.fock, start.dm, error, start.products)
         best = start
     undecided = layer.unrestricted and gap(layer, start) < UNDECIDED
     return best, mixer.first(start.fock, start.dm, undecided=undecided)

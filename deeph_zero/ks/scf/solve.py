@@ -10,6 +10,7 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.response.open_shell import say_instability, spin_instability
 from deeph_zero.ks.scf.iteration import (
     Correction,
+    Given,
     Moved,
     Request,
     SecondOrder,
@@ -17,7 +18,6 @@ from deeph_zero.ks.scf.iteration import (
     Steps,
     Wanted,
     finished,
-    gradient_norm,
     scf_steps,
     shifted,
 )
@@ -68,7 +68,7 @@ def _on_one_grid(
     if first_build is None:
         start = yield Wanted(layer=layer, dm=dm, levels=layer.unrestricted, start=True)
     else:
-        start = State.of(layer, (dm, 0.0, first_build))
+        start = yield Given.of(layer, dm, first_build)
     return (yield from scf_steps(layer, start, settings, before))
 
 
@@ -107,9 +107,22 @@ ESTIMATE_FLOOR = 1e-7
 """... but not below this, Eh."""
 
 
-def coarse_solution(
-    layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix
-) -> tuple[State, float] | None:
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """Where a coarse SCF ended.
+
+    Attributes:
+        dm: The density matrix.
+        fock: F there, the difference of the grids included, Eh.
+        change: The expected change of energy, Eh.
+    """
+
+    dm: SpinMatrix
+    fock: SpinMatrix
+    change: float
+
+
+def coarse_solution(layer: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix) -> Solution | None:
     """Where an SCF from a density will end, from the one fine build that was made there.
 
     Args:
@@ -118,23 +131,39 @@ def coarse_solution(
         fock: F[dm], Eh.
 
     Returns:
-        The last coarse iterate and the expected change of energy, Eh; None without a coarse grid,
-        with smearing (E[P] alone is not stationary) or where the iteration does not converge.
+        The last coarse iterate; None without a coarse grid, with smearing (E[P] alone is not
+        stationary) or where the iteration does not converge.
     """
     coarse = layer.coarse
     if coarse is None or layer.smearing > 0:
         return None
-    error = layer.commutator(fock, dm)
-    norm = gradient_norm(error)
+    settings = SCFSettings(degeneracy_tol=layer.degeneracy_tol)
+    return _run(estimate_steps(layer, coarse, dm, fock), settings)
+
+
+def estimate_steps(
+    layer: KohnShamLayer, coarse: KohnShamLayer, dm: SpinMatrix, fock: SpinMatrix
+) -> Generator[Request, Any, Solution | None]:
+    """:func:`coarse_solution` as steps.
+
+    Args:
+        layer: The molecule, without smearing.
+        coarse: The molecule on the coarse grid.
+        dm: The density matrix.
+        fock: F[dm], Eh.
+
+    Returns:
+        The generator; its value is that of :func:`coarse_solution`.
+    """
+    start = yield Given(layer=layer, dm=dm, fock=fock, energy=0.0)
     settings = SCFSettings(
         conv_tol=float("inf"),
-        conv_tol_grad=max(ESTIMATE_FLOOR, ESTIMATE * norm),
+        conv_tol_grad=max(ESTIMATE_FLOOR, ESTIMATE * start.gradient_norm),
         max_cycle=MAX_ESTIMATE,
         degeneracy_tol=layer.degeneracy_tol,
     )
-    start = State(energy=0.0, fock=fock, dm=dm, gradient_norm=norm, error=error)
-    state, change = _run(coarse_steps(coarse, start, settings), settings)
-    return (state, change) if state.converged else None
+    state, change = yield from coarse_steps(coarse, start, settings)
+    return Solution(state.dm, state.fock, change) if state.converged else None
 
 
 MAX_ESTIMATE = 30
@@ -156,7 +185,7 @@ def answer(asked: Request, settings: SCFSettings) -> State | Moved | tuple[State
     """Do what an iteration asks for, of one molecule.
 
     Args:
-        asked: A build, a constant or second-order steps.
+        asked: A build, made or not, a constant or second-order steps.
         settings: Its settings.
 
     Returns:
@@ -164,6 +193,8 @@ def answer(asked: Request, settings: SCFSettings) -> State | Moved | tuple[State
     """
     if isinstance(asked, Correction):
         return Moved.of(asked)
+    if isinstance(asked, Given):
+        return asked.state()
     if isinstance(asked, SecondOrder):
         return asked.take()
     layer, dm, ts = asked.layer, asked.dm, asked.entropy_energy

@@ -19,6 +19,7 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.scf.iteration import (
     Correction,
     Ended,
+    Given,
     Request,
     State,
     Steps,
@@ -97,7 +98,8 @@ def two_grid_steps(
     if first_build is None:
         now = yield from _first(layer, coarse, begin, settings, mixer)
     else:
-        now = _Point(fine=State.of(layer, (dm, 0.0, first_build)), coarse=begin)
+        fine = yield Given.of(layer, dm, first_build)
+        now = _Point(fine=fine, coarse=begin)
     while not (now.fine.converged or now.astray) and now.cycles < settings.max_cycle:
         now = yield from _next(layer, coarse, now, settings, mixer)
     if now.astray and not now.fine.converged:
@@ -202,11 +204,13 @@ def coarse_steps(
         The generator; its value is the last coarse iterate, the constant included in its Fock
         matrix, and the expected change of the target grid's energy from the start to it, Eh.
     """
+    mixer = Mixer(coarse, settings)
     raw = yield Wanted(layer=coarse, dm=start.dm)
-    coarse.shift = shift = start.fock - raw.fock
-    energy = raw.energy + float((shift * start.dm).sum()) - start.entropy_energy
+    moved = yield Correction(layer=coarse, fine=start, coarse=raw, mixer=mixer)
+    coarse.shift = moved.shift
+    energy = raw.energy + moved.energy - start.entropy_energy
     begin = dataclasses.replace(start, energy=energy, converged=False)
-    state, _, _ = yield from iterate(coarse, begin, settings, Mixer(coarse, settings))
+    state, _, _ = yield from iterate(coarse, begin, settings, mixer)
     return state, state.energy - energy
 
 

@@ -73,13 +73,17 @@ class FittedTensor:
         self.cderi = cderi
         self.rounded = cderi.dtype == torch.float32
         self.nao = nao
-        self._index = pair_index(nao, cderi.device)
         self._keep = not self.rounded and 8 * nao * nao * cderi.shape[0] <= memory_mb * 1e6
         self._full: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What is made again when needed is not copied."""
         return vars(self) | {"_full": None}
+
+    @functools.cached_property
+    def _index(self) -> Int[Tensor, "nao nao"]:
+        """Made where it is used: stacks of molecules have one of their own."""
+        return pair_index(self.nao, self.cderi.device)
 
     @property
     def unpacked_bytes(self) -> int:

@@ -1,0 +1,35 @@
+"""Tensors of several molecules between processor and device, all of them in one copy."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies on the processor, in one go.
+
+    Args:
+        tensors: Of one device and type.
+
+    Returns:
+        The same.
+    """
+    return to_device(tensors, torch.device("cpu"))
+
+
+def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Copies on a device, in one go.
+
+    Args:
+        tensors: Of one device and type.
+        device: Where to.
+
+    Returns:
+        The same.
+    """
+    if not tensors:
+        return []
+    flat = torch.cat([one.reshape(-1) for one in tensors]).to(device)
+    parts = flat.split([one.numel() for one in tensors])
+    return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]
