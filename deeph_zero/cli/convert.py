@@ -20,6 +20,9 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.settings.convert_config import ConvertConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deeph_zero.data.formats.protocol import Record
     from deeph_zero.data.formats.transfer import Transfer
     from deeph_zero.jobs.convert import Opened
 
@@ -93,10 +96,22 @@ class _Call:
                 f"--mesh: expected the cube of a crystal (.cube), got {name} to {target}; leave it "
                 "out"
             )
-        if target == "labels" and known_basis and name != "labels":
+        crystal = stated and target == "labels" and self._crystals(opened)
+        if target == "labels" and known_basis and name != "labels" and not crystal:
             return self._import(opened)
         self._refuse_unused(name, target)
-        return self._transfer(opened, target)
+        return self._transfer(opened, target, in_basis=self._config.basis if crystal else None)
+
+    def _crystals(self, opened: "Opened") -> bool:
+        """Whether the first structure is a crystal, whose matrices stay blocks."""
+        from deeph_zero.data.formats.registry import FORMATS
+
+        if FORMATS[opened.name].gaussian or opened.name == "labels":
+            return False
+        try:
+            return opened.source().structure(0).lattice is not None
+        except InputError:
+            return False  # said where it is read
 
     def _import(self, opened: "Opened") -> int:
         """Matrices of a Gaussian basis become labels."""
@@ -132,25 +147,32 @@ class _Call:
                     f"become labels, got {name} to {target}; leave it out"
                 )
 
-    def _transfer(self, opened: "Opened", target: str) -> int:
+    def _completion(self, target: str, in_basis: str | None) -> "Callable[[Record], Record] | None":
+        """What is done with each structure on the way."""
         from deeph_zero.data.formats.pyscf_files import on_mesh
+        from deeph_zero.data.formats.registry import FORMATS
+        from deeph_zero.jobs.convert import with_overlap
+        from deeph_zero.jobs.convert_crystals import in_gaussians
+
+        if self._config.mesh is not None:
+            return functools.partial(on_mesh, mesh=self._config.mesh)
+        if in_basis is not None:
+            return functools.partial(in_gaussians, basis=in_basis)
+        return with_overlap if FORMATS[target].takes_overlap else None
+
+    def _transfer(self, opened: "Opened", target: str, in_basis: str | None = None) -> int:
         from deeph_zero.data.formats.registry import FORMATS
         from deeph_zero.data.formats.transfer import transfer
         from deeph_zero.host import runtime
         from deeph_zero.host.files import to_json
         from deeph_zero.host.outputs import check_apart, claim_output
         from deeph_zero.host.reporting import ConsoleReporter
-        from deeph_zero.jobs.convert import with_overlap
 
         options, out = self._options, self._out
         reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
         check_apart([("B", out)], [self._source])
         source = opened.source()
         expired = runtime.setup(self._config.runtime).deadline.expired
-
-        complete = with_overlap if FORMATS[target].takes_overlap else None
-        if self._config.mesh is not None:
-            complete = functools.partial(on_mesh, mesh=self._config.mesh)
 
         def work() -> "Transfer":
             return transfer(
@@ -162,7 +184,7 @@ class _Call:
                 overwrite=options["overwrite"],
                 say=reporter.warning,
                 expired=expired,
-                complete=complete,
+                complete=self._completion(target, in_basis),
             )
 
         if FORMATS[target].folder:

@@ -8,15 +8,22 @@ import numpy as np
 import torch
 
 from deeph_zero.ao.basis_text import same_basis
+from deeph_zero.data.formats.labels import LabelsSource
+from deeph_zero.data.formats.protocol import required_overlap
 from deeph_zero.data.labels import SAME_POSITION
 from deeph_zero.data.stored_values import Group
 from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import InputError, argument
 from deeph_zero.host.hdf5 import group_names, open_hdf5
+from deeph_zero.integrals.one_electron import lindep_threshold
+from deeph_zero.ks.periodic.occupation import channels, fill
+from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 
+_DEGENERATE = 1e-6
+"""Frontier levels closer than this are filled evenly, Eh."""
 _CURE = "make the file again, with `deeph-zero label`"
 
 
@@ -96,7 +103,11 @@ class CrystalLabels:
         place = f"{path} frame {molecule.frame}"
         try:
             with open_hdf5(path) as handle:
-                return _read(Group(handle[name], place, cure=_CURE), method, place)
+                group = Group(handle[name], place, cure=_CURE)
+                _check_method(dict(group.attributes), method, place)
+                if "fock" in group or "blocks" not in group:
+                    return _read(group, place)
+            return _of_blocks(path, molecule, method, place)
         except InputError:
             raise
         except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -115,14 +126,52 @@ def _same_structure(a: Molecule, b: Molecule) -> bool:
     return bool(max(apart) <= SAME_POSITION)
 
 
-def _read(group: Group, method: Method, place: str) -> CrystalLabel:
-    found = dict(group.attributes)
-    _check_method(found, method, place)
-    if "fock" not in group and "blocks" in group:
+def _of_blocks(path: Path, molecule: Molecule, method: Method, place: str) -> CrystalLabel:
+    """Blocks alone, of another program or a projected potential: levels filled on a mesh."""
+    from deeph_zero.integrals.periodic.cell import build_cell  # PySCF is heavy
+    from deeph_zero.integrals.periodic.kpoints import make_kpoints
+
+    assert method.crystal is not None
+    kmesh = method.crystal.kmesh
+    if kmesh is None:
         raise InputError(
-            f"{place}: expected matrices at k-points, got real-space blocks alone; give "
-            f"`deeph-zero project` or `label` {argument('kmesh')}"
+            f"{place}: expected a mesh of k-points for its real-space blocks, got a list; give "
+            f"{argument('kmesh')}"
         )
+    matrices = LabelsSource(path, lambda *_: ()).matrices(molecule.frame)
+    if matrices.spinor:
+        raise InputError(f"{place}: expected collinear spins, got spin-orbit coupling; label it")
+    cell = build_cell(molecule, method)
+    points = make_kpoints(kmesh, shifted=method.crystal.shifted, dimension=int(cell.dimension))
+    at = torch.from_numpy(points.scaled)
+    fock = matrices.fock.at_k(at)
+    fock = fock if matrices.spin_polarised else fock[None]
+    basis = BlochOrthogonaliser(required_overlap(matrices).at_k(at), lindep_threshold())
+    energies, c = basis.orbitals(fock)
+    electrons, spin = float(cell.tot_electrons()), float(molecule.spin)
+    filled = channels(
+        ((electrons + spin) / 2, (electrons - spin) / 2),
+        unrestricted=matrices.spin_polarised,
+        smearing=method.smearing,
+        fix_spin=method.crystal.fix_spin,
+    )
+    weights = torch.from_numpy(points.weights)
+    occ = fill(energies, weights, filled, smearing=method.smearing, degeneracy_tol=_DEGENERATE).occ
+    return CrystalLabel(
+        fock=fock.to(torch.complex128),
+        dm=((c * occ.unsqueeze(-2)) @ c.mH).to(torch.complex128),
+        mo_energy=energies,
+        mo_occ=occ,
+        energy=None,
+        free_energy=None,
+        kmesh=kmesh,
+        kpts=points.scaled,
+        converged=True,
+    )
+
+
+def _read(group: Group, place: str) -> CrystalLabel:
+    found = dict(group.attributes)
     fock, dm = (group.array(name, "cf") for name in ("fock", "density"))
     levels, occ = (group.array(name, "f") for name in ("mo_energy", "mo_occ"))
     kpts = group.array("kpts", "f")
