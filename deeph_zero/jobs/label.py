@@ -1,8 +1,7 @@
 """``deeph-zero label``: converged reference data from this package's own SCF."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.jobs.crystals import label_crystal, summary_method
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
-from deeph_zero.jobs.workers import Compute, start_process
+from deeph_zero.jobs.workers import Compute, Task, start_process
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.ks.batch.ks_batch import default_strategy
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.start import starting_density
 from deeph_zero.model import Model, load
@@ -30,20 +31,25 @@ from deeph_zero.predict.record import (
     method_attributes,
     structure_record,
 )
+from deeph_zero.predict.refined_together import instability, results_on_host
 from deeph_zero.prepared.molecule import kohn_sham
+from deeph_zero.prepared.several import on_processor
 from deeph_zero.settings.config import LabelConfig
 
+TOGETHER = 64
+"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
 
-def _solved(ks: KohnSham, dm0: Tensor, config: LabelConfig) -> SCFResult:
-    return ks.scf(
-        dm0,
-        conv_tol=config.conv_tol,
-        conv_tol_grad=config.conv_tol_grad,
-        max_cycle=config.max_cycle,
-        level_shift=config.level_shift,
-        leave_saddles=config.stability,
-        hint=False,
-    )
+
+def _settings(config: LabelConfig) -> dict[str, Any]:
+    """Of the SCF."""
+    return {
+        "conv_tol": config.conv_tol,
+        "conv_tol_grad": config.conv_tol_grad,
+        "max_cycle": config.max_cycle,
+        "level_shift": config.level_shift,
+        "leave_saddles": config.stability,
+        "hint": False,
+    }
 
 
 def _prepared(
@@ -84,30 +90,58 @@ class _LabelJob:
         model = None if self.config.model is None else load(self.config.model, device=device)
         if model is not None:
             model.check_starts(self.config.solved)
-        return functools.partial(self._compute, device, model)
+        return _Labels(self.config, device, model)
 
-    def _compute(
+
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """What is done with structures."""
+
+    config: LabelConfig
+    device: torch.device
+    model: Model | None
+
+    @property
+    def at_once(self) -> int:
+        """Several molecules on a GPU, whose SCFs run in step."""
+        return TOGETHER if default_strategy(self.device) == "padded" else 1
+
+    def several(
+        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]
+    ) -> list[Record]:
+        """Records of several molecules from one call."""
+        pairs = [_prepared(one, self.config, self.device, self.model) for _, one in tasks]
+        layers = [ks for ks, _ in pairs]
+        found = KohnShamBatch(layers).scf([dm for _, dm in pairs], **_settings(self.config))
+        each = zip(tasks, on_processor(layers), layers, results_on_host(found), warns, strict=True)
+        return [self._record(task, (near, far), done, warn) for task, near, far, done, warn in each]
+
+    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
+        """The record of one structure."""
+        if molecule.periodic:
+            return label_crystal(index, molecule, self.config, self.device, warn)
+        ks, dm0 = _prepared(molecule, self.config, self.device, self.model)
+        result = ks.scf(dm0, **_settings(self.config))
+        return self._record((index, molecule), (ks, ks), result, warn)
+
+    def _record(
         self,
-        device: torch.device,
-        model: Model | None,
-        index: int,
-        molecule: Molecule,
+        task: Task,
+        layers: tuple[KohnSham, KohnSham],
+        result: SCFResult,
         warn: Callable[[str], None],
     ) -> Record:
-        config = self.config
-        if molecule.periodic:
-            return label_crystal(index, molecule, config, device, warn)
-        ks, dm0 = _prepared(molecule, config, device, model)
-        result = _solved(ks, dm0, config)
+        """Of a result that lies where the first layer is; the second one makes builds."""
+        (index, molecule), (near, far) = task, layers
         check_finite(result.energy, "SCF energy")
         if not result.converged:
             warn(
                 f"{molecule.where}SCF not converged after "
                 f"{result.iterations} cycles; use a larger {argument('max_cycle')}"
             )
-        entry = _entry(molecule, ks, result)
-        arrays, attributes = label_arrays(molecule, result, ks.data.ovlp)
-        method = ks.info.method
+        entry = _entry(molecule, near, far, result)
+        arrays, attributes = label_arrays(molecule, result, near.data.ovlp)
+        method = far.info.method
         if method.smearing > 0:
             entry["free_energy"] = attributes["free_energy"] = result.free_energy
             attributes["smearing"] = method.smearing
@@ -118,29 +152,31 @@ class _LabelJob:
             attributes=method_attributes(molecule, method) | attributes,
             entry=entry,
             auxbasis=method.fitting_set,
-            fock_builds=ks.fock_builds,
-            coarse_builds=ks.coarse_builds,
+            fock_builds=far.fock_builds,
+            coarse_builds=far.coarse_builds,
         )
 
 
-def _entry(molecule: Molecule, ks: KohnSham, result: SCFResult) -> dict[str, Any]:
+def _entry(molecule: Molecule, near: KohnSham, far: KohnSham, result: SCFResult) -> dict[str, Any]:
     """The structure's entry of the summary."""
     count = result.n_electrons
+    if count is None:
+        count = far.n_electrons(result.dm.to(far.data.ovlp.device))
     record = structure_record(
         molecule,
         # uncoupled: at convergence the response build would refine an estimate of rounding
-        certificate=ks.certificate(result.dm, result.fock, result.energy, coupled=False),
-        dipole=ks.dipole(result.dm).cpu().numpy(),
-        n_electrons=ks.n_electrons(result.dm) if count is None else count,
-        spin_square=ks.spin_square(result.dm) if ks.unrestricted else None,
+        certificate=near.certificate(result.dm, result.fock, result.energy, coupled=False),
+        dipole=near.dipole(result.dm).cpu().numpy(),
+        n_electrons=count,
+        spin_square=near.spin_square(result.dm) if near.unrestricted else None,
         residual_mae=None,
         converged=result.converged,
     )
     if result.degenerate:
         record["degenerate"] = True
     if result.converged:
-        record |= hint_entry(ks.spin_instability(result.dm, result.fock))
-    return record | dispersion_entry(ks.info)
+        record |= hint_entry(instability(near, far, result))
+    return record | dispersion_entry(far.info)
 
 
 def run_label(

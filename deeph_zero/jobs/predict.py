@@ -84,8 +84,11 @@ class _Predictions:
             "allow_close_contacts": True,  # they were checked when they were read
         }
 
-    def several(self, tasks: Sequence[Task]) -> list[Record]:
+    def several(
+        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]
+    ) -> list[Record]:
         """Records of several molecules from one call."""
+        del warns
         found = self.model.predict_all([molecule for _, molecule in tasks], **self._settings)
         return [_record(*task, result) for task, result in zip(tasks, found, strict=True)]
 

@@ -64,7 +64,9 @@ class Together(Protocol):
         """The result of one structure."""
         ...
 
-    def several(self, tasks: Sequence[Task]) -> list[Record]:
+    def several(
+        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]], /
+    ) -> list[Record]:
         """Results in order; whatever goes wrong with one ends the call."""
         ...
 
@@ -161,9 +163,10 @@ def _attempts(compute: Compute, tasks: list[Task]) -> list[Outcome]:
     """Some structures in one call; halves of them where that fails: for memory, or one is bad."""
     if len(tasks) > 1 and isinstance(compute, Together):
         found: list[bytes] | None = None
+        said: list[list[str]] = [[] for _ in tasks]
         # the failure is let go of before the next try: it holds what was computed
         try:
-            found = [encode(record) for record in compute.several(tasks)]
+            found = [encode(record) for record in compute.several(tasks, [o.append for o in said])]
         except NoSpaceError:
             raise
         except Exception as error:
@@ -171,8 +174,8 @@ def _attempts(compute: Compute, tasks: list[Task]) -> list[Outcome]:
         if found is None:
             half = len(tasks) // 2
             return _attempts(compute, tasks[:half]) + _attempts(compute, tasks[half:])
-        each = zip(tasks, found, strict=True)
-        return [Outcome(task, digest(task[1]), data, None) for task, data in each]
+        each = zip(tasks, found, said, strict=True)
+        return [Outcome(t, digest(t[1]), data, None, tuple(texts)) for t, data, texts in each]
     return [attempt(compute, task) for task in tasks]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_host
 from deeph_zero.ks.response.open_shell import exact_part, is_clear
@@ -69,7 +70,7 @@ def refine_together(
             fact["standard_iterations"] = usual[k].iterations
     for k, (result, fact) in enumerate(zip(done, facts, strict=True)):
         if result.converged:
-            fact["instability"] = _instability(here[k], there[k], result)
+            fact["instability"] = instability(here[k].ks, there[k].ks, result)
     return list(zip(done, facts, strict=True))
 
 
@@ -105,19 +106,38 @@ def _solved(batch: KohnShamBatch, begins: Sequence[Begin], tol: float) -> list[S
     """The SCFs, their results on the processor."""
     settings = {"conv_tol": tol, "conv_tol_grad": tol, "hint": False}
     firsts = [built for _, built in begins]
-    found = batch.scf([dm for dm, _ in begins], first_builds=firsts, **settings)
+    return results_on_host(batch.scf([dm for dm, _ in begins], first_builds=firsts, **settings))
+
+
+def results_on_host(found: Sequence[SCFResult]) -> list[SCFResult]:
+    """Results with their matrices on the processor, copied in one go.
+
+    Args:
+        found: On one device.
+
+    Returns:
+        The same.
+    """
     moved = iter(to_host([getattr(one, name) for one in found for name in MATRICES]))
     return [dataclasses.replace(one, **{name: next(moved) for name in MATRICES}) for one in found]
 
 
-def _instability(here: At, there: At, done: SCFResult) -> float | None:
-    """Looked for on the device only where the gap does not rule it out."""
-    near, layer = here.ks, there.ks.layer
+def instability(near: KohnSham, far: KohnSham, done: SCFResult) -> float | None:
+    """Whether a lower open shell hides, looked for on a device only where the gap allows it.
+
+    Args:
+        near: The layer on the processor, without integrals for builds; or ``far``.
+        far: The layer on the device.
+        done: The converged SCF, where ``near`` is.
+
+    Returns:
+        As :func:`~deeph_zero.ks.response.open_shell.spin_instability`.
+    """
     at = near.to_layer(done.dm), near.to_layer(done.fock)
-    if is_clear(near.layer, *at, exact_part(layer.data)):
+    if near is not far and is_clear(near.layer, *at, exact_part(far.layer.data)):
         return None
-    device = layer.data.ovlp.device
-    return there.ks.spin_instability(done.dm.to(device), done.fock.to(device))
+    device = far.data.ovlp.device
+    return far.spin_instability(done.dm.to(device), done.fock.to(device))
 
 
 def builds_on_host(built: Sequence[FockBuild]) -> list[FockBuild]:

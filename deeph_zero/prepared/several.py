@@ -13,10 +13,6 @@ import torch
 from torch import Tensor
 
 from deeph_zero.integrals.bare import NoTwoElectron
-from deeph_zero.integrals.calculation import calculation_of
-from deeph_zero.integrals.mole import build_mole
-from deeph_zero.integrals.portable import Portable
-from deeph_zero.integrals.system import portable_part
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_device, to_host
@@ -102,45 +98,49 @@ def _layers(
 ) -> tuple[KohnShamBatch, list[KohnSham]]:
     """Layers on the device, and the same on the processor without what builds need."""
     whole: list[KohnSham] = []
-    parts: list[Portable] = []
     for molecule in molecules:
-        mol = build_mole(molecule, basis=method.basis)
-        parts.append(portable_part(calculation_of(mol, method)))
         layer = kohn_sham(
             molecule,
             method,
             device=device,
             ao_memory_mb=AO_MEMORY_MB / len(molecules),
-            mol=mol,
             gap_floor=TRAINING_GAP_FLOOR,
-            portable=parts[-1],
         )
         whole.append(layer)
-    xs = to_host([one.x for one in whole])
-    each = zip(whole, parts, xs, strict=True)
-    return KohnShamBatch(whole), [_on_processor(*one) for one in each]
+    return KohnShamBatch(whole), on_processor(whole)
 
 
-def _on_processor(ks: KohnSham, part: Portable, x: Tensor) -> KohnSham:
-    one = part.one
-    data = dataclasses.replace(
-        cast("KSData", ks.data),
-        ovlp=one.ovlp,
-        hcore=one.hcore,
-        dipole=one.dipole,
-        nuclear_dipole=one.nuclear_dipole,
-        e_nuc=one.e_nuc,
-        coulomb=NoTwoElectron(),
-        exchange=(),
-        functional=None,
-        grid=None,
-        coarse=None,
-        nlc=None,
-        dm_guess=part.dm_guess,
-    )
-    light = ks.on(data)
-    light.x = x
-    return light
+SMALL = ("ovlp", "hcore", "dipole", "nuclear_dipole", "dm_guess")
+
+
+def on_processor(layers: Sequence[KohnSham]) -> list[KohnSham]:
+    """Layers without what builds need, for what is small.
+
+    Args:
+        layers: On one device.
+
+    Returns:
+        Copies on the processor, which make no build; all tensors are copied in one go.
+    """
+    datas = [cast("KSData", one.data) for one in layers]
+    small = [getattr(data, name) for data in datas for name in SMALL]
+    moved = iter(to_host([*small, *(one.x for one in layers)]))
+    found: list[KohnSham] = []
+    for ks, data in zip(layers, datas, strict=True):
+        own = dataclasses.replace(
+            data,
+            **{name: next(moved) for name in SMALL},
+            coulomb=NoTwoElectron(),
+            exchange=(),
+            functional=None,
+            grid=None,
+            coarse=None,
+            nlc=None,
+        )
+        found.append(ks.on(own))
+    for light, x in zip(found, moved, strict=True):
+        light.x = x
+    return found
 
 
 def _of_builds(

@@ -132,9 +132,9 @@ def test_predict(run, words):
     compare(both("predict", str(run), "frames.xyz", *words, out="p.h5"), 1e-5)
 
 
-@pytest.mark.parametrize("file", ["frames.xyz", "cation.xyz"])
-def test_label(file):
-    compare(both("label", file, *METHOD, out="labels.h5"), 1e-6)
+def test_label(tmp_path):
+    (tmp_path / "both.xyz").write_text(FRAMES + CATION)
+    compare(both("label", "both.xyz", *METHOD, out="labels.h5"), 1e-6)
 
 
 def test_evaluate(run):
