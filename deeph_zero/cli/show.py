@@ -215,7 +215,10 @@ def _card(entry: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _more(entry: Mapping[str, Any]) -> Iterator[list[str]]:
-    """What has no place in a table of many: intervals and charges."""
+    """What has no place in a table of many: errors, intervals and charges."""
+    error = entry.get("polarizability_error_estimate")
+    if error is not None:
+        yield ["estimated error of an element of it", format(error, ".3f")]
     for name, interval in (entry.get("intervals") or {}).items():
         many = interval if isinstance((interval or [None])[0], list | tuple) else [interval]
         form = _FORMS[name]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pyscf import lib
 
+from deeph_zero.cli import show
 from deeph_zero.cli.main import entry_point
 from deeph_zero.cli.show import require_success
 from deeph_zero.errors import ComputationError
@@ -59,6 +60,18 @@ def test_responses_reach_the_files_and_the_terminal(water, tmp_path, capsys):
     with h5py.File(tmp_path / "w_pred.h5") as file:
         for key in ("polarizability", "dipole_derivatives", "frequencies", "ir_intensities"):
             assert np.array_equal(file["0000"][key], entry[key])
+
+
+def test_an_estimated_response_is_shown_with_its_error():
+    entry = {
+        "polarizability": np.eye(3).tolist(),
+        "polarizability_error_estimate": 0.0331,
+        "converged": None,
+    }
+    assert show._card(entry)[-3:-1] == [
+        ["mean polarisability / bohr^3", "1.000"],
+        ["estimated error of an element of it", "0.033"],
+    ]
 
 
 def test_the_model_is_read_once_and_the_overlap_turned_once(water, monkeypatch):
