@@ -183,7 +183,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
 
 
 def _refuse_databases(names: tuple[str, ...]) -> None:
-    """Their matrices would be left aside, and their structures labelled once more."""
+    """Refuse QH9 databases: their matrices would be ignored, their structures labelled again."""
     from deeph_zero.data.qh9 import is_qh9
 
     for name in names:

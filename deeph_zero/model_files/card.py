@@ -167,5 +167,5 @@ def longest_step(coords: Float[np.ndarray, "natm 3"]) -> float:
 
 
 def symbols(molecule: Molecule) -> list[str]:
-    """Its elements, each once, by atomic number."""
+    """Elements of a molecule, each once, by atomic number."""
     return [ase.data.chemical_symbols[z] for z in sorted({int(z) for z in molecule.numbers})]

@@ -328,7 +328,7 @@ def _groups(path: Path) -> tuple[dict[_Key, deque[dict[str, Any]]], Kind]:
 
 
 def _has_two_spins(group: Any) -> bool:
-    """Of the density, or of what else there is."""
+    """Whether the density, or what else there is, has two spins."""
     if "density" in group:
         return group["density"].ndim == 3 + ("kpts" in group)
     if "blocks" in group:

@@ -70,7 +70,7 @@ class LossValue:
 
 
 def settled(loss: Tensor, values: Sequence[LossValue]) -> tuple[float, list[LossValue]]:
-    """The same with all numbers on the host: a device is waited for once, not for each.
+    """Loss and values with all numbers on the host: a device is waited for once, not for each.
 
     Args:
         loss: Their mean.

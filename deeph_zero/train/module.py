@@ -196,7 +196,7 @@ class FitModule(pl.LightningModule):
 
     @property
     def fock_builds(self) -> int:
-        """Those on the target grid."""
+        """Fock builds on the target grid."""
         return self.builds.fine
 
     def on_train_epoch_start(self) -> None:

@@ -1,6 +1,6 @@
 """DeePTB's LMDB and dftio's folders: blocks by name "i_j_R1_R2_R3", eV and ångström.
 
-Of each pair one of (i, j, R) and (j, i, -R) is enough. The shells of each element ("2s2p1d") stand
+One of (i, j, R) and (j, i, -R) is enough for each pair. The shells of each element ("2s2p1d") stand
 in ``basis.dat`` of a folder; an LMDB says nothing of them, a DeePTB input (JSON) beside it does.
 """
 

@@ -34,7 +34,7 @@ def mesh_density(
 
 
 def _points(cell: gto.Cell, mesh: tuple[int, int, int]) -> Float[np.ndarray, "ngrids 3"]:
-    """Of a layer those of the box around it: its functions have no images along z."""
+    """Points of the mesh; around a layer, whose functions have no images along z, its own box."""
     axes = [np.arange(n) / n for n in mesh]
     if cell.dimension == 2:
         height = cell.get_scaled_atom_coords()[:, 2]

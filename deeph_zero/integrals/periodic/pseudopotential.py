@@ -111,7 +111,7 @@ class GTHProjectors:
         return len(self.strengths)
 
     def at(self, vectors: np.ndarray) -> np.ndarray:
-        """Their transforms at reciprocal vectors [n, 3], without the atom's phase: [count, n]."""
+        """Transforms of the projectors at reciprocal vectors [n, 3], without the atom's phase."""
         length = np.linalg.norm(vectors, axis=1)
         rows = []
         for l, radius, n in self.channels:

@@ -25,7 +25,7 @@ class Projectors(Protocol):
         ...
 
     def at(self, vectors: Float[np.ndarray, "n 3"]) -> Inexact[np.ndarray, "count n"]:
-        """Their transforms at reciprocal vectors, those of an atom at the origin."""
+        """Transforms of the projectors of an atom at the origin at reciprocal vectors."""
         ...
 
 

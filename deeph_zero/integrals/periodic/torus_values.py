@@ -127,7 +127,7 @@ def half_mesh(counts: tuple[int, int, int]) -> Float[np.ndarray, "nk 3"]:
 def _cells_within(vectors: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
     """Cells T with |centre - T| at most ``radius``, as whole numbers [n, 3].
 
-    Of layers too in all three directions, as PySCF adds up images.
+    Layers have them in all three directions too, as PySCF adds up images.
     """
     inverse = np.linalg.inv(vectors)
     middle = centre @ inverse

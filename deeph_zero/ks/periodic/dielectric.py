@@ -1,6 +1,6 @@
 """The dielectric step of crystals: what is left of a self-consistency step, without a build.
 
-The equations are those of :mod:`deeph_zero.ks.response.dielectric`, over all k-points at once. Of
+The equations are those of :mod:`deeph_zero.ks.response.dielectric`, over all k-points at once. In
 metals the chemical potential moves with them: -χ is diagonal in pairs of orbitals but for that, and
 pairs whose density would change the number of electrons are projected out.
 """

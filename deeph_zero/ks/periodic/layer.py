@@ -268,7 +268,7 @@ class CrystalLayer:
     def starting_potential(self) -> MeshRows:
         """Potentials on the grid of superposed free atoms, one for each density variable, Eh.
 
-        Those of a semilocal functional where the layer's own has exact exchange.
+        Where the layer's functional has exact exchange, a semilocal one stands for it.
 
         Returns:
             The rows.
