@@ -3,70 +3,20 @@
 import pytest
 import torch
 
-from deeph_zero.ks.protocol import AOBlock
 from deeph_zero.ks.terms import semilocal
 from deeph_zero.ks.terms.semilocal import Semilocal, block_groups, kernel
 from deeph_zero.ks.terms.term import Density
 
+from ..made_up import Blocks, Quartic, random  # noqa: TID252  (tests are no package)
+
 NAO = 4
 SIZES = (7, 3, 9, 2, 8)
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-class Quartic:
-    """f = Σ ρ² + ρα ρβ + 0.1 |∇ρ|⁴ of both spins, with its derivatives written out."""
-
-    kind = "GGA"
-    key = "quartic"
-    polarised = True
-
-    @staticmethod
-    def parts(rho):
-        return rho[:, 0], rho[:, 1:4]
-
-    def gradient(self, rho):
-        n, g = self.parts(rho)
-        square = g.square().sum((0, 1))
-        out = torch.cat([(n + n.sum(0)).unsqueeze(1), 0.4 * square * g], 1)
-        return 0.5 * (n.square().sum(0) + n.sum(0).square()) + 0.1 * square.square(), out
-
-    def second(self, rho, d):
-        _, g = self.parts(rho)
-        dn, dg = self.parts(d)
-        square, mixed = g.square().sum((0, 1)), 2 * (g * dg).sum((0, 1))
-        return torch.cat([(dn + dn.sum(0)).unsqueeze(1), 0.4 * (square * dg + mixed * g)], 1)
-
-    def third(self, rho, d1, d2):
-        _, g = self.parts(rho)
-        g1, g2 = d1[:, 1:4], d2[:, 1:4]
-        inner = [2 * (a * b).sum((0, 1)) for a, b in ((g, g1), (g, g2), (g1, g2))]
-        out = torch.zeros_like(rho)
-        out[:, 1:4] = 0.4 * (inner[0] * g2 + inner[1] * g1 + inner[2] * g)
-        return out
-
-
-class Blocks:
-    """A grid of blocks of unlike size, some with their own orbitals."""
-
-    n_blocks, ngrids, nao, ncomp = len(SIZES), sum(SIZES), NAO, 4
-    where = (None, torch.tensor([2, 0]), None, torch.tensor([1, 2, 3]), torch.tensor([3, 1]))
-
-    def block(self, b):
-        index = self.where[b]
-        nloc = NAO if index is None else len(index)
-        return AOBlock(
-            ao=random(4, SIZES[b], nloc, seed=b),
-            weights=random(SIZES[b], seed=50 + b).abs(),
-            index=index,
-        )
+GRID = Blocks(NAO, SIZES)
 
 
 @pytest.fixture
 def term():
-    return Semilocal(Quartic(), Blocks())
+    return Semilocal(Quartic(), GRID)
 
 
 @pytest.fixture
@@ -79,12 +29,12 @@ def densities():
 
 def test_groups_hold_every_block_once(monkeypatch):
     monkeypatch.setattr(semilocal, "GROUP_POINTS", 11)
-    groups = [[len(b.weights) for b in some] for some in block_groups(Blocks())]
+    groups = [[len(b.weights) for b in some] for some in block_groups(GRID)]
     assert [n for some in groups for n in some] == list(SIZES)
     assert all(sum(some) <= 11 or len(some) == 1 for some in groups)
     assert len(groups) > 2
     monkeypatch.setattr(semilocal, "GROUP_MEMORY_MB", 1e-9)
-    assert [len(some) for some in block_groups(Blocks())] == [1] * len(SIZES)
+    assert [len(some) for some in block_groups(GRID)] == [1] * len(SIZES)
 
 
 def test_a_kernel_is_all_second_derivatives():
@@ -130,6 +80,6 @@ def test_threads_that_share_a_grid_add_up_to_one(term, densities, monkeypatch):
     shared = term.energy_and_fock(densities[0])
     torch.testing.assert_close(shared.fock, alone.fock)
     torch.testing.assert_close(shared.energy, alone.energy)
-    weights = torch.cat([Blocks().block(b).weights for b in range(len(SIZES))])
+    weights = torch.cat([GRID.block(b).weights for b in range(len(SIZES))])
     assert float(alone.electrons) > 0
-    assert len(weights) == Blocks.ngrids
+    assert len(weights) == GRID.ngrids
