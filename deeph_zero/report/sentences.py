@@ -177,7 +177,8 @@ def account(source: Source) -> list[tuple[str, str]]:
     count = plural(len(source.structures), "structure")
     fitted = f", fitting set {summary['auxbasis']}" if summary.get("auxbasis") else ""
     asked = f"{_MADE_BY[source.kind]} for {count}: {method(summary)}"
-    if summary.get("grid_level") is not None:  # crystals have a uniform grid
+    crystals = bool(source.structures) and all(s.periodic for s in source.structures)
+    if summary.get("grid_level") is not None and not crystals:  # they have a uniform grid
         asked += f", grid level {summary['grid_level']}"
     asked += f"{fitted if summary.get('density_fit') else ''}."
     if source.kind == "run" and summary.get("loss"):

@@ -207,7 +207,9 @@ def crystal(tmp_path):
         with PredictionWriter(path) as writer:
             writer.write(arrays | changes.pop("arrays", {}), attributes | changes)
         entry = {"file": "mol.xyz", "frame": 0, "energy": -1.0, "energy_error_estimate": 1e-6}
-        write_json(tmp_path / "crystal.json", {"structures": [entry], "basis": "gth-dzvp"})
+        write_json(
+            tmp_path / "crystal.json", {"structures": [entry], "basis": "gth-dzvp", "grid_level": 3}
+        )
         return cell, read_source(path)
 
     return stored

@@ -91,6 +91,7 @@ def test_a_page_has_the_cell(crystal):
     assert scene["label"] == "mol.xyz:0 (H₂)"
     assert set(scene["fields"]) == {"homo_gamma", "lumo_gamma", "density"}
     assert "Cell, density and orbitals" in page
+    assert "grid level" not in page.partition("Settings and versions")[0]
 
 
 @pytest.mark.parametrize(
