@@ -90,6 +90,19 @@ def test_hsx_has_the_bands_of_silicon():
         np.testing.assert_allclose(got[:8], wanted[k, :8], rtol=0, atol=1e-6)
 
 
+def test_hsx_has_the_bands_of_iron_in_both_spins():
+    found = read_record(HSXSource(SAMPLES / "siesta_Fe_bcc_spin" / "fe.HSX"), 0)
+    table = (SAMPLES / "siesta_Fe_bcc_spin" / "fe.KP").read_text().split()
+    kpts = np.array(table[1:], dtype=float).reshape(365, 5)[:, 1:4]
+    # a mesh of ninths, shifted
+    fractional = np.round(kpts @ found.structure.lattice.T / (2 * np.pi) * 18) / 18
+    wanted = stated_levels(SAMPLES / "siesta_Fe_bcc_spin" / "fe.EIG", 365).reshape(365, 2, -1)
+    for k in range(0, 365, 60):
+        up, down = levels(found.matrices, fractional[k]).reshape(2, -1)
+        np.testing.assert_allclose(up[:10], wanted[k, 0, :10], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(down[:10], wanted[k, 1, :10], rtol=0, atol=1e-6)
+
+
 def test_deeptbs_lmdb_is_in_a_pople_basis():
     source = DeePTBSource(SAMPLES / "deeptb_gaussian_lmdb", atomic_shells, "6-311+g**")
     for k in range(len(source)):
