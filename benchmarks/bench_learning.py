@@ -7,6 +7,7 @@
 
 `label`, `train` and `evaluate` are the real commands: the same network, epochs, seed and frames in
 every case, nothing set that `fit` does not set by itself, but no frames kept out for calibration.
+Training frames are labelled only where a case needs their labels.
 Training and test frames are the first ones of a seeded permutation of all; --samples replaces them
 by vibrations of the first frame. Labels are this package's SCF. --work keeps labels and runs, so
 that a run cut by --max-time goes on when the same command is given again. Each finished case is
@@ -194,7 +195,8 @@ def measure(options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     if not all((work / f"{name}.xyz").exists() for name in names):
         for name, part in zip(names, frames(options), strict=True):
             structures.write_frames(work / f"{name}.xyz", part)
-    labelled = {name: labels(options, work, name) for name in names}
+    needed = names if "supervised" in options.cases else ("test",)
+    labelled = {name: labels(options, work, name) for name in needed}
     given = ("train", "test", "xc", "basis", "grid_level", "seed", "samples", "temperature", "set")
     records = []
     for case in options.cases.split(","):
