@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from deeph_zero.errors import ComputationError, InputError, argument
+from deeph_zero.host.allocator import keep_freed_memory
 
 _log = logging.getLogger("deeph_zero")
 
@@ -117,6 +118,7 @@ def setup(config: RuntimeSettings) -> Runtime:
         ComputationError: If a limit of the shell leaves no memory to work with.
     """
     check_address_space()
+    keep_freed_memory()
     device = resolve_device(config.device)
     threads = set_threads(config.threads)
     seed_everything(config.seed)

@@ -15,6 +15,7 @@ from pyscf import df, gto
 from pyscf.df import incore
 
 from deeph_zero.errors import ComputationError, InputError, argument
+from deeph_zero.host.allocator import kept_mb
 from deeph_zero.host.runtime import address_space_left_mb
 from deeph_zero.integrals.mole import AuxiliaryBasis
 from deeph_zero.ks.protocol import TwoElectron
@@ -70,7 +71,7 @@ class TwoElectronPart:
 
 def available_memory_mb() -> float:
     """Memory this process may still take, MB: the kernel's estimate, or less under a limit."""
-    return min(_free_mb(), address_space_left_mb())
+    return min(_free_mb(), address_space_left_mb()) + kept_mb()
 
 
 def _free_mb() -> float:
