@@ -101,9 +101,35 @@ _ORBITAL_FEATURES: dict[XCKind, Operations] = {
 }
 
 
+def _gga_features_by_component(rows: Tensor, orbitals: Tensor) -> tuple[Tensor]:
+    columns = orbitals.mT
+    psi = columns @ rows[0]
+    slopes = [(columns @ rows[x]).mul_(psi).sum(0).mul_(2.0) for x in range(1, 4)]
+    return (torch.stack([psi.square().sum(0), *slopes]),)
+
+
+def _mgga_features_by_component(rows: Tensor, orbitals: Tensor) -> tuple[Tensor]:
+    columns = orbitals.mT
+    psi = columns @ rows[0]
+    out, tau = [psi.square().sum(0)], torch.zeros_like(rows[0, 0])
+    for x in range(1, 4):
+        slope = columns @ rows[x]
+        out.append((psi * slope).sum(0).mul_(2.0))
+        tau.add_(slope.square_().sum(0))
+    return (torch.stack([*out, tau.mul_(0.5)]),)
+
+
+_FEATURES_ON_CPU: dict[XCKind, Operations] = {
+    "LDA": _lda_features,
+    "GGA": _gga_features_by_component,
+    "MGGA": _mgga_features_by_component,
+}
+"""One component after the other: what is made of one stays in the cache until it is summed."""
+
+
 @lru_cache(maxsize=3)
 def _recorded_features(kind: XCKind) -> Operations:
-    return recorded(_ORBITAL_FEATURES[kind], (1 if kind == "LDA" else 4, 3, 16), (3, 2))
+    return recorded(_FEATURES_ON_CPU[kind], (1 if kind == "LDA" else 4, 3, 16), (3, 2))
 
 
 def potential_matrix(

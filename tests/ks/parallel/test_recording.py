@@ -58,8 +58,10 @@ def test_recorded_maps_have_the_same_bits_for_every_size(kind, rng):
     for npoints, nloc, width in ((50, 7, 8), (3, 20, 16), (128, 1, 8)):
         rows = torch.randn(ncomp, nloc, npoints, generator=rng, dtype=torch.float64)
         orbitals = torch.randn(nloc, width, generator=rng, dtype=torch.float64)
-        (want,) = maps._ORBITAL_FEATURES[kind](rows, orbitals)
+        (want,) = maps._FEATURES_ON_CPU[kind](rows, orbitals)
         assert torch.equal(maps._recorded_features(kind)(rows, orbitals)[0], want)
+        (stacked,) = maps._ORBITAL_FEATURES[kind](rows, orbitals)
+        torch.testing.assert_close(stacked, want, rtol=1e-13, atol=1e-13)
         (matrix,) = maps._POTENTIAL[kind](rows, want)
         assert torch.equal(maps._recorded_potential(kind)(rows, want)[0], matrix)
         assert maps._recorded_potential(kind).__module__ == "deeph_zero.ks.parallel.recording"
