@@ -102,6 +102,15 @@ def test_an_atom_stays_on_one_grid():
     assert ks.scf(conv_tol_grad=1e-5).converged
 
 
+def test_the_coarse_grid_is_converged_as_far_as_gradient_and_energy_ask():
+    settings = solve.SCFSettings
+    goals = [
+        two_grids._goal(settings(conv_tol=energy, conv_tol_grad=gradient))
+        for energy, gradient in ((1e-9, 1e-5), (1e-9, 1e-4), (1e-12, 1e-5), (1e-9, None))
+    ]
+    assert goals == pytest.approx([5e-6, 2e-5, 2e-6, 2e-6 * 10**0.5], rel=1e-12)
+
+
 def test_a_given_build_is_not_made_again():
     ks = layer("gga")
     good = ks.scf(conv_tol_grad=1e-4)
