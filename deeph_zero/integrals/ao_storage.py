@@ -157,10 +157,10 @@ class AOStore:
 
     def _packed(self, block: AOBlock) -> AOBlock | _MixedBlock:
         if self._bound is None:
-            return block
+            return dataclasses.replace(block, kept=True)
         single = self._bound.single(block)
         if not bool(single.any()):
-            return block
+            return dataclasses.replace(block, kept=True)
         first, last = (~single).nonzero()[:, 0], single.nonzero()[:, 0]
         order = torch.cat([first, last])
         return _MixedBlock(

@@ -73,11 +73,13 @@ class AOBlock:
             the points next to each other in memory: the transpose of contiguous ``rows``.
         index: AO indices of the nloc columns, or None when all nao are present.
         weights: Quadrature weights, [npoints].
+        kept: Whether the grid holds these tensors anyway: another hold on them costs no memory.
     """
 
     ao: Float[Tensor, "ncomp npoints nloc"]
     index: Int[Tensor, " nloc"] | None
     weights: Float[Tensor, " npoints"]
+    kept: bool = False
 
     @property
     def rows(self) -> Float[Tensor, "ncomp nloc npoints"]:

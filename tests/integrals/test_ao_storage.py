@@ -171,7 +171,9 @@ def test_store_keeps_what_fits_and_says_no_once(rng):
     ao = torch.randn(4, 10, 3, generator=rng, dtype=torch.float64)
     store = AOStore(2 * ao.numel() * 8)
     blocks = [block_of(ao + k) for k in range(3)]
-    assert [store.offer(k, block) is block for k, block in enumerate(blocks)] == [True] * 3
+    offered = [store.offer(k, block) for k, block in enumerate(blocks)]
+    assert all(found.ao is block.ao for found, block in zip(offered, blocks, strict=True))
+    assert [found.kept for found in offered] == [True, True, False]
     assert [store.find(k) is not None for k in range(3)] == [True, True, False]
     assert store.used_bytes == 2 * ao.numel() * 8
     store.offer(2, block_of(ao[:, :1]))

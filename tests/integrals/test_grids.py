@@ -101,6 +101,8 @@ def test_recomputed_blocks_are_identical_to_kept_ones(chain, chain_grid):
     for k in range(kept.n_blocks):
         assert kept.block(k) is kept.block(k)
         assert fresh.block(k) is not fresh.block(k)
+        assert kept.block(k).kept
+        assert not fresh.block(k).kept
         assert torch.equal(kept.block(k).ao, fresh.block(k).ao)
         assert torch.equal(kept.block(k).weights, fresh.block(k).weights)
 

@@ -24,8 +24,9 @@ from deeph_zero.types import Features, SpinMatrix
 R = TypeVar("R")
 
 GROUP_POINTS = 32768
-GROUP_MEMORY_MB = 64.0
-"""Bounds of the points and AO values that one call of the functional covers."""
+GROUP_MEMORY_MB = 8.0
+"""Bounds of the points that one call of the functional covers, and of their AO values where the
+grid does not hold them anyway."""
 
 KERNEL_MEMORY_MB = 400.0
 """Most that the second derivatives on all points may take where many responses use them."""
@@ -252,8 +253,8 @@ def block_groups(grid: Grid, threads: int = 1) -> Iterator[list[AOBlock]]:
         threads: How many share the groups; several get about as many points each.
 
     Yields:
-        Blocks with at most ``GROUP_POINTS`` points and ``GROUP_MEMORY_MB`` of AO values in all
-        (but at least one block).
+        Blocks with at most ``GROUP_POINTS`` points and ``GROUP_MEMORY_MB`` of AO values made for
+        them alone (but at least one block).
     """
     limit = GROUP_POINTS
     if threads > 1:
@@ -265,7 +266,8 @@ def block_groups(grid: Grid, threads: int = 1) -> Iterator[list[AOBlock]]:
     points = nbytes = 0
     for k in range(grid.n_blocks):
         block = grid.block(k)
-        new_points, new_bytes = len(block.weights), block.ao.numel() * block.ao.element_size()
+        new_points = len(block.weights)
+        new_bytes = 0 if block.kept else block.ao.numel() * block.ao.element_size()
         full = points + new_points > limit or nbytes + new_bytes > GROUP_MEMORY_MB * 1e6
         if group and full:
             yield group

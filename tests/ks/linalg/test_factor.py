@@ -1,5 +1,7 @@
 """Orbitals of a density matrix, and the grid maps and K that are made from them."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from deeph_zero.ks.grid.maps import (
 )
 from deeph_zero.ks.linalg.factor import occupied_columns, spectral_factor, spectral_factors
 from deeph_zero.ks.protocol import AOBlock
+from deeph_zero.ks.terms import semilocal
 from deeph_zero.ks.terms.semilocal import block_groups
 from deeph_zero.ks.terms.two_electron import FittedTensor, pair_index
 
@@ -109,3 +112,12 @@ def test_groups_keep_the_order_and_the_bound():
     sizes = [20000, 10000, 5000, 40000, 3]
     groups = [[len(b.weights) for b in group] for group in block_groups(Blocks(sizes))]
     assert groups == [[20000, 10000], [5000], [40000], [3]]
+
+
+@pytest.mark.parametrize(("kept", "longest"), [(True, 4), (False, 2)])
+def test_values_that_the_grid_does_not_hold_are_few_at_a_time(monkeypatch, kept, longest):
+    grid = Blocks([5000] * 8)
+    grid._blocks = [dataclasses.replace(block, kept=kept) for block in grid._blocks]
+    monkeypatch.setattr(semilocal, "GROUP_POINTS", 20000)
+    monkeypatch.setattr(semilocal, "GROUP_MEMORY_MB", 2 * 8 * 10000 / 1e6)
+    assert max(len(group) for group in block_groups(grid)) == longest
