@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float
 from pyscf import gto
 from pyscf.data import nist
-from pyscf.hessian import thermo
 
 from deeph_zero.errors import ComputationError, argument
 from deeph_zero.kohnsham import KohnSham
@@ -52,6 +51,8 @@ def vibrations(
         empty = np.zeros(0)
         return Vibrations(frequencies=empty, intensities=empty, modes=np.zeros((0, 1, 3)))
     second = hessian(mf, ks, state)
+    from pyscf.hessian import thermo  # with every correlation method's gradients: 50 ms
+
     found = thermo.harmonic_analysis(mf.mol, second, imaginary_freq=False)
     modes = np.asarray(found["norm_mode"])
     slopes = np.einsum("kax,axy->ky", modes, dipole_derivatives)
