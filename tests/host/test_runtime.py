@@ -34,9 +34,12 @@ def test_a_limit_that_leaves_nothing_is_one_line(monkeypatch):
 
 @pytest.mark.skipif(not USED, reason="a system without /proc")
 def test_a_limit_counts_as_memory_that_is_free(monkeypatch):
+    monkeypatch.setattr(two_electron, "kept_mb", lambda: 0.0)
     before = two_electron.available_memory_mb()
     limited(monkeypatch, 10**15)
     assert 0 < runtime.address_space_left_mb() < 1e9
     runtime.check_address_space()
     limited(monkeypatch, 1_000_000)
     assert before > 0 == two_electron.available_memory_mb()
+    monkeypatch.setattr(two_electron, "kept_mb", lambda: 7.0)  # taken, but free for what comes
+    assert two_electron.available_memory_mb() == 7
