@@ -60,8 +60,17 @@ def options() -> argparse.Namespace:
     parser.add_argument("--xc", default="pbe")
     parser.add_argument("--level", type=int, default=3, help="grid level")
     parser.add_argument("--model", action="append", default=[], help="run folder (repeatable)")
+    parser.add_argument(
+        "--route",
+        action="append",
+        metavar="NAME",
+        help="only these, beside the models (repeatable)",
+    )
     parser.add_argument("--plot", type=Path, help="write a figure")
     given = common.parse(parser)
+    unknown = set(given.route or ()) - set(ROUTES)
+    if unknown:
+        parser.error(f"--route: expected one of {', '.join(ROUTES)}, got {unknown.pop()}")
     if given.smoke:
         given.molecule, given.frames = "water", 2
     return given
@@ -183,7 +192,7 @@ def errors(ks: KohnSham, wanted: Any, found: Found) -> list[float]:
 
 def measure(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Errors and seconds of every route."""
-    routes = dict(ROUTES)
+    routes = {name: ROUTES[name] for name in (ROUTES if given.route is None else given.route)}
     models = {path: load(path) for path in given.model}
     kinds = [model.network.spec.inputs for model in models.values()]
     for path, model in models.items():
