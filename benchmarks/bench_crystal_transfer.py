@@ -88,7 +88,7 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
     if not given.smoke:
         unseen["8"] = lessons(2, 13, 4)
     records = [
-        {"what": "base H0", "atoms": n, **errors(some, lambda x: _nothing(x.correction))}
+        {"what": "base H0", "atoms": n, **errors(some, lambda x: _nothing(x.target))}
         for n, some in unseen.items()
     ]
     sets = {"12 cells of 2": two, "8 of 4": four, "8 of 4 and 6 of 2": four + two[:6]}

@@ -1,7 +1,7 @@
 """Everything that can be found wrong before a command creates anything."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deeph_zero.data.reading.state import log_warning
@@ -31,6 +31,7 @@ def read_and_check(
     allow_close_contacts: bool = False,
     deadline: "Deadline | None" = None,
     crystals: CrystalSettings | None = None,
+    sparse: Callable[[Molecule], bool] | None = None,
     molecules_too: bool = True,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read all frames and check each against basis, charge and spin.
@@ -43,6 +44,7 @@ def read_and_check(
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
         deadline: When all have to be read; None is no limit.
         crystals: What is solved of crystals; None refuses them.
+        sparse: Which crystals are large ones that get sparse blocks; None means none.
         molecules_too: Whether molecules are taken beside them.
 
     Returns:
@@ -76,7 +78,7 @@ def read_and_check(
         try:
             if molecule.periodic:
                 _check_elements(molecule, elements)
-                _check_crystal(molecule, crystals)
+                _check_crystal(molecule, crystals, sparse)
             elif key not in known:
                 _check_wanted(molecules_too)
                 _check_elements(molecule, elements)
@@ -159,8 +161,11 @@ def _of_crystals(
 
     if not isinstance(model, CrystalModel):
         return {}
-    asked = None if isinstance(config, EvaluateConfig) else config.crystal
-    return {"crystals": model.settings(asked), "molecules_too": False}
+    if isinstance(config, EvaluateConfig):
+        return {"crystals": model.settings(), "molecules_too": False}
+    bare = isinstance(config, BandsConfig) or config.plain
+    sparse = model.is_large if bare else None
+    return {"crystals": model.settings(config.crystal), "sparse": sparse, "molecules_too": False}
 
 
 def _say_repeats(structures: Sequence[str]) -> None:
@@ -272,11 +277,15 @@ def _check_wanted(molecules_too: bool) -> None:
         )
 
 
-def _check_crystal(molecule: Molecule, config: CrystalSettings | None) -> None:
+def _check_crystal(
+    molecule: Molecule,
+    config: CrystalSettings | None,
+    sparse: Callable[[Molecule], bool] | None,
+) -> None:
     from deeph_zero.jobs.crystals import check_crystal
 
     assert config is not None
-    check_crystal(molecule, config)
+    check_crystal(molecule, config, sparse=sparse is not None and sparse(molecule))
 
 
 _OF_MOLECULES = {

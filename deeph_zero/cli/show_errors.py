@@ -34,6 +34,8 @@ _LINES = (
     ("estimates gap_error", "gap after its estimate", "uEh"),
     ("fock bands_max", "bands of H, largest error", "meV"),
     ("rebuilt bands_max", "bands of H~, largest error", "meV"),
+    ("fock bands_constant", "bands of H, all by the same", "meV"),
+    ("rebuilt bands_constant", "bands of H~, all by the same", "meV"),
     ("energy_error_per_atom", "energy per atom", "meV"),
     ("dipole_error", "dipole moment", "mD"),
     ("subspace_distance", "occupied space (rms sine)", "1e-3"),

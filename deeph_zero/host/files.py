@@ -152,6 +152,24 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     write_text(path, text.getvalue())
 
 
+def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Add a line to a table of :func:`write_csv`.
+
+    Args:
+        path: The table.
+        columns: Its columns.
+        row: Values by name; others are left out, what it lacks is empty.
+
+    Raises:
+        ComputationError: If writing fails.
+    """
+    try:
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            csv.DictWriter(stream, columns, restval="", extrasaction="ignore").writerow(row)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON as a whole; NaN and infinity become null, NumPy values plain ones.
 

@@ -50,7 +50,8 @@ def evaluate_crystal(
 
     Returns:
         JSON values, hartree per cell (free energies with smearing); matrices and levels up to a
-        constant potential. ``fock`` is the network's H, ``rebuilt`` is F[P(H)].
+        constant potential, ``bands_constant`` is that of levels. ``fock`` is the network's H,
+        ``rebuilt`` is F[P(H)].
 
     Raises:
         InputError: If a label is of another method.
@@ -156,11 +157,13 @@ def _differences(
     }
     count = int((theirs.filling.occ > 0.01).any(0).any(0).sum()) + 1
     levels = (ours.mo_energy - theirs.mo_energy)[..., :count]
-    levels = levels - (levels * weights[:, None]).sum(1).mean()
+    constant = (levels * weights[:, None]).sum(1).mean()
+    levels = levels - constant
     gaps = ours.filling.gap - theirs.filling.gap
     return rest, {
         "blocks": blocks,
         "bands_mae": float(levels.abs().mean()),
         "bands_max": float(levels.abs().max()),
+        "bands_constant": abs(float(constant)),
         "gap_mae": abs(gaps) if torch.isfinite(torch.tensor(gaps)) else None,
     }

@@ -65,8 +65,7 @@ def predict_crystal_record(
         ComputationError: If the network's output is not finite.
     """
     say = lambda text: warn(molecule.where + text)  # noqa: E731
-    plain = not (config.certificate or config.forces or config.refine is not None)
-    if plain and model.is_large(molecule):
+    if config.plain and model.is_large(molecule):
         return _sparse_record(index, molecule, model, config, say)
     found = model.predict_structure(
         molecule,

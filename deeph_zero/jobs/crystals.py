@@ -10,7 +10,11 @@ import torch
 
 from deeph_zero.errors import ComputationError, argument
 from deeph_zero.integrals.periodic.calculation import crystal_calculation_of
-from deeph_zero.integrals.periodic.cell import build_cell
+from deeph_zero.integrals.periodic.cell import (
+    MOST_GRID_POINTS,
+    MOST_POINTS_IN_BOXES,
+    build_cell,
+)
 from deeph_zero.integrals.periodic.folded_blocks import PROBES
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
@@ -32,18 +36,20 @@ INEXACT = 1e-5
 """Eh; a larger error of H(k) from blocks is said."""
 
 
-def check_crystal(molecule: Molecule, config: CrystalSettings) -> None:
+def check_crystal(molecule: Molecule, config: CrystalSettings, *, sparse: bool = False) -> None:
     """Refuse what cannot be computed, before any integral.
 
     Args:
         molecule: The structure.
         config: Settings.
+        sparse: Sparse blocks are wanted of it, and no layer.
 
     Raises:
         InputError: If it cannot.
     """
     method = crystal_method(molecule, config)
-    crystal_calculation_of(build_cell(molecule, method), method, molecule.moments)
+    most = MOST_POINTS_IN_BOXES if sparse else MOST_GRID_POINTS
+    crystal_calculation_of(build_cell(molecule, method, most_points=most), method, molecule.moments)
 
 
 def crystal_layer(

@@ -51,9 +51,17 @@ class NetworkDocument(Settings):
     balanced: bool = False
 
 
+class ConstantDocument(Settings):
+    """See :class:`deeph_zero.prepared.constant.LevelConstant`."""
+
+    offset: float
+    elements: tuple[tuple[Annotated[int, Field(ge=1, le=HEAVIEST)], float, float], ...]
+
+
 class CrystalDocument(SmearedCrystalConfig):
     """What only models of crystals have."""
 
+    constant: ConstantDocument | None = None
     spacings: (
         tuple[
             Annotated[float, Field(gt=0)],

@@ -50,6 +50,7 @@ def crystal_meta(
     crystal: SmearedCrystalConfig,
     spec: NetworkSpec,
     molecules: Sequence[Molecule],
+    constant: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Contents of ``model.json`` for a network of crystals, the density of k-points included.
 
@@ -58,13 +59,14 @@ def crystal_meta(
         crystal: What only crystals have.
         spec: The network's architecture.
         molecules: What it is trained on.
+        constant: Fields of the model of its constant potential; None for none.
 
     Returns:
         JSON values.
     """
     names = SmearedCrystalConfig.model_fields
     found = crystal.model_dump(mode="json", include=set(names))
-    found["spacings"] = None
+    found |= {"spacings": None, "constant": None if constant is None else dict(constant)}
     if crystal.kmesh is not None:
         lengths = [reciprocal_lengths(m.lattice, m.pbc) for m in molecules if m.lattice is not None]
         longest = np.max(lengths, axis=0) / np.array(crystal.kmesh)

@@ -17,6 +17,7 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
 from deeph_zero.predict.crystal_sparse import LARGE, SparsePrediction
 from deeph_zero.predict.given import crystal_in_state
+from deeph_zero.prepared.constant import LevelConstant
 from deeph_zero.prepared.crystal import PreparedCrystal, prepare_structure
 from deeph_zero.prepared.sparse import prepare_sparse_structure
 from deeph_zero.settings.config import FORCE_TOL, MethodConfig
@@ -52,6 +53,7 @@ class CrystalModel:
         network: The network, in evaluation mode.
         meta: Contents of ``model.json`` except the architecture.
         state: Charge and 2S of structures that state none: those it was trained on.
+        constant: What it says of the average potential.
 
     Examples:
         >>> model = dz.load("graphene_run/")
@@ -71,6 +73,8 @@ class CrystalModel:
         self.state = default_state(self.meta)
         self._config = MethodConfig.parse(self.meta["method"])
         self._crystal = CrystalDocument.parse(self.meta["crystal"])
+        known = self._crystal.constant
+        self.constant = LevelConstant() if known is None else LevelConstant(**dict(known))
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -272,6 +276,7 @@ class CrystalModel:
         ready = prepare_sparse_structure(
             molecule, method, spec.layout, cutoff=spec.cutoff, dtype=self.network.dtype, say=say
         )
+        ready = ready.with_constant(self.constant.of(molecule.numbers.tolist(), ready.volume))
         with torch.no_grad():
             correction = self.network(ready.inputs)[0]
         return SparsePrediction(
@@ -299,7 +304,7 @@ class CrystalModel:
         """
         self._check_elements(molecule)
         spec = self.network.spec
-        return prepare_structure(
+        ready = prepare_structure(
             molecule,
             method,
             spec.layout,
@@ -308,6 +313,7 @@ class CrystalModel:
             features=spec.inputs,
             say=say,
         )
+        return ready.with_constant(self.constant.of(molecule.numbers.tolist(), ready.volume))
 
     def _check_elements(self, molecule: Molecule) -> None:
         unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))

@@ -13,6 +13,7 @@ from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.integrals.periodic.folded_blocks import RealSpace
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
+from deeph_zero.ks.periodic.occupation import ROUNDING
 from deeph_zero.ks.periodic.result import CrystalSCFResult
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
 from deeph_zero.method import Method
@@ -35,7 +36,7 @@ class CrystalState:
         mo_energy: Levels, Eh.
         mo_occ: Their occupations.
         fermi: Fermi level of each spin, Eh.
-        gap: Lowest empty minus highest filled level, Eh.
+        entropy_energy: T S, Eh; 0 where levels are filled in order.
         energy: Eh; None where no build was made.
         free_energy: E - T S.
         converged: Whether an SCF met its tolerances; None where there was none.
@@ -46,7 +47,7 @@ class CrystalState:
     mo_energy: BandEnergies
     mo_occ: BandEnergies
     fermi: tuple[float, ...]
-    gap: float
+    entropy_energy: float
     energy: float | None
     free_energy: float | None
     converged: bool | None
@@ -68,7 +69,7 @@ class CrystalState:
             mo_energy=found.ks.orthogonal.without_removed(levels.mo_energy),
             mo_occ=levels.filling.occ,
             fermi=levels.filling.fermi,
-            gap=levels.filling.gap,
+            entropy_energy=levels.filling.entropy_energy,
             energy=found.energy,
             free_energy=found.free_energy,
             converged=None,
@@ -76,11 +77,20 @@ class CrystalState:
 
     @property
     def frontier(self) -> tuple[float | None, float | None]:
-        """Highest level that is at least half filled, and lowest one that is not, Eh."""
+        """Highest filled and lowest empty level of all k-points and spins, Eh.
+
+        Smeared levels count as filled up to the Fermi level; others that are filled in part are
+        both.
+        """
         full = 2.0 if len(self.mo_occ) == 1 else 1.0
-        filled = self.mo_occ > 0.5 * full
+        if self.entropy_energy > 0:
+            levels = self.mo_energy.new_tensor(self.fermi)[:, None, None]
+            filled = self.mo_energy <= levels
+            empty = ~filled
+        else:
+            filled, empty = self.mo_occ > ROUNDING, self.mo_occ < full - ROUNDING
         homo = float(torch.where(filled, self.mo_energy, -torch.inf).max())
-        lumo = float(torch.where(filled, torch.inf, self.mo_energy).min())
+        lumo = float(torch.where(empty, self.mo_energy, torch.inf).min())
         return homo if math.isfinite(homo) else None, lumo if math.isfinite(lumo) else None
 
     @property
@@ -92,9 +102,10 @@ class CrystalState:
         return 0.5 * (homo + lumo)
 
     @property
-    def finite_gap(self) -> float | None:
-        """The gap, Eh; None where no level is empty."""
-        return self.gap if math.isfinite(self.gap) else None
+    def gap(self) -> float | None:
+        """Lowest empty minus highest filled level, 0 where they overlap, Eh; None without both."""
+        homo, lumo = self.frontier
+        return None if homo is None or lumo is None else max(0.0, lumo - homo)
 
 
 def without_spin_axis(values: torch.Tensor) -> np.ndarray:
@@ -157,7 +168,7 @@ def crystal_attributes(
         "energy": state.energy,
         "free_energy": state.free_energy,
         "fermi": state.fermi_level,
-        "gap": state.finite_gap,
+        "gap": state.gap,
         "converged": state.converged,
         "exxdiv": ks.data.exxdiv,
     }
@@ -266,7 +277,7 @@ def crystal_entry(
         "energy": state.energy,
         "homo": homo,
         "lumo": lumo,
-        "gap": state.finite_gap,
+        "gap": state.gap,
         "free_energy": state.free_energy,
         "fermi": state.fermi_level,
         "basis": for_elements(method.basis, symbols_of(molecule)),

@@ -3,8 +3,9 @@
 A semilocal Fock matrix is kinetic energy and non-local pseudopotentials, which the geometry fixes,
 and the matrix of a local potential. Everything that the network reads and corrects follows from
 local functions on the grid, whose blocks (i, j, R) are exact for any R; matrices at k-points are
-never folded. The average potential of a crystal is a convention: a multiple of S says nothing, and
-is taken out of what is read and of what is learnt.
+never folded. The average potential of a crystal is a convention, zero where a transform without
+G = 0 has it: the multiple of S that it makes is taken out of what networks read and learn, and has
+a model of its own (``constant``).
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ from deeph_zero.prepared.sparse import (
     atomic_numbers,
     crystal_inputs,
     superposed_rows,
-    without_shift,
+    volume_of,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +65,25 @@ class PreparedCrystal:
     blocks: RealSpaceMatrices
     ovlp: BlockMatrix
     inputs: NetworkInputs
+
+    @property
+    def volume(self) -> float:
+        """Of the cell, bohr³; infinite for a layer."""
+        return volume_of(self.ks.cell)
+
+    def with_constant(self, constant: float) -> "PreparedCrystal":
+        """The same with an H₀ that is moved by a constant potential.
+
+        Args:
+            constant: Eh.
+
+        Returns:
+            The crystal, of the same layer; what the network reads stays.
+        """
+        rows = self.potential.clone()
+        rows[:, 0] += constant
+        fock0 = self.fock0 + constant * self.ks.data.ovlp
+        return dataclasses.replace(self, potential=rows, fock0=fock0)
 
     def hamiltonian(self, correction: BlockMatrix) -> BlochMatrix:
         """H = H₀ + the network's correction at the layer's k-points.
@@ -96,7 +116,7 @@ class PreparedCrystal:
         return base + correction.at_k(where.to(base.device)).reshape(base.shape)
 
     def correction(self, potential: MeshRows) -> BlockMatrix:
-        """ΔH that leads from H₀ to the matrix of another potential, without a multiple of S.
+        """ΔH that leads from H₀ to the matrix of another potential.
 
         Args:
             potential: On the grid, such as ``scf().build.rows``.
@@ -105,7 +125,6 @@ class PreparedCrystal:
             Blocks [nel], or [2, nel] for two spins, Eh.
         """
         found = self.blocks.potential(potential - self.potential)
-        found = without_shift(found, self.ovlp)
         return found if self.ks.unrestricted else found.with_values(found.values[0])
 
 

@@ -25,7 +25,7 @@ from deeph_zero.integrals.periodic.calculation import (
     crystal_calculation,
     crystal_calculation_of,
 )
-from deeph_zero.integrals.periodic.cell import build_cell
+from deeph_zero.integrals.periodic.cell import MOST_POINTS_IN_BOXES, build_cell
 from deeph_zero.integrals.periodic.exchange import has_exchange
 from deeph_zero.integrals.periodic.image_atoms import Images
 from deeph_zero.integrals.periodic.real_space import Box, RealSpaceMatrices
@@ -78,6 +78,23 @@ class SparseCrystal:
         places = self.ovlp.pattern.elements_of(correction.pairs, correction.cells)
         values = self.base.values.index_add(-1, places, correction.values.to(self.base.values))
         return self.base.with_values(values)
+
+    @property
+    def volume(self) -> float:
+        """Of the cell, bohr³; infinite for a layer."""
+        return volume_of(self.cell)
+
+    def with_constant(self, constant: float) -> "SparseCrystal":
+        """The same with a base that is moved by a constant potential.
+
+        Args:
+            constant: Eh.
+
+        Returns:
+            The crystal; what the network reads stays.
+        """
+        values = self.base.values + constant * self.ovlp.values
+        return dataclasses.replace(self, base=self.base.with_values(values))
 
 
 def prepare_sparse(
@@ -163,7 +180,7 @@ def prepare_sparse_structure(
     Raises:
         InputError: As :func:`prepare_sparse`.
     """
-    cell = build_cell(molecule, method, say)
+    cell = build_cell(molecule, method, say, most_points=MOST_POINTS_IN_BOXES)
     found = crystal_calculation_of(cell, method, molecule.moments)
     return _prepared(found, layout, cutoff=cutoff, dtype=dtype)
 
@@ -243,9 +260,33 @@ def without_shift(matrix: BlockMatrix, ovlp: BlockMatrix) -> BlockMatrix:
     Returns:
         The rest. It is the same for a cell and its supercells.
     """
+    return matrix.with_values(matrix.values - shift_of(matrix, ovlp) * ovlp.values)
+
+
+def shift_of(matrix: BlockMatrix, ovlp: BlockMatrix) -> float:
+    """The μ of :func:`without_shift`.
+
+    Args:
+        matrix: A, [.., nel].
+        ovlp: S on the same blocks.
+
+    Returns:
+        In units of A.
+    """
     s = ovlp.values.to(matrix.values)
-    average = (matrix.values * s).sum(-1) / s.square().sum()
-    return matrix.with_values(matrix.values - average.mean() * s)
+    return float(((matrix.values * s).sum(-1) / s.square().sum()).mean())
+
+
+def volume_of(cell: "gto.Cell") -> float:
+    """Volume of a crystal's cell.
+
+    Args:
+        cell: The crystal.
+
+    Returns:
+        bohr³; infinite for a layer, whose third vector says nothing.
+    """
+    return float(cell.vol) if cell.dimension == 3 else math.inf
 
 
 def atomic_numbers(cell: "gto.Cell") -> list[int]:

@@ -395,6 +395,11 @@ class PredictConfig(Settings):
         default=True, description="Iterate on two grids, as MethodConfig has it."
     )
 
+    @property
+    def plain(self) -> bool:
+        """No Fock build at a prediction is asked for."""
+        return not (self.certificate or self.forces or self.refine is not None)
+
     @pydantic.model_validator(mode="after")
     def _belong_together(self) -> "PredictConfig":
         if self.compare_start and self.refine is None and not self.forces:

@@ -16,7 +16,7 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from deeph_zero.host.documents import read_document
-from deeph_zero.host.files import cannot_write, write_csv
+from deeph_zero.host.files import append_csv, cannot_write, write_csv
 from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.train.lightning_io import SafeCheckpointIO
@@ -95,8 +95,7 @@ class MetricsFile(Callback):
                 self._columns += new
                 self._rewrite([*rows, row])
                 return
-            with self._path.open("a", newline="", encoding="utf-8") as stream:
-                csv.DictWriter(stream, self._columns, restval="").writerow(row)
+            append_csv(self._path, self._columns, row)
         except OSError as error:
             raise cannot_write(self._path, error) from error
 

@@ -11,7 +11,7 @@ import torch
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import ComputationError, DeephZeroError, InputError, argument
-from deeph_zero.host.files import write_csv, write_json
+from deeph_zero.host.files import append_csv, write_csv, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import setup
@@ -31,13 +31,21 @@ from deeph_zero.predict.crystal_record import (
     crystal_prediction_group,
 )
 from deeph_zero.predict.record import bare_record, failure, summary
+from deeph_zero.prepared.constant import LevelConstant
 from deeph_zero.prepared.crystal import crystal_layout, prepare_structure
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.crystal_method import crystal_basis, crystal_method
 from deeph_zero.train.crystal_samples import Geometry, geometries
-from deeph_zero.train.crystal_steps import EPOCHS, LEARNING_RATE, Row, Steps, train_crystals
+from deeph_zero.train.crystal_steps import (
+    COLUMNS,
+    EPOCHS,
+    LEARNING_RATE,
+    Row,
+    Steps,
+    train_crystals,
+)
 from deeph_zero.train.crystal_targets import SOLVED, Targets, stop_reason
-from deeph_zero.train.crystals import Lesson, fit_crystals
+from deeph_zero.train.crystals import Lesson, fit_constant, fit_crystals
 from deeph_zero.train.resume import (
     SUMMARY_FILE,
     compare_settings,
@@ -138,6 +146,7 @@ class _CrystalFit:
         self._targets = Targets(run)
         self._stopped: str | None = None
         self._errors: dict[str, float] | None = None
+        self._constant = LevelConstant()
 
     @property
     def lessons(self) -> list[Lesson]:
@@ -171,6 +180,7 @@ class _CrystalFit:
             self._config.crystal,
             network.spec,
             self._run.molecules,
+            dataclasses.asdict(self._constant),
         )
         save_model(self._run.out, network, meta)
         if not interrupt.requested:
@@ -216,6 +226,7 @@ class _CrystalFit:
 
     def _train(self, network: FockNetwork, interrupt: Interrupt) -> str:
         """Fit and step; what ended it."""
+        self._constant = fit_constant(self.lessons)
         if len(self.lessons) == 1 and not self._targets.checks:
             fit_crystals(network, self.lessons)  # one crystal is reproduced, nothing to step to
             return "converged"
@@ -226,13 +237,12 @@ class _CrystalFit:
             learning_rate=config.learning_rate or LEARNING_RATE,
             batch_size=config.batch_size or 1,
         )
-        rows: list[Row] = []
+        metrics = self._run.out / "metrics.csv"
+        write_csv(metrics, COLUMNS, [])
         with self._run.reporter.task("training", None) as task:
 
             def note(row: Row) -> None:
-                rows.append(row)
-                columns = list(dict.fromkeys(name for row in rows for name in row))
-                write_csv(self._run.out / "metrics.csv", columns, rows)
+                append_csv(metrics, COLUMNS, row)
                 task.advance(1, **{k: v for k, v in row.items() if k in ("loss", "val_loss")})
 
             whole = train_crystals(
@@ -247,7 +257,7 @@ class _CrystalFit:
         network.eval()
         if not whole:
             self._stopped = stop_reason(self._run, interrupt)
-        self._errors = _errors(network, self._targets.checks)
+        self._errors = _errors(network, self._constant, self._targets.checks)
         return "steps" if config.steps else "epochs"
 
     # ---- certificates and files
@@ -293,6 +303,7 @@ class _CrystalFit:
                 dtype=network.dtype,
                 features=spec.inputs,
             )
+        ready = ready.with_constant(self._constant.of(molecule.numbers.tolist(), ready.volume))
         before = ready.ks.fock_builds
         tol = self._config.conv_tol_grad or SOLVED
         found = predict_crystal(network, ready, molecule, method, refine=tol if refine else None)
@@ -384,12 +395,15 @@ def _one_of_each_element(found: Sequence[Geometry]) -> list[Geometry]:
 
 
 @torch.no_grad()
-def _errors(network: FockNetwork, checks: Sequence[Lesson]) -> dict[str, float] | None:
-    """Means over crystals that were kept out: of H, Eh, and the largest of bands, Eh."""
+def _errors(
+    network: FockNetwork, constant: LevelConstant, checks: Sequence[Lesson]
+) -> dict[str, float] | None:
+    """Means over crystals that were kept out: of H, of bands' largest, of levels' constant, Eh."""
     if not checks:
         return None
-    found = [c.errors(network(c.inputs)[0]) for c in checks]
+    found = [c.errors(network(c.inputs)[0], constant.of(c.numbers, c.volume)) for c in checks]
     return {
         "fock_mae": sum(e.fock for e in found) / len(found),
         "bands": sum(e.bands for e in found) / len(found),
+        "constant": sum(abs(e.constant) for e in found) / len(found),
     }

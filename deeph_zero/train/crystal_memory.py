@@ -11,7 +11,7 @@ from deeph_zero.prepared.crystal import PreparedCrystal
 from deeph_zero.train.crystals import TaughtCrystal
 from deeph_zero.train.resume import fingerprint
 
-KIND = "deeph-zero solved crystal"
+KIND = "deeph-zero solved crystal, its constant included"
 
 
 class Memory:
@@ -61,7 +61,7 @@ class Memory:
             tensors, document = read_pair(
                 self._folder, f"crystal_{k}", what="solved crystal", check=lambda _: None
             )
-            if document.get("crystal") != fingerprint(molecule):
+            if (document.get("kind"), document.get("crystal")) != (KIND, fingerprint(molecule)):
                 return None
             fock = tensors["fock"]
             fock = torch.view_as_complex(fock) if document["complex"] else fock

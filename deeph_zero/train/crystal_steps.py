@@ -46,8 +46,10 @@ class Steps:
     batch_size: int = 1
 
 
+COLUMNS = ("step", "epoch", "loss", "val_loss")
+"""Those of ``metrics.csv``."""
 Row = dict[str, Any]
-"""One line of ``metrics.csv``."""
+"""One line of it."""
 
 
 def train_crystals(

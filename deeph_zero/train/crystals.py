@@ -5,6 +5,7 @@ ends with gives the correction to learn as exact blocks.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,9 @@ from deeph_zero.ks.smearing import NO_ORBITAL
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.readout import solve_readout
+from deeph_zero.prepared.constant import LevelConstant
 from deeph_zero.prepared.crystal import PreparedCrystal
+from deeph_zero.prepared.sparse import shift_of, without_shift
 
 RIDGE = 1e-6
 """Ridge parameter of the closed-form readout. Trained on twelve cells of graphene, errors of unseen
@@ -42,7 +45,7 @@ class TaughtCrystal:
 
     Attributes:
         prepared: The crystal.
-        correction: ΔH to reproduce, without a multiple of S, Eh.
+        correction: What leads from H₀ to F, Eh.
         fock: F at self-consistency at the layer's k-points, Eh.
         fock_builds: Builds it took.
         coarse_builds: Those on the coarse mesh.
@@ -59,6 +62,16 @@ class TaughtCrystal:
         """What the network reads of it."""
         return self.prepared.inputs
 
+    @functools.cached_property
+    def constant(self) -> float:
+        """The multiple of S in the correction, Eh."""
+        return shift_of(self.correction, self.prepared.ovlp)
+
+    @functools.cached_property
+    def target(self) -> BlockMatrix:
+        """ΔH for a network to reproduce: the correction without its multiple of S, Eh."""
+        return without_shift(self.correction, self.prepared.ovlp)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lesson:
@@ -66,7 +79,9 @@ class Lesson:
 
     Attributes:
         inputs: What the network reads.
-        correction: ΔH to reproduce, Eh.
+        target: ΔH to reproduce, without a multiple of S, Eh.
+        constant: That multiple, Eh.
+        volume: Of the cell, bohr³; infinite for a layer.
         fock0: H₀ at the k-points, Eh.
         fock: F at self-consistency there.
         orbitals: Those of ``fock``, as columns.
@@ -79,7 +94,9 @@ class Lesson:
     """
 
     inputs: NetworkInputs
-    correction: BlockMatrix
+    target: BlockMatrix
+    constant: float
+    volume: float
     fock0: BlochMatrix
     fock: BlochMatrix
     orbitals: Tensor
@@ -99,7 +116,9 @@ class Lesson:
         weight = LEAST + (1 - LEAST) * torch.sigmoid((fermi + ABOVE - bands.mo_energy) / SOFT)
         return cls(
             inputs=taught.inputs,
-            correction=taught.correction,
+            target=taught.target,
+            constant=taught.constant,
+            volume=taught.prepared.volume,
             fock0=taught.prepared.fock0,
             fock=taught.fock,
             orbitals=bands.mo_coeff,
@@ -111,26 +130,32 @@ class Lesson:
             filled=int((bands.filling.occ > 0.01).any(0).any(0).sum()),
         )
 
+    @property
+    def numbers(self) -> list[int]:
+        """Atomic numbers."""
+        return self.inputs.numbers.tolist()
+
     def _change(self, correction: BlockMatrix) -> Tensor:
         """H - F at the k-points."""
         change = correction.at_k(self.kpts).reshape(self.fock0.shape)
         return self.fock0 + (change if self.fock0.is_complex() else change.real) - self.fock
 
     @torch.no_grad()
-    def errors(self, correction: BlockMatrix) -> "CrystalErrors":
+    def errors(self, correction: BlockMatrix, constant: float = 0.0) -> "CrystalErrors":
         """Errors of a prediction, as :func:`crystal_errors` measures them.
 
         Args:
             correction: The network's ΔH, Eh.
+            constant: The multiple of S beside it, Eh.
 
         Returns:
             The errors.
         """
-        change, c = self._change(correction), self.orbitals
+        change, c = self._change(correction) + constant * self.ovlp, self.orbitals
         rest = without_potential(self.kweights, change, self.ovlp)
         found = torch.linalg.eigvalsh(c.mH @ change @ c + torch.diag_embed(self.levels).to(c))
         levels = (found - self.levels)[..., : self.filled + 1]
-        return CrystalErrors(fock=float(rest.abs().mean()), bands=_largest(levels, self.kweights))
+        return _measured(rest, levels, self.kweights)
 
     def loss(self, correction: BlockMatrix) -> Tensor:
         """Mean square of H - F between the orbitals of F, up to a constant potential.
@@ -218,22 +243,36 @@ def fit_crystals(
         InputError: If there is no crystal, or their inputs have other cutoffs or elements.
     """
     inputs = [c.inputs for c in crystals]
-    wanted = [c.correction for c in crystals]
+    wanted = [c.target for c in crystals]
     network.calibrate(inputs, wanted)
     solve_readout(network, inputs, wanted, ridge=ridge)
 
 
+def fit_constant(crystals: Sequence[Lesson]) -> LevelConstant:
+    """The constant potential of crystals like these.
+
+    Args:
+        crystals: What to learn; one at least.
+
+    Returns:
+        Its model.
+    """
+    return LevelConstant.fitted([(c.numbers, c.volume, c.constant) for c in crystals])
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrystalErrors:
-    """How far a matrix is from F, both up to a constant potential.
+    """How far a matrix is from F, up to a constant potential and in that constant.
 
     Attributes:
         fock: Mean absolute element of H - F - μ S over the k-points, Eh.
         bands: Largest error of a level that is filled somewhere, or the next higher one, Eh.
+        constant: Mean error of these levels, which ``bands`` leaves out, Eh.
     """
 
     fock: float
     bands: float
+    constant: float
 
 
 @torch.no_grad()
@@ -267,10 +306,14 @@ def errors_between(ks: CrystalLayer, hamiltonian: BlochMatrix, fock: BlochMatrix
     found, exact = ks.bands(hamiltonian), ks.bands(fock)
     filled = int((exact.filling.occ > 0.01).any(0).any(0).sum())
     levels = (found.mo_energy - exact.mo_energy)[..., : filled + 1]
-    return CrystalErrors(fock=float(rest.abs().mean()), bands=_largest(levels, weights))
+    return _measured(rest, levels, weights)
 
 
-def _largest(levels: Tensor, weights: Tensor) -> float:
-    """The largest error of a level, all moved by the same."""
+def _measured(rest: Tensor, levels: Tensor, weights: Tensor) -> CrystalErrors:
+    """Errors from H - F - μ S and the differences of levels."""
     middle = (levels * weights[:, None]).sum(1).mean()
-    return float((levels - middle).abs().max())
+    return CrystalErrors(
+        fock=float(rest.abs().mean()),
+        bands=float((levels - middle).abs().max()),
+        constant=float(middle),
+    )

@@ -8,6 +8,7 @@ import torch
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.cli.main import entry_point
+from deeph_zero.jobs import crystals
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import crystal_meta
 from deeph_zero.nn.network import FockNetwork
@@ -49,6 +50,9 @@ def test_blocks_and_bands_are_those_of_a_small_crystal(tmp_path, monkeypatch, ca
     for name, large in (("dense", 2000), ("sparse", 1)):
         monkeypatch.setattr(crystal_model, "LARGE", large)
         monkeypatch.setattr(band_structure, "LARGE", large)
+        monkeypatch.setattr(
+            crystals, "MOST_GRID_POINTS", 10 if large == 1 else 10**7
+        )  # a grid only layers keep
         out, bands = tmp_path / f"{name}.h5", tmp_path / f"{name}_bands.h5"
         assert run("predict", tmp_path, chain, *words, "-o", out) == 0
         assert ("sparse blocks" in capfd.readouterr().err) == (large == 1)
@@ -60,6 +64,8 @@ def test_blocks_and_bands_are_those_of_a_small_crystal(tmp_path, monkeypatch, ca
             np.testing.assert_allclose(other["0000"]["band_energies"][()], energies, atol=1e-4)
         entry = json.loads(out.with_suffix(".json").read_text())["structures"][0]
         found[name] = energies, [entry[key] for key in ("homo", "lumo", "fermi")]
+    assert run("predict", tmp_path, chain, *words[1:], "-o", tmp_path / "e.h5") == 2
+    assert "million points" in capfd.readouterr().err
     for ours, exact in zip(found["sparse"], found["dense"], strict=True):
         np.testing.assert_allclose(ours, exact, atol=1e-4)
     assert run("bands", tmp_path, chain, *paths, "--dos", "-o", tmp_path / "d.h5") == 2

@@ -9,7 +9,13 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal
-from deeph_zero.train.crystals import crystal_errors, fit_crystals, teach
+from deeph_zero.train.crystals import (
+    Lesson,
+    crystal_errors,
+    fit_constant,
+    fit_crystals,
+    teach,
+)
 
 CUTOFF = 8.0
 SETTINGS = {"xc": "lda,vwn", "kmesh": (2, 1, 1)}
@@ -48,6 +54,7 @@ def test_unseen_cells_are_nearer_than_the_base():
         spec = default_spec(crystal_layout(displaced(0)), "tiny", cutoff=CUTOFF, balanced=False)
         network = FockNetwork(spec).double()
     fit_crystals(network, crystals)
+    constant = fit_constant([Lesson.of(c) for c in crystals])
     larger = teach(ready(displaced(50, copies=2), kmesh=(1, 1, 1)))
     for unseen, part in ((teach(ready(displaced(40))), 0.4), (larger, 0.8)):
         with torch.no_grad():
@@ -57,6 +64,11 @@ def test_unseen_cells_are_nearer_than_the_base():
         assert found.fock < part * base.fock
         assert found.bands < 0.4 * base.bands
         assert base.fock > 1e-4
+        # levels as they are: less than half of the base's common error, which is not small
+        lesson = Lesson.of(unseen)
+        of_levels = lesson.errors(correction, constant.of(lesson.numbers, lesson.volume)).constant
+        assert abs(of_levels) < (0.5 if len(lesson.numbers) == 2 else 0.8) * abs(base.constant)
+        assert abs(base.constant) > 5e-4
         exact = crystal_errors(unseen, unseen.prepared.hamiltonian(unseen.correction))
         assert exact.fock < 0.1 * base.fock
 

@@ -28,7 +28,10 @@ LEAST_CUTOFF = 40.0
 """Eh."""
 
 MOST_GRID_POINTS = 8_000_000
-"""Largest uniform grid; beyond it one density variable takes hundreds of megabytes."""
+"""Largest uniform grid of a layer, which keeps AO values and density variables on all of it."""
+
+MOST_POINTS_IN_BOXES = 1_000_000_000
+"""Largest one that is gone through box by box and never kept."""
 
 VACUUM = 24.0
 """Bohr on top of twice the height of a layer: the Coulomb potential of a layer is cut off at half
@@ -39,7 +42,11 @@ _NO_FILE = " " * 5000
 
 
 def build_cell(
-    molecule: Molecule, method: Method, say: Callable[[str], None] | None = None
+    molecule: Molecule,
+    method: Method,
+    say: Callable[[str], None] | None = None,
+    *,
+    most_points: int = MOST_GRID_POINTS,
 ) -> gto.Cell:
     """PySCF's cell for a crystal.
 
@@ -47,6 +54,7 @@ def build_cell(
         molecule: The structure, with a lattice.
         method: Basis, and of ``crystal`` pseudopotentials and cutoff.
         say: Takes a warning of one line.
+        most_points: Of the uniform grid.
 
     Returns:
         Built, quiet, coordinates as they are; ``spin`` is that of one cell.
@@ -74,7 +82,7 @@ def build_cell(
     if method.crystal.ke_cutoff is None:
         cell.ke_cutoff = max(LEAST_CUTOFF, ESTIMATED_PART * float(estimate_ke_cutoff(cell)))
         _built(cell)
-    _check_grid(cell)
+    _check_grid(cell, most_points)
     _check_electrons(cell, method)
     if not is_text(method.basis):
         cell.basis = method.basis
@@ -132,12 +140,12 @@ def _lattice(molecule: Molecule, say: Callable[[str], None] | None) -> np.ndarra
     return vectors
 
 
-def _check_grid(cell: gto.Cell) -> None:
+def _check_grid(cell: gto.Cell, most: int) -> None:
     points = math.prod(int(n) for n in cell.mesh)
-    if points > MOST_GRID_POINTS:
+    if points > most:
         shape = " x ".join(str(int(n)) for n in cell.mesh)
         raise InputError(
-            f"expected a grid of at most {MOST_GRID_POINTS / 1e6:g} million points, got {shape} "
+            f"expected a grid of at most {most / 1e6:g} million points, got {shape} "
             f"for a cutoff of {cell.ke_cutoff:.0f} Eh; give a smaller {argument('ke_cutoff')}, a "
             "basis for pseudopotentials, or a smaller cell"
         )

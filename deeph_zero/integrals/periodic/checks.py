@@ -113,9 +113,21 @@ def _check_charges(cell: gto.Cell, atom: int) -> None:
     if made_for is not None and made_for != valence:
         raise InputError(
             f"expected basis and pseudopotential of {symbol} for the same number of electrons, got "
-            f"basis {basis!r} for {made_for} and a pseudopotential for {valence}; choose both with "
-            f"-q{made_for} or -q{valence}"
+            f"basis {basis!r} for {made_for} and a pseudopotential for {valence}; "
+            f"{_matching(_name(cell.pseudo, symbol), symbol, made_for)}"
         )
+
+
+def _matching(name: str | None, symbol: str, valence: int) -> str:
+    """What to give in place of a pseudopotential for another number of electrons."""
+    family = _CHARGE.sub("", name or "gth-pbe").lower()
+    try:
+        found = sum(pseudo.load(f"{family}-q{valence}", _element(symbol))[0]) == valence
+    except (KeyError, RuntimeError, ValueError, OSError):
+        found = False
+    if found:
+        return f"give {argument('pseudo', f'{family}-q{valence}')}"
+    return "choose another basis or another pseudopotential"
 
 
 def check_family(basis: str | None, symbol: str, valence: int) -> None:
@@ -154,7 +166,7 @@ def valence_of_basis(basis: str | None, symbol: str) -> int | None:
     named = _CHARGE.search(basis)
     if named:
         return int(named.group(1))
-    try:  # without a number both files give their first entry, and those belong together
+    try:  # without a number PySCF takes entries of both files that belong together
         return int(sum(pseudo.load("gth-pbe", _element(symbol))[0]))
     except (KeyError, RuntimeError, ValueError, OSError):
         return None

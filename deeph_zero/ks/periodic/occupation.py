@@ -35,8 +35,9 @@ class Filling:
         occ: [nspin, nk, nmo]; 2 per pair for a closed shell, 1 per spin orbital otherwise.
         fermi: Chemical potential of each spin, Eh: μ with smearing, else the middle between the
             highest filled and the lowest empty level (the highest filled one where none is empty).
-        gap: Lowest empty minus highest filled level, the smallest of all channels, Eh; 0 where a
-            level is partly filled or smeared, infinite where no level is empty.
+        gap: Lowest empty minus highest filled level, with smearing of those on both sides of μ, the
+            smallest of all channels, Eh; 0 where a level is filled in part without smearing,
+            infinite where no level is empty.
         degenerate: A frontier level was filled in part.
         entropy_energy: T S, Eh per cell.
     """
@@ -104,7 +105,7 @@ def fill(
             mu = chemical_potential(own, electrons, smearing, weights.expand(own.shape[:-1]))
             f = fermi(own - mu, smearing)
             entropy += per_orbital * smearing * float((w * _entropy(f)).sum())
-            level, own_gap, split = mu, 0.0, False
+            level, own_gap, split = mu, _gap_at(own, mu), False
         else:
             f, level, own_gap, split = _in_order(own, w, electrons, degeneracy_tol)
         occ[spins] = per_orbital * f
@@ -113,6 +114,12 @@ def fill(
     return Filling(
         occ=occ, fermi=tuple(fermis), gap=gap, degenerate=degenerate, entropy_energy=entropy
     )
+
+
+def _gap_at(levels: Tensor, mu: float) -> float:
+    """Between the levels on both sides of an energy, Eh; infinite where there is none."""
+    low, high = levels[levels <= mu], levels[(levels > mu) & (levels < NO_ORBITAL)]
+    return float(high.min() - low.max()) if len(low) and len(high) else float("inf")
 
 
 def _entropy(f: Tensor) -> Tensor:

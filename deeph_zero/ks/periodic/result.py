@@ -52,7 +52,8 @@ class CrystalSCFResult:
         mo_coeff: Its orbitals.
         mo_occ: Their occupations.
         fermi: Fermi level of each spin, Eh.
-        gap: Lowest empty minus highest filled level, Eh; 0 with smearing.
+        gap: Lowest empty minus highest filled level, Eh; with smearing, of those on both sides of
+            the Fermi level.
         converged: Both tolerances were met.
         iterations: SCF cycles, on either mesh.
         fock_builds: Fock builds on the mesh asked for.

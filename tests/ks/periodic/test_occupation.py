@@ -81,3 +81,10 @@ def test_more_electrons_than_orbitals_are_refused():
     assert full.gap == math.inf
     with pytest.raises(InputError, match=r"at most 3 electrons of one spin .* got 3.5"):
         filled(LEVELS, (3.5, 3.5))
+
+
+@pytest.mark.parametrize("smearing", [0.0, 0.005])
+def test_the_gap_is_that_of_the_levels_on_both_sides(smearing):
+    found = filled(LEVELS, (1.0, 1.0), smearing=smearing)
+    assert found.gap == pytest.approx(0.6)
+    assert -0.7 < found.fermi[0] < -0.1
