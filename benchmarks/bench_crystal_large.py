@@ -172,7 +172,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     for seed in range(count):
         cell = taught(seed, given.copies)  # its layer is not kept
         inputs.append(cell.prepared.inputs)
-        wanted.append(cell.correction)
+        wanted.append(cell.target)
     clock.step(f"SCF of {count} cells of {2 * given.copies**2} atoms")
     torch.manual_seed(0)
     spec = default_spec(crystal_layout(small(0, 1)), given.size, cutoff=CUTOFF, balanced=False)

@@ -43,8 +43,8 @@ pseudo = "gth-pade"
 size = "tiny"
 cutoff = 8.0
 [training]
-samples = 2
-steps = 4
+samples = 3
+steps = 5
 """
 
 
@@ -145,7 +145,7 @@ def test_a_run_is_complete(folder):
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["converged"]
     assert summary["stopped_by"] == "steps"
-    assert (summary["basis"], summary["geometries"]) == ("gth-szv", 3)
+    assert (summary["basis"], summary["geometries"]) == ("gth-szv", 4)
     (entry,) = summary["structures"]
     assert entry["energy_estimate"] == entry["energy"] - entry["energy_error_estimate"]
     assert entry["kmesh"] == [2, 1, 1]
@@ -154,7 +154,7 @@ def test_a_run_is_complete(folder):
     assert "checkpoints" not in names
     lines = (folder / "run" / "metrics.csv").read_text().splitlines()
     assert lines[0] == "step,epoch,loss,val_loss"
-    assert [line.split(",")[:2] for line in lines[1:]] == [["0", "0"], ["3", "1"], ["4", "2"]]
+    assert [line.split(",")[:2] for line in lines[1:]] == [["0", "0"], ["4", "1"], ["5", "2"]]
 
 
 def test_a_prediction_and_its_estimate(folder):
@@ -241,7 +241,7 @@ def test_labels_teach_and_measure_the_same(folder, monkeypatch, capfd):
     words = [*METHOD, "-o", "labels.h5", "--conv-tol", "1e-10"]
     assert run("label", "chain.xyz", "larger.xyz", *words) == 0
     text = CONFIG.replace('"chain.xyz"', '"chain.xyz", "larger.xyz"')
-    text = text.replace("samples = 2\nsteps = 4", 'loss = "supervised"\nsteps = 2')
+    text = text.replace("samples = 3\nsteps = 5", 'loss = "supervised"\nsteps = 2')
     text = text.replace("[method]", 'labels = ["labels.h5"]\n[method]')
     (folder / "supervised.toml").write_text(text)
     assert run("train", "supervised.toml", "-o", "taught") == 0
