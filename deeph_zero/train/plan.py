@@ -23,7 +23,7 @@ RATE = 5e-3
 
 RATE_OF_INIT = 1e-3
 """... where a trained model is adapted: with 5e-3 and a readout in closed form ten ethanols made
-organic-pbe worse for other ethanols (docs/training.md)."""
+organic-pbe worse for other ethanols (docs/benchmarks.md)."""
 
 TOL_SOLVE = 1e-5
 """Orbital-gradient rms (Eh) of a solved molecule: energy within 1e-6 Eh up to benzene's size."""
