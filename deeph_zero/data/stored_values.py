@@ -56,17 +56,18 @@ class Group:
         """The group's attributes."""
         return self._group.attrs
 
-    def wrong(self, wanted: str, got: str) -> InputError:
+    def wrong(self, wanted: str, got: str, cure: str | None = None) -> InputError:
         """The error of this group.
 
         Args:
             wanted: What was expected.
             got: What came.
+            cure: What to do about it, where it is no damage.
 
         Returns:
             To be raised.
         """
-        return InputError(f"{self._place}: expected {wanted}, got {got}; {self._cure}")
+        return InputError(f"{self._place}: expected {wanted}, got {got}; {cure or self._cure}")
 
     def array(self, name: str, kinds: str) -> np.ndarray:
         """A dataset of finite numbers.

@@ -109,6 +109,21 @@ def test_a_cube_of_a_crystal_is_its_density_on_its_mesh(tmp_path, c, pbc, spin, 
     np.testing.assert_allclose(finer[::2], values, atol=1e-5)
 
 
+def test_matrices_at_k_points_alone_are_no_blocks(tmp_path, crystal, capsys):
+    """As labels of hybrid functionals have them."""
+    from deeph_zero.data.formats.labels import LabelsSink
+    from deeph_zero.host.hdf5 import PredictionWriter
+
+    with PredictionWriter(tmp_path / "a.h5") as writer:
+        LabelsSink(writer, "label").write(crystal, {"kpts": np.zeros((1, 3))})
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["0000/blocks"]
+    for target in ("b.cube", "folder"):
+        assert entry_point(["convert", str(tmp_path / "a.h5"), str(tmp_path / target)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "matrices at its k-points alone; those of hybrid functionals stay in" in line
+
+
 def test_a_projected_potential_has_a_density_too(tmp_path, crystal, capsys):
     """Its levels and their occupations, where no matrix was kept."""
     from deeph_zero.data.formats.labels import LabelsSink, LabelsSource
