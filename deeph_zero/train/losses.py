@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -192,6 +193,46 @@ def fixed_point_loss(point: Point, weights: MatchWeights) -> LossValue:
     return _match(point, problem.teacher.target, problem.target_orbitals(), MatchWeights())
 
 
+def fixed_point_losses(
+    problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix]
+) -> list[LossValue]:
+    """:func:`fixed_point_loss` of geometries whose matrices have one shape, in one go.
+
+    Args:
+        problems: The geometries.
+        hamiltonians: H of each, Eh, with gradient.
+
+    Returns:
+        The losses, in order.
+    """
+    at = [problem.target_orbitals() for problem in problems]
+    targets = torch.stack([one.target for one in at])
+    vectors = torch.stack([one.vectors for one in at])
+    energy = torch.stack([one.mo_energy for one in at])
+    filled = torch.stack([one.filled for one in at])
+    wide = [1] * (targets.ndim - 3)  # the spins
+    x = torch.stack([problem.ks.x for problem in problems])
+    delta = torch.stack(list(hamiltonians)) - targets
+    inner = x.reshape(len(at), *wide, *x.shape[1:])
+    mixed = vectors.mT @ (inner.mT @ delta @ inner) @ vectors
+    outputs = delta
+    if problems[0].balance is not None:
+        roots = [one.balance.inverse for one in problems if one.balance is not None]
+        inverse = torch.stack(roots).reshape(len(at), *wide, *roots[0].shape)
+        outputs = inverse @ delta @ inverse
+    pairs = (filled.unsqueeze(-1) - filled.unsqueeze(-2)).abs()
+    axes = tuple(range(1, delta.ndim))
+    ov = _root((mixed.square() * pairs).sum(axes) / pairs.sum(axes).clamp_min(1.0))
+    losses = MILLI * (_root(outputs.square().mean(axes)) + MatchWeights().occ_virt * ov)
+    with torch.no_grad():
+        levels = energy.unsqueeze(-1) - energy.unsqueeze(-2)
+        each = pairs * mixed.square() / levels.abs().clamp_min(GAP)
+        error = each.sum(axes) * (0.5 if problems[0].ks.unrestricted else 1.0)
+        numbers = _root(delta.square().mean(axes)), ov.detach(), error
+    columns = zip(losses.unbind(), *(one.unbind() for one in numbers), strict=True)
+    return [LossValue(loss, off, ov, energy_error=error) for loss, off, ov, error in columns]
+
+
 def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
     """RMS of H - F of the label, with weights on blocks and orbital energies; no build."""
     problem = point.problem
@@ -277,6 +318,35 @@ class LossMix:
         """Names and weights of the losses that are on."""
         factors = {term.name: term.factor(progress) for term in self.terms}
         return {name: factor for name, factor in factors.items() if factor > 0}
+
+    def together(
+        self, problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix], progress: float
+    ) -> list[LossValue] | None:
+        """The mix of several geometries, those of one shape in one go: fewer launches on a device.
+
+        Args:
+            problems: The geometries.
+            hamiltonians: H of each, Eh, with gradient.
+            progress: Fraction of the training that is done.
+
+        Returns:
+            The losses, in order; None where other terms than the fixed point are on.
+        """
+        active = self.active(progress)
+        if set(active) != {"fixed-point"}:
+            return None
+        kinds: dict[Any, list[int]] = {}
+        for k, (problem, matrix) in enumerate(zip(problems, hamiltonians, strict=True)):
+            shapes = matrix.shape, problem.ks.x.shape
+            kinds.setdefault((*shapes, problem.balance is None), []).append(k)
+        out: dict[int, LossValue] = {}
+        for members in kinds.values():
+            some = [problems[k] for k in members], [hamiltonians[k] for k in members]
+            for k, value in zip(members, fixed_point_losses(*some), strict=True):
+                out[k] = value
+                if (weight := active["fixed-point"]) != 1:
+                    out[k] = dataclasses.replace(value, loss=weight * value.loss)
+        return [out[k] for k in range(len(problems))]
 
     def diagonalises(self, progress: float) -> bool:
         """Whether H itself is diagonalised, which takes finite elements.

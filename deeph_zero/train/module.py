@@ -1,5 +1,6 @@
 """The training step: network → H → label-free loss, with the teacher's builds between epochs."""
 
+import contextlib
 import functools
 import logging
 import math
@@ -244,11 +245,7 @@ class FitModule(pl.LightningModule):
             if not bool(torch.isfinite(predicted).all()):
                 self._skip()  # such a loss would stop at it
                 return None
-        found: dict[int, LossValue] = {}
-        for k, correction in zip(batch, corrections, strict=True):
-            value = self.lessons.guard(k, functools.partial(self._value, k, correction))
-            if value is not None:
-                found[k] = value
+        found = self._values(batch, corrections)
         if not found:
             self._skip()
             return None
@@ -261,6 +258,27 @@ class FitModule(pl.LightningModule):
             self.lessons.errors[k] = float(value.gradient)
         self._log_step(mean, values)
         return loss
+
+    def _values(
+        self, batch: Sequence[int], corrections: Sequence[BlockMatrix]
+    ) -> dict[int, LossValue]:
+        """Losses of a batch; of those that fail none."""
+        if self._loss is self.mix and corrections[0].values.is_cuda:
+            problems = [self._problem(k) for k in batch]
+            pairs = zip(problems, corrections, strict=True)
+            with contextlib.suppress(ComputationError, torch.linalg.LinAlgError):
+                found = self.mix.together(
+                    problems, [p.hamiltonian(c) for p, c in pairs], self.progress
+                )
+                if found is not None:
+                    each = zip(batch, found, strict=True)
+                    return {k: self.lessons.guard(k, lambda one=one: one) for k, one in each}
+        out: dict[int, LossValue] = {}
+        for k, correction in zip(batch, corrections, strict=True):
+            value = self.lessons.guard(k, functools.partial(self._value, k, correction))
+            if value is not None:
+                out[k] = value
+        return out
 
     def _value(self, k: int, correction: BlockMatrix) -> LossValue:
         problem = self._problem(k)

@@ -17,7 +17,7 @@ from deeph_zero.nn.balance import Balance
 from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import LOSSES, Term, parse_loss
-from deeph_zero.train.losses import MILLI, LossMix, MatchWeights
+from deeph_zero.train.losses import MILLI, NUMBERS, LossMix, MatchWeights
 from deeph_zero.train.taught import make_problem
 from deeph_zero.train.teacher import gradient_rms
 
@@ -291,3 +291,22 @@ def test_energy_error_with_a_build_is_near_the_true_one(problem, rng, name):
     assert true > 1e-6
     # without response: right to a factor of about two (docs/conventions.md)
     assert 0.4 < mix(name)(problem, h).energy_error / true < 2.5
+
+
+@pytest.mark.parametrize("text", ["fixed-point", "fixed-point:0.5"])
+def test_geometries_of_one_shape_have_the_losses_of_each(problem, rng, text):
+    found_mix, grads, values = mix(text), [], []
+    matrices = [problem.fock0 + symmetric(problem.fock0, rng, 0.01) for _ in range(2)]
+    for together in (True, False):
+        given = [matrix.clone().requires_grad_() for matrix in matrices]
+        if together:
+            found = found_mix.together([problem] * 2, given, 0.0)
+        else:
+            found = [found_mix(problem, one) for one in given]
+        grads.append(torch.autograd.grad(sum(one.loss for one in found), given))
+        losses = torch.stack([one.loss for one in found]).tolist()
+        values.append([losses, *([float(getattr(o, n)) for n in NUMBERS] for o in found)])
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
+    for one, other in zip(*values, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    assert mix("energy:0.3,fixed-point").together([problem], matrices[:1], 0.0) is None
