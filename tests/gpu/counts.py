@@ -63,6 +63,7 @@ class Seen:
 
     Attributes:
         counting: Off, only devices are checked, which is three times faster.
+        used: Operations on the device and copies to and from it, counted either way.
         launches: Kernels.
         ops: Launches by operation.
         where: Launches by line of the program.
@@ -71,6 +72,7 @@ class Seen:
     """
 
     counting: bool = True
+    used: int = 0
     launches: int = 0
     ops: Counter[str] = dataclasses.field(default_factory=Counter)
     where: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -118,6 +120,7 @@ class Seen:
             crosses: Whether it copies between host and device.
             to_device: Whether its result is on the device.
         """
+        self.used += 1
         if not self.counting:
             return
         name, place = str(func).removeprefix("aten."), _place()

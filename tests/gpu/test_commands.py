@@ -1,5 +1,6 @@
 """Commands give on a device what they give on the CPU."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -15,13 +16,27 @@ import deeph_zero as dz
 from deeph_zero.cli import selfcheck
 from deeph_zero.cli.main import entry_point
 from deeph_zero.host.runtime import resolve_device
+from deeph_zero.jobs.evaluate import _EvaluateJob
+from deeph_zero.jobs.label import _LabelJob
+from deeph_zero.jobs.predict import _PredictJob
+from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import LabelConfig, PredictConfig
+from deeph_zero.settings.evaluate_config import EvaluateConfig
+
+from .pretended import device_used
 
 pytestmark = pytest.mark.gpu
 
 FRAMES = "2\n\nF 0 0 0\nH .1 .2 .9\n2\n\nF 0 0 0\nH .1 .3 .85\n"
 CATION = "2\ncharge=1 spin=1\nF 0 0 0\nH .1 .2 .95\n"
 METHOD = ("--basis", "sto-3g", "--grid-level", "0")
-LOSSES = ("energy", "self-consistency", "fixed-point", "commutator")
+STATED = {"basis": "sto-3g", "grid_level": 0}
+LOSSES = {
+    "energy": "",
+    "self-consistency": "",
+    "fixed-point": "",
+    "commutator": 'jk_dtype = "float32"',  # certificates then have integrals of their own
+}
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +44,7 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "frames.xyz").write_text(FRAMES)
     (tmp_path / "cation.xyz").write_text(CATION)
+    monkeypatch.setattr("deeph_zero.cli.fit.report_run", lambda *_: None)  # half of a run's time
 
 
 @pytest.fixture(autouse=True)
@@ -38,15 +54,19 @@ def _quiet():
     logging.getLogger("deeph_zero").handlers[:] = []
 
 
+def computing(device):
+    """Nothing on the processor may stand in for the device."""
+    return device_used() if device == "cuda" else contextlib.nullcontext()
+
+
 def both(*words, out, code=(0,)):
     """The command on the device and on the CPU; the names of what each wrote."""
     names = []
     for device in ("cuda", "cpu"):
         name = f"{device}_{out}"
-        done = entry_point(
-            [*words, "-o", name, "--device", device, "--threads", "1", "--overwrite"]
-        )
-        assert done in code
+        words_of_all = ("-o", name, "--device", device, "--threads", "1", "--overwrite")
+        with computing(device):
+            assert entry_point([*words, *words_of_all]) in code
         names.append(name)
     return names
 
@@ -75,19 +95,23 @@ size = "tiny"
 inputs = "{inputs}"
 [data]
 train = ["{file}"]
+{labels}
 [training]
 steps = {steps}
 calibration = 0
 loss = "{loss}"
+{more}
 """
 
 
-def train(file, device, folder, *words, steps=2, inputs="physics", loss="auto"):
+def train(file, device, folder, *words, steps=2, **settings):
     """``train`` of a tiny network, for a few steps."""
+    settings = {"inputs": "physics", "loss": "auto", "labels": "", "more": ""} | settings
     path = Path(f"{device}_{steps}.toml")
-    path.write_text(CONFIG.format(file=file, steps=steps, inputs=inputs, loss=loss))
+    path.write_text(CONFIG.format(file=file, steps=steps, **settings))
     words = ("train", str(path), "-o", str(folder), "--device", device, "--threads", "1", *words)
-    assert entry_point([*words]) in (0, 1)  # so few steps need not converge
+    with computing(device):
+        assert entry_point([*words]) in (0, 1)  # so few steps need not converge
 
 
 def fit(file, **settings):
@@ -104,19 +128,28 @@ def run(tmp_path_factory):
     (folder / "frames.xyz").write_text(FRAMES)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("deeph_zero.cli.fit.report_run", lambda *_: None)
         train("frames.xyz", "cpu", folder / "run")
     return folder / "run"
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_fit_with_every_loss(loss):
-    runs = fit("frames.xyz", loss=loss)
+    runs = fit("frames.xyz", loss=loss, more=LOSSES[loss])
     compare([f"{one}/predictions.h5" for one in runs], 2e-5)
 
 
 @pytest.mark.parametrize("inputs", ["physics", "geometry"])
 def test_fit_of_an_open_shell(inputs):
     runs = fit("cation.xyz", inputs=inputs)
+    compare([f"{one}/predictions.h5" for one in runs], 2e-5)
+
+
+def test_fit_to_labels():
+    words = ("-o", "labels.h5", "--device", "cpu", "--threads", "1")
+    assert entry_point(["label", "frames.xyz", *METHOD, *words]) == 0
+    labels = 'labels = ["labels.h5"]'
+    runs = fit("frames.xyz", loss="supervised", inputs="geometry", labels=labels)
     compare([f"{one}/predictions.h5" for one in runs], 2e-5)
 
 
@@ -149,10 +182,25 @@ def test_calculator(run):
     energies = []
     for device in ("cuda", "cpu"):
         atoms = ase.Atoms("FH", [[0, 0, 0], [0.1, 0.2, 0.9]])
-        atoms.calc = dz.ase.DeepHZero(dz.load(run, device=device))
-        energies.append(atoms.get_potential_energy() / ase.units.Hartree)
+        with computing(device):
+            atoms.calc = dz.ase.DeepHZero(dz.load(run, device=device))
+            energies.append(atoms.get_potential_energy() / ase.units.Hartree)
         assert np.abs(atoms.get_forces()).max() > 0
     assert energies[0] == pytest.approx(energies[1], abs=1e-6)
+
+
+def test_processes_load_onto_the_device_themselves(run):
+    """What a worker is sent has no model."""
+    molecule = Molecule(numbers=np.array([9, 1]), coords=np.array([[0, 0, 0], [0.2, 0.3, 1.7]]))
+    runtime = {"device": "cuda", "threads": 1}
+    predicted = _PredictJob(str(run), PredictConfig.parse({"runtime": runtime}), Path("p.h5"), True)
+    labelled = _LabelJob(
+        LabelConfig.parse({"runtime": runtime, "model": str(run), "method": STATED})
+    )
+    compared = _EvaluateJob(str(run), (), EvaluateConfig.parse({"runtime": runtime}))
+    for job in (predicted, labelled, compared):
+        with computing("cuda"):
+            assert job.start(1)(0, molecule, str).fock_builds > 0
 
 
 def test_guess_and_filled_mean_field(run):
@@ -164,8 +212,9 @@ def test_guess_and_filled_mean_field(run):
         model = dz.load(run, device=device)
         mf = dft.RKS(mol, xc="pbe").density_fit()
         mf.grids.level = 0
-        found.append(torch.as_tensor(np.asarray(model.guess(mf))))
-        found.append(torch.as_tensor(np.asarray(model.as_scf(mf).mo_energy)))
+        with computing(device):
+            found.append(torch.as_tensor(np.asarray(model.guess(mf))))
+            found.append(torch.as_tensor(np.asarray(model.as_scf(mf).mo_energy)))
     torch.testing.assert_close(found[0], found[2], atol=1e-6, rtol=0)
     torch.testing.assert_close(found[1], found[3], atol=1e-6, rtol=0)
 
@@ -182,6 +231,7 @@ def test_doctor_compares_the_device_with_the_processor(monkeypatch):
     checks = selfcheck.run_checks("cuda")
     assert [check.name for check in checks if "cuda" in check.name] == [c.name for c in checks[3:]]
     assert len(checks) == 5
+    assert {one.data.ovlp.device.type for one in selfcheck._layers("cuda")} == {"cuda"}
     assert all(check.passed for check in checks)
     assert len(selfcheck.run_checks("cpu")) == 3
     monkeypatch.setattr(selfcheck, "device_deviation", lambda _: 1e-3)

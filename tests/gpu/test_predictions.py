@@ -18,6 +18,8 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import PredictConfig, RuntimeConfig
 
+from .pretended import device_used
+
 pytestmark = pytest.mark.gpu
 MATRICES = ("fock", "dm", "base", "fock_rebuilt", "mo_energy")
 
@@ -79,7 +81,8 @@ def assert_same(found, wanted):
 )
 def test_several_are_what_each_is_alone(inputs, settings, method):
     molecules = [hydrogen(0), hydrogen_fluoride(0), hydrogen_fluoride(1, charge=1)]
-    found = model("cuda", inputs, **method).predict_all(molecules, **settings)
+    with device_used():
+        found = model("cuda", inputs, **method).predict_all(molecules, **settings)
     alone = model("cpu", inputs, **method)
     for molecule, one in zip(molecules, found, strict=True):
         wanted = alone.predict(molecule, **settings)
