@@ -152,6 +152,13 @@ def check_address_space() -> None:
         )
 
 
+_CURES = {
+    False: "a build of torch with CUDA (this one has none)",
+    True: "a driver that is new enough for this torch (nvidia-smi shows it)",
+}
+"""What to do where no card is seen, by whether torch could use one."""
+
+
 def resolve_device(name: str) -> torch.device:
     """The torch device for "auto", "cpu", "cuda" or "cuda:INDEX".
 
@@ -183,7 +190,7 @@ def resolve_device(name: str) -> torch.device:
     if not count:
         raise InputError(
             f"{argument('device', name)}: cuda was asked for, but torch sees no CUDA device; use "
-            f"{argument('device', 'cpu')}"
+            f"{argument('device', 'cpu')}, or {_CURES[torch.version.cuda is not None]}"
         )
     if (device.index or 0) >= count:
         raise InputError(

@@ -183,6 +183,10 @@ def test_devices_without_cuda(monkeypatch):
     for name in ("cuda", "cuda:1"):
         with pytest.raises(InputError, match="torch sees no CUDA device; use device='cpu'"):
             runtime.resolve_device(name)
+    for built_for, cure in ((None, "a build of torch with CUDA"), ("13.0", "a driver that is new")):
+        monkeypatch.setattr(torch.version, "cuda", built_for)
+        with pytest.raises(InputError, match=cure):
+            runtime.resolve_device("cuda")
     with pytest.raises(InputError, match="expected auto, cpu, cuda"):
         runtime.resolve_device("cpux")
 
