@@ -3,7 +3,7 @@
     python benchmarks/bench_crystal_models.py --threads 1
     python benchmarks/bench_crystal_models.py --only LiH,larger --folder bench_crystals
 
-Four crystals (PBE, gth-szv): strained and displaced cells are learnt as `deeph-zero fit` learns,
+Five crystals (PBE, gth-szv): strained and displaced cells are learnt as `deeph-zero fit` learns,
 from their own SCFs, and from the density matrices of labels (SCFs to 1e-10 Eh); same frames,
 network, seed and steps. Unseen cells are predicted: "H" is the mean absolute element of the error
 at the k-points, "H̃" that of F[P(H)], "bands" the largest error of a level up to the first empty

@@ -100,6 +100,14 @@ def _graphene() -> Atoms:
     return Atoms("C2", places, cell=cell, pbc=True)
 
 
+def _boron_nitride() -> Atoms:
+    """A sheet of h-BN, at graphene's angles."""
+    atoms = _graphene()
+    atoms.set_cell(atoms.cell.array * [[2.5 / BOND], [2.5 / BOND], [1.0]], scale_atoms=True)
+    atoms.symbols = "BN"
+    return atoms
+
+
 def _biphenylene() -> Atoms:
     """Carbon in rings of four, six and eight: chains of hexagons, side by side."""
     width, length = 3.76, 4.52
@@ -126,6 +134,7 @@ CRYSTALS = {
     "LiH": Crystal(
         atoms=bulk("LiH", "rocksalt", a=4.08), kmesh=(2, 2, 2), cutoff=60, path="GXWKGL"
     ),
+    "h-BN": Crystal(atoms=_boron_nitride(), kmesh=(4, 4, 1), cutoff=50, path="GMKG"),
     "methyl": Crystal(atoms=_methyl(), kmesh=(1, 1, 2), cutoff=50, strain=0.01),
     "hydrogen": Crystal(
         atoms=Atoms(
