@@ -23,6 +23,8 @@ OPTIONAL = {
     "torch_scatter": "sums of messages in a fixed order on a GPU",
     "pyscf.dispersion": "dispersion corrections",
     "tensorboard": "live training curves",
+    "ray": "label, predict and evaluate over many machines",
+    "lmdb": "writing LMDB files",
 }
 
 
