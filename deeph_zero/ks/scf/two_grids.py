@@ -52,7 +52,7 @@ SPARE = 0.2
 SPARE_AT_MOST = 0.5
 """... where the energy leaves room: what the grids leave between them comes on top, less than a
 tenth of it after one fine build. Fine builds of 27 of G2's molecules (gradient 1e-5, energy 1e-9
-Eh; PBE, r2SCAN) are the same, coarse ones 6 % fewer."""
+Eh; PBE) are the same, coarse ones 6 % fewer."""
 
 ASTRAY = 0.1
 """A round that leaves more than so much of the gradient shows that the grids disagree: the target
