@@ -29,8 +29,7 @@ from deeph_zero.predict.crystal_record import (
     crystal_entry,
 )
 from deeph_zero.settings.config import LabelConfig
-from deeph_zero.settings.crystal_config import BASIS
-from deeph_zero.settings.crystal_method import CrystalSettings, crystal_method
+from deeph_zero.settings.crystal_method import CrystalSettings, crystal_basis, crystal_method
 
 INEXACT = 1e-5
 """Eh; a larger error of H(k) from blocks is said."""
@@ -152,7 +151,7 @@ def _blocks(
 
 
 def summary_method(config: LabelConfig, molecules: Any) -> Method:
-    """The method that a summary states: of crystals alone with the crystals' own basis.
+    """The method that a summary states: of crystals alone their own basis, no molecules' grid.
 
     Args:
         config: Settings.
@@ -161,8 +160,10 @@ def summary_method(config: LabelConfig, molecules: Any) -> Method:
     Returns:
         The method; that of molecules is as it was.
     """
-    asked = "basis" in config.method.model_fields_set
-    only = isinstance(molecules, list | tuple) and all(m.periodic for m in molecules)
-    if asked or not only or not molecules:
+    listed = isinstance(molecules, list | tuple) and len(molecules) > 0
+    if not listed or not all(m.periodic for m in molecules):
         return config.solved
-    return dataclasses.replace(config.solved, basis=BASIS)
+    basis = crystal_basis(config.method)
+    return dataclasses.replace(
+        config.solved, basis=basis, density_fit=False, auxbasis=None, grid_level=None
+    )

@@ -88,6 +88,8 @@ class CrystalModel:
         return Method(
             xc=self._config.xc,
             basis=self._config.basis,
+            density_fit=False,
+            grid_level=None,
             unrestricted=True if self._config.unrestricted else None,
             smearing=self._crystal.smearing,
             crystal=CrystalMethod(pseudo=pseudo, ke_cutoff=self._crystal.ke_cutoff),

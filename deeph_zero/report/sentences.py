@@ -218,6 +218,14 @@ def _reached(source: Source) -> str:
     return f"{_status(source)} {text[:1].upper()}{text[1:]}{'.' if text else ''}".strip()
 
 
+def _discretised(source: Source, structure: Structure) -> str:
+    """What the energy is variational in."""
+    if structure.periodic or "kmesh" in structure.entry:
+        return "basis, k-points and grid"
+    fitted = source.summary.get("density_fit") is not False
+    return "basis, fitting set and grid" if fitted else "basis and grid"
+
+
 def certificate(source: Source, structure: Structure, matrices: Matrices | None) -> list[str]:
     """What one Fock build says about a density, for a chemist.
 
@@ -240,7 +248,7 @@ def certificate(source: Source, structure: Structure, matrices: Matrices | None)
         first = (
             "The network wrote a Fock matrix, its orbitals gave a density, and one Kohn-Sham Fock "
             f"build at that density gave the energy {energy:.8f} Eh. This energy is variational: "
-            "with the same basis, fitting set and grid, self-consistency can only lower it."
+            f"with the same {_discretised(source, structure)}, self-consistency can only lower it."
         )
     sentences = [first, _gradient(gradient, entry)]
     if error is not None:

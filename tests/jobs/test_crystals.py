@@ -78,6 +78,8 @@ def made(tmp_path_factory):
 def test_what_a_file_holds(made):
     out, summary, _ = made
     assert summary["converged"]
+    assert summary["grid_level"] is summary["auxbasis"] is None
+    assert summary["density_fit"] is False
     with h5py.File(out) as handle:
         group = handle["0000"]
         assert group["kpts"].shape == (2, 3)
@@ -168,6 +170,7 @@ def test_molecules_and_crystals_in_one_call(tmp_path):
     assert done[0]["pseudo"] is None
     assert done[0]["free_energy"] < done[0]["energy"]
     assert "kmesh" not in done[2]
+    assert summary["grid_level"] == 0
     assert not summary["failed"]
     config = settings(conv_tol=1e-5)
     out, summary, _ = label(tmp_path, [odd, chain()], config)

@@ -15,7 +15,7 @@ import pytest
 
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import write_json
-from deeph_zero.report import data, figures, heat, volumes
+from deeph_zero.report import data, figures, heat, sentences, volumes
 from deeph_zero.report.numbers import duration, formula, show, small_energy
 from deeph_zero.report.page import render, write_plots, write_report
 
@@ -108,6 +108,26 @@ def test_embedded_surfaces_are_the_stored_density(water_run, water):
     exact = np.einsum("pi,pi->p", ao @ water.mf.make_rdm1(), ao)
     seen = (exact > 0.002) & (exact < volumes.CLIP)
     np.testing.assert_allclose(density[seen], exact[seen], rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("entry_changes", "density_fit", "words"),
+    [
+        ({}, True, "the same basis, fitting set and grid,"),
+        ({}, False, "the same basis and grid,"),
+        ({"kmesh": [2, 1, 1]}, False, "the same basis, k-points and grid,"),
+    ],
+)
+def test_a_certificate_names_what_there_is(entry_changes, density_fit, words):
+    entry = {"energy": -1.0, "orbital_gradient_rms": 1e-4} | entry_changes
+    structure = data.Structure(entry=entry)
+    source = data.Source(
+        path=Path("run"), kind="run", summary_path=Path("summary.json"),
+        summary={"density_fit": density_fit}, structures=[structure],
+        metrics={}, model={}, hdf5=None,
+    )  # fmt: skip
+    (text, *_) = sentences.certificate(source, structure, None)
+    assert words in text
 
 
 def grid_of(scene) -> np.ndarray:
