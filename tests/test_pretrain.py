@@ -1,6 +1,7 @@
 """General models: structures by rules and seeds alone, and what makes a run a model of them."""
 
 import importlib
+import json
 import tomllib
 from pathlib import Path
 
@@ -134,6 +135,27 @@ def test_structures_with_labels_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["labelled.py", *words])
     assert labelled.main() == 2
     assert not (tmp_path / "no.xyz").exists()
+
+
+def test_structures_of_an_evaluation_are_found_beside_it(tmp_path, capsys):
+    """They are named as on the command line of the evaluation; none at all is said in one line."""
+    pack = importlib.import_module("pack")
+    run, facts, evaluation = tmp_path / "run", tmp_path / "facts.toml", tmp_path / "eval.json"
+    run.mkdir()
+    (run / pack.FILES[0]).write_bytes(b"no weights")
+    facts.write_text("")
+    row = {"file": "set/far.xyz", "frame": 0, "fock": {"mae": 1e-3}, "energy_error": 1e-5}
+    levels = dict.fromkeys(("mae", "homo_mae", "lumo_mae", "gap_mae"), 1e-3)
+    row |= {"rebuilt": levels, "dipole_error": 0.1}
+    evaluation.write_text(json.dumps({"structures": [row]}))
+    call = [str(run), "--name", "n", "--facts", str(facts), "--evaluated", f"far={evaluation}"]
+    wanted = f"error: {evaluation}: expected its structures here or beside it, got no set/far.xyz"
+    assert pack.main(call) == 2
+    assert wanted in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "set").mkdir()
+    ase.io.write(tmp_path / "set" / "far.xyz", ase.Atoms("OH2", [[0, 0, 0], [0, 0, 1], [1, 0, 0]]))
+    assert pack.main(call) == 2
+    assert "expected its structures" not in capsys.readouterr().err
 
 
 def test_a_model_gets_intervals_from_other_structures(tmp_path):

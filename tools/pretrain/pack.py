@@ -259,11 +259,23 @@ def _evaluated(texts: Sequence[str]) -> Iterable[tuple[str, Row]]:
     """Rows of `deeph-zero evaluate`; the structures are read once more to count their atoms."""
     for name, file in _named(texts):
         entries = json.loads(file.read_text())["structures"]
-        files = list(dict.fromkeys(entry["file"] for entry in entries))
-        atoms = {(m.file, m.frame): m for m in _read(files)}
+        places = {entry["file"]: _place(entry["file"], file.parent) for entry in entries}
+        atoms = {(m.file, m.frame): m for m in _read(list(dict.fromkeys(places.values())))}
         for entry in entries:
-            molecule = atoms[entry["file"], entry["frame"]]
+            molecule = atoms.get((places[entry["file"]], entry["frame"]))
+            if molecule is None:
+                raise InputError(
+                    f"{file}: expected its structures here or beside it, got no "
+                    f"{entry['file']} frame {entry['frame']} that can be read; start where "
+                    "`deeph-zero evaluate` was started"
+                )
             yield name, (molecule.natm, frozenset(symbols(molecule)), errors_of(entry))
+
+
+def _place(name: str, folder: Path) -> str:
+    """A structure file as it was named, or beside the evaluation where there is none."""
+    beside = folder / name
+    return str(beside) if not Path(name).exists() and beside.exists() else name
 
 
 def errors_of(entry: dict[str, Any]) -> dict[str, float | None]:
