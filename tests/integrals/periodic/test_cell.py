@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from deeph_zero.errors import InputError
-from deeph_zero.integrals.periodic import cell as cells
 from deeph_zero.integrals.periodic.cell import LEAST_CUTOFF, VACUUM, build_cell
 from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.molecule import Molecule
@@ -77,15 +76,13 @@ def test_what_is_impossible_is_named(structural, method, words):
         build_cell(structure(**structural), with_crystal(**method))
 
 
-def test_other_inputs_that_are_refused(monkeypatch):
+def test_other_inputs_that_are_refused():
     with pytest.raises(InputError, match="a basis set of PySCF with"):
         build_cell(structure(), dataclasses.replace(METHOD, basis="gth-nothing"))
     charged = structure(charge=2, pbc=(True, True, False))
     with pytest.raises(InputError, match="a neutral layer, got charge 2"):
         build_cell(charged, METHOD)
-    monkeypatch.setattr(cells, "MOST_GRID_POINTS", 100)
     with pytest.raises(InputError, match=r"a grid of at most 0\.0001 million points, got"):
-        build_cell(structure(), METHOD)
+        build_cell(structure(), METHOD, most_points=100)
     smeared = dataclasses.replace(METHOD, smearing=0.01)
-    monkeypatch.setattr(cells, "MOST_GRID_POINTS", 10**6)
     assert build_cell(structure(charge=1), smeared).charge == 1
