@@ -1,6 +1,7 @@
 """What takes long to compute of a molecule, free of PySCF: it can be made in another process."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,15 +39,24 @@ class Portable:
             return self
         one: dict[str, Any] = dict(vars(self.one))
         one |= {k: v.to(device) for k, v in vars(self.one).items() if isinstance(v, Tensor)}
-        operators = (self.two.coulomb, *(operator for _, operator in self.two.exchange))
-        moved = {id(op): _moved(op, device) for op in operators}
+        coefficients = [c for c, _ in self.two.exchange]
+        coulomb, *exchange = _all_moved(
+            [self.two.coulomb, *(operator for _, operator in self.two.exchange)], device
+        )
         two = dataclasses.replace(
-            self.two,
-            coulomb=moved[id(self.two.coulomb)],
-            exchange=tuple((c, moved[id(op)]) for c, op in self.two.exchange),
+            self.two, coulomb=coulomb, exchange=tuple(zip(coefficients, exchange, strict=True))
         )
         dm_guess = self.dm_guess.to(device)
         return dataclasses.replace(self, one=OneElectron(**one), two=two, dm_guess=dm_guess)
+
+
+def _all_moved(operators: Sequence[TwoElectron], device: torch.device | str) -> list[TwoElectron]:
+    """Each operator moved; one that is there twice is moved once and stays shared."""
+    moved: list[TwoElectron] = []
+    for k, operator in enumerate(operators):
+        first = next(i for i, other in enumerate(operators) if other is operator)
+        moved.append(moved[first] if first < k else _moved(operator, device))
+    return moved
 
 
 def _moved(operator: TwoElectron, device: torch.device | str) -> TwoElectron:

@@ -323,8 +323,10 @@ def heavy_bytes(ks: KohnSham) -> int:
     Returns:
         Bytes, the temporary memory of a Fock build not included.
     """
-    fitted = {id(op): op for _, op in ks.data.exchange if isinstance(op, FittedTensor)}
-    unpacked = sum(op.unpacked_bytes for op in fitted.values())
+    fitted = [op for _, op in ks.data.exchange if isinstance(op, FittedTensor)]
+    unpacked = sum(  # operators may share one tensor
+        op.unpacked_bytes for k, op in enumerate(fitted) if not any(op is o for o in fitted[:k])
+    )
     coarse = 0
     grids = ks.data.coarse() if ks.data.coarse is not None else None
     if grids is not None:
