@@ -16,6 +16,7 @@ from deeph_zero.integrals.periodic.cell import (
     build_cell,
 )
 from deeph_zero.integrals.periodic.folded_blocks import PROBES
+from deeph_zero.integrals.periodic.system import checked_overlap
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
 from deeph_zero.kohnsham.crystal_result import CrystalResult
@@ -36,7 +37,7 @@ INEXACT = 1e-5
 
 
 def check_crystal(molecule: Molecule, config: CrystalSettings, *, sparse: bool = False) -> None:
-    """Refuse what cannot be computed, before any integral.
+    """Refuse what cannot be computed, before any integral but the overlap.
 
     Args:
         molecule: The structure.
@@ -48,7 +49,10 @@ def check_crystal(molecule: Molecule, config: CrystalSettings, *, sparse: bool =
     """
     method = crystal_method(molecule, config)
     most = MOST_POINTS_IN_BOXES if sparse else MOST_GRID_POINTS
-    crystal_calculation_of(build_cell(molecule, method, most_points=most), method, molecule.moments)
+    cell = build_cell(molecule, method, most_points=most)
+    found = crystal_calculation_of(cell, method, molecule.moments)
+    if not sparse:  # large crystals have no dense S(k)
+        checked_overlap(cell, found.kpoints, "cpu")
 
 
 def crystal_layer(
@@ -109,7 +113,7 @@ def label_crystal(
     if not result.converged:
         say(
             f"SCF not converged after {result.iterations} cycles; use a larger "
-            f"{argument('max_cycle')}, or {argument('smearing', 0.01)} for a metal"
+            f"{argument('max_cycle')}, or {argument('smearing', 0.01)} for a metal or a small gap"
         )
     state = CrystalState.of_result(result)
     arrays = crystal_arrays(molecule, ks, state)

@@ -233,6 +233,11 @@ def test_meshes_of_kpoints(crystal, pbc, mesh):
         ({"charge": -2, "pbc": (True, True, False)}, {}, "neutral layer"),
         ({"lattice": LATTICE * 100}, {}, "million points"),
         ({"pbc": (True, True, False)}, {"crystal": {"kmesh": "1 1 2"}}, "1 along the third"),
+        (
+            {"coords": np.array([[0, 0, 0.1], [1e-4, 0, 0.1]])},
+            {"method": METHOD},
+            r"got .*e-.* at k = \(.*basis",
+        ),
     ],
 )
 def test_what_cannot_be_computed_is_refused_before(changes, config, word):

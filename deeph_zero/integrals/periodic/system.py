@@ -109,7 +109,7 @@ class _Maker:
         """Fields of the data that depend on no grid."""
         settings = self.settings
         return {
-            "ovlp": check_overlap(overlap(settings.cell, settings.kpoints, self.device)),
+            "ovlp": checked_overlap(settings.cell, settings.kpoints, self.device),
             "weights": self.weights,
             "constant": Constant("ewald", float(settings.cell.energy_nuc())),
             "nelec": settings.nelec,
@@ -313,6 +313,23 @@ def overlap(cell: Cell, kpoints: KPoints, device: torch.device | str) -> BlochOp
     """S(k), with the tight cutoff that PySCF's mean-field objects give it."""
     found = np.asarray(hf.get_ovlp(cell, kpoints.absolute(cell)))
     return _matrices(0.5 * (found + found.conj().swapaxes(-1, -2)), kpoints, device)
+
+
+def checked_overlap(cell: Cell, kpoints: KPoints, device: torch.device | str) -> BlochOperator:
+    """S(k), refused where the basis is linearly dependent.
+
+    Args:
+        cell: The crystal.
+        kpoints: Where.
+        device: Where the tensors live.
+
+    Returns:
+        The matrices.
+
+    Raises:
+        InputError: If an eigenvalue is too small; the line names it and its k.
+    """
+    return check_overlap(overlap(cell, kpoints, device), kpoints.scaled.tolist())
 
 
 def fixed_operator(

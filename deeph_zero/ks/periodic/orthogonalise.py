@@ -1,5 +1,6 @@
 """Orthonormal bases at every k, of equal size although linear dependence differs between them."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -17,26 +18,29 @@ REMOVED = 2 * NO_ORBITAL
 """Level (Eh) of a combination that was left out, where no electron comes."""
 
 
-def singular(smallest: float) -> InputError:
+def singular(smallest: float, kpoint: Sequence[float] | None = None) -> InputError:
     """What is said of a basis that is linearly dependent.
 
     Args:
         smallest: The smallest eigenvalue of any S(k).
+        kpoint: Where, in fractions of the reciprocal lattice vectors; None where it is not known.
 
     Returns:
         The error.
     """
+    at = "" if kpoint is None else f" at k = ({', '.join(f'{x:.4g}' for x in kpoint)})"
     return InputError(
-        f"expected an overlap with eigenvalues above {SINGULAR:g} at every k, got {smallest:.1e}; "
-        "use a basis without diffuse functions, such as gth-dzvp-molopt-sr"
+        f"expected an overlap with eigenvalues above {SINGULAR:g} at every k, got "
+        f"{smallest:.1e}{at}; use a basis without diffuse functions, such as gth-dzvp-molopt-sr"
     )
 
 
-def check_overlap(ovlp: BlochOperator) -> BlochOperator:
+def check_overlap(ovlp: BlochOperator, kpoints: Sequence[Sequence[float]]) -> BlochOperator:
     """Refuse a singular overlap before anything else is computed.
 
     Args:
         ovlp: S(k).
+        kpoints: Fractions of the reciprocal lattice vectors, [nk, 3].
 
     Returns:
         The same.
@@ -44,9 +48,10 @@ def check_overlap(ovlp: BlochOperator) -> BlochOperator:
     Raises:
         InputError: If an eigenvalue is below :data:`SINGULAR`.
     """
-    smallest = float(torch.linalg.eigvalsh(ovlp).min())
-    if not smallest >= SINGULAR:
-        raise singular(smallest)
+    smallest = torch.linalg.eigvalsh(ovlp).amin(-1).tolist()
+    worst = min(range(len(smallest)), key=smallest.__getitem__)
+    if not smallest[worst] >= SINGULAR:
+        raise singular(smallest[worst], kpoints[worst])
     return ovlp
 
 
