@@ -77,6 +77,8 @@ def evaluate_crystal(
         assert cold is not None
         reference = _Reference(fock=cold.fock, dm=cold.dm, free_energy=cold.free_energy)
     row = _errors(found, reference)
+    if found.certificate is not None and found.certificate.doubts:
+        row["doubts"] = list(found.certificate.doubts)
     if cold is not None and config.scf:
         warm = _scf(found, found.dm, config)
         row["scf"] = {

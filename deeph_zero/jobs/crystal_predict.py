@@ -89,5 +89,5 @@ def predict_crystal_record(
         entry=crystal_prediction_entry(found),
         auxbasis=None,
         fock_builds=found.ks.fock_builds,
-        coarse_builds=0 if found.refined is None else found.refined.coarse_builds,
+        coarse_builds=found.coarse_builds,
     )

@@ -58,6 +58,12 @@ class CrystalPrediction:
         return self.prepared.ks
 
     @property
+    def coarse_builds(self) -> int:
+        """Builds on the coarse mesh, of the certificate and the refinement."""
+        spent = (part.coarse_builds for part in (self.certificate, self.refined) if part)
+        return sum(spent)
+
+    @property
     def energy(self) -> float | None:
         """E[P(H)], Eh per cell; None without a Fock build."""
         return None if self.built is None else float(self.built.energy)

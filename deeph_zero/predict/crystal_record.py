@@ -295,7 +295,7 @@ def crystal_prediction_entry(found: CrystalPrediction) -> dict[str, Any]:
     """Entry of a prediction: at the network's own density, and beside it the refined energy.
 
     With smearing ``energy_error_estimate`` is that of the free energy, and ``energy_estimate`` is
-    the free energy minus it.
+    the free energy minus it; ``doubts`` say why it may be far too small.
 
     Args:
         found: The prediction.
@@ -317,6 +317,8 @@ def crystal_prediction_entry(found: CrystalPrediction) -> dict[str, Any]:
             "energy_estimate": c.free_energy - c.energy_error_estimate,
             "orbital_gradient_rms": c.orbital_gradient_rms,
         }
+        if c.doubts:
+            record["doubts"] = list(c.doubts)
     done = found.refined
     if done is not None:
         record |= {

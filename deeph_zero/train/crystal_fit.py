@@ -307,8 +307,7 @@ class _CrystalFit:
         before = ready.ks.fock_builds
         tol = self._config.conv_tol_grad or SOLVED
         found = predict_crystal(network, ready, molecule, method, refine=tol if refine else None)
-        coarse = 0 if found.refined is None else found.refined.coarse_builds
-        self._builds += Builds(ready.ks.fock_builds - before, coarse)
+        self._builds += Builds(ready.ks.fock_builds - before, found.coarse_builds)
         return found
 
     def _records(

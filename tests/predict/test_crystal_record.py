@@ -1,9 +1,18 @@
 """Highest filled and lowest empty levels as files and summaries have them."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
-from deeph_zero.predict.crystal_record import CrystalState
+from deeph_zero.integrals.periodic.cell import build_cell
+from deeph_zero.ks.periodic.certificate import crystal_certificate
+from deeph_zero.method import CrystalMethod, Method
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.crystal import CrystalPrediction
+from deeph_zero.predict.crystal_record import CrystalState, crystal_prediction_entry
+from deeph_zero.prepared.crystal import crystal_layout, prepare_structure
 
 LEVELS = torch.tensor([[[-0.5, -0.1], [-0.3, 0.2]]], dtype=torch.float64)
 
@@ -40,3 +49,36 @@ def test_spins_and_bands_without_an_empty_level():
     assert found.frontier == pytest.approx((0.2, -0.7))
     assert found.gap == 0.0
     assert state(LEVELS, [[[2, 2], [2, 2]]], (0.2,)).gap is None
+
+
+def test_doubts_of_the_estimate_are_in_the_entry():
+    lattice = np.array([[4.0, 0, 0], [0, 5.2, 0], [0, 0.1, 5.5]])
+    molecule = Molecule(
+        numbers=np.array([1, 1]), coords=np.array([[0.1, 0, 0.2], [1.2, 0.7, 0.9]]),
+        lattice=lattice, pbc=(True, True, True),
+    )  # fmt: skip
+    crystal = CrystalMethod(pseudo="gth-lda", kmesh=(1, 1, 1), ke_cutoff=20.0)
+    method = Method(xc="lda,vwn", basis="gth-szv", crystal=crystal)
+    layout = crystal_layout(build_cell(molecule, method))
+    ready = prepare_structure(molecule, method, layout, cutoff=8.0, dtype=torch.float64)
+    nothing = ready.correction(ready.potential)
+    nothing = nothing.with_values(torch.zeros_like(nothing.values))
+    ks, fock = ready.ks, ready.fock0
+    built = ks.build(ks.density(fock))
+    found = CrystalPrediction(
+        molecule,
+        method,
+        ready,
+        nothing,
+        fock,
+        built.dm,
+        built,
+        crystal_certificate(ks, fock, built),
+    )
+    assert "doubts" not in crystal_prediction_entry(found)
+    assert found.coarse_builds == 0
+    assert found.certificate is not None
+    doubtful = dataclasses.replace(found.certificate, doubts=("levels cross",), coarse_builds=3)
+    found = dataclasses.replace(found, certificate=doubtful)
+    assert crystal_prediction_entry(found)["doubts"] == ["levels cross"]
+    assert found.coarse_builds == 3

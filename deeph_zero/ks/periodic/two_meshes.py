@@ -13,7 +13,7 @@ import logging
 from typing import NamedTuple
 
 from deeph_zero.ks.periodic.iteration import Mixer, State, iterate
-from deeph_zero.ks.periodic.layer import CrystalLayer
+from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
 from deeph_zero.ks.periodic.result import CrystalSCFSettings
 from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace
 
@@ -39,6 +39,56 @@ COARSE_CYCLES = 30
 ASTRAY = 0.1
 """A round that leaves more than so much of the gradient shows that the meshes disagree: the target
 mesh goes on alone."""
+
+
+ESTIMATE = 3e-4
+"""Gradient at which an estimate's coarse SCF ends, as a part of the one it begins at."""
+
+
+class Lowering(NamedTuple):
+    """What an SCF on the coarse mesh says of a density's energy.
+
+    Attributes:
+        lowering: By how much the free energy will fall, Eh per cell; None without an answer.
+        builds: Spent on the coarse mesh.
+    """
+
+    lowering: float | None
+    builds: int
+
+
+def coarse_lowering(layer: CrystalLayer, built: CrystalBuild, ts: float) -> Lowering:
+    """Where an SCF from a density will end, from the one build made there on the target mesh.
+
+    Args:
+        layer: The crystal.
+        built: The build at the density.
+        ts: T S of the density's occupations, Eh.
+
+    Returns:
+        No answer without a coarse mesh that is fine enough, where the iteration does not converge
+        or ends above its start.
+    """
+    if layer.coarse_ratio <= 1:
+        return Lowering(None, 0)
+    coarse = layer.coarse()
+    begin = State.of(coarse, built.dm, ts)
+    if not _holds(coarse, begin):
+        return Lowering(None, coarse.fock_builds)
+    coarse.shift = built.fock - begin.built.fock
+    added = float(weighted_trace(coarse.data.weights, coarse.shift, built.dm))
+    begin = dataclasses.replace(
+        begin,
+        built=built,
+        error=layer.commutator(built.fock, built.dm),
+        free_energy=begin.free_energy + added,
+    )
+    settings = CrystalSCFSettings(degeneracy_tol=layer.degeneracy_tol)
+    settings = _loosened(settings, ESTIMATE * begin.norm, 0)
+    end, _ = iterate(coarse, begin, settings, Mixer(coarse, settings))
+    lowering = begin.free_energy - end.free_energy
+    known = end.converged and lowering >= 0
+    return Lowering(lowering if known else None, coarse.fock_builds)
 
 
 class _Point(NamedTuple):
