@@ -71,8 +71,9 @@ types: env  ## static types (basedpyright, pyright's standard mode)
 	  || { cat $(VENV)/types.log; exit 1; }
 
 bench: env  ## every benchmark in its short form
-	@for file in $(wildcard benchmarks/bench_*.py); do \
-	  echo "bench: $$file --smoke"; $(BIN)/python $$file --smoke || exit 1; done
+	@failed=; for file in $(wildcard benchmarks/bench_*.py); do \
+	  echo "bench: $$file --smoke"; $(BIN)/python $$file --smoke || failed="$$failed $$file"; done; \
+	  [ -z "$$failed" ] || { echo "make bench: failed:$$failed" >&2; exit 1; }
 
 docs: env  ## the documentation site, site/index.html (installs MkDocs Material into .venv)
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) \

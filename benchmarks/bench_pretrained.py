@@ -105,8 +105,8 @@ def errors_after(ks: KohnSham, wanted: Wanted, fock: Tensor) -> Errors:
     built = ks.build(dm)
     solution = coarse_solution(ks.layer, ks.to_layer(dm), ks.to_layer(built.fock))
     assert solution is not None
-    energy = float(built.energy) + solution[1]
-    after = levels(ks, ks.from_layer(solution[0].fock))
+    energy = float(built.energy) + solution.change
+    after = levels(ks, ks.from_layer(solution.fock))
     found = errors_at(ks, wanted, fock) | _levels_off(wanted, after, "_estimate")
     return found | {"energy_estimate": abs(energy - wanted.result.energy)}
 

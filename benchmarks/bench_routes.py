@@ -123,7 +123,7 @@ def one_build(molecule: Molecule, given: argparse.Namespace) -> Found:
 def _solved(ks: KohnSham, dm: Tensor, fock: Tensor, energy: float) -> Found:
     solution = coarse_solution(ks.layer, ks.to_layer(dm), ks.to_layer(fock))
     assert solution is not None
-    return Found(ks.from_layer(solution[0].fock), energy + solution[1])
+    return Found(ks.from_layer(solution.fock), energy + solution.change)
 
 
 def scf(molecule: Molecule, given: argparse.Namespace, *, two_grids: bool = True) -> Found:
