@@ -43,7 +43,6 @@ from deeph_zero.ks.periodic.result import CrystalSCFResult
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
-from deeph_zero.prepared.crystal import PreparedCrystal
 from deeph_zero.train.crystal_steps import Steps, train_crystals
 from deeph_zero.train.crystals import Lesson, TaughtCrystal, errors_between, teach_density
 
@@ -88,7 +87,7 @@ def solve(problem: Problem) -> Solved:
     ready = problem.prepared()
     prepare, start = time.process_time() - start, time.process_time()
     own = ready.ks.scf(**LEARNING)
-    free = Lesson.of(_taught(ready, own))
+    free = Lesson.of(TaughtCrystal.of_result(ready, own))
     free_cpu, start = time.process_time() - start, time.process_time()
     label = ready.ks.scf(**LABEL)
     supervised = Lesson.of(teach_density(ready, label.dm))
@@ -102,16 +101,6 @@ def solve(problem: Problem) -> Solved:
             label.fock_builds + 1,
             label.coarse_builds,
         ),
-    )
-
-
-def _taught(ready: PreparedCrystal, result: CrystalSCFResult) -> TaughtCrystal:
-    return TaughtCrystal(
-        prepared=ready,
-        correction=ready.correction(result.build.rows),
-        fock=result.fock,
-        fock_builds=result.fock_builds,
-        coarse_builds=result.coarse_builds,
     )
 
 

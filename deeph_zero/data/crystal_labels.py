@@ -16,14 +16,12 @@ from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import InputError, argument
 from deeph_zero.host.hdf5 import group_names, open_hdf5
 from deeph_zero.integrals.one_electron import lindep_threshold
-from deeph_zero.ks.periodic.occupation import channels, fill
+from deeph_zero.ks.periodic.occupation import GIVEN_TOL, channels, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 
-_DEGENERATE = 1e-6
-"""Frontier levels closer than this are filled evenly, Eh."""
 _CURE = "make the file again, with `deeph-zero label`"
 
 
@@ -156,7 +154,7 @@ def _of_blocks(path: Path, molecule: Molecule, method: Method, place: str) -> Cr
         fix_spin=method.crystal.fix_spin,
     )
     weights = torch.from_numpy(points.weights)
-    occ = fill(energies, weights, filled, smearing=method.smearing, degeneracy_tol=_DEGENERATE).occ
+    occ = fill(energies, weights, filled, smearing=method.smearing, degeneracy_tol=GIVEN_TOL).occ
     return CrystalLabel(
         fock=fock.to(torch.complex128),
         dm=((c * occ.unsqueeze(-2)) @ c.mH).to(torch.complex128),

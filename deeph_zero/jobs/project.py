@@ -25,7 +25,7 @@ from deeph_zero.integrals.periodic.projection import (
 )
 from deeph_zero.jobs.projection_setup import Given, set_up
 from deeph_zero.kohnsham.k_path import KPath, k_path
-from deeph_zero.ks.periodic.occupation import Filling, fill
+from deeph_zero.ks.periodic.occupation import GIVEN_TOL, Filling, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.settings.project_config import ProjectConfig
 
@@ -40,8 +40,6 @@ _PROBE = np.array([0.137, -0.291, 0.413])
 """A k-point off every mesh."""
 _NEGLIGIBLE = 1e-9
 """Blocks without a larger element are left out, Eh."""
-_DEGENERATE = 1e-6
-"""Frontier levels closer than this are filled evenly, Eh."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,7 +202,7 @@ class _Projection:
             weights,
             self.crystal.channels,
             smearing=self.config.smearing,
-            degeneracy_tol=_DEGENERATE,
+            degeneracy_tol=GIVEN_TOL,
         )
 
     def record(self, levels: Levels) -> Record:

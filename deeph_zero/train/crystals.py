@@ -57,6 +57,25 @@ class TaughtCrystal:
     fock_builds: int
     coarse_builds: int = 0
 
+    @classmethod
+    def of_result(cls, prepared: PreparedCrystal, result: CrystalSCFResult) -> "TaughtCrystal":
+        """Take over where an SCF ended.
+
+        Args:
+            prepared: The crystal.
+            result: Its SCF.
+
+        Returns:
+            The crystal with what the SCF says of it.
+        """
+        return cls(
+            prepared=prepared,
+            correction=prepared.correction(result.build.rows),
+            fock=result.fock,
+            fock_builds=result.fock_builds,
+            coarse_builds=result.coarse_builds,
+        )
+
     @property
     def inputs(self) -> NetworkInputs:
         """What the network reads of it."""
@@ -197,13 +216,7 @@ def teach(prepared: PreparedCrystal, **settings: Any) -> TaughtCrystal:
             f"{result.gradient_norm:.1e} Eh after {result.iterations} cycles; use smearing, or "
             "leave the crystal out"
         )
-    return TaughtCrystal(
-        prepared=prepared,
-        correction=prepared.correction(result.build.rows),
-        fock=result.fock,
-        fock_builds=result.fock_builds,
-        coarse_builds=result.coarse_builds,
-    )
+    return TaughtCrystal.of_result(prepared, result)
 
 
 def teach_density(prepared: PreparedCrystal, dm: BlochMatrix) -> TaughtCrystal:

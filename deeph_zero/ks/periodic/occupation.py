@@ -14,6 +14,9 @@ from deeph_zero.ks.smearing import NO_ORBITAL, chemical_potential, fermi
 ROUNDING = 1e-9
 """Electrons per cell that count as none."""
 
+GIVEN_TOL = 1e-6
+"""Frontier levels of given matrices closer than this are filled evenly, Eh."""
+
 
 class Channel(NamedTuple):
     """Spins that share a chemical potential.
