@@ -34,6 +34,14 @@ QUICK_PYTHON = {"conformers = 1000": "conformers = 2"}
 N_FRAMES = 9
 """Of examples/water_frames.xyz; more than eight make one model for many."""
 MAX_NOT_RUN = 13
+STARTS = (ROOT, ROOT / "deeph_zero", ROOT / "tests")
+FOLDERS = {
+    f.name
+    for start in STARTS
+    for f in start.iterdir()
+    if f.is_dir() and (start == ROOT or any(f.glob("*.py")))
+}
+"""First part of a path that is the repository's own, not a user's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,3 +186,22 @@ def test_every_page_is_in_the_navigation_and_the_site_loads_nothing():
     assert config["theme"]["font"] is False
     assert "extra_javascript" not in config
     assert "extra_css" not in config
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        p
+        for p in (*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md")
+        if "adr" not in p.parts
+    ],
+    ids=relative,
+)
+def test_files_that_a_page_names_exist(path: Path):
+    """`ks/layer.py` and `ks/terms/` are meant from the package, the repository or tests on."""
+    named = re.findall(
+        r"`((?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.(?:py|md|toml))?)(?:::\w+)?`", path.read_text()
+    )
+    ours = [n for n in named if n.split("/")[0] in FOLDERS]
+    missing = [n for n in ours if not any((start / n).exists() for start in STARTS)]
+    assert not missing
