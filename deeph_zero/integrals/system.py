@@ -202,12 +202,13 @@ def static_data(
 
 def _info(found: Calculation, data: KSData, made: Portable) -> KSInfo:
     grid, nlc, coulomb = data.grid, data.nlc, made.two.coulomb
-    own = {id(g): g for g in (grid, nlc.grid if nlc else None) if isinstance(g, ao_grids.AOGrid)}
+    grids = [grid] if nlc is None or nlc.grid is grid else [grid, nlc.grid]
     return ks_info(
         found,
         auxbasis=made.auxbasis,
         ngrids=grid.ngrids if grid else 0,
         naux=coulomb.cderi.shape[0] if isinstance(coulomb, FittedTensor) else 0,
         e_disp=data.e_disp,
-        memory_bytes=made.two.memory_bytes + sum(g.memory_bytes for g in own.values()),
+        memory_bytes=made.two.memory_bytes
+        + sum(g.memory_bytes for g in grids if isinstance(g, ao_grids.AOGrid)),
     )

@@ -189,7 +189,8 @@ def _orbitals(given: Given, lattice: np.ndarray, mesh: tuple[int, int, int]) -> 
             for z in set(numbers)
             if (symbol := chemical_symbols[z]) in pseudos.gth
         }
-    projectors = [(place, kinds[z]) for z, place in zip(numbers, coords, strict=True) if z in kinds]
+    elements = given.structure.numbers
+    projectors = [(kind, coords[elements == z]) for z, kind in kinds.items()]
     if basis.numerical:
         shells = [basis.numerical[z].orbitals for z in numbers]
         return OrbitalsOnMesh(NumericalOrbitals(coords, lattice, shells), mesh, projectors)

@@ -395,12 +395,9 @@ def choose(structures: list[Structure], count: int) -> list[Structure]:
     Returns:
         Those with matrices, worst first.
     """
-    shown = [s for s in structures if s.group is not None]
-    known = sorted(
-        (s for s in shown if s.error_estimate is not None),
-        key=lambda s: s.error_estimate or 0.0,
-        reverse=True,
-    )
-    order = [*known[:1], *known[1:][-1:], *shown]
-    unique = {id(s): s for s in order}
-    return list(unique.values())[:count]
+    shown = [k for k, s in enumerate(structures) if s.group is not None]
+    errors = {k: structures[k].error_estimate for k in shown}
+    known = sorted((e, -k) for k, e in errors.items() if e is not None)
+    # the worst first, of equal ones the first in the file; then the best
+    order = dict.fromkeys([*(-k for _, k in (known[-1:] + known[:1])), *shown])
+    return [structures[k] for k in order][:count]

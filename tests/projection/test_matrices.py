@@ -172,7 +172,7 @@ def test_projectors_of_a_upf_file_are_those_of_gth(files, with_p_projectors):
     bare = cell.copy()
     bare.pseudo = None
     bare.build()
-    atoms = [(place, kb) for place in cell.atom_coords()]
+    atoms = [(kb, cell.atom_coords())]
     points = make_kpoints((3, 1, 1))
     _, fixed = GaussianOrbitals(bare, tuple(cell.mesh), atoms).overlap_and_fixed(points)
     kpts = points.absolute(cell)
@@ -200,9 +200,7 @@ def test_numerical_orbitals_are_the_gaussians_they_were_made_of(files, with_p_pr
     ion = read_ion(files.write("C.ion", files.ion("C", 6, 4, tables, end)))
     assert [f.l for f in ion.orbitals] == [0, 1, 2]
     upf = read_upf(path)
-    atoms = [
-        (place, KleinmanBylander.of(upf.projectors, upf.strengths)) for place in cell.atom_coords()
-    ]
+    atoms = [(KleinmanBylander.of(upf.projectors, upf.strengths), cell.atom_coords())]
     orbitals = NumericalOrbitals(cell.atom_coords(), cell.lattice_vectors(), [ion.orbitals] * 2)
     mesh = (31, 30, 33)
     kpoints = make_kpoints((2, 1, 3))

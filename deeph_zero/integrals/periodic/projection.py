@@ -20,7 +20,7 @@ from deeph_zero.integrals.periodic.numerical import NumericalOrbitals, Numerical
 from deeph_zero.integrals.periodic.pseudopotential import nonlocal_potential
 from deeph_zero.integrals.periodic.radial import RadialFunction
 from deeph_zero.integrals.periodic.separable import (
-    Projectors,
+    AtomsWithProjectors,
     separable_matrix,
     sphere_radius,
     within_sphere,
@@ -32,8 +32,6 @@ from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator
 _MEMORY_MB = 500.0
 _TAIL = 1e-6
 """Overlap of the most diffuse Gaussians beyond the reach of two atoms."""
-
-AtomsWithProjectors = Sequence[tuple[Float[np.ndarray, " 3"], Projectors]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -79,11 +79,10 @@ def _mirrored(
 
 
 def _at_k(cell: Cell, vectors: np.ndarray, kpt: np.ndarray) -> np.ndarray:
-    kinds = {s: gth_projectors(cell._pseudo[s]) for s in cell._pseudo}  # noqa: SLF001
+    symbols = np.array([cell.atom_symbol(a) for a in range(cell.natm)])
     atoms = [
-        (cell.atom_coord(a), kinds[s])
-        for a in range(cell.natm)
-        if (s := cell.atom_symbol(a)) in kinds
+        (gth_projectors(pseudo), cell.atom_coords()[symbols == symbol])
+        for symbol, pseudo in cell._pseudo.items()  # noqa: SLF001
     ]
 
     def transforms(some: np.ndarray, k: np.ndarray) -> np.ndarray:

@@ -29,12 +29,16 @@ class Projectors(Protocol):
         ...
 
 
+AtomsWithProjectors = Sequence[tuple[Projectors, Float[np.ndarray, "_ 3"]]]
+"""Projectors of each kind of atom, and where its atoms are, bohr."""
+
+
 def separable_matrix(
     transforms: Transforms,
     vectors: Float[np.ndarray, "n 3"],
     kpt: Float[np.ndarray, " 3"],
     volume: float,
-    atoms: Sequence[tuple[Float[np.ndarray, " 3"], Projectors]],
+    atoms: AtomsWithProjectors,
 ) -> Complex[np.ndarray, "nao nao"]:
     """The operator at one k.
 
@@ -43,26 +47,28 @@ def separable_matrix(
         vectors: G, all that the sum runs over, 1/bohr.
         kpt: k, 1/bohr.
         volume: Volume of the cell, bohr³.
-        atoms: Position (bohr) and projectors of every atom.
+        atoms: Projectors of each kind of atom, and the positions of its atoms.
 
     Returns:
         Σ_a ⟨φ_k|β_a⟩ D ⟨β_a|φ_k⟩, Eh.
     """
-    overlaps: list[np.ndarray | float] = [0.0 for _ in atoms]
+    overlaps: list[list[np.ndarray | float]] = [[0.0] * len(places) for _, places in atoms]
     nao = 0
     for start in range(0, len(vectors), CHUNK):
         some = vectors[start : start + CHUNK]
         values = transforms(some, kpt) / volume
         nao = values.shape[1]
-        tables = {id(p): p.at(some + kpt) for _, p in atoms}
-        for at, (place, projectors) in enumerate(atoms):
-            # exp(ik·r_a) is the same for both sides of an atom's term and left out
-            phase = np.exp(1j * (some @ place))
-            overlaps[at] = overlaps[at] + (tables[id(projectors)].conj() * phase) @ values
+        for (projectors, places), sums in zip(atoms, overlaps, strict=True):
+            table = projectors.at(some + kpt).conj()
+            for a, place in enumerate(places):
+                # exp(ik·r_a) is the same for both sides of an atom's term and left out
+                phase = np.exp(1j * (some @ place))
+                sums[a] = sums[a] + (table * phase) @ values
     total = np.zeros((nao, nao), dtype=complex)
-    for (_, projectors), o in zip(atoms, overlaps, strict=True):
-        assert isinstance(o, np.ndarray)
-        total += o.conj().T @ projectors.strengths @ o
+    for (projectors, _), sums in zip(atoms, overlaps, strict=True):
+        for o in sums:
+            assert isinstance(o, np.ndarray)
+            total += o.conj().T @ projectors.strengths @ o
     return total
 
 

@@ -63,7 +63,7 @@ def test_the_matrix_is_that_of_the_overlaps(chunk, monkeypatch):
     monkeypatch.setattr(separable, "CHUNK", chunk)
     kind = TwoWidths()
     assert isinstance(kind, Projectors)
-    atoms = [(place, kind) for place in PLACES]
+    atoms = [(kind, PLACES)]
     volume = abs(np.linalg.det(LATTICE))
     found = separable_matrix(functions, mesh(), KPT, volume, atoms)
     wanted = np.zeros((2, 2), dtype=complex)
@@ -91,3 +91,30 @@ def test_a_sphere_treats_k_and_minus_k_alike():
     assert one == other
     assert len(inside) > 500
     assert np.linalg.norm(inside + kpt, axis=1).max() <= radius
+
+
+class Counting:
+    """One Gaussian of some width, and how often its transform was asked for."""
+
+    def __init__(self, exponent, strength):
+        self.exponent, self.strengths, self.calls = exponent, np.array([[strength]]), 0
+
+    def at(self, vectors):
+        self.calls += 1
+        return gaussian(vectors, self.exponent)[None]
+
+
+def test_kinds_of_atoms_add_up_and_are_transformed_once():
+    vectors, volume = mesh(), abs(np.linalg.det(LATTICE))
+    wide, narrow = Counting(0.5, 0.7), Counting(1.1, -1.3)
+    third = np.array([[1.1, -0.7, 0.4]])
+
+    def matrix(*atoms):
+        return separable_matrix(functions, vectors, KPT, volume, atoms)
+
+    both = matrix((wide, PLACES), (narrow, third))
+    assert (wide.calls, narrow.calls) == (1, 1)
+    singles = [matrix((wide, PLACES[:1])), matrix((wide, PLACES[1:])), matrix((narrow, third))]
+    assert all(np.abs(one).max() > 1e-3 for one in singles)
+    np.testing.assert_allclose(both, sum(singles), atol=1e-13)
+    np.testing.assert_allclose(matrix((wide, PLACES[:0]), (narrow, third)), singles[2], atol=1e-13)
