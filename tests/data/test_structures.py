@@ -187,3 +187,23 @@ def test_any_mixture_is_split_without_loss(tmp_path_factory, cases):
     molecules, bad = read_structures([path])
     assert len(molecules) == len(cases)
     assert len(bad) == sum(case != "good" for case in cases)
+
+
+@pytest.mark.parametrize("source", ["smiles:", "smiles:  ", "a.smi"])
+def test_no_smiles_is_one_line(tmp_path, source):
+    write(tmp_path, "# only a comment\n", "a.smi")
+    name = source if source.startswith("smiles") else tmp_path / source
+    molecules, bad = read_structures([name])
+    assert (molecules, len(bad)) == ([], 1)
+    assert "got none" in str(bad[0])
+
+
+def test_a_kind_of_warning_is_one_line_per_file(tmp_path, caplog):
+    path = write(tmp_path, WATER.format("total_spin=1") * 50 + WATER.format("0 2"))
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        molecules, _ = read_structures([path])
+    assert len(molecules) == 51
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{path} frame 0 (and 49 more)", f"{path} frame 50",
+    ]  # fmt: skip

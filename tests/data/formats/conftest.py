@@ -1,9 +1,11 @@
 """A crystal and a molecule with matrices of PySCF's integrals, s to d, no symmetry."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
-from pyscf import gto
+from pyscf import dft, gto
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.data.formats.protocol import (
@@ -14,6 +16,7 @@ from deeph_zero.data.formats.protocol import (
     on_blocks,
     permuted,
 )
+from deeph_zero.testing import WATER
 
 BASIS = {
     "C": [[0, [0.9, 1.0]], [0, [0.4, 1.0]], [1, [0.7, 1.0]], [2, [0.8, 1.0]]],
@@ -124,3 +127,67 @@ def same_elements(one, other, atol):
     small, large = sorted((one, other), key=len)
     found = on_blocks(small, large)
     torch.testing.assert_close(found.values, large.values.to(found.values), rtol=0, atol=atol)
+
+
+# ---- writers of files -------------------------------------------------------------------------
+
+
+def written(path, sink, *records):
+    """A folder of a sink."""
+    path.mkdir()
+    out = sink(path, len(records))
+    for record in records:
+        out.write(record)
+    return path
+
+
+def stored(matrix, ls, table):
+    """A dense matrix with the functions and signs of each shell as a table by l says."""
+    places, signs = [], []
+    for l in ls:
+        places += [len(signs) + k for k in table[l][0]]
+        signs += table[l][1]
+    return matrix[..., np.array(places)[:, None], places] * np.outer(signs, signs)
+
+
+ORCA = {"s": [""], "p": ["z", "x", "y"], "d": ["z^2", "xz", "yz", "x2-y2", "xy"]}
+
+
+def in_order(mol, matrix):
+    """As Psi4 and ORCA list the functions of a shell, by PySCF's own names."""
+    labels = mol.ao_labels(fmt=None)
+    inside = [ORCA[x[2][-1]].index(x[3]) for x in labels]
+    order = sorted(range(len(labels)), key=lambda k: (labels[k][0], "spd".index(labels[k][2][-1]),
+                                                      labels[k][2], inside[k]))  # fmt: skip
+    return matrix[np.ix_(order, order)]
+
+
+def lmdb_file(path, values):
+    """An LMDB of keys and values, written by the library."""
+    with importlib.import_module("lmdb").open(
+        str(path), subdir=False, lock=False, map_size=2**26
+    ) as env:
+        for key, value in values:
+            with env.begin(write=True) as transaction:
+                transaction.put(key, value)
+    return path
+
+
+class Evil:
+    """What a pickle calls when it is loaded."""
+
+    def __init__(self, call, *arguments):
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self):
+        return self.call, self.arguments
+
+
+@pytest.fixture(scope="session")
+def water_scf():
+    """Converged water in def2-SVP, PBE."""
+    mf = dft.RKS(gto.M(atom=WATER, basis="def2-svp", verbose=0), xc="pbe")
+    mf.grids.level = 0
+    mf.conv_tol, mf.conv_tol_grad = 1e-11, 1e-6
+    mf.kernel()
+    return mf

@@ -1,4 +1,4 @@
-"""DeepH's folders, both layouts: written, looked at by hand, read, and the published samples."""
+"""DeepH's folders: written, looked at by hand, read, and damaged."""
 
 import json
 
@@ -9,49 +9,34 @@ from pyscf import gto
 
 from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.deeph import DeepHSink, DeepHSource
-from deeph_zero.data.formats.deeph_legacy import LegacySink, LegacySource
 from deeph_zero.data.formats.poscar import parse_poscar
-from deeph_zero.data.formats.proof import order_deviation, settled_order
 from deeph_zero.data.formats.protocol import read_record
-from deeph_zero.errors import InputError
 from deeph_zero.testing import WATER
 
-from .conftest import ATOMS, BASIS, LATTICE, assert_same, of_spinors, polarised
+from .conftest import ATOMS, BASIS, LATTICE, assert_same, of_spinors, polarised, written
 
-BOTH = [(DeepHSource, DeepHSink), (LegacySource, LegacySink)]
 GROUPED = [0, 2, 1]  # carbon, carbon, hydrogen
 EV, BOHR = 27.2113845, 0.529177249
 
 
-def written(path, sink, *records):
-    path.mkdir()
-    out = sink(path, len(records))
-    for record in records:
-        out.write(record)
-    return path
-
-
-@pytest.mark.parametrize(("source", "sink"), BOTH)
 @pytest.mark.parametrize("kind", [None, polarised, of_spinors])
-def test_a_crystal_there_and_back(tmp_path, crystal, source, sink, kind):
+def test_a_crystal_there_and_back(tmp_path, crystal, kind):
     record = kind(crystal) if kind else crystal
-    found = source(written(tmp_path / "a", sink, record))
+    found = DeepHSource(written(tmp_path / "a", DeepHSink, record))
     assert len(found) == 1
-    atoms = GROUPED if sink is DeepHSink else None
     back = read_record(found, 0)
-    assert_same(record, back, atoms=atoms)
+    assert_same(record, back, atoms=GROUPED)
     assert back.matrices.facts.get("fermi", 0.0) == pytest.approx(
         record.matrices.facts.get("fermi", 0.0), abs=1e-12
     )
 
 
-@pytest.mark.parametrize(("source", "sink"), BOTH)
-def test_molecules_there_and_back(tmp_path, molecule, source, sink):
-    found = source(written(tmp_path / "a", sink, molecule, molecule))
+def test_molecules_there_and_back(tmp_path, molecule):
+    found = DeepHSource(written(tmp_path / "a", DeepHSink, molecule, molecule))
     assert len(found) == 2
     back = read_record(found, 1)
     assert back.structure.lattice is None
-    assert_same(molecule, back, atoms=GROUPED if sink is DeepHSink else None)
+    assert_same(molecule, back, atoms=GROUPED)
     density = back.matrices.density.values
     np.testing.assert_allclose(density, 0.5 * back.matrices.overlap.values, atol=1e-14)
 
@@ -101,22 +86,6 @@ def test_the_new_layout_is_that_of_the_documents(tmp_path, crystal):
         np.testing.assert_allclose(block, matrix[np.ix_(rows, columns)], atol=1e-12)
 
 
-def test_the_old_layout_is_openmxs(tmp_path, crystal):
-    folder = written(tmp_path / "a", LegacySink, crystal)
-    names = {"s": [""], "p": ["x", "y", "z"], "d": ["z^2", "x2-y2", "xy", "xz", "yz"]}
-    mol = gto.M(atom=[ATOMS[0], ATOMS[2]], basis=BASIS, unit="Bohr", verbose=0)
-    rows = named([x for x in mol.ao_labels(fmt=None) if x[0] == 0], names)
-    with h5py.File(folder / "overlaps.h5") as file:
-        block = file["[0, 0, 0, 1, 3]"][()]
-    matrix = mol.intor("int1e_ovlp")[:10, 10:]
-    np.testing.assert_allclose(block, matrix[np.ix_(rows, rows)], atol=1e-12)
-    lattice = np.loadtxt(folder / "lat.dat")
-    np.testing.assert_allclose(lattice[:, 1], LATTICE[1] * BOHR, atol=1e-14)
-    reciprocal = np.loadtxt(folder / "rlat.dat")
-    np.testing.assert_allclose(lattice.T @ reciprocal, 2 * np.pi * np.eye(3), atol=1e-12)
-    assert (folder / "element.dat").read_text().split() == ["6", "1", "6"]
-
-
 def test_spins_are_stored_in_one_block(tmp_path, crystal):
     folder = written(tmp_path / "a", DeepHSink, polarised(crystal))
     with h5py.File(folder / "hamiltonian.h5") as h, h5py.File(folder / "overlap.h5") as s:
@@ -127,29 +96,6 @@ def test_spins_are_stored_in_one_block(tmp_path, crystal):
     np.testing.assert_allclose(block[10:, 10:], 0.5 * block[:10, :10], atol=1e-12)
     assert not block[:10, 10:].any()
     assert json.loads((folder / "info.json").read_text())["spinful"] is True
-
-
-# ---- the order is proven ----------------------------------------------------------------------
-
-
-def test_overlaps_tell_the_order(tmp_path, crystal):
-    source = DeepHSource(written(tmp_path / "a", DeepHSink, crystal))
-    assert order_deviation(read_record(source, 0)) < 1e-10
-    for other in ("pyscf", "openmx", "siesta", "aims", "psi4", "abacus"):
-        assert order_deviation(read_record(source, 0, order=other)) > 0.1
-    source.order = "siesta"
-    order, deviation = settled_order(source, 0)
-    assert (order, deviation < 1e-10) == ("m", True)
-
-
-def test_functions_in_no_order_are_refused(tmp_path, crystal):
-    folder = written(tmp_path / "a", DeepHSink, crystal)
-    with h5py.File(folder / "overlap.h5", "r+") as file:
-        pairs = file["atom_pairs"][()]
-        pairs[:, :3] = -pairs[:, :3]  # the other sign of R
-        file["atom_pairs"][...] = pairs
-    with pytest.raises(InputError, match="in no known order"):
-        settled_order(DeepHSource(folder), 0)
 
 
 # ---- damage -----------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """HSX files: written here record by record, read, and damaged."""
 
-import struct
-
 import numpy as np
 import pytest
 import torch
@@ -12,60 +10,8 @@ from deeph_zero.data.formats.proof import order_deviation
 from deeph_zero.data.formats.protocol import read_record
 from deeph_zero.errors import InputError
 
-from .conftest import CELLS, LATTICE, assert_same
-
-# PySCF's functions of a shell in SIESTA's order, and their signs, written down by hand
-ORDER = {0: [0], 1: [1, 2, 0], 2: [0, 1, 2, 3, 4]}
-SIGNS = {0: [1], 1: [-1, 1, -1], 2: [1, -1, 1, -1, 1]}
-
-
-def record(*parts):
-    content = b"".join(p if isinstance(p, bytes) else np.asarray(p).tobytes() for p in parts)
-    mark = struct.pack("<i", len(content))
-    return mark + content + mark
-
-
-def ints(*values):
-    return np.array(values, dtype="<i4")
-
-
-def siesta_matrix(matrix, shells):
-    """Dense A(R) in SIESTA's order, for every cell of the file."""
-    places, signs = [], []
-    for l in [l for ls in shells for l in ls]:
-        places += [len(signs) + k for k in ORDER[l]]
-        signs += SIGNS[l]
-    for cell in CELLS:
-        dense = matrix.to_dense(cell).numpy()
-        yield dense[..., np.array(places)[:, None], places] * np.outer(signs, signs)
-
-
-def hsx(found, spins=None, *, version=1, double=True, cells=CELLS):
-    """The file, every orbital a neighbour of every other."""
-    structure, matrices = found.structure, found.matrices
-    nao, ncell = sum(matrices.sizes), len(cells)
-    kind = "<f8" if double else "<f4"
-    chosen = [CELLS.index(cell) for cell in cells]
-    fock, overlap = (
-        np.concatenate([list(siesta_matrix(m, matrices.shells))[k] for k in chosen], axis=1)
-        for m in (matrices.fock, matrices.overlap)
-    )
-    spins = [2 * fock] if spins is None else [2 * s(fock) for s in spins]
-    nsc = (3, 3, 3) if ncell == 27 else (1, 1, 1)
-    out = record(ints(version)) + record(ints(int(double)))
-    out += record(ints(3, nao, len(spins), 2, *nsc))
-    out += record(LATTICE, np.array([-0.5, 9.0, 0.001]))
-    out += record(ints(cells), structure.coords, ints(1, 2, 1), ints(np.cumsum(matrices.sizes)))
-    label = lambda s, valence, n: s.ljust(20).encode() + struct.pack("<di", valence, n)  # noqa: E731
-    out += record(label("C", 4.0, 10), label("H.extra", 1.0, 4))
-    for shells in (matrices.shells[0], matrices.shells[1]):
-        out += record(ints([(2 + k, l, 1) for k, l in enumerate(shells) for _ in range(2 * l + 1)]))
-    out += record(ints(*range(9)), np.zeros(3)) if version == 2 else b""
-    out += record(ints([nao * ncell] * nao))
-    out += b"".join(record(ints(np.arange(1, nao * ncell + 1))) for _ in range(nao))
-    for matrix in [*spins, overlap]:
-        out += b"".join(record(row.astype(kind)) for row in matrix)
-    return out
+from .conftest import CELLS, assert_same
+from .siesta_files import hsx, ints
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -83,46 +29,6 @@ def test_two_spins(tmp_path, crystal):
     found = read_record(HSXSource(tmp_path / "a.HSX"), 0).matrices
     assert found.spin_polarised
     torch.testing.assert_close(found.fock.values[1], 0.5 * found.fock.values[0])
-
-
-def density_file(found, parts, *, nsc=(3, 3, 3)):
-    """A .DM file: (factor of S) for each spin."""
-    nao = sum(found.matrices.sizes)
-    dense = list(siesta_matrix(found.matrices.overlap, found.matrices.shells))
-    # SIESTA's own order of cells: the first axis runs fastest, 0, 1, -1
-    axis = (0, 1, -1)
-    cells = [(a, b, c) for c in axis for b in axis for a in axis]
-    matrix = np.concatenate([dense[CELLS.index(cell)] for cell in cells], axis=1)
-    out = record(ints(nao, len(parts), *nsc)) + record(ints([nao * 27] * nao))
-    out += b"".join(record(ints(np.arange(1, nao * 27 + 1))) for _ in range(nao))
-    return out + b"".join(record(factor * row) for factor in parts for row in matrix)
-
-
-@pytest.mark.parametrize("spins", [1, 2])
-def test_the_density_matrix_beside_is_read(tmp_path, crystal, spins, capsys):
-    overlap = crystal.matrices.overlap
-    share = 9.0 / float(overlap.values.square().sum())  # of S, for the electrons of the head
-    parts = [share] if spins == 1 else [0.7 * share, 0.3 * share]
-    ends = [lambda f: f] * spins
-    path = tmp_path / "a.HSX"
-    path.write_bytes(hsx(crystal, ends))
-    whole = density_file(crystal, parts)
-    (tmp_path / "a.DM").write_bytes(whole)
-    density = read_record(HSXSource(path), 0).matrices.density
-    assert density is not None
-    dense = density.to_dense((1, 0, -1))
-    wanted = torch.stack([part * overlap.to_dense((1, 0, -1)) for part in parts])
-    torch.testing.assert_close(dense, wanted[0] if spins == 1 else wanted, atol=1e-12, rtol=0)
-    for content, message in (
-        (density_file(crystal, [2 * p for p in parts]), "density of 9 electrons, got 18.0000"),
-        (density_file(crystal, [1.0] * (3 - spins)), f"and {spins} spin components"),
-        (whole[:-20], "a.DM: expected P at byte"),
-        (density_file(crystal, parts, nsc=(1, 1, 1)), "expected columns from 1 to 24, got 1 to"),
-    ):
-        (tmp_path / "a.DM").write_bytes(content)
-        assert entry_point(["convert", str(path), str(tmp_path / "o.h5")]) == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
-        assert message in line
 
 
 def test_spin_orbit_coupling_has_the_sign_of_l_times_s(tmp_path, crystal):

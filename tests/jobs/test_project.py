@@ -19,26 +19,26 @@ from deeph_zero.units import BOHR_IN_ANGSTROM
 
 
 @pytest.fixture
-def handed(cells, run, files):
+def handed(potential_cells, potential_run, radial_files):
     """A structure file and the potential of a run in any format."""
 
     def hand(name, kmesh, *, two=False, kind="npy", **changed):
-        cell = cells[name]
-        found = run(cell, kmesh, two=two)
+        cell = potential_cells[name]
+        found = potential_run(cell, kmesh, two=two)
         atoms = ase.Atoms(
             [cell.atom_pure_symbol(k) for k in range(cell.natm)],
             cell.atom_coords() * BOHR_IN_ANGSTROM,
             cell=changed.get("cell", cell.lattice_vectors() * BOHR_IN_ANGSTROM),
             pbc=changed.get("pbc", True),
         )
-        structure = files.folder / "s.xyz"
+        structure = radial_files.folder / "s.xyz"
         ase.io.write(structure, atoms, format="extxyz", columns=["symbols", "positions"])
-        potential = files.folder / f"v.{kind}"
+        potential = radial_files.folder / f"v.{kind}"
         if kind == "npy":
             values = found.values if two else found.values[0]
             np.save(potential, values)
         else:
-            files.write("v.cube", _cube(cell, found.values[0]))
+            radial_files.write("v.cube", _cube(cell, found.values[0]))
         return cell, found, potential, structure
 
     return hand
@@ -59,9 +59,9 @@ def call(*words):
     return entry_point([str(w) for w in ("project", *words)])
 
 
-def test_matrices_levels_and_blocks_of_a_crystal(handed, files):
+def test_matrices_levels_and_blocks_of_a_crystal(handed, radial_files):
     cell, found, potential, structure = handed("diamond", (3, 1, 2))
-    out = files.folder / "out.h5"
+    out = radial_files.folder / "out.h5"
     words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 3, 1, 2, "-o", out]
     assert call(potential, structure, *words, "--block-mesh", 7, 7, 7, "--path", "GX", "-q") == 0
     summary = json.loads(out.with_suffix(".json").read_text())
@@ -109,12 +109,12 @@ def test_matrices_levels_and_blocks_of_a_crystal(handed, files):
         labels.label(0, other)
 
 
-def test_cube_of_a_molecule_in_a_box(handed, files, capsys):
+def test_cube_of_a_molecule_in_a_box(handed, radial_files, capsys):
     """The structure has no cell: the cube's own is taken."""
     _cell, found, potential, structure = handed(
         "molecule", (1, 1, 1), kind="cube", cell=None, pbc=False
     )
-    out = files.folder / "out.h5"
+    out = radial_files.folder / "out.h5"
     words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 1, 1, 1, "-o", out]
     assert call(potential, structure, *words) == 0
     with h5py.File(out) as file:
@@ -124,35 +124,37 @@ def test_cube_of_a_molecule_in_a_box(handed, files, capsys):
     assert "no cell: that of" in capsys.readouterr().out
 
 
-def test_two_spins_in_one_array_or_two(handed, files):
+def test_two_spins_in_one_array_or_two(handed, radial_files):
     cell, found, potential, structure = handed("triplet", (1, 1, 1), two=True)
     words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 1, 1, 1, "--spin", 2, "-q"]
-    assert call(potential, structure, *words, "-o", files.folder / "one.h5") == 0
+    assert call(potential, structure, *words, "-o", radial_files.folder / "one.h5") == 0
     for k, name in enumerate(("up", "down")):
-        np.save(files.folder / f"{name}.npy", found.values[k])
-    two = [files.folder / "up.npy", structure, "--down", files.folder / "down.npy"]
-    assert call(*two, *words, "-o", files.folder / "two.h5") == 0
+        np.save(radial_files.folder / f"{name}.npy", found.values[k])
+    two = [radial_files.folder / "up.npy", structure, "--down", radial_files.folder / "down.npy"]
+    assert call(*two, *words, "-o", radial_files.folder / "two.h5") == 0
     expected = np.asarray(found.mf.get_fock())
     scaled = cell.get_scaled_kpts(found.mf.kpts)
     for name in ("one", "two"):
-        with h5py.File(files.folder / f"{name}.h5") as file:
+        with h5py.File(radial_files.folder / f"{name}.h5") as file:
             order = [int(np.abs(scaled - k).sum(1).argmin()) for k in file["0000/kpts"][()]]
             assert np.abs(file["0000/fock"][()] - expected[:, order]).max() < 1e-6
-    summary = json.loads((files.folder / "two.json").read_text())
+    summary = json.loads((radial_files.folder / "two.json").read_text())
     assert summary["magnetic_moment"] == pytest.approx(2, abs=1e-9)
 
 
-def test_coarse_grids_are_warned_about(handed, files, capsys):
+def test_coarse_grids_are_warned_about(handed, radial_files, capsys):
     _cell, found, _, structure = handed("molecule", (1, 1, 1))
-    coarse = files.folder / "coarse.npy"
+    coarse = radial_files.folder / "coarse.npy"
     np.save(coarse, found.values[0][::3, ::3, ::3])
     words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 1, 1, 1]
-    assert call(coarse, structure, *words, "-o", files.folder / "a.h5") == 0
+    assert call(coarse, structure, *words, "-o", radial_files.folder / "a.h5") == 0
     said = capsys.readouterr().err
     assert "is coarse for this basis" in said
-    assert call(coarse, structure, *words, "-o", files.folder / "b.h5", "--ke-cutoff", 60) == 0
+    assert (
+        call(coarse, structure, *words, "-o", radial_files.folder / "b.h5", "--ke-cutoff", 60) == 0
+    )
     assert "is coarse for this basis" not in capsys.readouterr().err
-    summary = json.loads((files.folder / "b.json").read_text())
+    summary = json.loads((radial_files.folder / "b.json").read_text())
     assert min(summary["fft_mesh"]) > 20
     assert summary["grid_overlap_error"] < 1e-6
 
@@ -168,12 +170,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_words(name, handed, files, capsys):
+def test_wrong_words(name, handed, radial_files, capsys):
     _, _, potential, structure = handed("molecule", (1, 1, 1))
     words, message = WRONG[name]
     given = [] if name == "pseudo" else ["--pseudo", "gth-pade"]
     given += [] if name == "basis" else ["--basis", "gth-szv"]
-    out = files.folder / "out.h5"
+    out = radial_files.folder / "out.h5"
     assert call(potential, structure, *given, *words, "-o", out, "-q") == 2
     said = capsys.readouterr().err
     assert message in said
@@ -181,11 +183,13 @@ def test_wrong_words(name, handed, files, capsys):
     assert not out.exists()
 
 
-def test_other_cells_are_refused_with_both_sides(handed, files, capsys):
+def test_other_cells_are_refused_with_both_sides(handed, radial_files, capsys):
     cell, _, potential, _ = handed("molecule", (1, 1, 1), kind="cube")
     turned = cell.lattice_vectors() @ np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     _, _, _, structure = handed("molecule", (1, 1, 1), kind="cube", cell=turned * BOHR_IN_ANGSTROM)
-    assert call(potential, structure, "--pseudo", "gth-pade", "-o", files.folder / "o.h5") == 2
+    assert (
+        call(potential, structure, "--pseudo", "gth-pade", "-o", radial_files.folder / "o.h5") == 2
+    )
     said = capsys.readouterr().err
     assert "(4.200 0.000 0.000; 0.100 4.000 0.000; 0.000 0.000 4.400) angstrom" in said
     assert "the same cell in another orientation" in said

@@ -4,13 +4,14 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from pyscf.pbc import dft, gto, tools
-from pyscf.pbc.dft import numint
-from pyscf.pbc.gto import pseudo
 from scipy.special import gamma
+
+if TYPE_CHECKING:
+    from pyscf.pbc import gto
 
 CELLS = [
     ("diamond", "C 0 .05 0; C .9 .85 .93", [[0, 1.78, 1.78], [1.78, 0, 1.78], [1.78, 1.78, 0.1]],
@@ -77,8 +78,27 @@ def _numbers(values: np.ndarray) -> str:
     return "\n".join(f"{x:.15E}" for x in values)
 
 
+def gth_upf(cell: "gto.Cell") -> str:
+    """GTH's carbon of a cell as a UPF file."""
+    parameters = cell._pseudo["C"]
+    r = np.linspace(0, 7, 1401)
+    betas, blocks = [], []
+    for l, (radius, n, h) in enumerate(parameters[5:]):
+        if n:
+            betas += [(l, r * gth_projector(l, i, radius, r)) for i in range(1, n + 1)]
+            blocks.append(2 * np.array(h, dtype=float))
+    size = sum(len(b) for b in blocks)
+    strengths = np.zeros((size, size))
+    at = 0
+    for block in blocks:
+        strengths[at : at + len(block), at : at + len(block)] = block
+        at += len(block)
+    spacing = np.full(len(r), r[1])
+    return upf_text(betas, strengths, r, spacing)
+
+
 @pytest.fixture
-def files(tmp_path: Path) -> SimpleNamespace:
+def radial_files(tmp_path: Path) -> SimpleNamespace:
     """Writers of the formats that are read, and a folder."""
 
     def write(name: str, text: str) -> Path:
@@ -87,12 +107,16 @@ def files(tmp_path: Path) -> SimpleNamespace:
         return path
 
     return SimpleNamespace(
-        write=write, upf=upf_text, ion=ion_text, gth=gth_projector, folder=tmp_path
+        write=write, upf=upf_text, ion=ion_text, gth=gth_projector, gth_upf=gth_upf, folder=tmp_path
     )
 
 
-def _run(cell: gto.Cell, kmesh: tuple[int, int, int], *, two: bool) -> SimpleNamespace:
+def _run(cell: "gto.Cell", kmesh: tuple[int, int, int], *, two: bool) -> SimpleNamespace:
     """A converged LDA run, and its potential on the grid."""
+    from pyscf.pbc import dft, tools  # half a second that most tests do without
+    from pyscf.pbc.dft import numint
+    from pyscf.pbc.gto import pseudo
+
     kpts = cell.make_kpts(kmesh)
     mf = (dft.KUKS if two else dft.KRKS)(cell, kpts, xc="lda,vwn")
     mf.conv_tol = 1e-8
@@ -111,8 +135,10 @@ def _run(cell: gto.Cell, kmesh: tuple[int, int, int], *, two: bool) -> SimpleNam
 
 
 @pytest.fixture(scope="session")
-def cells() -> dict[str, gto.Cell]:
+def potential_cells() -> "dict[str, gto.Cell]":
     """Cells without symmetry, with coarse meshes."""
+    from pyscf.pbc import gto
+
     made = {}
     for name, atoms, lattice, mesh, spin in CELLS:
         cell = gto.Cell()
@@ -123,6 +149,19 @@ def cells() -> dict[str, gto.Cell]:
 
 
 @pytest.fixture(scope="session")
-def run() -> Callable[..., SimpleNamespace]:
+def potential_run() -> Callable[..., SimpleNamespace]:
     """Runs that are made once; see :func:`_run`."""
     return functools.cache(_run)
+
+
+@pytest.fixture
+def cell_with_p_projectors() -> "gto.Cell":
+    """Carbon with a made-up pseudopotential that has s and p channels, two of s."""
+    from pyscf.pbc import gto
+
+    cell = gto.Cell()
+    cell.atom, cell.a = "C 0 .05 0; C .9 .85 .93", [[0, 3.6, 3.4], [3.3, 0, 3.4], [3.5, 3.6, 0.1]]
+    cell.basis, cell.mesh, cell.verbose = "gth-dzvp", [39, 41, 40], 0
+    h_s, h_p = [[9.5, -1.2], [-1.2, 0.7]], [[-2.1]]
+    cell.pseudo = {"C": [[2, 2], 0.34, 1, [-8.5], 2, [0.45, 2, h_s], [0.5, 1, h_p]]}
+    return cell.build()

@@ -1,27 +1,24 @@
-"""A potential gives the Fock matrix back that it came from, in Gaussians and numerical orbitals."""
+"""A potential gives the Fock matrix back that it came from, in Gaussians."""
 
 import numpy as np
 import pytest
-import torch
 from pyscf.pbc import dft, gto, tools
 from pyscf.pbc.dft.numint import NumInt
 from pyscf.pbc.gto.pseudo import get_vlocG, pp_int
 
-from deeph_zero.data.radial.ion import read_ion
 from deeph_zero.data.radial.upf import read_upf
-from deeph_zero.integrals.periodic.block_mesh import blocks_of, mesh_for
 from deeph_zero.integrals.periodic.kpoints import KPoints, make_kpoints
-from deeph_zero.integrals.periodic.numerical import NumericalOrbitals
 from deeph_zero.integrals.periodic.projection import (
     GaussianOrbitals,
     KleinmanBylander,
-    OrbitalsOnMesh,
     fourier_resampled,
     grid_overlap_error,
     projected,
 )
 
 TWO = {"triplet": True}
+
+
 KMESH = {"diamond": (3, 1, 2), "molecule": (1, 1, 1), "triplet": (1, 1, 1)}
 
 
@@ -30,9 +27,9 @@ def _points(cell, kpts):
 
 
 @pytest.mark.parametrize("name", KMESH)
-def test_fock_of_pyscf_comes_back(name, cells, run):
-    cell = cells[name]
-    found = run(cell, KMESH[name], two=name in TWO)
+def test_fock_of_pyscf_comes_back(name, potential_cells, potential_run):
+    cell = potential_cells[name]
+    found = potential_run(cell, KMESH[name], two=name in TWO)
     points = _points(cell, found.mf.kpts)
     values = found.values.reshape(len(found.values), -1)
     orbitals = GaussianOrbitals(cell, tuple(cell.mesh), [])
@@ -103,9 +100,9 @@ def test_the_potential_of_a_gradient_functional_gives_its_matrix(kind):
     assert errors[2] < 0.01 * errors[1] < 1e-4 * errors[0]
 
 
-def test_a_finer_grid_of_the_same_waves_is_the_same_potential(cells, run):
-    cell = cells["diamond"]
-    values = run(cell, KMESH["diamond"], two=False).values
+def test_a_finer_grid_of_the_same_waves_is_the_same_potential(potential_cells, potential_run):
+    cell = potential_cells["diamond"]
+    values = potential_run(cell, KMESH["diamond"], two=False).values
     finer = fourier_resampled(values, (20, 21, 22))
     back = fourier_resampled(finer.reshape(1, 20, 21, 22), values.shape[1:])
     assert np.abs(back - values.reshape(1, -1)).max() < 1e-12
@@ -122,8 +119,8 @@ def test_a_finer_grid_of_the_same_waves_is_the_same_potential(cells, run):
     assert np.abs(got[0] - wave(*fine).ravel()).max() < 1e-12
 
 
-def test_coarse_grids_are_told(cells):
-    cell = cells["diamond"]
+def test_coarse_grids_are_told(potential_cells):
+    cell = potential_cells["diamond"]
     gamma = _points(cell, np.zeros((1, 3)))
     errors = []
     for mesh in ((7, 7, 7), (15, 15, 15), (25, 25, 25)):
@@ -133,39 +130,9 @@ def test_coarse_grids_are_told(cells):
     assert errors[2] < 1e-9
 
 
-def _carbon_upf(files, cell, **header):
-    """GTH's carbon as a UPF file, all of its projectors in both spins where there are two."""
-    parameters = cell._pseudo["C"]
-    r = np.linspace(0, 7, 1401)
-    betas, blocks = [], []
-    for l, (radius, n, h) in enumerate(parameters[5:]):
-        if n:
-            betas += [(l, r * files.gth(l, i, radius, r)) for i in range(1, n + 1)]
-            blocks.append(2 * np.array(h, dtype=float))
-    size = sum(len(b) for b in blocks)
-    strengths = np.zeros((size, size))
-    at = 0
-    for block in blocks:
-        strengths[at : at + len(block), at : at + len(block)] = block
-        at += len(block)
-    spacing = np.full(len(r), r[1])
-    return files.write("C.upf", files.upf(betas, strengths, r, spacing, **header)), betas
-
-
-@pytest.fixture
-def with_p_projectors():
-    """Carbon with a made-up pseudopotential that has s and p channels, two of s."""
-    cell = gto.Cell()
-    cell.atom, cell.a = "C 0 .05 0; C .9 .85 .93", [[0, 3.6, 3.4], [3.3, 0, 3.4], [3.5, 3.6, 0.1]]
-    cell.basis, cell.mesh, cell.verbose = "gth-dzvp", [39, 41, 40], 0
-    h_s, h_p = [[9.5, -1.2], [-1.2, 0.7]], [[-2.1]]
-    cell.pseudo = {"C": [[2, 2], 0.34, 1, [-8.5], 2, [0.45, 2, h_s], [0.5, 1, h_p]]}
-    return cell.build()
-
-
-def test_projectors_of_a_upf_file_are_those_of_gth(files, with_p_projectors):
-    cell = with_p_projectors
-    path, _ = _carbon_upf(files, cell)
+def test_projectors_of_a_upf_file_are_those_of_gth(radial_files, cell_with_p_projectors):
+    cell = cell_with_p_projectors
+    path = radial_files.write("C.upf", radial_files.gth_upf(cell))
     read = read_upf(path)
     assert (read.number, read.valence, [b.l for b in read.projectors]) == (6, 4, [0, 0, 1])
     kb = KleinmanBylander.of(read.projectors, read.strengths)
@@ -182,47 +149,13 @@ def test_projectors_of_a_upf_file_are_those_of_gth(files, with_p_projectors):
     assert np.abs(fixed.numpy() - expected).max() < 1e-9
 
 
-def test_numerical_orbitals_are_the_gaussians_they_were_made_of(files, with_p_projectors):
-    cell = with_p_projectors
-    path, _ = _carbon_upf(files, cell)
-    end, points = 11.0, 2201
-    r = np.linspace(0, end, points)
-    functions = {0: [(1.1, 0.5), (0.42, 0.7)], 1: [(0.8, 1.0)], 2: [(0.9, 1.0)]}
-    gaussian, tables = [], []
-    for l, primitives in functions.items():
-        gaussian.append([l, *([e, c] for e, c in primitives)])
-    cell.basis = {"C": gaussian}
-    cell.build()
-    for b in range(3):
-        l = cell.bas_angular(b)
-        values = cell._libcint_ctr_coeff(b)[:, 0] @ np.exp(-cell.bas_exp(b)[:, None] * r**2)
-        tables.append((l, values))
-    ion = read_ion(files.write("C.ion", files.ion("C", 6, 4, tables, end)))
-    assert [f.l for f in ion.orbitals] == [0, 1, 2]
-    upf = read_upf(path)
-    atoms = [(KleinmanBylander.of(upf.projectors, upf.strengths), cell.atom_coords())]
-    orbitals = NumericalOrbitals(cell.atom_coords(), cell.lattice_vectors(), [ion.orbitals] * 2)
-    mesh = (31, 30, 33)
-    kpoints = make_kpoints((2, 1, 3))
-    rng = np.random.default_rng(0)
-    values = fourier_resampled(rng.normal(size=(2, 7, 6, 7)), mesh)
-    fock, ovlp = projected(OrbitalsOnMesh(orbitals, mesh, atoms), values, cell.vol, kpoints)
-    bare = cell.copy()
-    bare.pseudo = None
-    bare.build()
-    other = GaussianOrbitals(bare, mesh, atoms)
-    expected, wanted = projected(other, values, cell.vol, kpoints)
-    assert float((ovlp - wanted).abs().max()) < 1e-7
-    assert float((fock - expected).abs().max()) < 1e-6
-
-
-def test_spin_orbit_files_are_averaged(files):
+def test_spin_orbit_files_are_averaged(radial_files):
     """Two sets of p projectors, as strong for j = 1/2 and 3/2 as the one they stand for."""
     r = np.linspace(0, 7, 1401)
     spacing = np.full(len(r), r[1])
-    s, p = files.gth(0, 1, 0.4, r) * r, files.gth(1, 1, 0.5, r) * r
-    plain = files.upf([(0, s), (1, p)], np.diag([4.0, 3.0]), r, spacing)
-    both = files.upf(
+    s, p = radial_files.gth(0, 1, 0.4, r) * r, radial_files.gth(1, 1, 0.5, r) * r
+    plain = radial_files.upf([(0, s), (1, p)], np.diag([4.0, 3.0]), r, spacing)
+    both = radial_files.upf(
         [(0, s), (1, p), (1, p)],
         np.diag([4.0, 6.0, 1.5]),
         r,
@@ -230,7 +163,7 @@ def test_spin_orbit_files_are_averaged(files):
         so="T",
         spins=[0.5, 0.5, 1.5],
     )
-    one, two = (read_upf(files.write(n, t)) for n, t in (("a.upf", plain), ("b.upf", both)))
+    one, two = (read_upf(radial_files.write(n, t)) for n, t in (("a.upf", plain), ("b.upf", both)))
     assert not one.spin_orbit
     assert two.spin_orbit
     # (1/3) 6 + (2/3) 1.5 = 3
@@ -242,29 +175,3 @@ def test_spin_orbit_files_are_averaged(files):
         return table.conj().T @ kb.strengths @ table
 
     assert np.abs(operator(one) - operator(two)).max() < 1e-12
-
-
-def test_blocks_give_the_matrices_of_their_mesh_back(cells, run):
-    cell = cells["diamond"]
-    values = run(cell, KMESH["diamond"], two=False).values.reshape(1, -1)
-    orbitals = GaussianOrbitals(cell, tuple(cell.mesh), [])
-    kpoints = make_kpoints((4, 3, 5))
-    fock, ovlp = projected(orbitals, values, cell.vol, kpoints)
-    h, s = blocks_of(
-        [fock[0], ovlp], kpoints, cell.lattice_vectors(), cell.atom_coords(), (4, 4), threshold=0.0
-    )
-    again = torch.from_numpy(kpoints.scaled)
-    # V_nl ends unevenly about k on a grid this coarse; S does not
-    assert float((s.at_k(again) - ovlp).abs().max()) < 1e-12
-    assert float((h.at_k(again) - fock[0]).abs().max()) < 1e-4
-    assert h.asymmetry() < 1e-12
-    assert not h.values.is_complex()
-
-
-def test_mesh_keeps_images_apart_that_reach_each_other():
-    lattice = np.diag([5.0, 9.0, 40.0])
-    coords = np.array([[0.1, 0.2, 3.0], [2.0, 4.0, 18.0]])
-    assert mesh_for(lattice, coords, np.full((2, 2), 4.9)) == (1, 1, 1)
-    # 12 bohr: R from -2 to 2 along x, -1 to 1 along y; the other side of the vacuum is 25 away
-    assert mesh_for(lattice, coords, np.full((2, 2), 12.0)) == (5, 3, 1)
-    assert mesh_for(lattice, coords, np.full((2, 2), 26.0))[2] == 2

@@ -1,0 +1,68 @@
+"""Bytes of structure files: packed, in any encoding, ordinary files only."""
+
+import bz2
+import gzip
+import lzma
+import os
+
+import pytest
+
+from deeph_zero.data.reading import content
+from deeph_zero.data.structures import read_structures
+
+from .records import (
+    XYZ,
+    save,
+)
+
+
+def pdb_line(name, xyz, element="", residue="HOH", record="HETATM"):
+    x, y, z = xyz
+    return (
+        f"{record:6}    1 {name:4} {residue:3} A   1    {x:8.3f}{y:8.3f}{z:8.3f}"
+        f"  1.00  0.00          {element}\n"
+    )
+
+
+PDB = (
+    pdb_line(" O  ", (0, 0, 0.1), " O")
+    + pdb_line(" H1 ", (0, 0.76, 0.58), " H")
+    + pdb_line(" H2 ", (0.05, -0.74, 0.61), " H")
+)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.xyz", XYZ + "\n" + XYZ), ("a.pdb", PDB + "END\n" + PDB)]
+)
+def test_packed_files_are_read_like_plain_ones(tmp_path, pack, name, text):
+    suffix = {gzip.compress: "gz", bz2.compress: "bz2", lzma.compress: "xz"}[pack]
+    for packed in (f"{name}.{suffix}", name):
+        molecules, bad = read_structures([save(tmp_path, packed, pack(text.encode()))])
+        assert (len(molecules), bad) == (2, [])
+
+
+def test_a_packed_file_unpacks_within_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "MAX_UNPACKED", 2**20)
+    path = save(tmp_path, "a.xyz.gz", gzip.compress(bytes(2**22)))
+    assert "at most 1 MB" in str(read_structures([path])[1][0])
+    path.write_bytes(gzip.compress(XYZ.encode())[:30])
+    assert "cannot be unpacked" in str(read_structures([path])[1][0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "latin-1"])
+def test_titles_in_any_encoding(tmp_path, encoding):
+    path = save(tmp_path, "a.xyz", XYZ.replace("good", "r = 0.96 Å").encode(encoding))
+    molecules, bad = read_structures([path])
+    assert (len(molecules), bad) == (1, [])
+
+
+def test_what_is_no_ordinary_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.xyz")
+    (tmp_path / "loop.xyz").symlink_to(tmp_path / "loop.xyz")
+    (tmp_path / "zero.xyz").symlink_to("/dev/zero")
+    words = ("named pipe", "symbolic links", "device")
+    for name, word in zip(("pipe.xyz", "loop.xyz", "zero.xyz"), words, strict=True):
+        molecules, bad = read_structures([tmp_path / name])
+        assert molecules == []
+        assert word in str(bad[0])
