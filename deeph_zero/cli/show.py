@@ -14,6 +14,8 @@ from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import journal_beside, to_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.signals import saying
+from deeph_zero.report.numbers import interval as between
+from deeph_zero.units import HARTREE_IN_EV
 
 MAX_ROWS = 20
 WIDE = 110
@@ -62,8 +64,8 @@ _NAMES = {
     "polarizability": "mean polarisability / bohr^3",
     "frequencies": "strongest infrared line / cm^-1",
 }
-_FORMS = {"energy": ".6f", "homo": ".4f", "lumo": ".4f", "gap": ".4f", "dipole": ".3f"}
-_NAMES_IN_INTERVALS = {"energy": "converged energy", "homo": "HOMO", "lumo": "LUMO"}
+_DECIMALS = {"energy": 6, "homo": 4, "lumo": 4, "gap": 4, "dipole": 3}
+_NAMES_IN_INTERVALS = {"homo": "HOMO", "lumo": "LUMO"}
 
 
 def show_summary(
@@ -221,12 +223,13 @@ def _more(entry: Mapping[str, Any]) -> Iterator[list[str]]:
         yield ["estimated error of an element of it", format(error, ".3f")]
     for name, interval in (entry.get("intervals") or {}).items():
         many = interval if isinstance((interval or [None])[0], list | tuple) else [interval]
-        form = _FORMS[name]
-        cells = [
-            "-" if one is None else f"{one[0]:{form}} to {one[1]:{form}}"
-            for one in many  # of two spins a pair
-        ]
-        yield [f"{_NAMES_IN_INTERVALS.get(name, name)}, 95 % interval", " / ".join(cells)]
+        cells = ["-" if one is None else between(one[0], one[1], _DECIMALS[name]) for one in many]
+        of_level = name in ("homo", "lumo", "gap")
+        if of_level and len(cells) == 1 and interval:  # of two spins there is no room for both
+            low, high = (HARTREE_IN_EV * end for end in interval)
+            cells[0] += f" ({between(low, high, 3)} eV)"
+        title = f"converged {_NAMES_IN_INTERVALS.get(name, name)}, 95 % interval"
+        yield [title, " / ".join(cells)]
     charges = entry.get("refined_lowdin_charges") or entry.get("lowdin_charges")
     if charges:
         yield ["Lowdin charges of atoms", f"{min(charges):+.3f} to {max(charges):+.3f}"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import scipy.linalg
 import torch
 from pyscf import df, gto
 from pyscf.df import incore
@@ -24,7 +25,10 @@ from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre
 _log = logging.getLogger("deeph_zero")
 
 FIT_BUFFER_MB = 1000.0
-"""Working memory of the fitting itself, on top of the tensor."""
+"""Working memory of the fitting itself, on top of the tensor, where the metric is singular."""
+
+_SOLVED_MB = 8.0
+"""Columns of the tensor that are solved for at a time."""
 
 SHARE_OF_AVAILABLE = 0.8
 
@@ -112,7 +116,7 @@ def fitted_tensor(
     """Fitted tensor B with (mn|ls) ~ sum_L B[L,mn] B[L,ls] of one operator, by PySCF.
 
     ``omega`` follows PySCF: 0 is 1/r12, positive erf(omega r12)/r12 (long range), negative
-    erfc(|omega| r12)/r12 (short range). The metric is decomposed by PySCF
+    erfc(|omega| r12)/r12 (short range). The metric is decomposed as PySCF does it
     (``df.incore.cholesky_eri``): Cholesky, or eigenvectors above 1e-7 where it is singular, as
     the long-range one can be; naux is then smaller than the auxiliary basis.
 
@@ -148,7 +152,7 @@ def fitted_tensor(
                 f"{list(cderi.shape)}; call mf.reset(mol), or leave it to PySCF"
             )
     else:
-        cderi = _cholesky_eri(mol, auxmol, omega, nbytes)
+        cderi = _decomposed(mol, auxmol, omega, nbytes)
     if cderi.shape[0] < auxmol.nao_nr():
         _log.debug("metric is singular: %d of %d functions kept", len(cderi), auxmol.nao_nr())
     packed = torch.from_numpy(np.ascontiguousarray(cderi)).to(device, dtype)
@@ -268,15 +272,34 @@ def exchange_terms(spec: RangeSeparation) -> tuple[tuple[float, float], ...]:
     return ((hyb, 0.0), (alpha - hyb, omega))
 
 
-def _cholesky_eri(mol: gto.Mole, auxmol: gto.Mole, omega: float, nbytes: int) -> np.ndarray:
-    """PySCF's in-core tensor for one operator; its buffers are bounded by ``FIT_BUFFER_MB``."""
-    budget_mb = nbytes / 1e6 + auxmol.nao_nr() ** 2 * 8 / 1e6 + FIT_BUFFER_MB
+def _decomposed(mol: gto.Mole, auxmol: gto.Mole, omega: float, nbytes: int) -> np.ndarray:
+    """The packed tensor of one operator."""
     if omega == 0:
-        return incore.cholesky_eri(mol, auxmol=auxmol, max_memory=budget_mb, verbose=0)
+        return _cholesky_eri(mol, auxmol, nbytes)
     ranged = df.DF(mol, auxmol.basis)
     ranged.auxmol = auxmol
     with ranged.range_coulomb(omega):
+        return _cholesky_eri(mol, auxmol, nbytes)
+
+
+def _cholesky_eri(mol: gto.Mole, auxmol: gto.Mole, nbytes: int) -> np.ndarray:
+    """L⁻¹ (L|mn) with the metric LLᵀ, as PySCF's ``df.incore.cholesky_eri``.
+
+    torch's triangular solve takes a third of SciPy's time, which for twenty atoms is as long as
+    that of the integrals, and it is done in place. A singular metric is left to PySCF.
+    """
+    try:
+        lower = torch.from_numpy(
+            scipy.linalg.cholesky(auxmol.intor("int2c2e", hermi=1), lower=True)
+        )
+    except scipy.linalg.LinAlgError:
+        budget_mb = nbytes / 1e6 + auxmol.nao_nr() ** 2 * 8 / 1e6 + FIT_BUFFER_MB
         return incore.cholesky_eri(mol, auxmol=auxmol, max_memory=budget_mb, verbose=0)
+    cderi = incore.aux_e2(mol, auxmol, aosym="s2ij").T
+    columns = max(1, int(_SOLVED_MB * 1e6 / (8 * cderi.shape[0])))
+    for part in torch.from_numpy(cderi).split(columns, dim=1):
+        part.copy_(torch.linalg.solve_triangular(lower, part, upper=False))
+    return cderi
 
 
 def _operator_bytes(mol: gto.Mole, aux: AuxiliaryBasis | None) -> int:

@@ -474,9 +474,13 @@ def _occupied(method: Method) -> dict[str, float]:
 
 def _moving(found: "Calculation") -> Callable[[], MovingIntegrals]:
     """How the integrals of a calculation follow the atoms, made when it is asked for."""
-    from deeph_zero.integrals.moving_atoms import moving_atoms  # PySCF is heavy
+    return functools.partial(_moved, found)
 
-    return functools.partial(moving_atoms, found)
+
+def _moved(found: "Calculation") -> MovingIntegrals:
+    from deeph_zero.integrals.moving_atoms import moving_atoms  # gradients of PySCF are heavy
+
+    return moving_atoms(found)
 
 
 def _in_field(data: KSData, mol: Any, field: Any, device: "torch.device | str") -> KSData:

@@ -13,6 +13,8 @@ SUPERSCRIPTS = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 SMALL = 1e-10
 """Energies below this (Eh) are rounding, and are said to be smaller than it."""
 
+_MOST_DECIMALS = 12
+
 
 def number(value: Any) -> float | None:
     """A finite float, or None for anything else (null, text, NaN, a truth value)."""
@@ -79,6 +81,23 @@ def significant(value: float, digits: int) -> str:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{decimals}f}"
+
+
+def interval(low: float, high: float, least: int) -> str:
+    """An interval with so many decimals that its width has two digits.
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+        least: Decimals at least.
+
+    Returns:
+        For example "-0.1931305 to -0.1931284".
+    """
+    width = abs(high - low)
+    needed = 1 - math.floor(math.log10(width)) if width > 0 else 0
+    decimals = min(max(least, needed), _MOST_DECIMALS)
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from deeph_zero.report.data import Matrices, Source, Structure
 from deeph_zero.report.numbers import (
     duration,
+    interval,
     length,
     millivolt,
     number,
@@ -33,6 +34,14 @@ _MADE_BY = {
     "label": "Reference data from self-consistent field calculations",
     "matrices": "Levels of stored matrices",
 }
+_IN_INTERVALS = {
+    "energy": ("energy", "Eh", 6),
+    "homo": ("HOMO", "Eh", 4),
+    "lumo": ("LUMO", "Eh", 4),
+    "gap": ("gap", "Eh", 4),
+    "dipole": ("dipole", "debye", 3),
+}
+"""Name, unit and decimals at least."""
 
 
 def method(summary: Mapping[str, Any]) -> str:
@@ -200,7 +209,30 @@ def account(source: Source) -> list[tuple[str, str]]:
         if len(source.structures) > 1:
             spent += f" ({builds / len(source.structures):.1f} per structure)"
         spent += ": starting matrices, training and certificates are all counted"
-    return [("Asked", asked), ("Reached", _reached(source)), ("Spent", spent + ".")]
+    told = [("Asked", asked), ("Reached", _reached(source)), ("Intervals", _intervals(source))]
+    return [*((name, text) for name, text in told if text), ("Spent", spent + ".")]
+
+
+def _intervals(source: Source) -> str:
+    """Where converged values lie, of a single structure whose model was calibrated."""
+    entry = source.structures[0].entry if len(source.structures) == 1 else {}
+    given, reasons = entry.get("intervals"), entry.get("out_of_distribution")
+    given = given if isinstance(given, dict) else {}
+    parts = [_one_interval(given.get(key), *how) for key, how in _IN_INTERVALS.items()]
+    told = f"95 % of converged values lie in theirs: {', '.join(p for p in parts if p)}. "
+    outside = "; ".join(str(r) for r in reasons) if isinstance(reasons, list) else ""
+    but = f"Errors and intervals promise nothing for this structure: {outside}." if outside else ""
+    return f"{told if any(parts) else ''}{but}".strip()
+
+
+def _one_interval(found: Any, name: str, unit: str, decimals: int) -> str:
+    """One quantity, "alpha / beta" for two spins; empty where there is none."""
+    ends = [numbers(found)]
+    if isinstance(found, list) and any(isinstance(one, list) for one in found):
+        ends = [numbers(one) for one in found]
+    known = [(one[0], one[1]) for one in ends if len(one) == 2]
+    texts = [interval(a, b, decimals) for a, b in known if a is not None and b is not None]
+    return f"{name} {' / '.join(texts)} {unit}" if texts else ""
 
 
 def _reached(source: Source) -> str:

@@ -143,14 +143,20 @@ def test_table_and_next_step(folder, run, engine):
 
 
 def test_a_prediction_shows_intervals_charges_and_the_report(folder, run, engine, make_summary):
-    interval = {"energy": [-76.35, -76.3215], "homo": [[-0.25, -0.23], None], "dipole": [1.8, 2.0]}
+    interval = {
+        "energy": [-76.35, -76.3215],
+        "homo": [[-0.25, -0.23], None],
+        "gap": [0.3700001, 0.3700022],
+        "dipole": [1.8, 2.0],
+    }
     more = {"intervals": interval, "lowdin_charges": [-0.41, 0.2, 0.21]}
     engine.result = lambda entries, _: make_summary([entries[0] | more])
     lines = run("predict", "model", "good.xyz").out.splitlines()
     for words in (
         ("converged energy, 95 % interval", "-76.350000 to -76.321500"),
-        ("HOMO, 95 % interval", "-0.2500 to -0.2300 / -"),
-        ("dipole, 95 % interval", "1.800 to 2.000"),
+        ("converged HOMO, 95 % interval", "-0.2500 to -0.2300 / -"),
+        ("converged gap, 95 % interval", "0.3700001 to 0.3700022 (10.068216 to 10.068273 eV)"),
+        ("converged dipole, 95 % interval", "1.800 to 2.000"),
         ("Lowdin charges of atoms", "-0.410 to +0.210"),
         ("next: deeph-zero report good_pred.h5",),
     ):

@@ -169,6 +169,7 @@ def test_too_large_a_tensor_is_refused_before_it_is_allocated(water, fit, monkey
         raise AssertionError("allocated")
 
     monkeypatch.setattr(two_electron.incore, "cholesky_eri", never)
+    monkeypatch.setattr(two_electron.incore, "aux_e2", never)
     monkeypatch.setattr(water.__class__, "intor", never)
     build = partial(fitted_tensor, water, aux) if fit else partial(four_centre, water)
     with pytest.raises(ComputationError) as error:

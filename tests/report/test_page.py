@@ -16,7 +16,7 @@ import pytest
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import write_json
 from deeph_zero.report import data, figures, heat, sentences, volumes
-from deeph_zero.report.numbers import duration, formula, show, small_energy
+from deeph_zero.report.numbers import duration, formula, interval, show, small_energy
 from deeph_zero.report.page import render, write_plots, write_report
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
@@ -238,6 +238,22 @@ def test_predictions_and_labels(tmp_path, water, make):
     assert "The self-consistent field calculation ended at" in page.text
 
 
+def test_intervals_and_why_they_may_not_hold(tmp_path, water, make):
+    given = {"energy": [-75.31, -75.30999], "homo": [[-0.25, -0.249997], None], "gap": "x"}
+    records = [
+        make.entry(water, intervals=given),
+        make.entry(water, intervals=given, out_of_distribution=["charge 1 and <b>spin</b> 1"]),
+    ]
+    texts = []
+    for k, record in enumerate(records):
+        run = make.run(tmp_path / f"run{k}", [record], [water.group()])
+        texts.append(page_of(run).text)
+        assert "energy -75.310000 to -75.309990 Eh" in texts[k]
+        assert "HOMO -0.2500000 to -0.2499970 Eh." in texts[k]
+    assert "promise nothing" not in texts[0]
+    assert "promise nothing for this structure: charge 1 and <b>spin</b> 1." in texts[1]
+
+
 def test_refined_energy_is_the_answer(tmp_path, water, make):
     record = make.entry(water, refined_energy=water.mf.e_tot - 4e-6, refine_iterations=3)
     run = make.run(tmp_path / "run", [record], [water.group()])
@@ -334,6 +350,10 @@ def test_words_for_numbers():
         "4.2 s", "1 min 23 s", "2 h 5 min", "–",
     ]  # fmt: skip
     assert show([1.0, None], ".1f") == "1.0 / –"
+    assert interval(-0.19313, -0.18, 4) == "-0.1931 to -0.1800"
+    assert interval(-0.19313046, -0.19312835, 4) == "-0.1931305 to -0.1931284"
+    assert interval(3.0, 3.0, 3) == "3.000 to 3.000"
+    assert interval(1.0, 1.0 + 4e-16, 3) == "1.000000000000 to 1.000000000000"
     assert show(float("nan"), ".1f") == "–"
 
 
