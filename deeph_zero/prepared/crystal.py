@@ -263,20 +263,16 @@ def _channels(
     there is no change.
     """
     fixed = blocks.fixed_operator().values
-    change = rows.new_zeros(rows[:, :1].shape)
+    change = None
     if guess is None:
         assert ks.data.rho_guess is not None
         guess = ks.data.rho_guess()[:, :1]
         change = ks.data.mesh_term.density(ks.density(fock0))[:, :1] - guess
     per_spin = 1.0 if ks.unrestricted else 0.5
-    local = [_padded(per_spin * guess, rows), rows, _padded(per_spin * change, rows)]
-    parts = blocks.potential(torch.cat(local)).values.unflatten(0, (3, len(rows)))
-    own = torch.stack([parts[0], parts[1] + fixed, parts[2]], 1)
+    densities = [guess] if change is None else [guess, change]
+    # densities have no gradient terms, which cost more than the values
+    local = [x.detach().cpu() for x in (rows, *(per_spin * density for density in densities))]
+    found = blocks.local(lambda box: [x[:, :, box.points] for x in local], int(rows.shape[1] > 1))
+    base, density, *changed = found.values.unflatten(0, (len(local), len(rows)))
+    own = torch.stack([density, base + fixed, *(changed or [torch.zeros_like(base)])], 1)
     return ovlp.with_values(spin_channels(torch.stack([ovlp.values, fixed]), own))
-
-
-def _padded(rows: Tensor, like: MeshRows) -> MeshRows:
-    """A local function as potentials of all density variables."""
-    out = torch.zeros_like(like)
-    out[:, : rows.shape[1]] = rows
-    return out

@@ -87,14 +87,12 @@ class BlochValues:
         for index, real in self._groups:
             if not len(index):
                 continue
-            stack = np.stack([_as_rows(values[k], real=real) for k in index])
-            ao = torch.from_numpy(stack).to(self._device)
+            shape = (len(index), (1, 4)[self._deriv], self.nao, points.stop - points.start)
+            ao = torch.empty(shape, dtype=torch.float64 if real else torch.complex128)
+            for rows, k in zip(ao, index, strict=True):
+                # PySCF's [(component,) npoints, nao]
+                own = torch.from_numpy(np.real(values[k]) if real else values[k])
+                rows.copy_(own.mT)
+            ao = ao.to(self._device)
             groups.append(KGroup(torch.from_numpy(index).to(self._device), ao))
         return BlochBlock(points, tuple(groups))
-
-
-def _as_rows(values: np.ndarray, *, real: bool) -> np.ndarray:
-    """[component, nao, npoints] from PySCF's [(component,) npoints, nao]."""
-    values = values if values.ndim == 3 else values[None]
-    rows = values.transpose(0, 2, 1)
-    return np.ascontiguousarray(np.real(rows) if real else rows.astype(complex, copy=False))

@@ -22,7 +22,6 @@ from deeph_zero.integrals.periodic.calculation import CrystalCalculation
 from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.system import fixed_operator, overlap
 from deeph_zero.integrals.periodic.torus_values import TorusValues, half_mesh
-from deeph_zero.ks.periodic.grid import potential_matrix
 from deeph_zero.ks.periodic.types import MeshRows
 
 EXACT = 1e-8
@@ -71,7 +70,7 @@ def real_space_blocks(settings: CrystalCalculation, rows: MeshRows) -> RealSpace
     values = TorusValues(cell, counts, settings.mesh, deriv=0 if rows.shape[1] == 1 else 1)
     weight = float(cell.vol) / values.ngrids
     with torch.no_grad():
-        fock = potential_matrix(values, rows.cpu() * weight, torch.complex128)
+        fock = values.potential_matrix(rows.cpu() * weight)
     fock += fixed_operator(cell, settings.mesh, _points(values.scaled), "cpu")
     own, s = folded([fock[0] if len(fock) == 1 else fock, ovlp], counts, NEGLIGIBLE)
     return RealSpace(fock=own, overlap=s, counts=counts)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from deeph_zero.ao.extent import shell_extents
 from deeph_zero.integrals.ao_shells import ao_basis
-from deeph_zero.ks.periodic.grid import BlochBlock, KGroup
+from deeph_zero.ks.periodic.grid import BlochBlock, KGroup, potential_matrix
+from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
 
 BLOCK_MB = 150.0
 """AO values of one block of points on all cells, and as much again for their transforms."""
@@ -80,10 +81,41 @@ class TorusValues:
         Returns:
             The block.
         """
-        points = slice(b * self._size, min((b + 1) * self._size, self.ngrids))
+        points = self._points(b)
         on_cells = self._on_cells(self._coords[points])
         values = torch.fft.rfftn(on_cells, dim=(0, 1, 2))
         return BlochBlock(points, (KGroup(torch.arange(self.nk), values.flatten(0, 2)),))
+
+    def potential_matrix(self, rows: MeshRows) -> BlochMatrix:
+        """Matrices of potentials, as ``ks.periodic.grid.potential_matrix`` makes them of blocks.
+
+        Args:
+            rows: dE/d(row) at every point, quadrature weights included.
+
+        Returns:
+            M with Σ rows · dρ = Σ_k Re tr(M_k dP_k), Hermitian.
+
+        Cost:
+            Without τ orbitals are mixed with their gradients before they are transformed, half of
+            the transforms and products.
+        """
+        if rows.shape[1] == 5:
+            return potential_matrix(self, rows, torch.complex128)
+        shape = (len(rows), self.nk, self.nao, self.nao)
+        half = torch.zeros(shape, dtype=torch.complex128)
+        for b in range(self.n_blocks):
+            points = self._points(b)
+            ao = self._on_cells(self._coords[points])
+            bra = torch.fft.rfftn(ao[:, :, :, 0], dim=(0, 1, 2)).flatten(0, 2).conj()
+            for s, row in enumerate(rows[..., points]):
+                mixed = ao[:, :, :, 0] * (0.5 * row[0])
+                for x in range(1, len(row)):
+                    mixed.addcmul_(ao[:, :, :, x], row[x])
+                half[s] += bra @ torch.fft.rfftn(mixed, dim=(0, 1, 2)).flatten(0, 2).mT
+        return half + half.mH
+
+    def _points(self, b: int) -> slice:
+        return slice(b * self._size, min((b + 1) * self._size, self.ngrids))
 
     def _on_cells(self, points: np.ndarray) -> Float[Tensor, "n1 n2 n3 ncomp nao npoints"]:
         """Values of the images in every cell of the torus, at points of the home cell."""
