@@ -2,7 +2,8 @@
 
 import torch
 
-from deeph_zero.ks.protocol import AOBlock
+from deeph_zero.ks.protocol import AOBlock, KSData
+from deeph_zero.ks.terms.two_electron import FittedTensor
 
 
 def random(*shape, seed=0):
@@ -60,3 +61,17 @@ class Blocks:
             weights=random(self.sizes[b], seed=seed + 500).abs(),
             index=index,
         )
+
+
+def ks_data(nao=2, **changes):
+    """All that a layer needs, of no molecule: no functional, and integrals that are zero."""
+    zero = torch.zeros(nao, nao, dtype=torch.float64)
+    plain = {
+        "ovlp": torch.eye(nao, dtype=torch.float64), "hcore": zero,
+        "dipole": zero.expand(3, -1, -1),
+        "nuclear_dipole": torch.zeros(3, dtype=torch.float64), "e_nuc": 0.0, "nelec": (1, 1),
+        "unrestricted": False, "exchange": (), "functional": None, "grid": None, "dm_guess": zero,
+        "coulomb": FittedTensor(torch.zeros(1, nao * (nao + 1) // 2, dtype=torch.float64), nao),
+        "lindep_threshold": 1e-8,
+    }  # fmt: skip
+    return KSData(**plain | changes)

@@ -5,9 +5,7 @@ import torch
 
 from deeph_zero.ks.linalg.factor import spectral_factor
 from deeph_zero.ks.terms import two_electron
-from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre, pack_density, pair_index
-from deeph_zero.ks.terms.two_electron_stacked import stacked_operator
 
 NAO, NAUX = 5, 9
 ROWS, COLS = torch.tril_indices(NAO, NAO)
@@ -89,18 +87,3 @@ def test_unpacked_integrals_are_not_sent_along(operators):
     copy = pickle.loads(pickle.dumps(fitted))
     assert copy._full is None
     torch.testing.assert_close(copy.exchange(dm), wanted)
-
-
-def test_a_stack_is_its_molecules(operators, b):
-    """Another molecule of three orbitals and fewer fitting functions beside it."""
-    other = FittedTensor(b[:4, :3, :3][:, *torch.tril_indices(3, 3)], 3)
-    padding = Padding([NAO, 3])
-    stack = stacked_operator([operators[0], other], padding)
-    dms = [symmetric(2), symmetric(2)[:, :3, :3]]
-    for name in ("coulomb", "exchange"):
-        found = getattr(stack, name)(padding.stack(dms))
-        for part, operator, dm in zip(
-            padding.split(found), (operators[0], other), dms, strict=True
-        ):
-            torch.testing.assert_close(part, getattr(operator, name)(dm))
-        assert not found[1, :, 3:].any()
