@@ -26,13 +26,6 @@ FORBIDDEN = {
 
 
 OPTION = re.compile(r"(?<![-\w(])--[a-z-]{2,}(?![\w-])")
-STILL_OPTIONS = {
-    "host/outputs.py": 10, "jobs/journal.py": 12, "jobs/loop.py": 2, "jobs/workers.py": 1,
-    "report/page.py": 1, "report/sentences.py": 2, "train/calibrate.py": 3, "train/finish.py": 2,
-    "train/fit.py": 2, "train/lightning_io.py": 1, "train/module.py": 1, "train/prepare.py": 7,
-    "train/resume.py": 3, "train/team.py": 1,
-}  # fmt: skip
-"""Texts outside the command line that name its options: may only become fewer."""
 
 
 def relative(path: Path) -> str:
@@ -92,8 +85,7 @@ def test_library_messages_name_arguments():
     folder = ROOT / "deeph_zero"
     own = [p for p in MODULES if p.relative_to(folder).parts[0] not in ("cli", "settings")]
     found = {str(p.relative_to(folder)): texts_with_options(ast.parse(p.read_text())) for p in own}
-    more = {n: texts for n, texts in found.items() if len(texts) > STILL_OPTIONS.get(n, 0)}
-    assert more == {}
+    assert {name: texts for name, texts in found.items() if texts} == {}
 
 
 def test_options_in_messages_are_found():

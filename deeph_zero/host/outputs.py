@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.files import HDF5_SUFFIXES, cannot, journal_beside, json_beside, open_own
 from deeph_zero.host.run_folder import (
     LOCK_NAME,
@@ -50,7 +50,7 @@ def check_output(
         InputError: If the place is taken, is no place for it, or cannot be written.
     """
     if resume and overwrite:
-        raise InputError("--resume and --overwrite exclude each other; give one of them")
+        raise InputError(f"{_resume()} and {_overwrite()} exclude each other; give one of them")
     parts = [path, json_beside(path), journal_beside(path)] if kind == "file" else [path]
     check_apart([("-o", part) for part in parts], inputs, resume=resume)
     try:
@@ -179,14 +179,14 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
     ours = is_run(path)
     if resume and not ours:
         there = "this folder holds none" if contents else "there is none"
-        raise InputError(f"--resume: expected a run at {path}, {there}; leave --resume out")
+        raise InputError(f"{_resume()}: expected a run at {path}, {there}; leave it out")
     if contents and overwrite and not ours:
         raise InputError(
-            f"--overwrite: {path} holds files but no run, and only runs are replaced; "
+            f"{_overwrite()}: {path} holds files but no run, and only runs are replaced; "
             "choose another -o"
         )
     if contents and not (resume or overwrite):
-        raise InputError(f"{path} exists and is not empty; use --resume or --overwrite")
+        raise InputError(f"{path} exists and is not empty; use {_resume()} or {_overwrite()}")
     check_parts(path)
 
 
@@ -201,15 +201,15 @@ def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> Non
     begun = journal_beside(path).exists() and kind == "file"
     if resume and not begun:
         there = f"{path} is complete" if path.exists() else "there is none"
-        raise InputError(f"--resume: expected an unfinished {path}, {there}; leave --resume out")
+        raise InputError(f"{_resume()}: expected an unfinished {path}, {there}; leave it out")
     if resume or overwrite:
         return
     for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.exists() and part.stat().st_size:
-            cure = "--resume, --overwrite" if begun else "--overwrite"
+            cure = f"{_resume()}, {_overwrite()}" if begun else _overwrite()
             raise InputError(f"{part} exists and is not empty; use {cure} or another -o")
     if begun:
-        raise InputError(f"{path} was begun and not finished; use --resume or --overwrite")
+        raise InputError(f"{path} was begun and not finished; use {_resume()} or {_overwrite()}")
 
 
 def _check_writable(path: Path) -> None:
@@ -238,3 +238,11 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _resume() -> str:
+    return argument("resume", True)
+
+
+def _overwrite() -> str:
+    return argument("overwrite", True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import disk_errors, journal_beside, open_own
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
@@ -138,7 +138,7 @@ class Journal:
         head = {"format_version": FORMAT_VERSION, "facts": document}
         with disk_errors(self.path):
             if resume and not self.path.exists():
-                raise InputError(f"--resume: expected {self.path}, there is none; leave it out")
+                raise InputError(f"{_resume()}: expected {self.path}, there is none; leave it out")
             found = os.path.lexists(self.path)
             self._file = os.fdopen(open_own(self.path), "r+b", buffering=0)
         try:
@@ -184,23 +184,24 @@ class Journal:
             end = start + size
         if end == 0:
             raise InputError(
-                f"--resume: {self.path} is damaged at its beginning; begin again with --overwrite"
+                f"{_resume()}: {self.path} is damaged at its beginning; begin again with "
+                f"{_overwrite()}"
             )
         self._file.truncate(end)
 
     def _compare(self, found: Mapping[str, Any], head: Mapping[str, Any]) -> None:
         if found.get("format_version") != FORMAT_VERSION:
             raise InputError(
-                f"--resume: {self.path} has format {found.get('format_version')}, this version "
-                f"writes {FORMAT_VERSION}; begin again with --overwrite"
+                f"{_resume()}: {self.path} has format {found.get('format_version')}, this version "
+                f"writes {FORMAT_VERSION}; begin again with {_overwrite()}"
             )
         old, new = found.get("facts", {}), head["facts"]
         for name in (*new, *old):
             if old.get(name) != new.get(name):
                 was, now = (_short(facts.get(name)) for facts in (old, new))
                 raise InputError(
-                    f"--resume: {self._out} was begun with {name} {was}, this is {now}; give the "
-                    "same again, or begin anew with --overwrite"
+                    f"{_resume()}: {self._out} was begun with {name} {was}, this is {now}; give "
+                    f"the same again, or begin anew with {_overwrite()}"
                 )
 
     def _scan(self) -> Iterator[tuple[int, dict[str, Any], int]]:
@@ -260,9 +261,9 @@ class Journal:
         """
         if index in self and self._places[index][1] != digest(molecule):
             raise InputError(
-                f"--resume: {self._out} was begun with another structure in the place of "
+                f"{_resume()}: {self._out} was begun with another structure in the place of "
                 f"{molecule.file} frame {molecule.frame}; give the same files again, or begin anew "
-                "with --overwrite"
+                f"with {_overwrite()}"
             )
 
     def check_count(self, count: int) -> None:
@@ -276,8 +277,8 @@ class Journal:
         """
         if self._places and max(self._places) >= count:
             raise InputError(
-                f"--resume: {self._out} was begun with {max(self._places) + 1} structures or "
-                f"more, got {count}; give the same files again, or begin anew with --overwrite"
+                f"{_resume()}: {self._out} was begun with {max(self._places) + 1} structures or "
+                f"more, got {count}; give the same files again, or begin anew with {_overwrite()}"
             )
 
     def append(self, index: int, record_digest: str, data: bytes) -> None:
@@ -291,7 +292,7 @@ class Journal:
         Raises:
             ComputationError: If the disk refuses; the results before it can be gone on with.
         """
-        with disk_errors(self.path, cure="--resume"):
+        with disk_errors(self.path, cure=_resume()):
             start = self._write(data)
         self._places[index] = (start, record_digest)
 
@@ -314,6 +315,14 @@ class Journal:
         if remove:
             self.path.unlink(missing_ok=True)
         self._file.close()
+
+
+def _resume() -> str:
+    return argument("resume", True)
+
+
+def _overwrite() -> str:
+    return argument("overwrite", True)
 
 
 def _short(value: object) -> str:

@@ -174,7 +174,7 @@ def _kept(journal: Journal) -> Iterator[None]:
         yield
     except ComputationError as error:
         if len(journal) and str(error).endswith("run it again"):
-            raise type(error)(f"{error} with --resume") from None
+            raise type(error)(f"{error} with {argument('resume', True)}") from None
         raise
 
 
@@ -183,7 +183,9 @@ def _check_journal(journal: Journal, molecules: Iterable[Molecule]) -> None:
     if len(journal) == 0:
         return
     if not isinstance(molecules, Sized):
-        raise InputError("--resume: expected a list of structures, got a stream; leave it out")
+        raise InputError(
+            f"{argument('resume', True)}: expected a list of structures, got a stream; leave it out"
+        )
     journal.check_count(len(molecules))
     for index, molecule in enumerate(molecules):
         journal.check(index, molecule)

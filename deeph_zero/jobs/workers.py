@@ -299,7 +299,11 @@ class _Pool:
         # one that dies while others work is chance, one that dies where none could start is not
         hopeless = not worker.ready and not any(other.ready for other in self._workers)
         if hopeless or self._deaths > _DEATHS_PER_WORKER * self._count:
-            again = "go on with --resume and" if self._results else "run it again with"
+            again = (
+                f"go on with {argument('resume', True)} and"
+                if self._results
+                else "run it again with"
+            )
             raise ComputationError(
                 f"worker processes keep ending ({reason}); {again} fewer {argument('workers')}, or "
                 "with more memory"

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.files import write_text
 from deeph_zero.host.version import __version__
 from deeph_zero.report import (
@@ -250,7 +250,8 @@ def _notes(source: Source, closes: list[_Close], count: int, *, shown: int) -> l
     elif len(closes) + shown < len(source.structures):
         notes.append(
             f"Shown are {len(closes) + shown} of {len(source.structures)} structures, the ones "
-            "with the largest and the smallest estimated error first; --molecules N shows more."
+            "with the largest and the smallest estimated error first; a larger number of "
+            f"{argument('molecules')} shows more."
         )
     return notes
 

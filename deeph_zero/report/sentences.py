@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from deeph_zero.errors import argument
 from deeph_zero.report.data import Matrices, Source, Structure
 from deeph_zero.report.numbers import (
     duration,
@@ -24,7 +25,7 @@ _STOPS = {
     "converged": "every structure reached the tolerance",
     "epochs": "the planned epochs were done",
     "steps": "the planned steps were done",
-    "max_time": "the time given with --max-time was over",
+    "max_time": "its time limit was over",
     "interrupt": "it was interrupted",
     "error": "an error ended it",
 }
@@ -300,7 +301,7 @@ def certificate(source: Source, structure: Structure, matrices: Matrices | None)
         )
     elif entry.get("converged") is not True and source.kind != "label":
         sentences.append(
-            "Where this is not close enough, deeph-zero predict with --refine 1e-5 finishes the "
+            "Where this is not close enough, deeph-zero predict --refine 1e-5 finishes the "
             "density with ordinary SCF iterations."
         )
     return sentences
@@ -366,6 +367,6 @@ def _checks(entry: Mapping[str, Any], matrices: Matrices | None) -> list[str]:
     if entry.get("degenerate"):
         sentences.append(
             "The frontier level is degenerate and was filled evenly: an ensemble, not one "
-            "determinant; --break-symmetry chooses one."
+            f"determinant; {argument('break_symmetry', True)} chooses one."
         )
     return sentences

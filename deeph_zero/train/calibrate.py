@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host import runtime
 from deeph_zero.ks.counts import Builds
 from deeph_zero.model import Model
@@ -49,8 +49,8 @@ def held_out(config: FitConfig, count: int) -> tuple[int, ...]:
         wanted = AUTOMATIC if count >= AUTOMATIC_FROM else 0
     if wanted > count // 2:
         raise InputError(
-            f"--calibration: expected at most half of the {count} frames, got {wanted}; give more "
-            "frames, or --calibration 0"
+            f"{argument('calibration')}: expected at most half of the {count} frames, got "
+            f"{wanted}; give more frames, or {argument('calibration', 0)}"
         )
     if not wanted:
         return ()
@@ -105,7 +105,7 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
             f"{FEWEST_CALIBRATION} are needed"
         )
         run.reporter.warning(
-            f"{run.results.uncalibrated}: no intervals; give a larger --calibration"
+            f"{run.results.uncalibrated}: no intervals; give a larger {argument('calibration')}"
         )
     return done
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.signals import interruptible
@@ -39,7 +39,6 @@ WORTH_MEASURING = 10
 """Certificates from which on one more of them is a small price for knowing what they take."""
 _LITTLE = 0.05
 """Part of the time left that measuring may take."""
-_NONE_KEPT_OUT = "no frames were kept out for it; --calibration N keeps N of them out"
 
 
 def training_deadline(run: Run, module: FitModule) -> TrainingDeadline:
@@ -176,8 +175,8 @@ def _say_left_out(run: Run, late: int, of: int) -> None:
         run.results.left_out.append(f"certificates of {late} of {of} structures")
     if run.results.left_out:
         run.reporter.warning(
-            f"the time limit left out {' and '.join(run.results.left_out)}; go on with --resume "
-            "and a larger --max-time"
+            f"the time limit left out {' and '.join(run.results.left_out)}; go on with "
+            f"{argument('resume', True)} and a larger {argument('max_time')}"
         )
 
 
@@ -328,7 +327,9 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     if run.results.calibration is not None:
         result["calibration"] = run.results.calibration.to_dict()
     else:
-        result["not_calibrated"] = run.results.uncalibrated or _NONE_KEPT_OUT
+        result["not_calibrated"] = run.results.uncalibrated or (
+            f"no frames were kept out for it; {argument('calibration')} says how many to keep out"
+        )
     if run.results.left_out:
         result["left_out"] = run.results.left_out
     if run.geometries.stream is not None:

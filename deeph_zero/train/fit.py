@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 
-from deeph_zero.errors import ComputationError, DeephZeroError, InputError
+from deeph_zero.errors import ComputationError, DeephZeroError, InputError, argument
 from deeph_zero.host.launch import launch
 from deeph_zero.host.reporting import Reporter, SilentReporter
 from deeph_zero.host.runtime import set_threads, setup
@@ -160,8 +160,9 @@ def _team(run: Run, resume_from: Path | None) -> Iterator[None]:
         yield
         return
     if run.runtime.device.type != "cpu":
+        device = argument("device", str(run.runtime.device))
         raise InputError(
-            f"training.devices: expected 1 with --device {run.runtime.device}, got {size}; "
+            f"training.devices: expected 1 with {device}, got {size}; "
             "several processes work on CPUs only"
         )
     started = launch()
@@ -388,7 +389,7 @@ def _restored(begun: _Begun, resume_from: Path | None) -> Iterator[None]:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
             f"{resume_from}: expected the checkpoint of this run, cannot go on with it ({text}); "
-            "put the run's own files back, or use --overwrite to start again"
+            f"put the run's own files back, or use {argument('overwrite', True)} to start again"
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.host.tensor_files import read_pair, write_pair
 from deeph_zero.host.version import __version__
 from deeph_zero.model_files.folder import FORMAT_VERSION, check_kind
@@ -118,5 +118,5 @@ def check_checkpoint(folder: pathlib.Path) -> None:
 def _no_state(folder: pathlib.Path, what: str) -> InputError:
     return InputError(
         f"{folder / _STATE_STEM}.json: expected the state of a training, {what}; put the run's "
-        "own file back, or use --overwrite to start again"
+        f"own file back, or use {argument('overwrite', True)} to start again"
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ao.block_matrix import BlockMatrix
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, argument
 from deeph_zero.host import runtime
 from deeph_zero.host.runtime import Deadline
 from deeph_zero.ks.counts import Builds, total
@@ -428,7 +428,7 @@ class FitModule(pl.LightningModule):
         if self._bad_in_a_row >= MAX_BAD_STEPS:
             raise ComputationError(
                 f"{MAX_BAD_STEPS} training steps in a row had no finite gradient; "
-                "leave out unusual geometries, or try --loss fixed-point"
+                f"leave out unusual geometries, or try {argument('loss', 'fixed-point')}"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from deeph_zero.ao.basis_text import label_of, same_basis
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.data.labels import Label, LabelStore, label_for
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, free_atoms
 from deeph_zero.integrals.portable import Portable
@@ -183,8 +183,8 @@ def _stream(
         return None
     if len(run.geometries.problems) <= MAX_CHECKED:
         raise InputError(
-            f"--stream: expected more than {MAX_CHECKED} geometries at a time, got "
-            f"{len(run.geometries.problems)}; give a larger --samples"
+            f"{argument('stream', True)}: expected more than {MAX_CHECKED} geometries at a time, "
+            f"got {len(run.geometries.problems)}; give a larger {argument('samples')}"
         )
     assert store is not None
     one = config.model_copy(update={"samples": 1})
@@ -339,7 +339,8 @@ def _report_memory(run: Run, store: HeavyStore) -> None:
     if store.needed_bytes <= store.memory_bytes:
         return
     memory, needed = store.memory_bytes / 1e6, store.needed_bytes / 1e6
-    how = "computed again when they are used (--disk MB writes them to a file)"
+    disk = argument("disk_mb", option="--disk")
+    how = f"computed again when they are used ({disk} MB writes them to a file)"
     if store.n_written:
         how = "read from disk when they are used, or computed again where the disk is full"
     run.reporter.message(
@@ -349,7 +350,8 @@ def _report_memory(run: Run, store: HeavyStore) -> None:
     if store.light_bytes > store.memory_bytes:
         run.reporter.warning(
             f"expected at least {store.light_bytes / 1e6:.0f} MB for inputs and matrices of "
-            f"{len(store)} geometries, got {memory:.0f} MB; use fewer frames or a larger --memory"
+            f"{len(store)} geometries, got {memory:.0f} MB; use fewer frames or a larger "
+            f"{argument('memory_mb', option='--memory')}"
         )
 
 
@@ -383,8 +385,9 @@ def _initial(config: FitConfig) -> FockNetwork:
     model = load(config.init)
     if not same_basis(model.method.basis, config.method.basis):
         raise InputError(
-            f"--init {config.init}: expected a model for basis {label_of(config.method.basis)!r}, "
-            f"got one for {label_of(model.method.basis)!r}; give --basis the same"
+            f"{argument('init', config.init)}: expected a model for basis "
+            f"{label_of(config.method.basis)!r}, got one for {label_of(model.method.basis)!r}; "
+            f"give the same {argument('basis')}"
         )
     return model.network
 
@@ -398,5 +401,6 @@ def _report_degenerate(run: Run) -> None:
         run.reporter.warning(
             f"{first}the ground state is degenerate ({len(found)} of "
             f"{len(run.geometries.problems)} geometries): its frontier level is filled evenly, "
-            "which is not a single determinant; use --break-symmetry for the symmetry-broken state"
+            f"which is not a single determinant; {argument('break_symmetry', True)} gives the "
+            "symmetry-broken state"
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.documents import parse_json, read_document
 from deeph_zero.host.files import write_json, write_text
 from deeph_zero.molecule import Molecule
@@ -138,8 +138,9 @@ def compare_settings(run: Run) -> None:
     if old != new:
         names = sorted(_differences(old, new))
         raise InputError(
-            f"--resume: expected the settings of the run in {run.out}, got another "
-            f"{', '.join(names)}; repeat the first command with --resume, or use --overwrite"
+            f"{argument('resume', True)}: expected the settings of the run in {run.out}, got "
+            f"another {', '.join(names)}; repeat the first command with it, or use "
+            f"{argument('overwrite', True)}"
         )
 
 
@@ -170,7 +171,7 @@ def _own_document(path: Path, what: str, is_one: Callable[[Any], bool]) -> dict[
     if reason:
         raise InputError(
             f"{path}: expected {what}, cannot use it ({reason}); put the run's own file back, or "
-            "use --overwrite to start again"
+            f"use {argument('overwrite', True)} to start again"
         )
     return found
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
-from deeph_zero.errors import ComputationError
+from deeph_zero.errors import ComputationError, argument
 from deeph_zero.host.launch import launch
 from deeph_zero.host.signals import leave_to_parent, no_interrupts
 
@@ -119,7 +119,7 @@ class Team:
             reasons = [p.read_text("utf-8") for p in told]
             reason = reasons[0] if reasons else "it was killed or ran out of memory"
             raise ComputationError(
-                f"a process of the run ended: {reason}; go on with --resume"
+                f"a process of the run ended: {reason}; go on with {argument('resume', True)}"
             ) from None
 
     def close(self) -> None:

@@ -235,10 +235,10 @@ def test_places_of_unfinished_files(tmp_path):
         outputs.check_output(out, kind="file", resume=True)
     files.journal_beside(out).write_text("x")
     outputs.check_output(out, kind="file", resume=True)
-    with pytest.raises(InputError, match="use --resume, --overwrite or another"):
+    with pytest.raises(InputError, match="use resume=True, overwrite=True or another"):
         outputs.check_output(out, kind="file")
     out.unlink()
-    with pytest.raises(InputError, match="begun and not finished; use --resume or --overwrite"):
+    with pytest.raises(InputError, match="begun and not finished; use resume=True or overwrite=True"):
         outputs.check_output(out, kind="file")
     outputs.check_output(out, kind="file", overwrite=True)
 
@@ -338,7 +338,7 @@ def test_where_the_files_do_not_fit_the_results_are_kept(tmp_path, monkeypatch, 
     with monkeypatch.context() as patched:
         name = {"h5": "PredictionWriter", "json": "write_json"}[ending]
         patched.setattr(loop, name, full)
-        with pytest.raises(NoSpaceError, match=f"o.{ending}.*run it again with --resume$"):
+        with pytest.raises(NoSpaceError, match=f"o.{ending}.*run it again with resume=True$"):
             run(tmp_path / "o.h5")
     summary = run(tmp_path / "o.h5", resume=True)
     assert summary["failed"] == []

@@ -122,7 +122,7 @@ def test_a_calibration_that_cannot_fit_is_given_up_in_words(tmp_path, clock, mon
 def test_a_run_without_frames_kept_out_says_so(tmp_path):
     result, _, _ = fit(tmp_path, 600.0, calibration=0, epochs=1)
     assert result["calibrated"] is False
-    assert "--calibration" in result["not_calibrated"]
+    assert "calibration says how many" in result["not_calibrated"]
 
 
 def test_reserve_follows_what_is_measured(monkeypatch):

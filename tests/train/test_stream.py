@@ -154,7 +154,7 @@ def test_a_run_sees_more_geometries_than_it_holds(tmp_path, monkeypatch):
 
 
 def test_too_few_geometries_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"--stream: expected more than 8 geometries.* got 4"):
+    with pytest.raises(InputError, match=r"stream=True: expected more than 8 geometries.* got 4"):
         fit(tmp_path, samples=3)
 
 
