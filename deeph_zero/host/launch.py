@@ -40,10 +40,15 @@ def launch() -> Launch | None:
             f"RANK: expected {', '.join(missing)} beside it, as torchrun sets them; unset RANK, or "
             "start with torchrun"
         )
+    return Launch(_count("RANK"), _count("WORLD_SIZE"), max(1, _count("LOCAL_WORLD_SIZE")))
+
+
+def _count(name: str) -> int:
+    text = os.environ.get(name, "1")
     try:
-        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return int(text)
     except ValueError:
-        got = f"{os.environ['RANK']} and {os.environ['WORLD_SIZE']}"
-        raise InputError(f"RANK, WORLD_SIZE: expected numbers, got {got}; unset them") from None
-    return Launch(rank, size, max(1, here))
+        raise InputError(
+            f"{name}: expected a number, as torchrun sets it, got {text!r}; unset RANK, or start "
+            "with torchrun"
+        ) from None

@@ -78,23 +78,22 @@ def _field(model: type[pydantic.BaseModel], path: list[str]) -> FieldInfo | None
 
 def _bounds(info: FieldInfo) -> str:
     """Allowed range of a number, in words ("" when there is none)."""
-    low = high = None
-    above = below = False
+    words: dict[type, str] = {}
     for item in info.metadata:
         if isinstance(item, annotated_types.Ge):
-            low = item.ge
+            words[type(item)] = f"from {item.ge}"
         elif isinstance(item, annotated_types.Gt):
-            low, above = item.gt, True
+            words[type(item)] = f"above {item.gt}"
         elif isinstance(item, annotated_types.Le):
-            high = item.le
+            words[type(item)] = f"at most {item.le}"
         elif isinstance(item, annotated_types.Lt):
-            high, below = item.lt, True
-    start = f"above {low}" if above else f"from {low}"
-    if below:
-        return f" {start} and below {high}"
-    if low is not None and high is not None:
-        return f" {start} to {high}" if not above else f" {start} and at most {high}"
-    return f" {start} up" if low is not None and not above else (f" {start}" if above else "")
+            words[type(item)] = f"below {item.lt}"
+    text = " and ".join(words.values())
+    if words.keys() == {annotated_types.Ge}:
+        text += " up"
+    if words.keys() == {annotated_types.Ge, annotated_types.Le}:
+        text = text.replace(" and at most", " to")
+    return f" {text}" if text else ""
 
 
 def expected(info: FieldInfo) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field
 from deeph_zero.method import Method
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import Name, RuntimeConfig, Workers
-from deeph_zero.settings.value_types import Basis
+from deeph_zero.settings.value_types import Basis, three_numbers
 
 _BOTH = (
     "labels", "deeph", "deeph-legacy", "qh9", "nabladft", "schnorb", "sphnet", "deeptb", "dftio",
@@ -28,15 +28,10 @@ _POINTS = f"three whole numbers from 2 to {_MOST} such as 48 48 48"
 
 
 def _mesh(value: Any) -> Any:
-    """Three words of the command line."""
-    words = value if isinstance(value, list | tuple) else str(value).split()
-    try:
-        numbers = [int(str(word)) for word in words]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(2 <= n <= _MOST for n in numbers):
+    numbers = three_numbers(value, 2, _MOST)
+    if numbers is None:
         raise ValueError(f"expected {_POINTS}")
-    return tuple(numbers)
+    return numbers
 
 
 Mesh = Annotated[tuple[int, int, int], pydantic.BeforeValidator(_mesh)]

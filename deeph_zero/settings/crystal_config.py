@@ -7,7 +7,7 @@ from pydantic import Field
 
 from deeph_zero.method import CrystalMethod
 from deeph_zero.settings.base import Settings
-from deeph_zero.settings.value_types import Name
+from deeph_zero.settings.value_types import Name, three_numbers
 
 BASIS = "gth-dzvp-molopt-sr"
 """Basis set of crystals where none is asked for."""
@@ -35,19 +35,14 @@ def _repeats(value: object) -> object:
 
 
 def _three(value: object, most: int, what: str, example: str) -> object:
-    """Three numbers, as a list or as words of the command line."""
-    words = list(value) if isinstance(value, list | tuple) else str(value).split()
-    text = " ".join(str(word) for word in words)
-    try:
-        numbers = [int(str(word)) for word in words]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(1 <= n <= most for n in numbers):
+    numbers = three_numbers(value, 1, most)
+    if numbers is None:
+        text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         raise ValueError(
-            f"expected three positive whole numbers of {what}, got {text[:40]!r}; give for "
-            f"example {example}"
+            f"expected three positive whole numbers of {what}, at most {most}, got {text[:40]!r}; "
+            f"give for example {example}"
         )
-    return tuple(numbers)
+    return numbers
 
 
 class CrystalConfig(Settings):

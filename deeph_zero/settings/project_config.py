@@ -7,21 +7,17 @@ from pydantic import Field
 
 from deeph_zero.settings.base import Settings
 from deeph_zero.settings.config import RuntimeConfig
+from deeph_zero.settings.value_types import three_numbers
 
 _MOST = 99
-_THREE = "three whole numbers from 1 to 99 such as 6 6 1"
+_THREE = f"three whole numbers from 1 to {_MOST} such as 6 6 1"
 
 
 def _mesh(value: Any) -> Any:
-    """Three words of the command line, or one with blanks or commas between the numbers."""
-    words = value if isinstance(value, list | tuple) else str(value).replace(",", " ").split()
-    try:
-        numbers = [int(str(word)) for word in words]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(1 <= n <= _MOST for n in numbers):
+    numbers = three_numbers(value, 1, _MOST)
+    if numbers is None:
         raise ValueError(f"expected {_THREE}")
-    return tuple(numbers)
+    return numbers
 
 
 KMesh = Annotated[tuple[int, int, int], pydantic.BeforeValidator(_mesh)]

@@ -101,6 +101,27 @@ def _held_out(value: object) -> object:
     return float(fraction)
 
 
+def three_numbers(value: object, least: int, most: int) -> tuple[int, int, int] | None:
+    """Three whole numbers, one for each vector of a cell.
+
+    Args:
+        value: A list, or words of the command line with blanks or commas between them.
+        least: Smallest that is allowed.
+        most: Largest.
+
+    Returns:
+        The numbers; None for anything else.
+    """
+    words = value if isinstance(value, list | tuple) else str(value).replace(",", " ").split()
+    try:
+        numbers = [int(str(word)) for word in words]
+    except ValueError:
+        return None
+    if len(numbers) != 3 or not all(least <= n <= most for n in numbers):
+        return None
+    return numbers[0], numbers[1], numbers[2]
+
+
 Workers = Annotated[int, Field(ge=1, le=256)]
 Loss = Annotated[str, pydantic.BeforeValidator(_loss)]
 Basis = Annotated[str, pydantic.BeforeValidator(_basis)]

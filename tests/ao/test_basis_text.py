@@ -8,7 +8,6 @@ from deeph_zero.ao import basis_text
 from deeph_zero.ao.basis_text import canonical, parse_basis
 from deeph_zero.errors import InputError
 from deeph_zero.integrals import basis_sets
-from deeph_zero.settings.basis_file import read_basis_file
 
 CODE = "open('ran_code','w').close()or(0.15)"
 SMALL = "H S\n 3.42 0.15\n 0.62 0.53\nH P\n 0.8 1\n"
@@ -102,21 +101,6 @@ def test_same_basis():
     assert not basis_text.same_basis(part, canonical("H S\n 1.0 1.0\n"))
     assert not basis_text.same_basis(part, "sto-3g")
     assert basis_text.same_basis("def2-SVP", "def2svp")
-
-
-def test_files_that_are_none(tmp_path):
-    big = tmp_path / "big.nw"
-    with big.open("wb") as file:
-        file.truncate(basis_text.MAX_BYTES + 2)
-    for path, words in (
-        (tmp_path / "no.nw", "there is none"),
-        (tmp_path, "cannot read the basis set"),
-        ("/dev/zero", "this is a device"),
-        (big, "over 16 MB"),
-    ):
-        with pytest.raises(InputError, match=words) as info:
-            read_basis_file(path)
-        assert str(info.value).startswith(f"{path}: ")
 
 
 def test_a_file_in_the_working_folder_is_not_taken_for_a_name(tmp_path, monkeypatch):

@@ -1,7 +1,11 @@
-"""HDF5 and SQLite files of strangers: nothing outside the file is read."""
+"""HDF5 and SQLite files of strangers: nothing outside the file is read; ours are whole or none."""
 
+import errno
 import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import ase
 import ase.db
@@ -14,7 +18,8 @@ from deeph_zero.data.qh9 import Matrices, is_qh9
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.sqlite import tables_of
 from deeph_zero.data.structures import read_structures
-from deeph_zero.errors import InputError
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host import hdf5
 from deeph_zero.host.hdf5 import open_hdf5
 
 
@@ -169,3 +174,125 @@ def test_plain_databases_are_read_and_left_as_they_are(tmp_path):
     os.mkfifo(tmp_path / "p.db")
     with pytest.raises(InputError, match="named pipe"):
         tables_of(tmp_path / "p.db")
+
+
+ARRAYS = {
+    "numbers": np.array([1, 1]),
+    "positions": np.arange(6.0).reshape(2, 3),
+    "overlap": np.eye(4),
+    "fock": np.full((2, 4, 4), 0.25),
+    "fock_rebuilt": None,
+}
+
+
+FULL = r"No space left on device.*free some space"
+
+
+def names(path: Path) -> list[str]:
+    return sorted(p.name for p in path.iterdir())
+
+
+def raiser(error: BaseException):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    return fail
+
+
+ATTRIBUTES = {"energy": -1.5, "charge": 0, "spin": 2, "xc": "pbe", "basis": "def2-svp"}
+
+
+def test_groups_datasets_and_attributes(tmp_path):
+    out = tmp_path / "out.h5"
+    with hdf5.PredictionWriter(out) as writer:
+        assert not out.exists()
+        assert [writer.write(ARRAYS, ATTRIBUTES), writer.write(ARRAYS, {"energy": None})] == [
+            "0000", "0001",
+        ]  # fmt: skip
+    with h5py.File(out) as h5:
+        assert list(h5) == ["0000", "0001"]
+        assert set(h5["0000"]) == set(ARRAYS) - {"fock_rebuilt"}
+        np.testing.assert_array_equal(h5["0000/fock"][:], ARRAYS["fock"])
+        assert dict(h5["0000"].attrs) == ATTRIBUTES | {"ao_order": "pyscf"}
+        assert dict(h5["0001"].attrs) == {"ao_order": "pyscf"}
+    assert names(tmp_path) == ["out.h5"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failing_block_leaves_the_old_file(tmp_path, error):
+    out = tmp_path / "out.h5"
+    out.write_bytes(b"old")
+    with pytest.raises(error), hdf5.PredictionWriter(out) as writer:  # noqa: PT012  (the block itself must fail)
+        assert writer.write(ARRAYS, ATTRIBUTES) == "0000"
+        raise error
+    assert names(tmp_path) == ["out.h5"]
+    assert out.read_bytes() == b"old"
+
+
+def test_unknown_dataset_is_refused(tmp_path):
+    writer = hdf5.PredictionWriter(tmp_path / "o.h5")
+    with writer, pytest.raises(ValueError, match="'fok'"):
+        writer.write({"fok": np.eye(2)}, {})
+    with pytest.raises(ValueError, match="with block"):
+        writer.write(ARRAYS, {})
+
+
+def test_writer_in_a_missing_folder(tmp_path):
+    with pytest.raises(ComputationError, match=r"cannot write .*o\.h5 \(No such file"):
+        hdf5.PredictionWriter(tmp_path / "no" / "o.h5").__enter__()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Can't decrement id ref count (file write failed: errno = 28, error message)"),
+    ],
+)
+def test_hdf5_on_a_full_disk_is_one_sentence(tmp_path, monkeypatch, error):
+    out = tmp_path / "out.h5"
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", raiser(error))
+    with (
+        pytest.raises(ComputationError, match=FULL) as info,
+        hdf5.PredictionWriter(out) as writer,
+    ):
+        writer.write(ARRAYS, ATTRIBUTES)
+    assert len(str(info.value).splitlines()) == 1
+    assert names(tmp_path) == []
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from deeph_zero.errors import ComputationError
+from deeph_zero.host.hdf5 import PredictionWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+eye = np.random.default_rng(0).normal(size=(12, 12))
+arrays = dict.fromkeys(("overlap", "fock", "density"), eye) | {"numbers": np.ones(3, int)}
+for size in range(0, 60_000, 700):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        with PredictionWriter(Path(sys.argv[1]) / "o.h5") as writer:
+            for _ in range(20):
+                writer.write(arrays, {"xc": "pbe", "energy": -1.0})
+    except ComputationError as error:
+        assert "free some space" in str(error), error
+        continue
+    print("written with", size)
+    break
+"""
+
+
+def test_no_size_of_a_full_disk_crashes_hdf5(tmp_path):
+    """HDF5 itself may end in a segmentation fault when it closes a file it could not write."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "written with" not in ended.stdout
+    assert names(tmp_path) == []

@@ -1,14 +1,10 @@
 """Settings: defaults of the design, ranges, and errors that name the option."""
 
-import os
-
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeph_zero.errors import InputError
-from deeph_zero.host import runtime
 from deeph_zero.settings.base import Settings, option_name
 from deeph_zero.settings.config import (
     DataConfig,
@@ -19,7 +15,6 @@ from deeph_zero.settings.config import (
     PredictConfig,
     RuntimeConfig,
 )
-from deeph_zero.settings.value_types import parse_duration
 
 
 def test_defaults_are_the_promised_ones():
@@ -95,40 +90,12 @@ def test_json_round_trip():
     assert FitConfig.model_validate_json(config.model_dump_json()) == config
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90", 90), (90, 90), (0.5, 0.5), ("45s", 45), ("10m", 600), ("1h", 3600), ("1.5h", 5400),
-     ("2d", 172800), ("1H 30M", None), ("1h30m", 5400), (" 10m ", 600)],
-)  # fmt: skip
-def test_durations(text, seconds):
-    if seconds is None:
-        with pytest.raises(ValueError, match="positive time"):
-            parse_duration(text)
-    else:
-        assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "m", "10x", "-5", "nan", "inf", "0", "0m", True, None, "1e999"]
-)
-def test_no_durations(text):
-    with pytest.raises(ValueError, match="positive time"):
-        parse_duration(text)
-
-
 def outcome(function, argument) -> object:
     """The result, or the one line of the error."""
     try:
         return function(argument)
     except ValueError as error:
         return str(error)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.text(max_size=8))
-def test_any_text_is_a_duration_or_an_error(text):
-    result = outcome(parse_duration, text)
-    assert "positive time" in result if isinstance(result, str) else result > 0
 
 
 @given(st.sampled_from(sorted(FitConfig.model_fields)), st.none() | st.text() | st.floats())
@@ -140,73 +107,3 @@ def test_any_value_is_accepted_or_refused_in_one_line(name, value):
         assert len(result.splitlines()) == 1
     else:
         assert isinstance(result, FitConfig)
-
-
-@pytest.fixture
-def one_thread():
-    threads, environ = torch.get_num_threads(), dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(environ)
-    runtime.set_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_one_setting_governs_all_threads():
-    from pyscf import lib
-
-    assert runtime.setup(RuntimeConfig(device="cpu", threads=1)).threads == 1
-    assert (torch.get_num_threads(), lib.num_threads()) == (1, 1)
-    assert runtime.setup(RuntimeConfig(device="cpu", threads=2)).threads == 2
-    assert (torch.get_num_threads(), lib.num_threads()) == (2, 2)
-    assert os.environ["OMP_NUM_THREADS"] == "2"
-    os.environ["OMP_NUM_THREADS"] = "1"
-    assert runtime.default_threads() == 1
-    os.environ["OMP_NUM_THREADS"] = "many"
-    assert runtime.default_threads() >= 1
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_same_seed_same_numbers():
-    runtime.setup(RuntimeConfig(device="cpu", threads=1, seed=5))
-    first = torch.rand(3)
-    runtime.setup(RuntimeConfig(device="cpu", threads=1, seed=5))
-    assert torch.equal(first, torch.rand(3))
-    runtime.setup(RuntimeConfig(device="cpu", threads=1, seed=6))
-    assert not torch.equal(first, torch.rand(3))
-
-
-def test_devices_without_cuda(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert runtime.resolve_device("auto") == torch.device("cpu")
-    assert runtime.resolve_device("cpu") == torch.device("cpu")
-    for name in ("cuda", "cuda:1"):
-        with pytest.raises(InputError, match="torch sees no CUDA device; use device='cpu'"):
-            runtime.resolve_device(name)
-    for built_for, cure in ((None, "a build of torch with CUDA"), ("13.0", "a driver that is new")):
-        monkeypatch.setattr(torch.version, "cuda", built_for)
-        with pytest.raises(InputError, match=cure):
-            runtime.resolve_device("cuda")
-    with pytest.raises(InputError, match="expected auto, cpu, cuda"):
-        runtime.resolve_device("cpux")
-
-
-def test_devices_with_cuda(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert runtime.resolve_device("auto").type == "cuda"
-    assert runtime.resolve_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(InputError, match="use cuda:0 to cuda:1"):
-        runtime.resolve_device("cuda:2")
-
-
-def test_the_clock_starts_with_the_command(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(runtime.time, "monotonic", lambda: now[0])
-    late = runtime.Deadline.after(10.0, started=89.0)
-    assert (late.expired(), late.remaining()) == (True, 0.0)
-    fresh = runtime.Deadline.after(10.0)
-    now[0] += 0.5
-    assert (fresh.expired(), fresh.remaining()) == (False, 9.5)
-    assert runtime.Deadline.after(None).remaining() == float("inf")
-    assert not runtime.Deadline.after(None).expired()
