@@ -17,10 +17,12 @@ from deeph_zero.cli.options import (
     output_option,
     overwrite_option,
     predicting_crystal_options,
+    reporter_for,
     runtime_values,
     setting,
 )
 from deeph_zero.errors import InputError
+from deeph_zero.report.numbers import structure_name
 from deeph_zero.settings.bands_config import BandsConfig
 from deeph_zero.settings.base import option_name
 
@@ -99,7 +101,6 @@ class _Call:
         from deeph_zero.host import runtime
         from deeph_zero.host.files import to_json
         from deeph_zero.host.outputs import check_output, claim_output
-        from deeph_zero.host.reporting import ConsoleReporter, configure_logging
         from deeph_zero.jobs.bands import run_bands, stored
 
         options = self._options
@@ -108,8 +109,7 @@ class _Call:
             "kind": "file", "overwrite": options["overwrite"], "inputs": options["labels"],
         }  # fmt: skip
         check_output(self._out, **place)
-        configure_logging(self._config.runtime.verbose)
-        reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+        reporter = reporter_for(self._config.runtime, options)
         settings = runtime.setup(self._config.runtime)
         if self._model is None:
             places, failed = stored(self._files), []
@@ -189,7 +189,8 @@ class _Call:
             )
 
     def _draw(self, found: "list[CrystalBands]") -> list[Path]:
-        from deeph_zero.report.bands import bands_figure, write_png
+        from deeph_zero.report.bands import bands_figure
+        from deeph_zero.report.figures import write_png
 
         if self._plot is None:
             return []
@@ -240,7 +241,7 @@ def _rows(entries: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         values = (entry["fermi"], entry["vbm"], entry["cbm"], gap)
         rows.append(
             [
-                f"{Path(entry['file']).name}:{entry['frame']}",
+                structure_name(entry),
                 entry["path"],
                 *("-" if v is None else f"{v:.5f}" for v in values),
                 kind or "-",

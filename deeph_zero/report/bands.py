@@ -1,12 +1,9 @@
 """Band structures, and densities of states beside them, as figures."""
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.figure import Figure
 
-from deeph_zero.host.files import atomic_path
-from deeph_zero.report.figures import BLUE, INK, ORANGE, PNG_DPI, style
+from deeph_zero.report.figures import BLUE, INK, ORANGE, style
 from deeph_zero.units import HARTREE_IN_EV
 
 _BELOW, _ABOVE = 15.0, 10.0
@@ -67,14 +64,3 @@ def _labels(places: np.ndarray, names: tuple[str, ...]) -> tuple[list[float], li
         text = "Γ" if name == "G" else name
         found[x] = f"{found[x]}|{text}" if x in found else text
     return list(found), list(found.values())
-
-
-def write_png(figure: Figure, path: Path) -> None:
-    """Write a PNG file.
-
-    Args:
-        figure: The figure.
-        path: The file.
-    """
-    with style(), atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=PNG_DPI, transparent=False, facecolor="white")

@@ -152,10 +152,20 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     write_text(paths[0], _svg(figure))
-    with style(), atomic_path(paths[1]) as temporary:
+    write_png(figure, paths[1])
+    return paths
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a PNG file.
+
+    Args:
+        figure: The figure.
+        path: The file.
+    """
+    with style(), atomic_path(path) as temporary:
         # a transparent picture with dark letters cannot be read in a dark viewer
         figure.savefig(temporary, format="png", dpi=PNG_DPI, transparent=False, facecolor="white")
-    return paths
 
 
 def _svg(figure: Figure) -> str:

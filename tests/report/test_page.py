@@ -1,9 +1,7 @@
 """The page: what it says, what it embeds, what it survives."""
 
 import base64
-import contextlib
 import json
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -15,8 +13,7 @@ import pytest
 
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import write_json
-from deeph_zero.report import data, figures, heat, sentences, volumes
-from deeph_zero.report.numbers import duration, formula, interval, show, small_energy
+from deeph_zero.report import data, volumes
 from deeph_zero.report.page import render, write_plots, write_report
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
@@ -110,26 +107,6 @@ def test_embedded_surfaces_are_the_stored_density(water_run, water):
     np.testing.assert_allclose(density[seen], exact[seen], rtol=0.02)
 
 
-@pytest.mark.parametrize(
-    ("entry_changes", "density_fit", "words"),
-    [
-        ({}, True, "the same basis, fitting set and grid,"),
-        ({}, False, "the same basis and grid,"),
-        ({"kmesh": [2, 1, 1]}, False, "the same basis, k-points and grid,"),
-    ],
-)
-def test_a_certificate_names_what_there_is(entry_changes, density_fit, words):
-    entry = {"energy": -1.0, "orbital_gradient_rms": 1e-4} | entry_changes
-    structure = data.Structure(entry=entry)
-    source = data.Source(
-        path=Path("run"), kind="run", summary_path=Path("summary.json"),
-        summary={"density_fit": density_fit}, structures=[structure],
-        metrics={}, model={}, hdf5=None,
-    )  # fmt: skip
-    (text, *_) = sentences.certificate(source, structure, None)
-    assert words in text
-
-
 def grid_of(scene) -> np.ndarray:
     index = np.stack(np.meshgrid(*map(np.arange, scene["shape"]), indexing="ij"), -1).reshape(-1, 3)
     return (np.array(scene["origin"]) + scene["spacing"] * index) / 0.52917721092
@@ -198,12 +175,6 @@ def test_a_run_without_metrics_or_matrices(water_run):
     assert not [t for t, _ in page.tags if t == "svg"]
 
 
-def test_half_a_line_of_metrics_is_left_out(water_run):
-    with (water_run / "metrics.csv").open("a") as stream:
-        stream.write("90,9,9.5,0.0")
-    assert len(data.read_source(water_run).metrics["loss"]) == 8
-
-
 def test_one_atom_one_electron_and_no_empty_level(tmp_path, make):
     for k, (atom, spin) in enumerate([("H 0.1 0.2 0.3", 1), ("He 0 0 0", 0)]):
         solved = make.solve(atom, spin=spin)  # STO-3G: helium has no empty orbital
@@ -262,24 +233,6 @@ def test_refined_energy_is_the_answer(tmp_path, water, make):
     assert "4.0 µEh below: the true error" in text
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (shutil.rmtree, "does not exist"),
-        (lambda run: (run / "summary.json").unlink(), "expected .*summary.json"),
-        (lambda run: (run / "summary.json").write_text("{"), "expected JSON"),
-        (lambda run: (run / "summary.json").write_text("[]"), "expected a JSON object"),
-        (lambda run: (run / "summary.json").write_text("{}"), "a list of structures"),
-        (lambda run: (run / "predictions.h5").write_bytes(b"x"), "expected an HDF5 file"),
-        (lambda run: (run / "model.json").write_text("x"), "expected JSON"),
-    ],
-)
-def test_broken_runs_are_wrong_input(water_run, change, message):
-    change(water_run)
-    with pytest.raises(InputError, match=message):
-        data.read_source(water_run)
-
-
 def test_broken_group_is_wrong_input(water_run):
     with h5py.File(water_run / "predictions.h5", "a") as handle:
         del handle["0000/overlap"]
@@ -303,25 +256,6 @@ def test_same_run_same_page(water_run):
     assert render(source) == render(source)
 
 
-def test_heat_map_of_a_large_matrix_keeps_its_largest_elements():
-    matrix = np.full((1000, 1000), 1e-3)
-    matrix[617, 203] = 5.0
-    small = heat.coarse(matrix)
-    assert small.shape == (heat.MAX_PIXELS, heat.MAX_PIXELS)
-    assert np.argwhere(small == 5.0).tolist() == [[247, 81]]
-    assert heat.coarse(matrix[:300, :300]).shape == (300, 300)
-
-
-def test_heat_map_of_nothing(water):
-    arrays, _ = water.group(noise=0.0)
-    zero = np.zeros_like(arrays["fock"])
-    m = data.Matrices(
-        numbers=np.array([8]), coords=np.zeros((1, 3)), charge=0, spin=0, basis="", overlap=zero,
-        fock=zero, fock_rebuilt=zero, dm=zero, mo_energy=np.zeros(7), mo_occ=np.zeros(7),
-    )  # fmt: skip
-    assert set(heat.heat_maps(m, None)) == {"fock", "residual"}
-
-
 def test_heat_map_shows_the_matrix(water_run, water):
     """The picture in the page: its brightest pixel is where the largest element is."""
     text = render(data.read_source(water_run))
@@ -337,72 +271,3 @@ def test_heat_map_shows_the_matrix(water_run, water):
     at = np.argwhere(pixels == pixels.max())[0] * nao // len(pixels)
     largest = np.unravel_index(np.abs(water.fock).argmax(), water.fock.shape)
     assert tuple(at) == tuple(largest)
-
-
-def test_words_for_numbers():
-    assert formula(["H", "C", "H", "H", "H"], 1) == "CH₄⁺"
-    assert formula(["O", "H"], -1) == "HO⁻"
-    assert formula(["S", "O", "O", "O", "O"], -2) == "O₄S²⁻"
-    assert [small_energy(e) for e in (2.5e-3, 3.4e-6, 8e-9, 1e-12, None)] == [
-        "2.5 mEh", "3.4 µEh", "8.0 nEh", "below 0.1 nEh", "–",
-    ]  # fmt: skip
-    assert [duration(s) for s in (4.2, 83.2, 7500.0, None)] == [
-        "4.2 s", "1 min 23 s", "2 h 5 min", "–",
-    ]  # fmt: skip
-    assert show([1.0, None], ".1f") == "1.0 / –"
-    assert interval(-0.19313, -0.18, 4) == "-0.1931 to -0.1800"
-    assert interval(-0.19313046, -0.19312835, 4) == "-0.1931305 to -0.1931284"
-    assert interval(3.0, 3.0, 3) == "3.000 to 3.000"
-    assert interval(1.0, 1.0 + 4e-16, 3) == "1.000000000000 to 1.000000000000"
-    assert show(float("nan"), ".1f") == "–"
-
-
-@pytest.mark.parametrize("ends", [(8.4, 12.3), (1.6e-4, 1.9e-4), (3e-7, 4e-6), (1e-9, 2.0)])
-def test_a_logarithmic_axis_has_ticks_whatever_its_range(ends):
-    with figures.style():
-        _, axes = figures.new_axes()
-        axes.plot([1, 2], ends)
-        axes.set_yscale("log")
-        axes.set_ylim(*ends)
-        figures.log_ticks(axes.yaxis, *ends)
-        ticks = [tick for tick in axes.get_yticks() if ends[0] <= tick <= ends[1]]
-        labels = [axes.yaxis.get_major_formatter()(tick) for tick in ticks]
-    assert 2 <= len(ticks) <= 9
-    assert len(set(labels)) == len(labels)
-    for tick, label in zip(ticks, labels, strict=True):
-        plain = label.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-"))
-        mantissa, power = (
-            re.fullmatch(r"(?:([\d.]+)·)?10(-?\d+)", plain).groups()
-            if (plain != label)
-            else (plain, "0")
-        )
-        assert float(mantissa or 1) * 10.0 ** int(power) == pytest.approx(tick, rel=1e-2)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_bytes_that_changed_are_no_internal_error(water_run, seed):
-    path = water_run / "predictions.h5"
-    content = bytearray(path.read_bytes())
-    rng = np.random.default_rng(seed)
-    for place in rng.integers(0, len(content), 40):
-        content[place] = rng.integers(256)
-    path.write_bytes(content)
-    with contextlib.suppress(InputError):
-        source = data.read_source(water_run)
-        for structure in source.structures:
-            source.matrices(structure)
-
-
-@pytest.mark.parametrize("name", ["predictions.h5", "metrics.csv", "model.json"])
-@pytest.mark.parametrize("kind", ["pipe", "folder", "loop"])
-def test_what_is_no_file_is_not_taken_for_none(water_run, name, kind):
-    path = water_run / name
-    path.unlink(missing_ok=True)
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(name)
-    with pytest.raises(InputError, match=f"{name}: expected a file, this is"):
-        data.read_source(water_run)
