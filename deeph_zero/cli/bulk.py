@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deeph_zero.cli.options import reporter_for
 from deeph_zero.settings.config import RuntimeConfig
 
 if TYPE_CHECKING:
@@ -49,11 +50,9 @@ class Bulk:
         """
         from deeph_zero.host import runtime
         from deeph_zero.host.outputs import check_output
-        from deeph_zero.host.reporting import ConsoleReporter, configure_logging
 
         check_output(self.out, **self._place)
-        configure_logging(config.verbose)
-        reporter = ConsoleReporter(json=self.options["as_json"], quiet=self.options["quiet"])
+        reporter = reporter_for(config, self.options)
         return reporter, runtime.setup(config)
 
     def run(

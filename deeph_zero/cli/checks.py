@@ -172,8 +172,10 @@ def _say_repeats(structures: Sequence[str]) -> None:
     """A file under two names, or given twice, is taken twice: say so."""
     known: dict[str, str] = {}
     for name in structures:
-        first = known.setdefault(os.path.realpath(name), name)
-        if known[os.path.realpath(name)] is not name:
+        path = os.path.realpath(name)
+        first = known.get(path)
+        known.setdefault(path, name)
+        if first is not None:
             what = "is given twice" if name == first else f"is {first} once more"
             log_warning(f"{name} {what}: its frames count twice; leave one out if not meant")
 

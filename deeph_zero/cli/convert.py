@@ -13,6 +13,7 @@ from deeph_zero.cli.options import (
     file_options,
     max_time_option,
     method_values,
+    reporter_for,
     runtime_values,
     setting,
 )
@@ -166,10 +167,9 @@ class _Call:
         from deeph_zero.host import runtime
         from deeph_zero.host.files import to_json
         from deeph_zero.host.outputs import check_apart, claim_output
-        from deeph_zero.host.reporting import ConsoleReporter
 
         options, out = self._options, self._out
-        reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+        reporter = reporter_for(self._config.runtime, options)
         check_apart([("B", out)], [self._source])
         source = opened.source()
         expired = runtime.setup(self._config.runtime).deadline.expired

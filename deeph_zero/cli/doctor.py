@@ -7,10 +7,10 @@ from typing import Any
 
 import rich_click as click
 
-from deeph_zero.cli.options import Invocation, common_options, runtime_values
+from deeph_zero.cli.options import Invocation, common_options, reporter_for, runtime_values
 from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import to_json
-from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.version import __version__
 from deeph_zero.settings.config import RuntimeConfig
 
@@ -43,8 +43,7 @@ def doctor(invocation: Invocation, **options: Any) -> int:
     from deeph_zero.host import runtime
 
     config = RuntimeConfig.parse(runtime_values(options, invocation.started))
-    configure_logging(config.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    reporter = reporter_for(config, options)
     resolved = runtime.setup(config)
     report = describe_installation(str(resolved.device), resolved.threads)
     checks = run_checks(str(resolved.device))
@@ -108,7 +107,7 @@ def _present(module: str) -> bool:
         return False
 
 
-def _show(report: dict[str, Any], reporter: ConsoleReporter) -> None:
+def _show(report: dict[str, Any], reporter: Reporter) -> None:
     versions = {"deeph-zero": report["version"], "python": report["python"]} | report["packages"]
     rows = [[name, str(version or "missing")] for name, version in versions.items()]
     reporter.table("versions", ["package", "version"], rows)

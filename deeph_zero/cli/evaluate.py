@@ -10,10 +10,12 @@ from deeph_zero.cli.options import (
     Invocation,
     OutputPath,
     common_options,
+    default_output,
     given,
     max_time_option,
     one_grid_option,
     overwrite_option,
+    reporter_for,
     runtime_values,
     setting,
 )
@@ -79,7 +81,7 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
         )
         | {"runtime": runtime_values(options, invocation.started)}
     )
-    out = Path(options["output"]) if options["output"] else default_evaluation(options["labels"])
+    out = Path(options["output"] or default_output(options["labels"], "_eval.json"))
     if Path(options["model"]).suffix.lower() in HDF5_SUFFIXES:
         return _of_matrices(out, options, invocation)
     return _evaluate(config, out, options, invocation.command)
@@ -90,7 +92,6 @@ def _of_matrices(out: Path, options: dict[str, Any], invocation: Invocation) -> 
     from deeph_zero.cli.show_errors import show_matrix_errors
     from deeph_zero.host import runtime
     from deeph_zero.host.outputs import check_output, claim_output
-    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
     from deeph_zero.jobs.matrix_errors import run_matrix_errors
 
     stated = list(given(options, _FOR_MODELS))
@@ -103,8 +104,7 @@ def _of_matrices(out: Path, options: dict[str, Any], invocation: Invocation) -> 
     config = EvaluateConfig.parse({"runtime": runtime_values(options, invocation.started)})
     place = _place(options)
     check_output(out, **place)
-    configure_logging(config.runtime.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    reporter = reporter_for(config.runtime, options)
     settings = runtime.setup(config.runtime)
     with claim_output(out, **place), show.keeping(out, invocation.command):
         result = run_matrix_errors(
@@ -127,12 +127,6 @@ def _place(options: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "json", "overwrite": options["overwrite"], "inputs": inputs}
 
 
-def default_evaluation(labels: tuple[str, ...]) -> Path:
-    """``./<stem>_eval.json`` of the first file."""
-    name = Path(labels[0]).name
-    return Path((name.split(".")[0] or "out") + "_eval.json")
-
-
 def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], command: str) -> int:
     from deeph_zero.cli import checks, show
     from deeph_zero.cli.crystals import check_evaluating
@@ -141,14 +135,12 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     from deeph_zero.data.labels import LabelStore
     from deeph_zero.host import runtime
     from deeph_zero.host.outputs import check_output, claim_output
-    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
     from deeph_zero.jobs.evaluate import run_evaluate, usable
     from deeph_zero.model import CrystalModel, load_any
 
     place = _place(options)
     check_output(out, **place)
-    configure_logging(config.runtime.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    reporter = reporter_for(config.runtime, options)
     settings = runtime.setup(config.runtime)
     _refuse_databases(options["labels"])
     model = load_any(options["model"], device=settings.device)

@@ -22,6 +22,7 @@ from deeph_zero.cli.options import (
     method_values,
     output_option,
     overwrite_option,
+    reporter_for,
     resume_option,
     runtime_values,
     structures_argument,
@@ -149,7 +150,6 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     from deeph_zero.cli import checks, initial, show
     from deeph_zero.host import runtime
     from deeph_zero.host.outputs import check_output, claim_output
-    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
 
     place = {
         "kind": "run",
@@ -158,8 +158,7 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
         "inputs": [*_files(config), *filter(None, [options.get("config")])],
     }
     check_output(out, **place)
-    configure_logging(config.runtime.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    reporter = reporter_for(config.runtime, options)
     deadline = runtime.setup(config.runtime).deadline
     stated, (config, known) = config, initial.starting_from(config, reporter)
     molecules, bad = _read(config.data.train, config, deadline)

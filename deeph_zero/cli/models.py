@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from deeph_zero.cli.options import Invocation, common_options, runtime_values
+from deeph_zero.cli.options import Invocation, common_options, reporter_for, runtime_values
 from deeph_zero.cli.show import WIDE
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import to_json
-from deeph_zero.host.reporting import ConsoleReporter, Reporter, configure_logging
+from deeph_zero.host.reporting import Reporter
 from deeph_zero.settings.config import RuntimeConfig
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def models(invocation: Invocation, **options: Any) -> int:
     from deeph_zero.model_files import registry
 
     config = RuntimeConfig.parse(runtime_values(options, invocation.started))
-    configure_logging(config.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    reporter = reporter_for(config, options)
     name = options["name"]
     if name is not None:
         if not name.strip():

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 import rich_click as click
@@ -25,6 +25,9 @@ from deeph_zero.settings.crystal_config import (
     SmearedCrystalConfig,
     TrainingCrystalConfig,
 )
+
+if TYPE_CHECKING:
+    from deeph_zero.host.reporting import ConsoleReporter
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 METHOD = (
@@ -358,6 +361,22 @@ def runtime_values(options: Mapping[str, Any], started: float) -> dict[str, Any]
     values = given(options, (*RUNTIME, "max_time"))
     verbose = -1 if options["quiet"] else min(options["verbose"], 9)
     return values | {"verbose": verbose, "started": started}
+
+
+def reporter_for(config: RuntimeConfig, options: Mapping[str, Any]) -> "ConsoleReporter":
+    """Set the log up, and say where messages go.
+
+    Args:
+        config: How much is said.
+        options: Options of the command, ``as_json`` and ``quiet`` among them.
+
+    Returns:
+        The reporter.
+    """
+    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
+
+    configure_logging(config.verbose)
+    return ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
 
 
 def default_output(structures: Sequence[str], ending: str) -> Path:

@@ -13,6 +13,7 @@ from deeph_zero.cli.options import (
     given,
     output_option,
     overwrite_option,
+    reporter_for,
     runtime_values,
     setting,
 )
@@ -55,14 +56,8 @@ _OWN = (
 @setting(ProjectConfig, "unit", metavar="UNIT")
 @setting(ProjectConfig, "charge", metavar="N")
 @setting(ProjectConfig, "spin", metavar="2S")
-@click.option(
-    "--kmesh", nargs=3, type=str, metavar="N1 N2 N3",
-    help=str(ProjectConfig.model_fields["kmesh"].description),
-)  # fmt: skip
-@click.option(
-    "--block-mesh", nargs=3, type=str, metavar="N1 N2 N3",
-    help=str(ProjectConfig.model_fields["block_mesh"].description),
-)  # fmt: skip
+@setting(ProjectConfig, "kmesh", metavar="N1 N2 N3", nargs=3)
+@setting(ProjectConfig, "block_mesh", metavar="N1 N2 N3", nargs=3)
 @setting(ProjectConfig, "ke_cutoff", metavar="EH")
 @setting(ProjectConfig, "smearing", metavar="EH")
 @setting(ProjectConfig, "path", metavar="LETTERS")
@@ -101,7 +96,6 @@ class _Call:
         from deeph_zero.cli.show_project import show_projection
         from deeph_zero.host import runtime
         from deeph_zero.host.outputs import check_output, claim_output
-        from deeph_zero.host.reporting import ConsoleReporter, configure_logging
         from deeph_zero.jobs.project import run_project
 
         options = self._options
@@ -109,8 +103,7 @@ class _Call:
             "kind": "file", "overwrite": options["overwrite"], "inputs": self._inputs(),
         }  # fmt: skip
         check_output(self._out, **place)
-        configure_logging(self._config.runtime.verbose)
-        reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+        reporter = reporter_for(self._config.runtime, options)
         runtime.setup(self._config.runtime)
         if self._config.runtime.device not in ("auto", "cpu"):
             reporter.warning("--device: projections are computed on the CPU; it is not used")

@@ -13,6 +13,7 @@ from deeph_zero.cli.options import (
     OutputPath,
     common_options,
     overwrite_option,
+    reporter_for,
     runtime_values,
 )
 from deeph_zero.errors import InputError
@@ -64,7 +65,6 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     from deeph_zero.host import runtime
     from deeph_zero.host.files import to_json
     from deeph_zero.host.outputs import check_apart, check_output, claim_output
-    from deeph_zero.host.reporting import ConsoleReporter, configure_logging
     from deeph_zero.host.run_folder import add, check_folder
     from deeph_zero.host.shipped import is_name
     from deeph_zero.report.data import read_source
@@ -79,8 +79,7 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
         source.is_dir() and os.path.realpath(out) == os.path.realpath(own)
     )
     place = {"kind": "html", "overwrite": again, "inputs": [source]}
-    configure_logging(config.verbose)
-    reporter = ConsoleReporter(json=options["as_json"], quiet=options["quiet"])
+    reporter = reporter_for(config, options)
     if not os.path.lexists(source) and is_name(str(source)):
         raise InputError(
             f"expected a run folder, or an .h5 file of predict or label, got {source}, a model "

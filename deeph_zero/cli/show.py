@@ -15,6 +15,7 @@ from deeph_zero.host.files import journal_beside, to_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.signals import saying
 from deeph_zero.report.numbers import interval as between
+from deeph_zero.report.numbers import structure_name
 from deeph_zero.units import HARTREE_IN_EV
 
 MAX_ROWS = 20
@@ -85,7 +86,7 @@ def show_summary(
     structures = summary.get("structures") or []
     title = f"{summary.get('xc')}/{summary.get('basis')}, hartree"
     if len(structures) == 1:
-        reporter.table(title, ("", _name(structures[0])), _card(structures[0]))
+        reporter.table(title, ("", structure_name(structures[0])), _card(structures[0]))
     else:
         reporter.table(title, *_rows(structures[:MAX_ROWS]))
     if len(structures) > MAX_ROWS:
@@ -243,13 +244,8 @@ def _rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
         for key, heading, form, always in _QUANTITIES
         if (wide or always) and says_something(key, entries)
     ]
-    cells = [[_name(e), *(_cell(e, key, form) for key, _, form in shown)] for e in entries]
+    cells = [[structure_name(e), *(_cell(e, key, form) for key, _, form in shown)] for e in entries]
     return ["structure", *(heading for _, heading, _ in shown)], cells
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    name, frame = Path(str(entry.get("file") or "-")).name, entry.get("frame")
-    return name if frame is None else f"{name}:{frame}"
 
 
 def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:

@@ -9,6 +9,7 @@ import rich_click as click
 from deeph_zero.cli.show import MAX_ROWS, builds, says_something
 from deeph_zero.host.files import to_json
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.report.numbers import structure_name
 from deeph_zero.units import HARTREE_IN_EV
 
 # path in ``errors``, words, unit
@@ -154,7 +155,6 @@ def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str
     head[1:1] = [{"spin": "2S"}.get(key, key) for key in state]
     cells = []
     for row in rows:
-        name = f"{Path(row['file']).name}:{row['frame']}"
         values = (
             1e6 * row["fock"]["mae"],
             1e6 * row["rebuilt"]["mae"],
@@ -163,7 +163,7 @@ def _structures(rows: list[Mapping[str, Any]]) -> tuple[list[str], list[list[str
             1e3 * row["subspace_distance"],
         )
         line = [
-            name,
+            structure_name(row),
             *(str(row[key]) for key in state),
             *("-" if v is None else _short(v) for v in values),
         ]

@@ -76,14 +76,11 @@ def check(
     for index in range(count) if count > 1 else [None]:
         for kind, path in _paths(config, out, index):
             option = kind if kind in ("chkfile", "molden") else "cube"
+            given = argument(option, str(path))
             if not path.parent.is_dir():
-                raise InputError(
-                    f"--{option} {path}: the folder {path.parent} does not exist; make it first"
-                )
+                raise InputError(f"{given}: the folder {path.parent} does not exist; make it first")
             if path.is_dir():
-                raise InputError(
-                    f"--{option} {path}: expected a file, this is a folder; choose another name"
-                )
+                raise InputError(f"{given}: expected a file, this is a folder; choose another name")
             check_file(path)
             if path.exists() and not overwrite:
                 again = argument("overwrite", True)

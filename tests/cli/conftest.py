@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.host.reporting import SilentReporter
 
 WATER = "3\n{}\nO 0 0 0.1\nH 0 0.76 0.58\nH 0.05 -0.74 0.61\n"
 
@@ -144,6 +145,34 @@ def engine(monkeypatch) -> Engine:
         setattr(stand_in, f"run_{name}", getattr(fake, name))
         monkeypatch.setitem(sys.modules, module, stand_in)
     return fake
+
+
+class Recorder(SilentReporter):
+    """Keeps what a person would read."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.warnings: list[str] = []
+        self.tables: list[tuple[str, list[str], list[list[str]]]] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def table(self, title, columns, rows) -> None:
+        self.tables.append((title, list(columns), [list(row) for row in rows]))
+
+    @property
+    def cells(self) -> dict[str, list[str]]:
+        """What stands behind the first cell of every line."""
+        return {row[0]: row[1:] for _, _, rows in self.tables for row in rows}
+
+
+@pytest.fixture
+def said() -> Recorder:
+    return Recorder()
 
 
 @pytest.fixture

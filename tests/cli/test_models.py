@@ -11,7 +11,6 @@ from pyscf import dft, gto
 
 from deeph_zero.ase import DeepHZero
 from deeph_zero.cli.initial import starting_from, with_elements
-from deeph_zero.cli.options import default_output
 from deeph_zero.data.structures import from_atoms, read_structures
 from deeph_zero.errors import InputError
 from deeph_zero.host import saying
@@ -326,16 +325,3 @@ def test_packing_again_keeps_the_weights_and_takes_new_facts(shipped, pack, tmp_
     capsys.readouterr()
     assert pack.main(words) == 2
     assert "unknown ['tittle']" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("given", "out"),
-    [
-        ("smiles:CC(=O)NC", "CC_O_NC_pred.h5"),
-        ("smiles:C/C=C/[O-]", "C_C_C_O_pred.h5"),
-        ("smiles:[" + "C" * 99, "C" * 40 + "_pred.h5"),
-        ("some/water.v2.xyz", "water_pred.h5"),
-    ],
-)
-def test_a_smiles_gives_a_name_that_any_disk_takes(given, out):
-    assert default_output([given], "_pred.h5") == Path(out)

@@ -179,6 +179,19 @@ def test_what_was_asked_reached_and_spent():
     }
 
 
+def test_intervals_are_said_of_one_structure():
+    entry = {"intervals": {"homo": [[-0.25, -0.23], [-0.5, None]], "gap": "odd"}}
+    told = dict(account(source(entry)))
+    assert told["Intervals"] == (
+        "95 % of converged values lie in theirs: HOMO -0.2500 to -0.2300 Eh."
+    )
+    assert "Intervals" not in dict(account(source(entry, entry)))
+    outside = {"out_of_distribution": ["charge 1"], "intervals": None}
+    assert dict(account(source(outside)))["Intervals"] == (
+        "Errors and intervals promise nothing for this structure: charge 1."
+    )
+
+
 def test_crystals_and_exact_integrals_state_no_grid_and_no_fitting_set():
     asked = dict(account(source({}, periodic=True, grid_level=3, auxbasis="jfit")))["Asked"]
     assert asked == "Label-free training for 1 structure: pbe/sto-3g."

@@ -1,4 +1,4 @@
-"""`predict --forces`, exports and the start comparison, as a person in front of the terminal."""
+"""The command `predict`: its options, exports and what it shows, as a person sees it."""
 
 import errno
 import json
@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 from pyscf import lib
 
-from deeph_zero.cli import show
 from deeph_zero.cli.main import entry_point
-from deeph_zero.cli.show import require_success
-from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import cannot_write
 from deeph_zero.model_files import network
 from deeph_zero.predict import meanfield, single
@@ -60,18 +57,6 @@ def test_responses_reach_the_files_and_the_terminal(water, tmp_path, capsys):
     with h5py.File(tmp_path / "w_pred.h5") as file:
         for key in ("polarizability", "dipole_derivatives", "frequencies", "ir_intensities"):
             assert np.array_equal(file["0000"][key], entry[key])
-
-
-def test_an_estimated_response_is_shown_with_its_error():
-    entry = {
-        "polarizability": np.eye(3).tolist(),
-        "polarizability_error_estimate": 0.0331,
-        "converged": None,
-    }
-    assert show._card(entry)[-3:-1] == [
-        ["mean polarisability / bohr^3", "1.000"],
-        ["estimated error of an element of it", "0.033"],
-    ]
 
 
 def test_the_model_is_read_once_and_the_overlap_turned_once(water, monkeypatch):
@@ -137,12 +122,48 @@ def test_wrong_options_are_one_line(water, tmp_path, capsys, options, message):
     assert {p.name for p in tmp_path.iterdir()} == {"w.xyz"}
 
 
-def test_a_stop_is_said_where_frames_failed_too(tmp_path):
-    bad = {"file": "w.xyz", "frame": 1, "error": "expected an element"}
-    summary = {"failed": [bad], "structures": [{"converged": None}], "converged": False}
-    with pytest.raises(ComputationError, match=r"^1 of 2 structures failed.*o\.json$"):
-        require_success(summary, out=tmp_path / "o.h5", asked=9, cure="; go on")
-    summary["stopped_by"] = "max_time"
-    words = r"^stopped by max_time with 1 of 9 done; 1 of 2 structures failed.*o\.json; go on$"
-    with pytest.raises(ComputationError, match=words):
-        require_success(summary, out=tmp_path / "o.h5", asked=9, cure="; go on")
+@pytest.mark.usefixtures("folder")
+def test_a_prediction_shows_intervals_charges_and_the_report(run, engine, make_summary):
+    interval = {
+        "energy": [-76.35, -76.3215],
+        "homo": [[-0.25, -0.23], None],
+        "gap": [0.3700001, 0.3700022],
+        "dipole": [1.8, 2.0],
+    }
+    more = {"intervals": interval, "lowdin_charges": [-0.41, 0.2, 0.21]}
+    engine.result = lambda entries, _: make_summary([entries[0] | more])
+    lines = run("predict", "model", "good.xyz").out.splitlines()
+    for words in (
+        ("converged energy, 95 % interval", "-76.350000 to -76.321500"),
+        ("converged HOMO, 95 % interval", "-0.2500 to -0.2300 / -"),
+        ("converged gap, 95 % interval", "0.3700001 to 0.3700022 (10.068216 to 10.068273 eV)"),
+        ("converged dipole, 95 % interval", "1.800 to 2.000"),
+        ("Lowdin charges of atoms", "-0.410 to +0.210"),
+        ("next: deeph-zero report good_pred.h5",),
+    ):
+        assert any(all(word in line for word in words) for line in lines), words
+    assert "next:" not in run("predict", "model", "good.xyz", "--json").err
+
+
+@pytest.mark.usefixtures("folder")
+def test_predict_options_arrive(run, engine):
+    result = run("predict", "model", "good.xyz", "--refine", "1e-6", "--cheap-estimate")
+    assert result.code == 0, result.err
+    call = engine.calls[0]
+    assert (call["config"].refine, call["config"].coupled, call["config"].certificate) == (
+        1e-6, False, True,
+    )  # fmt: skip
+    assert (str(call["out"]), call["model"]) == ("good_pred.h5", "model")
+    run("predict", "model", "good.xyz", "--no-certificate", "-o", "b.h5")
+    assert engine.calls[1]["config"].certificate is False
+
+
+def test_real_prediction_end_to_end(folder, run):
+    result = run("predict", "model", "frames.xyz", "-o", "out.h5", "--json")
+    assert result.code == 0, result.err
+    summary = json.loads(result.out)
+    assert summary == json.loads((folder / "out.json").read_text())
+    assert [s["frame"] for s in summary["structures"]] == [0, 1, 2]
+    with h5py.File(folder / "out.h5") as h5:
+        assert list(h5) == ["0000", "0001", "0002"]
+        assert h5["0000"].attrs["ao_order"] == "pyscf"
