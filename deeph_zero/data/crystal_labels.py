@@ -179,8 +179,6 @@ def _read(group: Group, place: str) -> CrystalLabel:
             f"for {len(kpts)} k-points; {_CURE}"
         )
     with_spin = [x if fock.ndim == 4 else x[None] for x in (fock, dm, levels, occ)]
-    if not all(np.isfinite(x).all() for x in (with_spin[0], with_spin[1])):
-        raise InputError(f"{place}: expected finite matrices, got NaN or infinity; {_CURE}")
     n1, n2, n3 = (int(n) for n in found["kmesh"])
     energy, free = (
         None if found.get(name) is None else float(found[name])
