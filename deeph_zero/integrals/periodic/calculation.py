@@ -19,6 +19,7 @@ from deeph_zero.integrals.periodic.checks import (
     is_fitted,
     supported_functional,
 )
+from deeph_zero.integrals.periodic.exchange import fractions
 from deeph_zero.integrals.periodic.fitted import Fitting, make_fitting
 from deeph_zero.integrals.periodic.kpoints import KPoints, listed_kpoints, make_kpoints
 from deeph_zero.integrals.supported import smearing_of
@@ -144,16 +145,17 @@ def crystal_calculation(
         InputError: If something is not supported, or a keyword contradicts the object.
     """
     if isinstance(cell_or_mf, gto.Cell):
+        spec = supported_functional(describe("pbe" if xc is None else xc))
         return _from_cell(
             cell_or_mf,
-            spec=supported_functional(describe("pbe" if xc is None else xc)),
+            spec=spec,
             kmesh=(1, 1, 1) if kmesh is None else kmesh,
             shifted=shifted,
             unrestricted=unrestricted,
             smearing=_width(smearing),
             fix_spin=fix_spin,
             moments=moments,
-            exxdiv=_checked_exxdiv(exxdiv),
+            exxdiv=_checked_exxdiv(exxdiv, spec),
             density_fit=density_fit,
         )
     given = {
@@ -270,9 +272,10 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
                 "closed-shell object; use KUKS, or give its cell and kmesh"
             )
         nelec = (total / nk / 2, total / nk / 2)
+    spec = supported_functional(describe(mf.xc if has_functional(mf) else "hf"))
     return CrystalCalculation(
         cell=cell,
-        spec=supported_functional(describe(mf.xc if has_functional(mf) else "hf")),
+        spec=spec,
         kpoints=kpoints,
         mesh=_mesh(cell.mesh if is_fitted(mf) else mf.with_df.mesh),
         unrestricted=unrestricted,
@@ -280,7 +283,7 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
         smearing=smearing,
         fix_spin=bool(smearing and mf.fix_spin),
         moments=_moments(cell, moments) if unrestricted else None,
-        exxdiv=mf.exxdiv,
+        exxdiv=_checked_exxdiv(mf.exxdiv, spec),
         probe_apart=not many and mf.exxdiv == "ewald" and _in_memory(mf),
         fitting=_fitting(mf) if is_fitted(mf) else None,
     )
@@ -298,9 +301,14 @@ def _in_memory(mf: Any) -> bool:
     return bool(kept or mf._is_mem_enough())  # noqa: SLF001
 
 
-def _checked_exxdiv(exxdiv: str | None) -> str | None:
+def _checked_exxdiv(exxdiv: str | None, spec: XCSpec) -> str | None:
     if exxdiv not in EXXDIV:
         raise InputError(f"exxdiv expected 'ewald', 'vcut_sph', 'vcut_ws' or None, got {exxdiv!r}")
+    if exxdiv in ("vcut_sph", "vcut_ws") and any(omega < 0 for omega, _ in fractions(spec)):
+        raise InputError(
+            f"exxdiv expected 'ewald' or None for the short-range exchange of xc {spec.name!r}, "
+            f"got {exxdiv!r}; its kernel does not diverge"
+        )
     return exxdiv
 
 
