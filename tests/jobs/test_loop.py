@@ -238,7 +238,8 @@ def test_places_of_unfinished_files(tmp_path):
     with pytest.raises(InputError, match="use resume=True, overwrite=True or another"):
         outputs.check_output(out, kind="file")
     out.unlink()
-    with pytest.raises(InputError, match="begun and not finished; use resume=True or overwrite=True"):
+    words = "begun and not finished; use resume=True or overwrite=True"
+    with pytest.raises(InputError, match=words):
         outputs.check_output(out, kind="file")
     outputs.check_output(out, kind="file", overwrite=True)
 
