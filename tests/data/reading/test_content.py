@@ -4,11 +4,21 @@ import bz2
 import gzip
 import lzma
 import os
+from pathlib import Path
 
 import pytest
 
 from deeph_zero.data.reading import content
+from deeph_zero.data.reading.content import (
+    WholeFileError,
+    content_of,
+    head_of,
+    inner_suffix,
+    naming,
+    text_of,
+)
 from deeph_zero.data.structures import read_structures
+from deeph_zero.errors import InputError
 
 from .records import (
     XYZ,
@@ -66,3 +76,70 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path):
         molecules, bad = read_structures([tmp_path / name])
         assert molecules == []
         assert word in str(bad[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.xyz", ".xyz"), ("a.XYZ.GZ", ".xyz"), ("a.tar.bz2", ".tar"), ("a", ""), ("a.gz", ""),
+        ("b.c/a.pdb.xz.gz", ".pdb"), (".hidden", ""),
+    ],
+)  # fmt: skip
+def test_endings_without_those_of_packing(name, suffix):
+    assert inner_suffix(Path(name)) == suffix
+
+
+def test_the_head_and_the_whole(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(1, 101)))
+    assert head_of(path) == bytes(range(1, 65))
+    assert content_of(path) == bytes(range(1, 101))
+    path.write_bytes(gzip.compress(b"text"))
+    assert head_of(path)[:2] == b"\x1f\x8b"
+    assert content_of(path) == b"text"
+
+
+def test_a_text_that_is_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "MAX_TEXT", 2**20)
+    path = tmp_path / "a"
+    path.write_bytes(bytes(2**20))
+    assert len(content_of(path)) == 2**20
+    path.write_bytes(bytes(2**20 + 1))
+    with pytest.raises(WholeFileError, match="expected at most 1 MB of text, got more; split it"):
+        content_of(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (b"", ""),
+        (b"a\r\nb\rc\n", "a\nb\nc\n"),
+        ("\ufeffé".encode(), "é"),
+        ("é".encode("utf-16"), "é"),
+        ("é".encode("latin-1"), "é"),
+        (b"a\x1bb\x1a", "a\x1bb\x1a"),
+    ],
+)
+def test_text_of_bytes(given, text):
+    assert text_of(given) == text
+
+
+@pytest.mark.parametrize("given", [b"a\0b", b"\xff\x01", b"\xff\xfe\xd8", b"\xe9\x7f"])
+def test_bytes_that_are_no_text(given):
+    with pytest.raises(WholeFileError, match="expected text, the content is binary"):
+        text_of(given)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("expected a, got b"), "f: expected a, got b"),
+        (InputError("f: expected a, got b"), "f: expected a, got b"),
+        (OSError(13, "Permission denied"), "f: cannot be read (Permission denied); check the path"),
+        (OSError("odd"), "f: cannot be read (odd); check the path"),
+    ],
+)
+def test_errors_begin_with_the_file_once(error, line):
+    with pytest.raises(InputError) as caught, naming(Path("f")):
+        raise error
+    assert str(caught.value) == line
