@@ -30,6 +30,7 @@ from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict import single
 from deeph_zero.predict.intervals import (
+    REFINE_TOL,
     Calibration,
     calibrate,
     intervals,
@@ -41,7 +42,6 @@ from deeph_zero.units import BOHR_IN_ANGSTROM
 QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 UNITS = {"dipole": (1e3, "mD")} | dict.fromkeys(QUANTITIES[:-1], (1e6, "µEh"))
 DRAWS = 200
-REFINE_TOL = 1e-6
 SEEN_ENERGY = 1e-9
 """Errors below this, Eh, are the refinement's as much as the prediction's."""
 

@@ -16,6 +16,10 @@ Routes, by the fine Fock builds that they pay for:
 - "after one build": one fine build at the route's density and a coarse SCF that it corrects. At
   the network's it is its certificate; without a network a coarse SCF comes before.
 
+With --network-only the reference is that SCF from the prediction, to 1e-7 Eh: what lies between it
+and the certificate's estimates is then no tolerance of the reference, and every structure in --out
+has a "sample" that `tools/pretrain/calibrate.py --measured` makes intervals from.
+
 H~ = F[P(H)] and E[P(H)] are measured with a build that a route without builds does not pay for.
 Means of absolute values; ``--out`` keeps every structure, for the model's card.
 """
@@ -42,6 +46,7 @@ from deeph_zero.ks.scf.solve import coarse_solution, solve_scf
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.card import Errors as CardErrors
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.intervals import REFINE_TOL, Sample
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import prepare
 
@@ -51,6 +56,8 @@ LOOSE = {"conv_tol": float("inf"), "conv_tol_grad": 3e-4, "hint": False}
 """Of the coarse SCF that a fine build corrects."""
 TIGHT = {"conv_tol": 1e-10, "conv_tol_grad": 1e-6, "hint": False}
 """Of the reference."""
+TIGHTER = {"conv_tol": 1e-11, "conv_tol_grad": REFINE_TOL, "hint": False}
+"""Of the reference that intervals are measured with."""
 ELEMENTS = {1, 6, 7, 8, 9}
 LEVELS = ("homo", "lumo", "gap")
 
@@ -72,9 +79,9 @@ class Wanted:
     dipole: np.ndarray
 
     @classmethod
-    def of(cls, ks: KohnSham) -> "Wanted":
-        """Converge a molecule."""
-        result = ks.scf(**TIGHT)
+    def of(cls, ks: KohnSham, start: Tensor | None = None) -> "Wanted":
+        """Converge a molecule, further from a given start."""
+        result = ks.scf(**TIGHT) if start is None else ks.scf(start, **TIGHTER)
         return cls(result, levels(ks, result.fock), ks.dipole(result.dm).numpy())
 
 
@@ -158,7 +165,7 @@ def measure_one(model: Model, molecule: Molecule, network_only: bool = False) ->
     seconds = {"network": time.process_time() - started}
     predicted, ks = model.predict_layer(molecule)
     started = time.process_time()
-    wanted = Wanted.of(ks)
+    wanted = Wanted.of(ks, predicted.dm.to(ks.data.ovlp) if network_only else None)
     seconds["scf, integrals left out"] = time.process_time() - started
     network = errors_of(ks, wanted, predicted) | inside(predicted, wanted)
     found = {"network": network}
@@ -167,12 +174,15 @@ def measure_one(model: Model, molecule: Molecule, network_only: bool = False) ->
         network["fine_builds"] = float(warm.fock_builds)
         network["fine_builds_standard"] = float(wanted.result.fock_builds)
         found |= others(model, molecule, ks, wanted)
+    sample = Sample.of(
+        dataclasses.replace(predicted, refined=wanted.result, refined_dipole=wanted.dipole)
+    )
     return {
         "atoms": len(molecule.numbers),
         "elements": sorted({chemical_symbols[z] for z in molecule.numbers.tolist()}),
         "errors": {k: v for k, v in network.items() if k in CardErrors.model_fields},
         "routes": found,
-        "seconds": {} if network_only else seconds,
+        **({"sample": dataclasses.asdict(sample)} if network_only else {"seconds": seconds}),
     }
 
 
@@ -294,7 +304,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     own = found["network"]
     covered = {name: own[name] for name in own if name.startswith(("coverage", "half_width"))}
     told = ", ".join(f"{name} {value:.3g}" for name, value in covered.items())
-    names = list(rows[0]["seconds"])
+    names = list(rows[0].get("seconds", ()))
     times = ", ".join(f"{np.median([r['seconds'][n] for r in rows]):.2f} s {n}" for n in names)
     return (
         f"{common.table(('', *found), cells)}\n\n{len(rows)} structures. {builds(own)}"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from deeph_zero.data.structures import read_structures
+from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.jobs.label import run_label
@@ -158,7 +159,7 @@ def test_structures_of_an_evaluation_are_found_beside_it(tmp_path, capsys):
     assert "expected its structures" not in capsys.readouterr().err
 
 
-def test_a_model_gets_intervals_from_other_structures(tmp_path):
+def test_a_model_gets_intervals_from_other_structures(tmp_path, monkeypatch):
     calibrate = importlib.import_module("calibrate")
     molecules = written(tmp_path, 3)
     mol = build_mole(molecules[0], basis="sto-3g")
@@ -167,7 +168,8 @@ def test_a_model_gets_intervals_from_other_structures(tmp_path):
     info = KohnSham.of_method(mol, config.as_method(), builds=False).info
     save_model(tmp_path / "run", network, model_meta(config, info, network.spec, molecules))
     assert load(tmp_path / "run").calibration is None
-    assert calibrate.calibrated(tmp_path / "run", [str(tmp_path / "h.xyz")], 0.75) == 3
+    kept, given = tmp_path / "samples.json", [str(tmp_path / "h.xyz")]
+    assert calibrate.calibrated(tmp_path / "run", given, 0.75, samples=kept) == 3
     model = load(tmp_path / "run")
     assert model.calibration is not None
     assert (model.calibration.n, model.calibration.coverage) == (3, 0.75)
@@ -175,3 +177,16 @@ def test_a_model_gets_intervals_from_other_structures(tmp_path):
     exact = KohnSham.of_method(build_mole(molecules[1], basis="sto-3g"), config.as_method()).scf()
     low, high = found.intervals["energy"]
     assert low - 1e-9 <= exact.energy <= high + 1e-9
+    # what is kept is not computed again, and molecules of a benchmark count as others do
+    monkeypatch.setattr(calibrate.Model, "predict", None)
+    rows = [{"sample": one} for one in json.loads(kept.read_text()).values()] + [{}]
+    (tmp_path / "rows.json").write_text(json.dumps({"structures": rows}))
+    more = [(tmp_path / "rows.json", 2, 3)]
+    again = {"samples": kept, "measured": more}
+    assert calibrate.calibrated(tmp_path / "run", given, 0.75, **again) == 5
+    before, after = model.calibration, load(tmp_path / "run").calibration
+    assert (after.gradient, after.states) == (before.gradient, before.states)
+    for last, message in ((5, "expected molecules of 1 to 4, got 2 5"), (4, "molecule 4 has no")):
+        wrong = [(tmp_path / "rows.json", 2, last)]
+        with pytest.raises(InputError, match=message):
+            calibrate.calibrated(tmp_path / "run", [], 0.75, measured=wrong)

@@ -108,9 +108,9 @@ def builds(summary: Mapping[str, Any]) -> str:
         For example "3 Fock builds and 9 coarse ones".
     """
     coarse = summary.get("coarse_builds") or 0
-    return (
-        f"{summary.get('fock_builds')} Fock builds{f' and {coarse} coarse ones' if coarse else ''}"
-    )
+    fine = summary.get("fock_builds")
+    more = f" and {coarse} coarse one{'s' * (coarse != 1)}" if coarse else ""
+    return f"{fine} Fock build{'s' * (fine != 1)}{more}"
 
 
 def _show_files(reporter: Reporter, out: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from deeph_zero.data.reading.content import WholeFileError
-from deeph_zero.data.reading.state import is_result, names_state
+from deeph_zero.data.reading.state import Say, is_result, names_state
 from deeph_zero.data.reading.words import TOO_FAR
 from deeph_zero.errors import InputError
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -212,11 +212,12 @@ def _per_frame(values: np.ndarray, key: str, n_frames: int) -> list[Any]:
     return flat.tolist() * (n_frames if len(flat) == 1 else 1)
 
 
-def smiles_frames(text: str) -> Iterator[ase.Atoms | InputError]:
+def smiles_frames(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
     """One force-field geometry per SMILES: one a line, a name may follow, # begins a comment line.
 
     Args:
         text: Content of a ``.smi`` file, or one SMILES.
+        say: Takes a warning about the molecule that comes next.
 
     Yields:
         The molecule with hydrogens, ``info`` with charge and spin as the SMILES states them; an
@@ -236,7 +237,7 @@ def smiles_frames(text: str) -> Iterator[ase.Atoms | InputError]:
             extended = len(words) > 1 and re.fullmatch(r"\|.*\|", words[1]) is not None
             given = " ".join(words[: 1 + extended])
             try:
-                yield embedded(chem, all_chem, given)
+                yield embedded(chem, all_chem, given, say)
             except InputError as error:
                 yield error
 

@@ -235,7 +235,7 @@ def _frames_of(name: str, say: Say) -> Iterator[ase.Atoms | Molecule | InputErro
     if not name.strip():
         raise WholeFileError("expected the name of a structure file, got an empty one; name it")
     if name.startswith(SMILES_PREFIX):
-        return smiles_frames(name.removeprefix(SMILES_PREFIX))
+        return smiles_frames(name.removeprefix(SMILES_PREFIX), say)
     return _read_file(Path(name), say)
 
 
@@ -284,7 +284,7 @@ def _read_content(
         return ase_frames(path, content, suffix)
     name = format_of(text, suffix)
     if name == "smiles":
-        return smiles_frames(text)
+        return smiles_frames(text, say)
     if name is None and path.suffix.lower() == ".json":
         return json_frames(path)
     if name is None and text.split("\n", 1)[0].strip().isdigit():

@@ -3,9 +3,10 @@
 Split conformal prediction with the certificate's own estimate as the scale: a bad prediction gets a
 wide interval, and under exchangeability the coverage is guaranteed without any model of the errors.
 
-The energy error is of second order in the distance from self-consistency and is scaled by its
-estimate; what is left of errors of levels and dipole is of first order, so their scale is the root
-of that estimate. (The size of the correction itself would be another, but it vanishes by chance.)
+All are centred on the certificate's estimates of the converged values. What is left of the energy
+error is a share of it and is scaled by its estimate; what is left of errors of levels and dipole is
+of first order in the distance from self-consistency, so their scale is the root of that estimate.
+(The size of the correction itself would be another, but it vanishes by chance.)
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from deeph_zero.errors import InputError, argument
+from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.model_files.card import Card
 from deeph_zero.predict.single import Prediction
@@ -26,9 +28,12 @@ COVERAGE = 0.95
 ROUNDING = 1e-11
 """Added to every half-width (Eh, debye): the score that sets it lies exactly on the bound."""
 
-LEVEL_TOLERANCE = 1e-6
-"""Added to half-widths of levels, Eh: those of references whose orbital gradient is 1e-6 Eh, the
-calibration's among them, are not known better, though the estimates may be."""
+REFINE_TOL = 1e-7
+"""Orbital gradient of the references, Eh. At 1e-6 an SCF that begins at a good certificate ends
+where that ended, and tells nothing of its errors."""
+
+LEVEL_TOLERANCE = 1e-7
+"""Added to half-widths of levels, Eh: references are not known better, though estimates may be."""
 
 QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 
@@ -39,8 +44,14 @@ FLOOR_SHARE = 0.1
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
 interval arbitrarily narrow."""
 
-RULE = 4
+RULE = 5
 """Version of the rule for scales and centres, without which a calibration means nothing."""
+
+ONE_SIDED = 4
+"""The rule before, which models may still have: the energy's interval reached from the prediction
+down by all of its error, and levels had the tolerance of references of 1e-6 Eh."""
+
+_TOLERANCES = {RULE: LEVEL_TOLERANCE, ONE_SIDED: 1e-6}
 
 FAR_GRADIENT = 3.0
 """An orbital gradient this many times the largest one of the calibration is out of distribution."""
@@ -60,6 +71,7 @@ class Calibration:
         floors: Per quantity the smallest scale: Eh for the energy, Eh^½ for the others.
         gradient: Largest ``orbital_gradient_rms`` among the structures, Eh.
         states: (charge, spin) pairs that occurred.
+        rule: How factors become intervals.
     """
 
     n: int
@@ -68,12 +80,13 @@ class Calibration:
     floors: dict[str, float]
     gradient: float
     states: tuple[tuple[int, int], ...]
+    rule: int = RULE
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the coverage that ``n`` structures can guarantee."""
         values = dataclasses.asdict(self)
         upper = min(self.coverage + 1.0 / (self.n + 1), 1.0)
-        return values | {"rule": RULE, "guaranteed_coverage": [self.coverage, upper]}
+        return values | {"guaranteed_coverage": [self.coverage, upper]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration | None":
@@ -89,7 +102,7 @@ class Calibration:
             InputError: If something is missing or not a number.
         """
         try:
-            if values["n"] and values.get("rule") != RULE:
+            if values["n"] and values.get("rule") not in _TOLERANCES:
                 logging.getLogger("deeph_zero").warning(
                     "the model was calibrated by another version, so predictions have no "
                     "intervals; train it again, e.g. `deeph-zero fit ... --init MODEL`"
@@ -102,6 +115,7 @@ class Calibration:
                 floors={str(k): float(v) for k, v in values["floors"].items()},
                 gradient=float(values["gradient"]),
                 states=tuple((int(charge), int(spin)) for charge, spin in values["states"]),
+                rule=int(values.get("rule", RULE)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             lacks = isinstance(error, KeyError)
@@ -112,11 +126,50 @@ class Calibration:
             ) from error
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What one refined structure says of a model's errors.
+
+    Attributes:
+        errors: Distances of the converged values from the certificate's estimates: Eh, the dipole's
+            length in debye; of several spins the largest.
+        energy_error: The certificate's estimate, Eh.
+        gradient: Its ``orbital_gradient_rms``, Eh.
+        state: Charge and spin.
+    """
+
+    errors: dict[str, float]
+    energy_error: float
+    gradient: float
+    state: tuple[int, int]
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> "Sample":
+        """From a prediction.
+
+        Args:
+            prediction: Refined, and with a coupled certificate.
+
+        Returns:
+            The sample.
+
+        Raises:
+            InputError: If it is not refined, or its certificate is not coupled.
+        """
+        certificate = _coupled(prediction)
+        return cls(
+            errors=_errors(prediction),
+            energy_error=certificate.energy_error_estimate,
+            gradient=certificate.orbital_gradient_rms,
+            state=(prediction.molecule.charge, prediction.molecule.spin),
+        )
+
+
 def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> Calibration:
     """Calibration from refined predictions of structures that were not trained on.
 
     Args:
-        predictions: Each refined and with a certificate; at least
+        predictions: Each refined to :data:`REFINE_TOL` and with a certificate; at least
             :data:`deeph_zero.settings.config.FEWEST_CALIBRATION` for 95 %.
         coverage: Wanted share of structures inside their interval.
 
@@ -131,30 +184,44 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
         J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), sec. 2.2 and 5.2 (locally weighted
         split conformal prediction).
     """
-    n = len(predictions)
+    return calibrated([Sample.of(p) for p in predictions], coverage)
+
+
+def calibrated(samples: Sequence[Sample], coverage: float = COVERAGE) -> Calibration:
+    """:func:`calibrate` from what was kept of the predictions.
+
+    Args:
+        samples: One per structure.
+        coverage: Wanted share of structures inside their interval.
+
+    Returns:
+        The calibration.
+
+    Raises:
+        InputError: If there are too few.
+    """
+    n = len(samples)
     rank = math.ceil((n + 1) * coverage)
     if rank > n:
         raise InputError(
             f"expected at least {math.ceil(coverage / (1 - coverage) - 1e-9)} structures to "
             f"calibrate {100 * coverage:g} % intervals, got {n}; give more"
         )
-    errors = [_errors(p) for p in predictions]
-    scales = [_scales(p) for p in predictions]
     floors, quantiles = {}, {}
     for name in QUANTITIES:
-        known = [s[name] for s in scales]
+        known = [_scale_of(s.energy_error)[name] for s in samples]
         floor = max(_scale_of(SMALLEST_ENERGY)[name], FLOOR_SHARE * float(np.median(known)))
-        scores = sorted(e[name] / max(s, floor) for e, s in zip(errors, known, strict=True))
+        spare = LEVEL_TOLERANCE if name in LEVELS else 0.0
+        left = [max(s.errors[name] - spare, 0.0) for s in samples]
+        scores = sorted(e / max(s, floor) for e, s in zip(left, known, strict=True))
         floors[name], quantiles[name] = floor, scores[rank - 1]
-    certificates = [p.certificate for p in predictions if p.certificate is not None]
-    states = {(p.molecule.charge, p.molecule.spin) for p in predictions}
     return Calibration(
         n=n,
         coverage=coverage,
         quantiles=quantiles,
         floors=floors,
-        gradient=max(c.orbital_gradient_rms for c in certificates),
-        states=tuple(sorted(states)),
+        gradient=max(s.gradient for s in samples),
+        states=tuple(sorted({s.state for s in samples})),
     )
 
 
@@ -166,21 +233,24 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
         calibration: Of the model that made it.
 
     Returns:
-        [low, high] for "energy" (Eh; one-sided, the prediction is an upper bound), "homo", "lumo",
-        "gap" (Eh; a pair of intervals for UKS, None where there is no such level) and "dipole"
-        (debye, of its length); None without a coupled certificate.
+        [low, high] for "energy" (Eh; never above the prediction, which is an upper bound), "homo",
+        "lumo", "gap" (Eh; a pair of intervals for UKS, None where there is no such level) and
+        "dipole" (debye, of its length); None without a coupled certificate.
     """
     certificate = prediction.certificate
     if certificate is None or certificate.dipole_change is None:
         return None
-    scales = _scales(prediction)
+    scales, spare = _scale_of(certificate.energy_error_estimate), _TOLERANCES[calibration.rule]
     widths = {
         name: max(scales[name], calibration.floors[name]) * q
-        + (LEVEL_TOLERANCE if name in LEVELS else ROUNDING)
+        + (spare if name in LEVELS else ROUNDING)
         for name, q in calibration.quantiles.items()
     }
-    energy = certificate.energy
-    out: dict[str, Any] = {"energy": [energy - widths["energy"], energy]}
+    energy, estimate = certificate.energy, certificate.energy_estimate
+    high = min(estimate + widths["energy"], energy)
+    out: dict[str, Any] = {"energy": [estimate - widths["energy"], high]}
+    if calibration.rule == ONE_SIDED:
+        out["energy"] = [energy - widths["energy"], energy]
     for name in LEVELS:
         centre = getattr(certificate, f"{name}_estimate")
         if isinstance(centre, list):
@@ -268,8 +338,8 @@ def _largest(values: object) -> float:
     return float(given.max()) if given.size else 0.0
 
 
-def _scales(prediction: Prediction) -> dict[str, float]:
-    """The certificate's own idea of each error."""
+def _coupled(prediction: Prediction) -> Certificate:
+    """The certificate, which has to have an estimate of the converged values."""
     c = prediction.certificate
     if c is None or c.dipole_change is None:
         raise InputError(
@@ -277,10 +347,11 @@ def _scales(prediction: Prediction) -> dict[str, float]:
             f"{argument('coupled', False, option='--cheap-estimate')} and "
             f"{argument('certificate', False)} out"
         )
-    return _scale_of(c.energy_error_estimate)
+    return c
 
 
 def _scale_of(energy_error: float) -> dict[str, float]:
+    """The certificate's own idea of each error."""
     return {n: energy_error if n == "energy" else math.sqrt(energy_error) for n in QUANTITIES}
 
 
@@ -300,8 +371,7 @@ def _errors(prediction: Prediction) -> dict[str, float]:
     reference = _reference_levels(done)
     length = float(np.linalg.norm(prediction.refined_dipole))
     out = {
-        # rounding can leave the prediction below a refinement that stopped at its tolerance
-        "energy": max(c.energy - done.energy, 0.0),
+        "energy": abs(c.energy_estimate - done.energy),
         "dipole": abs(_estimated_length(prediction) - length),
     }
     for name in LEVELS:

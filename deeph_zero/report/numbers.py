@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deeph_zero.molecule import SMILES_PREFIX
 from deeph_zero.units import HARTREE_IN_EV
 
 MISSING = "–"
@@ -143,5 +144,7 @@ def formula(symbols: Sequence[str], charge: int = 0) -> str:
 
 def structure_name(entry: Any) -> str:
     """File name and frame of a structure, as the tables of the command line name it."""
-    name, frame = Path(str(entry.get("file") or MISSING)).name, entry.get("frame")
+    file, frame = str(entry.get("file") or MISSING), entry.get("frame")
+    # a SMILES has slashes of its own
+    name = file if file.startswith(SMILES_PREFIX) else Path(file).name
     return name if frame is None else f"{name}:{frame}"

@@ -9,7 +9,7 @@ from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host import runtime
 from deeph_zero.ks.counts import Builds
 from deeph_zero.model import Model
-from deeph_zero.predict.intervals import calibrate
+from deeph_zero.predict.intervals import REFINE_TOL, calibrate
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.train.module import FitModule
@@ -18,9 +18,6 @@ from deeph_zero.train.run import Run
 AUTOMATIC = 20
 AUTOMATIC_FROM = 100
 """Without a setting, so many frames are kept out of a run of at least so many."""
-
-REFINE_TOL = 1e-6
-"""Gradient norm (Eh) of the references: their energies are then right to 1e-10 Eh or better."""
 
 FRAMES_PER_BLOCK = 5
 

@@ -32,6 +32,7 @@ def test_words_for_numbers():
     assert [duration(s) for s in (4.2, 83.2, 7500.0, None)] == [
         "4.2 s", "1 min 23 s", "2 h 5 min", "–",
     ]  # fmt: skip
+    assert structure_name({"file": "smiles:F/C=C/F", "frame": 0}) == "smiles:F/C=C/F:0"
     assert show([1.0, None], ".1f") == "1.0 / –"
     assert interval(-0.19313, -0.18, 4) == "-0.1931 to -0.1800"
     assert interval(-0.19313046, -0.19312835, 4) == "-0.1931305 to -0.1931284"

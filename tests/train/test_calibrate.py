@@ -9,9 +9,10 @@ from deeph_zero import load
 from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.intervals import REFINE_TOL
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener
-from deeph_zero.train.calibrate import REFINE_TOL, held_out
+from deeph_zero.train.calibrate import held_out
 from deeph_zero.train.fit import run_fit
 
 METHOD = {"basis": "6-31g", "auxbasis": "weigend", "grid_level": 0}

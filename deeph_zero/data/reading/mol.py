@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import ase
 
 from deeph_zero.data.reading.state import Say
-from deeph_zero.data.reading.words import atom_line, element, integer, number, quote
+from deeph_zero.data.reading.words import ISOTOPES, atom_line, element, integer, number, quote
 from deeph_zero.errors import InputError
 
 _OLD_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
@@ -19,7 +19,6 @@ _OLD_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 _UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
 """2S of the codes none, singlet, doublet, triplet."""
 _CUT = "the record is cut off, write it again"
-_ISOTOPES = "isotopes have the same electrons, their mass is not used"
 _ORDERS = {"1": 1.0, "2": 2.0, "3": 3.0, "4": 1.5, "ar": 1.5, "am": 1.0, "du": 1.0}
 """Bond codes of both formats that count towards a valence; others say nothing of it."""
 _FIELD = re.compile(r">.*<([^<>]+)>")
@@ -184,7 +183,7 @@ def _properties(
         elif line.startswith("M  RAD"):
             unpaired = (unpaired or []) + [_radical(v) for _, v in _pairs(line, natm)]
         elif line.startswith("M  ISO"):
-            say(_ISOTOPES)
+            say(ISOTOPES)
     return charges, unpaired, len(lines)  # the end is left out by some programs
 
 
@@ -229,7 +228,7 @@ def _v3000(lines: list[str], say: Say) -> _Block:
         for word in row[5:]:
             key, _, value = word.partition("=")
             if key == "MASS":
-                say(_ISOTOPES)
+                say(ISOTOPES)
             if key in ("CHG", "RAD"):
                 whole = integer(value, 15)
                 if whole is None:

@@ -9,6 +9,8 @@ from jaxtyping import Float
 
 from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.reading.packing import Body, packed
+from deeph_zero.data.reading.state import Say
+from deeph_zero.data.reading.words import ISOTOPES
 from deeph_zero.errors import InputError
 
 _SEED = 7
@@ -19,7 +21,7 @@ _FAR = 6.0
 """Molecules of one SMILES further apart than this (angstrom) have left each other."""
 
 
-def embedded(chem: Any, all_chem: Any, smiles: str) -> ase.Atoms:
+def embedded(chem: Any, all_chem: Any, smiles: str, say: Say) -> ase.Atoms:
     """Hydrogens, a conformer, and its MMFF (or UFF) minimum.
 
     The molecules of a SMILES with dots are embedded one by one, put at contact, and relaxed
@@ -29,6 +31,7 @@ def embedded(chem: Any, all_chem: Any, smiles: str) -> ase.Atoms:
         chem: ``rdkit.Chem``.
         all_chem: ``rdkit.Chem.AllChem``.
         smiles: The SMILES.
+        say: Takes a warning.
 
     Returns:
         The atoms, ``info`` with charge and spin as the SMILES states them.
@@ -42,6 +45,8 @@ def embedded(chem: Any, all_chem: Any, smiles: str) -> ase.Atoms:
     mol = chem.AddHs(mol)
     if mol.GetNumAtoms() == 0:
         raise InputError("expected a molecule, got no atoms; leave the line out")
+    if any(atom.GetIsotope() for atom in mol.GetAtoms()):
+        say(ISOTOPES)
     members = [list(atoms) for atoms in chem.GetMolFrags(mol)]
     if len(members) == 1:
         _conformer(all_chem, mol, smiles)

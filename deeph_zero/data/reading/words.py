@@ -21,7 +21,8 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE
 )
 _SYMBOLS = {symbol.upper(): z for z, symbol in enumerate(chemical_symbols) if z}
-_ISOTOPES = {"D", "T"}
+_HYDROGENS = {"D", "T"}
+ISOTOPES = "isotopes have the same electrons, their mass is not used"
 _GHOSTS = {"X", "XX", "BQ", "GH", "Q", "DA", "DU"}
 _GHOST = re.compile(
     r"@[A-Za-z]|gh\(|[A-Za-z]{1,2}:$|[A-Za-z]{1,2}-bq|bq[-_\d:]|(ghost|x)-", re.IGNORECASE
@@ -89,8 +90,8 @@ def element(word: str, say: Say) -> int:
         upper = label[1].upper()
         if label[1] in _AMBIGUOUS:
             raise InputError(two_meanings(word))
-    if upper in _ISOTOPES:
-        say(f"{word} is read as hydrogen: isotopes have the same electrons, their mass is not used")
+    if upper in _HYDROGENS:
+        say(f"{word} is read as hydrogen: {ISOTOPES}")
         return 1
     if upper in _GHOSTS or _GHOST.match(word):
         raise InputError(

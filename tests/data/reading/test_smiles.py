@@ -81,3 +81,12 @@ def test_radicals_of_an_extension_are_used_and_names_are_not():
     (radical, plain), bad = read_structures(["smiles:C |^2:0|", "smiles:O |water"])
     assert (bad, radical.spin, radical.numbers.tolist()) == ([], 2, [6, 1, 1])
     assert (plain.spin, plain.numbers.tolist()) == (0, [8, 1, 1])
+
+
+def test_isotopes_are_said_to_be_unused(caplog):
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        (heavy, plain), bad = read_structures(["smiles:[2H]O[2H]", "smiles:F/C=C/F"])
+    assert (bad, heavy.numbers.tolist()) == ([], [1, 8, 1])
+    assert plain.file == "smiles:F/C=C/F"
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert line.startswith("smiles:[2H]O[2H] frame 0: isotopes have the same electrons")
