@@ -1,4 +1,4 @@
-"""A small crystal in three kinds of calculation, solved once, and a Hamiltonian beside its own."""
+"""Small crystals solved once, and a Hamiltonian beside one's own."""
 
 import numpy as np
 import pytest
@@ -23,3 +23,32 @@ def beside(request, crystal):
     )
     fock = done.fock + 0.004 * noise.to(done.fock.dtype)
     return ks, done, fock, ks.build(ks.density(fock))
+
+
+SOLVED = {
+    "insulator": ("diamond", "pbe", (3, 1, 1), 0.0, {}, {}),
+    "meta-GGA, half of the mesh": ("slab", "r2scan", (3, 1, 1), 0.0, {}, {}),
+    "metal, half-way points": ("aluminium", "pbe", (2, 2, 1), 0.01, {}, {"ke_cutoff": 30}),
+    "metal, spins": ("aluminium", "lda,vwn", (3, 1, 1), 0.01, {"unrestricted": True}, {}),
+    "antiferromagnet": ("chain", "pbe", (3, 1, 1), 0.0, {"moments": (1, -1)}, {}),
+    "unpaired electrons": ("chain", "pbe", (2, 1, 1), 0.0, {}, {"spin": 2, "ke_cutoff": 20}),
+}
+
+
+"""Crystal, functional, k-points, smearing, further keywords, and settings of the cell."""
+
+
+@pytest.fixture(scope="session")
+def solved(crystal):
+    """A layer of one of the cases and its SCF, made once."""
+    known = {}
+
+    def solve(case):
+        if case not in known:
+            name, xc, kmesh, smearing, keywords, settings = SOLVED[case]
+            cell = crystal(name, **{"ke_cutoff": 15, **settings})
+            ks = dz.KohnSham.from_pyscf(cell, kmesh=kmesh, xc=xc, smearing=smearing, **keywords)
+            known[case] = cell, ks, ks.scf()
+        return known[case]
+
+    return solve

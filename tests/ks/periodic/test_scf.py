@@ -1,7 +1,5 @@
 """The SCF of crystals ends where PySCF's does; Fock matrices and bands at any k-point."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -9,33 +7,16 @@ from pyscf.pbc import dft
 
 import deeph_zero as dz
 from deeph_zero.errors import ComputationError
-from deeph_zero.ks.periodic.terms.hartree import Hartree
-from deeph_zero.ks.periodic.terms.on_mesh import MeshTerm
 
-CASES = {
-    "insulator": ("diamond", "pbe", (3, 1, 1), 0.0, {}, {}),
-    "meta-GGA, half of the mesh": ("slab", "r2scan", (3, 1, 1), 0.0, {}, {}),
-    "metal, half-way points": ("aluminium", "pbe", (2, 2, 1), 0.01, {}, {"ke_cutoff": 30}),
-    "metal, spins": ("aluminium", "lda,vwn", (3, 1, 1), 0.01, {"unrestricted": True}, {}),
-    "antiferromagnet": ("chain", "pbe", (3, 1, 1), 0.0, {"moments": (1, -1)}, {}),
-    "unpaired electrons": ("chain", "pbe", (2, 1, 1), 0.0, {}, {"spin": 2, "ke_cutoff": 20}),
-}
-
-
-@pytest.fixture(scope="module")
-def solved(crystal):
-    """A layer of one of the cases and its SCF, made once."""
-    known = {}
-
-    def solve(case):
-        if case not in known:
-            name, xc, kmesh, smearing, keywords, settings = CASES[case]
-            cell = crystal(name, **{"ke_cutoff": 15, **settings})
-            ks = dz.KohnSham.from_pyscf(cell, kmesh=kmesh, xc=xc, smearing=smearing, **keywords)
-            known[case] = cell, ks, ks.scf()
-        return known[case]
-
-    return solve
+CASES = [
+    "insulator",
+    "meta-GGA, half of the mesh",
+    "metal, half-way points",
+    "metal, spins",
+    "antiferromagnet",
+    "unpaired electrons",
+]
+"""Crystals of the fixture ``solved``."""
 
 
 def _whole_mesh(cell, ks, matrices):
@@ -101,40 +82,6 @@ def test_a_density_can_be_the_start(solved):
     assert plain.energy == pytest.approx(result.energy, abs=2e-9)
     assert plain.fock_builds == plain.iterations
     assert sum(result.parts.values()) == pytest.approx(result.energy, abs=1e-9)
-
-
-@pytest.mark.filterwarnings("ignore:.*spin.*:UserWarning")
-@pytest.mark.parametrize("case", ["insulator", "metal, half-way points", "metal, spins"])
-def test_two_meshes_end_where_one_does(case, solved):
-    _, ks, result = solved(case)
-    alone = ks.scf(two_grids=False)
-    assert result.coarse_builds > 0
-    assert result.fock_builds < alone.fock_builds
-    assert result.free_energy == pytest.approx(alone.free_energy, abs=2e-9)
-    torch.testing.assert_close(result.fock, alone.fock, rtol=0, atol=2e-5)
-
-
-def test_a_misleading_coarse_mesh_is_left(solved):
-    """A coarse mesh that screens too little, or does not converge, is found out."""
-    cell, _, result = solved("insulator")
-    for wrong in (0.3, 6.0):
-        other = dz.KohnSham.from_pyscf(cell, kmesh=(3, 1, 1))
-        make = other.data.coarse
-
-        def misleading(make=make, wrong=wrong):
-            data = make()
-            kernel = data.mesh.kernel * wrong
-            local, _, xc = data.mesh_term.potentials
-            hartree = Hartree(dataclasses.replace(data.mesh, kernel=kernel))
-            term = MeshTerm(
-                data.mesh_term.grid, data.weights, data.mesh_term.weight, [local, hartree, xc]
-            )
-            return dataclasses.replace(data, mesh_term=term)
-
-        other.data = dataclasses.replace(other.data, coarse=misleading)
-        found = other.scf()
-        assert found.converged
-        assert found.energy == pytest.approx(result.energy, abs=2e-9)
 
 
 @pytest.mark.filterwarnings("ignore:.*spin.*:UserWarning")
