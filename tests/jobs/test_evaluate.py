@@ -11,7 +11,6 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.cli.main import entry_point
-from deeph_zero.jobs.compare import covers, levels
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.testing import WATER
@@ -222,18 +221,6 @@ def test_estimates_of_the_certificate_against_the_reference(done):
         if CHARGES[frame][1] == 0:
             assert gap == pytest.approx(lumo - homo, abs=1e-12)
     assert table["errors"]["estimates"]["energy_error"]["max"] >= 0
-
-
-def test_levels_of_one_and_two_spins_and_what_covers_them():
-    energy, filled = torch.tensor([-2.0, -1.0, 0.5, 0.75]), torch.tensor([2.0, 2.0, 0.0, 0.0])
-    assert levels(energy, filled) == {"homo": -1.0, "lumo": 0.5, "gap": 1.5}
-    two = levels(torch.stack([energy, energy]), torch.tensor([[1.0] * 4, [1.0, 0, 0, 0]]))
-    assert two == {"homo": [0.75, -2.0], "lumo": [None, -1.0], "gap": [None, 1.0]}
-    assert covers([[0.7, 0.8], [-2.5, -1.5]], two["homo"])
-    assert not covers([[0.7, 0.8], [-1.9, -1.5]], two["homo"])
-    assert covers([None, [-1.5, -0.5]], two["lumo"])
-    assert covers([-1.5, -1.0], -1.0 + 1e-10), "a reference ends at its tolerance"
-    assert not covers([-1.5, -1.0], -1.0 + 1e-8)
 
 
 def test_averages_over_structures(done):

@@ -16,7 +16,7 @@ from deeph_zero.errors import InputError, NoSpaceError
 from deeph_zero.host import files, outputs
 from deeph_zero.host.files import cannot_write
 from deeph_zero.host.reporting import SilentReporter
-from deeph_zero.jobs import journal, label, loop, workers
+from deeph_zero.jobs import label, loop, workers
 from deeph_zero.jobs.label import run_label
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import LabelConfig
@@ -191,16 +191,6 @@ def test_another_problem_is_not_gone_on_with(tmp_path, structures, settings, mes
         run(out, structures, resume=True, **settings)
     assert len(str(info.value).splitlines()) == 1
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-
-
-def test_two_commands_cannot_write_one_file(tmp_path):
-    out = tmp_path / "o.h5"
-    first = journal.Journal(out, {"a": 1}, resume=False)
-    for resume in (False, True):
-        with pytest.raises(InputError, match="is being written by another deeph-zero"):
-            journal.Journal(out, {"a": 1}, resume=resume)
-    first.close(remove=False)
-    journal.Journal(out, {"a": 1}, resume=True).close(remove=True)
 
 
 @pytest.mark.parametrize("kind", ["cut", "flipped"])

@@ -16,7 +16,6 @@ from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.predict import vibrations
 from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.record import prediction_arrays, prediction_record
 from deeph_zero.predict.response import of_prediction, of_refined
@@ -100,48 +99,6 @@ def test_an_estimate_says_how_far_it_is(model, refined):
     assert entry["polarizability_error_estimate"] == guess.polarizability_error
     assert "frequencies" not in entry
     assert model.predict(_water()).response is None
-
-
-def test_differences_of_forces_are_the_second_derivatives():
-    mf = _mean_field()
-    ks = KohnSham.from_pyscf(mf)
-    state = ks.scf(conv_tol=1e-11, conv_tol_grad=1e-8)
-    analytic = vibrations.hessian(mf, ks, state)
-    spent = ks.fock_builds
-    by_differences = vibrations._by_differences(mf, ks, state)
-    assert ks.fock_builds > spent
-    # PySCF's second derivatives leave out what moves with the grid
-    np.testing.assert_allclose(by_differences, analytic, atol=2e-3)
-    # two-point differences leave fourth derivatives times STEP²
-    assert np.abs(by_differences.sum(1)).max() < vibrations.STEP**2
-
-
-def test_a_molecule_without_beta_electrons_vibrates():
-    """PySCF's second derivatives want electrons of both spins; its energies do not."""
-    mol = gto.M(atom="H 0 0 0; H 0 0.2 1.0", charge=1, spin=1, basis="sto-3g", verbose=0)
-    mf = dft.UKS(mol, xc="lda,vwn").density_fit()
-    mf.grids.level = 1
-    ks = KohnSham.from_pyscf(mf)
-    second = vibrations.hessian(mf, ks, ks.scf(conv_tol=1e-11, conv_tol_grad=1e-8))
-    step, energies = 0.01, []
-    for by in (-step, 0.0, step):
-        coords = mol.atom_coords()
-        coords[1, 2] += by
-        there = mf.copy().reset(mol.set_geom_(coords, unit="bohr", inplace=False))
-        energies.append(float(KohnSham.from_pyscf(there).scf(conv_tol=1e-12).energy))
-    curvature = (energies[0] - 2 * energies[1] + energies[2]) / step**2
-    # fourth derivatives times the squares of both steps
-    assert second[1, 1, 2, 2] == pytest.approx(curvature, abs=2e-4)
-    np.testing.assert_allclose(second[0, 1], -second[1, 1], atol=1e-4)
-
-
-def test_an_atom_does_not_vibrate():
-    mol = gto.M(atom="He", basis="sto-3g", verbose=0)
-    mf = dft.RKS(mol, xc="lda,vwn")
-    ks = KohnSham.from_pyscf(mf)
-    state = ks.scf()
-    found = vibrations.vibrations(mf, ks, state, np.zeros((1, 3, 3)))
-    assert found.frequencies.shape == found.intensities.shape == (0,)
 
 
 def test_unconverged_refinements_have_no_response(model, refined):

@@ -18,9 +18,8 @@ from pathlib import Path
 
 import torch
 
-import deeph_zero.cli.checks
-import deeph_zero.report.page  # noqa: F401
-from deeph_zero.cli import fit  # noqa: F401
+import deeph_zero.cli.checks  # noqa: F401
+from deeph_zero.cli import fit
 from deeph_zero.cli.main import entry_point
 from deeph_zero.host import runtime, tensor_files
 from deeph_zero.train import callbacks, finish, prepare
@@ -76,6 +75,7 @@ def child(request):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         os.dup2(os.open(f"{request['log']}.{ending}", flags, 0o644), number)
     plan = request["plan"]
+    fit.report_run = lambda *_: None  # a page of seconds, which no test of interruptions reads
     if "checkpoint_every" in plan:
         callbacks.Checkpoints.__init__.__kwdefaults__["every_seconds"] = plan["checkpoint_every"]
     if "file_size" in plan:

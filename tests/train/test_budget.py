@@ -15,10 +15,7 @@ from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared.molecule import basis_layout, same_data
-from deeph_zero.settings.config import FitConfig
-from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons
-from deeph_zero.train.plan import make_plan
 from deeph_zero.train.store.cache import HeavyStore
 from deeph_zero.train.taught import make_problem
 
@@ -236,86 +233,3 @@ def test_a_failure_that_passes_is_forgiven(problems):
         assert lessons.guard(0, broken) is None
         assert lessons.guard(0, lambda: 7) == 7
     assert lessons.dropped == {}
-
-
-def test_who_gets_which_budget():
-    few, many = (make_plan(FitConfig(), n) for n in (1, 100))
-    assert few.budget == Budget()
-    assert few.ema == 0.0
-    assert many.budget.ratio > 0
-    assert make_plan(FitConfig(budget="full"), 100).budget == Budget()
-    assert make_plan(FitConfig(loss="supervised"), 100).budget == Budget()
-    mixed = make_plan(FitConfig(loss="energy,fixed-point"), 100)
-    assert mixed.budget == many.budget
-    assert make_plan(FitConfig(ema=0.5), 1).ema == 0.5
-
-
-def test_average_follows_small_steps():
-    network = torch.nn.Linear(2, 1, bias=False)
-    average = WeightAverage(list(network.parameters()), 0.99)
-    for step in range(1000):
-        torch.nn.init.constant_(network.weight, float(step))
-        average.update()
-    lag = 999.0 - float(average.state()["mean"][0][0, 0])
-    assert 90.0 < lag < 110.0
-    for step in range(1000, 1100):
-        torch.nn.init.constant_(network.weight, float(step))
-        average.update(rate=0.1)
-    assert float(average.state()["mean"][0][0, 0]) == pytest.approx(1090.0, abs=1.0)
-    average.update(rate=0.01)
-    assert torch.equal(average.state()["mean"][0], network.weight)
-
-
-def test_learning_rate_warms_up_and_decays():
-    plan = make_plan(FitConfig(epochs=10), 100)
-    rates = [plan.rate(step) for step in range(plan.total_steps + 5)]
-    assert plan.total_steps == 100
-    assert rates[0] == pytest.approx(1 / 20)
-    assert rates[19] == rates[20] == 1.0
-    assert all(a > b for a, b in itertools.pairwise(rates[20:101]))
-    assert rates[-1] == rates[100] == pytest.approx(0.01)
-
-
-def test_average_of_weights():
-    network = torch.nn.Linear(2, 1, bias=False)
-    average = WeightAverage(list(network.parameters()), 0.9)
-    mean = None
-    for step in range(1, 200):
-        torch.nn.init.constant_(network.weight, float(step % 7))
-        average.update()
-        decay = min(0.9, (1 + step) / (10 + step))
-        mean = step % 7 if mean is None else decay * mean + (1 - decay) * (step % 7)
-    now = network.weight.detach().clone()
-    with average.applied():
-        torch.testing.assert_close(network.weight, torch.full((1, 2), mean))
-    assert torch.equal(network.weight, now)
-    other = WeightAverage(list(network.parameters()), 0.9)
-    other.restore(average.state())
-    for one in (average, other):
-        one.update()
-    assert torch.equal(average.state()["mean"][0], other.state()["mean"][0])
-    average.adopt()
-    assert torch.equal(network.weight, average.state()["mean"][0])
-    without = WeightAverage(list(network.parameters()), 0.0)
-    without.update()
-    with without.applied():
-        assert torch.equal(network.weight, average.state()["mean"][0])
-
-
-def test_the_readout_is_solved_in_closed_form_unless_that_is_off():
-    assert make_plan(FitConfig(loss="supervised"), 100).ridge == pytest.approx(1e-8)
-    assert make_plan(FitConfig(loss="supervised", closed_form=False), 100).ridge is None
-    assert make_plan(FitConfig(loss="energy"), 100).ridge is None
-
-
-def test_a_model_to_start_from_is_trained_gently_and_keeps_its_readout():
-    gentle = make_plan(FitConfig(init="a_run"), 100)
-    assert gentle.ridge is None
-    assert gentle.learning_rate == pytest.approx(1e-3)
-    anew = make_plan(FitConfig(init="a_run", closed_form=True), 100)
-    assert anew.ridge == pytest.approx(1e-8)
-    assert anew.learning_rate == make_plan(FitConfig(), 100).learning_rate > gentle.learning_rate
-    few = make_plan(FitConfig(init="a_run"), 8)
-    assert few.ridge == make_plan(FitConfig(), 8).ridge, "a few are solved themselves"
-    assert few.learning_rate == anew.learning_rate
-    assert make_plan(FitConfig(init="a_run", learning_rate=2e-3), 100).learning_rate == 2e-3
