@@ -298,8 +298,6 @@ def _of_grid(mf: Any, method: Method) -> list[str]:
             found.append(f"mf.{name} is a grid of its own, not level {level}")
         elif theirs != level:
             found.append(f"mf.{name}.level is {theirs}, not {level}")
-        elif mf.small_rho_cutoff > 1e-20:
-            found.append(f"mf.{name} is thinned by small_rho_cutoff")
         elif _has_other_points(grids):
             found.append(f"mf.{name} has other points or weights than its level {level}")
     return found

@@ -1,0 +1,120 @@
+"""Errors of one crystal's prediction against its own SCF, and what makes no reference."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from deeph_zero.data.crystal_labels import CrystalLabel, CrystalLabels
+from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.jobs.crystal_evaluate import NAMES, evaluate_crystal
+from deeph_zero.settings.evaluate_config import EvaluateConfig
+
+from .test_crystal_predict import CRYSTAL, model  # noqa: F401  (the same untrained model)
+
+
+class Labels(CrystalLabels):
+    """One label that is made of a result."""
+
+    def __init__(self, label):
+        self.found = label
+
+    def index(self, molecule):
+        return 0 if molecule is CRYSTAL else None
+
+    def label(self, index, method):
+        self.asked = index, method
+        return self.found
+
+
+def evaluated(model, labels=None, **config):  # noqa: F811
+    given = {"scf": False, "conv_tol": 1e-8} | config
+    return evaluate_crystal(model, CRYSTAL, labels, EvaluateConfig.parse(given))
+
+
+@pytest.fixture(scope="module")
+def solved(model):  # noqa: F811
+    found = model.predict_structure(CRYSTAL, model.settings())
+    return SimpleNamespace(found=found, done=found.ks.scf(conv_tol=1e-8))
+
+
+def label(solved, **changed):
+    done = solved.done
+    given = {
+        "fock": done.fock, "dm": done.dm, "mo_energy": done.mo_energy, "mo_occ": done.mo_occ,
+        "energy": done.energy, "free_energy": done.free_energy, "kmesh": (1, 1, 1),
+        "kpts": np.zeros((1, 3)), "converged": True,
+    }  # fmt: skip
+    return Labels(CrystalLabel(**given | changed))
+
+
+def test_errors_are_those_against_its_own_scf(model, solved):  # noqa: F811
+    row = evaluated(model, scf=True)
+    found, done = solved.found, solved.done
+    assert row["energy_error"] == pytest.approx(found.energy - done.energy, abs=1e-7)
+    assert row["energy_error_per_atom"] == row["energy_error"] / 2
+    assert row["reference_energy"] == pytest.approx(done.free_energy, abs=1e-8)
+    assert row["energy_error"] > 0
+    assert set(NAMES) < set(row)
+    change = (found.fock - done.fock)[0, 0]
+    ovlp = found.ks.data.ovlp[0]
+    # what is left has no part along S
+    rest = change - (change * ovlp).sum() / (ovlp * ovlp).sum() * ovlp
+    assert row["fock"]["mae"] == pytest.approx(float(rest.abs().mean()), rel=1e-2)
+    assert row["fock"]["bands_mae"] > row["rebuilt"]["bands_mae"] >= 0
+    assert row["rebuilt"]["mae"] < row["fock"]["mae"]
+    assert set(row["fock"]["elements"]) == {"H", "H-H"}
+    scf = row["scf"]
+    assert scf["saved"] == 1.0 - scf["builds_model"] / scf["builds_minao"]
+    assert scf["iterations_model"] <= scf["iterations_minao"]
+    assert row["converged"] is True
+
+
+def test_a_label_stands_for_the_scf(model, solved):  # noqa: F811
+    labels = label(solved)
+    row, own = evaluated(model, labels), evaluated(model)
+    assert labels.asked[1].crystal.kmesh == (1, 1, 1)
+    for name in ("energy_error", "subspace_distance"):
+        assert row[name] == pytest.approx(own[name], rel=1e-3, abs=1e-7)
+    assert row["fock"]["mae"] == pytest.approx(own["fock"]["mae"], rel=1e-3)
+    assert row["fock_builds"] < own["fock_builds"]
+    assert "scf" not in row
+
+
+def test_a_label_of_a_potential_has_no_energy(model, solved):  # noqa: F811
+    row = evaluated(model, label(solved, energy=None, free_energy=None))
+    assert (row["energy_error"], row["energy_error_per_atom"]) == (None, None)
+    assert row["fock"]["mae"] > 0
+
+
+def test_a_constant_potential_is_no_error(model, solved):  # noqa: F811
+    """The same label with every level 0.3 Eh higher."""
+    shift = 0.3 * solved.found.ks.data.ovlp
+    plain = evaluated(model, label(solved))
+    moved = evaluated(model, label(solved, fock=solved.done.fock + shift))
+    for name in ("mae", "bands_mae", "bands_max"):
+        assert moved["fock"][name] == pytest.approx(plain["fock"][name], abs=1e-9)
+    constant = [row["fock"]["bands_constant"] for row in (plain, moved)]
+    assert abs(constant[1] - 0.3) <= constant[0] + 1e-9
+
+
+def test_complex_labels_of_real_matrices_are_taken(model, solved):  # noqa: F811
+    as_complex = {name: getattr(solved.done, name).to(torch.complex128) for name in ("fock", "dm")}
+    row = evaluated(model, label(solved, **as_complex))
+    assert row["fock"]["mae"] == pytest.approx(evaluated(model, label(solved))["fock"]["mae"])
+
+
+def test_a_label_of_another_size_is_refused(model, solved):  # noqa: F811
+    more = {name: getattr(solved.done, name).repeat(1, 2, 1, 1) for name in ("fock", "dm")}
+    with pytest.raises(
+        InputError, match=r"matrices of shape \(1, 1, 2, 2\) in its label, got \(1, 2"
+    ):
+        evaluated(model, label(solved, **more))
+
+
+def test_an_scf_that_does_not_converge_is_no_reference(model):  # noqa: F811
+    with pytest.raises(
+        ComputationError, match="did not converge in 1 cycles; use a larger max_cyc"
+    ):
+        evaluated(model, max_cycle=1)
