@@ -27,6 +27,7 @@ from deeph_zero.jobs.projection_setup import Given, set_up
 from deeph_zero.kohnsham.k_path import KPath, k_path
 from deeph_zero.ks.periodic.occupation import GIVEN_TOL, Filling, fill
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
+from deeph_zero.predict import band_structure
 from deeph_zero.settings.project_config import ProjectConfig
 
 FORMAT_VERSION = 1
@@ -93,7 +94,7 @@ def run_project(
         if config.kmesh in (None, shape)
         else work.levels(make_kpoints(shape), of=f"{shape} for the blocks")
     )
-    record = work.record(whole)
+    record = work.record(whole, dense.filling.fermi[0])
     error = work.block_error(record)
     bands = (path, _block_levels(record, path.kpts))
     facts = work.facts(dense) | {"block_mesh": list(shape), "block_error": error}
@@ -205,8 +206,8 @@ class _Projection:
             degeneracy_tol=GIVEN_TOL,
         )
 
-    def record(self, levels: Levels) -> Record:
-        """Real-space blocks."""
+    def record(self, levels: Levels, fermi: float) -> Record:
+        """Real-space blocks, with the Fermi level of the mesh that was asked for."""
         shells = self.orbitals.shells
         fock = levels.fock if self.nspin == 2 else levels.fock[0]
         h, s = blocks_of(
@@ -226,7 +227,7 @@ class _Projection:
             spin=self.molecule.spin,
             name=self.molecule.file,
         )
-        facts = {"fermi": levels.filling.fermi[0], "basis": self._basis_label()}
+        facts = {"fermi": fermi, "basis": self._basis_label()}
         return Record(structure, Matrices(shells=shells, fock=h, overlap=s, facts=facts))
 
     def _basis_label(self) -> str:
@@ -314,19 +315,13 @@ def _basis_at(ovlp: torch.Tensor) -> BlochOrthogonaliser:
 
 def _block_levels(record: Record, kpts: np.ndarray) -> torch.Tensor:
     """Levels from blocks, [nspin, nk, nao]."""
-    points = torch.from_numpy(np.ascontiguousarray(kpts, dtype=float))
-    matrices = record.matrices
-    assert matrices.overlap is not None
-    fock = matrices.fock.at_k(points)
-    fock = fock if matrices.spin_polarised else fock[None]
     try:
-        energies = _basis_at(matrices.overlap.at_k(points)).levels(fock)
+        return band_structure.levels(record, kpts)
     except InputError:
         raise ComputationError(
             "expected blocks whose overlap is positive between their k-points, those of so few "
             f"k-points are not; use a larger {argument('block_mesh')}"
         ) from None
-    return energies
 
 
 def _edges(energies: torch.Tensor, occ: torch.Tensor) -> tuple[float, float]:

@@ -14,7 +14,6 @@ from deeph_zero.errors import ComputationError, DeephZeroError, InputError, argu
 from deeph_zero.host.files import append_csv, write_csv, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter
-from deeph_zero.host.runtime import setup
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.ks.counts import Builds
@@ -49,13 +48,12 @@ from deeph_zero.train.crystals import Lesson, fit_constant, fit_crystals
 from deeph_zero.train.resume import (
     SUMMARY_FILE,
     compare_settings,
-    earlier_summary,
     forget_settings,
-    is_done,
     limits,
     save_settings,
+    taken_over,
 )
-from deeph_zero.train.run import Earlier, Results, Roles, Run
+from deeph_zero.train.run import Roles, Run
 
 CUTOFF = 12.0
 """Bohr, where none is asked for: what is left out of a correction beyond it is below a
@@ -98,26 +96,20 @@ def run_crystal_fit(
     # a default basis is the crystals' own, and is written down as what it is
     method = config.method.model_copy(update={"basis": crystal_basis(config.method)})
     config = config.model_copy(update={"method": method})
-    run = Run(
-        config=config,
-        runtime=setup(config.runtime),
+    run = Run.begun(
+        config,
+        list(failed),
         reporter=reporter,
         out=out,
         molecules=molecules,
         command=command,
         roles=Roles(validation=tuple(validation)),
-        results=Results(failed=list(failed)),
     )
-    if config.runtime.started is not None:
-        run.started = config.runtime.started
     if resume:
         compare_settings(run)
-        before = earlier_summary(run)
-        if is_done(run, before):
-            reporter.message(f"{out} is finished: nothing left to do")
+        before = taken_over(run, trained=False)
+        if before is not None:
             return before
-        counts = (int(before.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
-        run.earlier = Earlier(builds=Builds(*counts))
     save_settings(run)
     fit = _CrystalFit(run)
     with interruptible() as interrupt, _said_once():

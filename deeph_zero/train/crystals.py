@@ -14,7 +14,6 @@ from torch import Tensor
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError
-from deeph_zero.ks.periodic.layer import CrystalLayer
 from deeph_zero.ks.periodic.result import CrystalSCFResult
 from deeph_zero.ks.periodic.types import (
     BandEnergies,
@@ -299,21 +298,7 @@ def crystal_errors(taught: TaughtCrystal, hamiltonian: BlochMatrix) -> CrystalEr
     Returns:
         The errors.
     """
-    ks = taught.prepared.ks
-    return errors_between(ks, hamiltonian, taught.fock)
-
-
-def errors_between(ks: CrystalLayer, hamiltonian: BlochMatrix, fock: BlochMatrix) -> CrystalErrors:
-    """Errors of one matrix against another at a layer's k-points.
-
-    Args:
-        ks: The crystal.
-        hamiltonian: H, Eh.
-        fock: The exact one.
-
-    Returns:
-        The errors.
-    """
+    ks, fock = taught.prepared.ks, taught.fock
     weights = ks.data.weights
     rest = without_potential(weights, hamiltonian - fock, ks.data.ovlp)
     found, exact = ks.bands(hamiltonian), ks.bands(fock)

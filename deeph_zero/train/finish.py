@@ -146,7 +146,7 @@ def certify_all(
                 entry, group = _records(run, module, found)
             except ComputationError as error:
                 failed_now += 1
-                run.results.failed.append(failure(molecule, error))
+                run.results.fail(failure(molecule, error))
                 run.reporter.warning(f"{molecule.where}{run.results.failed[-1]['error']}")
             except KeyboardInterrupt:  # the second one: give this structure up
                 break
@@ -215,7 +215,7 @@ def _certify_together(
         done = (result for report in reports for result in report[0])
         for k, entry, group in sorted(done, key=lambda result: result[0]):
             if group is None:
-                run.results.failed.append(entry)
+                run.results.fail(entry)
                 continue
             writer.write(*group)
             run.results.entries[k] = entry

@@ -12,7 +12,6 @@ from deeph_zero.errors import ComputationError, DeephZeroError, InputError, argu
 from deeph_zero.host.launch import launch
 from deeph_zero.host.reporting import Reporter, SilentReporter
 from deeph_zero.host.runtime import set_threads, setup
-from deeph_zero.ks.counts import Builds
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
@@ -35,14 +34,13 @@ from deeph_zero.train.plan import Plan, make_plan, resolved
 from deeph_zero.train.prepare import TimeIsUpError, prepare
 from deeph_zero.train.resume import (
     compare_settings,
-    earlier_summary,
     forget_settings,
-    is_done,
     resume_point,
     save_settings,
     save_toml,
+    taken_over,
 )
-from deeph_zero.train.run import Earlier, Results, Roles, Run
+from deeph_zero.train.run import Roles, Run
 from deeph_zero.train.store.prefetch import LookAhead
 from deeph_zero.train.team import Team, TeamStrategy, assembled, followed, joined
 from deeph_zero.train.team_module import TeamModule
@@ -81,27 +79,23 @@ def run_fit(
         ComputationError: If training breaks down.
         KeyboardInterrupt: After Ctrl-C, with the run and its summary kept.
     """
-    run = Run(
-        config=config,
-        runtime=setup(config.runtime),
+    run = Run.begun(
+        config,
+        failed,
         reporter=reporter,
         out=out,
         molecules=molecules,
         command=command,
         roles=_roles(config, len(molecules), tuple(validation)),
-        results=Results(failed=failed),
     )
-    run.started = config.runtime.started or run.started
     resume_from = None
     if resume:
         compare_settings(run)
         resume_from = resume_point(run)
-        before = earlier_summary(run)
-        if is_done(run, before):
-            reporter.message(f"{out} is finished: nothing left to do")
+        before = taken_over(run, trained=resume_from is not None)
+        if before is not None:
             _dismiss()
             return before
-        run.earlier = _earlier(before, trained=resume_from is not None)
     save_settings(run)  # before any work, so that whatever happens next can be resumed
     try:
         with _team(run, resume_from):
@@ -127,13 +121,6 @@ def _after_error(run: Run, *, new: bool) -> None:
             write_summary(run, "error")
     elif new:
         forget_settings(run.out)  # nothing to go on with
-
-
-def _earlier(summary: dict[str, Any], *, trained: bool) -> Earlier:
-    """What the summary of an earlier attempt says, whose model is still there if ``trained``."""
-    counts = (int(summary.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
-    entries = list(summary.get("structures") or []) if trained else []
-    return Earlier(builds=Builds(*counts), entries=entries)
 
 
 def _roles(config: FitConfig, n: int, validation: tuple[Molecule, ...] = ()) -> Roles:

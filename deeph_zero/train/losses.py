@@ -169,7 +169,7 @@ def self_consistency_loss(point: Point, weights: MatchWeights) -> LossValue:
     """
     del weights
     delta = orthonormal(point.problem, point.hamiltonian - point.state[1])
-    return point.value(MILLI * _rms(delta))
+    return point.value(MILLI * _root(delta.square().mean()))
 
 
 def commutator_loss(point: Point, weights: MatchWeights) -> LossValue:
@@ -206,31 +206,28 @@ def fixed_point_losses(
         The losses, in order.
     """
     at = [problem.target_orbitals() for problem in problems]
-    targets = torch.stack([one.target for one in at])
-    vectors = torch.stack([one.vectors for one in at])
-    energy = torch.stack([one.mo_energy for one in at])
-    filled = torch.stack([one.filled for one in at])
-    wide = [1] * (targets.ndim - 3)  # the spins
-    x = torch.stack([problem.ks.x for problem in problems])
-    delta = torch.stack(list(hamiltonians)) - targets
-    inner = x.reshape(len(at), *wide, *x.shape[1:])
-    mixed = vectors.mT @ (inner.mT @ delta @ inner) @ vectors
-    outputs = delta
-    if problems[0].balance is not None:
-        roots = [one.balance.inverse for one in problems if one.balance is not None]
-        inverse = torch.stack(roots).reshape(len(at), *wide, *roots[0].shape)
+    stacked = {
+        field.name: torch.stack([getattr(one, field.name) for one in at])
+        for field in dataclasses.fields(MatchOrbitals)
+    }
+    targets = MatchOrbitals(**stacked)
+    delta = torch.stack(list(hamiltonians)) - targets.target
+    wide = [1] * (delta.ndim - 3)  # the spins
+
+    def each(matrices: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(matrices)).reshape(len(at), *wide, *matrices[0].shape)
+
+    x, outputs = each([problem.ks.x for problem in problems]), delta
+    balances = [one.balance for one in problems if one.balance is not None]
+    if balances:
+        inverse = each([one.inverse for one in balances])
         outputs = inverse @ delta @ inverse
-    pairs = (filled.unsqueeze(-1) - filled.unsqueeze(-2)).abs()
-    axes = tuple(range(1, delta.ndim))
-    ov = _root((mixed.square() * pairs).sum(axes) / pairs.sum(axes).clamp_min(1.0))
-    losses = MILLI * (_root(outputs.square().mean(axes)) + MatchWeights().occ_virt * ov)
-    with torch.no_grad():
-        levels = energy.unsqueeze(-1) - energy.unsqueeze(-2)
-        each = pairs * mixed.square() / levels.abs().clamp_min(GAP)
-        error = each.sum(axes) * (0.5 if problems[0].ks.unrestricted else 1.0)
-        numbers = _root(delta.square().mean(axes)), ov.detach(), error
-    columns = zip(losses.unbind(), *(one.unbind() for one in numbers), strict=True)
-    return [LossValue(loss, off, ov, energy_error=error) for loss, off, ov, error in columns]
+    loss, *numbers = _compared(
+        delta, x.mT @ delta @ x, outputs, targets, MatchWeights(),
+        unrestricted=problems[0].ks.unrestricted, lead=1,
+    )  # fmt: skip
+    columns = zip(*(one.unbind() for one in (MILLI * loss, *numbers)), strict=True)
+    return [LossValue(one, off, ov, energy_error=error) for one, off, ov, error in columns]
 
 
 def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
@@ -250,28 +247,54 @@ def _no_label(problem: Problem) -> InputError:
 
 
 def _match(point: Point, target: AOMatrix, at: MatchOrbitals, weights: MatchWeights) -> LossValue:
-    """RMS of H - F*, plus weighted RMS of its blocks in orbitals of F* and of orbital energies."""
-    delta = point.hamiltonian - target
-    mixed = at.vectors.mT @ orthonormal(point.problem, delta) @ at.vectors
-    # of what the network predicts: so no direction of the orbitals' space is out of sight
-    rms = _rms(point.problem.as_output(delta))
-    ov = _block(mixed, at.occ_virt)
-    loss = rms + weights.occ_virt * ov
-    if weights.occ_occ > 0:
-        loss = loss + weights.occ_occ * _block(mixed, at.occ_occ)
-    if weights.virt_virt > 0:
-        loss = loss + weights.virt_virt * _block(mixed, at.virt_virt)
+    """What :func:`_compared` says of one geometry, with the orbital energies where they count."""
+    problem, delta = point.problem, point.hamiltonian - target
+    loss, *numbers = _compared(
+        delta, orthonormal(problem, delta), problem.as_output(delta), at, weights,
+        unrestricted=problem.ks.unrestricted,
+    )  # fmt: skip
     if weights.orbital_energy > 0:
-        levels = torch.linalg.eigvalsh(orthonormal(point.problem, point.hamiltonian))
-        keep = slice(2 * max(point.problem.ks.nelec))
+        levels = torch.linalg.eigvalsh(orthonormal(problem, point.hamiltonian))
+        keep = slice(2 * max(problem.ks.nelec))
         off = levels[..., keep] - at.mo_energy[..., keep]
-        loss = loss + weights.orbital_energy * _rms(off)
-    # 2 Σ F_ia² / Δ_ia for a closed shell; the sum over all pairs has each of them twice
-    levels = at.mo_energy.unsqueeze(-1) - at.mo_energy.unsqueeze(-2)
-    each = at.occ_virt * mixed.detach().square() / levels.abs().clamp_min(GAP)
-    error = each.sum() * (0.5 if point.problem.ks.unrestricted else 1.0)
-    numbers = [_number(one.detach()) for one in (_rms(delta), ov, error)]
-    return LossValue(MILLI * loss, numbers[0], numbers[1], energy_error=numbers[2])
+        loss = loss + weights.orbital_energy * _root(off.square().mean())
+    off, ov, error = (_number(one) for one in numbers)
+    return LossValue(MILLI * loss, off, ov, energy_error=error)
+
+
+def _compared(
+    delta: Tensor,
+    inner: Tensor,
+    outputs: Tensor,
+    at: MatchOrbitals,
+    weights: MatchWeights,
+    *,
+    unrestricted: bool,
+    lead: int = 0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """RMS of H - F* plus the weighted RMS of its blocks in orbitals of F*.
+
+    ``delta`` is H - F*, ``inner`` the same in the orthonormal basis, ``outputs`` as the network
+    predicts it; ``lead`` leading axes are of geometries. What comes is the loss and, without
+    gradient, RMS, that of the occupied-virtual block, and the estimate of the energy error, Eh.
+    """
+    axes = tuple(range(lead, delta.ndim))
+    mixed = at.vectors.mT @ inner @ at.vectors
+    # of what the network predicts: so no direction of the orbitals' space is out of sight
+    loss = _root(outputs.square().mean(axes))
+    pairs = at.occ_virt
+    ov = _block(mixed, pairs, axes)
+    loss = loss + weights.occ_virt * ov
+    if weights.occ_occ > 0:
+        loss = loss + weights.occ_occ * _block(mixed, at.occ_occ, axes)
+    if weights.virt_virt > 0:
+        loss = loss + weights.virt_virt * _block(mixed, at.virt_virt, axes)
+    with torch.no_grad():
+        # 2 Σ F_ia² / Δ_ia for a closed shell; the sum over all pairs has each of them twice
+        levels = at.mo_energy.unsqueeze(-1) - at.mo_energy.unsqueeze(-2)
+        each = pairs * mixed.square() / levels.abs().clamp_min(GAP)
+        error = each.sum(axes) * (0.5 if unrestricted else 1.0)
+        return loss, _root(delta.square().mean(axes)), ov.detach(), error
 
 
 def _number(value: Tensor) -> float | Tensor:
@@ -279,12 +302,8 @@ def _number(value: Tensor) -> float | Tensor:
     return float(value) if value.device.type == "cpu" else value
 
 
-def _block(mixed: Tensor, pairs: Tensor) -> Tensor:
-    return _root((mixed.square() * pairs).sum() / pairs.sum().clamp_min(1.0))
-
-
-def _rms(matrix: Tensor) -> Tensor:
-    return _root(matrix.square().mean())
+def _block(mixed: Tensor, pairs: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return _root((mixed.square() * pairs).sum(axes) / pairs.sum(axes).clamp_min(1.0))
 
 
 def _root(square: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from typing import Any
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.documents import parse_json, read_document
 from deeph_zero.host.files import write_json, write_text
+from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.config_file import CONFIG_TOML, sections_of, to_toml
 from deeph_zero.train.lightning_io import KEEP, check_checkpoint
-from deeph_zero.train.run import Run
+from deeph_zero.train.run import Earlier, Run
 
 CONFIG_FILE = "config.json"
 """Resolved settings of a run; ``--resume`` compares them."""
@@ -157,6 +158,29 @@ def earlier_summary(run: Run) -> dict[str, Any]:
     if not path.exists():
         return {}
     return _own_document(path, "the summary of a run", _is_summary)
+
+
+def taken_over(run: Run, *, trained: bool) -> dict[str, Any] | None:
+    """Take over what the attempt before left; its settings were compared.
+
+    Args:
+        run: The run asked for; its ``earlier`` is filled.
+        trained: The model of that attempt is still there.
+
+    Returns:
+        Its summary where the same command has nothing left to do, else None.
+
+    Raises:
+        InputError: If the summary cannot be read.
+    """
+    before = earlier_summary(run)
+    if is_done(run, before):
+        run.reporter.message(f"{run.out} is finished: nothing left to do")
+        return before
+    counts = (int(before.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
+    entries = list(before.get("structures") or []) if trained else []
+    run.earlier = Earlier(builds=Builds(*counts), entries=entries)
+    return None
 
 
 def _own_document(path: Path, what: str, is_one: Callable[[Any], bool]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeph_zero.host.reporting import Reporter
-from deeph_zero.host.runtime import Runtime, set_threads
+from deeph_zero.host.runtime import Runtime, set_threads, setup
 from deeph_zero.integrals.ahead import IntegralsAhead
 from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
@@ -117,6 +117,14 @@ class Results:
     uncalibrated: str = ""
     left_out: list[str] = dataclasses.field(default_factory=list)
 
+    def fail(self, entry: dict[str, Any]) -> None:
+        """Add a structure that nobody asked to leave out: the list that was given stays as it is.
+
+        Args:
+            entry: What went wrong.
+        """
+        self.failed = [*self.failed, entry]
+
 
 @dataclasses.dataclass(kw_only=True)
 class Run:
@@ -153,6 +161,23 @@ class Run:
     module: FitModule | None = None
     results: Results = dataclasses.field(default_factory=Results)
     costs: Costs = dataclasses.field(default_factory=Costs)
+
+    @classmethod
+    def begun(cls, config: FitConfig, failed: list[dict[str, Any]], **rest: Any) -> "Run":
+        """A run whose process is set up.
+
+        Args:
+            config: Every setting.
+            failed: Frames left out before; those that cannot be prepared are added.
+            **rest: Other fields of a run.
+
+        Returns:
+            The run; its clock began with the command.
+        """
+        results = Results(failed=failed)
+        run = cls(config=config, runtime=setup(config.runtime), results=results, **rest)
+        run.started = config.runtime.started or run.started
+        return run
 
     @property
     def leads(self) -> bool:

@@ -1,195 +1,200 @@
-"""``deeph-zero project`` from files to labels: matrices, levels and the lines it says."""
+"""A projected potential against matrices that PySCF knows, and what is said of coarse grids."""
 
-import dataclasses
 import json
+from pathlib import Path
 
-import ase
-import ase.io
 import h5py
 import numpy as np
 import pytest
 import torch
+from pyscf.pbc import gto
+from pyscf.pbc.dft import numint
 
-from deeph_zero.cli.main import entry_point
-from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.formats.labels import LabelsSource
-from deeph_zero.errors import InputError
-from deeph_zero.method import CrystalMethod, Method
-from deeph_zero.units import BOHR_IN_ANGSTROM
+from deeph_zero.data.potentials.grid import GridPotential
+from deeph_zero.data.radial.choice import Basis, Pseudopotentials
+from deeph_zero.integrals.basis_sets import shells_of
+from deeph_zero.integrals.periodic.gth import gth_parameters
+from deeph_zero.jobs.project import _edges, run_project
+from deeph_zero.jobs.projection_setup import Given
+from deeph_zero.molecule import Molecule
+from deeph_zero.settings.project_config import ProjectConfig
+from deeph_zero.testing import Listener
+
+LATTICE = np.array([[4.0, 0.2, 0], [0, 4.4, 0.1], [0.3, 0, 4.8]])
+COORDS = np.array([[0.2, 0.1, 0.3], [1.5, 0.4, 0.9]])
+MESH = (15, 15, 16)
+KMESH = (1, 1, 3)
 
 
-@pytest.fixture
-def handed(potential_cells, potential_run, radial_files):
-    """A structure file and the potential of a run in any format."""
-
-    def hand(name, kmesh, *, two=False, kind="npy", **changed):
-        cell = potential_cells[name]
-        found = potential_run(cell, kmesh, two=two)
-        atoms = ase.Atoms(
-            [cell.atom_pure_symbol(k) for k in range(cell.natm)],
-            cell.atom_coords() * BOHR_IN_ANGSTROM,
-            cell=changed.get("cell", cell.lattice_vectors() * BOHR_IN_ANGSTROM),
-            pbc=changed.get("pbc", True),
-        )
-        structure = radial_files.folder / "s.xyz"
-        ase.io.write(structure, atoms, format="extxyz", columns=["symbols", "positions"])
-        potential = radial_files.folder / f"v.{kind}"
-        if kind == "npy":
-            values = found.values if two else found.values[0]
-            np.save(potential, values)
-        else:
-            radial_files.write("v.cube", _cube(cell, found.values[0]))
-        return cell, found, potential, structure
-
-    return hand
+def values(amplitude=0.3, constant=0.0, *, seed=0):
+    """Smooth: a few long waves."""
+    rng = np.random.default_rng(seed)
+    grids = np.meshgrid(*(np.arange(n) / n for n in MESH), indexing="ij")
+    found = np.full(MESH, constant)
+    for _ in range(3):
+        wave = rng.integers(-1, 2, size=3)
+        phase = 2 * np.pi * sum(k * x for k, x in zip(wave, grids, strict=True))
+        found += amplitude * np.cos(phase + rng.normal())
+    return found
 
 
-def _cube(cell, values):
-    lines = ["v", "of a run", f"{cell.natm} 0.0 0.0 0.0"]
-    for n, vector in zip(cell.mesh, cell.lattice_vectors(), strict=True):
-        lines.append(f"{n} " + " ".join(f"{x / n:.6f}" for x in vector))
-    for charge, place in zip(cell.atom_charges(), cell.atom_coords(), strict=True):
-        lines.append(f"{charge} {charge:.6f} " + " ".join(f"{x:.6f}" for x in place))
-    flat = values.ravel()
-    lines += ["".join(f"{x:13.5E}" for x in flat[k : k + 6]) for k in range(0, len(flat), 6)]
-    return "\n".join([*lines, ""])
+def given(*fields, spin=0, fix_spin=False):
+    gth = {"H": gth_parameters("gth-pade", "H")}
+    return Given(
+        potential=GridPotential(values=np.array(fields), lattice=LATTICE),
+        structure=Molecule(
+            numbers=np.array([1, 1]), coords=COORDS, lattice=LATTICE, pbc=(True, True, True),
+            spin=spin, file="h2.xyz", frame=3,
+        ),
+        basis=Basis(label="gth-szv", gaussian={"H": shells_of("gth-szv", "H")}),
+        pseudopotentials=Pseudopotentials(label="gth-pade", gth=gth, upf={}),
+        path=Path("v.npy"),
+        fix_spin=fix_spin,
+    )  # fmt: skip
 
 
-def call(*words):
-    return entry_point([str(w) for w in ("project", *words)])
-
-
-def test_matrices_levels_and_blocks_of_a_crystal(handed, radial_files):
-    cell, found, potential, structure = handed("diamond", (3, 1, 2))
-    out = radial_files.folder / "out.h5"
-    words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 3, 1, 2, "-o", out]
-    assert call(potential, structure, *words, "--block-mesh", 7, 7, 7, "--path", "GX", "-q") == 0
-    summary = json.loads(out.with_suffix(".json").read_text())
-    fock = np.asarray(found.mf.get_fock())
-    scaled = cell.get_scaled_kpts(found.mf.kpts)
+def projected(out, *fields, spin=0, fix_spin=False, **config):
+    settings = {"kmesh": KMESH, "block_mesh": (3, 3, 3), "path": "GX", "points": 5} | config
+    told = Listener()
+    summary = run_project(
+        ProjectConfig.parse(settings), given(*fields, spin=spin, fix_spin=fix_spin), out,
+        reporter=told, command="deeph-zero project v.npy h2.xyz",
+    )  # fmt: skip
     with h5py.File(out) as file:
-        group = file["0000"]
-        kpts = group["kpts"][()]
-        places = [int(np.abs(scaled - k).sum(1).argmin()) for k in kpts]
-        assert np.abs(scaled[places] - kpts).max() < 1e-12
-        # positions have eight decimals in the file
-        assert np.abs(group["fock"][()] - fock[places]).max() < 1e-6
-        levels = np.array([found.mf.mo_energy[p] for p in places])
-        assert np.abs(group["mo_energy"][()] - levels).max() < 1e-6
-        electrons = np.einsum(
-            "k,kij,kji->", group["kweights"][()], group["density"][()], group["overlap"][()]
-        )
-        assert electrons.real == pytest.approx(8, abs=1e-10)
-        assert group["band_energies"].shape == (len(group["band_kpts"]), 8)
-        assert group.attrs["gauge"] == "lattice"
-        assert group.attrs["pseudo"] == "gth-pade"
-    assert summary["n_electrons"] == 8
-    occupied = np.concatenate([e[:4] for e in found.mf.mo_energy]).max()
-    empty = np.concatenate([e[4:] for e in found.mf.mo_energy]).min()
-    assert summary["gap"] == pytest.approx(empty - occupied, abs=1e-6)
-    # the blocks are those of another, finer mesh; they are labels like any other
-    matrices = LabelsSource(out, lambda *_: ()).matrices(0)
-    assert (
-        float(
-            (matrices.fock.at_k(torch.from_numpy(kpts)) - torch.from_numpy(fock[places]))
-            .abs()
-            .max()
-        )
-        < 1e-4
+        arrays = {name: data[()] for name, data in file["0000"].items()}
+        return summary, arrays, dict(file["0000"].attrs), told
+
+
+@pytest.fixture(scope="module")
+def cell():
+    made = gto.Cell()
+    made.atom = [("H", place) for place in COORDS]
+    made.a, made.unit, made.basis, made.verbose = LATTICE, "B", "gth-szv", 0
+    made.pseudo, made.mesh, made.precision = "gth-pade", MESH, 1e-10
+    return made.build()
+
+
+def kinetic(cell, arrays):
+    kpts = cell.get_abs_kpts(arrays["kpts"])
+    names = ("int1e_kin", "int1e_ovlp")
+    return [np.array(cell.pbc_intor(name, hermi=1, kpts=kpts)) for name in names]
+
+
+def test_a_constant_is_the_kinetic_energy_and_a_multiple_of_the_overlap(cell, tmp_path):
+    _, arrays, attributes, _ = projected(tmp_path / "p.h5", values(0.0, 0.25))
+    kin, ovlp = kinetic(cell, arrays)
+    # overlaps of the potential are sums on its grid
+    np.testing.assert_allclose(arrays["fock"], kin + 0.25 * ovlp, atol=2e-4)
+    np.testing.assert_allclose(arrays["overlap"], ovlp, atol=1e-8)
+    assert attributes["pseudo"] == "gth-pade"
+    assert attributes["kmesh"].tolist() == list(KMESH)
+    assert (attributes["file"], attributes["frame"]) == ("h2.xyz", 3)
+
+
+def test_a_potential_is_its_integral_over_the_grid(cell, tmp_path):
+    field = values()
+    _, arrays, _, _ = projected(tmp_path / "p.h5", field)
+    kpts = cell.get_abs_kpts(arrays["kpts"])
+    ao = numint.KNumInt(kpts).eval_ao(cell, cell.get_uniform_grids(MESH), kpts)
+    weight = cell.vol / field.size
+    potential = [weight * a.conj().T @ (field.reshape(-1, 1) * a) for a in ao]
+    kin, _ = kinetic(cell, arrays)
+    np.testing.assert_allclose(arrays["fock"], kin + np.array(potential), atol=1e-6)
+
+
+def test_a_shifted_potential_has_shifted_levels_and_the_same_density(tmp_path):
+    one = projected(tmp_path / "a.h5", values())
+    other = projected(tmp_path / "b.h5", values() + 0.5)
+    np.testing.assert_allclose(other[1]["mo_energy"], one[1]["mo_energy"] + 0.5, atol=1e-3)
+    np.testing.assert_allclose(other[1]["density"], one[1]["density"], atol=1e-3)
+    np.testing.assert_array_equal(other[1]["mo_occ"], one[1]["mo_occ"])
+    assert other[0]["fermi"] == pytest.approx(one[0]["fermi"] + 0.5, abs=1e-3)
+    assert other[0]["gap"] == pytest.approx(one[0]["gap"], abs=1e-3)
+    assert other[0]["bands"]["gap"] == pytest.approx(one[0]["bands"]["gap"], abs=1e-3)
+
+
+def test_the_summary_is_what_was_done(tmp_path):
+    out = tmp_path / "p.h5"
+    summary, arrays, _, told = projected(out, values())
+    assert json.loads(out.with_suffix(".json").read_text()) == json.loads(json.dumps(summary))
+    expected = {
+        "n_electrons": 2, "n_functions": 2, "charge": 0, "basis": "gth-szv", "pseudo": "gth-pade",
+        "kmesh": [1, 1, 3], "block_mesh": [3, 3, 3], "fft_mesh": list(MESH), "smearing": 0.0,
+        "structure": {"file": "h2.xyz", "frame": 3}, "potential": "v.npy",
+        "magnetic_moment": None, "written": str(out), "potential_grid": list(MESH),
+    }  # fmt: skip
+    assert {name: summary[name] for name in expected} == expected
+    assert summary["gap"] == pytest.approx(summary["lumo"] - summary["homo"])
+    assert summary["homo"] == pytest.approx(arrays["mo_energy"][:, 0].max())
+    assert [name for name, _ in summary["bands"]["labels"]] == ["G", "X"]
+    assert summary["bands"]["points"] == len(arrays["band_kpts"]) == 5
+    electrons = np.einsum("k,kij,kji->", arrays["kweights"], arrays["density"], arrays["overlap"])
+    assert electrons == pytest.approx(2.0, abs=1e-9)
+    words = [text for text in told.messages if text.startswith("projecting at")]
+    assert words[0] == "projecting at 2 k-points (mesh 1, 1, 3), 2 functions"
+    assert words[1].endswith("(mesh 3, 3, 3 for the blocks), 2 functions")
+
+
+def test_blocks_give_the_matrices_back(tmp_path):
+    out = tmp_path / "p.h5"
+    summary, arrays, _, _ = projected(out, values(), block_mesh=(5, 5, 5))
+    found = LabelsSource(out, lambda *_: ()).matrices(0)
+    at = torch.from_numpy(arrays["kpts"])
+    assert summary["block_error"] < 0.05
+    np.testing.assert_allclose(found.fock.at_k(at), arrays["fock"], atol=0.05)
+    assert found.facts["fermi"] == summary["fermi"], "of the mesh that was asked for"
+
+
+def test_without_a_mesh_no_dense_matrices_are_written(tmp_path):
+    summary, arrays, _, told = projected(tmp_path / "p.h5", values(), kmesh=None)
+    assert summary["kmesh"] == [3, 3, 3]
+    assert not {"fock", "density", "overlap"} & arrays.keys()
+    assert "band_energies" in arrays
+    assert len([t for t in told.messages if t.startswith("projecting at")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("spin", "fix_spin", "moment"), [(0, False, 2.0), (2, False, 2.0), (0, True, 0.0)]
+)
+def test_two_potentials_have_a_moment(tmp_path, spin, fix_spin, moment):
+    """That of spin up lies far below: it takes both electrons, unless the spin is asked for."""
+    summary, arrays, _, _ = projected(
+        tmp_path / "p.h5", values() - 2.0, values(), spin=spin, fix_spin=fix_spin
     )
-    assert matrices.facts["basis"] == "gth-szv"
-    # and crystals' labels, that `train` and `evaluate` take: without an energy
-    labels = CrystalLabels([out])
-    method = Method(xc="pbe", basis="gth-szv", crystal=CrystalMethod(pseudo="gth-pade"))
-    label = labels.label(0, method)
-    assert (label.energy, label.free_energy, label.kmesh) == (None, None, (3, 1, 2))
-    assert float((label.fock[0] - torch.from_numpy(fock[places])).abs().max()) < 1e-6
-    other = dataclasses.replace(method, basis="gth-dzvp")
-    with pytest.raises(InputError, match="expected labels of basis"):
-        labels.label(0, other)
+    assert summary["magnetic_moment"] == pytest.approx(moment, abs=1e-9)
+    assert arrays["fock"].shape == (2, 2, 2, 2)
+    assert arrays["mo_occ"].shape == (2, 2, 2)
 
 
-def test_cube_of_a_molecule_in_a_box(handed, radial_files, capsys):
-    """The structure has no cell: the cube's own is taken."""
-    _cell, found, potential, structure = handed(
-        "molecule", (1, 1, 1), kind="cube", cell=None, pbc=False
-    )
-    out = radial_files.folder / "out.h5"
-    words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 1, 1, 1, "-o", out]
-    assert call(potential, structure, *words) == 0
-    with h5py.File(out) as file:
-        fock = file["0000/fock"][0]
-    # six digits of a potential of 1 Eh, and six decimals of a voxel's edges
-    assert np.abs(fock - found.mf.get_fock()[0]).max() < 2e-5
-    assert "no cell: that of" in capsys.readouterr().out
+def test_smearing_fills_in_part(tmp_path):
+    _, arrays, _, _ = projected(tmp_path / "p.h5", values(), smearing=0.5)
+    occ = arrays["mo_occ"]
+    assert 0 < occ.min() < occ.max() < 2
+    weights = arrays["kweights"][:, None]
+    assert (weights * occ).sum() == pytest.approx(2.0, abs=1e-9)
 
 
-def test_two_spins_in_one_array_or_two(handed, radial_files):
-    cell, found, potential, structure = handed("triplet", (1, 1, 1), two=True)
-    words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 1, 1, 1, "--spin", 2, "-q"]
-    assert call(potential, structure, *words, "-o", radial_files.folder / "one.h5") == 0
-    for k, name in enumerate(("up", "down")):
-        np.save(radial_files.folder / f"{name}.npy", found.values[k])
-    two = [radial_files.folder / "up.npy", structure, "--down", radial_files.folder / "down.npy"]
-    assert call(*two, *words, "-o", radial_files.folder / "two.h5") == 0
-    expected = np.asarray(found.mf.get_fock())
-    scaled = cell.get_scaled_kpts(found.mf.kpts)
-    for name in ("one", "two"):
-        with h5py.File(radial_files.folder / f"{name}.h5") as file:
-            order = [int(np.abs(scaled - k).sum(1).argmin()) for k in file["0000/kpts"][()]]
-            assert np.abs(file["0000/fock"][()] - expected[:, order]).max() < 1e-6
-    summary = json.loads((radial_files.folder / "two.json").read_text())
-    assert summary["magnetic_moment"] == pytest.approx(2, abs=1e-9)
+def test_coarse_and_steep_grids_are_said(tmp_path):
+    rough = np.random.default_rng(1).normal(size=MESH)
+    _, _, _, told = projected(tmp_path / "p.h5", rough, block_mesh=(2, 2, 2))
+    texts = " | ".join(told.warnings)
+    assert "of the potential is in the shortest waves of its grid (15, 15, 16)" in texts
+    assert "write it on a finer one" in texts
+    assert "levels from the blocks are off by up to" in texts
+    assert "use a larger block_mesh" in texts
 
 
-def test_coarse_grids_are_warned_about(handed, radial_files, capsys):
-    _cell, found, _, structure = handed("molecule", (1, 1, 1))
-    coarse = radial_files.folder / "coarse.npy"
-    np.save(coarse, found.values[0][::3, ::3, ::3])
-    words = ["--basis", "gth-szv", "--pseudo", "gth-pade", "--kmesh", 1, 1, 1]
-    assert call(coarse, structure, *words, "-o", radial_files.folder / "a.h5") == 0
-    said = capsys.readouterr().err
-    assert "is coarse for this basis" in said
-    assert (
-        call(coarse, structure, *words, "-o", radial_files.folder / "b.h5", "--ke-cutoff", 60) == 0
-    )
-    assert "is coarse for this basis" not in capsys.readouterr().err
-    summary = json.loads((radial_files.folder / "b.json").read_text())
-    assert min(summary["fft_mesh"]) > 20
-    assert summary["grid_overlap_error"] < 1e-6
-
-
-WRONG = {
-    "basis": (["--basis", "def9"], "--basis: expected functions for H, def9 has none"),
-    "pseudo": ([], "--pseudo: expected a pseudopotential for H, got none"),
-    "mesh": (["--kmesh", "2", "0", "1"], "--kmesh: expected three whole numbers from 1 to 99"),
-    "path": (["--path", "GQ"], "--path: expected special points out of "),
-    "charge": (["--charge", "3"], "expected electrons, the cores have 2 and the charge is 3"),
-    "unit": (["--unit", "kcal"], "--unit: expected"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_words(name, handed, radial_files, capsys):
-    _, _, potential, structure = handed("molecule", (1, 1, 1))
-    words, message = WRONG[name]
-    given = [] if name == "pseudo" else ["--pseudo", "gth-pade"]
-    given += [] if name == "basis" else ["--basis", "gth-szv"]
-    out = radial_files.folder / "out.h5"
-    assert call(potential, structure, *given, *words, "-o", out, "-q") == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
-    assert not out.exists()
-
-
-def test_other_cells_are_refused_with_both_sides(handed, radial_files, capsys):
-    cell, _, potential, _ = handed("molecule", (1, 1, 1), kind="cube")
-    turned = cell.lattice_vectors() @ np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    _, _, _, structure = handed("molecule", (1, 1, 1), kind="cube", cell=turned * BOHR_IN_ANGSTROM)
-    assert (
-        call(potential, structure, "--pseudo", "gth-pade", "-o", radial_files.folder / "o.h5") == 2
-    )
-    said = capsys.readouterr().err
-    assert "(4.200 0.000 0.000; 0.100 4.000 0.000; 0.000 0.000 4.400) angstrom" in said
-    assert "the same cell in another orientation" in said
+@pytest.mark.parametrize(
+    ("energies", "occ", "expected"),
+    [
+        ([[[-1.0, 0.5]]], [[[2.0, 0.0]]], (-1.0, 0.5)),
+        ([[[-1.0, 0.5]], [[-0.8, 0.7]]], [[[1.0, 0.0]], [[1.0, 0.0]]], (-0.8, 0.5)),
+        ([[[-1.0, 0.5]]], [[[2.0, 1.0]]], (0.5, np.inf)),
+        ([[[-1.0, 0.5]]], [[[0.5, 0.0]]], (-np.inf, -1.0)),
+    ],
+    ids=["closed", "open", "full", "empty"],
+)
+def test_levels_with_and_without_half_of_their_electrons(energies, occ, expected):
+    found = _edges(*(torch.tensor(x, dtype=torch.float64) for x in (energies, occ)))
+    assert found == expected

@@ -21,8 +21,8 @@ from deeph_zero.predict.agreement import (
     other_functions,
     other_nuclei,
 )
+from deeph_zero.testing import WATER as ATOMS
 
-ATOMS = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 GOLD = "Au 0 0 0; H 0.1 0.2 1.5"
 METHOD = Method(xc="pbe", basis="sto-3g", grid_level=0)
 

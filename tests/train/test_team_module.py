@@ -38,7 +38,7 @@ class Told(Team):
 
 
 def module(rank=0, other=None, loss="fixed-point"):
-    problems = [h.problem(k) if k in (rank, rank + 2) else Absent(h.hydrogen(k)) for k in range(N)]
+    problems = [h.problem(k) if k % 2 == rank else Absent(h.hydrogen(k)) for k in range(4)]
     plan = make_plan(FitConfig(loss=loss, batch_size=4), N)
     return TeamModule(h.network(), problems, plan, Told(rank, other))
 
