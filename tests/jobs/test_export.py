@@ -93,8 +93,8 @@ def test_files_that_are_there_are_refused_unless_that_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"molden": "no/b.molden"}, r"--molden .*: the folder .*no does not exist; make it first"),
-        ({"chkfile": "folder"}, r"--chkfile .*folder: expected a file, this is a folder"),
+        ({"molden": "no/b.molden"}, r"molden=.*: the folder .*no does not exist; make it first"),
+        ({"chkfile": "folder"}, r"chkfile=.*folder': expected a file, this is a folder"),
         ({"chkfile": "same", "molden": "same"}, "same"),
         ({"molden": "out.h5"}, r"out\.h5"),
         ({"molden": "out.json"}, r"out\.json"),

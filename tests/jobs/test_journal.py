@@ -175,7 +175,7 @@ def test_results_of_something_else_are_named_and_kept(tmp_path, facts, words):
     data = written(tmp_path / "o.h5")
     with pytest.raises(InputError, match=words) as caught:
         reopened(tmp_path / "o.h5", facts)
-    assert "--overwrite" in str(caught.value)
+    assert "overwrite=True" in str(caught.value)
     assert journal_beside(tmp_path / "o.h5").read_bytes() == data
 
 
@@ -216,7 +216,7 @@ def test_files_that_are_no_journal_are_left_alone(tmp_path):
 
 
 def test_there_is_nothing_to_go_on_with(tmp_path):
-    with pytest.raises(InputError, match=r"--resume: expected .*o\.h5\.part, there is none"):
+    with pytest.raises(InputError, match=r"resume=True: expected .*o\.h5\.part, there is none"):
         reopened(tmp_path / "o.h5")
     assert list(tmp_path.iterdir()) == []
 
@@ -239,7 +239,7 @@ def test_a_disk_that_refuses_a_record_keeps_those_before(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(kept, "_write", full)
-        with pytest.raises(ComputationError, match=r"No space left on device.*--resume"):
+        with pytest.raises(ComputationError, match=r"No space left on device.*resume=True"):
             kept.append(1, digest(structure(1)), encode(record(1)))
     assert [r.index for r in kept.records()] == [0]
     kept.close(remove=True)

@@ -40,7 +40,7 @@ def test_both_files_say_the_same_and_what_a_prediction_says(tmp_path):
     assert [e["frame"] for e in result["structures"]] == [0, 1]
     assert (result["stopped_by"], result["converged"]) == ("epochs", False)
     assert (result["calibrated"], result["skipped_steps"]) == (False, 0)
-    assert "--calibration N keeps N of them out" in result["not_calibrated"]
+    assert "calibration says how many to keep out" in result["not_calibrated"]
     ks, fock = problem.ks, problem.fock0
     wanted = assemble(
         problem.molecule, ks, fock, ks.density(fock), None, certificate=True, coupled=True

@@ -149,9 +149,9 @@ def test_memory_that_does_not_do_is_said_once(tmp_path):
     prepare(run, trained=False)
     (text,) = run.reporter.messages
     assert "of 2 geometries fit in 0 MB" in text
-    assert "computed again when they are used (--disk MB" in text
+    assert "computed again when they are used (disk_mb MB" in text
     (warning,) = run.reporter.warnings
-    assert "use fewer frames or a larger --memory" in warning
+    assert "use fewer frames or a larger memory_mb" in warning
     run.release()
 
 
@@ -178,14 +178,16 @@ def test_a_model_of_another_basis_is_no_start(tmp_path, monkeypatch):
     model = SimpleNamespace(method=dataclasses.replace(h.METHOD, basis="def2-svp"))
     monkeypatch.setattr(module, "load", lambda _: model)
     with pytest.raises(
-        InputError, match="--init a_run: expected a model for basis '6-31g', got on"
+        InputError, match="init='a_run': expected a model for basis '6-31g', got on"
     ):
         prepare(h.run(tmp_path, init="a_run"), trained=False)
 
 
 def test_a_stream_needs_more_geometries_than_are_solved(tmp_path):
     run = h.run(tmp_path, samples=1, stream=True)
-    with pytest.raises(InputError, match=f"--stream: expected more than {MAX_CHECKED} .*, got 2"):
+    with pytest.raises(
+        InputError, match=f"stream=True: expected more than {MAX_CHECKED} .*, got 2"
+    ):
         prepare(run, trained=False)
 
 

@@ -75,7 +75,7 @@ def test_another_run_is_named(tmp_path, changed, name):
     with pytest.raises(InputError, match=rf"got another (.*, )?{name}") as caught:
         compare_settings(run(tmp_path, **changed))
     assert len(str(caught.value).splitlines()) == 1
-    assert "--overwrite" in str(caught.value)
+    assert "overwrite=True" in str(caught.value)
 
 
 def test_where_the_structures_lie_does_not_matter(tmp_path):
@@ -104,7 +104,7 @@ def test_damaged_settings_are_one_line(tmp_path, text, words):
     with pytest.raises(InputError, match=rf"expected the settings of a run, .*{words}") as caught:
         compare_settings(run(tmp_path))
     assert str(caught.value).startswith(str(tmp_path / CONFIG_FILE))
-    assert "--overwrite" in str(caught.value)
+    assert "overwrite=True" in str(caught.value)
 
 
 @pytest.mark.parametrize(
