@@ -25,7 +25,7 @@ FORBIDDEN = {
 }
 
 
-OPTION = re.compile(r"(?<![-\w(])--[a-z-]{2,}(?![\w-])")
+OPTION = re.compile(r"(?<![-\w(])(--[a-z-]{2,}|-o)(?![\w-])")
 
 
 def relative(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deeph_zero.errors import ComputationError, InputError, NoSpaceError
+from deeph_zero.errors import ComputationError, InputError, NoSpaceError, argument
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -57,6 +57,16 @@ def journal_beside(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def output_argument() -> str:
+    """What says where a result goes: ``out``, on the command line ``-o``."""
+    return argument("out", option="-o")
+
+
+def elsewhere() -> str:
+    """What to do about a place that is taken: the end of many messages."""
+    return f"choose another {output_argument()}"
+
+
 def open_own(path: Path) -> int:
     """Open a lock or a journal for reading and writing, made if need be; links are not followed.
 
@@ -86,8 +96,7 @@ def open_own(path: Path) -> int:
         os.close(descriptor)
         what = "a link to another file" if stat.S_ISREG(status.st_mode) else "no file"
     raise InputError(
-        f"{path}: expected a file of deeph-zero's own, this is {what}; remove it or choose "
-        "another -o"
+        f"{path}: expected a file of deeph-zero's own, this is {what}; remove it or {elsewhere()}"
     )
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 from deeph_zero.errors import InputError, argument
-from deeph_zero.host.files import HDF5_SUFFIXES, cannot, journal_beside, json_beside, open_own
+from deeph_zero.host.files import (
+    HDF5_SUFFIXES,
+    cannot,
+    elsewhere,
+    journal_beside,
+    json_beside,
+    open_own,
+    output_argument,
+)
 from deeph_zero.host.run_folder import (
     LOCK_NAME,
     RUN_FILES,
@@ -52,17 +60,17 @@ def check_output(
     if resume and overwrite:
         raise InputError(f"{_resume()} and {_overwrite()} exclude each other; give one of them")
     parts = [path, json_beside(path), journal_beside(path)] if kind == "file" else [path]
-    check_apart([("-o", part) for part in parts], inputs, resume=resume)
+    check_apart([(output_argument(), part) for part in parts], inputs, resume=resume)
     try:
         if path.is_symlink() and not path.exists():
-            raise InputError(f"-o {path}: this symbolic link leads nowhere; choose another -o")
+            raise InputError(f"{_out(path)}: this symbolic link leads nowhere; {elsewhere()}")
         if kind == "run":
             _check_run(path, resume, overwrite)
         else:
             _check_file(path, overwrite, kind, resume=resume)
         _check_writable(path)
     except OSError as error:
-        raise InputError(cannot("use", path, error) + "; choose another -o") from None
+        raise InputError(cannot("use", path, error) + f"; {elsewhere()}") from None
 
 
 @contextlib.contextmanager
@@ -98,7 +106,7 @@ def claim_output(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(cannot("create", folder, error) + "; choose another -o") from None
+        raise InputError(cannot("create", folder, error) + f"; {elsewhere()}") from None
     try:
         with _locked(folder) if kind == "run" else contextlib.nullcontext():
             if kind == "run" and overwrite:
@@ -134,7 +142,7 @@ def check_apart(
                 f"{option} {path}: this is an input of the same command; choose another {option}"
             )
         for key in _identities(path):
-            if seen.get(key, option) != option or (key in seen and option != "-o"):
+            if seen.get(key, option) != option or (key in seen and option != outputs[0][0]):
                 raise InputError(
                     f"{option} {path}: expected a file of its own, {seen[key]} writes there too; "
                     f"choose another {option}"
@@ -174,7 +182,7 @@ def _is_of_run(path: Path, folder: Path) -> bool:
 
 def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
-        raise InputError(f"-o {path}: expected a run folder, this is a file; choose another -o")
+        raise InputError(f"{_out(path)}: expected a run folder, this is a file; {elsewhere()}")
     contents = [p for p in path.iterdir() if p.name != LOCK_NAME] if path.exists() else []
     ours = is_run(path)
     if resume and not ours:
@@ -183,7 +191,7 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
     if contents and overwrite and not ours:
         raise InputError(
             f"{_overwrite()}: {path} holds files but no run, and only runs are replaced; "
-            "choose another -o"
+            f"{elsewhere()}"
         )
     if contents and not (resume or overwrite):
         raise InputError(f"{path} exists and is not empty; use {_resume()} or {_overwrite()}")
@@ -193,10 +201,10 @@ def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
 def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> None:
     suffixes = HDF5_SUFFIXES if kind == "file" else (f".{kind}",)
     if kind != "other" and path.suffix.lower() not in suffixes:
-        raise InputError(f"-o {path}: expected a name ending in {suffixes[0]}; choose another -o")
+        raise InputError(f"{_out(path)}: expected a name ending in {suffixes[0]}; {elsewhere()}")
     for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.is_dir():
-            raise InputError(f"{part}: expected a file, this is a folder; choose another -o")
+            raise InputError(f"{part}: expected a file, this is a folder; {elsewhere()}")
         check_file(part)
     begun = journal_beside(path).exists() and kind == "file"
     if resume and not begun:
@@ -207,7 +215,9 @@ def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> Non
     for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.exists() and part.stat().st_size:
             cure = f"{_resume()}, {_overwrite()}" if begun else _overwrite()
-            raise InputError(f"{part} exists and is not empty; use {cure} or another -o")
+            raise InputError(
+                f"{part} exists and is not empty; use {cure} or another {output_argument()}"
+            )
     if begun:
         raise InputError(f"{path} was begun and not finished; use {_resume()} or {_overwrite()}")
 
@@ -216,9 +226,9 @@ def _check_writable(path: Path) -> None:
     place = next(p for p in (path, *path.absolute().parents) if p.is_dir())
     nearest = next(p for p in (path.parent, *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
-        raise InputError(f"{path}: {nearest} is a file, not a folder; choose another -o")
+        raise InputError(f"{path}: {nearest} is a file, not a folder; {elsewhere()}")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: no permission to write in {place}; choose another -o")
+        raise InputError(f"{path}: no permission to write in {place}; {elsewhere()}")
 
 
 @contextlib.contextmanager
@@ -230,7 +240,7 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{folder} is in use by another deeph-zero; wait for it or choose another -o"
+                f"{folder} is in use by another deeph-zero; wait for it or {elsewhere()}"
             ) from None
         except OSError:
             pass  # a file system without locks: go on without one
@@ -238,6 +248,10 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _out(path: Path) -> str:
+    return argument("out", str(path), option="-o")
 
 
 def _resume() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from deeph_zero.errors import InputError
 from deeph_zero.host.documents import parse_json, read_document
-from deeph_zero.host.files import regular_file, write_json
+from deeph_zero.host.files import elsewhere, regular_file, write_json
 from deeph_zero.host.version import __version__
 
 MANIFEST = ".manifest.json"
@@ -144,9 +144,7 @@ def check_folder(path: Path) -> None:
     """
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
         what = "a link" if path.is_symlink() else "a file"
-        raise InputError(
-            f"{path}: expected a folder, this is {what}; remove it or choose another -o"
-        )
+        raise InputError(f"{path}: expected a folder, this is {what}; remove it or {elsewhere()}")
 
 
 def check_file(path: Path) -> None:
@@ -159,9 +157,7 @@ def check_file(path: Path) -> None:
         InputError: If something else is there.
     """
     if path.is_dir() and not path.is_symlink():
-        raise InputError(
-            f"{path}: expected a file, this is a folder; remove it or choose another -o"
-        )
+        raise InputError(f"{path}: expected a file, this is a folder; remove it or {elsewhere()}")
     regular_file(path)
 
 

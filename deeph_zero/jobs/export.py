@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deeph_zero.errors import InputError, argument
-from deeph_zero.host.files import journal_beside, json_beside
+from deeph_zero.host.files import journal_beside, json_beside, output_argument
 from deeph_zero.host.outputs import check_apart
 from deeph_zero.host.run_folder import check_file
 from deeph_zero.predict import meanfield
@@ -68,7 +68,7 @@ def check(
         InputError: If a file is there already, or its folder is not, or it is read or written
             otherwise.
     """
-    written = [("-o", path) for path in (out, json_beside(out), journal_beside(out))]
+    written = [(output_argument(), path) for path in (out, json_beside(out), journal_beside(out))]
     for index in range(count) if count > 1 else [None]:
         for kind, path in _paths(config, out, index):
             written.append((f"--{kind if kind in ('chkfile', 'molden') else 'cube'}", path))

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from deeph_zero.errors import ComputationError, InputError, argument
-from deeph_zero.host.files import disk_errors, journal_beside, open_own
+from deeph_zero.host.files import disk_errors, elsewhere, journal_beside, open_own
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
 
@@ -158,7 +158,7 @@ class Journal:
         if self._file.read(len(_MARK)) not in (b"", _MARK):
             raise InputError(
                 f"{self.path}: expected an unfinished output, this is another file; remove it or "
-                "choose another -o"
+                f"{elsewhere()}"
             )
         self._file.truncate(0)
         self._write(_framed(head, b""))
@@ -168,8 +168,7 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{self._out} is being written by another deeph-zero; wait for it or choose "
-                "another -o"
+                f"{self._out} is being written by another deeph-zero; wait for it or {elsewhere()}"
             ) from None
         except OSError:
             pass  # a file system without locks: go on without one

@@ -1,13 +1,19 @@
-"""What crystals' models do not have is refused by name."""
+"""What crystals, or models of them, do not have is refused by the name of its option."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
-from deeph_zero.cli.crystals import check_evaluating, check_predicting
+from deeph_zero.cli.crystals import check_evaluating, check_predicting, check_training_kind
 from deeph_zero.errors import InputError
-from deeph_zero.settings.config import PredictConfig
+from deeph_zero.molecule import Molecule
+from deeph_zero.settings.config import FitConfig, PredictConfig
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 CARD = {"runtime": {"device": "cuda:1"}}
+MOLECULE = Molecule(numbers=np.array([1]), coords=np.zeros((1, 3)), file="m.xyz", frame=2)
+CRYSTAL = dataclasses.replace(MOLECULE, lattice=np.eye(3), pbc=(True, True, True), file="c.cif")
 
 
 def test_a_card_is_refused_with_what_was_asked():
@@ -16,5 +22,114 @@ def test_a_card_is_refused_with_what_was_asked():
         check_evaluating(EvaluateConfig.parse(CARD))
     with pytest.raises(InputError, match=line):
         check_predicting(PredictConfig.parse(CARD), crystals=True)
+    with pytest.raises(InputError, match=line):
+        check_training_kind(FitConfig.parse(CARD), [CRYSTAL])
     check_predicting(PredictConfig.parse(CARD), crystals=False)
     check_evaluating(EvaluateConfig.parse({}))
+    assert not check_training_kind(FitConfig.parse(CARD), [MOLECULE])
+
+
+@pytest.mark.parametrize("order", [[MOLECULE, CRYSTAL], [CRYSTAL, MOLECULE]])
+def test_one_run_is_of_one_kind(order):
+    with pytest.raises(InputError, match=r"^m.xyz frame 2: expected crystals only beside a cry"):
+        check_training_kind(FitConfig(), order)
+
+
+@pytest.mark.parametrize(
+    ("values", "option"),
+    [
+        ({"kmesh": "2 2 1"}, "--kmesh"),
+        ({"strain": 0.1}, "--strain"),
+        ({"smearing": 0.01}, "--smearing"),
+        ({"pseudo": "gth-pade"}, "--pseudo"),
+        ({"strain": 0.01, "pseudo": "gth-pbe"}, None),  # the defaults, as a file has them
+        ({}, None),
+    ],
+)
+def test_molecules_alone_have_no_use_for_settings_of_crystals(values, option):
+    config = FitConfig.parse({"crystal": values})
+    if option is None:
+        assert not check_training_kind(config, [MOLECULE])
+        return
+    with pytest.raises(InputError, match=rf"^{option}: expected a crystal \(a cell and pbc\) amo"):
+        check_training_kind(config, [MOLECULE])
+
+
+@pytest.mark.parametrize(
+    ("values", "option"),
+    [
+        ({"method": {"auxbasis": "weigend"}}, "--auxbasis"),
+        ({"method": {"density_fit": False}}, "--density-fit"),
+        ({"method": {"grid_level": 1}}, "--grid-level"),
+        ({"method": {"break_symmetry": True}}, "--break-symmetry"),
+        ({"model": {"elements": ("C",)}}, "--elements"),
+        ({"stream": True, "samples": 3}, "--stream"),
+        ({"sampling": "normal-modes"}, "--sampling"),
+        ({"temperature": 10}, "--temperature"),
+        ({"calibration": 20}, "--calibration"),
+        ({"workers": 2}, "--workers"),
+        ({"memory_mb": 9}, "--memory"),
+        ({"disk_mb": 9}, "--disk"),
+        ({"jk_dtype": "float32"}, "--jk-dtype"),
+        ({"devices": 2}, "--devices"),
+        ({"budget": "full"}, "--budget"),
+        ({"ema": 0.5}, "--ema"),
+        ({"closed_form": False}, "--closed-form"),
+    ],
+)
+def test_crystals_have_no_use_for_settings_of_molecules(values, option):
+    with pytest.raises(InputError, match=f"^{option}: expected a molecule, got crystals, which"):
+        check_training_kind(FitConfig.parse(values), [CRYSTAL])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, None),
+        ({"calibration": 0, "workers": 0, "method": {"grid_level": 3}}, None),
+        ({"loss": "energy"}, "--loss: expected auto or supervised with crystals, got energy; auto"),
+        ({"method": {"xc": "pbe0"}}, "^xc='pbe0': expected a semilocal functional for a network"),
+        (
+            {"loss": "supervised"},
+            "data.labels: expected files of labels if and only if the loss is",
+        ),
+        ({"data": {"labels": ("l.h5",)}}, "if and only if the loss is supervised, got labels with"),
+        (
+            {"loss": "supervised", "data": {"labels": ("l.h5",)}, "samples": 3},
+            "--samples: expected 0 with labels of crystals, got 3: displaced copies have no labels",
+        ),
+    ],
+)
+def test_what_a_training_of_crystals_needs(values, words):
+    config = FitConfig.parse(values)
+    if words is None:
+        assert check_training_kind(config, [CRYSTAL, CRYSTAL])
+        return
+    with pytest.raises(InputError, match=words):
+        check_training_kind(config, [CRYSTAL])
+
+
+@pytest.mark.parametrize(
+    ("values", "crystals", "option"),
+    [
+        ({"response": True}, True, "--response"),
+        ({"refine": 1e-5, "compare_start": True}, True, "--compare-start"),
+        ({"chkfile": "a"}, True, "--chkfile"),
+        ({"molden": "a"}, True, "--molden"),
+        ({"cube": ("homo",)}, True, "--cube"),
+        ({"crystal": {"kmesh": "2 2 2"}}, False, "--kmesh"),
+        ({"crystal": {"smearing": 0.1}}, False, "--smearing"),
+        ({"crystal": {"kmesh": "2 2 2"}}, True, None),
+        ({"refine": 1e-5, "forces": True}, True, None),
+        ({"response": True, "cube": ("homo",)}, False, None),
+    ],
+)
+def test_options_of_a_prediction_are_for_one_kind_of_model(values, crystals, option):
+    config = PredictConfig.parse(values)
+    if option is None:
+        check_predicting(config, crystals=crystals)
+        return
+    wanted, got = ("molecules", "crystals") if crystals else ("crystals", "molecules")
+    words = f"^{option}: expected a model of {wanted}, got one of {got}; leave it out"
+    with pytest.raises(InputError, match=words):
+        check_predicting(config, crystals=crystals)

@@ -2,6 +2,8 @@
 
 # ruff: noqa: ARG001  (fixtures act by being there)
 import errno
+import re
+import signal
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from deeph_zero import __version__
 from deeph_zero.cli import main
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.signals import Stopped
 
 COMMANDS = ["fit", "predict", "label", "report", "doctor"]
 
@@ -120,3 +123,61 @@ def test_help_needs_no_torch():
         "sys.exit(any(m in sys.modules for m in ('torch', 'pyscf', 'e3nn', 'ase')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "code"),
+    [
+        (InputError("a: expected b"), "a: expected b", 2),
+        (ComputationError("not converged"), "not converged", 1),
+        (MemoryError("cannot   allocate\n8 GB"), "out of memory (cannot allocate 8 GB); use a", 1),
+        (ValueError("x" * 500), "internal error: ValueError: xxx", 1),
+        (KeyboardInterrupt(), "interrupted", 130),
+        (Stopped(signal.SIGTERM), "ended by SIGTERM", 143),
+        (Stopped(signal.SIGHUP, "ended; go on"), "ended; go on", 129),
+        (click.Abort(), "interrupted", 130),
+        (click.ClickException("odd\n words"), "odd words", 2),
+        (
+            click.UsageError("Missing argument 'X'."),
+            "missing argument 'X'; see deeph-zero --help",
+            2,
+        ),
+        (click.NoSuchOption("--xz"), "unknown option --xz; see deeph-zero --help", 2),
+        (
+            click.NoSuchOption("--xz", possibilities=["--xc"]),
+            "unknown option --xz; did you mean --xc?",
+            2,
+        ),
+    ],
+)
+def test_anything_that_is_raised_is_a_line_and_a_code(error, line, code):
+    text, found = main.explain(error)
+    assert text.startswith(line)
+    assert "\n" not in text
+    assert len(text) < 300
+    assert found == code
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["fti"], "expected one of fit, .*, got 'fti'; did you mean fit?"),
+        (["zzzz"], "got 'zzzz'; see deeph-zero --help"),
+        (["fit", "a.xyz", "--bassis", "x"], "unknown option --bassis; did you mean --basis?"),
+        (["fit", "a.xyz", "--zzzz"], "unknown option --zzzz; see deeph-zero fit --help"),
+        (["fit"], "missing argument 'STRUCTURES...'; see deeph-zero fit --help"),
+        (["fit", "a\udcff.xyz"], r"a\\udcff.xyz: expected a name in UTF-8, got other bytes; rena"),
+        (["label", "a.xyz", "-v", "-q"], "-v and -q exclude each other; give one of them"),
+        (["label", ""], "STRUCTURES: expected the name of a file or folder, got an empty one"),
+        (
+            ["label", "a.xyz", "--xc", "pbe", "--xc", "lda"],
+            "--xc: expected one value, got 'pbe' an",
+        ),
+    ],
+)
+def test_what_click_refuses_is_in_our_words(run, words, line):
+    result = run(*words)
+    assert (result.code, result.out) == (2, "")
+    assert re.search(line, result.err)
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1

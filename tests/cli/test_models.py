@@ -10,6 +10,7 @@ import pytest
 from pyscf import dft, gto
 
 from deeph_zero.ase import DeepHZero
+from deeph_zero.cli import models
 from deeph_zero.cli.initial import starting_from, with_elements
 from deeph_zero.data.structures import from_atoms, read_structures
 from deeph_zero.errors import InputError
@@ -18,6 +19,7 @@ from deeph_zero.host import shipped as shipped_files
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.model import load
 from deeph_zero.model_files import registry
+from deeph_zero.model_files.card import Card
 from deeph_zero.model_files.folder import fingerprint, model_folder
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.settings.config_file import sections_of
@@ -325,3 +327,87 @@ def test_packing_again_keeps_the_weights_and_takes_new_facts(shipped, pack, tmp_
     capsys.readouterr()
     assert pack.main(words) == 2
     assert "unknown ['tittle']" in capsys.readouterr().err
+
+
+CARD = {
+    "kind": "deeph-zero card", "format_version": 1, "name": "small-pbe", "title": "small molecules",
+    "license": "Apache-2.0", "inputs": "geometry", "parameters": 1234, "bytes": 2_500_000,
+    "method": {
+        "xc": "pbe", "basis": "def2-svp", "auxbasis": "jfit", "density_fit": True, "grid_level": 3,
+    },
+    "trained": "here", "data": "made", "recipe": ["one", "two"], "unknown": ["metals", "ions"],
+    "cost": {"labels_cpu_hours": 1.25, "training_cpu_hours": 10, "other": 0.5},
+    "training": {"structures": 5, "atoms": [1, 4], "with_element": {"H": 5, "O": 3}},
+    "domain": {"elements": ["H", "O"], "states": [[0, 0], [1, 1]], "atoms": 12},
+    "intervals": {"coverage": 0.95, "n": 40},
+    "errors": [
+        {"name": f"set {k}", "structures": 10 * k,
+         "errors": {"rebuilt": 1.25e-5, "homo": 2e-3 * k} | ({"coverage": 0.94} if k > 1 else {})}
+        for k in (1, 2, 3, 4)
+    ],
+}  # fmt: skip
+
+
+def shown_card(said, monkeypatch, columns=200, **changes):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    models._show(Card.model_validate(CARD | changes), said)
+    return said
+
+
+def test_a_card_says_all_it_knows(said, monkeypatch):
+    shown_card(said, monkeypatch)
+    cells = {row[0]: row[1:] for row in said.tables[0][2]}
+    assert said.tables[0][0] == "small-pbe: small molecules"
+    assert cells["method"] == ["pbe/def2-svp, fitted with jfit, grid level 3"]
+    assert cells["state"] == ["charge 0, spin (2S) 0, charge 1, spin (2S) 1"]
+    assert cells["atoms"] == ["1 to 4 in training, errors checked up to 12"]
+    assert cells["reads"] == ["geometry; 1234 parameters, 2.5 MB"]
+    assert cells["structures"][0] == "5: 5 with H, 3 with O"
+    assert cells["cost"] == ["labels 1.2 CPU hours, training 10.0 CPU hours, other 0.5 CPU hours"]
+    assert cells["intervals"] == ["95 %, from 40 structures kept out of training"]
+    assert cells["does not know"] == ["metals"]
+    assert cells[""] == ["ions"], "the next line of the same"
+    assert said.messages == ["next: deeph-zero predict small-pbe STRUCTURES"]
+
+
+def test_a_card_that_lacks_things_says_so(said, monkeypatch):
+    method = CARD["method"] | {"density_fit": False, "auxbasis": None}
+    cells = shown_card(said, monkeypatch, method=method, intervals=None, errors=()).cells
+    assert cells["method"] == ["pbe/def2-svp, four-centre integrals, grid level 3"]
+    assert cells["intervals"] == ["none: it was not calibrated"]
+    assert len(said.tables) == 1
+
+
+def test_errors_are_in_their_units_and_what_no_set_has_is_left_out(said, monkeypatch):
+    cells = shown_card(said, monkeypatch).cells
+    (title, head, rows) = said.tables[1]
+    assert title == "mean absolute errors"
+    assert head == ["", "set 1", "set 2", "set 3", "set 4"]
+    assert cells["structures"] == ["10", "20", "30", "40"]
+    assert [row[0] for row in rows[1:]] == ["H~ / uEh", "HOMO / mEh", "energy in interval / %"]
+    assert cells["H~ / uEh"] == ["12"] * 4
+    assert cells["HOMO / mEh"] == ["2.00", "4.00", "6.00", "8.00"]
+    assert cells["energy in interval / %"] == ["-", "94.0", "94.0", "94.0"]
+
+
+@pytest.mark.parametrize(("columns", "parts"), [(40, [1, 1, 1, 1]), (45, [2, 2]), (200, [4])])
+def test_sets_that_do_not_fit_beside_each_other_stand_below(said, monkeypatch, columns, parts):
+    tables = shown_card(said, monkeypatch, columns).tables[1:]
+    assert [len(head) - 1 for _, head, _ in tables] == parts
+    assert [name for _, head, _ in tables for name in head[1:]] == [f"set {k}" for k in range(1, 5)]
+
+
+@pytest.mark.parametrize(("columns", "heads"), [(80, 6), (150, 9)])
+def test_a_list_of_models_fits_the_terminal(said, monkeypatch, columns, heads):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    bare = Card.model_validate(CARD | {"name": "bare", "errors": []})
+    models._list([Card.model_validate(CARD), bare], said)
+    ((_, head, rows),) = said.tables
+    assert len(head) == heads
+    assert all(len(row) == heads for row in rows)
+    assert rows[0][:4] == ["small-pbe", "H O", "pbe/def2-svp", "to 12"]
+    assert ("2.5" in rows[0]) is (columns > 100)
+    assert rows[1][-1] == "-"
+    assert said.messages == [
+        "errors of set 1 (10), none of them trained on", "more: deeph-zero models small-pbe",
+    ]  # fmt: skip

@@ -4,35 +4,44 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 HEAVY = (
     "pytorch_lightning", "lightning_fabric", "torchmetrics", "matplotlib", "torch._dynamo", "sympy",
     "e3nn",
 )  # fmt: skip
 """Training needs the first three, reports matplotlib, tests e3nn; torch._dynamo is a compiler."""
-PREDICT = """
+SCRIPT = """
+import json, sys
+
+found = {}
+
+def loaded(step):
+    found[step] = list(sys.modules)
+
+def predict(*words):
+    code = entry_point(["predict", "model", "good.xyz", "-q", *words])
+    assert code == 0, code
+
+import deeph_zero.model
+loaded("the model")
+import deeph_zero as dz
+dz.KohnSham, dz.read_structures
+loaded("names")
 from deeph_zero.cli.main import entry_point
-code = entry_point(["predict", "model", "good.xyz", "-o", "out.h5", "-q", "--no-certificate"])
-assert code == 0, code
+predict("-o", "out.h5", "--no-certificate")
+loaded("a prediction")
+predict("-o", "other.h5")
+loaded("a certificate")
+print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize(
-    "work",
-    [
-        "import deeph_zero.model",
-        "import deeph_zero as dz; dz.KohnSham, dz.read_structures",
-        PREDICT,
-        PREDICT.replace(', "--no-certificate"', ""),
-    ],
-    ids=["import", "names", "predict", "certificate"],
-)
-def test_a_prediction_loads_neither_lightning_nor_compilers_nor_plots(folder, work):
-    script = f"{work}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
+def test_a_prediction_loads_neither_lightning_nor_compilers_nor_plots(folder):
+    # one process for all steps: what a step loads stays, so the first that has it is the culprit
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT], cwd=folder, capture_output=True, text=True, check=True
     )
-    loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    assert "torch" in loaded
-    assert sorted(loaded & {*HEAVY}) == []
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert list(found) == ["the model", "names", "a prediction", "a certificate"]
+    for step, modules in found.items():
+        assert "torch" in modules, step
+        assert sorted({*modules} & {*HEAVY}) == [], step

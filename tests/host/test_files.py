@@ -1,5 +1,6 @@
 """Text, JSON and tables on disk: whole or not at all, and never through a link."""
 
+import contextlib
 import errno
 import json
 import os
@@ -8,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import (
+    ComputationError,
+    InputError,
+    NoSpaceError,
+    words_of_the_command_line,
+)
 from deeph_zero.host import files
 
 FULL = r"No space left on device.*free some space"
@@ -78,3 +84,107 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path):
 def test_a_table_is_whole_and_says_what_a_row_lacks(tmp_path):
     files.write_csv(tmp_path / "a.csv", ["x", "y"], [{"x": 1, "z": 3}, {"y": 2}])
     assert (tmp_path / "a.csv").read_text().splitlines() == ["x,y", "1,", ",2"]
+
+
+def test_a_table_grows_by_a_line(tmp_path):
+    path = tmp_path / "a.csv"
+    files.write_csv(path, ["x", "y"], [{"x": 1, "y": 'a "b", c'}])
+    files.append_csv(path, ["x", "y"], {"y": 2.5, "z": 3})
+    assert path.read_bytes() == b'x,y\r\n1,"a ""b"", c"\r\n,2.5\r\n'
+    with pytest.raises(ComputationError, match=r"cannot write .*no/a\.csv \(No such file"):
+        files.append_csv(tmp_path / "no" / "a.csv", ["x"], {"x": 1})
+
+
+def test_names_that_belong_together():
+    path = Path("a/b.v2.hdf5")
+    assert files.json_beside(path) == Path("a/b.v2.json")
+    assert files.journal_beside(path) == Path("a/b.v2.hdf5.part")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path, error):
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise error
+
+    with pytest.raises(error), files.atomic_path(path) as temporary:
+        fail(temporary)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_takes_the_place_of_a_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "a").symlink_to("mine")
+    files.write_text(tmp_path / "a", "ä")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "a").read_bytes() == b"\xc3\xa4"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_a_lock_keeps_what_is_in_it(tmp_path):
+    path = tmp_path / "lock"
+    for content in (b"", b"before"):
+        path.write_bytes(content)
+        with os.fdopen(files.open_own(path), "r+b") as stream:
+            assert stream.read() == content
+    path.unlink()
+    os.close(files.open_own(path))
+    assert path.exists()
+    with pytest.raises(FileNotFoundError):
+        files.open_own(tmp_path / "no" / "lock")
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "kind"),
+    [
+        (errno.ENOSPC, "No space left on device); free some space and run it again", NoSpaceError),
+        (errno.EDQUOT, "Disk quota exceeded); free some space and run it again", NoSpaceError),
+        (errno.EFBIG, "File too large); free some space and run it again", NoSpaceError),
+        (errno.EACCES, "Permission denied); check the folder and run it again", ComputationError),
+        (errno.EROFS, "Read-only file system); check the folder and run it", ComputationError),
+    ],
+)
+def test_what_the_disk_refuses_has_a_cure(number, words, kind):
+    error = OSError(number, os.strerror(number))
+    found = files.cannot_write(Path("a/b"), error)
+    assert type(found) is kind
+    assert f"cannot write a/b ({words}" in str(found)
+    with pytest.raises(ComputationError) as info, files.disk_errors(Path("a/b"), cure="--resume"):
+        raise error
+    assert str(info.value).endswith("run it again with --resume")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError("HDF5 says\nmore"), "cannot read a (HDF5 says)"),
+        (OSError(), "cannot read a (OSError)"),
+        (PermissionError(), "cannot read a (PermissionError)"),
+    ],
+)
+def test_a_reason_is_one_line(error, text):
+    assert files.cannot("read", Path("a"), error) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("write failed: errno = 28, error message = 'No space'", 28),
+        ("errno = 122", 122),
+        ("errno = , nothing", None),
+        ("no number at all", None),
+    ],
+)
+def test_the_number_in_hdf5s_words(text, number):
+    assert files.errno_in(text) == number
+
+
+@pytest.mark.parametrize(("option", "word"), [(False, "out"), (True, "-o")])
+def test_the_place_of_a_result_is_named_in_both_words(option, word):
+    with words_of_the_command_line() if option else contextlib.nullcontext():
+        assert files.output_argument() == word
+        assert files.elsewhere() == f"choose another {word}"

@@ -182,3 +182,30 @@ def test_a_file_of_labels_is_known_by_what_it_lacks(tmp_path, water_run):
     (tmp_path / "o.json").unlink()
     with pytest.raises(InputError, match=r"expected .*o\.json, which does not exist; a run that"):
         data.read_source(out)
+
+
+@pytest.mark.parametrize(
+    ("errors", "count", "chosen"),
+    [
+        ([3e-6, 2e-4, "no group", 5e-7, 1e-5], 9, [1, 3, 0, 4]),
+        ([3e-6, 2e-4, "no group", 5e-7, 1e-5], 2, [1, 3]),
+        ([None, None, 1e-6], 3, [2, 0, 1]),
+        ([1e-6, 1e-6], 2, [0, 1]),
+        ([1e-6], 3, [0]),
+        (["no group"], 3, []),
+        ([1e-6, 2e-6], 0, []),
+    ],
+)
+def test_the_worst_and_the_best_are_looked_at_first(errors, count, chosen):
+    structures = [
+        data.Structure(
+            entry={
+                "file": "a",
+                "frame": k,
+                "energy_error_estimate": e if e != "no group" else None,
+            },
+            group=None if e == "no group" else f"{k:04d}",
+        )
+        for k, e in enumerate(errors)
+    ]
+    assert [s.entry["frame"] for s in data.choose(structures, count)] == chosen

@@ -13,7 +13,7 @@ import pytest
 
 from deeph_zero.errors import InputError
 from deeph_zero.host.files import write_json
-from deeph_zero.report import data, volumes
+from deeph_zero.report import data, page, volumes
 from deeph_zero.report.page import render, write_plots, write_report
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
@@ -271,3 +271,37 @@ def test_heat_map_shows_the_matrix(water_run, water):
     at = np.argwhere(pixels == pixels.max())[0] * nao // len(pixels)
     largest = np.unravel_index(np.abs(water.fock).argmax(), water.fock.shape)
     assert tuple(at) == tuple(largest)
+
+
+def test_json_cannot_end_its_script():
+    text = page._json_in_script({"a": "</script><!-- & ü"})
+    assert not {"<", ">", "&"} & set(text)
+    assert json.loads(text) == {"a": "</script><!-- & ü"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "hdf5", "closes", "shown", "words"),
+    [
+        ("run", None, 0, 0, "The file with the matrices is missing: no orbitals"),
+        ("matrices", Path("a.h5"), 0, 0, "Functions that are known by their angular momenta"),
+        ("run", Path("a.h5"), 0, 0, "No structure was finished"),
+        ("run", Path("a.h5"), 1, 1, "Shown are 2 of 3 structures, .* a larger number of molecules"),
+        ("matrices", Path("a.h5"), 0, 3, None),
+        ("run", Path("a.h5"), 3, 0, None),
+    ],
+)
+def test_what_is_missing_on_a_page_is_a_note(kind, hdf5, closes, shown, words):
+    structures = [data.Structure(entry={"file": "a", "frame": k}) for k in range(3)]
+    source = data.Source(
+        path=Path("run"), kind=kind, summary_path=Path("s.json"), summary={}, structures=structures,
+        metrics={}, model={}, hdf5=hdf5,
+    )  # fmt: skip
+    close = page._Close.__new__(page._Close)
+    close.structure, close.note = structures[0], ""
+    notes = page._notes(source, [close] * closes, 3, shown=shown)
+    assert len(notes) == (words is not None)
+    assert words is None or re.search(words, notes[0])
+    if closes:
+        close.note = "expected a basis"
+        notes = page._notes(source, [close], 3, shown=2)
+        assert notes == ["No surfaces and blocks for a:0 (): expected a basis."]

@@ -107,3 +107,102 @@ def test_any_value_is_accepted_or_refused_in_one_line(name, value):
         assert len(result.splitlines()) == 1
     else:
         assert isinstance(result, FitConfig)
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "words"),
+    [
+        (FitConfig, {"stream": True}, "--stream: expected --samples N beside it, got 0"),
+        (
+            FitConfig,
+            {"stream": True, "samples": 2, "devices": 2},
+            "--stream: expected one process, got 2; leave training.devices out",
+        ),
+        (FitConfig, {"workers": 2, "devices": 2}, "--workers: expected 0 with devices, got 2"),
+        (
+            FitConfig,
+            {"calibration": 18},
+            "--calibration: expected 0, or 19 or more for 95 % intervals, got 18",
+        ),
+        (
+            FitConfig,
+            {"devices": 2, "data": {"validation": 0.1}},
+            "data.validation: expected training.devices = 1 with it, got 2",
+        ),
+        (
+            FitConfig,
+            {"jk_dtype": "float32", "method": {"density_fit": False}},
+            "--jk-dtype: expected float64 with --no-density-fit, got float32",
+        ),
+        (
+            FitConfig,
+            {"method": {"break_symmetry": True}, "model": {"inputs": "geometry"}},
+            "--break-symmetry: expected --inputs physics with it, got geometry",
+        ),
+        (PredictConfig, {"compare_start": True}, "--compare-start: expected --refine TOL with it"),
+        (
+            PredictConfig,
+            {"certificate": False, "cube": ("homo",)},
+            "--no-certificate: orbitals for other programs need a Fock build; leave it out",
+        ),
+        (
+            LabelConfig,
+            {"model": "m", "init_guess": "atom"},
+            "--model and --init-guess exclude each other; got --init-guess atom; give one of them",
+        ),
+        (
+            LabelConfig,
+            {"model": "m", "method": {"break_symmetry": True}},
+            "--model and --break-symmetry exclude each other",
+        ),
+        (
+            LabelConfig,
+            {"smearing": 0.01, "stability": True},
+            "--smearing and --stability exclude each other",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(model, values, words):
+    with pytest.raises(InputError) as info:
+        model.parse(values)
+    assert str(info.value).startswith(words)
+    assert len(str(info.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (FitConfig, {"stream": True, "samples": 1}),
+        (FitConfig, {"calibration": 0}),
+        (FitConfig, {"calibration": 19}),
+        (FitConfig, {"jk_dtype": "float32"}),
+        (PredictConfig, {"compare_start": True, "forces": True}),
+        (PredictConfig, {"certificate": False, "refine": 1e-5, "molden": "a"}),
+        (LabelConfig, {"model": "m", "init_guess": "minao"}),
+        (LabelConfig, {"smearing": 0.0, "stability": True}),
+    ],
+)
+def test_settings_that_do_go_together(model, values):
+    assert model.parse(values).model_dump().items() >= values.items()
+
+
+@pytest.mark.parametrize(
+    ("values", "unrestricted"),
+    [({}, None), ({"unrestricted": True}, True), ({"break_symmetry": True}, True)],
+)
+def test_the_problem_has_two_spins_where_that_is_asked_for(values, unrestricted):
+    config = MethodConfig.parse({"xc": "pbe0", "grid_level": 1, "charge": -1} | values)
+    method = config.as_method()
+    assert (method.xc, method.grid_level, method.unrestricted) == ("pbe0", 1, unrestricted)
+    assert config.state == (-1, 0)
+    assert FitConfig(method=config).solved == method
+    smeared = LabelConfig(method=config, smearing=0.02).solved
+    assert (smeared.smearing, smeared.xc) == (0.02, "pbe0")
+
+
+@pytest.mark.parametrize(
+    ("values", "plain"),
+    [({}, False), ({"certificate": False}, True), ({"certificate": False, "forces": True}, False)],
+)
+def test_a_plain_prediction_makes_no_build(values, plain):
+    assert PredictConfig.parse(values).plain is plain
