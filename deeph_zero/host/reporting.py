@@ -212,8 +212,8 @@ class ConsoleReporter:
         """
         self._quiet = quiet
         self._json = json
-        self._err = Console(stderr=True)
-        self._out = self._err if json else Console()
+        self._err = Console(stderr=True, emoji=False)  # ":O:" is oxygen, no picture
+        self._out = self._err if json else Console(emoji=False)
         if not self._out.is_terminal:
             self._out.width = max(self._out.width, _PLAIN_WIDTH)
 

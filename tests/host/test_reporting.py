@@ -94,6 +94,15 @@ def test_silent_reporter(capfd):
     assert isinstance(ConsoleReporter(), Reporter)
 
 
+def test_oxygen_between_colons_is_no_picture(capfd):
+    reporter = ConsoleReporter()
+    reporter.table("smiles:O:0", ("", "smiles:O:0"), [["smiles:O:1", "c1cc[nH]c1"]])
+    reporter.message("smiles:O:2")
+    printed = capfd.readouterr().out
+    assert [printed.count(f"smiles:O:{k}") for k in range(3)] == [2, 1, 1]
+    assert "c1cc[nH]c1" in printed  # nor is this a style
+
+
 def test_long_lines_are_not_wrapped(capfd):
     ConsoleReporter().message("word " * 100)
     assert capfd.readouterr().out.count("\n") == 1
