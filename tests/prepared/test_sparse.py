@@ -4,73 +4,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from pyscf import gto as molecular
-from pyscf.scf import atom_hf
 
-import deeph_zero as dz
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.integrals.libxc import describe, make_functional
-from deeph_zero.integrals.periodic.guess import superposed_density
-from deeph_zero.integrals.periodic.image_atoms import Images
-from deeph_zero.integrals.periodic.real_space import boxes
-from deeph_zero.integrals.periodic.superposition import SuperposedAtoms
 from deeph_zero.kohnsham import sparse_bands
 from deeph_zero.kohnsham.sparse_bands import SparseLevels
 from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal
 from deeph_zero.prepared.sparse import prepare_sparse
 
 K = [[0.21, -0.13, 0.4], [0.0, 0.0, 0.0]]
-
-
-@pytest.mark.parametrize("dimension", [2, 3])
-def test_superposed_atoms_are_those_of_the_whole_cell(dimension, crystal):
-    """By transforms on a fine mesh; of a layer too, where the potential is zero in the vacuum."""
-    shape = (21, 21, 91) if dimension == 2 else (23, 23, 23)
-    lattice = [[2.7, 0, 0], [0.3, 2.6, 0], [0, 0, 12.0]] if dimension == 2 else [
-        [0, 2.03, 2.03], [2.03, 0, 2.0], [2.03, 2.03, 0]
-    ]  # fmt: skip
-    cell = crystal("aluminium", a=lattice, mesh=shape, precision=1e-9, dimension=dimension, spin=1)
-    ks = dz.KohnSham.from_pyscf(cell, xc="pbe", smearing=0.01)
-    whole, density = ks.starting_potential(), ks.data.rho_guess()
-    functional = make_functional(describe("pbe"), unrestricted=ks.unrestricted)
-    shares = np.array([[2 / 3], [1 / 3]])
-    atoms = SuperposedAtoms(cell, Images(cell, 1e-6), shares, functional)
-    some = list(boxes(shape, cell.lattice_vectors()))[::3]
-    made = [atoms.rows(box.coords, box.centre, box.radius) for box in some]
-    points = np.concatenate([box.points for box in some])
-    rho, rows = (torch.cat([m[x] for m in made], -1) for x in (0, 1))
-    there = density[0, 0, points] > 0.005
-    assert int(there.sum()) > 50
-    for own, other, error in (
-        (rho, density[:, :1], 2e-5),
-        (rows, whole, {3: 1e-5, 2: 5e-4}[dimension]),
-    ):
-        torch.testing.assert_close(
-            own[..., there], other[..., points][..., there], rtol=0, atol=error
-        )
-    assert rows.shape[1] == 4
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_kinetic_energy_of_free_atoms_is_that_of_their_orbitals(crystal):
-    """On the grid as a whole, and ρ and τ at points from tables as by transforms."""
-    cell = crystal("diamond", mesh=(31, 31, 31), precision=1e-9)
-    shares = np.ones((1, 2))
-    tau = superposed_density(cell, (31, 31, 31), shares, "kinetic")[0]
-    expected = 0.0
-    for _, _, coefficients, occupations in atom_hf.get_atm_nrhf(cell).values():
-        atom = molecular.M(atom="C 0 0 0", basis="gth-szv", spin=2, verbose=0)
-        dm = (coefficients * occupations) @ coefficients.T
-        expected += 2 * float(np.einsum("ij,ji", atom.intor("int1e_kin"), dm))
-    assert expected > 5
-    np.testing.assert_allclose(tau.sum() * cell.vol / tau.size, expected, rtol=1e-6)
-    functional = make_functional(describe("r2scan"), unrestricted=False)
-    atoms = SuperposedAtoms(cell, Images(cell, 1e-6), shares, functional)
-    box = list(boxes((31, 31, 31), cell.lattice_vectors()))[3]
-    found, _ = atoms.density(box.coords, box.centre, box.radius)
-    assert found.shape[1] == 5
-    np.testing.assert_allclose(found[0, 4].numpy(), tau[box.points], atol=2e-3)
 
 
 @pytest.mark.parametrize("unrestricted", [False, True])

@@ -82,7 +82,7 @@ class SuperposedAtoms:
         self.nvar = NVAR[functional.kind]
         kinds = free_atoms(cell)
         symbols = [cell.atom_symbol(a) for a in range(cell.natm)]
-        known = {s: _table(cell, s, kinds[s]) for s in dict.fromkeys(symbols) if s in kinds}
+        known = {s: _table(cell, s, kind) for s, kind in kinds.items() if kind.density}
         self._tables = [known.get(s) for s in symbols]
         self._reach = np.array([t.reach if t else -1e9 for t in self._tables])
         self._shift = _average(cell, symbols, known)
