@@ -28,3 +28,19 @@ def same_place(found: GridPotential):
     assert np.abs(found.lattice - LATTICE).max() < 1e-8
     assert np.abs(found.coords - COORDS).max() < 1e-8
     assert found.numbers.tolist() == NUMBERS
+
+
+def cube_text(values, *, origin=(0, 0, 0), angstrom=False, nval=1, digits=10):
+    values = values if nval == 2 else values[..., None]
+    shape = values.shape[:3]
+    unit = 0.52917721092 if angstrom else 1.0
+    head = f"{len(NUMBERS)} " + " ".join(f"{x * unit:.10f}" for x in origin)
+    lines = ["title", "potential", head + (f" {nval}" if nval > 1 else "")]
+    for n, vector in zip(shape, LATTICE, strict=True):
+        count = -n if angstrom else n
+        lines.append(f"{count} " + " ".join(f"{x * unit / n:.10f}" for x in vector))
+    for z, place in zip(NUMBERS, COORDS, strict=True):
+        lines.append(f"{z} {z}.0 " + " ".join(f"{x * unit:.10f}" for x in place))
+    flat = values.reshape(-1)
+    lines += [" ".join(f"{v:.{digits}E}" for v in flat[k : k + 6]) for k in range(0, len(flat), 6)]
+    return "\n".join([*lines, ""])

@@ -6,23 +6,7 @@ import pytest
 from deeph_zero.data.potentials.read import read_potential
 from deeph_zero.errors import InputError
 
-from .fields import COORDS, LATTICE, NUMBERS, SHAPE, same_place, wave
-
-
-def cube_text(values, *, origin=(0, 0, 0), angstrom=False, nval=1, digits=10):
-    values = values if nval == 2 else values[..., None]
-    shape = values.shape[:3]
-    unit = 0.52917721092 if angstrom else 1.0
-    head = f"{len(NUMBERS)} " + " ".join(f"{x * unit:.10f}" for x in origin)
-    lines = ["title", "potential", head + (f" {nval}" if nval > 1 else "")]
-    for n, vector in zip(shape, LATTICE, strict=True):
-        count = -n if angstrom else n
-        lines.append(f"{count} " + " ".join(f"{x * unit / n:.10f}" for x in vector))
-    for z, place in zip(NUMBERS, COORDS, strict=True):
-        lines.append(f"{z} {z}.0 " + " ".join(f"{x * unit:.10f}" for x in place))
-    flat = values.reshape(-1)
-    lines += [" ".join(f"{v:.{digits}E}" for v in flat[k : k + 6]) for k in range(0, len(flat), 6)]
-    return "\n".join([*lines, ""])
+from .fields import LATTICE, SHAPE, cube_text, same_place, wave
 
 
 @pytest.mark.parametrize("angstrom", [False, True])

@@ -42,3 +42,38 @@ def test_steep_potentials_are_told():
     assert smooth.outermost() < 1e-12
     steep = GridPotential(values=np.random.default_rng(0).normal(size=(1, 12, 12, 12)))
     assert steep.outermost() > 0.2
+
+
+def test_the_outermost_waves_are_counted():
+    """One wave inside and one at the edge of a grid of 12 points, in each direction."""
+    x = np.arange(12) / 12
+    for axis in range(3):
+        line = np.cos(2 * np.pi * x) + 0.5 * np.cos(2 * np.pi * 6 * x)
+        values = np.moveaxis(np.broadcast_to(line[:, None, None], (12, 12, 12)), 0, axis)
+        found = GridPotential(values=np.ascontiguousarray(values)[None]).outermost()
+        # 6 is its own partner: twice the amplitude of a cosine's two waves
+        assert found == pytest.approx(0.5 / np.sqrt(0.5 + 0.25), abs=1e-12)
+
+
+def test_a_constant_has_no_waves():
+    assert GridPotential(values=np.full((2, 4, 5, 6), -3.0)).outermost() == 0.0
+
+
+def test_what_a_file_does_not_say_is_not_compared():
+    values = wave(SHAPE)[None]
+    valences = np.array([4, 1])
+    check_belongs(GridPotential(values=values), np.array(NUMBERS), COORDS, LATTICE, valences)
+    check_belongs(
+        GridPotential(values=values, lattice=LATTICE),
+        np.array(NUMBERS),
+        COORDS + 1,
+        LATTICE,
+        valences,
+    )
+    assert GridPotential(values=values).shape == SHAPE
+
+
+def test_a_hair_apart_is_the_same_place():
+    belongs(coords=COORDS + 1e-4, lattice=LATTICE + 1e-6)
+    with pytest.raises(InputError, match="from the nearest one"):
+        belongs(coords=COORDS + np.array([[0, 0, 0], [0.2, 0, 0]]))

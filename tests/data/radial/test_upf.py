@@ -1,4 +1,6 @@
-"""UPF radial_files: projectors and header, or one line that says what is not read."""
+"""UPF files: projectors and header, or one line that says what is not read."""
+
+import gzip
 
 import numpy as np
 import pytest
@@ -63,3 +65,79 @@ def test_strengths_between_unlike_channels_are_refused(radial_files):
         text = radial_files.upf([(0, beta), (1, beta)], np.array(strengths), R, SPACING)
         with pytest.raises(InputError, match=message):
             read_upf(radial_files.write("C.upf", text))
+
+
+# ---- what is read ------------------------------------------------------------------------------
+
+
+def test_numbers_of_a_good_file(radial_files):
+    found = read_upf(radial_files.write("C.upf", carbon(radial_files)))
+    assert (found.number, found.valence, found.spin_orbit) == (6, 4, False)
+    assert [beta.l for beta in found.projectors] == [0, 1]
+    for l, (beta, radius) in enumerate(zip(found.projectors, (0.4, 0.5), strict=True)):
+        np.testing.assert_allclose(beta.values, R * radial_files.gth(l, 1, radius, R), atol=1e-14)
+        # the projectors of GTH are normalised
+        assert beta.norm() == pytest.approx(1, abs=1e-8)
+    # D is stated in rydberg
+    np.testing.assert_allclose(found.strengths, np.diag([1.5, 1.0]))
+
+
+def test_other_ways_to_write_the_same(radial_files):
+    text = carbon(radial_files)
+    plain = read_upf(radial_files.write("a.upf", text))
+    for name, changed in {
+        "exponents": text.replace("E+", "D+").replace("E-", "d-"),
+        "remarks": text.replace("a < b & c", "<PP_HEADER> & no XML <"),
+        "switches": text.replace('is_paw="F"', 'is_paw=".FALSE."').replace('"NC"', '"SL"'),
+        "element": text.replace('element="C"', 'element=" c "'),
+    }.items():
+        found = read_upf(radial_files.write(f"{name}.upf", changed))
+        assert found.number == 6
+        np.testing.assert_array_equal(found.projectors[1].values, plain.projectors[1].values)
+    packed = radial_files.folder / "a.upf.gz"
+    packed.write_bytes(gzip.compress(text.encode()))
+    np.testing.assert_array_equal(read_upf(packed).strengths, plain.strengths)
+
+
+@pytest.mark.parametrize(("stated", "points"), [(100, 101), (101, 101), (1, 3), (9999, 301)])
+def test_projectors_end_where_the_file_says(radial_files, stated, points):
+    """At an odd point, as programs integrate."""
+    text = carbon(radial_files).replace(
+        'angular_momentum="1"', f'angular_momentum="1" cutoff_radius_index="{stated}"'
+    )
+    whole, short = read_upf(radial_files.write("C.upf", text)).projectors
+    assert (len(whole.r), len(short.r), len(short.weights)) == (301, points, points)
+
+
+def test_without_projectors_there_is_nothing(radial_files):
+    text = radial_files.upf([], np.zeros((0, 0)), R, SPACING)
+    found = read_upf(radial_files.write("C.upf", text))
+    assert (found.projectors, found.strengths.shape) == ((), (0, 0))
+    semilocal = text.replace("</UPF>", "<PP_SEMILOCAL>0</PP_SEMILOCAL></UPF>")
+    with pytest.raises(InputError, match="expected projectors, got a semilocal pseudopotential"):
+        read_upf(radial_files.write("b.upf", semilocal))
+
+
+def test_spin_orbit_strengths_are_shared_by_j(radial_files):
+    beta = R * radial_files.gth(1, 1, 0.5, R)
+    text = radial_files.upf(
+        [(1, beta), (1, beta)], np.diag([6.0, 3.0]), R, SPACING, so="T", spins=[0.5, 1.5]
+    )
+    found = read_upf(radial_files.write("C.upf", text))
+    assert found.spin_orbit
+    # (2j + 1) / 2(2l + 1) of half of the rydberg
+    np.testing.assert_allclose(found.strengths, np.diag([3.0 / 3, 1.5 * 2 / 3]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r[::-1], "PP_R: expected growing distances"),
+        (lambda r: r - 1, "PP_R: expected growing distances"),
+        (lambda r: np.where(r > 1, 1, r), "PP_R: expected growing distances"),
+    ],
+)
+def test_distances_that_do_not_grow(radial_files, change, message):
+    text = radial_files.upf([], np.zeros((0, 0)), change(R), SPACING)
+    with pytest.raises(InputError, match=message):
+        read_upf(radial_files.write("C.upf", text))
