@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 from pyscf import dft, gto
+from pyscf.data import nist
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.predict import vibrations
 
-COORDS = np.array([[0, 0, 0.2], [0, 1.43, 1.1], [0.1, -1.4, 1.15]])
+COORDS = np.array([[0.1, 0, 0.2], [0.4, 0.5, 3.1]])
 
 
 def _mean_field():
-    mol = gto.M(atom=list(zip("OHH", COORDS, strict=True)), unit="bohr", basis="sto-3g", verbose=0)
+    atoms = list(zip(("Li", "H"), COORDS, strict=True))
+    mol = gto.M(atom=atoms, unit="bohr", basis="sto-3g", verbose=0)
     mf = dft.RKS(mol, xc="lda,vwn").density_fit()
     mf.grids.level = 1
     mf.conv_tol = 1e-11
@@ -49,6 +51,38 @@ def test_a_molecule_without_beta_electrons_vibrates():
     # fourth derivatives times the squares of both steps
     assert second[1, 1, 2, 2] == pytest.approx(curvature, abs=2e-4)
     np.testing.assert_allclose(second[0, 1], -second[1, 1], atol=1e-4)
+
+
+def test_a_spring_has_its_frequency_and_its_intensity(monkeypatch):
+    """ω² = k / μ; the dipole changes by the difference of the charges along the bond."""
+    mf = _mean_field()
+    ks = KohnSham.from_pyscf(mf)
+    bond = COORDS[1] - COORDS[0]
+    bond /= np.linalg.norm(bond)
+    k, charge = 0.08, 0.6
+    spring = k * np.einsum("ab,x,y->abxy", np.array([[1, -1], [-1, 1]]), bond, bond)
+    monkeypatch.setattr(vibrations, "hessian", lambda *_: spring)
+    slopes = np.stack([charge * np.eye(3), -charge * np.eye(3)])
+    found = vibrations.vibrations(mf, ks, ks.scf(max_cycle=1), slopes)
+    masses = mf.mol.atom_mass_list(isotope_avg=True)
+    reduced = masses.prod() / masses.sum()
+    in_electrons = reduced * nist.ATOMIC_MASS / nist.E_MASS
+    assert found.frequencies == pytest.approx([np.sqrt(k / in_electrons) * 219474.631], rel=1e-5)
+    assert found.intensities == pytest.approx([974.88 * charge**2 / reduced], rel=1e-4)
+    (mode,) = found.modes
+    np.testing.assert_allclose(masses @ mode, 0.0, atol=1e-9)
+    np.testing.assert_allclose(np.cross(mode, bond), 0.0, atol=1e-9)
+
+
+def test_a_hill_has_an_imaginary_frequency(monkeypatch):
+    mf = _mean_field()
+    ks = KohnSham.from_pyscf(mf)
+    bond = COORDS[1] - COORDS[0]
+    spring = -0.02 * np.einsum("ab,x,y->abxy", np.array([[1, -1], [-1, 1]]), bond, bond)
+    monkeypatch.setattr(vibrations, "hessian", lambda *_: spring)
+    found = vibrations.vibrations(mf, ks, ks.scf(max_cycle=1), np.zeros((2, 3, 3)))
+    assert found.frequencies[0] < -100.0
+    assert found.intensities.tolist() == [0.0]
 
 
 def test_an_atom_does_not_vibrate():
