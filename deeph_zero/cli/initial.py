@@ -184,8 +184,12 @@ def _words(values: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+MANY = 100
+"""Geometries from which on a model is for many predictions, and their Fock builds count."""
+
+
 def suggest(config: FitConfig, molecules: Sequence[Molecule], reporter: "Reporter") -> None:
-    """Name a model of the package that training could start from, in one line.
+    """Name a better beginning in one line: a model of the package, or inputs that cost no build.
 
     Args:
         config: Settings; without ``init``.
@@ -209,4 +213,12 @@ def suggest(config: FitConfig, molecules: Sequence[Molecule], reporter: "Reporte
         reporter.message(
             f"tip: --init {name} starts from a model that comes with the package and knows these "
             f"elements, {config.method.xc} and {config.method.basis} (deeph-zero models {name})"
+        )
+        return
+    count = len(molecules) * (1 + config.samples)
+    if config.model.inputs == "physics" and count >= MANY:
+        reporter.message(
+            f"tip: with {count} geometries to learn from, --inputs geometry predicts without a "
+            "Fock build: six times faster than physics inputs (the default), errors two to three "
+            "times as large"
         )

@@ -293,6 +293,23 @@ def test_training_is_told_of_a_model_that_fits(run, words, tip):
         assert TIP not in run("fit", "other.xyz", *basis, *words).out
 
 
+@pytest.mark.usefixtures("shipped", "engine")
+@pytest.mark.parametrize(
+    ("words", "tip"),
+    [
+        (["--samples", "99"], True),
+        (["--samples", "98"], False),
+        (["--samples", "99", "--inputs", "physics"], False),
+        (["--samples", "99", "--inputs", "geometry"], False),
+        (["--samples", "99", "--json"], False),
+    ],
+)
+def test_many_geometries_are_advised_inputs_without_a_build(run, words, tip):
+    result = run("fit", "good.xyz", "--basis", "6-31g", *words)
+    assert result.code == 0, result.err
+    assert ("tip: with 100 geometries to learn from, --inputs geometry" in result.out) == tip
+
+
 @pytest.mark.usefixtures("shipped")
 def test_what_a_model_does_not_know_is_solved_for_in_closed_form():
     waters, _ = read_structures(["good.xyz"])
