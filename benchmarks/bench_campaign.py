@@ -3,13 +3,14 @@
     python benchmarks/bench_campaign.py                                 # methanol, 12 frames
     python benchmarks/bench_campaign.py --data ethanol.npz --frames 12 --xc pbe,b3lyp
     python benchmarks/bench_campaign.py --one-grid                      # also on one grid
+    python benchmarks/bench_campaign.py --model RUN --no-pyscf  # ours alone, also from a model
     python benchmarks/bench_campaign.py --smoke
 
 CPU seconds of whole processes, start-up included, one thread: ours writes its label file, the loop
 only converges (``RKS.density_fit``, PySCF's defaults, conv_tol_grad 1e-5) from the better of two
 starts: superposed atoms, or the density of the frame before. Without --data the frames are
 vibrations made here; of a trajectory (npz, xyz) frames at equal distances are taken. "worst" is the
-largest difference of the two energies.
+largest difference between the energies of two grids and those of another route.
 """
 
 import argparse
@@ -58,6 +59,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--xc", default="pbe", help="functionals, comma separated")
     parser.add_argument("--level", type=int, default=3, help="grid level")
     parser.add_argument("--one-grid", action="store_true", help="also without the coarse grid")
+    parser.add_argument("--model", help="also from the densities of a model")
+    parser.add_argument("--no-pyscf", action="store_true", help="ours alone")
     given = common.parse(parser)
     if given.smoke:
         given.molecule, given.frames = "water", 2
@@ -104,12 +107,21 @@ def loop(path: Path, xc: str, given: argparse.Namespace, start: str) -> dict[str
 
 def measure(path: Path, xc: str, given: argparse.Namespace) -> dict[str, Any]:
     """All routes for one functional, side by side."""
-    both = [loop(path, xc, given, start) for start in ("atoms", "before")]
-    theirs = min(both, key=lambda one: one["seconds"])
+    starts = () if given.no_pyscf else ("atoms", "before")
+    both = [loop(path, xc, given, start) for start in starts]
+    theirs = min(both, key=lambda one: one["seconds"], default=None)
     two = ours(path, xc, given)
     one = ours(path, xc, given, "--one-grid") if given.one_grid else None
-    worst = np.abs(np.subtract(two["energies"], theirs["energies"])).max()
-    return {"xc": xc, "pyscf": theirs, "two": two, "one": one, "worst": float(worst)}
+    model = ours(path, xc, given, "--model", given.model) if given.model else None
+    others = [route["energies"] for route in (theirs, one, model) if route]
+    worst = max((np.abs(np.subtract(two["energies"], e)).max() for e in others), default=0.0)
+    found = {"pyscf": theirs, "two": two, "one": one, "model": model}
+    return {"xc": xc, **found, "worst": float(worst)}
+
+
+def cell(route: dict[str, Any] | None) -> str:
+    """Seconds and builds of one of our routes."""
+    return f"{route['seconds']:.1f} ({route['fine']} + {route['coarse']})" if route else "-"
 
 
 def main() -> None:
@@ -123,18 +135,14 @@ def main() -> None:
         rows = [measure(path, xc, given) for xc in given.xc.split(",")]
     cells = []
     for row in rows:
-        theirs, two, one = row["pyscf"], row["two"], row["one"]
-        cells.append(
-            [
-                row["xc"],
-                f"{theirs['seconds']:.1f} ({theirs['start']}, {theirs['cycles']} cycles)",
-                f"{one['seconds']:.1f} ({one['fine']})" if one else "-",
-                f"{two['seconds']:.1f} ({two['fine']} + {two['coarse']})",
-                f"{theirs['seconds'] / two['seconds']:.1f}",
-                f"{row['worst']:.1e}",
-            ]
-        )
-    headers = ("xc", "PySCF / s", "one grid / s (builds)", "two grids / s (fine + coarse)")
+        theirs, two = row["pyscf"], row["two"]
+        words = "{seconds:.1f} ({start}, {cycles} cycles)"
+        times = f"{theirs['seconds'] / two['seconds']:.1f}" if theirs else "-"
+        ours_ = [cell(row[route]) for route in ("one", "two", "model")]
+        first = words.format(**theirs) if theirs else "-"
+        cells.append([row["xc"], first, *ours_, times, f"{row['worst']:.1e}"])
+    routes = ("one grid / s (builds)", "two grids / s (fine + coarse)", "from the model / s")
+    headers = ("xc", "PySCF / s", *routes)
     text = f"{len(chosen)} frames of {chosen[0].natm} atoms, def2-SVP, level {given.level}\n\n"
     text += common.table((*headers, "times faster", "worst / Eh"), cells)
     result = {"machine": common.machine(1), "frames": len(chosen), "rows": rows}

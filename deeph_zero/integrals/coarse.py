@@ -2,12 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 from pyscf import gto
+from pyscf.dft import gen_grid
 
+from deeph_zero.errors import InputError
 from deeph_zero.integrals.ao_engine import AOEngineName
 from deeph_zero.integrals.corrections import nonlocal_correlation
-from deeph_zero.integrals.grids import AO_MEMORY_MB, AOGrid, build_grid
+from deeph_zero.integrals.free_atoms import radial_density
+from deeph_zero.integrals.grids import AO_MEMORY_MB, AOGrid, GridPoints, build_grid
 from deeph_zero.ks.protocol import CoarseGrids, VV10Parameters
 
 AtomGrid = dict[str, tuple[int, int]]
@@ -48,6 +53,49 @@ def coarse_atom_grids(mol: gto.Mole) -> list[AtomGrid]:
         {symbol: (radial[period], angular[period]) for symbol, period in periods.items()}
         for radial, angular in LADDER
     ]
+
+
+NEGLIGIBLE = 1e-5
+"""Electrons in all points that are left out, for one electron of the free atoms.
+
+A quarter of the points: nearest to nuclei, where weights vanish, and farthest from them. Of
+rattled ethanol and uracil they hold 1e-4 Eh of the orbital gradient, a tenth of what the coarse
+grid leaves."""
+
+_EVEN = 1e-6
+"""Relative difference of points that are each other's images."""
+
+
+def points_that_matter(mol: gto.Mole, grids: gen_grid.Grids) -> GridPoints:
+    """A coarse grid without the points that hold next to no electrons.
+
+    The density asked is that of the free atom that a point belongs to. An anion's reaches farther,
+    and keeps all points, as do atoms that nothing is known of.
+
+    Args:
+        mol: Built molecule.
+        grids: Its built grid.
+
+    Returns:
+        The other points, in their order.
+    """
+    keep = np.ones(len(grids.weights), dtype=bool) if mol.charge < 0 else _kept(mol, grids)
+    return GridPoints(coords=grids.coords[keep], weights=grids.weights[keep])
+
+
+def _kept(mol: gto.Mole, grids: gen_grid.Grids) -> Bool[np.ndarray, " ngrids"]:
+    held = np.zeros(len(grids.weights))
+    for k in range(mol.natm):
+        own = grids.atm_idx == k
+        radii = np.linalg.norm(grids.coords[own] - mol.atom_coord(k), axis=1)
+        try:
+            density = radial_density(mol.atom_pure_symbol(k), mol.atom_nelec_core(k), radii)
+        except InputError:
+            return np.ones(len(held), dtype=bool)
+        held[own] = np.abs(grids.weights[own]) * density
+    rising = np.sort(held)
+    least = rising[np.searchsorted(np.cumsum(rising), NEGLIGIBLE * held.sum())]
+    return held > least * (1 - _EVEN)  # images of a point by symmetry go or stay together
 
 
 class CoarseSource:
@@ -100,9 +148,10 @@ class CoarseSource:
             return None
         tried = (build_grid(mol, atom_grid=one) for one in coarse_atom_grids(mol))
         small = (one for one in tried if len(one.weights) * SMALLER <= self._target.ngrids)
-        points = next(small, None)
-        if points is None:
+        found = next(small, None)
+        if found is None:
             return None
+        points = points_that_matter(mol, found)
         grid = AOGrid(mol, points, deriv=self._deriv, allow_float32=False, **self._at)
         self._target.beside = grid
         nlc = None
@@ -112,5 +161,5 @@ class CoarseSource:
         if nlc is not None and nlc.grid is not grid:  # an LDA has no gradients to share
             assert isinstance(nlc.grid, AOGrid)
             nbytes += nlc.grid.memory_bytes
-        ratio = self._target.ngrids / max(grid.ngrids, 1)
+        ratio = self._target.ngrids / max(len(found.weights), 1)
         return CoarseGrids(grid=grid, nlc=nlc, ratio=ratio, memory_bytes=nbytes)

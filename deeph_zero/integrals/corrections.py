@@ -15,7 +15,7 @@ from pyscf.scf.dispersion import DISP_VERSIONS, check_disp, get_dispersion, pars
 
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.ao_engine import AOEngineName
-from deeph_zero.integrals.grids import AOGrid, build_grid
+from deeph_zero.integrals.grids import AOGrid, GridPoints, build_grid
 from deeph_zero.integrals.one_electron import as_tensor
 from deeph_zero.ks.protocol import Grid, NonlocalCorrelation, Points, VV10Parameters
 
@@ -160,7 +160,7 @@ def dispersion_energy(mol: gto.Mole, xc: str, disp: str | None) -> float:
 def nonlocal_correlation(
     mol: gto.Mole,
     terms: tuple[VV10Parameters, ...],
-    grids: gen_grid.Grids | None,
+    grids: gen_grid.Grids | GridPoints | None,
     semilocal: Grid | None,
     *,
     level: int = 3,
@@ -173,7 +173,7 @@ def nonlocal_correlation(
     Args:
         mol: Built molecule.
         terms: Parameters.
-        grids: ``mf.nlcgrids``; None makes one.
+        grids: ``mf.nlcgrids``, or its points; None makes one.
         semilocal: Grid of the semilocal functional, taken over where it is the same one.
         level: Of the grid to make; PySCF's default is 3 whatever the other grid is.
         device: Where the tensors go.
@@ -185,7 +185,7 @@ def nonlocal_correlation(
     """
     if grids is None:
         grids = build_grid(mol, level)
-    elif grids.coords is None:
+    elif isinstance(grids, gen_grid.Grids) and grids.coords is None:
         grids.build()
     ao = AOGrid(
         mol,

@@ -89,11 +89,31 @@ def free_atom_clouds(symbol: str, n_core: int = 0) -> FreeAtom:
     )
 
 
+def radial_density(
+    symbol: str, n_core: int, radii: Float[np.ndarray, " points"]
+) -> Float[np.ndarray, " points"]:
+    """Density of a neutral atom at distances from it, interpolated.
+
+    Args:
+        symbol: Element.
+        n_core: Electrons in its effective core potential.
+        radii: Bohr.
+
+    Returns:
+        Electrons per bohr³.
+
+    Raises:
+        InputError: If there are no natural orbitals of this element.
+    """
+    return np.interp(radii, _RADII, _density(symbol, n_core))
+
+
 def background_potential() -> float:
     """Exchange potential of the background alone, Eh, the same everywhere."""
     return float(-_EXCHANGE * np.cbrt(BACKGROUND))
 
 
+@functools.cache
 def _density(symbol: str, n_core: int) -> Float[np.ndarray, " points"]:
     """Electrons per bohr³ at the radii."""
     try:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,6 @@ from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import default_strategy
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.start import starting_density
-from deeph_zero.model import Model, load
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import (
     dispersion_entry,
@@ -35,6 +34,9 @@ from deeph_zero.predict.refined_together import instability, results_on_host
 from deeph_zero.prepared.molecule import kohn_sham
 from deeph_zero.prepared.several import on_processor
 from deeph_zero.settings.config import LabelConfig
+
+if TYPE_CHECKING:
+    from deeph_zero.model import Model
 
 TOGETHER = 64
 """Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
@@ -53,7 +55,7 @@ def _settings(config: LabelConfig) -> dict[str, Any]:
 
 
 def _prepared(
-    molecule: Molecule, config: LabelConfig, device: torch.device | str, model: Model | None
+    molecule: Molecule, config: LabelConfig, device: torch.device | str, model: "Model | None"
 ) -> tuple[KohnSham, Tensor]:
     """The layer and the density its SCF starts from."""
     method = config.solved
@@ -87,9 +89,12 @@ class _LabelJob:
     def start(self, threads: int) -> Compute:
         """Load the model, if one gives the starts."""
         device = start_process(self.config.runtime, threads).device
-        model = None if self.config.model is None else load(self.config.model, device=device)
-        if model is not None:
-            model.check_starts(self.config.solved)
+        if self.config.model is None:
+            return _Labels(self.config, device, None)
+        from deeph_zero.model import load  # networks take a while to import
+
+        model = load(self.config.model, device=device)
+        model.check_starts(self.config.solved)
         return _Labels(self.config, device, model)
 
 
@@ -99,7 +104,7 @@ class _Labels:
 
     config: LabelConfig
     device: torch.device
-    model: Model | None
+    model: "Model | None"
 
     @property
     def at_once(self) -> int:

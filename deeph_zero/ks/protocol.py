@@ -181,7 +181,7 @@ class CoarseGrids:
     Attributes:
         grid: Points for the semilocal functional.
         nlc: The VV10 terms on the same points, or None.
-        ratio: Points of the target grid for one of these.
+        ratio: Points of the target grid for one of these, left-out points counted.
         memory_bytes: Most bytes that kept AO values can take.
     """
 
