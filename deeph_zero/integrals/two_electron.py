@@ -109,7 +109,6 @@ def fitted_tensor(
     *,
     omega: float = 0.0,
     max_memory_mb: float | None = None,
-    device: torch.device | str = "cpu",
     with_df: df.DF | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> FittedTensor:
@@ -125,7 +124,6 @@ def fitted_tensor(
         auxmol: Fitting functions.
         omega: Range-separation parameter, 1/bohr.
         max_memory_mb: Limit for the tensor; None: 80 % of the available memory.
-        device: Where the tensor goes.
         with_df: A user's DF object whose finished tensor is taken over when it has one.
         dtype: The tensor is kept in; made in double precision.
 
@@ -155,7 +153,7 @@ def fitted_tensor(
         cderi = _decomposed(mol, auxmol, omega, nbytes)
     if cderi.shape[0] < auxmol.nao_nr():
         _log.debug("metric is singular: %d of %d functions kept", len(cderi), auxmol.nao_nr())
-    packed = torch.from_numpy(np.ascontiguousarray(cderi)).to(device, dtype)
+    packed = torch.from_numpy(np.ascontiguousarray(cderi)).to(dtype)
     return FittedTensor(packed, int(mol.nao_nr()))
 
 
@@ -164,7 +162,6 @@ def four_centre(
     *,
     omega: float = 0.0,
     max_memory_mb: float | None = None,
-    device: torch.device | str = "cpu",
 ) -> FourCentre:
     """Exact integrals (mn|ls) of one operator, packed to pairs on both sides.
 
@@ -172,7 +169,6 @@ def four_centre(
         mol: Built molecule.
         omega: As in :func:`fitted_tensor`.
         max_memory_mb: Limit for the tensor; None: 80 % of the available memory.
-        device: Where the tensor goes.
 
     Returns:
         J and K of this operator.
@@ -186,7 +182,7 @@ def four_centre(
     _check_memory(nbytes, "the exact two-electron tensor", shape, cure, max_memory_mb)
     with mol.with_range_coulomb(omega):
         eri = mol.intor("int2e", aosym="s4")
-    packed = torch.from_numpy(eri.reshape(_nao_pair(mol), _nao_pair(mol))).to(device)
+    packed = torch.from_numpy(eri.reshape(_nao_pair(mol), _nao_pair(mol)))
     return FourCentre(packed, int(mol.nao_nr()))
 
 
@@ -197,7 +193,6 @@ def two_electron_operators(
     *,
     fit_exchange: bool = True,
     max_memory_mb: float | None = None,
-    device: torch.device | str = "cpu",
     with_df: df.DF | None = None,
     jk_dtype: torch.dtype = torch.float64,
 ) -> TwoElectronPart:
@@ -209,7 +204,6 @@ def two_electron_operators(
         aux: Fitting set of J; None: exact integrals throughout.
         fit_exchange: False: K from exact integrals although J is fitted (PySCF's ``only_dfj``).
         max_memory_mb: Limit for all tensors together; None: 80 % of the available memory.
-        device: Where the tensors go.
         with_df: A user's DF object whose finished tensor is taken over when it has one.
         jk_dtype: Fitted tensors are kept in.
 
@@ -227,7 +221,7 @@ def two_electron_operators(
     _check_memory(nbytes, "the two-electron tensors", shape, _cure(), max_memory_mb)
     made: dict[tuple[float, bool], TwoElectron] = {}
     for omega, fit in wanted:
-        limits: dict[str, Any] = {"omega": omega, "max_memory_mb": max_memory_mb, "device": device}
+        limits: dict[str, Any] = {"omega": omega, "max_memory_mb": max_memory_mb}
         if fit and aux is not None:
             made[omega, fit] = fitted_tensor(
                 mol, aux.mole, with_df=with_df, dtype=jk_dtype, **limits

@@ -31,9 +31,6 @@ _VALENCE_ALONE = ("gth", "molopt", "ccecp", "bfd", "uzh", "pseudo")
 
 _CHARGE = re.compile(r"-q(\d+)", re.IGNORECASE)
 
-SMALLEST_OVERLAP = 1e-7
-"""Eigenvalues of S(k) below it are refused: energies there depend on rounding."""
-
 
 def supported_functional(spec: XCSpec) -> XCSpec:
     """Refuse functionals that crystals do not have.

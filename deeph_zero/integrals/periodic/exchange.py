@@ -11,6 +11,7 @@ from pyscf.pbc.gto import Cell
 
 from deeph_zero.integrals.libxc import XCSpec
 from deeph_zero.integrals.periodic.kpoints import KPoints
+from deeph_zero.integrals.two_electron import exchange_terms
 from deeph_zero.ks.periodic.exchange import Origin, Pair
 
 KEPT_BYTES = 2e8
@@ -19,7 +20,7 @@ KEPT_BYTES = 2e8
 
 def has_exchange(spec: XCSpec) -> bool:
     """Whether a functional has exact exchange."""
-    return spec.kind == "HF" or bool(spec.hyb or spec.alpha)
+    return bool(exchange_terms(spec))
 
 
 def fractions(spec: XCSpec) -> list[tuple[float, float]]:
@@ -27,13 +28,7 @@ def fractions(spec: XCSpec) -> list[tuple[float, float]]:
 
     A negative omega is the short range, 0 all of it, as PySCF's periodic objects have it.
     """
-    if spec.omega == 0:
-        return [(0.0, spec.hyb)]
-    if spec.alpha == 0:
-        return [(-spec.omega, spec.hyb)]
-    if spec.hyb == 0:
-        return [(spec.omega, spec.alpha)]
-    return [(0.0, spec.hyb), (spec.omega, spec.alpha - spec.hyb)]
+    return [(omega, fraction) for fraction, omega in exchange_terms(spec)]
 
 
 def whole_mesh(kpoints: KPoints) -> tuple[list[Origin], np.ndarray]:

@@ -136,13 +136,12 @@ class Images:
         bases: Orbitals of an atom of each kind, at the origin.
     """
 
-    def __init__(self, cell: Cell, negligible: float, deriv: int = 1) -> None:
+    def __init__(self, cell: Cell, negligible: float) -> None:
         """Work out how far the atoms reach.
 
         Args:
             cell: The crystal.
             negligible: Largest value of an orbital, and of its gradient, that does not count.
-            deriv: 0: gradients do not matter.
         """
         self._home = cell.to_mol()
         self._lattice = np.asarray(cell.lattice_vectors())
@@ -156,7 +155,7 @@ class Images:
         names = sorted(set(symbols))
         self.kinds = np.array([names.index(s) for s in symbols])
         self.bases = [self._basis_of(symbols.index(name)) for name in names]
-        reaches = [_reach(basis, negligible, deriv) for basis in self.bases]
+        reaches = [_reach(basis, negligible) for basis in self.bases]
         self.reach = np.array(reaches)[self.kinds]
         self._inverse = np.linalg.inv(self._lattice)
         self._heights = 1 / np.linalg.norm(self._inverse, axis=0)
@@ -270,8 +269,8 @@ class Images:
         return mole
 
 
-def _reach(basis: AOBasis, negligible: float, deriv: int) -> float:
-    return float(shell_extents(basis, negligible, deriv).max()) if basis.groups else 0.0
+def _reach(basis: AOBasis, negligible: float) -> float:
+    return float(shell_extents(basis, negligible, 1).max()) if basis.groups else 0.0
 
 
 class Gatherer:

@@ -29,8 +29,6 @@ NEGLIGIBLE = 1e-9
 """Density (1/bohr³) and potential (Eh) of an atom that do not count."""
 STEP = 0.01
 """Step of the tables, bohr, for exponents up to 10; finer beyond."""
-CHARGED = 1e-6
-"""Electrons by which a free atom's density may miss its core's charge."""
 
 
 @dataclasses.dataclass(frozen=True)
