@@ -40,9 +40,10 @@ QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 SMALLEST_ENERGY = 1e-9
 """Scales are at least that of this energy error, Eh: below it the SCF tolerance decides."""
 
-FLOOR_SHARE = 0.1
+FLOOR_SHARES = {"energy": 0.1, "homo": 0.5, "lumo": 0.5, "gap": 0.5, "dipole": 0.1}
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
-interval arbitrarily narrow."""
+interval arbitrarily narrow. What is left of errors of levels follows the estimate loosely (109
+molecules: rank correlation 0.26 to 0.35)."""
 
 RULE = 5
 """Version of the rule for scales and centres, without which a calibration means nothing."""
@@ -210,7 +211,7 @@ def calibrated(samples: Sequence[Sample], coverage: float = COVERAGE) -> Calibra
     floors, quantiles = {}, {}
     for name in QUANTITIES:
         known = [_scale_of(s.energy_error)[name] for s in samples]
-        floor = max(_scale_of(SMALLEST_ENERGY)[name], FLOOR_SHARE * float(np.median(known)))
+        floor = max(_scale_of(SMALLEST_ENERGY)[name], FLOOR_SHARES[name] * float(np.median(known)))
         spare = LEVEL_TOLERANCE if name in LEVELS else 0.0
         left = [max(s.errors[name] - spare, 0.0) for s in samples]
         scores = sorted(e / max(s, floor) for e, s in zip(left, known, strict=True))

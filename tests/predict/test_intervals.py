@@ -109,7 +109,8 @@ def test_worse_predictions_get_wider_intervals(example):
     )
     for name in ("energy", "homo", "dipole"):
         widths = [np.ptp(intervals(p, found)[name]) for p in made]
-        assert widths == sorted(widths)
+        assert np.diff(widths).min() > -1e-13  # where the floor decides they are equal
+        assert widths[-1] > 2 * widths[0]
 
 
 def test_the_energy_interval_ends_at_the_variational_energy(example):
