@@ -19,11 +19,9 @@ from deeph_zero.nn.frames import bond_rotations, frame_basis
 from deeph_zero.nn.neighbours import Neighbours, neighbours
 from deeph_zero.types import AOMatrix
 
-N_COMMON = 5
-"""Matrices every spin channel has: S, h, P0, F0, dP of its own spin."""
-
 N_MATRICES = 8
-"""With the differences own - other of P0, F0, dP, which a closed shell leaves out (zero)."""
+"""Of a spin channel: S, h, P0, F0, dP of its own, and own - other of the last three, which are
+zero in a closed shell."""
 
 ENVELOPE_START = 0.6
 """Fraction of the cutoff up to which pairs count in full."""

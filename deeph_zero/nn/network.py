@@ -173,14 +173,6 @@ class FockNetwork(torch.nn.Module):
         of_i, of_j = element.index_select(0, i), element.index_select(0, j)
         return element, self.pair_condition(torch.cat([of_i, of_j, radial], -1))
 
-    def split_nodes(self, flat: Tensor) -> list[Tensor]:
-        """Flat node irreps as one tensor [n, 2l+1, mult] per type of the readout."""
-        return split_irreps(flat, self.irreps.keys)
-
-    def split_pairs(self, flat: Tensor) -> list[Tensor]:
-        """Flat O(2) channels as A1 [n, c], A2 [n, c], E_m [n, 2, c]."""
-        return split_frame(flat, self.frame.widths)
-
     def _to_blocks(
         self, nodes: list[Tensor], pairs: list[Tensor], inputs: NetworkInputs, species: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.xc.component import exchange_component
-from deeph_zero.ks.xc.gga_x_pbe import S2_FACTOR
+from deeph_zero.ks.xc.gga_x_pbe import KAPPA, MU_GE, S2_FACTOR
 from deeph_zero.ks.xc.lda_x import SLATER
 
 B, C, E = 0.40, 1.59096, 1.537
-KAPPA, MU = 0.804, 0.21951
-MU_GE = 10 / 81
+MU = 0.21951
 TAU_UNIFORM = 0.3 * (3 * math.pi**2) ** (2 / 3)
 """Uniform-gas tau = TAU_UNIFORM * rho^(5/3)."""
 
