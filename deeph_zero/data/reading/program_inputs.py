@@ -113,7 +113,7 @@ def _gaussian_atom(line: str) -> str:
 def _is_z_matrix(lines: list[str]) -> bool:
     """One word in the first line, a bond in the second: no line of Cartesian ones is so short."""
     counts = [len(re.sub(r"[,\t]", " ", line).split()) for line in lines[:2]]
-    return counts in ([1], [1, 3])
+    return counts in ([1], [1, 3]) and not lines[0].lstrip().startswith("@")  # a file's name
 
 
 def _z_matrix(specification: list[str], behind: list[list[str]]) -> ase.Atoms:

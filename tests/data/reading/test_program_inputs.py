@@ -17,6 +17,7 @@ from .records import (
     assert_said,
     assert_silent,
     assert_water,
+    in_bohr,
     save,
 )
 
@@ -250,3 +251,67 @@ def test_a_broken_record_does_not_cost_its_neighbours(tmp_path, name, good, brok
 def test_nothing_is_said_of_ordinary_files(tmp_path, caplog):
     text = f"# hf nosymm\n\ncharge of field in a solvent\n\n1 2\n{WATER}\n"
     assert_silent("a.com", text, tmp_path, caplog)
+
+
+MORE_BAD = {
+    "gaussian without route": ("a.gjf", "title\n\n0 1\n" + OH, "expected a route line beginning"),
+    "gaussian of two sections": ("a.gjf", "# hf\n\n0 1\n" + OH, "blank lines between them, got 2"),
+    "gaussian of a file": ("a.gjf", "# hf\n\nt\n\n0 1\n@water.xyz\n\n", "stand in another file"),
+    "gaussian atom of parentheses": (
+        "a.gjf", "# hf\n\nt\n\n0 1\nO 0 0 0\n(a)\n\n", "expected an atom, got a blank line",
+    ),
+    "orca types": (
+        "a.inp", "%coords\n CTyp internal\n Charge 0\n Mult 1\n coords\n" + OH + " end\nend\n",
+        "expected CTyp xyz, got 'internal'",
+    ),
+    "orca without multiplicity": (
+        "a.inp", "%coords\n Charge 0\n coords\n" + OH + " end\nend\n", "Charge and Mult",
+    ),
+    "orca elsewhere": ("a.inp", "* xyzfile 0 1 a.xyz\n", "stand in another file"),
+    "q-chem state": ("a.in", "$molecule\nzero one\n" + OH + "$end\n", "'charge multiplicity' in $"),
+    "q-chem empty": ("a.in", "$molecule\n$end\n", "'charge multiplicity' in $molecule"),
+    "nwchem unit": ("a.nw", "geometry units nm\n" + OH + "end\n", "angstroms or bohr, got 'nm'"),
+    "nwchem z-matrix": ("a.nw", "geometry\n zmatrix\n O\n end\nend\n", "got zmatrix; internal"),
+    "nwchem crystal": (
+        "a.nw", "geometry\n system crystal\n" + OH + "end\nend\n", "write it without system",
+    ),
+    "turbomole file": ("coord", "$coord file=other\n$end\n", "stand in another file"),
+    "turbomole empty": ("coord", "$coord\n$end\n", "got no atoms"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MORE_BAD)
+def test_other_faults(tmp_path, case):
+    assert_refused(*MORE_BAD[case], tmp_path)
+
+
+BOHR = in_bohr(WATER)
+IN_BOHR = {
+    "gaussian": ("a.gjf", "# hf units=au\n\nt\n\n1 2\n" + BOHR + "\n", CATION),
+    "orca": ("a.inp", "! PBE Bohrs\n* xyz 1 2\n" + BOHR + "*\n", CATION),
+    "orca coords": (
+        "a.inp",
+        "%coords\n Charge 1\n Mult 2\n Units bohrs\n coords\n" + BOHR + " end\nend\n",
+        CATION,
+    ),
+    "q-chem": (
+        "a.in",
+        "$molecule\n1 2\n" + BOHR + "$end\n$rem\nINPUT_BOHR = TRUE\n$end\n",
+        CATION,
+    ),
+    "nwchem": ("a.nw", "charge 1\ngeometry units au\n" + BOHR + "end\nscf; nopen 1; end\n", CATION),
+    "turbomole": (
+        "coord",
+        "$coord\n"
+        + "".join(
+            " ".join([*line.split()[1:], line.split()[0]]) + "\n" for line in BOHR.splitlines()
+        )
+        + "$charge\n 1\n$spin\n 1\n$end\n",
+        CATION,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IN_BOHR)
+def test_coordinates_in_bohr(tmp_path, case):
+    assert_water(*IN_BOHR[case], tmp_path)

@@ -118,3 +118,53 @@ def test_a_broken_record_does_not_cost_its_neighbours(tmp_path):
 def test_nothing_is_said_of_ordinary_files(tmp_path, caplog):
     title = "title of x-ray, run A-1 - energy -76.3 E=-1.0e+01"
     assert_silent("a.xyz", f"3\n{title}\n{WATER}", tmp_path, caplog)
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ('pbc="T T"', "expected pbc= of three T or F"),
+        ('pbc="1.5 0 0"', "expected pbc= of three T or F"),
+        ('Lattice="1 2 3"', "not in the form of a 9-long numerical vector"),
+        ("Properties=species:S:1:pos:R", "expected Properties=name:type:columns"),
+        ("Properties=species:S:1:pos:X:3", "expected Properties=name:type:columns"),
+        ("Properties=species:S:1:pos:R:3:pos:R:3", "expected Properties=name:type:columns"),
+        ("Properties=species:S:1:pos:R:0", "expected Properties=name:type:columns"),
+        ("Properties=species:S:1:pos:R:2:x:R:1", "expected species and pos in Properties="),
+        ("Properties=name:S:1:pos:R:3", "expected species and pos in Properties="),
+        ("Properties=species:S:1:pos:R:3 charge=x", "'x'"),
+        ("units=pm", "angstrom or bohr, got 'pm'; convert the coordinates"),
+    ],
+)
+def test_titles_that_cannot_be_meant(tmp_path, title, words):
+    assert_refused("a.xyz", f"3\n{title}\n{WATER}", words, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("title", "more", "words"),
+    [
+        ("in bohr, from a paper", "", "the title speaks of bohr, the coordinates are read in"),
+        ("x", " 0.5 -0.2 0.7", "a fifth column adds up to 1 and is not used; write charge="),
+        ('cell="9 0 0 0 9 0 0 0 9"', "", "cell= is not used; write Lattice="),
+    ],
+)
+def test_what_is_seen_and_not_used(tmp_path, caplog, title, more, words):
+    lines = WATER.splitlines()
+    if more:
+        lines = [f"{line} {x}" for line, x in zip(lines, more.split(), strict=True)]
+    text = f"3\n{title}\n" + "\n".join(lines) + "\n"
+    assert_said(("a.xyz", text, words, NEUTRAL), tmp_path, caplog)
+
+
+@pytest.mark.parametrize("values", ["0.5 -0.2 0.1", "0.5 -0.5 0", "a b c"])
+def test_other_fifth_columns_are_nothing_special(tmp_path, caplog, values):
+    lines = [f"{line} {x}" for line, x in zip(WATER.splitlines(), values.split(), strict=True)]
+    assert_silent("a.xyz", "3\nx\n" + "\n".join(lines) + "\n", tmp_path, caplog)
+
+
+def test_atomic_numbers_and_names_in_one_file(tmp_path):
+    rows = [f"{z} {line}" for z, line in zip((8, 1, 1), WATER.splitlines(), strict=True)]
+    title = "Properties=Z:I:1:species:S:1:pos:R:3"
+    assert_water("a.xyz", f"3\n{title}\n" + "\n".join(rows) + "\n", NEUTRAL, tmp_path)
+    title = "Properties=Z:I:1:name:S:1:pos:R:3"
+    assert_water("b.xyz", f"3\n{title}\n" + "\n".join(rows) + "\n", NEUTRAL, tmp_path)
