@@ -339,8 +339,8 @@ def _report_memory(run: Run, store: HeavyStore) -> None:
     if store.needed_bytes <= store.memory_bytes:
         return
     memory, needed = store.memory_bytes / 1e6, store.needed_bytes / 1e6
-    disk = argument("disk_mb", option="--disk")
-    how = f"computed again when they are used ({disk} MB writes them to a file)"
+    disk = argument("disk_mb", option="--disk MB")
+    how = f"computed again when they are used ({disk} writes them to a file)"
     if store.n_written:
         how = "read from disk when they are used, or computed again where the disk is full"
     run.reporter.message(

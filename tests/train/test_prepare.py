@@ -149,7 +149,7 @@ def test_memory_that_does_not_do_is_said_once(tmp_path):
     prepare(run, trained=False)
     (text,) = run.reporter.messages
     assert "of 2 geometries fit in 0 MB" in text
-    assert "computed again when they are used (disk_mb MB" in text
+    assert "computed again when they are used (disk_mb writes" in text
     (warning,) = run.reporter.warnings
     assert "use fewer frames or a larger memory_mb" in warning
     run.release()
