@@ -12,11 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from deeph_zero.ks.batch.dielectric import dielectric_steps
+from deeph_zero.ks.batch.dielectric import USUAL_PRODUCTS, dielectric_steps
 from deeph_zero.ks.batch.padded import PaddedBucket, PaddedOrbitals
 from deeph_zero.ks.batch.table import Table, add_kind, numbers_of, state_of
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import smallest_gap
+from deeph_zero.ks.response.dielectric import MAX_PRODUCTS
 from deeph_zero.ks.scf.iteration import (
     Correction,
     Ended,
@@ -36,11 +37,6 @@ from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.padding import Padding, widened
 from deeph_zero.ks.terms.term import Density
 from deeph_zero.types import MoleculeMatrix, SpinMatrix
-
-FIRST_PRODUCTS = 6
-MAX_PRODUCTS = 20
-"""Coulomb matrices of a dielectric step: so many at first, then one more than the last one needed,
-for how many are needed is known one cycle late; molecules take two to four."""
 
 Answers = Callable[[Mapping[int, Request]], Mapping[int, Any]]
 T = TypeVar("T")
@@ -101,7 +97,8 @@ class StackedSCF:
             self._paddings[tuple(range(len(layers)))] = padding
         self._groups: dict[bool, _Group] = {}
         self._last: dict[tuple[bool, int], SpinMatrix] = {}
-        self._products = FIRST_PRODUCTS
+        # how many a dielectric step needs is known one cycle late
+        self._products = USUAL_PRODUCTS
         self._known_orbitals: dict[int, tuple[Tensor, ...]] = {}
 
     def solve(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.periodic.dielectric import dielectric_step
-from deeph_zero.ks.periodic.layer import Bands, CrystalBuild, CrystalLayer
+from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
 from deeph_zero.ks.periodic.result import CrystalSCFSettings
 from deeph_zero.ks.periodic.types import BlochMatrix
 from deeph_zero.ks.response.dielectric import stops_helping
@@ -182,8 +182,5 @@ def iterate(
 def density(layer: CrystalLayer, fock: BlochMatrix, tol: float) -> tuple[BlochMatrix, float]:
     """P of a Fock matrix and T S of its occupations, without autograd."""
     bands = layer.bands(fock, tol)
-    return _occupied(bands), bands.filling.entropy_energy
-
-
-def _occupied(bands: Bands) -> BlochMatrix:
-    return (bands.mo_coeff * bands.filling.occ.unsqueeze(-2)) @ bands.mo_coeff.mH
+    c, filling = bands.mo_coeff, bands.filling
+    return (c * filling.occ.unsqueeze(-2)) @ c.mH, filling.entropy_energy

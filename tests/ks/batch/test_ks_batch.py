@@ -9,9 +9,11 @@ from pyscf import gto
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.ks.batch.ks_batch import KSBatch, default_strategy, gains
 from deeph_zero.ks.grid import padded
 from deeph_zero.ks.linalg import eigen
 from deeph_zero.ks.linalg.eigen import Policy
+from deeph_zero.ks.scf.start import filled_density
 from deeph_zero.ks.terms import semilocal_merged
 from deeph_zero.testing import WATER
 
@@ -231,3 +233,42 @@ def test_wrong_batches_are_refused():
     for strategy in STRATEGIES:
         with pytest.raises(Exception, match="finite Fock matrix"):
             KohnShamBatch([one], strategy=strategy).density([nan])
+
+
+def test_where_a_batch_pays():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert (default_strategy(cpu), default_strategy(gpu)) == ("merged", "padded")
+    assert gains(gpu, 10**7)
+    assert gains(cpu, semilocal_merged.MERGE_POINTS)
+    assert not gains(cpu, semilocal_merged.MERGE_POINTS + 1)
+
+
+def test_molecules_of_about_one_size_share_a_stack(small):
+    """HF has 6 orbitals, HeH+ 2: three times as many are too many."""
+    large, little = small(1)
+    batch = KSBatch([large, little, large, little], strategy="padded")
+    assert [members for members, _ in batch.padded_buckets()] == [[1, 3], [0, 2]]
+    mixed = KSBatch([large, *small(2)[:2], little], strategy="padded")
+    assert sorted(sorted(members) for members, _ in mixed.padded_buckets()) == [[0], [1, 2], [3]]
+
+
+def test_a_part_of_a_batch_keeps_its_strategy(small):
+    batch = KSBatch([*small(1), *small(2)], strategy="padded")
+    assert batch.subset(range(5)) is batch
+    some = batch.subset([3, 0])
+    assert (len(some), some.strategy) == (2, "padded")
+    assert some.layers == [batch.layers[3], batch.layers[0]]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_densities_of_given_occupations(small, disturbed, strategy):
+    """With and without even filling; with smearing T S beside them."""
+    layers = small(2)
+    focks, _ = disturbed(layers)
+    layers[1].smearing = 0.02
+    found = KSBatch(layers, strategy=strategy).filled(focks, 1e-6)
+    for (dm, ts), layer, fock in zip(found, layers, focks, strict=True):
+        wanted, entropy = filled_density(layer, fock, 1e-6)
+        torch.testing.assert_close(dm, wanted, rtol=0, atol=1e-10)
+        assert ts == pytest.approx(entropy, abs=1e-12)
+    assert [ts > 0 for _, ts in found] == [False, True, False]

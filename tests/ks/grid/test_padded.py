@@ -7,6 +7,7 @@ from deeph_zero.ks.grid import padded
 from deeph_zero.ks.grid.padded import PaddedGrid
 from deeph_zero.ks.terms.semilocal import Semilocal
 from deeph_zero.ks.terms.term import Density
+from deeph_zero.ks.xc.registry import combine
 
 from ..made_up import Blocks, Quartic, random  # noqa: TID252  (tests are no package)
 
@@ -42,3 +43,39 @@ def test_stacks_are_one_molecule_after_another(nspin, stack_mb, monkeypatch):
             torch.testing.assert_close(many[k, :, :n, :n], one)
             assert not many[k, :, n:].any()
             assert not many[k, ..., n:].any()
+
+
+@pytest.mark.parametrize("name", ["LDA_C_PW", "GGA_C_PBE", "MGGA_X_R2SCAN"])
+@pytest.mark.parametrize("nspin", [1, 2])
+def test_every_kind_of_functional(nspin, name):
+    """Densities of orbitals, so that all variables are those of electrons."""
+    functional = combine([(name, 1.0)], unrestricted=nspin == 2)
+    dm = torch.zeros(3, nspin, max(NAO), max(NAO), dtype=torch.float64)
+    for k, n in enumerate(NAO):
+        c = random(nspin, n, n, seed=80 + k)
+        dm[k, :, :n, :n] = c @ c.mT
+    fock, energy, electrons = PaddedGrid(GRIDS, max(NAO)).potential(functional, dm)
+    for k, (n, grid) in enumerate(zip(NAO, GRIDS, strict=True)):
+        own = Density(dm[k, :, :n, :n].contiguous(), factored=False)
+        wanted = Semilocal(functional, grid).energy_and_fock(own)
+        torch.testing.assert_close(energy[k], wanted.energy)
+        torch.testing.assert_close(electrons[k], wanted.electrons)
+        torch.testing.assert_close(fock[k, :, :n, :n], wanted.fock)
+
+
+def stack_widths(grids, nao):
+    """Columns of each stack, and how many blocks are in it."""
+    return [(s.ao.shape[-1], len(s.weights)) for s in PaddedGrid(grids, nao)._stacks]
+
+
+def test_blocks_join_a_stack_of_about_their_width():
+    wide, narrow, tiny = Blocks(10, (3,)), Blocks(8, (5,)), Blocks(3, (4,))
+    assert stack_widths([tiny, wide, narrow], 10) == [(10, 2), (3, 1)]
+    assert stack_widths([wide] * 3, 10) == [(10, 3)]
+
+
+def test_a_stack_has_room_for_so_many_values(monkeypatch):
+    one = Blocks(4, (6,))
+    values = 8 * 4 * 6 * 4 / 1e6  # of one block, MB
+    monkeypatch.setattr(padded, "STACK_MB", 2.5 * values)
+    assert stack_widths([one] * 5, 4) == [(4, 2), (4, 2), (4, 1)]
