@@ -10,7 +10,8 @@ from pyscf import gto
 from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.deeph import DeepHSink, DeepHSource
 from deeph_zero.data.formats.poscar import parse_poscar
-from deeph_zero.data.formats.protocol import read_record
+from deeph_zero.data.formats.protocol import Record, permuted, read_record
+from deeph_zero.errors import InputError
 from deeph_zero.testing import WATER
 
 from .conftest import ATOMS, BASIS, LATTICE, assert_same, of_spinors, polarised, written
@@ -199,3 +200,83 @@ def test_a_database_becomes_a_folder_with_the_overlap_of_its_basis(tmp_path):
     overlap, fock = found.matrices.overlap.to_dense(), found.matrices.fock.to_dense()
     np.testing.assert_allclose(overlap.numpy(), mol.intor("int1e_ovlp"), atol=1e-12)
     np.testing.assert_allclose(fock.numpy(), kinetic, atol=1e-12)
+
+
+# ---- what info.json may leave out or say otherwise ----------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["molecule", "crystal"])
+def test_without_a_word_on_it_cells_tell_a_crystal(tmp_path, name, request):
+    folder = written(tmp_path / "a", DeepHSink, request.getfixturevalue(name))
+    info = json.loads((folder / "info.json").read_text())
+    del info["pbc"]
+    (folder / "info.json").write_text(json.dumps(info))
+    found = DeepHSource(folder).structure(0)
+    assert found.pbc.tolist() == [name == "crystal"] * 3
+    assert (found.lattice is None) == (name == "molecule")
+
+
+@pytest.mark.parametrize(
+    ("constants", "used"),
+    [
+        ({"hartree_in_eV": 27.211386, "bohr_in_angstrom": 0.5291772}, True),
+        ({"hartree_in_eV": 27.3, "bohr_in_angstrom": 0.5291772}, False),
+        ({"hartree_in_eV": 27.211386, "bohr_in_angstrom": 1.0}, False),
+        ({"hartree_in_eV": "27.2", "bohr_in_angstrom": 0.5291772}, False),
+        ({}, False), ("text", False), (None, False),
+    ],
+)  # fmt: skip
+def test_constants_are_used_where_they_can_be_meant(tmp_path, molecule, constants, used):
+    folder = written(tmp_path / "a", DeepHSink, molecule)
+    spoil_json(folder, constants=constants)
+    (folder / "POSCAR").write_text((folder / "POSCAR").read_text())
+    source = DeepHSource(folder)
+    scale = 0.5291772 if used else BOHR
+    _, coords, _ = parse_poscar((folder / "POSCAR").read_text())
+    np.testing.assert_allclose(source.structure(0).coords * scale, coords, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"charge": "one"}, "info.json: expected charge, a whole number, got 'one'"),
+        ({"spin": 0.5}, "info.json: expected spin, a whole number, got '0.5'"),
+        ({"charge": True}, "info.json: expected charge, a whole number"),
+        (
+            {"elements_orbital_map": [0]},
+            "expected elements_orbital_map, {element: .l, ....}; add it",
+        ),
+        ({"elements_orbital_map": {"C": 3, "H": [0]}}, "C"),
+    ],
+)
+def test_facts_that_cannot_be_meant(tmp_path, molecule, changes, words):
+    folder = written(tmp_path / "a", DeepHSink, molecule)
+    spoil_json(folder, **changes)
+    with pytest.raises(InputError, match=words):
+        read_record(DeepHSource(folder), 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda pairs: pairs[:, :4], r"expected atom_pairs of shape \[pairs, 5\]"),
+        (lambda pairs: pairs[:0], r"expected atom_pairs of shape \[pairs, 5\]"),
+        (
+            lambda pairs: pairs + np.array([10**7, 0, 0, 0, 0]),
+            "expected cells near home in atom_pairs",
+        ),
+    ],
+)
+def test_pairs_that_cannot_be_meant(tmp_path, crystal, change, words):
+    folder = written(tmp_path / "a", DeepHSink, crystal)
+    with h5py.File(folder / "overlap.h5") as file:
+        pairs = file["atom_pairs"][()]
+    spoil(folder, "overlap.h5", "atom_pairs", change(pairs))
+    with pytest.raises(InputError, match=words):
+        DeepHSource(folder).matrices(0)
+
+
+def test_two_bases_of_an_element_have_no_place(tmp_path, molecule):
+    swapped = permuted(molecule, [1, 0, 2]).matrices
+    with pytest.raises(InputError, match="expected one basis per element, got two of C"):
+        written(tmp_path / "a", DeepHSink, Record(molecule.structure, swapped))

@@ -7,6 +7,7 @@ from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.fhi_aims import AimsSource
 from deeph_zero.data.formats.proof import settled_order
 from deeph_zero.data.formats.protocol import read_record
+from deeph_zero.errors import InputError
 
 from .conftest import CELLS, LATTICE, assert_same, polarised, stored
 
@@ -203,3 +204,30 @@ def test_damage_of_a_crystal_of_aims_is_one_line(tmp_path, crystal, capsys, case
     assert message in line
     assert str(folder) in line
     assert not (tmp_path / "b.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("geometry.in", lambda _: "# nothing\n", r"geometry\.in: expected atoms, got none"),
+        ("basis-indices.out", lambda t: t + " 25 atomic 3 1\n", "expected 'fn type atom n l m'"),
+        ("rs_hamiltonian.out", None, r"expected rs_hamiltonian\.out, got rs_hamiltonian\.h5; run "),
+        ("rs_indices.out", lambda t: t.replace("n_basis:           24", "n_basis: 0"), "at its be"),
+    ],
+)  # fmt: skip
+def test_other_faults_of_a_crystal(tmp_path, crystal, name, change, words):
+    folder = aims_crystal(tmp_path / "a", crystal)
+    if change is None:
+        (folder / name).rename((folder / name).with_suffix(".h5"))
+    else:
+        (folder / name).write_text(change((folder / name).read_text()))
+    with pytest.raises(InputError, match=words):
+        read_record(AimsSource(folder), 0)
+
+
+def test_without_its_output_there_is_no_fermi_level(tmp_path, crystal):
+    folder = aims_crystal(tmp_path / "a", crystal)
+    (folder / "aims.out").unlink()
+    found = read_record(AimsSource(folder), 0)
+    assert "fermi" not in found.matrices.facts
+    assert_same(crystal, found, atol=1e-13)

@@ -1,5 +1,7 @@
 """HSX files: written here record by record, read, and damaged."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from deeph_zero.data.formats.protocol import read_record
 from deeph_zero.errors import InputError
 
 from .conftest import CELLS, assert_same
-from .siesta_files import hsx, ints
+from .siesta_files import hsx, ints, record
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -111,3 +113,56 @@ def test_damage_is_one_line(tmp_path, crystal, capsys):
     assert not (tmp_path / "o.h5").exists()
     with pytest.raises(InputError, match=r"one \.HSX file in the folder, got cut\.HSX"):
         HSXSource(tmp_path)
+
+
+# ---- more damage, with its place in the file ---------------------------------------------------
+
+
+def test_elements_stand_in_the_file_beside(tmp_path, crystal):
+    """Where labels do not begin with one: SIESTA's .XV has atomic numbers."""
+    content = hsx(crystal).replace(b"C".ljust(20), b"first".ljust(20), 1)
+    (tmp_path / "a.HSX").write_bytes(content)
+    with pytest.raises(InputError, match=r"got 'first'; put a\.XV beside the file"):
+        HSXSource(tmp_path / "a.HSX").structure(0)
+    head = "1 0 0\n0 1 0\n0 0 1\n3\n"
+    (tmp_path / "a.XV").write_text(head + "1 6 0 0 0\n2 1 0 0 0\n1 6 0 0 0\n")
+    assert HSXSource(tmp_path / "a.HSX").structure(0).numbers.tolist() == [6, 1, 6]
+    for atoms in ("1 6\n2 1\n", "1 6\n2 x\n1 6\n", "1 6\n2 200\n1 6\n"):
+        (tmp_path / "a.XV").write_text(head + atoms)
+        with pytest.raises(InputError, match=r"a\.XV: expected an atomic number of each atom"):
+            HSXSource(tmp_path / "a.HSX").structure(0)
+
+
+def with_record(content, number, change):
+    """The file with one of its records changed; their numbers count from 0."""
+    at, parts = 0, []
+    while at < len(content):
+        size = struct.unpack_from("<i", content, at)[0]
+        parts.append(content[at + 4 : at + 4 + size])
+        at += size + 8
+    parts[number] = change(parts[number])
+    return b"".join(record(part) for part in parts)
+
+
+def put(values, at):
+    """Other whole numbers at a place of a record."""
+    return lambda part: part[:at] + ints(*values).tobytes() + part[at + 4 * len(values) :]
+
+
+RECORDS = {
+    "cells": (4, lambda part: part[:-4], "bytes of cells and atoms, got"),
+    "species": (4, put([3], 27 * 12 + 72), r"expected species from 1 to 2, got \[3, 2, 1\]"),
+    "ends": (4, put([11], 27 * 12 + 72 + 12), "expected 24 orbitals, the species have 24; check"),
+    "labels": (5, lambda part: part[:-1], "expected 2 species, got a record of 63 bytes"),
+    "shells": (6, put([9], 4 * (3 * 2 + 1)), r"expected 2l\+1 orbitals of each shell of 'C'"),
+    "negative": (8, put([-1], 0), "expected numbers of columns, got negative ones"),
+    "columns": (9, put([0], 0), "expected columns from 1 to 648, got 0 to 648"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_damaged_records(tmp_path, crystal, case):
+    number, change, words = RECORDS[case]
+    (tmp_path / "a.HSX").write_bytes(with_record(hsx(crystal), number, change))
+    with pytest.raises(InputError, match=words):
+        HSXSource(tmp_path / "a.HSX").matrices(0)

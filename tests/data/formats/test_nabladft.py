@@ -1,5 +1,6 @@
 """nablaDFT and PhiSNet: files made as their own code makes them, read and written."""
 
+import dataclasses
 import json
 import sqlite3
 
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 
 from deeph_zero.cli.main import entry_point
-from deeph_zero.data.formats.nabladft import NablaSource
+from deeph_zero.data.formats.nabladft import NablaSink, NablaSource
+from deeph_zero.data.formats.protocol import Record, permuted, read_record
 from deeph_zero.data.formats.registry import recognise
+from deeph_zero.errors import InputError
 from deeph_zero.jobs.convert import atomic_shells
 
-from .conftest import in_order
+from .conftest import SHELLS, in_order
 
 COMMON = ["--grid-level", "0", "--xc", "pbe", "--device", "cpu", "--threads", "1", "-q"]
 
@@ -123,3 +126,77 @@ def test_a_model_trains_on_labels_of_another_program(tmp_path, water_scf):
     assert summary["n_structures"] == 1
     (row,) = summary["structures"]
     assert row["energy"] > water_scf.e_tot - 1e-6
+
+
+# ---- without an SCF ---------------------------------------------------------------------------
+
+
+def shells_of(numbers, basis):
+    assert basis == "made"
+    return tuple(SHELLS[int(z)] for z in numbers)
+
+
+def sunk(path, *records):
+    sink = NablaSink(path)
+    for record in records:
+        sink.write(record)
+    sink.close()
+    return path
+
+
+def test_what_is_written_is_read(tmp_path, molecule):
+    facts = {"energy": -1.5}
+    record = Record(molecule.structure, dataclasses.replace(molecule.matrices, facts=facts))
+    path = sunk(tmp_path / "a.db", record, record)
+    source = NablaSource(path, lambda *_: pytest.fail("the file says its shells"), "made")
+    assert (len(source), source.place(1)) == (2, f"{path} frame 1")
+    found = read_record(source, 1)
+    # single precision
+    np.testing.assert_allclose(found.structure.coords, molecule.structure.coords, atol=1e-6)
+    for name in ("fock", "overlap"):
+        one, other = (getattr(r.matrices, name).to_dense() for r in (molecule, found))
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert found.matrices.facts == {"basis": "made", "energy": -1.5}
+    assert found.structure.name == "1"
+
+
+def test_elements_the_file_says_nothing_of_are_looked_up(tmp_path, molecule):
+    path = sunk(tmp_path / "a.db", molecule)
+    wanted = NablaSource(path, shells_of, "made").matrices(0)
+    for blob in (
+        None,
+        b"",
+        b"123",
+        np.array([-1], "<i4").tobytes(),
+        np.array([99], "<i4").tobytes(),
+    ):
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE basisset SET orbitals = ?", (blob,))
+        db.close()
+        found = NablaSource(path, shells_of, "made").matrices(0)
+        assert found.shells == wanted.shells
+        np.testing.assert_array_equal(found.fock.values, wanted.fock.values)
+
+
+def test_a_row_without_energy_or_overlap(tmp_path, molecule):
+    path = sunk(tmp_path / "a.db", molecule)
+    change(path, "S", None)
+    found = NablaSource(path, shells_of, "made").matrices(0)
+    assert found.overlap is None
+    assert "energy" not in found.facts
+
+
+def test_what_the_layout_cannot_hold(tmp_path, molecule, crystal):
+    without = Record(molecule.structure, dataclasses.replace(molecule.matrices, overlap=None))
+    swapped = Record(molecule.structure, permuted(molecule, [1, 0, 2]).matrices)
+    sink = NablaSink(tmp_path / "a.db")
+    sink.write(molecule)
+    for record, words in (
+        (crystal, "the layout of nablaDFT holds no other"),
+        (without, "expected an overlap beside H"),
+        (swapped, "expected one basis per element, got two of element 6"),
+    ):
+        with pytest.raises(InputError, match=words):
+            sink.write(record)
+    sink.close()
+    assert len(NablaSource(tmp_path / "a.db", shells_of, "made")) == 1

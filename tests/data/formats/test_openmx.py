@@ -9,6 +9,7 @@ from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.openmx import OpenMXSource
 from deeph_zero.data.formats.proof import settled_order
 from deeph_zero.data.formats.protocol import read_record
+from deeph_zero.errors import InputError
 
 from .conftest import CELLS, LATTICE, assert_same, polarised, stored
 
@@ -96,3 +97,39 @@ def test_damage_of_openmx_is_one_line(tmp_path, crystal, capsys):
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert message in line
         assert "te.scfout" in line
+
+
+def test_where_the_elements_stand(tmp_path, crystal):
+    folder = scfout(tmp_path / "a", crystal)
+    text = (folder / "te.out").read_text()
+    (folder / "te.out").unlink()
+    with pytest.raises(InputError, match=r"expected te\.out or the input te\.dat beside the file"):
+        OpenMXSource(folder / "te.scfout").matrices(0)
+    for name in ("te_in.dat", "te.dat", "openmx_in.dat"):
+        (folder / name).write_text(text)
+        found = OpenMXSource(folder / "te.scfout")
+        assert found.structure(0).numbers.tolist() == [6, 1, 6]
+        (folder / name).unlink()
+    (folder / "te.dat").write_text(text.replace("3 C1", "3 C2"))
+    with pytest.raises(InputError, match=r"te\.dat: expected atoms of C1, H, got \['C2'\]"):
+        OpenMXSource(folder / "te.scfout").matrices(0)
+    (folder / "te.dat").write_text(text.split("  Chemical")[0])
+    assert OpenMXSource(folder / "te.scfout").matrices(0).facts == {}
+
+
+def test_neighbours_that_cannot_be(tmp_path, crystal):
+    """Behind head, cells and sizes: how many, which atoms they are, and in which cells."""
+    folder = scfout(tmp_path / "a", crystal)
+    content = (folder / "te.scfout").read_bytes()
+    counts = 28 + 27 * (32 + 16) + 12
+    for at, value, words in (
+        (counts, -1, "expected numbers of neighbours, got others"),
+        (counts, 10**7, "expected numbers of neighbours, got others"),
+        (counts + 12, 4, "expected neighbours among 3 atoms, got others"),
+        (counts + 12, 0, "expected neighbours among 3 atoms, got others"),
+        (counts + 12 + 3 * 81 * 4, 27, "expected neighbours among 3 atoms, got others"),
+    ):
+        changed = content[:at] + np.array([value], "<i4").tobytes() + content[at + 4 :]
+        (folder / "te.scfout").write_bytes(changed)
+        with pytest.raises(InputError, match=words):
+            OpenMXSource(folder / "te.scfout").matrices(0)

@@ -1,5 +1,6 @@
 """Pickles of strangers: arrays and plain values, and code that is not run."""
 
+import io
 import os
 import pickle
 
@@ -61,3 +62,80 @@ def test_damaged_pickles_are_refused():
             lines.append(str(error).count("\n"))
     assert len(lines) > 150
     assert set(lines) == {0}
+
+
+class Made:
+    """Stands for what NumPy's arrays are made with, given something else."""
+
+    def __init__(self, name, *arguments, state=None):
+        self.name, self.arguments, self.state = name, arguments, state
+
+    def __reduce__(self):
+        make = {"dtype": np.dtype, "_frombuffer": frombuffer, "scalar": scalar}[self.name]
+        return (make, self.arguments) if self.state is None else (make, self.arguments, self.state)
+
+
+frombuffer = np.arange(2.0).__reduce_ex__(5)[0]
+scalar = np.float64(1).__reduce__()[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Made("_frombuffer", b"12345678", np.dtype("f8")), "expected an array, got a damaged one"),
+        (
+            Made("_frombuffer", b"1234", np.dtype("f8"), (1,), "C"),
+            "got 4 bytes; the file is damaged",
+        ),
+        (
+            Made("_frombuffer", "text", np.dtype("f8"), (1,), "C"),
+            "expected an array of numbers, got",
+        ),
+        (
+            Made("_frombuffer", b"12345678", "f8", (1,), "C"),
+            "expected an array of numbers, got ano",
+        ),
+        (
+            Made("_frombuffer", b"", np.dtype("f8"), (-1,), "C"),
+            "expected an array of numbers, got ano",
+        ),
+        (Made("_frombuffer", b"", np.dtype("f8"), (2**50,), "C"), "expected an array of numbers"),
+        (Made("_frombuffer", b"12345678", np.dtype("M8[s]"), (1,), "C"), "got the type 'M8'"),
+        (Made("scalar", np.dtype("f8")), "expected a number, got a damaged one"),
+        ({1, 2}, "expected data, got set; only numbers"),
+    ],
+)
+def test_arrays_that_are_none(value, words):
+    with pytest.raises(InputError, match=words):
+        unpickled(pickle.dumps(value, protocol=4))
+
+
+def test_what_is_nested_too_deep():
+    value = []
+    for _ in range(15):
+        value = [value]
+    assert unpickled(pickle.dumps(value)) == value
+    for _ in range(15):
+        value = [value]
+    with pytest.raises(InputError, match="it is nested too deep"):
+        unpickled(pickle.dumps(value))
+
+
+def test_references_to_what_lies_outside():
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj):
+            return "tensor\n7" if obj == "here" else None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, protocol=4).dump(["here"])
+    with pytest.raises(InputError, match="expected data, got a reference to") as caught:
+        unpickled(buffer.getvalue())
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_either_byte_order():
+    values = np.arange(5, dtype=">f8")
+    found = unpickled(pickle.dumps(values))
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype.isnative
+    assert unpickled(pickle.dumps(b"raw", protocol=2)) == b"raw"
