@@ -147,6 +147,27 @@ def test_intervals_are_covered_or_not(water):
     assert row["covered"] == {"energy": True, "homo": False, "lumo": True, "gap": True}
 
 
+def test_a_reference_that_stopped_early_is_not_held_against_an_interval(water):
+    """Its levels are known to a part of its gradient, its energy far better."""
+    found, label, ks, shells = water
+    homo, turn = float(label.mo_energy[4]), torch.zeros_like(label.fock)
+    turn[0, 3] = turn[3, 0] = 1e-5
+    early = dataclasses.replace(label, fock=label.fock + turn)
+    gradient = float(torch.linalg.vector_norm(ks.commutator(early.fock, label.dm))) / 2**0.5
+    assert gradient > 1e-6
+    exact = float(ks.orbitals(early.fock).mo_energy[4])
+    for part, inside in ((0.05, True), (0.2, False)):
+        low = exact + part * gradient
+        given = dict.fromkeys(("energy", "lumo", "gap")) | {"homo": [low, low + 1]}
+        row = compare(dataclasses.replace(found, intervals=given), early, ks, shells)
+        assert row["covered"]["homo"] is inside
+    low = label.energy + 0.05 * gradient
+    given = dict.fromkeys(("homo", "lumo", "gap")) | {"energy": [low, low + 1]}
+    row = compare(dataclasses.replace(found, intervals=given), early, ks, shells)
+    assert row["covered"]["energy"] is False
+    assert abs(exact - homo) < 1e-4
+
+
 def test_of_two_spins_the_larger_difference_counts(water):
     found, label, ks, shells = water
     certificate = dataclasses.replace(
