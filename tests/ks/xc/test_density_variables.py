@@ -131,10 +131,10 @@ def polarised(rho_a: float, rho_b: float, **more: float) -> Polarised:
 
 def test_powers_of_a_closed_shell() -> None:
     d = closed(rho=0.4)
-    assert float(d.rho13) == pytest.approx(0.4 ** (1 / 3), rel=1e-15)
-    assert float(d.rho43 * d.inverse43) == pytest.approx(1, rel=1e-15)
-    assert float(4 * np.pi / 3 * d.rs**3) == pytest.approx(1 / 0.4, rel=1e-14)
-    assert float(d.rs_sqrt**2) == pytest.approx(float(d.rs), rel=1e-15)
+    assert float(d.rho13) == pytest.approx(0.4 ** (1 / 3), rel=1e-14)
+    assert float(d.rho43 * d.inverse43) == pytest.approx(1, rel=1e-14)
+    assert float(4 * np.pi / 3 * d.rs**3) == pytest.approx(1 / 0.4, rel=1e-13)
+    assert float(d.rs_sqrt**2) == pytest.approx(float(d.rs), rel=1e-14)
 
 
 @pytest.mark.parametrize("zeta", [-0.7, 0.0, 0.25, 0.9])

@@ -27,10 +27,10 @@ def test_scaled_exponential_integral_and_its_derivatives() -> None:
 def test_small_and_large_arguments():
     x = torch.tensor([1e-250, 1e8, 1e300], dtype=torch.float64)
     g, plus_log = scaled_e1(x)
-    assert float(g[0]) == pytest.approx(-0.5772156649015329 + 250 * math.log(10), rel=1e-14)
+    assert float(g[0]) == pytest.approx(-0.5772156649015329 + 250 * math.log(10), rel=1e-13)
     assert float(plus_log[0]) == pytest.approx(-0.5772156649015329, rel=1e-12)
     # 1/x - 1/x^2 + ...
-    torch.testing.assert_close(g[1:], 1 / x[1:] - 1 / x[1:] ** 2, rtol=1e-14, atol=0)
+    torch.testing.assert_close(g[1:], 1 / x[1:] - 1 / x[1:] ** 2, rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("which", [0, 1])

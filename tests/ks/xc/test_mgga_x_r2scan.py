@@ -49,7 +49,7 @@ def test_the_pieces_of_the_switch_meet(join):
 
 def test_outside_it_is_scans():
     alpha = torch.tensor([-0.4, -1e-3, 2.6, 9.0, 1e6], dtype=torch.float64)
-    torch.testing.assert_close(SWITCH(alpha), EXCHANGE_SWITCH(alpha), rtol=1e-14, atol=0)
+    torch.testing.assert_close(SWITCH(alpha), EXCHANGE_SWITCH(alpha), rtol=1e-13, atol=0)
 
 
 def test_value_and_slope_in_all_pieces():
