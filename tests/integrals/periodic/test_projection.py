@@ -15,6 +15,7 @@ from deeph_zero.integrals.periodic.projection import (
     grid_overlap_error,
     projected,
 )
+from deeph_zero.integrals.periodic.radial import RadialFunction
 
 TWO = {"triplet": True}
 
@@ -175,3 +176,52 @@ def test_spin_orbit_files_are_averaged(radial_files):
         return table.conj().T @ kb.strengths @ table
 
     assert np.abs(operator(one) - operator(two)).max() < 1e-12
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def test_strengths_are_spread_over_m():
+    functions = [RadialFunction(l, np.arange(3.0), np.ones(3), np.ones(3)) for l in (0, 1, 0)]
+    strengths = np.array([[2.0, 0, 0.5], [0, -3.0, 0], [0.5, 0, 1.0]])
+    found = KleinmanBylander.of(functions, strengths)
+    wanted = np.diag([2.0, -3, -3, -3, 1])
+    wanted[0, 4] = wanted[4, 0] = 0.5
+    np.testing.assert_array_equal(found.strengths, wanted)
+    none = KleinmanBylander.of([], np.zeros((0, 0)))
+    assert none.at(np.zeros((4, 3))).shape == (0, 4)
+    assert none.strengths.shape == (0, 0)
+
+
+@pytest.mark.parametrize(("old", "new"), [(9, 6), (8, 6), (9, 5), (8, 5), (6, 6), (6, 9), (6, 8)])
+def test_fields_on_other_grids_keep_their_waves(old, new):
+    """Waves that both grids hold, one axis at a time; what a coarser one cannot hold goes."""
+    most = (min(old, new) - 1) // 2
+
+    def field(n, *, more):
+        x = np.arange(n) / n
+        line = 0.7 + np.cos(2 * np.pi * most * x) - 0.4 * np.sin(2 * np.pi * x)
+        lost = more and old // 2 > new // 2
+        return line + (np.cos(2 * np.pi * (old // 2) * x) if lost else 0)
+
+    for axis in range(3):
+        shape = [2, 3, 4]
+        shape[axis] = old
+        target = list(shape)
+        target[axis] = new
+        values = np.ones(shape) * np.expand_dims(
+            field(old, more=True), [k for k in range(3) if k != axis]
+        )
+        found = fourier_resampled(values[None], target).reshape(target)
+        wanted = np.expand_dims(field(new, more=False), [k for k in range(3) if k != axis])
+        np.testing.assert_allclose(found, np.ones(target) * wanted, atol=1e-12)
+
+
+def test_gaussians_reach_as_far_as_their_overlaps(potential_cells):
+    """exp(-ab/(a+b) d²) is a millionth there."""
+    cell = potential_cells["diamond"]
+    orbitals = GaussianOrbitals(cell, tuple(cell.mesh), [])
+    reach = orbitals.reach()
+    smallest = min(float(cell.bas_exp(b).min()) for b in range(cell.nbas))
+    np.testing.assert_allclose(reach, np.full((2, 2), np.sqrt(np.log(1e6) * 2 / smallest)))
+    assert orbitals.shells == ((0, 1), (0, 1))
