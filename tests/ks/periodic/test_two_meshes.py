@@ -54,6 +54,7 @@ def beside(ks, result, size=0.01):
     return ks.density(fock), bands.filling.entropy_energy
 
 
+@pytest.mark.filterwarnings("ignore:.*spin.*:UserWarning")
 @pytest.mark.parametrize("case", ["insulator", "metal, half-way points"])
 def test_the_coarse_mesh_says_how_far_the_energy_will_fall(case, solved):
     _, ks, result = solved(case)
