@@ -24,7 +24,9 @@ computes, and every number of time is meaningless.
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -32,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import common
 import numpy as np
@@ -44,6 +47,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.linalg import eigen
 from deeph_zero.ks.linalg.purify import purified_density
+from deeph_zero.ks.parallel.graphs import GRAPHS_HERE, SWITCH, WORTH
 
 ROOT = Path(__file__).parents[1]
 XCS = ("svwn", "pbe", "tpss", "r2scan", "scan", "pbe0", "b3lyp", "hse06", "wb97x", "camb3lyp")
@@ -237,23 +241,18 @@ def micro(run: Run) -> None:
         functional, npoints = ks.data.functional, 32768 if run.sizes.repeats > 1 else 64
         assert functional is not None
         rho = torch.rand(1, 4, npoints, dtype=torch.float64).to(run.device) + 0.1
-        eager = run.seconds(lambda f=functional, r=rho: f.gradient(r))
-        run.note("micro", what="functional", xc=xc, points=npoints, s=eager)
-        with _noted(run, "micro", what="functional as a graph", xc=xc):
-            run.note("micro", what="functional as a graph", xc=xc, s=_graphed(run, functional, rho))
+        work = functools.partial(functional.gradient, rho)
+        with _without_graphs():
+            run.note("micro", what="functional", xc=xc, points=npoints, s=run.seconds(work))
+        for _ in range(WORTH):
+            work()
+        about = {"what": "functional as a graph", "xc": xc, "graphs": len(GRAPHS_HERE)}
+        run.note("micro", **about, s=run.seconds(work))
 
 
-def _graphed(run: Run, functional: Any, rho: torch.Tensor) -> float:
-    """Seconds of a replay; only a real card has graphs."""
-    if run.count is not None:
-        raise RuntimeError("no CUDA graphs on a pretended device")
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        functional.gradient(rho)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        functional.gradient(rho)
-    return run.seconds(graph.replay)
+def _without_graphs() -> Any:
+    """Functionals operation by operation."""
+    return mock.patch.dict(os.environ, {SWITCH: "0"})
 
 
 def _layer(run: Run, name: str, xc: str = "pbe") -> KohnSham:
@@ -361,7 +360,7 @@ def training(run: Run) -> None:
 
 
 def profile(run: Run) -> None:
-    """Kernels of a batch's build and SCF: launched on a card, counted on the pretended one."""
+    """Kernels of a batch's build and SCF, without graphs: a card's, and those counted before."""
     n = run.sizes.waters
     moles = [molecule("water", "sto-3g", seed) for seed in range(n)]
     batch = KohnShamBatch.from_pyscf(moles, xc="pbe", grid_level=0, device=run.device)
@@ -370,10 +369,12 @@ def profile(run: Run) -> None:
     for what, work in (("build", lambda: batch.build(dms)), ("scf", batch.scf)):
         if run.count is not None:
             run.count.reset()
-            work()
+            with _without_graphs():
+                work()
             kernels = run.count.launches
         else:
-            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
+            kinds = [torch.profiler.ProfilerActivity.CUDA]
+            with _without_graphs(), torch.profiler.profile(activities=kinds) as found:
                 work()
                 run.wait()
             events = found.events() or []

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from deeph_zero.ks.parallel.graphs import GRAPHS_HERE
+
 from .pretended import pretended_cuda
 
 
@@ -16,4 +18,5 @@ def seen(request):
         yield None
         return
     with pretended_cuda(count=request.node.get_closest_marker("counts") is not None) as counts:
+        GRAPHS_HERE.__init__()  # as in a new process
         yield counts

@@ -105,6 +105,15 @@ class Seen:
             rows += [f"  {n:6d} {name:8s} {place}" for place, n in counter.most_common(top)]
         return "\n".join(rows)
 
+    def replayed(self, operations: int) -> None:
+        """A graph of so many operations."""
+        self.used += operations
+        if self.counting:
+            with self._lock:
+                self.launches += 1
+                self.ops["graph"] += 1
+                self.where[_place()] += 1
+
     def copied_indices(self, name: str) -> None:
         """Indices on the host into a tensor on the device: legal, and a copy."""
         if self.counting:
@@ -126,13 +135,14 @@ class Seen:
         name, place = str(func).removeprefix("aten."), _place()
         with self._lock:
             if crosses:
-                self.copies[f"{place} [{'to device' if to_device else 'to host'}]"] += 1
+                pinned = ", pinned" if getattr(args[0], "pinned", False) else ""
+                self.copies[f"{place} [{'to device' if to_device else 'to host'}{pinned}]"] += 1
                 if not to_device:
                     self.syncs[f"{place} [copy to host]"] += 1
                 return
-            if func in SYNCS or (func in INDEXING and _has_mask(args)):
+            if func in SYNCS or (func in INDEXING and has_mask(args)):
                 self.syncs[f"{place} [{name}]"] += 1
-            if func in FREE or _is_view(func):
+            if func in FREE or is_view(func):
                 return
             kernels = -(-len(args[0]) // JOINED) if func in JOINING else 1
             self.launches += kernels
@@ -140,13 +150,14 @@ class Seen:
             self.where[place] += kernels
 
 
-def _has_mask(args: Any) -> bool:
+def has_mask(args: Any) -> bool:
     """Whether an index is a mask, whose number of elements the host has to know."""
     kinds = (torch.bool, torch.uint8)
     return any(isinstance(i, torch.Tensor) and i.dtype in kinds for i in args[1] or ())
 
 
-def _is_view(func: Any) -> bool:
+def is_view(func: Any) -> bool:
+    """Whether an operation gives other views of the same memory."""
     returns = func._schema.returns
     return bool(returns) and all(
         r.alias_info is not None and not r.alias_info.is_write for r in returns

@@ -9,8 +9,8 @@ the dispatcher goes through :func:`_run`, which raises where CUDA would (operand
 As on CUDA a CPU scalar without dimensions may enter an elementwise operation, and CPU indices a
 device tensor (counted as a copy); device indices into a CPU tensor may not. Not seen: numerical
 differences between libraries, races, memory exhaustion, kernels that CUDA lacks for a type, time,
-``torch.func`` transforms (the response of VV10). One device, no streams, and only this process:
-worker processes know nothing of it.
+``torch.func`` transforms (the response of VV10). One device, streams that never overlap, and only
+this process: worker processes know nothing of it. :mod:`.capture` has its graphs.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from torch.utils.backend_registration import (
     _setup_privateuseone_for_python_backend,
 )
 
+from . import capture, streams
 from .counts import COPIES, INDEXING, Seen
 
 aten = torch.ops.aten
@@ -91,6 +92,9 @@ class DeviceTensor(torch.Tensor):
 
     def data_ptr(self):
         return self.inner.data_ptr()
+
+    def record_stream(self, stream):
+        pass  # memory is given back when Python lets go of it
 
     def tolist(self):
         return self.detach().cpu().tolist()
@@ -161,24 +165,24 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [x for x in _flat((*args, *kwargs.values())) if isinstance(x, torch.Tensor)]
     on_device = [x for x in tensors if isinstance(x, DeviceTensor)]
     on_cpu = [x for x in tensors if not isinstance(x, DeviceTensor)]
-    asked = kwargs.get("device")
-    to_device = bool(on_device) if asked is None else torch.device(asked).type in (NAME, "cuda")
-    if func is aten.copy_.default:
-        to_device = isinstance(args[0], DeviceTensor)
+    to_device = _goes_to_device(func, args, kwargs, there=bool(on_device))
     if not on_device and not to_device:
-        return func(*args, **kwargs)
+        return _on_host(func, args, kwargs)
+    graph = capture.capturing()
+    crosses = func in COPIES and (bool(on_device) != to_device or bool(on_cpu))
+    if graph is not None:
+        graph.check(func, args, crosses=crosses, on_cpu=on_cpu)
     _check_devices(func, on_device, on_cpu, args)
-    if asked is not None:
+    if kwargs.get("device") is not None:
         kwargs = {**kwargs, "device": CPU}
     kwargs.pop("pin_memory", None)
     inner_args = _mapped(_inner, args)
     inner_kwargs = {name: _mapped(_inner, value) for name, value in kwargs.items()}
     out = func(*inner_args, **inner_kwargs)
-    crosses = func in COPIES and bool(on_device) != to_device
-    if crosses and any(out is i for i in _flat(inner_args)):
-        out = out.clone()  # the CPU's "copy" to itself is the tensor itself
-    crosses |= func is aten.copy_.default and bool(on_cpu)
-    _seen.count(func, args, crosses=crosses, to_device=to_device)
+    if func is not aten.copy_.default and crosses:
+        # the CPU's "copy" to itself is the tensor itself
+        out = out.clone() if any(out is i for i in _flat(inner_args)) else out
+        streams.put_off(args[0], out, kwargs)
     own = {id(x.inner): x for x in on_device}
 
     def wrapped(x: Any) -> Any:
@@ -188,7 +192,29 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             x = torch.conj_physical(x.conj())
         return DeviceTensor(x) if to_device else x
 
-    return _mapped(wrapped, out)
+    result = _mapped(wrapped, out)
+    if graph is None:
+        _seen.count(func, args, crosses=crosses, to_device=to_device)
+    else:
+        found = [x for x in _flat((result,)) if isinstance(x, DeviceTensor)]
+        graph.record(func, (inner_args, inner_kwargs), on_device, found)
+    return result
+
+
+def _goes_to_device(func: Any, args: Any, kwargs: dict[str, Any], *, there: bool) -> bool:
+    """Whether a result lies on the device; ``there``: something among the arguments does."""
+    if func is aten.copy_.default:
+        return isinstance(args[0], DeviceTensor)
+    asked = kwargs.get("device")
+    return there if asked is None else torch.device(asked).type in (NAME, "cuda")
+
+
+def _on_host(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Nothing to do with the device, and not there when a graph is replayed."""
+    out, graph = func(*args, **kwargs), capture.capturing()
+    if graph is not None and any(x.ndim for x in _flat((out,)) if isinstance(x, torch.Tensor)):
+        graph.spoil(f"work of the host, {func}")
+    return out
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
@@ -313,7 +339,6 @@ _CUDA = {
     "device_count": lambda: 1,
     "current_device": lambda: 0,
     "set_device": lambda *_: None,
-    "synchronize": lambda *_: None,
     "empty_cache": lambda: None,
     "get_device_name": lambda *_: "pretended GPU",
     "get_device_capability": lambda *_: (9, 0),
@@ -346,8 +371,9 @@ def pretended_cuda(*, count: bool = True) -> Iterator[Seen]:
     _seen.reset()
     _seen.counting = count
     with contextlib.ExitStack() as stack:
-        for name, stand_in in _CUDA.items():
+        for name, stand_in in (_CUDA | capture.CUDA).items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
+        stack.enter_context(mock.patch.object(torch.Tensor, "pin_memory", streams.pin_memory))
         # torch.tensor(..., device=) then makes a CPU tensor and copies it where the mode sees it
         before = torch._C._only_lift_cpu_tensors()
         stack.callback(torch._C._set_only_lift_cpu_tensors, before)

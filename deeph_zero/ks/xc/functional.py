@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError
+from deeph_zero.ks.parallel.graphs import GRAPHS_HERE
 from deeph_zero.ks.parallel.recording import Operations, recorded
 from deeph_zero.ks.protocol import NVAR, XCKind
 from deeph_zero.ks.xc.component import Component
@@ -93,7 +94,10 @@ class SemilocalFunctional:
         Raises:
             InputError: If the shape does not fit the functional.
         """
-        rho = self._checked(rho)
+        f, first = GRAPHS_HERE.call((self.key, 1), self._gradient, self._checked(rho))
+        return f, first
+
+    def _gradient(self, rho: Tensor) -> tuple[Tensor, ...]:
         f_total = torch.zeros_like(rho[0, 0])
         f_u = None
         raw = _variables(rho)
@@ -119,14 +123,19 @@ class SemilocalFunctional:
         Raises:
             InputError: If a shape does not fit the functional.
         """
-        rho, d1 = _bounded(self._checked(rho)), self._checked(d1)
+        given = self._checked(rho), self._checked(d1)
+        return GRAPHS_HERE.call((self.key, 2), self._second, *given)[0]
+
+    def _second(self, rho: Tensor, d1: Tensor) -> tuple[Tensor, ...]:
+        rho = _bounded(rho)
         du = _push(rho, d1)
         f_u = h_u = None
         for leaves, f, _ in self._evaluate(_variables(rho), self._groups):
             first = _derivatives(f, leaves, create_graph=True)
             h_u = _add(h_u, _derivatives(_contract(first, du), leaves))
             f_u = _add(f_u, tuple(x.detach() for x in first))
-        return _pull(rho, _require(h_u), linear=True) + _pull(d1, _require(f_u), linear=False)
+        out = _pull(rho, _require(h_u), linear=True) + _pull(d1, _require(f_u), linear=False)
+        return (out,)
 
     def third(self, rho: Features, d1: Features, d2: Features) -> Features:
         """Third derivative of f contracted with two directions.
@@ -142,7 +151,11 @@ class SemilocalFunctional:
         Raises:
             InputError: If a shape does not fit the functional.
         """
-        rho, d1, d2 = _bounded(self._checked(rho)), self._checked(d1), self._checked(d2)
+        given = self._checked(rho), self._checked(d1), self._checked(d2)
+        return GRAPHS_HERE.call((self.key, 3), self._third, *given)[0]
+
+    def _third(self, rho: Tensor, d1: Tensor, d2: Tensor) -> tuple[Tensor, ...]:
+        rho = _bounded(rho)
         du1, du2, ddu = _push(rho, d1), _push(rho, d2), _push(d1, d2, linear=False)
         h1 = h2 = t_u = None
         for leaves, f, _ in self._evaluate(_variables(rho), self._groups):
@@ -155,7 +168,7 @@ class SemilocalFunctional:
             h2 = _add(h2, along2)
         out = _pull(rho, _require(t_u), linear=True)
         out = out + _pull(d1, _require(h2), linear=False)
-        return out + _pull(d2, _require(h1), linear=False)
+        return (out + _pull(d2, _require(h1), linear=False),)
 
     def _checked(self, rho: Tensor) -> Tensor:
         expected = (2 if self.unrestricted else 1, NVAR[self.kind])
