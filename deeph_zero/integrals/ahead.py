@@ -19,6 +19,7 @@ from deeph_zero.integrals.calculation import calculation_of
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.system import portable_part
+from deeph_zero.ks.parallel.uploads import Coming, Uploads
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.types import AOMatrix
@@ -54,17 +55,20 @@ class IntegralsAhead:
     this process computes what is asked for.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, device: torch.device | None = None) -> None:
         """The processes start with the first order.
 
         Args:
             workers: How many.
+            device: A CUDA device that results go to while others are waited for; None: they stay.
         """
         context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
         self._pool: ProcessPoolExecutor | None = ProcessPoolExecutor(
             workers, mp_context=context, initializer=_begin
         )
         self._orders: dict[Hashable, Future[Portable]] = {}
+        self._uploads = Uploads(device) if device is not None and device.type == "cuda" else None
+        self._coming: dict[Hashable, Coming[Portable]] = {}
         self.limit = PER_WORKER * workers
 
     @property
@@ -81,14 +85,28 @@ class IntegralsAhead:
         orders = dict(wanted)
         for key in [key for key in self._orders if key not in orders]:
             self._orders.pop(key).cancel()
+            self._coming.pop(key, None)
         for key, order in orders.items():
             if len(self._orders) >= self.limit:
-                return
+                break
             if key not in self._orders:
                 future = self._submitted(order())
                 if future is None:
                     return
                 self._orders[key] = future
+        self._send()
+
+    def _send(self) -> None:
+        """Begin to copy what is done to the device, the most urgent first."""
+        uploads = self._uploads
+        for key, future in self._orders.items():
+            if uploads is None or not uploads.has_room:
+                return
+            if key not in self._coming and future.done() and future.exception() is None:
+                try:
+                    self._coming[key] = uploads.begin(future.result().moved)
+                except torch.OutOfMemoryError:  # others may be gone when it is needed
+                    return
 
     def take(self, key: Hashable, order: Order) -> Portable:
         """What was ordered under a name, or is ordered now.
@@ -98,13 +116,16 @@ class IntegralsAhead:
             order: What it is.
 
         Returns:
-            Integrals, grid points and starting density.
+            Integrals, grid points and starting density, on the device if they are there already.
 
         Raises:
             InputError: If the molecule or method cannot be used.
             ComputationError: If it cannot be computed.
         """
         future = self._orders.pop(key, None) or self._submitted(order)
+        coming = self._coming.pop(key, None)
+        if coming is not None:
+            return coming.use()
         if future is not None:
             try:
                 return future.result()
@@ -115,6 +136,7 @@ class IntegralsAhead:
     def close(self) -> None:
         """End the processes and wait for their end; what they are at is lost."""
         self._orders.clear()
+        self._coming.clear()
         pool, self._pool = self._pool, None
         if pool is not None:
             # Python waits for them before it exits in any case: here nothing is left behind

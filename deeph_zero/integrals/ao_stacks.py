@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deeph_zero.ao.stack import StackedShells, stacked_values
 from deeph_zero.ao.values import AOBasis
+from deeph_zero.ks.parallel.uploads import sent
 from deeph_zero.ks.protocol import AOStack
 
 
@@ -116,7 +117,7 @@ def make_stack(
             )
     cart = blocks[0][0].basis.cart
     shells, columns = _copied(parts, index, cart=cart, device=device)
-    on_device = torch.from_numpy(given).to(device, non_blocking=True)
+    on_device = sent(torch.from_numpy(given), device)
     ao = stacked_values(shells, on_device[:, :3], nloc, deriv=deriv, cart=cart)
     return AOStack(ao=ao, weights=on_device[:, 3], index=columns)
 
@@ -166,7 +167,7 @@ def _wide(values: np.ndarray, most: int, name: str) -> np.ndarray:
 def _to(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
     """Views of one tensor on the device."""
     flat = np.concatenate([one.reshape(-1) for one in arrays])
-    parts = torch.from_numpy(flat).to(device, non_blocking=True).split([a.size for a in arrays])
+    parts = sent(torch.from_numpy(flat), device).split([a.size for a in arrays])
     return [part.view(a.shape) for part, a in zip(parts, arrays, strict=True)]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from deeph_zero.integrals.grids import GridPoints
 from deeph_zero.integrals.one_electron import OneElectron
 from deeph_zero.integrals.two_electron import TwoElectronPart
+from deeph_zero.ks.parallel.uploads import Move, sent
 from deeph_zero.ks.protocol import TwoElectron
 from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre
 from deeph_zero.types import AOMatrix
@@ -37,30 +38,34 @@ class Portable:
         """Move every tensor to a device; the grid stays where it is."""
         if torch.device(device) == self.one.ovlp.device:
             return self
+        return self.moved(lambda tensor: sent(tensor, device))
+
+    def moved(self, move: Move) -> "Portable":
+        """Every tensor moved, in the way that is given; the grid stays where it is."""
         one: dict[str, Any] = dict(vars(self.one))
-        one |= {k: v.to(device) for k, v in vars(self.one).items() if isinstance(v, Tensor)}
+        one |= {k: move(v) for k, v in vars(self.one).items() if isinstance(v, Tensor)}
         coefficients = [c for c, _ in self.two.exchange]
         coulomb, *exchange = _all_moved(
-            [self.two.coulomb, *(operator for _, operator in self.two.exchange)], device
+            [self.two.coulomb, *(operator for _, operator in self.two.exchange)], move
         )
         two = dataclasses.replace(
             self.two, coulomb=coulomb, exchange=tuple(zip(coefficients, exchange, strict=True))
         )
-        dm_guess = self.dm_guess.to(device)
+        dm_guess = move(self.dm_guess)
         return dataclasses.replace(self, one=OneElectron(**one), two=two, dm_guess=dm_guess)
 
 
-def _all_moved(operators: Sequence[TwoElectron], device: torch.device | str) -> list[TwoElectron]:
+def _all_moved(operators: Sequence[TwoElectron], move: Move) -> list[TwoElectron]:
     """Each operator moved; one that is there twice is moved once and stays shared."""
     moved: list[TwoElectron] = []
     for k, operator in enumerate(operators):
         first = next(i for i, other in enumerate(operators) if other is operator)
-        moved.append(moved[first] if first < k else _moved(operator, device))
+        moved.append(moved[first] if first < k else _moved(operator, move))
     return moved
 
 
-def _moved(operator: TwoElectron, device: torch.device | str) -> TwoElectron:
+def _moved(operator: TwoElectron, move: Move) -> TwoElectron:
     if isinstance(operator, FittedTensor):
-        return FittedTensor(operator.cderi.to(device), operator.nao)
+        return FittedTensor(move(operator.cderi), operator.nao)
     assert isinstance(operator, FourCentre)
-    return FourCentre(operator.eri.to(device), operator.nao)
+    return FourCentre(move(operator.eri), operator.nao)

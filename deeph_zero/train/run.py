@@ -190,7 +190,7 @@ class Run:
         if count == 0 or self.team is not None:
             return None
         set_threads(max(1, self.runtime.threads - count))
-        return IntegralsAhead(count)
+        return IntegralsAhead(count, self.runtime.device)
 
     def dismiss_workers(self) -> None:
         """End them; all threads are this process's again."""

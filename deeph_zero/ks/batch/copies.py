@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from deeph_zero.ks.parallel.uploads import sent
+
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies on the processor, in one go.
@@ -30,6 +32,6 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """
     if not tensors:
         return []
-    flat = torch.cat([one.reshape(-1) for one in tensors]).to(device)
+    flat = sent(torch.cat([one.reshape(-1) for one in tensors]), device)
     parts = flat.split([one.numel() for one in tensors])
     return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]
