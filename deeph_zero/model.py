@@ -19,6 +19,7 @@ from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.batch.ks_batch import default_strategy
 from deeph_zero.ks.given import by_spin
+from deeph_zero.ks.parallel.room import Room
 from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
 from deeph_zero.model_files import registry
@@ -133,6 +134,7 @@ class Model:
         found = self.meta.get("calibration")
         self.calibration = None if found is None else Calibration.from_dict(found)
         self.device = torch.device(device)
+        self.room = Room()
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -355,7 +357,7 @@ class Model:
     ) -> list[Prediction]:
         """:meth:`predict` of several molecules; on a GPU as many launches as a few of them alone.
 
-        All of them have to fit the device's memory together.
+        Those that do not fit the device's memory together are done in halves, from then on.
 
         Args:
             molecules: Each as in :meth:`predict`.
@@ -375,8 +377,10 @@ class Model:
             self._check_elements(one)
         if len(given) < 2 or not self.gains_together:
             return [self._predict(one, self.method, True, **settings)[0] for one in given]
-        more = {"method": self.method, "known": (self.calibration, self.card)}
-        return predict_together(self.network, given, Asked(**settings), device=self.device, **more)
+        asked, net = Asked(**settings), self.network
+        more: dict[str, Any] = {"method": self.method, "known": (self.calibration, self.card)}
+        more |= {"device": self.device, "room": self.room}
+        return self.room.over(lambda some: predict_together(net, some, asked, **more), given)
 
     @property
     def gains_together(self) -> bool:

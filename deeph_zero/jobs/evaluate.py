@@ -23,15 +23,23 @@ from deeph_zero.jobs.journal import Record, decode, digest
 from deeph_zero.jobs.loop import Engine, check_finite, stream
 from deeph_zero.jobs.workers import Compute, Outcome, Task, start_process
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.ks.batch.copies import to_device
 from deeph_zero.ks.counts import Builds, total
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.answer import Asked
 from deeph_zero.predict.record import summary, warn_outside
+from deeph_zero.predict.refined_together import results_on_host
+from deeph_zero.predict.single import Prediction
+from deeph_zero.predict.together import predict_with_layers
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
+TOGETHER = 64
+"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
 NAMES = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
 """What is averaged over molecules."""
 
@@ -66,23 +74,89 @@ class _EvaluateJob:
             elif self.label_files:
                 labels = LabelStore(self.label_files, skip_bad=True)
         model.iterate_on(two_grids=self.config.two_grids)
-        row_of = _computed_by(model, labels, self.config)
+        if isinstance(model, Model):
+            assert not isinstance(labels, CrystalLabels)
+            return _Rows(model, labels, self.config)
+        assert not isinstance(labels, LabelStore)
 
         def compute(index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
             del warn
-            row = row_of(molecule)
-            return Record(
-                index=index,
-                digest=digest(molecule),
-                arrays={},
-                attributes={},
-                entry=row,
-                auxbasis=None,
-                fock_builds=row["fock_builds"],
-                coarse_builds=row["coarse_builds"],
-            )
+            row = evaluate_crystal(model, molecule, labels, self.config)
+            return _record((index, molecule), row)
 
         return compute
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """What is done with molecules: predictions and SCFs of several on a GPU in one call."""
+
+    model: Model
+    labels: LabelStore | None
+    config: EvaluateConfig
+
+    @property
+    def at_once(self) -> int:
+        """Several molecules on a GPU."""
+        fit = min(TOGETHER, self.model.room.most or TOGETHER)
+        return fit if self.model.gains_together else 1
+
+    def several(
+        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]
+    ) -> list[Record]:
+        """Records of several molecules from one call."""
+        del warns
+        model, config, molecules = self.model, self.config, [one for _, one in tasks]
+        where: dict[str, Any] = {"device": model.device, "room": model.room}
+        where |= {"method": model.method, "known": (model.calibration, model.card)}
+        found, made = predict_with_layers(model.network, molecules, Asked(), **where)
+        batch, near = made.batch, [own.ks for own in made.prepared]
+        assert batch is not None
+        labels = [
+            None
+            if self.labels is None
+            else label_for(self.labels, molecule, ks.info.method, prediction.fock.shape)
+            for molecule, ks, prediction in zip(molecules, near, found, strict=True)
+        ]
+        cold = warm = None
+        if config.scf or None in labels:
+            cold = _scfs(batch, None, config)
+        if config.scf:
+            dms = to_device([one.dm for one in found], model.device)
+            warm = _scfs(batch, dms, config)
+        records: list[Record] = []
+        for k, (task, far) in enumerate(zip(tasks, batch.layers, strict=True)):
+            label, reference = labels[k], None if cold is None else cold[k]
+            if label is None:
+                assert reference is not None
+                label = _as_label(reference)
+            row = _row(model, task[1], (found[k], near[k]), label)
+            if warm is not None and reference is not None:
+                row["scf"] = self._saved(reference, warm[k])
+            records.append(_record(task, row | _ended(found[k], far)))
+        return records
+
+    def _saved(self, cold: SCFResult, warm: SCFResult) -> dict[str, Any]:
+        return _saved(cold, warm, spent=self.model.network.spec.inputs == "physics")
+
+    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
+        """The record of one molecule."""
+        del warn
+        row = _evaluate(self.model, molecule, self.labels, self.config)
+        return _record((index, molecule), row)
+
+
+def _record(task: Task, row: dict[str, Any]) -> Record:
+    return Record(
+        index=task[0],
+        digest=digest(task[1]),
+        arrays={},
+        attributes={},
+        entry=row,
+        auxbasis=None,
+        fock_builds=row["fock_builds"],
+        coarse_builds=row["coarse_builds"],
+    )
 
 
 def run_evaluate(
@@ -158,19 +232,6 @@ def run_evaluate(
     if stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result
-
-
-def _computed_by(
-    model: Model | CrystalModel,
-    labels: LabelStore | CrystalLabels | None,
-    config: EvaluateConfig,
-) -> Callable[[Molecule], dict[str, Any]]:
-    """What makes a row of a structure."""
-    if isinstance(model, CrystalModel):
-        assert not isinstance(labels, LabelStore)
-        return lambda molecule: evaluate_crystal(model, molecule, labels, config)
-    assert not isinstance(labels, CrystalLabels)
-    return lambda molecule: _evaluate(model, molecule, labels, config)
 
 
 def usable(
@@ -266,14 +327,29 @@ def _evaluate(
     if labels is not None:
         label = label_for(labels, molecule, ks.info.method, prediction.fock.shape)
     assert prediction.energy is not None
-    assert prediction.certificate is not None
     check_finite(prediction.energy, "energy")
     reference = _scf(ks, None, config) if config.scf or label is None else None
     if label is None:
         assert reference is not None
         label = _as_label(reference)
+    row = _row(model, molecule, (prediction, ks), label)
+    if config.scf:
+        assert reference is not None
+        warm = _scf(ks, prediction.dm.to(ks.data.ovlp.device), config)
+        row["scf"] = _saved(reference, warm, spent=model.network.spec.inputs == "physics")
+    return row | _ended(prediction, ks)
+
+
+def _row(
+    model: Model, molecule: Molecule, found: tuple[Prediction, KohnSham], label: Label
+) -> dict[str, Any]:
+    """How far a prediction is from its label."""
+    prediction, ks = found
+    assert prediction.energy is not None
+    assert prediction.certificate is not None
+    check_finite(prediction.energy, "energy")
     shells = shell_ls(build_mole(molecule, basis=model.method.basis))
-    row: dict[str, Any] = {
+    return {
         "file": molecule.file,
         "frame": molecule.frame,
         "charge": molecule.charge,
@@ -284,15 +360,15 @@ def _evaluate(
         "orbital_gradient_rms": prediction.certificate.orbital_gradient_rms,
         **compare(prediction, label, ks, shells),
     }
-    if config.scf:
-        assert reference is not None
-        warm = _scf(ks, prediction.dm.to(ks.data.ovlp.device), config)
-        row["scf"] = _saved(reference, warm, spent=model.network.spec.inputs == "physics")
+
+
+def _ended(prediction: Prediction, ks: KohnSham) -> dict[str, Any]:
+    """The end of a row, of a layer that made the builds."""
+    row: dict[str, Any] = {}
     if prediction.out_of_distribution:
         row["out_of_distribution"] = list(prediction.out_of_distribution)
     row["fock_builds"], row["coarse_builds"] = ks.fock_builds, ks.coarse_builds
-    row["converged"] = True
-    return row
+    return row | {"converged": True}
 
 
 def _as_label(done: SCFResult) -> Label:
@@ -300,8 +376,18 @@ def _as_label(done: SCFResult) -> Label:
     return Label(**{name: getattr(done, name).cpu() for name in names}, energy=done.energy)
 
 
+def _scfs(batch: KohnShamBatch, dms: Any, config: EvaluateConfig) -> list[SCFResult]:
+    """Of several molecules in step, on the processor; all converged."""
+    settings = {"conv_tol": config.conv_tol, "max_cycle": config.max_cycle, "hint": False}
+    return [_converged(one) for one in results_on_host(batch.scf(dms, **settings))]
+
+
 def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig) -> SCFResult:
     result = ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle, hint=False)
+    return _converged(result)
+
+
+def _converged(result: SCFResult) -> SCFResult:
     if not result.converged:
         raise ComputationError(
             f"the reference SCF did not converge in {result.iterations} cycles; use a larger "

@@ -20,6 +20,7 @@ from deeph_zero.jobs.workers import Compute, Task, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import default_strategy
+from deeph_zero.ks.parallel.room import Room
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.start import starting_density
 from deeph_zero.molecule import Molecule
@@ -105,11 +106,13 @@ class _Labels:
     config: LabelConfig
     device: torch.device
     model: "Model | None"
+    room: Room = dataclasses.field(default_factory=Room)
 
     @property
     def at_once(self) -> int:
         """Several molecules on a GPU, whose SCFs run in step."""
-        return TOGETHER if default_strategy(self.device) == "padded" else 1
+        fit = min(TOGETHER, self.room.most or TOGETHER)
+        return fit if default_strategy(self.device) == "padded" else 1
 
     def several(
         self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]
@@ -117,7 +120,9 @@ class _Labels:
         """Records of several molecules from one call."""
         pairs = [_prepared(one, self.config, self.device, self.model) for _, one in tasks]
         layers = [ks for ks, _ in pairs]
-        found = KohnShamBatch(layers).scf([dm for _, dm in pairs], **_settings(self.config))
+        batch = KohnShamBatch(layers)
+        found = batch.scf([dm for _, dm in pairs], **_settings(self.config))
+        self.room.learn(len(tasks), scarce=batch.batch.scarce)
         each = zip(tasks, on_processor(layers), layers, results_on_host(found), warns, strict=True)
         return [self._record(task, (near, far), done, warn) for task, near, far, done, warn in each]
 

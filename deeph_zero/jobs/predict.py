@@ -69,7 +69,7 @@ class _Predictions:
     def at_once(self) -> int:
         """Several on a GPU, unless files of other programs are wanted of each."""
         together = self.model.gains_together and not export.wanted(self.job.config)
-        return TOGETHER if together else 1
+        return min(TOGETHER, self.model.room.most or TOGETHER) if together else 1
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from deeph_zero.errors import ComputationError, InputError, NoSpaceError, argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import configure_logging
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import leave_to_parent, no_interrupts
 from deeph_zero.jobs.journal import Record, digest, encode
+from deeph_zero.ks.parallel.room import Room
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import failure
 from deeph_zero.settings.config import RuntimeConfig
@@ -109,12 +112,18 @@ def outcomes(job: Job, tasks: Iterator[Task], *, workers: int, threads: int) -> 
     """
     if workers == 1:
         compute = job.start(threads)
-        at_once = compute.at_once if isinstance(compute, Together) else 1
-        while some := list(itertools.islice(tasks, at_once)):
-            yield from _attempts(compute, some)
+        room = Room()
+        while some := list(itertools.islice(tasks, _at_once(compute, room))):
+            yield from _attempts(compute, some, room)
         return
     with _Pool(job, workers, max(1, threads // workers)) as pool:
         yield from pool.outcomes(tasks)
+
+
+def _at_once(compute: Compute, room: Room) -> int:
+    """Structures of the next call; both may have learned that fewer fit."""
+    wanted = compute.at_once if isinstance(compute, Together) else 1
+    return wanted if room.most is None else min(wanted, room.most)
 
 
 def start_process(config: RuntimeConfig, threads: int) -> Runtime:
@@ -159,10 +168,10 @@ def attempt(compute: Compute, task: Task) -> Outcome:
     return Outcome(task, digest(task[1]), data, error, tuple(said))
 
 
-def _attempts(compute: Compute, tasks: list[Task]) -> list[Outcome]:
+def _attempts(compute: Compute, tasks: list[Task], room: Room) -> list[Outcome]:
     """Some structures in one call; halves of them where that fails: for memory, or one is bad."""
     if len(tasks) > 1 and isinstance(compute, Together):
-        found: list[bytes] | None = None
+        found, full = None, False
         said: list[list[str]] = [[] for _ in tasks]
         # the failure is let go of before the next try: it holds what was computed
         try:
@@ -170,10 +179,16 @@ def _attempts(compute: Compute, tasks: list[Task]) -> list[Outcome]:
         except NoSpaceError:
             raise
         except Exception as error:
+            full = isinstance(error, torch.OutOfMemoryError)
             _log.debug("%d structures in one call failed: %s", len(tasks), error)
+        if full:
+            room.shrink(len(tasks))
         if found is None:
             half = len(tasks) // 2
-            return _attempts(compute, tasks[:half]) + _attempts(compute, tasks[half:])
+            return [
+                *_attempts(compute, tasks[:half], room),
+                *_attempts(compute, tasks[half:], room),
+            ]
         each = zip(tasks, found, said, strict=True)
         return [Outcome(t, digest(t[1]), data, None, tuple(texts)) for t, data, texts in each]
     return [attempt(compute, task) for task in tasks]

@@ -18,6 +18,7 @@ from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.certificates import Point, certify_together
 from deeph_zero.ks.batch.copies import to_device, to_host
 from deeph_zero.ks.certificate import Certificate
+from deeph_zero.ks.parallel.room import Room
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model_files.card import Card
@@ -29,7 +30,7 @@ from deeph_zero.predict.intervals import Calibration
 from deeph_zero.predict.refined_together import builds_on_host, refine_together
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import Prepared
-from deeph_zero.prepared.several import prepare_several
+from deeph_zero.prepared.several import Several, prepare_several
 
 
 def predict_together(
@@ -40,6 +41,7 @@ def predict_together(
     method: Method,
     known: tuple[Calibration | None, Card | None],
     device: torch.device,
+    room: Room | None = None,
 ) -> list[Prediction]:
     """Predictions of several molecules, each as it would be alone, to rounding.
 
@@ -50,12 +52,44 @@ def predict_together(
         method: What is solved.
         known: The model's calibration and card.
         device: Where to compute.
+        room: Learns how many molecules fit the device's memory.
 
     Returns:
         One prediction per molecule.
 
     Raises:
         ComputationError: If a matrix is not finite, or something did not converge.
+    """
+    where = {"device": device, "room": room}
+    return predict_with_layers(network, molecules, asked, method=method, known=known, **where)[0]
+
+
+def predict_with_layers(
+    network: FockNetwork,
+    molecules: Sequence[Molecule],
+    asked: Asked,
+    *,
+    method: Method,
+    known: tuple[Calibration | None, Card | None],
+    device: torch.device,
+    room: Room | None = None,
+) -> tuple[list[Prediction], Several]:
+    """:func:`predict_together` with what was made for it, layers among it.
+
+    Args:
+        network: As there.
+        molecules: As there.
+        asked: As there.
+        method: As there.
+        known: As there.
+        device: As there.
+        room: As there.
+
+    Returns:
+        Predictions, and the molecules made ready.
+
+    Raises:
+        ComputationError: As there.
     """
     dtype = next(network.parameters()).dtype
     several = prepare_several(
@@ -66,12 +100,14 @@ def predict_together(
     made: list[Made] = [Made() for _ in here]
     if several.batch is not None and asked.builds:
         made = _made(several.batch, several.prepared, (here, there), asked)
+    if room is not None and several.batch is not None:
+        room.learn(len(molecules), scarce=several.batch.batch.scarce)
     out: list[Prediction] = []
     each = zip(several.prepared, focks, there, here, made, strict=True)
     for own, fock, at, light, found in each:
         where = {"light": light, "made": found}
         out.append(answer(own, fock, at, asked, method=method, known=known, **where))
-    return out
+    return out, several
 
 
 @torch.no_grad()

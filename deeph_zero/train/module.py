@@ -266,7 +266,8 @@ class FitModule(pl.LightningModule):
         if self._loss is self.mix and corrections[0].values.is_cuda:
             problems = [self._problem(k) for k in batch]
             pairs = zip(problems, corrections, strict=True)
-            with contextlib.suppress(ComputationError, torch.linalg.LinAlgError):
+            alone = ComputationError, torch.linalg.LinAlgError, torch.OutOfMemoryError
+            with contextlib.suppress(*alone):
                 found = self.mix.together(
                     problems, [p.hamiltonian(c) for p, c in pairs], self.progress
                 )

@@ -173,9 +173,27 @@ def test_label(tmp_path):
 def test_evaluate(run):
     labels = both("label", "frames.xyz", *METHOD, out="labels.h5")
     tables = both("evaluate", str(run), labels[1], out="table.json")
-    found, wanted = (json.loads(Path(one).read_text())["errors"] for one in tables)
-    assert found["fock"]["mae"] == pytest.approx(wanted["fock"]["mae"], abs=1e-6)
-    assert wanted["fock"]["mae"]["max"] > 1e-6
+    found, wanted = (json.loads(Path(one).read_text()) for one in tables)
+    assert wanted["errors"]["fock"]["mae"]["max"] > 1e-6
+    for name in ("energy_error", "dipole_error", "fock", "rebuilt"):
+        assert_near(found["errors"][name], wanted["errors"][name])
+    assert found["errors"]["scf"] == wanted["errors"]["scf"]
+    for one, other in zip(found["structures"], wanted["structures"], strict=True):
+        assert one["energy"] == pytest.approx(other["energy"], abs=1e-8)
+        for name in ("fock_builds", "coarse_builds", "frame", "scf"):
+            assert one[name] == other[name]
+
+
+def assert_near(found, wanted):
+    """Nested numbers of two tables."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert_near(found[name], value)
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, abs=1e-6)
+    else:
+        assert found == wanted
 
 
 def test_calculator(run):

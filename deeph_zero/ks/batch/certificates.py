@@ -51,6 +51,10 @@ def certify_together(batch: KSBatch, points: Sequence[Point]) -> list[Certificat
     Raises:
         ComputationError: If a matrix is not finite.
     """
+    return batch.within_memory(lambda: _certified(batch, points))
+
+
+def _certified(batch: KSBatch, points: Sequence[Point]) -> list[Certificate]:
     found: dict[int, Certificate] = {}
     with torch.no_grad():
         ungridded: list[int] = []

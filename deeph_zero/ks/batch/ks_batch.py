@@ -1,7 +1,7 @@
 """Kohn-Sham theory of several unlike molecules in one call, each as it would be alone."""
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from deeph_zero.ks.batch.dielectric import whole_steps
 from deeph_zero.ks.batch.padded import PaddedBucket
 from deeph_zero.ks.given import check_count
 from deeph_zero.ks.layer import KohnShamLayer
+from deeph_zero.ks.parallel.graphs import GRAPHS_HERE
 from deeph_zero.ks.protocol import Functional
 from deeph_zero.ks.response.dielectric import dielectric_step
 from deeph_zero.ks.scf.start import filled_density
@@ -21,6 +22,8 @@ from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.semilocal_merged import MERGE_POINTS
 from deeph_zero.types import GivenMatrices, MoleculeMatrix
+
+R = TypeVar("R")
 
 Strategy = Literal["merged", "padded"]
 Energies = Float[Tensor, " nmol"]
@@ -118,7 +121,8 @@ class KSBatch:
     Molecules may differ in size, elements, charge, spin treatment and functional; those that agree
     in functional and spin treatment are worked on together. Every number equals the one of the
     layer alone to rounding, and is differentiable in the same way. The layers count their own
-    builds. Methods without details are those of :class:`~deeph_zero.ks.facade.BatchFacade`.
+    builds. What does not fit a GPU's memory is done in halves, from then on. Methods without
+    details are those of :class:`~deeph_zero.ks.facade.BatchFacade`.
 
     Examples:
         >>> batch = KSBatch([water, methanol])
@@ -150,6 +154,8 @@ class KSBatch:
         self.strategy: Strategy = cast("Strategy", chosen)
         self._buckets = _buckets(self.layers, self.strategy)
         self._stacks: dict[int, PaddedBucket] = {}
+        self.scarce = False
+        """Whether not all of a bucket did fit the device's memory at once."""
 
     def __len__(self) -> int:
         """Number of molecules."""
@@ -183,17 +189,17 @@ class KSBatch:
                 molecule.
         """
         self.check(dms)
-        out: list[Any] = [None] * len(self)
+
+        def work(b: int, members: Sequence[int]) -> Iterable[Any]:
+            some = [dms[k] for k in members]
+            if self._is_padded(members):
+                return self._stack(b).fock_builds(some)
+            datas = [self.layers[k].data.plain() for k in members]
+            known = [coarse[k] for k in members] if coarse else None
+            return build.fock_builds(datas, some, known)
+
         with torch.no_grad():
-            for b, members in enumerate(self._buckets):
-                some = [dms[k] for k in members]
-                if self._is_padded(members):
-                    found = self._stack(b).fock_builds(some)
-                else:
-                    datas = [self.layers[k].data.plain() for k in members]
-                    known = [coarse[k] for k in members] if coarse else None
-                    found = build.fock_builds(datas, some, known)
-                _place(out, members, found)
+            out = self._by_bucket(work)
         self._count()
         each = zip(self.layers, out, dms, strict=True)
         return [layer.shifted(built, dm) for layer, built, dm in each]
@@ -202,29 +208,28 @@ class KSBatch:
         """dF along symmetric ``directions``, without autograd. Counts as one build each."""
         self.check(dms)
         self.check(directions)
-        out: list[Any] = [None] * len(self)
+
+        def work(b: int, members: Sequence[int]) -> Iterable[Any]:
+            some = [dms[k] for k in members], [directions[k] for k in members]
+            if self._is_padded(members):
+                return self._stack(b).responses(*some)
+            return build.responses([self.layers[k].data.plain() for k in members], *some)
+
         with torch.no_grad():
-            for b, members in enumerate(self._buckets):
-                some = [dms[k] for k in members], [directions[k] for k in members]
-                if self._is_padded(members):
-                    found = self._stack(b).responses(*some)
-                else:
-                    datas = [self.layers[k].data.plain() for k in members]
-                    found = build.responses(datas, *some)
-                _place(out, members, found)
+            out = self._by_bucket(work)
         self._count()
         return out
 
     def density(self, focks: GivenMatrices) -> list[MoleculeMatrix]:
         """Density matrix of every Fock matrix, twice differentiable and safe under degeneracy."""
         self.check(focks)
-        out: list[Any] = [None] * len(self)
-        for b, members in enumerate(self._buckets):
+
+        def work(b: int, members: Sequence[int]) -> Iterable[Any]:
             if self._is_padded(members):
-                _place(out, members, self._stack(b).densities([focks[k] for k in members]))
-            else:
-                _place(out, members, [self.layers[k].density(focks[k]) for k in members])
-        return out
+                return self._stack(b).densities([focks[k] for k in members])
+            return [self.layers[k].density(focks[k]) for k in members]
+
+        return self._by_bucket(work)
 
     def filled(self, focks: GivenMatrices, degeneracy_tol: float) -> list[Filled]:
         """Density matrices and T S (Eh) of Fock matrices, without a gradient.
@@ -239,32 +244,71 @@ class KSBatch:
         Raises:
             ComputationError: If a matrix is not finite.
         """
-        out: list[Any] = [None] * len(self)
-        for b, members in enumerate(self._buckets):
+
+        def work(b: int, members: Sequence[int]) -> Iterable[Any]:
             if degeneracy_tol == 0 and self._is_padded(members):
-                dms = self._stack(b).filled([focks[k] for k in members])
-                _place(out, members, [(dm, 0.0) for dm in dms])
-            else:
-                each = [(self.layers[k], focks[k]) for k in members]
-                _place(out, members, [filled_density(*one, degeneracy_tol) for one in each])
-        return out
+                return [(dm, 0.0) for dm in self._stack(b).filled([focks[k] for k in members])]
+            return [filled_density(self.layers[k], focks[k], degeneracy_tol) for k in members]
+
+        return self._by_bucket(work)
 
     def dielectric_steps(self, focks: GivenMatrices, dms: GivenMatrices) -> list[MoleculeMatrix]:
         """What is left of a self-consistency step of every molecule, without autograd."""
         self.check(focks)
         self.check(dms)
-        out: list[Any] = [None] * len(self)
+
+        def work(b: int, members: Sequence[int]) -> Iterable[Any]:
+            some = [focks[k] for k in members], [dms[k] for k in members]
+            if self._is_padded(members):
+                return whole_steps(self._stack(b), *some)
+            each = zip((self.layers[k] for k in members), *some, strict=True)
+            return [dielectric_step(*one) for one in each]
+
         with torch.no_grad():
+            return self._by_bucket(work)
+
+    def within_memory(self, work: Callable[[], R]) -> R:
+        """Work that goes over the buckets, with smaller ones where the device's memory is short.
+
+        Args:
+            work: Done anew from its beginning.
+
+        Returns:
+            What it gives.
+
+        Raises:
+            OutOfMemoryError: If a single molecule does not fit.
+        """
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                if not self._halve():
+                    raise
+            # here nothing holds what had been computed
+            GRAPHS_HERE.release()
+
+    def _halve(self) -> bool:
+        """Padded buckets of half as many molecules, one of them in memory at a time."""
+        shared = [len(one) > 1 and self._is_padded(one) for one in self._buckets]
+        parts: list[list[int]] = []
+        for members, divisible in zip(self._buckets, shared, strict=True):
+            half = len(members) // 2
+            parts += [members[:half], members[half:]] if divisible else [members]
+        self._buckets, self.scarce = parts, True
+        self._stacks.clear()
+        return any(shared)
+
+    def _by_bucket(self, work: Callable[[int, Sequence[int]], Iterable[Any]]) -> list[Any]:
+        """What work gives for every bucket, in the order of the molecules."""
+
+        def whole() -> list[Any]:
+            out: list[Any] = [None] * len(self)
             for b, members in enumerate(self._buckets):
-                some = [focks[k] for k in members], [dms[k] for k in members]
-                if self._is_padded(members):
-                    found = whole_steps(self._stack(b), *some)
-                else:
-                    layers = [self.layers[k] for k in members]
-                    each = zip(layers, *some, strict=True)
-                    found = [dielectric_step(*one) for one in each]
-                _place(out, members, found)
-        return out
+                _place(out, members, work(b, members))
+            return out
+
+        return self.within_memory(whole)
 
     def padded_buckets(self) -> list[tuple[list[int], Padding | None]]:
         """Positions of the molecules of every bucket that is worked on as padded stacks.
@@ -283,6 +327,8 @@ class KSBatch:
 
     def _stack(self, bucket: int) -> PaddedBucket:
         if bucket not in self._stacks:
+            if self.scarce:
+                self._stacks.clear()
             members = self._buckets[bucket]
             self._stacks[bucket] = PaddedBucket([self.layers[k] for k in members])
         return self._stacks[bucket]

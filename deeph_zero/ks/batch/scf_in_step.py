@@ -45,6 +45,15 @@ def solve_batch(
         dm0s = [starting_density(layer, settings.init_guess) for layer in batch.layers]
     batch.check(dm0s)
     firsts = [None] * len(batch) if first_builds is None else list(first_builds)
+    return batch.within_memory(lambda: _solved(batch, dm0s, settings, firsts))
+
+
+def _solved(
+    batch: KSBatch,
+    dm0s: GivenMatrices,
+    settings: SCFSettings,
+    firsts: Sequence[FockBuild | None],
+) -> list[SCFResult]:
     out: dict[int, SCFResult] = {}
     with torch.no_grad():
         rest = list(range(len(batch)))
@@ -76,6 +85,10 @@ def coarse_solutions(
     Raises:
         ComputationError: If a matrix is not finite.
     """
+    return batch.within_memory(lambda: _coarse_ends(batch, dms, focks))
+
+
+def _coarse_ends(batch: KSBatch, dms: GivenMatrices, focks: GivenMatrices) -> list[Solution | None]:
     found: dict[int, Solution | None] = {}
     with torch.no_grad():
         for members, padding in batch.padded_buckets():
