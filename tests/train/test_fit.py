@@ -312,7 +312,7 @@ def test_a_degenerate_ground_state_is_said_and_symmetry_can_break(fit):
     method = {"basis": "def2-svp", "grid_level": 1}
     even = fit([hydroxyl()], method=method, epochs=4, reporter=listener, out="even")
     assert even["structures"][0]["degenerate"] is True
-    assert len([t for t in listener.warnings if "degenerate" in t and "--break-sym" in t]) == 1
+    assert len([t for t in listener.warnings if "degenerate" in t and "break_symmetry" in t]) == 1
     broken_listener = Listener()
     broken = fit([hydroxyl()], method=method | {"break_symmetry": True}, reporter=broken_listener)
     assert broken_listener.warnings == []

@@ -1,5 +1,7 @@
 """Small crystals solved once, and a Hamiltonian beside one's own."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -46,9 +48,11 @@ def solved(crystal):
     def solve(case):
         if case not in known:
             name, xc, kmesh, smearing, keywords, settings = SOLVED[case]
-            cell = crystal(name, **{"ke_cutoff": 15, **settings})
-            ks = dz.KohnSham.from_pyscf(cell, kmesh=kmesh, xc=xc, smearing=smearing, **keywords)
-            known[case] = cell, ks, ks.scf()
+            with warnings.catch_warnings():  # PySCF warns of odd electrons in a cell
+                warnings.filterwarnings("ignore", ".*spin.*", UserWarning)
+                cell = crystal(name, **{"ke_cutoff": 15, **settings})
+                ks = dz.KohnSham.from_pyscf(cell, kmesh=kmesh, xc=xc, smearing=smearing, **keywords)
+                known[case] = cell, ks, ks.scf()
         return known[case]
 
     return solve
