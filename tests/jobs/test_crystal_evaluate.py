@@ -73,7 +73,7 @@ def test_errors_are_those_against_its_own_scf(model, solved):  # noqa: F811
     assert set(row["fock"]["elements"]) == {"H", "H-H"}
     scf = row["scf"]
     assert scf["saved"] == 1.0 - scf["builds_model"] / scf["builds_minao"]
-    assert scf["iterations_model"] <= scf["iterations_minao"]
+    assert scf["iterations_model"] <= scf["iterations_minao"] + 1
     assert row["converged"] is True
 
 

