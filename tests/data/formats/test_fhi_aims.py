@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
+from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.cli.main import entry_point
-from deeph_zero.data.formats.fhi_aims import AimsSource
+from deeph_zero.data.formats.fhi_aims import AimsSource, _as_written
 from deeph_zero.data.formats.proof import settled_order
 from deeph_zero.data.formats.protocol import read_record
 from deeph_zero.errors import InputError
@@ -231,3 +233,27 @@ def test_without_its_output_there_is_no_fermi_level(tmp_path, crystal):
     found = read_record(AimsSource(folder), 0)
     assert "fermi" not in found.matrices.facts
     assert_same(crystal, found, atol=1e-13)
+
+
+@pytest.mark.parametrize("where", [(0.5, 0, 0), (0, 0.5, 0.5), (0.5, 0.5, 0.5)])
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_atom_on_the_border_is_where_its_overlaps_are(where, side):
+    """FHI-aims may have it on either side; large overlaps are of atoms that are near."""
+    lattice = np.array([[6.0, 0.3, 0], [0, 6.5, 0.2], [0.1, 0, 7.0]])
+    coords = np.array([[0.0, 0, 0], np.array(where) @ lattice])
+    pairs, cells, values = [], [], []
+    for cell in (c for c in np.ndindex(5, 5, 5)):
+        shift = np.array(cell) - 2
+        apart = np.linalg.norm(coords[1] - coords[0] + shift @ lattice)
+        pairs += [(0, 1), (1, 0)]
+        cells += [shift, -shift]
+        values += [np.exp(-0.3 * apart**2)] * 2
+    pairs, cells = torch.tensor(pairs), torch.tensor(np.array(cells))
+    stored = np.tile(values, (2, 1))
+    whole = BlockMatrix.packed(pairs, cells, torch.from_numpy(stored), (1, 1))
+    # as if the second atom had been moved across
+    step = torch.tensor(np.ceil(where).astype(int)) * side
+    moved = cells + step * (pairs[:, 1:] - pairs[:, :1])
+    given = BlockMatrix.packed(pairs, moved, whole.values, (1, 1))
+    found = _as_written(given, coords, lattice)
+    assert torch.equal(found.cells, cells)

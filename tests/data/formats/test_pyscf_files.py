@@ -1,5 +1,7 @@
 """Cubes and checkpoints of labels, against PySCF's own objects."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -7,8 +9,13 @@ from ase.io.cube import read_cube_data
 from pyscf import dft, gto, scf
 from pyscf.pbc import gto as pbc_gto
 from pyscf.pbc.dft import numint
+from scipy.linalg import eigh
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.data.formats.protocol import Record, Structure, from_dense
+from deeph_zero.data.formats.pyscf_files import CheckpointSink, CubeSink
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.mole import shell_ls
 
 COMMON = ["--basis", "sto-3g", "--grid-level", "0", "--threads", "1", "--device", "cpu", "-q"]
 
@@ -106,3 +113,80 @@ def test_a_cube_of_a_crystal_is_its_density_on_its_mesh(tmp_path, c, pbc, spin, 
     assert entry_point(["convert", str(labels), str(out), *words, "--overwrite", "-q"]) == 0
     finer, _ = read_cube_data(str(out))
     np.testing.assert_allclose(finer[::2], values, atol=1e-5)
+
+
+# ---- records without a calculation -------------------------------------------------------------
+
+
+def record_of(atom, *, spin=0, **changes):
+    """H of the nuclei alone in STO-3G, of one spin or two unlike ones."""
+    mol = gto.M(atom=atom, basis="sto-3g", spin=spin, verbose=0)
+    core = mol.intor("int1e_kin") + mol.intor("int1e_nuc")
+    fock = np.stack([core, 0.9 * core]) if spin else core
+    facts = {"basis": "sto-3g", "energy": -1.25}
+    matrices = from_dense(shell_ls(mol), fock, mol.intor("int1e_ovlp"), facts=facts)
+    structure = Structure(
+        numbers=mol.atom_charges().astype(int), coords=mol.atom_coords(), spin=spin
+    )
+    return mol, core, Record(structure, dataclasses.replace(matrices, **changes))
+
+
+@pytest.mark.parametrize(
+    ("atom", "spin"), [("H 0 0 0; H 0 0.1 0.73", 0), ("O 0 0 0; H .1 .2 .94", 1)]
+)
+def test_a_checkpoint_has_the_orbitals_of_h(tmp_path, atom, spin):
+    mol, core, record = record_of(atom, spin=spin)
+    CheckpointSink(tmp_path / "a.chk").write(record)
+    loaded, data = scf.chkfile.load_scf(str(tmp_path / "a.chk"))
+    assert data["e_tot"] == -1.25
+    np.testing.assert_allclose(loaded.atom_coords(), mol.atom_coords(), atol=1e-12)
+    levels = eigh(core, mol.intor("int1e_ovlp"), eigvals_only=True)
+    wanted = (
+        [levels, eigh(0.9 * core, mol.intor("int1e_ovlp"), eigvals_only=True)] if spin else levels
+    )
+    np.testing.assert_allclose(data["mo_energy"], wanted, atol=1e-10)
+    assert np.sum(data["mo_occ"]) == mol.nelectron
+    if spin:
+        assert [int(x.sum()) for x in data["mo_occ"]] == list(mol.nelec)
+
+
+def test_a_cube_has_the_density_at_its_points(tmp_path):
+    mol, core, record = record_of("H 0 0 0; H 0 0.1 0.73")
+    CubeSink(tmp_path / "a.cube").write(record)
+    values, atoms = read_cube_data(str(tmp_path / "a.cube"))
+    _, c = eigh(core, mol.intor("int1e_ovlp"))
+    dm = 2 * np.outer(c[:, 0], c[:, 0])
+    with (tmp_path / "a.cube").open() as file:
+        lines = file.read().split("\n")[2:6]
+    origin = np.array(lines[0].split()[1:4], dtype=float)
+    steps = np.array([line.split()[1:] for line in lines[1:]], dtype=float)
+    rng = np.random.default_rng(0)
+    places = rng.integers(0, values.shape, (40, 3))
+    ao = mol.eval_gto("GTOval_sph", origin + places @ steps)
+    wanted = np.einsum("gi,ij,gj->g", ao, dm, ao)
+    np.testing.assert_allclose(values[tuple(places.T)], wanted, atol=2e-5)
+    assert len(atoms) == 2
+    # a density of its own comes before that of H
+    mine = dataclasses.replace(
+        record.matrices,
+        density=record.matrices.overlap.with_values(3 * record.matrices.overlap.values),
+    )
+    CubeSink(tmp_path / "b.cube").write(Record(record.structure, mine))
+    other, _ = read_cube_data(str(tmp_path / "b.cube"))
+    wanted = 3 * np.einsum("gi,ij,gj->g", ao, mol.intor("int1e_ovlp"), ao)
+    np.testing.assert_allclose(other[tuple(places.T)], wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("sink", [CubeSink, CheckpointSink])
+def test_functions_that_are_not_known(tmp_path, molecule, sink):
+    for facts, words in (
+        ({}, "expected a molecule in a Gaussian basis, got basis 'numerical'"),
+        ({"basis": "sto-3g"}, "expected the shells of sto-3g, got others; give the right basis"),
+    ):
+        record = Record(
+            dataclasses.replace(molecule.structure, spin=1),
+            dataclasses.replace(molecule.matrices, facts=facts),
+        )
+        with pytest.raises(InputError, match=words):
+            sink(tmp_path / "a").write(record)
+    assert not (tmp_path / "a").exists()
