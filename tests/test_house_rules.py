@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
+SHORT_MODULE_LINES = 50
 MODULES = sorted((ROOT / "deeph_zero").rglob("*.py"))
 SCRIPTS = sorted(p for f in ("examples", "benchmarks", "tools/*") for p in ROOT.glob(f"{f}/*.py"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
@@ -93,6 +94,18 @@ def test_options_in_messages_are_found():
         'f(f"add --spin {n}")\nf("in `deeph-zero fit --resume`")\nf("a", option="--to")\n"--doc"\n'
     )
     assert texts_with_options(ast.parse(code)) == ["add --spin "]
+
+
+def test_every_module_has_tests_under_its_name():
+    """Short ones, mostly tables and settings, may be tested from above."""
+    own = [p for p in MODULES if p.read_text().count("\n") > SHORT_MODULE_LINES]
+    places = {p: p.relative_to(ROOT / "deeph_zero").parent for p in own if p.stem != "__init__"}
+    without = [
+        relative(path)
+        for path, place in places.items()
+        if not any((ROOT / "tests" / f / f"test_{path.stem}.py").exists() for f in (place, "gpu"))
+    ]
+    assert without == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)
