@@ -27,6 +27,7 @@ def read_and_check(
     method: Method,
     state: State,
     *,
+    stated: Collection[str] = (),
     elements: Collection[int] | None = None,
     allow_close_contacts: bool = False,
     deadline: "Deadline | None" = None,
@@ -40,6 +41,8 @@ def read_and_check(
         structures: Files.
         method: What is solved.
         state: Charge and spin of frames that state none.
+        stated: Settings that a user gave; frames that say otherwise than a charge or spin among
+            them are warned about, a zero included.
         elements: Atomic numbers a model knows; None means any.
         allow_close_contacts: Take atoms nearer to each other than in any molecule.
         deadline: When all have to be read; None is no limit.
@@ -61,8 +64,8 @@ def read_and_check(
     expired = None if deadline is None else deadline.expired
     molecules, bad = read_structures(
         structures,
-        charge=state.charge,
-        spin=state.spin,
+        charge=state.charge if state.charge or "charge" in stated else None,
+        spin=state.spin if state.spin or "spin" in stated else None,
         allow_close_contacts=allow_close_contacts,
         expired=expired,
         crystals=crystals is not None,
@@ -125,6 +128,7 @@ def read_for_model(
         structures,
         model.method,
         asked_state(model.state, charge=config.charge, spin=config.spin),
+        stated=config.model_fields_set,
         elements=model.elements,
         allow_close_contacts=config.allow_close_contacts,
         deadline=deadline,

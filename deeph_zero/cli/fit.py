@@ -221,6 +221,7 @@ def _read(
         structures,
         config.solved,
         config.method.state,
+        stated=config.method.model_fields_set,
         elements=elements,
         allow_close_contacts=config.data.allow_close_contacts,
         deadline=deadline,

@@ -89,6 +89,7 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
         options["structures"],
         config.solved,
         config.method.state,
+        stated=config.method.model_fields_set,
         allow_close_contacts=config.allow_close_contacts,
         deadline=settings.deadline,
         crystals=config,

@@ -193,7 +193,7 @@ def _read(group: Group, place: str) -> CrystalLabel:
         free_energy=energy if free is None else free,
         kmesh=(n1, n2, n3),
         kpts=kpts,
-        converged=bool(found.get("converged", True)),
+        converged=bool(found.get("converged", False)),  # a prediction says nothing of it
     )
 
 

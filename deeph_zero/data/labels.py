@@ -342,6 +342,12 @@ def _read(entry: _Entry) -> Label:
         fock = "fock_rebuilt" if "fock_rebuilt" in values else "fock"
         names = {"fock": fock, "dm": "density", "mo_energy": "mo_energy", "mo_occ": "mo_occ"}
         arrays = {name: values.array(key, "fiu") for name, key in names.items()}
+        if "refined" in values.attributes and not values.switch("refined"):
+            raise InputError(
+                f"{entry.where}: expected converged values, got a prediction that was not refined; "
+                f"predict it again with {argument('refine', 1e-5)} or make the file with "
+                "`deeph-zero label`"
+            )
         energy, converged = values.number("energy"), True
         if "converged" in values.attributes:
             converged = values.switch("converged")

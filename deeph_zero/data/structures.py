@@ -148,9 +148,10 @@ def read_structures(
                 if isinstance(item, Molecule):
                     found = _with_dimension(item, dimension, notes.say)
                 else:
-                    state = (charge or 0, spin or 0)
                     place = (str(path), frame)
-                    found = _molecule(item, *state, *place, dimension=dimension, say=notes.say)
+                    found = _molecule(
+                        item, charge, spin, *place, dimension=dimension, say=notes.say
+                    )
                 molecules.append(_checked(found, allow_close_contacts, crystals))
             except WholeFileError as error:
                 bad.append(BadFrame(str(path), None, str(error)))
@@ -295,8 +296,8 @@ def _read_content(
 
 def _molecule(
     atoms: ase.Atoms,
-    charge: int,
-    spin: int,
+    charge: int | None,
+    spin: int | None,
     file: str,
     frame: int,
     *,
@@ -320,8 +321,8 @@ def _molecule(
         moments, stated_spin = unpaired_electrons(moments, stated_spin, say)
     if file:
         _warn_of_options(say, charge=(charge, stated_charge), spin=(spin, stated_spin))
-    charge = charge if stated_charge is None else stated_charge
-    spin = spin if stated_spin is None else stated_spin
+    charge = (charge or 0) if stated_charge is None else stated_charge
+    spin = (spin or 0) if stated_spin is None else stated_spin
     if spin < 0:
         raise InputError(f"expected spin= (2S) of 0 or more, got {spin}; correct it")
     if file:
@@ -354,8 +355,8 @@ def _nothing(message: str) -> None:
     del message
 
 
-def _warn_of_options(say: Say, **values: tuple[int, int | None]) -> None:
-    """Say so where a frame overrules a charge or spin that was asked for; 0 is the default."""
+def _warn_of_options(say: Say, **values: tuple[int | None, int | None]) -> None:
+    """Say so where a frame overrules a charge or spin that was asked for."""
     for name, (asked, stated) in values.items():
-        if asked and stated not in (None, asked):
+        if asked is not None and stated not in (None, asked):
             say(f"the {name} {stated} that the frame states is used, not {asked}")

@@ -242,6 +242,25 @@ def test_a_start_from_outside_a_models_card_is_said(said, trained, spins, words)
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("state", "stated", "words"),
+    [
+        (State(), (), []),
+        (State(), ("charge",), ["the charge 2 that the frame states is used, not 0"]),
+        (State(2, 0), ("charge",), []),
+        (State(1, 1), (), ["the charge 2 that the frame states", "the spin 4 that the frame"]),
+        (State(), ("spin", "xc"), ["the spin 4 that the frame states is used, not 0"]),
+    ],
+)
+def test_a_charge_that_was_stated_is_not_dropped_in_silence(state, stated, words, caplog):
+    Path("iron.xyz").write_text("1\ncharge=2 spin=4\nFe 0 0 0\n")
+    found, _ = checks.read_and_check(["iron.xyz"], METHOD, state, stated=stated)
+    assert (found[0].charge, found[0].spin) == (2, 4)
+    assert [w in caplog.text for w in words] == [True] * len(words)
+    assert caplog.text.count("is used, not") == len(words)
+
+
 def test_a_models_own_charge_and_spin_are_taken_and_said(said, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "cation")
     path = tmp_path / "cation/model.json"

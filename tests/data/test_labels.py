@@ -143,6 +143,10 @@ def unfinished(group):
     group.attrs["converged"] = False
 
 
+def unrefined(group):
+    group.attrs["refined"] = False
+
+
 def reshape(group):
     del group["density"]
     group["density"] = np.zeros((3, 3))
@@ -154,6 +158,7 @@ def reshape(group):
         (drop, "expected a label with fock, it has none"),
         (spoil, "NaN or infinity in fock"),
         (unfinished, "its SCF did not converge"),
+        (unrefined, "got a prediction that was not refined; predict it again with refine=1e-05"),
         (reshape, r"of one shape, got \(7, 7\) and \(3, 3\)"),
     ],
 )

@@ -68,7 +68,8 @@ def _parse(lines: list[str]) -> AtomicOrbitals:
     (number,) = numbers_of(lines[head[2]], 1, f"line {head[2] + 1}")
     (valence,) = numbers_of(lines[head[3]], 1, f"line {head[3] + 1}")
     _, count = numbers_of(lines[head[6]], 2, f"line {head[6] + 1}")
-    if not (1 <= number <= HEAVIEST and number == int(number) and 0 < count < _MOST):
+    whole = number == int(number) and count == int(count)
+    if not (1 <= number <= HEAVIEST and whole and 0 < count < _MOST):
         raise InputError(
             f"line {head[2] + 1}: expected an atomic number, and a number of orbitals in line "
             f"{head[6] + 1}, got {number:g} and {count:g}; {_CURE}"
@@ -88,7 +89,8 @@ def _orbital(lines: list[str], at: int) -> tuple[RadialFunction, int]:
         raise InputError(f"line {at + 1}: expected an orbital, the file ends; copy it again")
     (l,) = numbers_of(lines[at], 1, f"line {at + 1}")
     points, delta, cutoff = numbers_of(lines[at + 1], 3, f"line {at + 2}")
-    if l not in range(_HIGHEST + 1) or not 3 <= points < _MOST or not 0 < delta < cutoff < 100:
+    counted = points == int(points) and 3 <= points < _MOST
+    if l not in range(_HIGHEST + 1) or not counted or not 0 < delta < cutoff < 100:
         raise InputError(
             f"line {at + 1}: expected an angular momentum up to {_HIGHEST} and points, got {l:g} "
             f"and {points:g}; {_CURE}"

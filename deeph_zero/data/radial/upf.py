@@ -124,7 +124,7 @@ def _projectors(
     root: ET.Element, header: ET.Element, r: np.ndarray, spacing: np.ndarray, *, spin_orbit: bool
 ) -> tuple[list[RadialFunction], list[float]]:
     """β_i and the j of each (0 without spin-orbit coupling)."""
-    count = int(_number(header, "number_of_proj"))
+    count = _whole(header, "number_of_proj")
     if not 0 <= count <= _MOST_PROJECTORS:
         raise InputError(f"PP_HEADER: expected number_of_proj, got {count}; correct it")
     if not count and root.find("PP_SEMILOCAL") is not None:
@@ -141,7 +141,7 @@ def _projectors(
                 f"PP_BETA.{i}: expected an angular momentum up to {_HIGHEST}, got {l:g}; {_CURE}"
             )
         values = _numbers(element, len(r))
-        last = int(_number(element, "cutoff_radius_index", float(len(r)))) or len(r)
+        last = _whole(element, "cutoff_radius_index", len(r)) or len(r)
         # programs integrate up to an odd point at the end of β
         last = min(max(last + (last + 1) % 2, 3), len(r))
         projectors.append(RadialFunction(int(l), r[:last], values[:last], simpson(spacing[:last])))
@@ -198,6 +198,15 @@ def _number(element: ET.Element, name: str, default: float | None = None) -> flo
             f"{element.tag}: expected a number as {name}, got {str(word)[:20]!r}; correct it"
         )
     return value
+
+
+def _whole(element: ET.Element, name: str, default: int | None = None) -> int:
+    value = _number(element, name, None if default is None else float(default))
+    if value != int(value):
+        raise InputError(
+            f"{element.tag}: expected a whole number as {name}, got {value:g}; correct it"
+        )
+    return int(value)
 
 
 def _switch(element: ET.Element, name: str) -> bool:

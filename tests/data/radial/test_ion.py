@@ -72,6 +72,11 @@ MORE_BAD = {
     ),
     "too few": (lambda t: t.replace("1 1\n0 0", "1 2\n0 0"), "expected an orbital|expected 1 num"),
     "no orbital": (lambda t: t.replace("1 1\n0 0", "1 0\n0 0"), "a number of orbitals in line"),
+    "half an orbital": (
+        lambda t: t.replace("1 1\n0 0", "1 1.5\n0 0"),
+        "a number of orbitals in line",
+    ),
+    "half a point": (lambda t: t.replace(" 601 ", " 600.5 "), "angular momentum up to 6 and"),
     "half an atom": (lambda t: t.replace("\n6\n", "\n6.5\n"), "expected an atomic number"),
     "l": (lambda t: t.replace(" 0 2 1 0 1.0", " 7 2 1 0 1.0"), "angular momentum up to 6"),
     "step": (lambda t: t.replace(" 601 1", " 601 -1"), "expected an angular momentum up to 6 and"),

@@ -24,6 +24,7 @@ BAD_UPF = {
     "word": (lambda t: t.replace("<PP_DIJ>3", "<PP_DIJ>x3"), "PP_DIJ: expected numbers, got 'x3"),
     "nan": (lambda t: t.replace("<PP_DIJ>3.000000000000000E+00", "<PP_DIJ>nan"), "DIJ: expected f"),
     "count": (lambda t: t.replace('number_of_proj="2"', 'number_of_proj="999"'), "number_of_proj"),
+    "half": (lambda t: t.replace('number_of_proj="2"', 'number_of_proj="2.5"'), "expected a whole"),
 }  # fmt: skip
 
 
