@@ -100,11 +100,11 @@ def test_predictions_remember_how_many_fit(monkeypatch):
     model, alone = test_predictions.model("cuda"), test_predictions.model("cpu")
     molecules = [test_predictions.hydrogen(k) for k in range(3)]
     full = Full(monkeypatch)
-    found = model.predict_all(molecules)
+    found = model.predict_all(molecules, coupled=False)
     for one, molecule in zip(found, molecules, strict=True):
-        assert one.energy == pytest.approx(alone.predict(molecule).energy, abs=1e-8)
+        assert one.energy == pytest.approx(alone.predict(molecule, coupled=False).energy, abs=1e-8)
     full.tried.clear()
-    model.predict_all(molecules)
+    model.predict_all(molecules, coupled=False)
     assert max(full.tried) == 1
 
 
