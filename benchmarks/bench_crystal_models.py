@@ -189,7 +189,7 @@ def learnt(name: str, folder: Folder, given: argparse.Namespace) -> dict[str, An
         folder.frame(f"{name}-{k}", crystal.problem(atoms))
         for k, atoms in enumerate(crystal.moved(given.cells, 1))
     ]
-    kept = max(1, given.cells // 8)
+    kept = max(1, given.cells // 5)
     layout = crystal.problem(crystal.atoms).layout
     networks, found = {}, {}
     for kind in KINDS:

@@ -7,13 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deeph_zero.data.formats.labels import LabelsSource
 from deeph_zero.data.formats.protocol import (
-    Matrices,
     Record,
-    Structure,
     read_record,
 )
 from deeph_zero.errors import ComputationError, InputError
@@ -23,12 +19,11 @@ from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import Deadline
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.host.version import __version__
-from deeph_zero.integrals.mole import shell_ls
 from deeph_zero.jobs.convert import atomic_shells
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.band_structure import CrystalBands, band_structure
+from deeph_zero.predict.crystal_blocks import predicted_blocks
 from deeph_zero.predict.crystal_model import CrystalModel
-from deeph_zero.predict.crystal_record import CrystalState
 from deeph_zero.settings.bands_config import BandsConfig
 from deeph_zero.settings.crystal_method import ModelCrystals
 
@@ -85,47 +80,11 @@ def predicted(
         Their places.
     """
     return [
-        Place(m.file, m.frame, functools.partial(_predicted, model, m, settings), m.where[:-2])
+        Place(
+            m.file, m.frame, functools.partial(predicted_blocks, model, m, settings), m.where[:-2]
+        )
         for m in molecules
     ]
-
-
-def _predicted(model: CrystalModel, molecule: Molecule, settings: ModelCrystals) -> Record:
-    if model.is_large(molecule):
-        return _sparse(model, molecule, settings)
-    found = model.predict_structure(molecule, settings, certificate=False)
-    blocks = found.real_space()
-    shells = tuple(tuple(ls) for ls in shell_ls(found.ks.cell.to_mol()))
-    structure = Structure(
-        numbers=molecule.numbers,
-        coords=molecule.coords,
-        charge=molecule.charge,
-        spin=molecule.spin,
-        lattice=found.ks.info.lattice,
-        pbc=np.array(found.ks.info.pbc),
-    )
-    facts = {"fermi": CrystalState.of_prediction(found).fermi_level}
-    matrices = Matrices(shells=shells, fock=blocks.fock, overlap=blocks.overlap, facts=facts)
-    return Record(structure, matrices)
-
-
-def _sparse(model: CrystalModel, molecule: Molecule, settings: ModelCrystals) -> Record:
-    found = model.predict_sparse_structure(molecule, settings)
-    structure = Structure(
-        numbers=molecule.numbers,
-        coords=molecule.coords,
-        charge=molecule.charge,
-        spin=molecule.spin,
-        lattice=np.asarray(found.prepared.cell.lattice_vectors()),
-        pbc=np.array(molecule.pbc),
-    )
-    matrices = Matrices(
-        shells=tuple(tuple(ls) for ls in shell_ls(found.prepared.cell.to_mol())),
-        fock=found.hamiltonian,
-        overlap=found.overlap,
-        facts={"fermi": found.ends().fermi},
-    )
-    return Record(structure, matrices)
 
 
 def run_bands(

@@ -69,7 +69,8 @@ def evaluate_crystal(
             f"expected matrices of shape {(ks.nspin, ks.nk, ks.nao, ks.nao)} in its label, got "
             f"{tuple(label.fock.shape)}; label it again"
         )
-    cold = _scf(found, None, config) if config.scf or label is None else None
+    labelled = label is not None
+    cold = _scf(found, None, config, labelled=labelled) if config.scf or not labelled else None
     if label is not None:
         fock, dm = (x if ks.dtype.is_complex else x.real for x in (label.fock, label.dm))
         reference = _Reference(fock=fock, dm=dm, free_energy=label.free_energy)
@@ -77,10 +78,11 @@ def evaluate_crystal(
         assert cold is not None
         reference = _Reference(fock=cold.fock, dm=cold.dm, free_energy=cold.free_energy)
     row = _errors(found, reference)
+    coarse = found.coarse_builds + (cold.coarse_builds if cold is not None else 0)
     if found.certificate is not None and found.certificate.doubts:
         row["doubts"] = list(found.certificate.doubts)
     if cold is not None and config.scf:
-        warm = _scf(found, found.dm, config)
+        warm = _scf(found, found.dm, config, labelled=labelled)
         row["scf"] = {
             "builds_minao": cold.fock_builds,
             "builds_model": warm.fock_builds,
@@ -88,17 +90,29 @@ def evaluate_crystal(
             "iterations_model": warm.iterations,
             "saved": 1.0 - warm.fock_builds / cold.fock_builds,
         }
-    row["fock_builds"], row["coarse_builds"] = ks.fock_builds, 0
+        coarse += warm.coarse_builds
+    row["fock_builds"], row["coarse_builds"] = ks.fock_builds, coarse
     row["converged"] = True
     return row
 
 
-def _scf(found: CrystalPrediction, dm: Tensor | None, config: EvaluateConfig) -> CrystalResult:
+SMALL_GAP = 0.02
+"""Eh; levels around a smaller one may change places in every cycle: more cycles are no help."""
+
+
+def _scf(
+    found: CrystalPrediction, dm: Tensor | None, config: EvaluateConfig, *, labelled: bool
+) -> CrystalResult:
     result = found.ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle)
     if not result.converged:
+        more = f"use a larger {argument('max_cycle')}"
+        sloshes = not found.method.smearing and result.gap < SMALL_GAP
+        smear = f"train the model with {argument('smearing', 0.01)}"
+        cures = [smear if sloshes else more]
+        cures += [f"{argument('scf', False)}, as it has a label"] if labelled else []
         raise ComputationError(
-            f"the reference SCF did not converge in {result.iterations} cycles; use a larger "
-            f"{argument('max_cycle')}"
+            f"the reference SCF did not converge in {result.iterations} cycles (orbital gradient "
+            f"{result.gradient_norm:.1e} Eh, gap {result.gap:.1e} Eh); {', or '.join(cures)}"
         )
     return result
 

@@ -104,7 +104,7 @@ class FockNetwork(torch.nn.Module):
         node_features, pair_features = self.features(inputs, species)
         nodes = self.node_out(node_features)
         pairs = self.pair_out(pair_features)
-        return inputs.matrices(*self._to_blocks(nodes, pairs, inputs, species))
+        return inputs.matrices(*self.to_blocks(nodes, pairs, inputs, species))
 
     def features(
         self, inputs: NetworkInputs, species: Tensor | None = None
@@ -173,10 +173,20 @@ class FockNetwork(torch.nn.Module):
         of_i, of_j = element.index_select(0, i), element.index_select(0, j)
         return element, self.pair_condition(torch.cat([of_i, of_j, radial], -1))
 
-    def _to_blocks(
+    def to_blocks(
         self, nodes: list[Tensor], pairs: list[Tensor], inputs: NetworkInputs, species: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Scaled outputs as AO blocks in molecule axes."""
+        """Scaled outputs as AO blocks in molecule axes.
+
+        Args:
+            nodes: What ``node_out`` makes of the node features.
+            pairs: What ``pair_out`` makes of the pair features.
+            inputs: Of these structures.
+            species: Positions of their elements in the layout.
+
+        Returns:
+            Blocks of nodes and of pairs, what ``inputs.matrices`` takes.
+        """
         flat = torch.cat([x.flatten(-2) for x in nodes], -1) * self.scales.node_out[species]
         dim = self.spec.layout.dim
         matrix = irrep_matrix(self.spec.layout, flat.dtype, flat.device)

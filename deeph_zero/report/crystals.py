@@ -7,13 +7,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeph_zero.data.formats.labels import LabelsSource
-from deeph_zero.data.formats.protocol import Shells, read_record
+from deeph_zero.data.formats.protocol import Record, Shells, read_record
 from deeph_zero.data.stored_values import Group
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.hdf5 import open_hdf5
+from deeph_zero.model_files.folder import MODEL_STEM
+from deeph_zero.molecule import Molecule
 from deeph_zero.predict.band_structure import band_structure
+from deeph_zero.predict.crystal_blocks import predicted_blocks
+from deeph_zero.predict.crystal_model import load_crystal_model
 from deeph_zero.report.bands import bands_figure
 from deeph_zero.report.data import Structure
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 
 _CURE = "write the file again"
 POINTS = 60
@@ -46,7 +51,7 @@ def crystal_figures(
     names = [source.group(k) for k in range(len(source))]
     for structure in structures:
         try:
-            record = read_record(source, names.index(str(structure.group)))
+            record = _record(hdf5, source, names.index(str(structure.group)))
             bands = band_structure(record, None, POINTS, dos_spacing=SPACING)
         except (InputError, ComputationError, ValueError) as error:
             notes.append(f"No bands for {structure.name}: {error}.")
@@ -64,6 +69,29 @@ def crystal_figures(
         facts += [] if gap is None else [f"gap on the path {gap:.5f} Eh"]
         found.append((structure, f"Bands and density of states: {', '.join(facts)}", figure))
     return found, notes
+
+
+def _record(hdf5: Path, source: LabelsSource, index: int) -> Record:
+    """Blocks of a group: stored ones, or made by the model beside the file, as a run leaves it."""
+    with open_hdf5(hdf5) as handle:
+        name = source.group(index)
+        group = Group(handle[name], f"{hdf5} group {name}", _CURE)
+        if "blocks" in group or not (hdf5.parent / f"{MODEL_STEM}.json").is_file():
+            return read_record(source, index)
+        mesh = group.attributes.get("kmesh", (1, 1, 1))
+        moments = tuple(group.array("moments", "fiu").tolist()) if "moments" in group else None
+    found, model = source.structure(index), load_crystal_model(hdf5.parent)
+    molecule = Molecule(
+        numbers=found.numbers,
+        coords=found.coords,
+        charge=found.charge,
+        spin=found.spin,
+        lattice=found.lattice,
+        pbc=(bool(found.pbc[0]), bool(found.pbc[1]), bool(found.pbc[2])),
+        moments=moments,
+    )
+    settings = model.settings(SmearedCrystalConfig.parse({"kmesh": [int(n) for n in mesh]}))
+    return predicted_blocks(model, molecule, settings)
 
 
 def _stored(hdf5: Path, structures: Sequence[Structure]) -> list[tuple[Structure, str, Figure]]:

@@ -58,6 +58,11 @@ from deeph_zero.train.run import Roles, Run
 CUTOFF = 12.0
 """Bohr, where none is asked for: what is left out of a correction beyond it is below a
 millielectronvolt."""
+DRAWN = 3
+"""Crystals whose blocks a run stores, as many as its report draws; where there are more, the report
+makes those it draws by the model."""
+CUT = 4e-4
+"""Error of bands (Eh; 11 meV) by what is beyond the cutoff from which on it is said."""
 REACHED = 1e-3
 """Orbital gradient (rms, Eh) at which the network's own density of one of many is converged."""
 
@@ -155,6 +160,7 @@ class _CrystalFit:
         self._network = network = self._new_network(found)
         self._stopped = self._targets.solve(network, found, frames, interrupt)
         self._builds += self._targets.builds
+        self._say_what_is_cut()
         ended = self._train(network, interrupt) if self.lessons else None
         if not self.lessons:
             if interrupt.requested:
@@ -216,6 +222,16 @@ class _CrystalFit:
 
     # ---- the network
 
+    def _say_what_is_cut(self) -> None:
+        """Warn where the exact corrections, without what is beyond the cutoff, miss the bands."""
+        left = max((c.errors(c.target).bands for c in self.lessons), default=0.0)
+        if left > CUT and self._network is not None:
+            self._run.reporter.warning(
+                f"pairs beyond the cutoff of {self._network.spec.cutoff:g} bohr are not learnt: "
+                f"bands are off by {left:.1e} Eh without them; raise model.cutoff, "
+                "or take a basis of shorter functions, such as gth-dzvp-molopt-sr"
+            )
+
     def _train(self, network: FockNetwork, interrupt: Interrupt) -> str:
         """Fit and step; what ended it."""
         self._constant = fit_constant(self.lessons)
@@ -275,7 +291,7 @@ class _CrystalFit:
                     run.results.failed.append(failure(molecule, error))
                     run.reporter.warning(molecule.where + run.results.failed[-1]["error"])
                 else:
-                    entry, arrays, attributes = self._records(found)
+                    entry, arrays, attributes = self._records(found, blocks=len(todo) <= DRAWN)
                     writer.write(arrays, attributes)
                     own = {"validation": True} if k in self._targets.checked else {}
                     run.results.entries[k] = entry | own
@@ -303,7 +319,7 @@ class _CrystalFit:
         return found
 
     def _records(
-        self, found: CrystalPrediction
+        self, found: CrystalPrediction, *, blocks: bool
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         entry = crystal_prediction_entry(found)
         if found.refined is None:
@@ -311,6 +327,8 @@ class _CrystalFit:
             entry["converged"] = entry["orbital_gradient_rms"] <= reached
         arrays, attributes = crystal_prediction_group(found)
         attributes["converged"] = entry["converged"]
+        if not blocks:
+            return entry, arrays, attributes
         try:
             arrays |= block_arrays(found.ks, found.real_space())
         except ComputationError as error:

@@ -14,10 +14,11 @@ import torch
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.train.crystal_readout import refine_readout
 from deeph_zero.train.crystals import RIDGE, Lesson, fit_crystals
 
-LEARNING_RATE = 3e-5
-EPOCHS = 30
+LEARNING_RATE = 3e-4
+EPOCHS = 10
 CLIP = 1.0
 """Largest norm of a gradient, of the loss relative to that of the closed form."""
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -80,7 +81,7 @@ def train_crystals(
         ComputationError: If the loss is not finite.
     """
     best = _Best(network, checks or lessons)
-    _closed_form(network, lessons, checks)
+    _readout(network, lessons, checks, stop)
     best.keep()
     scale = max(_mean_loss(network, lessons), 1e-16)
     note({"step": 0, "epoch": 0, "loss": scale, "val_loss": best.value})
@@ -110,10 +111,11 @@ def train_crystals(
             next_look = done + max(1, total // _OFTEN)
             row["val_loss"] = best.keep()
         note(row)
-    best.restore()
-    _closed_form(network, lessons, checks)
-    best.keep()
-    best.restore()
+    # of the features that steps made, and once more from the best there is
+    for _ in range(2):
+        _readout(network, lessons, checks, stop)
+        best.keep()
+        best.restore()
     return True
 
 
@@ -137,19 +139,36 @@ def _step(
     return sum(losses)
 
 
-def _closed_form(network: FockNetwork, lessons: Sequence[Lesson], checks: Sequence[Lesson]) -> None:
-    """The readout in closed form; with kept-out crystals, the smoothest that serves them well."""
+def _readout(
+    network: FockNetwork,
+    lessons: Sequence[Lesson],
+    checks: Sequence[Lesson],
+    stop: Callable[[], bool],
+) -> None:
+    """The readout in closed form; with kept-out crystals it goes on in the loss's own metric."""
     if not checks:
         fit_crystals(network, lessons, ridge=RIDGE)
         return
+    ridge = _closed_form(network, lessons, checks)
+    refine_readout(
+        network, lessons, ridge=ridge, measure=lambda: _mean_loss(network, checks), stop=stop
+    )
+
+
+def _closed_form(
+    network: FockNetwork, lessons: Sequence[Lesson], checks: Sequence[Lesson]
+) -> float:
+    """The smoothest readout in closed form that serves kept-out crystals well; its ridge."""
     before = copy.deepcopy(network.state_dict())
-    tried: list[tuple[float, dict[str, torch.Tensor]]] = []
+    tried: list[tuple[float, float, dict[str, torch.Tensor]]] = []
     for ridge in RIDGES:
         network.load_state_dict(before)
         fit_crystals(network, lessons, ridge=ridge)
-        tried.append((_mean_loss(network, checks), copy.deepcopy(network.state_dict())))
-    least = min(loss for loss, _ in tried)
-    network.load_state_dict([state for loss, state in tried if loss <= SMOOTHER * least][-1])
+        tried.append((_mean_loss(network, checks), ridge, copy.deepcopy(network.state_dict())))
+    least = min(loss for loss, _, _ in tried)
+    _, ridge, state = next(one for one in reversed(tried) if one[0] <= SMOOTHER * least)
+    network.load_state_dict(state)
+    return ridge
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """Crystals on the command line: fit, predict, bands, and what is refused."""
 
 import json
+import shutil
 
+import ase.io
 import h5py
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from ase import Atoms
 import deeph_zero as dz
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.cli.main import entry_point
-from deeph_zero.predict.crystal_model import CrystalModel
+from deeph_zero.predict.crystal_model import CrystalModel, load_crystal_model
+from deeph_zero.report.crystals import crystal_figures
+from deeph_zero.report.data import read_source
 
 CHAIN = """2
 Lattice="2.06 0 0 0 2.75 0 0 0.05 2.9" pbc="T T T"
@@ -141,6 +145,16 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_a_cutoff_that_leaves_bands_out_is_said(folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+    for cutoff, said in (("3.5", True), ("14.0", False)):
+        text = CONFIG.replace("cutoff = 8.0", f"cutoff = {cutoff}")
+        (folder / "cut.toml").write_text(text.replace("samples = 3\nsteps = 5", "epochs = 1"))
+        assert run("train", "cut.toml", "-o", f"cut{cutoff}") == 0
+        line = f"beyond the cutoff of {float(cutoff):g} bohr are not learnt: bands are off by"
+        assert (line in capfd.readouterr().err) == said
+
+
 def test_a_run_is_complete(folder):
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["converged"]
@@ -233,6 +247,42 @@ def test_one_crystal_is_solved(folder):
     before = (run_folder / "summary.json").read_text()
     assert run(*again) == 0
     assert (run_folder / "summary.json").read_text() == before
+
+
+def test_a_report_makes_the_bands_that_a_run_left_out(folder, tmp_path):
+    """By the model beside the file: as those of stored blocks."""
+    shutil.copytree(folder / "run", tmp_path / "run")
+    hdf5 = tmp_path / "run" / "predictions.h5"
+    with h5py.File(hdf5, "a") as handle:
+        for name in [n for n in handle["0000"] if "block" in n]:
+            del handle["0000"][name]
+    lines = []
+    for path in (folder / "run", tmp_path / "run"):
+        structures = read_source(path).structures
+        ((_, caption, figure),), notes = crystal_figures(path / "predictions.h5", structures)
+        assert "Fermi level" in caption
+        assert not notes
+        lines.append([np.asarray(line.get_ydata()) for line in figure.axes[0].lines])
+    assert len(lines[0]) == len(lines[1]) > 2
+    stored, made = (np.concatenate([y for y in each if len(y) > 10]) for each in lines)
+    # eV, from Fermi levels of F[P(H)] and of H
+    change = made - stored
+    np.testing.assert_allclose(change - change.mean(), 0, atol=1e-5)
+
+
+def test_evaluate_counts_the_builds_of_both_meshes(folder, capfd):
+    """Of the prediction and of the two SCFs; one that does not converge says what helps."""
+    model, path = load_crystal_model(folder / "run"), folder / "chain.xyz"
+    out = folder / "counted.json"
+    assert run("evaluate", folder / "run", path, "--conv-tol", "1e-8", "-o", out) == 0
+    row = json.loads(out.read_text())["structures"][0]
+    found = model.predict(ase.io.read(path))
+    scfs = [found.ks.scf(dm, conv_tol=1e-8) for dm in (None, found.dm)]
+    assert sum(s.coarse_builds for s in scfs) > 0
+    assert row["coarse_builds"] == found.coarse_builds + sum(s.coarse_builds for s in scfs)
+    assert row["fock_builds"] == found.ks.fock_builds
+    assert run("evaluate", folder / "run", path, "--max-cycle", "1", "-o", out) != 0
+    assert "did not converge in 1 cycles (orbital gradient" in capfd.readouterr().err
 
 
 def test_labels_teach_and_measure_the_same(folder, monkeypatch, capfd):
