@@ -44,7 +44,7 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
 from deeph_zero.train.crystal_steps import Steps, train_crystals
-from deeph_zero.train.crystals import Lesson, TaughtCrystal, errors_between, teach_density
+from deeph_zero.train.crystals import Lesson, TaughtCrystal, crystal_errors, teach_density
 
 LEARNING: dict[str, Any] = {"conv_tol": 1e-8, "conv_tol_grad": 1e-5}
 LABEL: dict[str, Any] = {"conv_tol": 1e-10, "conv_tol_grad": 1e-6}
@@ -150,12 +150,13 @@ def network_of(
 @torch.no_grad()
 def errors(found: CrystalPrediction, exact: CrystalSCFResult) -> dict[str, float]:
     """Errors of a prediction, Eh, beside those of its base."""
-    ks, certificate, rebuilt = found.ks, found.certificate, found.fock_rebuilt
+    certificate, rebuilt = found.certificate, found.fock_rebuilt
+    taught = TaughtCrystal.of_result(found.prepared, exact)
     assert certificate is not None
     assert rebuilt is not None
     row: dict[str, float] = {"natm": found.molecule.natm}
     for name, matrix in (("base", found.prepared.fock0), ("h", found.fock), ("rebuilt", rebuilt)):
-        error = errors_between(ks, matrix, exact.fock)
+        error = crystal_errors(taught, matrix)
         row[name], row[f"{name}_bands"] = error.fock, error.bands
     row["energy"] = certificate.free_energy - exact.free_energy
     row["estimate"] = certificate.energy_error_estimate

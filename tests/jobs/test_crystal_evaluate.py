@@ -75,6 +75,10 @@ def test_errors_are_those_against_its_own_scf(model, solved):  # noqa: F811
     assert scf["saved"] == 1.0 - scf["builds_model"] / scf["builds_minao"]
     assert scf["iterations_model"] <= scf["iterations_minao"] + 1
     assert row["converged"] is True
+    warm = found.ks.scf(found.dm, conv_tol=1e-8)
+    coarse = done.coarse_builds + warm.coarse_builds
+    assert coarse > 0
+    assert row["coarse_builds"] == found.coarse_builds + coarse
 
 
 def test_a_label_stands_for_the_scf(model, solved):  # noqa: F811
@@ -121,6 +125,11 @@ def test_a_label_of_another_size_is_refused(model, solved):  # noqa: F811
 
 def test_an_scf_that_does_not_converge_is_no_reference(model):  # noqa: F811
     with pytest.raises(
-        ComputationError, match="did not converge in 1 cycles; use a larger max_cyc"
+        ComputationError, match=r"in 1 cycles \(orbital gradient .* Eh\); use a larger max_cycle$"
     ):
         evaluated(model, max_cycle=1)
+
+
+def test_where_there_is_a_label_no_scf_is_needed(model, solved):  # noqa: F811
+    with pytest.raises(ComputationError, match=r"max_cycle, or scf=False, as it has a label$"):
+        evaluated(model, label(solved), scf=True, max_cycle=1)

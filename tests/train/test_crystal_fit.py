@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import ase.io
 import h5py
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from ase import Atoms
 import deeph_zero as dz
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.cli.main import entry_point
-from deeph_zero.predict.crystal_model import CrystalModel, load_crystal_model
+from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.report.crystals import crystal_figures
 from deeph_zero.report.data import read_source
 
@@ -268,21 +267,6 @@ def test_a_report_makes_the_bands_that_a_run_left_out(folder, tmp_path):
     # eV, from Fermi levels of F[P(H)] and of H
     change = made - stored
     np.testing.assert_allclose(change - change.mean(), 0, atol=1e-5)
-
-
-def test_evaluate_counts_the_builds_of_both_meshes(folder, capfd):
-    """Of the prediction and of the two SCFs; one that does not converge says what helps."""
-    model, path = load_crystal_model(folder / "run"), folder / "chain.xyz"
-    out = folder / "counted.json"
-    assert run("evaluate", folder / "run", path, "--conv-tol", "1e-8", "-o", out) == 0
-    row = json.loads(out.read_text())["structures"][0]
-    found = model.predict(ase.io.read(path))
-    scfs = [found.ks.scf(dm, conv_tol=1e-8) for dm in (None, found.dm)]
-    assert sum(s.coarse_builds for s in scfs) > 0
-    assert row["coarse_builds"] == found.coarse_builds + sum(s.coarse_builds for s in scfs)
-    assert row["fock_builds"] == found.ks.fock_builds
-    assert run("evaluate", folder / "run", path, "--max-cycle", "1", "-o", out) != 0
-    assert "did not converge in 1 cycles (orbital gradient" in capfd.readouterr().err
 
 
 def test_labels_teach_and_measure_the_same(folder, monkeypatch, capfd):

@@ -46,9 +46,9 @@ def found(frames, copies=0, file=0):
     ("geometries", "frames", "validation", "expected"),
     [
         (found(7), 7, None, []),
-        (found(8), 8, None, [7]),
-        (found(24), 24, None, [7, 15, 23]),
-        (found(2, copies=16), 18, None, [9, 17]),
+        (found(8), 8, None, [4]),
+        (found(24), 24, None, [4, 9, 14, 19]),
+        (found(2, copies=16), 18, None, [6, 11, 16]),
         (found(3, file=2), 3, "other.xyz", [3, 4]),
         (found(1), 1, 0.5, []),
     ],
