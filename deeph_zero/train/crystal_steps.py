@@ -17,7 +17,7 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.train.crystal_readout import refine_readout
 from deeph_zero.train.crystals import RIDGE, Lesson, fit_crystals
 
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 3e-5
 EPOCHS = 10
 CLIP = 1.0
 """Largest norm of a gradient, of the loss relative to that of the closed form."""

@@ -1,8 +1,5 @@
 """A network that learns a crystal from displaced cells, without labels."""
 
-import copy
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +9,6 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.crystal import crystal_layout, prepare_crystal
-from deeph_zero.train.crystal_readout import refine_readout
 from deeph_zero.train.crystals import (
     Lesson,
     crystal_errors,
@@ -23,7 +19,6 @@ from deeph_zero.train.crystals import (
 
 CUTOFF = 8.0
 SETTINGS = {"xc": "lda,vwn", "kmesh": (2, 1, 1)}
-RIDGE = 1e-4
 
 
 def displaced(seed, copies=1):
@@ -91,67 +86,3 @@ def test_what_cannot_be_learnt_is_refused():
         teach(ready(displaced(1)), max_cycle=1, two_grids=False)
     with pytest.raises(InputError, match=r"on a uniform grid for a network, got exact exchange"):
         ready(displaced(1), xc="pbe0")
-
-
-@pytest.fixture(scope="module")
-def lessons():
-    return [Lesson.of(teach(ready(displaced(k)))) for k in range(4)]
-
-
-def closed(lessons):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        layout = crystal_layout(displaced(0))
-        network = FockNetwork(default_spec(layout, "tiny", cutoff=CUTOFF, balanced=False)).double()
-    fit_crystals(network, lessons, ridge=RIDGE)
-    return network
-
-
-@torch.no_grad()
-def loss(network, lessons):
-    return sum(float(c.loss(network(c.inputs)[0])) for c in lessons) / len(lessons)
-
-
-def refined(network, lessons, measure=None, *, stop=False):
-    network = copy.deepcopy(network)
-    measure = measure or (lambda: loss(network, lessons))
-    refine_readout(network, lessons, ridge=RIDGE, measure=measure, stop=lambda: stop)
-    return network
-
-
-def test_the_loss_falls_and_the_readout_alone_moves(lessons):
-    """The network's own loss, which the readout's coordinates and features in advance hide."""
-    before = closed(lessons[:3])
-    after = refined(before, lessons[:3])
-    assert loss(after, lessons[:3]) < 0.5 * loss(before, lessons[:3])
-    known = dict(before.named_parameters())
-    moved = {name for name, p in after.named_parameters() if not torch.equal(p, known[name])}
-    assert moved
-    assert all(name.startswith(("node_out.", "pair_out.")) for name in moved)
-    # nothing is left to gain along the way that was chosen: the loss is flat there
-    again = refined(after, lessons[:3])
-    assert loss(again, lessons[:3]) > 0.3 * loss(after, lessons[:3])
-
-
-def test_the_best_at_crystals_kept_out_stays(lessons):
-    before = closed(lessons[:3])
-    found: list[float] = []
-
-    def rising():
-        found.append(float(len(found)))
-        return found[-1]
-
-    after = refined(before, lessons[:3], rising)
-    assert len(found) > 1
-    assert all(
-        torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters(), strict=True)
-    )
-    assert math.isclose(loss(after, lessons), loss(before, lessons))
-
-
-def test_it_stops_when_told(lessons):
-    before = closed(lessons[:3])
-    after = refined(before, lessons[:3], stop=True)
-    assert all(
-        torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters(), strict=True)
-    )
