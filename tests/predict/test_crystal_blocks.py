@@ -15,10 +15,11 @@ from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 
+LATTICE = np.array([[4.0, 0, 0], [0, 5.2, 0], [0, 0.1, 5.5]])
 CRYSTAL = Molecule(
     numbers=np.array([1, 1]),
     coords=np.array([[0.1, 0, 0.2], [1.2, 0.7, 0.9]]),
-    lattice=np.array([[4.0, 0, 0], [0, 5.2, 0], [0, 0.1, 5.5]]),
+    lattice=LATTICE,
     pbc=(True, True, True),
 )
 KPTS = torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]], dtype=torch.float64)
@@ -55,5 +56,5 @@ def test_blocks_give_the_prediction_at_any_k(model, monkeypatch, large):
     assert record.matrices.shells == ((0,), (0,))
     assert record.structure.pbc.tolist() == [True] * 3
     assert record.structure.lattice is not None
-    np.testing.assert_allclose(record.structure.lattice, CRYSTAL.lattice)
+    np.testing.assert_allclose(record.structure.lattice, LATTICE)
     assert np.isfinite(record.matrices.facts["fermi"])
