@@ -129,6 +129,6 @@ class Method:
             name: PySCF's choice by its name.
 
         Returns:
-            The same problem; without density fitting it has no set.
+            The method of the same problem; without density fitting it has no set.
         """
         return dataclasses.replace(self, auxbasis=name if self.density_fit else None)

@@ -89,7 +89,7 @@ def assert_fock_is_gradient(
         dm: Symmetric density matrix at which to compare.
         step: Largest displacement t.
         rtol: Relative tolerance on the directional derivative.
-        seed: Of the random directions.
+        seed: Seed of the random directions.
 
     Raises:
         AssertionError: If they differ, or if the tested number is zero.
@@ -160,7 +160,7 @@ def random_matrices(mol: "gto.Mole", *, n_spin: int = 1, seed: int = 0) -> Physi
     Args:
         mol: Built PySCF molecule.
         n_spin: 2 for an open shell.
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
 
     Returns:
         S, the core Hamiltonian and three random matrices, [nao, nao] or [2, nao, nao], float64.
@@ -201,9 +201,9 @@ def assert_equivariant(
         molecule: Without symmetry, best with three unlike atoms or more.
         matrices: What is read, e.g. :func:`random_matrices`.
         layout: Shells of the elements; None: the network's ``spec.layout``.
-        cutoff: Of the inputs, bohr; None: the network's ``spec.cutoff``.
+        cutoff: Cutoff of the inputs, bohr; None: the network's ``spec.cutoff``.
         atol: Absolute tolerance, Eh.
-        seed: Of the moves.
+        seed: Seed of the moves.
 
     Raises:
         AssertionError: If a symmetry is broken (it is named), or if the matrix is zero, as that of

@@ -45,7 +45,7 @@ def stacked_values(
 
     Args:
         shells: By l; on the device of ``points``.
-        points: Of every block, bohr.
+        points: Points of every block, bohr.
         nloc: Columns of every block; those that no function has are zero.
         deriv: Highest derivative, 0 or 1.
         cart: Cartesian functions instead of solid harmonics.

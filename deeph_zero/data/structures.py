@@ -194,7 +194,7 @@ def from_atoms(
         charge: Charge when the object states none.
         spin: 2S when the object states none.
         allow_close_contacts: As in :func:`read_structures`.
-        crystals: The same.
+        crystals: As in :func:`read_structures`.
 
     Returns:
         The checked structure, coordinates in bohr.

@@ -175,7 +175,7 @@ def nonlocal_correlation(
         terms: Parameters.
         grids: ``mf.nlcgrids``, or its points; None makes one.
         semilocal: Grid of the semilocal functional, taken over where it is the same one.
-        level: Of the grid to make; PySCF's default is 3 whatever the other grid is.
+        level: Level of the grid to make; PySCF's default is 3 whatever the other grid is.
         device: Where the tensors go.
         ao_memory_mb: Memory for kept AO values, MB.
         ao_engine: Who evaluates them, see ``integrals.grids.AOGrid``.

@@ -39,8 +39,8 @@ class FreeAtom:
 
     Attributes:
         exponents: α, 1/bohr², from the most compact on.
-        electrons: Of its density; they sum to the electron number.
-        screening: Of a density whose Coulomb potential is that of the electrons plus exchange;
+        electrons: c_k of its density; they sum to the electron number.
+        screening: c_k of a density whose Coulomb potential is that of the electrons plus exchange;
             the same sum.
         width: Exponent of one Gaussian as wide as its valence electrons, 1/bohr².
     """

@@ -80,7 +80,7 @@ def with_elements(grids: gen_grid.Grids) -> gen_grid.Grids:
         grids: Built or not.
 
     Returns:
-        The same grid.
+        The grid, with another molecule.
     """
     mol = grids.mol.copy()
     plain = gto.mole._std_symbol_without_ghost  # noqa: SLF001

@@ -63,8 +63,8 @@ def one_electron(
     Args:
         mol: Built molecule.
         ovlp: S of a mean-field object that has its own; None: PySCF's.
-        hcore: The same for the core Hamiltonian, Eh.
-        e_nuc: The same for the nuclear repulsion, Eh.
+        hcore: Core Hamiltonian of such an object, Eh; None: PySCF's.
+        e_nuc: Nuclear repulsion of such an object, Eh; None: PySCF's.
         device: Where the tensors go.
 
     Returns:

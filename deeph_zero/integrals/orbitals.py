@@ -18,7 +18,7 @@ def check_orbitals(
     Args:
         nelec: (n_alpha, n_beta).
         nao: Basis functions.
-        charge: Of the molecule, for the message.
+        charge: Charge of the molecule, for the message.
         n_independent: Linearly independent combinations of the functions; None: all of them.
         where: Start of the message (file and frame).
 

@@ -175,7 +175,7 @@ def shadows(mf: Any, name: str) -> Iterator[Peculiarity]:
 
     Args:
         mf: Mean-field object.
-        name: Of it, for the message.
+        name: What to call it in the message.
 
     Returns:
         What stands in front of a method of the class, and what helps.

@@ -51,7 +51,7 @@ def stored(files: Sequence[str]) -> list[Place]:
     """The crystals of files of real-space blocks.
 
     Args:
-        files: Of ``label``, ``predict``, ``project`` or ``convert``.
+        files: Files of ``label``, ``predict``, ``project`` or ``convert``.
 
     Returns:
         Their places.

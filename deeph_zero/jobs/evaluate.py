@@ -377,7 +377,7 @@ def _as_label(done: SCFResult) -> Label:
 
 
 def _scfs(batch: KohnShamBatch, dms: Any, config: EvaluateConfig) -> list[SCFResult]:
-    """Of several molecules in step, on the processor; all converged."""
+    """Converged SCFs of several molecules in step; results on the processor."""
     settings = {"conv_tol": config.conv_tol, "max_cycle": config.max_cycle, "hint": False}
     return [_converged(one) for one in results_on_host(batch.scf(dms, **settings))]
 
@@ -441,7 +441,7 @@ def pooled(values: Sequence[Any]) -> Any:
         values: One for each structure, all of one form.
 
     Returns:
-        Of the same form, with {mean, rms, max} in the place of numbers.
+        A value of this form, with {mean, rms, max} instead of numbers.
     """
     first = values[0]
     if isinstance(first, dict):

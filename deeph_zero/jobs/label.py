@@ -44,7 +44,7 @@ TOGETHER = 64
 
 
 def _settings(config: LabelConfig) -> dict[str, Any]:
-    """Of the SCF."""
+    """Settings of the SCF."""
     return {
         "conv_tol": config.conv_tol,
         "conv_tol_grad": config.conv_tol_grad,
@@ -141,7 +141,7 @@ class _Labels:
         result: SCFResult,
         warn: Callable[[str], None],
     ) -> Record:
-        """Of a result that lies where the first layer is; the second one makes builds."""
+        """Record of a result that lies where the first layer is; the second one makes builds."""
         (index, molecule), (near, far) = task, layers
         check_finite(result.energy, "SCF energy")
         if not result.converged:

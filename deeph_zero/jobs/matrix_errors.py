@@ -41,7 +41,7 @@ FORMAT_VERSION = 1
 SAME_POSITION = 1e-3
 """Largest difference of coordinates and lattice vectors, bohr; formats round them."""
 SPACING = 0.3
-"""Of the k-points where levels are compared, 1/bohr."""
+"""Distance of the k-points where levels are compared, 1/bohr."""
 
 
 def run_matrix_errors(

@@ -85,7 +85,7 @@ def one_structure(
         potential: What was read.
         path: Its file.
         charge: Charge of a structure that states none.
-        spin: The same.
+        spin: 2S of a structure that states none.
 
     Returns:
         Crystal, or molecule without a cell.

@@ -98,7 +98,7 @@ class SparseLevels:
             around: Eh.
 
         Returns:
-            Of every spin.
+            The levels of every spin.
 
         Raises:
             ComputationError: If they are not found.
@@ -129,7 +129,7 @@ class SparseLevels:
 
         Args:
             kpts: Fractions of the reciprocal vectors.
-            weights: Of the k-points, sum 1.
+            weights: Weights of the k-points, sum 1.
             edges: Ascending energies, Eh.
 
         Returns:
@@ -152,7 +152,7 @@ class SparseLevels:
 
         Args:
             kpts: Fractions of the reciprocal vectors.
-            weights: Of the k-points, sum 1.
+            weights: Weights of the k-points, sum 1.
             electrons: Per cell, of both spins together; spins share one level.
             smearing: Width of Fermi occupations, Eh.
             count: Levels around it at every k-point.

@@ -111,7 +111,7 @@ class MoleculeFacade:
             where: Start of the message.
 
         Returns:
-            The same, with the spin axis; differentiable.
+            The matrix with the spin axis; differentiable.
 
         Raises:
             InputError: If type, precision, device, size or spin axis are others.

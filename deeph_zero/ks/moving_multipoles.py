@@ -22,8 +22,8 @@ class ScreenedChange(NamedTuple):
 
     Attributes:
         fock: d(h + V), Eh/bohr.
-        dm: Of both spins' densities in it, 1/bohr.
-        dm_free: Of those in h.
+        dm: Derivatives of both spins' density matrices in h + V, 1/bohr.
+        dm_free: Derivatives of the density matrices in h.
     """
 
     fock: Float[Tensor, "n nao nao"]
@@ -117,7 +117,7 @@ def density_change(
     """How the densities of both spins follow a matrix and its overlap, electron numbers kept.
 
     Args:
-        spectrum: Of the matrix.
+        spectrum: Levels and orbitals of the matrix.
         change: Its change, Eh.
         ovlp: dS.
 

@@ -241,7 +241,7 @@ def inverse_slope(
     """(1 - χ K)⁻¹: the error of what was guessed from what is left.
 
     Args:
-        spectrum: Of the matrix with the guess's field.
+        spectrum: Levels and orbitals of the matrix with the guess's field.
         clouds: The molecule's.
         kernel: K.
 

@@ -121,7 +121,7 @@ def asked_state(own: State, *, charge: int | None, spin: int | None) -> State:
     Args:
         own: The model's.
         charge: As asked for; None means the model's.
-        spin: The same, 2S.
+        spin: 2S as asked for; None means the model's.
 
     Returns:
         What holds.

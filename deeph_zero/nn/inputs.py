@@ -20,8 +20,8 @@ from deeph_zero.nn.neighbours import Neighbours, neighbours
 from deeph_zero.types import AOMatrix
 
 N_MATRICES = 8
-"""Of a spin channel: S, h, P0, F0, dP of its own, and own - other of the last three, which are
-zero in a closed shell."""
+"""Matrices of a spin channel: its own S, h, P0, F0, dP, and own - other of the last three, which
+are zero in a closed shell."""
 
 ENVELOPE_START = 0.6
 """Fraction of the cutoff up to which pairs count in full."""
@@ -344,7 +344,7 @@ def node_scalars(z: Sequence[int], charge: int, spin: int, n: int) -> Float[Tens
         n: Spin channels.
 
     Returns:
-        The same for every atom.
+        These numbers for every atom.
     """
     rows = [
         [float(charge), float(s), (sum(z) - charge + s) / 2 - sum(z) / 2]

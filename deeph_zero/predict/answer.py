@@ -107,7 +107,7 @@ def answer(
         asked: What is asked for.
         method: What is solved.
         known: The model's calibration and card.
-        light: The same on the processor, for what needs no builds; None: ``at``.
+        light: The layer on the processor, for what needs no builds; None: ``at``.
         made: Refinement and coupled estimate, where they exist; None: they are made here.
 
     Returns:

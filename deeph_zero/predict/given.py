@@ -63,7 +63,7 @@ def checked_contacts(molecule: Molecule, *, insist: bool) -> Molecule:
         insist: Take it nevertheless.
 
     Returns:
-        The same.
+        The molecule, unchanged.
 
     Raises:
         InputError: If atoms are too near.

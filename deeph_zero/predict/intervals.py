@@ -231,7 +231,7 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
 
     Args:
         prediction: With a coupled certificate.
-        calibration: Of the model that made it.
+        calibration: Calibration of the model that made it.
 
     Returns:
         [low, high] for "energy" (Eh; never above the prediction, which is an upper bound), "homo",
@@ -270,7 +270,7 @@ def out_of_distribution(
 
     Args:
         prediction: With a certificate.
-        calibration: Of the model that made it.
+        calibration: Calibration of the model that made it.
         states: Whether to look at charge and spin, which a card speaks of as well.
 
     Returns:
@@ -305,8 +305,8 @@ def with_intervals(
 
     Args:
         prediction: As its model made it.
-        calibration: Of that model; None makes no intervals.
-        card: Of that model, where it comes with the package.
+        calibration: Calibration of that model; None makes no intervals.
+        card: Card of that model, where it comes with the package.
 
     Returns:
         A copy; ``intervals`` is None without a coupled certificate.

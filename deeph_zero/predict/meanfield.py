@@ -91,7 +91,7 @@ def fill(mf: Any, orbitals: tuple[Tensor, Tensor, Tensor], energy: float, conver
     Args:
         mf: PySCF's object.
         orbitals: Coefficients, energies and occupations.
-        energy: Of their density, Eh.
+        energy: Energy of their density, Eh.
         converged: Whether it is self-consistent.
 
     Returns:

@@ -42,7 +42,7 @@ def structure_record(
 
     Args:
         molecule: The structure.
-        certificate: Of the density the entry is about.
+        certificate: Certificate of the density the entry is about.
         dipole: Debye, about the nuclear-charge centre, [3].
         n_electrons: Density integrated on the grid.
         spin_square: ⟨S²⟩; None leaves the key out (closed shell).

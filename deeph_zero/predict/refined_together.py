@@ -36,7 +36,7 @@ def refine_together(
     Args:
         batch: The molecules on the device.
         here: Predicted densities and their builds, on the processor.
-        there: The same on the device.
+        there: Densities and builds on the device.
         starts: The builds at the superposed atoms, where they were made, on the device.
         tol: Norm of the orbital gradient to reach, Eh.
         compare_start: Also converge from the superposed atoms, and count.
@@ -113,10 +113,10 @@ def results_on_host(found: Sequence[SCFResult]) -> list[SCFResult]:
     """Results with their matrices on the processor, copied in one go.
 
     Args:
-        found: On one device.
+        found: Results on one device.
 
     Returns:
-        The same.
+        The results; their matrices are on the processor.
     """
     moved = iter(to_host([getattr(one, name) for one in found for name in MATRICES]))
     return [dataclasses.replace(one, **{name: next(moved) for name in MATRICES}) for one in found]
@@ -144,10 +144,10 @@ def builds_on_host(built: Sequence[FockBuild]) -> list[FockBuild]:
     """Fock matrices and numbers, each kind copied in one go.
 
     Args:
-        built: On a device.
+        built: Builds on a device.
 
     Returns:
-        The same on the processor.
+        The builds on the processor.
     """
     focks = to_host([one.fock for one in built])
     numbers = to_host(

@@ -56,7 +56,7 @@ class Prediction:
         refined: The converged SCF that started from P̂; None if not asked for.
         fock_builds: All builds spent, the one of the input matrices included.
         coarse_builds: Beside them, builds on the coarse grid.
-        refined_dipole: The same dipole of the refined density; P̂'s own without refinement.
+        refined_dipole: Dipole moment of the refined density; of P̂ without refinement.
         standard_start: The refinement began at the superposed atoms, because P̂ was worse.
         standard_iterations: SCF cycles from the superposed atoms to the same tolerance; None if no
             comparison was asked for.
@@ -108,7 +108,7 @@ class Prediction:
         """Atomic charges and bond orders.
 
         Args:
-            refined: Of the refined density where there is one; otherwise of P̂.
+            refined: Take the refined density if there is one; otherwise P̂.
 
         Returns:
             Mulliken's, Löwdin's and Mayer's.

@@ -33,7 +33,7 @@ class LevelConstant:
 
         Args:
             numbers: Atomic numbers.
-            volume: Of the cell, bohr³; infinite for a layer.
+            volume: Volume of the cell, bohr³; infinite for a layer.
 
         Returns:
             Eh.

@@ -68,11 +68,11 @@ class PreparedCrystal:
 
     @property
     def volume(self) -> float:
-        """Of the cell, bohr³; infinite for a layer."""
+        """Volume of the cell, bohr³; infinite for a layer."""
         return volume_of(self.ks.cell)
 
     def with_constant(self, constant: float) -> "PreparedCrystal":
-        """The same with an H₀ that is moved by a constant potential.
+        """This crystal with an H₀ that is moved by a constant potential.
 
         Args:
             constant: Eh.

@@ -81,11 +81,11 @@ class SparseCrystal:
 
     @property
     def volume(self) -> float:
-        """Of the cell, bohr³; infinite for a layer."""
+        """Volume of the cell, bohr³; infinite for a layer."""
         return volume_of(self.cell)
 
     def with_constant(self, constant: float) -> "SparseCrystal":
-        """The same with a base that is moved by a constant potential.
+        """This crystal with a base that is moved by a constant potential.
 
         Args:
             constant: Eh.

@@ -35,7 +35,7 @@ MARGIN = 6.0
 EDGE = 0.05
 """Atoms this near to a face (part of the vector) are shown on the opposite one, too."""
 PRECISION = 1e-5
-"""Of the lattice sums of orbitals: a picture's."""
+"""Precision of the lattice sums of orbitals, enough for a picture."""
 _BLOCK = 4096
 _CURE = "write the file again"
 

@@ -42,7 +42,7 @@ class ModelCrystals:
         method: What crystals share with molecules.
         crystal: What only crystals have.
         smearing: Width of Fermi occupations, Eh.
-        spacings: Of the k-points along each reciprocal vector where neither a mesh nor a spacing is
+        spacings: Spacings of the k-points along each reciprocal vector if no mesh and no spacing is
             asked for, 1/bohr.
     """
 

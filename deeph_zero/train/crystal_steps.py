@@ -70,7 +70,7 @@ def train_crystals(
         lessons: What to learn.
         checks: Crystals that only measure; may be empty.
         steps: How far.
-        seed: Of the order of crystals.
+        seed: Seed of the order of crystals.
         note: Takes a row of metrics after every pass.
         stop: Whether to end early.
 

@@ -99,12 +99,12 @@ class Lesson:
         inputs: What the network reads.
         target: ΔH to reproduce, without a multiple of S, Eh.
         constant: That multiple, Eh.
-        volume: Of the cell, bohr³; infinite for a layer.
+        volume: Volume of the cell, bohr³; infinite for a layer.
         fock0: H₀ at the k-points, Eh.
         fock: F at self-consistency there.
         orbitals: Those of ``fock``, as columns.
         levels: Their energies, Eh.
-        weight: Of each orbital in the loss, [nspin, nk, nmo].
+        weight: Weight of each orbital in the loss, [nspin, nk, nmo].
         kpts: Fractions of the reciprocal vectors, [nk, 3].
         kweights: [nk].
         ovlp: S at the k-points.

@@ -165,7 +165,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     """The document info.json.
 
     Args:
-        folder: Of one structure.
+        folder: Folder of one structure.
 
     Returns:
         Its keys and values.
@@ -213,7 +213,7 @@ def opened(folder: Path, name: str) -> Iterator[Group]:
     """The root of an HDF5 file of a folder.
 
     Args:
-        folder: Of one structure.
+        folder: Folder of one structure.
         name: The file.
 
     Yields:

@@ -55,7 +55,7 @@ def parse_basis(words: Mapping[Any, Any]) -> dict[str, tuple[int, ...]]:
         words: By element symbol.
 
     Returns:
-        The same as tuples.
+        l of every shell, by element symbol.
 
     Raises:
         InputError: If a word is none.

@@ -194,11 +194,11 @@ def _as_written(matrix: BlockMatrix, coords: np.ndarray, lattice: np.ndarray) ->
 
     Args:
         matrix: H and S, the overlap last.
-        coords: Of geometry.in, bohr.
+        coords: Positions of geometry.in, bohr.
         lattice: Vectors in rows, bohr.
 
     Returns:
-        The same blocks.
+        The blocks with the cells of geometry.in.
     """
     scaled = coords @ np.linalg.inv(lattice)
     first, second = matrix.pairs.numpy().T

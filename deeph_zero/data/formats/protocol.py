@@ -52,7 +52,7 @@ class BlochDensity:
 
     Attributes:
         kpts: Fractions of the reciprocal vectors.
-        weights: Of the points, sum 1; one of k and -k may stand for both.
+        weights: Weights of the points, sum 1; one of k and -k may stand for both.
         dm: P of each spin.
         mesh: Points of the FFT mesh it was computed on; None where that is not known.
     """
@@ -436,7 +436,7 @@ def required_overlap(matrices: Matrices) -> BlockMatrix:
     """The overlap, for formats that cannot be without one.
 
     Args:
-        matrices: Of one structure.
+        matrices: Matrices of one structure.
 
     Returns:
         S.

@@ -89,8 +89,8 @@ def _orbitals(record: Record, mol: gto.Mole) -> tuple[Any, Any, Any]:
 class CubeSink:
     """Writes the electron density (valence, where the basis set has cores) of one structure.
 
-    Of a crystal on its own FFT mesh, from which programs of plane waves can start; of a molecule
-    in a box around it.
+    The density of a crystal is on its own FFT mesh, from which plane-wave programs can start; that
+    of a molecule is in a box around it.
     """
 
     def __init__(self, path: Path) -> None:

@@ -100,7 +100,7 @@ def numbers_in(blob: object, name: str, shape: tuple[int, ...]) -> np.ndarray:
     Args:
         blob: Bytes.
         name: For messages.
-        shape: Of the array.
+        shape: Shape of the array.
 
     Returns:
         Finite numbers, float64.

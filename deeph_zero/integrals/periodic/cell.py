@@ -54,7 +54,7 @@ def build_cell(
         molecule: The structure, with a lattice.
         method: Basis, and of ``crystal`` pseudopotentials and cutoff.
         say: Takes a warning of one line.
-        most_points: Of the uniform grid.
+        most_points: Limit of the points of the uniform grid.
 
     Returns:
         Built, quiet, coordinates as they are; ``spin`` is that of one cell.

@@ -39,7 +39,7 @@ def supported_functional(spec: XCSpec) -> XCSpec:
         spec: Any functional.
 
     Returns:
-        The same.
+        The functional, unchanged.
 
     Raises:
         InputError: If it has VV10 or dispersion.

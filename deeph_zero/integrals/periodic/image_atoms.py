@@ -180,7 +180,7 @@ class Images:
             centre: bohr, in or about the home cell.
             radius: Radius of the sphere, bohr.
             more: Added to the reach of every atom, bohr.
-            reach: Of every atom, bohr; None: that of its orbitals.
+            reach: Reach of every atom, bohr; None: that of its orbitals.
 
         Returns:
             The atoms, those of one kind behind each other, sorted by cell.

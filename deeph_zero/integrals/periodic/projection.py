@@ -251,7 +251,7 @@ def grid_overlap_error(orbitals: Orbitals, volume: float, ngrids: int, kpoints: 
         kpoints: Where; one is enough.
 
     Returns:
-        Of the scale of the functions' norm, which is 1.
+        The largest error of the quadrature, on the scale of the functions' norm, which is 1.
     """
     ovlp, _ = orbitals.overlap_and_fixed(kpoints)
     rows = torch.full((1, 1, ngrids), volume / ngrids, dtype=torch.float64)

@@ -92,8 +92,8 @@ class SuperposedAtoms:
 
         Args:
             coords: Points, bohr.
-            centre: Of a sphere that holds them.
-            radius: Of the sphere, bohr.
+            centre: Centre of a sphere that holds them.
+            radius: Radius of the sphere, bohr.
 
         Returns:
             [nspin, nvar, n], and [n] (Eh), zero where the cell's average is.
@@ -127,8 +127,8 @@ class SuperposedAtoms:
 
         Args:
             coords: Points, bohr.
-            centre: Of a sphere that holds them.
-            radius: Of the sphere, bohr.
+            centre: Centre of a sphere that holds them.
+            radius: Radius of the sphere, bohr.
 
         Returns:
             [nspin, 1, n], electrons per bohr³; [nspin, nvar, n], Eh and its like.

@@ -70,7 +70,7 @@ def crystal_data(
         settings: What is computed.
         device: Where the tensors live.
         ao_memory_mb: Keep AO values up to so much; beyond it they are made again in every pass.
-        engine: Of the functional, see :func:`deeph_zero.integrals.libxc.make_functional`.
+        engine: Engine of the functional, see :func:`deeph_zero.integrals.libxc.make_functional`.
 
     Returns:
         The data.

@@ -82,7 +82,7 @@ def _certified(batch: KSBatch, points: Sequence[Point]) -> list[Certificate]:
 def _of_stack(
     stack: StackedSCF, points: Mapping[int, Point], layers: Sequence[KohnShamLayer]
 ) -> dict[int, Certificate]:
-    """Of molecules with a coarse grid."""
+    """Certificates of molecules with a coarse grid."""
     keys, some = list(points), list(points.values())
     models = [QuadraticModel(at.layer, at.dm, at.fock) for at in some]
     moving = [k for k, model in enumerate(models) if model.cheap != 0]
@@ -99,7 +99,7 @@ def _of_stack(
 
 
 def _without_coarse_grid(batch: KSBatch, points: Mapping[int, Point]) -> dict[int, Certificate]:
-    """Of molecules whose estimate is the quadratic model's."""
+    """Certificates of molecules whose estimate is that of the quadratic model."""
     models = {k: QuadraticModel(at.layer, at.dm, at.fock) for k, at in points.items()}
     moving = [k for k, model in models.items() if model.cheap != 0]
     dfocks: dict[int, SpinMatrix] = {}

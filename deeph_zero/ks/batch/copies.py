@@ -12,10 +12,10 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies on the processor, in one go.
 
     Args:
-        tensors: Of one device and type.
+        tensors: Tensors of one device and type.
 
     Returns:
-        The same.
+        The copies.
     """
     return to_device(tensors, torch.device("cpu"))
 
@@ -24,11 +24,11 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Copies on a device, in one go.
 
     Args:
-        tensors: Of one device and type.
+        tensors: Tensors of one device and type.
         device: Where to.
 
     Returns:
-        The same.
+        The copies there.
     """
     if not tensors:
         return []

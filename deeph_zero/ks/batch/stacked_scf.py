@@ -86,7 +86,7 @@ class StackedSCF:
         Args:
             layers: Molecules alike in functional, spin treatment, gap floor and device.
             settings: Tolerances and the iteration's knobs.
-            padding: Of a stack of the same molecules, whose integrals are then shared.
+            padding: Padding of a stack of the same molecules, whose integrals are then shared.
         """
         self._layers = list(layers)
         self._settings = settings
@@ -133,7 +133,7 @@ class StackedSCF:
             at: Density matrix and F (Eh) of those that are asked for, by position.
 
         Returns:
-            Of each, matrices of its own size.
+            The solution of each, with matrices of its own size.
 
         Raises:
             ComputationError: If a matrix is not finite.

@@ -30,7 +30,7 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
         device: Where to.
 
     Returns:
-        The same there; the tensor itself if it is there already.
+        The copy there; the tensor itself if it is there already.
     """
     if torch.device(device).type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)

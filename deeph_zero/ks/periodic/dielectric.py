@@ -168,7 +168,7 @@ def _response(
         pairs: The orbitals' pairs.
         coulomb: Coulomb potentials.
         start: K of what is left of the step.
-        spin_part: Of the kernel.
+        spin_part: Spin part of the kernel.
 
     Returns:
         The potential, Eh; None if the equations are not definite.

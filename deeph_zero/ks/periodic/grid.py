@@ -151,7 +151,7 @@ def potential_matrix(grid: BlochGrid, rows: MeshRows, dtype: torch.dtype) -> Blo
     Args:
         grid: AO values.
         rows: dE/d(row) at every point, quadrature weights included.
-        dtype: Of the matrices.
+        dtype: Type of the matrices.
 
     Returns:
         M with Σ rows · dρ = Σ_k w_k Re tr(M_k dP_k), Hermitian.

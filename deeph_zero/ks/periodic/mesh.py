@@ -15,7 +15,7 @@ class Mesh:
 
     Attributes:
         shape: Points along the three lattice vectors.
-        volume: Of the cell, bohr³.
+        volume: Volume of the cell, bohr³.
         reciprocal: Rows are the reciprocal lattice vectors, 1/bohr.
         kernel: Coulomb kernel 4π/G² (its own form for slabs) on the half spectrum of a real FFT,
             [n1, n2, n3 // 2 + 1]; even in G.

@@ -43,7 +43,7 @@ def check_overlap(ovlp: BlochOperator, kpoints: Sequence[Sequence[float]]) -> Bl
         kpoints: Fractions of the reciprocal lattice vectors, [nk, 3].
 
     Returns:
-        The same.
+        S(k), unchanged.
 
     Raises:
         InputError: If an eigenvalue is below :data:`SINGULAR`.

@@ -35,7 +35,7 @@ class CoulombOnMesh:
         Args:
             grid: AO values.
             weights: w_k.
-            mesh: The same points.
+            mesh: The mesh of the grid.
             rho_guess: Superposed free atoms on these points.
         """
         self.grid = grid

@@ -51,7 +51,7 @@ def weighted_trace(weights: KWeights, a: Tensor, b: Tensor) -> Float[Tensor, ""]
     Args:
         weights: w_k, [nk].
         a: [nspin, nk, n, n] or [nk, n, n].
-        b: The same kind.
+        b: Matrices of the shape of ``a``.
 
     Returns:
         A real number.

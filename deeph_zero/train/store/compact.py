@@ -41,7 +41,7 @@ def packed(stored: NetworkInputs | PackedInputs) -> NetworkInputs | PackedInputs
         stored: The inputs of a geometry.
 
     Returns:
-        The same, smaller on a CPU.
+        The inputs; packed if they are on a CPU.
     """
     if isinstance(stored, NetworkInputs) and stored.numbers.device.type == "cpu":
         return PackedInputs(stored)

@@ -15,7 +15,7 @@ class Constant(Term):
         """Keep the energy.
 
         Args:
-            name: Of the energy.
+            name: Name of the energy.
             energy: Eh per cell.
         """
         self.name = name

@@ -14,7 +14,7 @@ class FixedOperator(Term):
         """Keep the matrices.
 
         Args:
-            name: Of the energy.
+            name: Name of the energy.
             operator: h_k, Eh; with a spin axis where the spins feel different ones.
             weights: w_k.
         """

@@ -17,7 +17,7 @@ class LocalPotential:
         """Keep the potential.
 
         Args:
-            name: Of its energy.
+            name: Name of its energy.
             mesh: The grid.
             values: Eh, at the grid's points.
         """
