@@ -108,6 +108,17 @@ def test_every_module_has_tests_under_its_name():
     assert without == []
 
 
+HANGING = re.compile(r'^\s*("""|[a-z_]+: )?(Of |The same[.,]|Whoever )', re.MULTILINE)
+
+
+def test_no_line_of_a_docstring_hangs_on_the_one_above():
+    """ "seed: Seed of the moves", not "seed: Of the moves"."""
+    found = {relative(p): HANGING.findall(p.read_text()) for p in MODULES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert HANGING.search("    seed: Of the moves.")
+    assert not HANGING.search("    seed: Seed of the moves.")
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_annotations_are_evaluated(path: Path):
     # the shape checks under pytest read annotations at run time
