@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deeph_zero.ks.parallel.room import may_keep
 from deeph_zero.ks.protocol import AOBlock
 
 ENERGY_ERROR = 1e-9
@@ -133,7 +134,7 @@ class AOStore:
         return kept.block() if isinstance(kept, _MixedBlock) else kept
 
     def offer(self, k: int, block: AOBlock, taken: int = 0) -> AOBlock:
-        """Keep a block if it fits.
+        """Keep a block if it fits, and leaves room on a card for others.
 
         Args:
             k: Its number.
@@ -148,7 +149,8 @@ class AOStore:
         kept = self._packed(block)
         parts = (kept.double, kept.single) if isinstance(kept, _MixedBlock) else (kept.ao,)
         nbytes = sum(part.numel() * part.element_size() for part in parts)
-        if self.used_bytes + nbytes > self._limit - taken:
+        full = self.used_bytes + nbytes > self._limit - taken
+        if full or not may_keep(nbytes, block.ao.device):
             self._refused.add(k)
             return block
         self.used_bytes += nbytes

@@ -20,6 +20,7 @@ from deeph_zero.integrals.two_electron import (
     exchange_terms,
     two_electron_operators,
 )
+from deeph_zero.ks.parallel.room import memory_mb
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.terms.two_electron import FittedTensor
 from deeph_zero.types import AOMatrix
@@ -29,7 +30,7 @@ def ks_data(
     found: Calculation,
     *,
     device: torch.device | str = "cpu",
-    ao_memory_mb: float = ao_grids.AO_MEMORY_MB,
+    ao_memory_mb: float | None = None,
     ao_engine: AOEngineName = "auto",
     max_memory_mb: float | None = None,
     engine: Engine = "auto",
@@ -42,7 +43,8 @@ def ks_data(
     Args:
         found: What is computed, see :mod:`deeph_zero.integrals.calculation`.
         device: Where every tensor goes.
-        ao_memory_mb: Memory for kept AO values on the grid, MB.
+        ao_memory_mb: Memory for kept AO values on the grid, MB; None: 1000 on a processor, a
+            quarter of what is free on a CUDA device.
         ao_engine: "auto" (libcint for the CPU, torch for other devices), "libcint" or "torch".
         max_memory_mb: Limit for all two-electron tensors together; None: 80 % of what is free.
         engine: Functional engine, see ``integrals.libxc.make_functional``.
@@ -63,6 +65,8 @@ def ks_data(
             found, max_memory_mb=max_memory_mb, dm_guess=dm_guess, jk_dtype=jk_dtype
         )
     made = portable.to(device)
+    if ao_memory_mb is None:
+        ao_memory_mb = memory_mb(device, ao_grids.AO_MEMORY_MB)
     at: dict[str, Any] = {"device": device, "ao_memory_mb": ao_memory_mb, "ao_engine": ao_engine}
     bare = static_data(found, made.one, made.two, made.dm_guess)
     grid = None if made.points is None else _grid(found, made.points, **at)

@@ -12,6 +12,7 @@ from torch import Tensor
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
 from deeph_zero.kohnsham.crystal_result import CrystalResult, KPoints
 from deeph_zero.ks.given import scf_settings
+from deeph_zero.ks.parallel.room import memory_mb
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.dielectric import dielectric_potential
 from deeph_zero.ks.periodic.layer import CrystalBuild, CrystalLayer
@@ -107,7 +108,8 @@ class CrystalKohnSham(CrystalLayer):
                 decides everything itself (the ``spin`` of its cell counts those of all k-points
                 together).
             device: Where the tensors live.
-            ao_memory_mb: Keep AO values up to so much; 2000 where nothing is said.
+            ao_memory_mb: Keep AO values up to so much; where nothing is said 2000, on a CUDA device
+                a quarter of what is free.
             engine: What evaluates the functional: "auto", "torch" or "libxc".
             two_grids: False: SCFs never iterate on a coarse mesh.
             **settings: ``xc``, ``kmesh``, ``shifted``, ``unrestricted``, ``smearing``,
@@ -128,7 +130,7 @@ class CrystalKohnSham(CrystalLayer):
         refuse_unknown("from_pyscf", settings, {*own, *_keywords(crystal_calculation)})
         found = crystal_calculation(cell_or_mf, **settings)
         found = dataclasses.replace(found, two_grids=two_grids)
-        memory = AO_MEMORY_MB if ao_memory_mb is None else ao_memory_mb
+        memory = memory_mb(device, AO_MEMORY_MB) if ao_memory_mb is None else ao_memory_mb
         data = crystal_data(found, device=device, ao_memory_mb=memory, engine=engine)
         return cls.of_calculation(found, data)
 

@@ -21,6 +21,7 @@ from deeph_zero.integrals.system import ks_data
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.density import GAP_FLOOR
 from deeph_zero.ks.multipoles import screened
+from deeph_zero.ks.parallel.room import memory_mb
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.scf.mixing import is_undecided
 from deeph_zero.ks.terms.build import FockBuild
@@ -37,11 +38,22 @@ if TYPE_CHECKING:
     from pyscf import gto
 
 AO_MEMORY_MB = 2000.0
-"""Kept AO values of all geometries of a run together."""
-
+"""Kept AO values of all geometries of a run together, on a processor."""
 
 TRAINING_GAP_FLOOR = 1e-3
 """Smallest denominator (Eh) of density derivatives in training; a closing gap stays harmless."""
+
+
+def ao_memory(device: torch.device | str) -> float:
+    """Memory for the kept AO values of all geometries of a run together.
+
+    Args:
+        device: Where they are kept.
+
+    Returns:
+        MB; a part of what is free on a CUDA device.
+    """
+    return memory_mb(device, AO_MEMORY_MB)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -122,7 +134,7 @@ def kohn_sham(
     method: Method,
     *,
     device: torch.device | str = "cpu",
-    ao_memory_mb: float = AO_MEMORY_MB,
+    ao_memory_mb: float | None = None,
     mol: "gto.Mole | None" = None,
     builds: bool = True,
     gap_floor: float = GAP_FLOOR,
@@ -135,7 +147,7 @@ def kohn_sham(
         molecule: The structure.
         method: What is solved.
         device: Where the tensors live.
-        ao_memory_mb: AO values kept for this molecule.
+        ao_memory_mb: AO values kept for this molecule; None: all of :func:`ao_memory`.
         mol: The built ``Mole``, if there is one already.
         builds: Whether Fock builds will be asked of it; without, no integral for them is made.
         gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
@@ -151,7 +163,7 @@ def kohn_sham(
         builds=builds,
         device=device,
         gap_floor=gap_floor,
-        ao_memory_mb=ao_memory_mb,
+        ao_memory_mb=ao_memory(device) if ao_memory_mb is None else ao_memory_mb,
         jk_dtype=jk_dtype,
         portable=portable,
     )
@@ -163,7 +175,7 @@ def same_data(
     dm_guess: AOMatrix,
     *,
     device: torch.device | str = "cpu",
-    ao_memory_mb: float = AO_MEMORY_MB,
+    ao_memory_mb: float | None = None,
     jk_dtype: torch.dtype = torch.float64,
     portable: Portable | None = None,
 ) -> KSData:
@@ -185,7 +197,7 @@ def same_data(
         calculation_of(build_mole(molecule, basis=method.basis), method),
         device=device,
         dm_guess=dm_guess,
-        ao_memory_mb=ao_memory_mb,
+        ao_memory_mb=ao_memory(device) if ao_memory_mb is None else ao_memory_mb,
         jk_dtype=jk_dtype,
         portable=portable,
     )[0]
@@ -199,7 +211,7 @@ def prepare(
     cutoff: float,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    ao_memory_mb: float = AO_MEMORY_MB,
+    ao_memory_mb: float | None = None,
     mol: "gto.Mole | None" = None,
     inputs: InputKind = "physics",
     base: Base | None = None,
@@ -218,7 +230,7 @@ def prepare(
         cutoff: The network's, bohr.
         dtype: The network's.
         device: Where the tensors live.
-        ao_memory_mb: AO values kept for this molecule.
+        ao_memory_mb: AO values kept for this molecule; None: all of :func:`ao_memory`.
         mol: The built ``Mole``, if there is one already.
         inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
         base: What is corrected, likewise; None: the newest with these inputs.

@@ -25,9 +25,9 @@ from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.prepared.molecule import (
-    AO_MEMORY_MB,
     TRAINING_GAP_FLOOR,
     Prepared,
+    ao_memory,
     check_start,
     kohn_sham,
     prepare,
@@ -98,12 +98,13 @@ def _layers(
 ) -> tuple[KohnShamBatch, list[KohnSham]]:
     """Layers on the device, and the same on the processor without what builds need."""
     whole: list[KohnSham] = []
+    share = ao_memory(device) / len(molecules)
     for molecule in molecules:
         layer = kohn_sham(
             molecule,
             method,
             device=device,
-            ao_memory_mb=AO_MEMORY_MB / len(molecules),
+            ao_memory_mb=share,
             gap_floor=TRAINING_GAP_FLOOR,
         )
         whole.append(layer)

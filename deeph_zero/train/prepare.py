@@ -21,7 +21,7 @@ from deeph_zero.nn.extension import extended
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
-from deeph_zero.prepared.molecule import AO_MEMORY_MB, Prepared, basis_layout, kohn_sham, same_data
+from deeph_zero.prepared.molecule import Prepared, ao_memory, basis_layout, kohn_sham, same_data
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import parse_loss
 from deeph_zero.train.plan import MAX_CHECKED
@@ -61,7 +61,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     positions = [k for k in range(len(run.molecules)) if k not in kept_out]
     frames = [run.molecules[k] for k in positions]
     everything = [*frames, *displaced(_in_time(run, frames), config, (config.runtime.seed,))]
-    share = AO_MEMORY_MB / len(everything)
+    share = ao_memory(run.runtime.device) / len(everything)
     run.geometries.store = store = _store(run)
     copies = _prepare_all(run, network, everything, positions, ao_memory_mb=share)
     if run.team is not None:
@@ -313,7 +313,7 @@ def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> No
     wanted = [*others, *((k, run.molecules[k]) for k in run.roles.measuring)]
     if not wanted:
         return
-    share = AO_MEMORY_MB / len(wanted)
+    share = ao_memory(run.runtime.device) / len(wanted)
     with run.reporter.task("validation", len(wanted)) as task:
         for k, (position, molecule) in enumerate(wanted):
             if run.runtime.deadline.expired():

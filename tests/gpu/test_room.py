@@ -8,8 +8,10 @@ from deeph_zero.jobs.workers import outcomes
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.padded import PaddedBucket
+from deeph_zero.ks.parallel import room as room_module
 from deeph_zero.ks.parallel.graphs import GRAPHS_HERE
-from deeph_zero.ks.parallel.room import Room
+from deeph_zero.ks.parallel.room import SHARE, STACK_SHARE, Room, free_bytes
+from deeph_zero.prepared.molecule import AO_MEMORY_MB, ao_memory
 
 from . import test_labels, test_predictions
 
@@ -143,6 +145,50 @@ def test_room():
     assert room.over(work, []) == []
     with pytest.raises(torch.OutOfMemoryError):
         Room().over(lambda _: work(range(4)), [0, 1])
+
+
+def card(monkeypatch, free, total):
+    monkeypatch.setattr(room_module, "free_bytes", lambda _: free)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, total))
+
+
+def test_what_torch_holds_and_does_not_use_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (7 * 10**9, 10**10))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 5 * 10**8)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 2 * 10**8)
+    assert free_bytes("cuda") == 73 * 10**8
+    assert ao_memory(torch.device("cuda")) == pytest.approx(SHARE * 7300)
+    assert ao_memory("cpu") == AO_MEMORY_MB
+
+
+@pytest.mark.parametrize(("free", "total"), [(10**9, 10**9), (40_000, 40_000), (10**9, 10**10)])
+def test_ao_values_take_no_more_than_the_card_has(monkeypatch, free, total):
+    """Of a large card, of one with room for some of them, of one that others use."""
+    here = KohnSham.from_pyscf(moles(1)[0], xc="pbe", grid_level=0)
+    card(monkeypatch, free, total)
+    there = KohnSham.from_pyscf(moles(1)[0], xc="pbe", grid_level=0, device="cuda")
+    wanted, needed = here.build(here.data.dm_guess), here.data.grid.memory_bytes
+    assert SHARE * 40_000 < needed < SHARE * 10**9
+    assert there.data.grid.memory_bytes == min(needed, SHARE * free)
+    for _ in range(2):
+        assert_same([there.build(there.data.dm_guess).fock], [wanted.fock])
+    # a block is kept whole or not at all
+    assert there.data.grid.kept_bytes == (needed if free == total == 10**9 else 0)
+
+
+def test_a_stack_leaves_room_beside_it(monkeypatch):
+    some = batch(4)
+    dms = [one.data.dm_guess for one in some.layers]
+    wanted = [one.fock for one in batch(4).build(dms)]
+    naux = some.layers[0].data.coulomb.cderi.shape[0]
+    three = 3 * 8 * naux * (3 + 4)
+    card(monkeypatch, int(three / STACK_SHARE), 10**10)
+    full = Full(monkeypatch, most=9)
+    assert_same([one.fock for one in some.build(dms)], wanted)
+    assert full.tried == [4, 2, 2]
+    card(monkeypatch, 1, 10**10)  # one alone is tried, whatever is said to be free
+    assert_same([one.fock for one in batch(2).build(dms[:2])], wanted[:2])
+    assert full.tried[3:] == [2, 1, 1]
 
 
 def test_one_molecule_says_so_in_one_line(capsys, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""How many things a device works on at once: fewer once its memory did not take as many."""
+"""How much a CUDA device has room for: memory, and things worked on at once."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -9,6 +9,70 @@ from deeph_zero.ks.parallel.graphs import GRAPHS_HERE
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+SHARE = 0.25
+"""Part of a card's free memory for values that are kept to save time. They are kept only while as
+large a part of the whole card stays free behind them."""
+STACK_SHARE = 0.5
+"""Part of a card's free memory for the integrals of one stack."""
+
+
+def free_bytes(device: torch.device | str) -> int:
+    """What is left of a CUDA device, with what torch holds of it and does not use.
+
+    Args:
+        device: The device.
+
+    Returns:
+        Bytes.
+    """
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + max(0, unused)
+
+
+def memory_mb(device: torch.device | str, otherwise: float) -> float:
+    """Memory for what is kept to save time.
+
+    Args:
+        device: Where it is kept.
+        otherwise: On a processor, MB.
+
+    Returns:
+        MB; on a CUDA device :data:`SHARE` of what is free.
+    """
+    if torch.device(device).type != "cuda":
+        return otherwise
+    return SHARE * free_bytes(device) / 1e6
+
+
+def may_keep(nbytes: int, device: torch.device) -> bool:
+    """Whether so much may stay on a device for good: always on a processor, which has a limit.
+
+    Args:
+        nbytes: Its size.
+        device: Where it is.
+
+    Returns:
+        Whether :data:`SHARE` of a card would stay free behind it.
+    """
+    if device.type != "cuda":
+        return True
+    return free_bytes(device) - nbytes >= SHARE * torch.cuda.mem_get_info(device)[1]
+
+
+def check_stack(nbytes: int, device: torch.device) -> None:
+    """Say that a stack does not fit before it is begun: what is computed with it needs room, too.
+
+    Args:
+        nbytes: Its size.
+        device: Where it would be.
+
+    Raises:
+        OutOfMemoryError: If it is more than :data:`STACK_SHARE` of what a CUDA device has free.
+    """
+    if device.type == "cuda" and nbytes > STACK_SHARE * free_bytes(device):
+        text = f"CUDA out of memory: a stack of {nbytes / 1e6:.0f} MB leaves too little beside it"
+        raise torch.OutOfMemoryError(text)
 
 
 class Room:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.linalg.factor import Factor
+from deeph_zero.ks.parallel.room import check_stack
 from deeph_zero.ks.protocol import TwoElectron
 from deeph_zero.ks.terms.padding import Padding, padded
 from deeph_zero.ks.terms.two_electron import FittedTensor, pack_density, pair_index
@@ -40,6 +41,9 @@ class StackedOperator:
         Args:
             parts: Each molecule's own.
             padding: Their sizes.
+
+        Raises:
+            OutOfMemoryError: If several take too much of a CUDA device.
         """
         self._parts = parts
         self._padding = padding
@@ -49,6 +53,9 @@ class StackedOperator:
         if len(fitted) == len(parts):
             naux = max(p.cderi.shape[0] for p in fitted)
             pairs = padding.nao * (padding.nao + 1) // 2
+            if len(parts) > 1:  # one alone has no smaller stack
+                nbytes = 8 * len(parts) * naux * (pairs + padding.nao**2)  # packed, and unpacked
+                check_stack(nbytes, fitted[0].cderi.device)
             # the pairs of fewer orbitals are the first ones of the packed triangle of more
             self._packed = padded([p.cderi.double() for p in fitted], naux, pairs)
             self._index = pair_index(padding.nao, self._packed.device)
