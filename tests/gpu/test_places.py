@@ -12,8 +12,10 @@ from pyscf.pbc import gto as pbcgto
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.ao.extent import shell_extents, significant_shells
 from deeph_zero.ao.rotation import wigner_d
+from deeph_zero.data.labels import Label
 from deeph_zero.integrals.ao_engine import make_engine
 from deeph_zero.integrals.ao_shells import ao_basis
+from deeph_zero.jobs.compare import compare
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
 from deeph_zero.ks.grid.padded import _joined
@@ -29,6 +31,7 @@ from deeph_zero.predict.vibrations import _gradient
 from deeph_zero.prepared.molecule import basis_layout
 
 from .pretended import device_used
+from .test_predictions import hydrogen, model
 
 pytestmark = pytest.mark.gpu
 BOTH = ("cuda", "cpu")
@@ -172,6 +175,18 @@ def test_responses_of_a_converged_state():
         return moved.fock, done.polarizability(), charges.mulliken_charges, charges.bond_orders
 
     same(work, atol=1e-5)
+
+
+def test_intervals_against_a_reference():
+    found = []
+    for device in BOTH:
+        made, ks = model(device).predict_layer(hydrogen(0), coupled=False)
+        numbers = {name: getattr(made, name) for name in ("fock", "dm", "energy", "mo_energy")}
+        known = Label(**numbers, mo_occ=made.mo_energy)
+        wide = dict.fromkeys(("energy", "homo", "lumo"), (-9.0, 9.0)) | {"gap": (-2.0, -1.0)}
+        given = dataclasses.replace(made, intervals=wide)
+        found.append(compare(given, known, ks, [[0], [0]])["covered"])
+    assert found == [{"energy": True, "homo": True, "lumo": True, "gap": False}] * 2
 
 
 def test_a_layer_that_is_made_again():

@@ -4,10 +4,12 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.testing import Listener
+from deeph_zero.train import run as run_module
 from deeph_zero.train.resume import limits, taken_over
 from deeph_zero.train.run import Earlier, Geometries, Run
 from deeph_zero.train.taught import Absent
@@ -39,6 +41,15 @@ def test_workers_are_told_what_comes_next():
     found.store = SimpleNamespace(ahead=ahead, missing=lambda keys: [("again", k) for k in keys])
     found.look_ahead([3, None, 4, 5], 1)
     assert ahead.wanted == [("again", 4)]
+
+
+def test_workers_send_to_the_device_of_the_run(monkeypatch):
+    given = []
+    monkeypatch.setattr(run_module, "IntegralsAhead", lambda *those: given.append(those))
+    monkeypatch.setattr(run_module, "set_threads", given.append)
+    runtime = SimpleNamespace(threads=3, device=torch.device("cuda"))
+    Run.hire_workers(SimpleNamespace(config=SimpleNamespace(workers=2), team=None, runtime=runtime))
+    assert given == [1, (2, runtime.device)]
 
 
 def begun(out, **runtime):
