@@ -181,7 +181,7 @@ class FockNetwork(torch.nn.Module):
         Args:
             nodes: What ``node_out`` makes of the node features.
             pairs: What ``pair_out`` makes of the pair features.
-            inputs: Of these structures.
+            inputs: Network inputs of these structures.
             species: Positions of their elements in the layout.
 
         Returns:
