@@ -185,7 +185,7 @@ def _entry(molecule: Molecule, near: KohnSham, far: KohnSham, result: SCFResult)
     if result.degenerate:
         record["degenerate"] = True
     if result.converged:
-        record |= hint_entry(instability(near, far, result))
+        record |= hint_entry(instability(near, far, result.dm, result.fock))
     return record | dispersion_entry(far.info)
 
 

@@ -15,6 +15,7 @@ from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.predict.answer import At
 from deeph_zero.predict.single import is_worse
+from deeph_zero.types import AOMatrix
 
 MATRICES = ("fock", "dm", "mo_energy", "mo_coeff", "mo_occ")
 
@@ -70,7 +71,7 @@ def refine_together(
             fact["standard_iterations"] = usual[k].iterations
     for k, (result, fact) in enumerate(zip(done, facts, strict=True)):
         if result.converged:
-            fact["instability"] = instability(here[k].ks, there[k].ks, result)
+            fact["instability"] = instability(here[k].ks, there[k].ks, result.dm, result.fock)
     return list(zip(done, facts, strict=True))
 
 
@@ -122,22 +123,23 @@ def results_on_host(found: Sequence[SCFResult]) -> list[SCFResult]:
     return [dataclasses.replace(one, **{name: next(moved) for name in MATRICES}) for one in found]
 
 
-def instability(near: KohnSham, far: KohnSham, done: SCFResult) -> float | None:
+def instability(near: KohnSham, far: KohnSham, dm: AOMatrix, fock: AOMatrix) -> float | None:
     """Whether a lower open shell hides, looked for on a device only where the gap allows it.
 
     Args:
         near: The layer on the processor, without integrals for builds; or ``far``.
         far: The layer on the device.
-        done: The converged SCF, where ``near`` is.
+        dm: Density matrix, where ``near`` is.
+        fock: F there, Eh.
 
     Returns:
         As :func:`~deeph_zero.ks.response.open_shell.spin_instability`.
     """
-    at = near.to_layer(done.dm), near.to_layer(done.fock)
+    at = near.to_layer(dm), near.to_layer(fock)
     if near is not far and is_clear(near.layer, *at, exact_part(far.layer.data)):
         return None
     device = far.data.ovlp.device
-    return far.spin_instability(done.dm.to(device), done.fock.to(device))
+    return far.spin_instability(dm.to(device), fock.to(device))
 
 
 def builds_on_host(built: Sequence[FockBuild]) -> list[FockBuild]:

@@ -96,18 +96,45 @@ def predict_with_layers(
         molecules, method, network.spec, dtype=dtype, device=device, builds=asked.builds
     )
     focks = network_focks(network, several.prepared, device)
+    found = answers(several, focks, asked, method=method, known=known)
+    if room is not None and several.batch is not None:
+        room.learn(len(molecules), scarce=several.batch.batch.scarce)
+    return found, several
+
+
+def answers(
+    several: Several,
+    focks: Sequence[Tensor],
+    asked: Asked,
+    *,
+    method: Method,
+    known: tuple[Calibration | None, Card | None],
+) -> list[Prediction]:
+    """What follows from H of several molecules.
+
+    Args:
+        several: The molecules made ready.
+        focks: H of each, Eh, on the processor.
+        asked: What is asked for.
+        method: What is solved.
+        known: The model's calibration and card.
+
+    Returns:
+        One prediction per molecule.
+
+    Raises:
+        ComputationError: If a matrix is not finite, or something did not converge.
+    """
     here, there = _densities(several.prepared, several.batch, focks, builds=asked.builds)
     made: list[Made] = [Made() for _ in here]
     if several.batch is not None and asked.builds:
         made = _made(several.batch, several.prepared, (here, there), asked)
-    if room is not None and several.batch is not None:
-        room.learn(len(molecules), scarce=several.batch.batch.scarce)
     out: list[Prediction] = []
     each = zip(several.prepared, focks, there, here, made, strict=True)
     for own, fock, at, light, found in each:
         where = {"light": light, "made": found}
         out.append(answer(own, fock, at, asked, method=method, known=known, **where))
-    return out, several
+    return out
 
 
 @torch.no_grad()

@@ -86,11 +86,14 @@ class Prepared:
 
     def hamiltonian(self, output: BlockMatrix) -> AOMatrix:
         """H = H₀ + the correction that the network's output stands for, float64."""
-        return self.fock0 + self._correction(output)
+        return self.fock0 + self.correction(output)
 
     def predicted(self, output: BlockMatrix, seen: tuple[float, float]) -> AOMatrix:
         """H for use: no larger correction than training had, see :mod:`.nn.spectral_bound`."""
-        correction = self._correction(output)
+        return self.bounded(self.correction(output), seen)
+
+    def bounded(self, correction: AOMatrix, seen: tuple[float, float]) -> AOMatrix:
+        """H₀ + a correction, brought to the size that training had."""
         return self.fock0 + bounded(correction, self.ks.x, self.ks.data.ovlp, seen)
 
     def as_output(self, correction: AOMatrix) -> AOMatrix:
@@ -103,7 +106,8 @@ class Prepared:
         pattern = stored.pattern if isinstance(stored, PackedInputs) else stored.patterns[0]
         return BlockMatrix.gathered(pattern.to(output.device), output)
 
-    def _correction(self, output: BlockMatrix) -> AOMatrix:
+    def correction(self, output: BlockMatrix) -> AOMatrix:
+        """The correction that the network's output stands for, Eh."""
         exact = output.to_dense().to(self.fock0.dtype)
         return exact if self.balance is None else self.balance.correction(exact)
 

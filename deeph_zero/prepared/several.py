@@ -7,7 +7,6 @@ processor, where the matrices are copied together.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from deeph_zero.integrals.bare import NoTwoElectron
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_device, to_host
-from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.scf.mixing import is_undecided
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.method import Method
@@ -123,7 +121,7 @@ def on_processor(layers: Sequence[KohnSham]) -> list[KohnSham]:
     Returns:
         Copies on the processor, which make no build; all tensors are copied in one go.
     """
-    datas = [cast("KSData", one.data) for one in layers]
+    datas = [one.data.plain() for one in layers]
     small = [getattr(data, name) for data in datas for name in SMALL]
     moved = iter(to_host([*small, *(one.x for one in layers)]))
     found: list[KohnSham] = []

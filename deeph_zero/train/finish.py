@@ -2,17 +2,19 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from deeph_zero.errors import ComputationError, InputError, argument
+from deeph_zero.host import runtime
 from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.signals import interruptible
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.counts import total
+from deeph_zero.ks.parallel.room import Room
 from deeph_zero.predict import single
 from deeph_zero.predict.doubts import with_base
 from deeph_zero.predict.intervals import with_intervals
@@ -27,7 +29,8 @@ from deeph_zero.predict.record import (
 )
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import kohn_sham, same_data
-from deeph_zero.train.calibrate import refine_some
+from deeph_zero.train.calibrate import TOGETHER, refine_some
+from deeph_zero.train.certified import certified_together, gains
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
 from deeph_zero.train.resume import SUMMARY_FILE, limits
@@ -128,6 +131,7 @@ def certify_all(
     stored = {p.position: k for k, p in enumerate(solved) if p.position is not None}
     todo = [(k, m) for k, m in enumerate(run.molecules) if k in ready or k in own]
     coming = [stored.get(k) for k, _ in todo]
+    certificates = _Certificates(run, module, [own[k] for k, _ in todo if k not in ready])
     failed_now = late = 0
     with (
         interruptible() as interrupt,
@@ -142,7 +146,7 @@ def certify_all(
                 continue
             run.geometries.look_ahead(coming, i)
             try:
-                found = ready.get(k) or _certify(run, module, own[k])
+                found = ready.get(k) or certificates.of(own[k])
                 entry, group = _records(run, module, found)
             except ComputationError as error:
                 failed_now += 1
@@ -192,14 +196,15 @@ def _certify_together(
     for k, found in kept_out.items():
         entry, group = _records(run, module, found)
         results.append((k, entry | {"calibration": True}, group))
-    for problem in run.geometries.present:
-        if problem.position is None:
-            continue  # a displaced copy
+    todo = [p for p in run.geometries.present if p.position is not None]  # not displaced copies
+    certificates = _Certificates(run, module, todo)
+    for problem in todo:
+        assert problem.position is not None
         if not fits(run.runtime.deadline, run.costs, "certificate"):
             stopped_by = "max_time"
             break
         try:
-            entry, group = _records(run, module, _certify(run, module, problem))
+            entry, group = _records(run, module, certificates.of(problem))
         except ComputationError as error:
             entry, group = failure(problem.molecule, error), None
         results.append((problem.position, entry, group))
@@ -221,6 +226,71 @@ def _certify_together(
             run.results.entries[k] = entry
     _say_left_out(run, late, len(run.molecules))
     return write_summary(run, stopped_by)
+
+
+class _Certificates:
+    """Certificates one after another; on a device those that come next are made with the first."""
+
+    def __init__(self, run: Run, module: FitModule, todo: Sequence[Problem]) -> None:
+        """Nothing is made yet; ``todo`` is in the order in which it will be asked for."""
+        self._run, self._module, self._todo = run, module, list(todo)
+        self._room = Room(TOGETHER)
+        self._made: dict[int | None, Prediction] = {}
+        self._alone: set[int | None] = set()
+        self._gains = gains(run.runtime.device) and module.lessons.together
+
+    def of(self, problem: Problem) -> Prediction:
+        """The next one."""
+        place = problem.position
+        if self._gains and place not in self._made and place not in self._alone:
+            self._make(problem)
+        if place in self._made:
+            return self._made.pop(place)
+        return _certify(self._run, self._module, problem)
+
+    def _make(self, first: Problem) -> None:
+        """A geometry and those behind it; none where somebody fails, who then shows alone."""
+        start = self._todo.index(first)
+        while len(some := self._todo[start:][: self._most()]) > 1:
+            try:
+                found = _certify_several(self._run, self._module, some, self._room)
+            except (ComputationError, InputError, torch.linalg.LinAlgError):
+                self._alone.update(one.position for one in some)
+                return
+            except torch.OutOfMemoryError:
+                found = None  # the failure is let go of before the next try
+            if found is not None:
+                self._made.update(zip((one.position for one in some), found, strict=True))
+                return
+            self._room.shrink(len(some))
+
+    def _most(self) -> int:
+        """As many as fit the memory and the time, going by those before them."""
+        deadline, most = self._run.runtime.deadline, self._room.most or TOGETHER
+        if deadline.at is None:
+            return most
+        each = self._run.costs.certificate
+        return most if each <= 0 else max(1, min(most, int(deadline.remaining() / each)))
+
+
+def _certify_several(
+    run: Run, module: FitModule, problems: Sequence[Problem], room: Room
+) -> list[Prediction]:
+    """:func:`_certify` of several geometries in one go."""
+    begin = runtime.now()
+    with contextlib.ExitStack() as stack:
+        exact = [stack.enter_context(_exact(run, problem)) for problem in problems]
+        layers = [ks.on(ks.data.plain()) for ks in exact]  # a store unpacks at every look
+        try:
+            found = certified_together(
+                module.network, problems, layers, near_enough=_NEAR_ENOUGH, room=room
+            )
+        finally:
+            for ks, own in zip(exact, layers, strict=True):
+                ks.builds = own.builds
+    for _ in found:
+        run.costs.add("certificate", (runtime.now() - begin) / len(found))
+    return found
 
 
 def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
