@@ -7,7 +7,7 @@ comparable strength and gradients keep their size as the error falls.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,6 +90,9 @@ def settled(loss: Tensor, values: Sequence[LossValue]) -> tuple[float, list[Loss
 
 
 NUMBERS = ("residual", "gradient", "energy_error")
+
+Matched = tuple[Tensor, ...]
+"""Of several geometries: losses with gradient, mEh, and :data:`NUMBERS` of :class:`LossValue`."""
 
 
 class Point:
@@ -194,24 +197,59 @@ def fixed_point_loss(point: Point, weights: MatchWeights) -> LossValue:
 
 
 def fixed_point_losses(
-    problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix]
-) -> list[LossValue]:
+    problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix], weights: MatchWeights
+) -> Matched:
     """:func:`fixed_point_loss` of geometries whose matrices have one shape, in one go.
 
     Args:
         problems: The geometries.
         hamiltonians: H of each, Eh, with gradient.
+        weights: Not used.
 
     Returns:
-        The losses, in order.
+        Losses and numbers, [n] each.
     """
+    del weights
     at = [problem.target_orbitals() for problem in problems]
+    return _matched(problems, hamiltonians, at, MatchWeights())
+
+
+def supervised_losses(
+    problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix], weights: MatchWeights
+) -> Matched:
+    """:func:`supervised_loss` of geometries whose matrices have one shape, in one go.
+
+    Args:
+        problems: The geometries; with orbital energies of as many electrons in the fuller spin.
+        hamiltonians: H of each, Eh, with gradient.
+        weights: Of blocks and orbital energies.
+
+    Returns:
+        Losses and numbers, [n] each.
+
+    Raises:
+        InputError: If one of them has no label.
+    """
+    for problem in problems:
+        if problem.label is None:
+            raise _no_label(problem)
+    at = [problem.label_orbitals() for problem in problems]
+    return _matched(problems, hamiltonians, at, weights)
+
+
+def _matched(
+    problems: Sequence[Problem],
+    hamiltonians: Sequence[AOMatrix],
+    at: Sequence[MatchOrbitals],
+    weights: MatchWeights,
+) -> Matched:
+    """:func:`_match` of several geometries."""
     stacked = {
         field.name: torch.stack([getattr(one, field.name) for one in at])
         for field in dataclasses.fields(MatchOrbitals)
     }
-    targets = MatchOrbitals(**stacked)
-    delta = torch.stack(list(hamiltonians)) - targets.target
+    targets, matrices = MatchOrbitals(**stacked), torch.stack(list(hamiltonians))
+    delta = matrices - targets.target
     wide = [1] * (delta.ndim - 3)  # the spins
 
     def each(matrices: Sequence[Tensor]) -> Tensor:
@@ -222,12 +260,22 @@ def fixed_point_losses(
     if balances:
         inverse = each([one.inverse for one in balances])
         outputs = inverse @ delta @ inverse
+    ks = problems[0].ks
     loss, *numbers = _compared(
-        delta, x.mT @ delta @ x, outputs, targets, MatchWeights(),
-        unrestricted=problems[0].ks.unrestricted, lead=1,
+        delta, x.mT @ delta @ x, outputs, targets, weights,
+        unrestricted=ks.unrestricted, lead=1,
     )  # fmt: skip
-    columns = zip(*(one.unbind() for one in (MILLI * loss, *numbers)), strict=True)
-    return [LossValue(one, off, ov, energy_error=error) for one, off, ov, error in columns]
+    if weights.orbital_energy > 0:
+        off = _levels_off(x.mT @ matrices @ x, targets, max(ks.nelec))
+        mean = off.square().flatten(1).mean(-1)
+        loss = loss + weights.orbital_energy * _root(mean)
+    return MILLI * loss, *numbers
+
+
+def _levels_off(inner: Tensor, at: MatchOrbitals, filled: int) -> Tensor:
+    """Orbital energies of H minus those of F*, the occupied and as many empty ones."""
+    keep = slice(2 * filled)
+    return torch.linalg.eigvalsh(inner)[..., keep] - at.mo_energy[..., keep]
 
 
 def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
@@ -254,9 +302,7 @@ def _match(point: Point, target: AOMatrix, at: MatchOrbitals, weights: MatchWeig
         unrestricted=problem.ks.unrestricted,
     )  # fmt: skip
     if weights.orbital_energy > 0:
-        levels = torch.linalg.eigvalsh(orthonormal(problem, point.hamiltonian))
-        keep = slice(2 * max(problem.ks.nelec))
-        off = levels[..., keep] - at.mo_energy[..., keep]
+        off = _levels_off(orthonormal(problem, point.hamiltonian), at, max(problem.ks.nelec))
         loss = loss + weights.orbital_energy * _root(off.square().mean())
     off, ov, error = (_number(one) for one in numbers)
     return LossValue(MILLI * loss, off, ov, energy_error=error)
@@ -320,6 +366,12 @@ FUNCTIONS: dict[str, Callable[[Point, MatchWeights], LossValue]] = {
 }
 """By name; the names are :data:`deeph_zero.settings.loss_terms.LOSSES`."""
 
+SEVERAL: dict[str, Callable[[Sequence[Problem], Sequence[AOMatrix], MatchWeights], Matched]] = {
+    "fixed-point": fixed_point_losses,
+    "supervised": supervised_losses,
+}
+"""Those of several geometries in one go: losses without a build."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LossMix:
@@ -349,23 +401,40 @@ class LossMix:
             progress: Fraction of the training that is done.
 
         Returns:
-            The losses, in order; None where other terms than the fixed point are on.
+            The losses, in order; None where terms are on that make builds.
+
+        Raises:
+            InputError: If only a label could teach a geometry and it has none.
         """
         active = self.active(progress)
-        if set(active) != {"fixed-point"}:
+        if not set(active) <= set(SEVERAL):
             return None
+        levels = "supervised" in active and self.weights.orbital_energy > 0
         kinds: dict[Any, list[int]] = {}
         for k, (problem, matrix) in enumerate(zip(problems, hamiltonians, strict=True)):
-            shapes = matrix.shape, problem.ks.x.shape
-            kinds.setdefault((*shapes, problem.balance is None), []).append(k)
+            electrons = max(problem.ks.nelec) if levels else 0
+            kind = (matrix.shape, problem.ks.x.shape, problem.balance is None, electrons)
+            kinds.setdefault((kind, tuple(self._terms(problem, active))), []).append(k)
         out: dict[int, LossValue] = {}
-        for members in kinds.values():
+        for (_, names), members in kinds.items():
             some = [problems[k] for k in members], [hamiltonians[k] for k in members]
-            for k, value in zip(members, fixed_point_losses(*some), strict=True):
-                out[k] = value
-                if (weight := active["fixed-point"]) != 1:
-                    out[k] = dataclasses.replace(value, loss=weight * value.loss)
+            found = [SEVERAL[name](*some, self.weights) for name in names]
+            shares = [
+                one[0] if active[name] == 1 else active[name] * one[0]
+                for name, one in zip(names, found, strict=True)
+            ]
+            columns = sum(shares[1:], start=shares[0]), *found[0][1:]
+            each = zip(*(column.unbind() for column in columns), strict=True)
+            for k, (loss, off, ov, error) in zip(members, each, strict=True):
+                out[k] = LossValue(loss, off, ov, energy_error=error)
         return [out[k] for k in range(len(problems))]
+
+    @staticmethod
+    def _terms(problem: Problem, active: Mapping[str, float]) -> dict[str, float]:
+        """What teaches a geometry: a mix goes on without labels where there is none."""
+        if problem.label is not None or len(active) == 1:
+            return dict(active)
+        return {name: weight for name, weight in active.items() if name != "supervised"}
 
     def diagonalises(self, progress: float) -> bool:
         """Whether H itself is diagonalised, which takes finite elements.
@@ -411,9 +480,7 @@ class LossMix:
         Raises:
             InputError: If only a label could teach this geometry and it has none.
         """
-        active = self.active(progress)
-        if problem.label is None and len(active) > 1:
-            active.pop("supervised", None)
+        active = self._terms(problem, self.active(progress))
         point = Point(problem, hamiltonian)
         values = [(w, FUNCTIONS[name](point, self.weights)) for name, w in active.items()]
         if point.built and "fixed-point" in active:

@@ -12,12 +12,15 @@ from torch import Tensor
 from deeph_zero.errors import ComputationError
 from deeph_zero.nn.inputs import collate
 from deeph_zero.nn.network import FockNetwork
-from deeph_zero.train.losses import MatchWeights, Point, fixed_point_loss
+from deeph_zero.settings.loss_terms import Term
+from deeph_zero.train.losses import LossMix, MatchWeights, Point, fixed_point_loss
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.taught import Problem
+from deeph_zero.types import AOMatrix
 
 NUMBERS = ("loss", "residual", "gradient", "energy_error")
 """What is measured, as means over structures."""
+_FIXED_POINT = LossMix((Term("fixed-point"),))
 _TIMES = 100
 """Measurements over a training, about."""
 _BATCH = 10
@@ -70,14 +73,27 @@ def errors(network: FockNetwork, problems: Sequence[Problem]) -> dict[str, float
     for start in range(0, len(problems), _BATCH):
         some = problems[start : start + _BATCH]
         corrections = network(collate([p.inputs for p in some]))
-        for problem, correction in zip(some, corrections, strict=True):
-            if not bool(torch.isfinite(correction.values).all()):
-                return dict.fromkeys(sums, float("inf"))
-            point = Point(problem, problem.hamiltonian(correction))
-            value = fixed_point_loss(point, MatchWeights())
-            for name in NUMBERS:
-                sums[name] += float(getattr(value, name)) / len(problems)
+        if not bool(torch.isfinite(torch.cat([c.values.reshape(-1) for c in corrections])).all()):
+            return dict.fromkeys(sums, float("inf"))
+        pairs = zip(some, corrections, strict=True)
+        for row in _measured(some, [problem.hamiltonian(c) for problem, c in pairs]):
+            for name, value in zip(NUMBERS, row, strict=True):
+                sums[name] += value / len(problems)
     return sums
+
+
+def _measured(problems: Sequence[Problem], matrices: Sequence[AOMatrix]) -> list[list[float]]:
+    """:data:`NUMBERS` of each; on a device of all in one go, read at once."""
+    if matrices[0].is_cuda:
+        found = _FIXED_POINT.together(problems, matrices, 0.0)
+        assert found is not None
+        rows = [torch.stack([getattr(one, name) for one in found]) for name in NUMBERS]
+        return torch.stack(rows, -1).tolist()
+    values = [
+        fixed_point_loss(Point(problem, matrix), MatchWeights())
+        for problem, matrix in zip(problems, matrices, strict=True)
+    ]
+    return [[float(getattr(one, name)) for name in NUMBERS] for one in values]
 
 
 @dataclasses.dataclass

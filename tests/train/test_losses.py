@@ -293,16 +293,21 @@ def test_energy_error_with_a_build_is_near_the_true_one(problem, rng, name):
     assert 0.4 < mix(name)(problem, h).energy_error / true < 2.5
 
 
-@pytest.mark.parametrize("text", ["fixed-point", "fixed-point:0.5"])
+@pytest.mark.parametrize(
+    "text", ["fixed-point", "fixed-point:0.5", "supervised", "supervised:0.3,fixed-point"]
+)
 def test_geometries_of_one_shape_have_the_losses_of_each(problem, rng, text):
-    found_mix, grads, values = mix(text), [], []
-    matrices = [problem.fock0 + symmetric(problem.fock0, rng, 0.01) for _ in range(2)]
+    found_mix, grads, values = mix(text, EVERY_WEIGHT), [], []
+    matrices = [problem.fock0 + symmetric(problem.fock0, rng, 0.01) for _ in range(3)]
+    own = [problem] * 3
+    if text != "supervised":  # a mix goes on without a label, and alone it would be refused
+        own[1] = dataclasses.replace(problem, label=None)
     for together in (True, False):
         given = [matrix.clone().requires_grad_() for matrix in matrices]
         if together:
-            found = found_mix.together([problem] * 2, given, 0.0)
+            found = found_mix.together(own, given, 0.0)
         else:
-            found = [found_mix(problem, one) for one in given]
+            found = [found_mix(*one) for one in zip(own, given, strict=True)]
         grads.append(torch.autograd.grad(sum(one.loss for one in found), given))
         losses = torch.stack([one.loss for one in found]).tolist()
         values.append([losses, *([float(getattr(o, n)) for n in NUMBERS] for o in found)])
@@ -310,3 +315,5 @@ def test_geometries_of_one_shape_have_the_losses_of_each(problem, rng, text):
     for one, other in zip(*values, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
     assert mix("energy:0.3,fixed-point").together([problem], matrices[:1], 0.0) is None
+    with pytest.raises(InputError, match="expected a label"):
+        mix("supervised").together([dataclasses.replace(problem, label=None)], matrices[:1], 0.0)
