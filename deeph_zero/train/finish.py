@@ -157,9 +157,8 @@ def certify_all(
             else:
                 writer.write(*group)
                 role = {"calibration": True} if k in ready else {}
-                run.results.entries[k] = entry | (
-                    {"validation": True} if k in run.roles.measuring else role
-                )
+                role = {"validation": True} if k in run.roles.measuring else role
+                run.results.entries[k] = entry | role
             task.advance()
     _say_left_out(run, late, len(todo))
     result = write_summary(run, "max_time" if late else stopped_by)

@@ -92,7 +92,7 @@ def settled(loss: Tensor, values: Sequence[LossValue]) -> tuple[float, list[Loss
 NUMBERS = ("residual", "gradient", "energy_error")
 
 Matched = tuple[Tensor, ...]
-"""Of several geometries: losses with gradient, mEh, and :data:`NUMBERS` of :class:`LossValue`."""
+"""Losses of several geometries, with gradient, mEh, and :data:`NUMBERS` of :class:`LossValue`."""
 
 
 class Point:
@@ -222,7 +222,7 @@ def supervised_losses(
     Args:
         problems: The geometries; with orbital energies of as many electrons in the fuller spin.
         hamiltonians: H of each, Eh, with gradient.
-        weights: Of blocks and orbital energies.
+        weights: Weights of blocks and orbital energies.
 
     Returns:
         Losses and numbers, [n] each.
