@@ -242,7 +242,6 @@ def test_a_start_from_outside_a_models_card_is_said(said, trained, spins, words)
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("state", "stated", "words"),
     [
@@ -261,6 +260,7 @@ def test_a_charge_that_was_stated_is_not_dropped_in_silence(state, stated, words
     assert caplog.text.count("is used, not") == len(words)
 
 
+@pytest.mark.usefixtures("place")
 def test_a_models_own_charge_and_spin_are_taken_and_said(said, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "cation")
     path = tmp_path / "cation/model.json"

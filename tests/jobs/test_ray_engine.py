@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import h5py
@@ -183,10 +184,13 @@ class InterruptedReporter(SilentReporter):
 
 
 def test_a_worker_killed_in_an_scf_and_an_interrupt_cost_no_label(
-    tmp_path, monkeypatch, address, local
+    tmp_path, monkeypatch, request, address, local
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ray_engine, "_compute_chunk", deadly_chunk)
+    here = sys.modules[__name__]  # workers cannot import it: they begin in another folder
+    ray.cloudpickle.register_pickle_by_value(here)
+    request.addfinalizer(lambda: ray.cloudpickle.unregister_pickle_by_value(here))
     out = tmp_path / "labels.h5"
     with pytest.raises(KeyboardInterrupt):
         label(out, f"ray:{address}", reporter=InterruptedReporter())
