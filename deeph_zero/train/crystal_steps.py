@@ -18,7 +18,7 @@ from deeph_zero.train.crystal_readout import refine_readout
 from deeph_zero.train.crystals import RIDGE, Lesson, fit_crystals
 
 LEARNING_RATE = 3e-5
-EPOCHS = 10
+EPOCHS = 30
 CLIP = 1.0
 """Largest norm of a gradient, of the loss relative to that of the closed form."""
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
