@@ -21,7 +21,7 @@ from deeph_zero.jobs.crystal_evaluate import NAMES as CRYSTAL_NAMES
 from deeph_zero.jobs.crystal_evaluate import evaluate_crystal
 from deeph_zero.jobs.journal import Record, decode, digest
 from deeph_zero.jobs.loop import Engine, check_finite, stream
-from deeph_zero.jobs.workers import Compute, Outcome, Task, start_process
+from deeph_zero.jobs.workers import TOGETHER, Compute, Outcome, Task, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_device
@@ -38,8 +38,6 @@ from deeph_zero.predict.single import Prediction
 from deeph_zero.predict.together import predict_with_layers
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
-TOGETHER = 64
-"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
 NAMES = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
 """What is averaged over molecules."""
 
@@ -98,8 +96,7 @@ class _Rows:
     @property
     def at_once(self) -> int:
         """Several molecules on a GPU."""
-        fit = min(TOGETHER, self.model.room.most or TOGETHER)
-        return fit if self.model.gains_together else 1
+        return self.model.room.up_to(TOGETHER) if self.model.gains_together else 1
 
     def several(
         self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]

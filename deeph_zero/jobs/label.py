@@ -16,7 +16,7 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.jobs.crystals import label_crystal, summary_method
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
-from deeph_zero.jobs.workers import Compute, Task, start_process
+from deeph_zero.jobs.workers import TOGETHER, Compute, Task, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import default_strategy
@@ -38,9 +38,6 @@ from deeph_zero.settings.config import LabelConfig
 
 if TYPE_CHECKING:
     from deeph_zero.model import Model
-
-TOGETHER = 64
-"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
 
 
 def _settings(config: LabelConfig) -> dict[str, Any]:
@@ -111,8 +108,7 @@ class _Labels:
     @property
     def at_once(self) -> int:
         """Several molecules on a GPU, whose SCFs run in step."""
-        fit = min(TOGETHER, self.room.most or TOGETHER)
-        return fit if default_strategy(self.device) == "padded" else 1
+        return self.room.up_to(TOGETHER) if default_strategy(self.device) == "padded" else 1
 
     def several(
         self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]

@@ -12,7 +12,7 @@ from deeph_zero.jobs import export
 from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
-from deeph_zero.jobs.workers import Compute, Task, start_process
+from deeph_zero.jobs.workers import TOGETHER, Compute, Task, start_process
 from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.folder import fingerprint
 from deeph_zero.model_files.meta import asked_state
@@ -20,9 +20,6 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import method_attributes, prediction_arrays, prediction_record
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import PredictConfig
-
-TOGETHER = 64
-"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +66,7 @@ class _Predictions:
     def at_once(self) -> int:
         """Several on a GPU, unless files of other programs are wanted of each."""
         together = self.model.gains_together and not export.wanted(self.job.config)
-        return min(TOGETHER, self.model.room.most or TOGETHER) if together else 1
+        return self.model.room.up_to(TOGETHER) if together else 1
 
     @property
     def _settings(self) -> dict[str, Any]:

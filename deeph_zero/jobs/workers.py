@@ -30,6 +30,9 @@ Task = tuple[int, Molecule]
 Compute = Callable[[int, Molecule, Callable[[str], None]], Record]
 """Position, structure, and where warnings go, to the result."""
 
+TOGETHER = 64
+"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
+
 _log = logging.getLogger("deeph_zero")
 
 _PATIENCE = 0.5
@@ -123,7 +126,7 @@ def outcomes(job: Job, tasks: Iterator[Task], *, workers: int, threads: int) -> 
 def _at_once(compute: Compute, room: Room) -> int:
     """Structures of the next call; both may have learned that fewer fit."""
     wanted = compute.at_once if isinstance(compute, Together) else 1
-    return wanted if room.most is None else min(wanted, room.most)
+    return room.up_to(wanted)
 
 
 def start_process(config: RuntimeConfig, threads: int) -> Runtime:

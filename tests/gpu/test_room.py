@@ -140,6 +140,7 @@ def test_room():
         return [2 * one for one in some]
 
     room, tried = Room(), []
+    assert (room.up_to(5), Room(3).up_to(5), Room(8).up_to(5)) == (5, 3, 5)
     assert room.over(work, range(8)) == [2 * k for k in range(8)]
     assert tried == [8, 4, 2, 2, 2, 2]
     assert room.over(work, []) == []

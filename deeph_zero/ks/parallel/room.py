@@ -86,6 +86,10 @@ class Room:
         """
         self.most = most
 
+    def up_to(self, limit: int) -> int:
+        """How many things to work on next, of a limit that has other reasons."""
+        return limit if self.most is None else min(limit, self.most)
+
     def shrink(self, tried: int) -> None:
         """After so many things at once did not fit; nothing may hold what was computed of them."""
         half = max(1, tried // 2)
