@@ -5,53 +5,14 @@ import json
 import h5py
 import numpy as np
 import pytest
-from pyscf import dft, gto
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.jobs.label import run_label
 from deeph_zero.molecule import Molecule
-from deeph_zero.settings.config import LabelConfig, MethodConfig
+from deeph_zero.settings.config import LabelConfig
 from deeph_zero.testing import Listener
 
-CONFIG = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
-
-
-METHOD = CONFIG.as_method()
-
-
-RUNTIME = {"device": "cpu", "threads": 1, "seed": 5}
-
-
-SUMMARY_KEYS = [
-    "version", "format_version", "command", "xc", "basis", "auxbasis", "grid_level", "density_fit",
-    "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
-    "wall_time_s", "fock_builds", "coarse_builds", "structures", "failed",
-]  # fmt: skip
-
-
-def _water(frame=0, shift=0.0):
-    coords = np.array([[0, 0, 0.2], [0, 1.43 + shift, 1.1], [0.1, -1.4, 1.15]])
-    return Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", frame=frame)
-
-
-def _hydroxyl(frame=0):
-    coords = np.array([[0, 0, 0], [0.2, 0.4, 1.77]])
-    return Molecule(numbers=np.array([8, 1]), coords=coords, spin=1, file="oh.xyz", frame=frame)
-
-
-def _mole(molecule):
-    atoms = [(int(z), tuple(r)) for z, r in zip(molecule.numbers, molecule.coords, strict=True)]
-    return gto.M(atom=atoms, unit="B", basis="sto-3g", spin=molecule.spin, verbose=0)
-
-
-def _scf(molecule):
-    kind = dft.UKS if molecule.spin else dft.RKS
-    mf = kind(_mole(molecule), xc="pbe").density_fit(auxbasis="weigend")
-    mf.grids.level = 0
-    mf.conv_tol = 1e-11
-    mf.kernel()
-    assert mf.converged
-    return mf
+from .small import CONFIG, RUNTIME, SUMMARY_KEYS, hydroxyl, scf, water
 
 
 def _label(molecules, out, failed=(), reporter=None, **settings):
@@ -62,7 +23,7 @@ def _label(molecules, out, failed=(), reporter=None, **settings):
 
 
 def test_labels_are_pyscfs_converged_results(tmp_path):
-    molecules = [_water(0), _hydroxyl(1)]
+    molecules = [water(0), hydroxyl(1)]
     result = _label(molecules, tmp_path / "labels.h5", conv_tol=1e-11)
     assert list(result) == SUMMARY_KEYS
     assert result == json.loads((tmp_path / "labels.json").read_text())
@@ -70,7 +31,7 @@ def test_labels_are_pyscfs_converged_results(tmp_path):
     with h5py.File(tmp_path / "labels.h5") as file:
         groups = list(file.values())
         for molecule, entry, group in zip(molecules, result["structures"], groups, strict=True):
-            mf = _scf(molecule)
+            mf = scf(molecule)
             assert entry["converged"] is True
             assert group.attrs["converged"]
             assert abs(entry["energy"] - mf.e_tot) < 1e-9
@@ -93,12 +54,12 @@ def test_labels_are_pyscfs_converged_results(tmp_path):
 
 def test_an_scf_that_does_not_converge_is_a_result_marked_as_such(tmp_path):
     reporter = Listener()
-    result = _label([_water()], tmp_path / "labels.h5", reporter=reporter, max_cycle=1)
+    result = _label([water()], tmp_path / "labels.h5", reporter=reporter, max_cycle=1)
     entry = result["structures"][0]
     assert result["converged"] is False
     assert entry["converged"] is False
     assert result["failed"] == []
-    assert entry["energy"] > _scf(_water()).e_tot + 1e-7
+    assert entry["energy"] > scf(water()).e_tot + 1e-7
     assert entry["energy_error_estimate"] > 0
     assert "not converged" in reporter.warnings[0]
     with h5py.File(tmp_path / "labels.h5") as file:
@@ -106,8 +67,8 @@ def test_an_scf_that_does_not_converge_is_a_result_marked_as_such(tmp_path):
 
 
 def test_labels_go_past_a_bad_structure(tmp_path):
-    odd = Molecule(numbers=np.array([8, 1]), coords=_hydroxyl().coords, file="odd.xyz")
-    result = _label([odd, _water(1)], tmp_path / "labels.h5")
+    odd = Molecule(numbers=np.array([8, 1]), coords=hydroxyl().coords, file="odd.xyz")
+    result = _label([odd, water(1)], tmp_path / "labels.h5")
     assert [entry["file"] for entry in result["failed"]] == ["odd.xyz"]
     assert result["n_structures"] == 1
 
@@ -118,5 +79,5 @@ def test_a_disk_that_refuses_ends_the_batch_with_one_line(tmp_path, monkeypatch)
 
     monkeypatch.setattr(h5py.Group, "create_dataset", full)
     with pytest.raises(ComputationError, match="No space left on device"):
-        _label([_water()], tmp_path / "labels.h5")
+        _label([water()], tmp_path / "labels.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["labels.h5.part"]  # to go on with

@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from pyscf import dft, gto
 
 from deeph_zero import __version__
 from deeph_zero.errors import InputError
@@ -21,17 +20,11 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout
-from deeph_zero.settings.config import MethodConfig, PredictConfig
+from deeph_zero.settings.config import PredictConfig
 from deeph_zero.testing import Listener
 
-CONFIG = MethodConfig(basis="sto-3g", auxbasis="weigend", grid_level=0)
-METHOD = CONFIG.as_method()
-RUNTIME = {"device": "cpu", "threads": 1, "seed": 5}
-SUMMARY_KEYS = [
-    "version", "format_version", "command", "xc", "basis", "auxbasis", "grid_level", "density_fit",
-    "charge", "spin", "seed", "threads", "device", "n_structures", "converged", "stopped_by",
-    "wall_time_s", "fock_builds", "coarse_builds", "structures", "failed",
-]  # fmt: skip
+from .small import CONFIG, RUNTIME, SUMMARY_KEYS, hydroxyl, mole, scf, water
+
 ENTRY_KEYS = [
     "file", "frame", "charge", "spin", "energy", "energy_error_estimate", "energy_estimate",
     "orbital_gradient_rms", "residual_mae", "homo", "lumo", "gap", "dipole", "n_electrons",
@@ -40,39 +33,14 @@ ENTRY_KEYS = [
 ]  # fmt: skip
 
 
-def _water(frame=0, shift=0.0):
-    coords = np.array([[0, 0, 0.2], [0, 1.43 + shift, 1.1], [0.1, -1.4, 1.15]])
-    return Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", frame=frame)
-
-
-def _hydroxyl(frame=0):
-    coords = np.array([[0, 0, 0], [0.2, 0.4, 1.77]])
-    return Molecule(numbers=np.array([8, 1]), coords=coords, spin=1, file="oh.xyz", frame=frame)
-
-
 def _fluoride(frame=0):
     coords = np.array([[0, 0, 0], [0.2, 0.4, 1.77]])
     return Molecule(numbers=np.array([9, 1]), coords=coords, file="hf.xyz", frame=frame)
 
 
-def _mole(molecule):
-    atoms = [(int(z), tuple(r)) for z, r in zip(molecule.numbers, molecule.coords, strict=True)]
-    return gto.M(atom=atoms, unit="B", basis="sto-3g", spin=molecule.spin, verbose=0)
-
-
-def _scf(molecule):
-    kind = dft.UKS if molecule.spin else dft.RKS
-    mf = kind(_mole(molecule), xc="pbe").density_fit(auxbasis="weigend")
-    mf.grids.level = 0
-    mf.conv_tol = 1e-11
-    mf.kernel()
-    assert mf.converged
-    return mf
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    mol = _mole(_water())
+    mol = mole(water())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = FockNetwork(default_spec(basis_layout([mol]), "tiny"))
@@ -93,7 +61,7 @@ def _predict(run, molecules, out, failed=(), reporter=None, **settings):
 
 
 def test_a_batch_has_every_key_and_agrees_with_the_model(run, tmp_path):
-    molecules = [_water(0), _hydroxyl(1), _water(2, 0.1)]
+    molecules = [water(0), hydroxyl(1), water(2, 0.1)]
     result = _predict(run, iter(molecules), tmp_path / "out.h5")
     assert list(result) == SUMMARY_KEYS
     assert result == json.loads((tmp_path / "out.json").read_text())
@@ -116,21 +84,21 @@ def test_a_batch_has_every_key_and_agrees_with_the_model(run, tmp_path):
     assert closed["converged"] is None
     assert closed["energy_estimate"] == closed["energy"] - closed["energy_error_estimate"]
     assert abs(closed["gap"] - (closed["lumo"] - closed["homo"])) < 1e-15
-    assert closed["energy"] > _scf(molecules[0]).e_tot
+    assert closed["energy"] > scf(molecules[0]).e_tot
     assert len(closed["dipole"]) == 3
     assert closed["energy_error_estimate"] > 0
     assert abs(closed["n_electrons"] - 10) < 0.05
 
 
 def test_the_hdf5_file_holds_consistent_matrices(run, tmp_path):
-    molecules = [_water(), _hydroxyl()]
+    molecules = [water(), hydroxyl()]
     result = _predict(run, molecules, tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
         assert list(file) == ["0000", "0001"]
         for molecule, group, entry in zip(
             molecules, file.values(), result["structures"], strict=True
         ):
-            mf = _scf(molecule)
+            mf = scf(molecule)
             dm, rebuilt = group["density"][:], group["fock_rebuilt"][:]
             np.testing.assert_array_equal(group["numbers"][:], molecule.numbers)
             np.testing.assert_array_equal(group["positions"][:], molecule.coords)
@@ -151,9 +119,9 @@ def test_the_hdf5_file_holds_consistent_matrices(run, tmp_path):
 
 
 def test_refining_adds_the_converged_answer(run, tmp_path):
-    result = _predict(run, [_water()], tmp_path / "out.h5", refine=1e-6)
+    result = _predict(run, [water()], tmp_path / "out.h5", refine=1e-6)
     entry = result["structures"][0]
-    mf = _scf(_water())
+    mf = scf(water())
     assert entry["converged"] is True
     assert abs(entry["refined_energy"] - mf.e_tot) < 1e-8
     assert entry["energy"] > entry["refined_energy"] + 1e-6
@@ -171,7 +139,7 @@ def test_refining_adds_the_converged_answer(run, tmp_path):
 
 
 def test_network_speed_leaves_null_what_was_not_computed(run, tmp_path):
-    result = _predict(run, [_hydroxyl()], tmp_path / "out.h5", certificate=False)
+    result = _predict(run, [hydroxyl()], tmp_path / "out.h5", certificate=False)
     entry = result["structures"][0]
     assert result["fock_builds"] == 1
     null = [key for key, value in entry.items() if value is None]
@@ -185,8 +153,8 @@ def test_network_speed_leaves_null_what_was_not_computed(run, tmp_path):
 def test_one_bad_structure_does_not_end_the_batch(run, tmp_path):
     reporter = Listener()
     unread = {"file": "bad.xyz", "frame": 3, "error": "expected 3 atoms, got 2"}
-    odd = Molecule(numbers=np.array([8, 1]), coords=_hydroxyl().coords, file="odd.xyz", frame=1)
-    molecules = [_fluoride(0), odd, _water(2)]
+    odd = Molecule(numbers=np.array([8, 1]), coords=hydroxyl().coords, file="odd.xyz", frame=1)
+    molecules = [_fluoride(0), odd, water(2)]
     result = _predict(run, molecules, tmp_path / "out.h5", [unread], reporter)
     assert result["n_structures"] == 1
     assert result["converged"] is False
@@ -208,18 +176,18 @@ def test_an_unexpected_error_is_listed_with_its_first_line(run, tmp_path, monkey
         raise RuntimeError("CUDA out of memory\nlong story")
 
     monkeypatch.setattr(Model, "predict", broken)
-    result = _predict(run, [_water()], tmp_path / "out.h5")
+    result = _predict(run, [water()], tmp_path / "out.h5")
     assert result["failed"] == [{"file": "w.xyz", "frame": 0, "error": "CUDA out of memory"}]
 
 
 def test_a_model_that_cannot_be_read_leaves_nothing_behind(tmp_path):
     with pytest.raises(InputError, match="expected a model"):
-        _predict(tmp_path / "none", [_water()], tmp_path / "out.h5")
+        _predict(tmp_path / "none", [water()], tmp_path / "out.h5")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_seed_and_threads_give_the_same_file(run, tmp_path):
-    results = [_predict(run, [_water()], tmp_path / f"{k}.h5") for k in range(2)]
+    results = [_predict(run, [water()], tmp_path / f"{k}.h5") for k in range(2)]
     assert results[0]["structures"] == results[1]["structures"]
 
 
@@ -228,10 +196,10 @@ def test_the_deadline_ends_between_structures_with_complete_files(run, tmp_path,
     monkeypatch.setattr("deeph_zero.host.runtime.now", lambda: clock[0])
 
     def molecules():
-        yield _water(0)
+        yield water(0)
         while True:  # endless without a deadline
             clock[0] += 0.6
-            yield _water(1)
+            yield water(1)
 
     result = _predict(run, molecules(), tmp_path / "out.h5", runtime=RUNTIME | {"max_time": 1.0})
     assert result["stopped_by"] == "max_time"
@@ -242,10 +210,10 @@ def test_the_deadline_ends_between_structures_with_complete_files(run, tmp_path,
 
 def test_ctrl_c_finishes_the_structure_and_keeps_both_files(run, tmp_path):
     def molecules():
-        yield _water(0)
+        yield water(0)
         os.kill(os.getpid(), signal.SIGINT)
-        yield _water(1)
-        yield _water(2)
+        yield water(1)
+        yield water(2)
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -269,7 +237,7 @@ def test_a_second_ctrl_c_gives_up_the_structure_but_not_those_before(run, tmp_pa
 
     monkeypatch.setattr(Model, "predict", pressed_twice)
     with pytest.raises(KeyboardInterrupt):
-        _predict(run, [_water(0), _water(1), _water(2)], tmp_path / "out.h5")
+        _predict(run, [water(0), water(1), water(2)], tmp_path / "out.h5")
     result = json.loads((tmp_path / "out.json").read_text())
     assert (result["stopped_by"], result["n_structures"]) == ("interrupt", 1)
     assert result["failed"] == []

@@ -1,13 +1,16 @@
 """A crystal and a molecule with matrices of PySCF's integrals, s to d, no symmetry."""
 
 import importlib
+import json
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from pyscf import dft, gto
 
 from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.protocol import (
     Matrices,
     Record,
@@ -16,16 +19,58 @@ from deeph_zero.data.formats.protocol import (
     on_blocks,
     permuted,
 )
+from deeph_zero.jobs.convert import atomic_shells
 from deeph_zero.testing import WATER
 
 BASIS = {
     "C": [[0, [0.9, 1.0]], [0, [0.4, 1.0]], [1, [0.7, 1.0]], [2, [0.8, 1.0]]],
     "H": [[0, [0.6, 1.0]], [1, [0.9, 1.0]]],
 }
+COMMON = ["--grid-level", "0", "--xc", "pbe", "--device", "cpu", "--threads", "1", "-q"]
+"""Options of `convert` that make it quick and silent."""
 SHELLS = {6: (0, 0, 1, 2), 1: (0, 1)}
 LATTICE = np.array([[4.1, 0.2, -0.3], [0.4, 4.6, 0.1], [-0.2, 0.5, 5.2]])
 ATOMS = [("C", (0.1, 0.2, -0.1)), ("H", (1.4, 1.3, 0.5)), ("C", (-0.4, 2.1, 2.2))]
 CELLS = [(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)]
+
+
+def named(labels, names):
+    """Positions of one atom's functions in an order given by the names of its components."""
+    return [
+        k
+        for shell in ("s", "p", "d")
+        for which in dict.fromkeys(x[2] for x in labels if x[2].endswith(shell))
+        for component in names[shell]
+        for k, x in enumerate(labels)
+        if x[2] == which and x[3] == component
+    ]
+
+
+def assert_labels(path, mf):
+    """A database of one water becomes labels, with PySCF's numbers in PySCF's order."""
+    out = path.parent / "b.h5"
+    assert entry_point(["convert", str(path), str(out), *COMMON]) == 0
+    (row,) = json.loads(out.with_suffix(".json").read_text())["structures"]
+    assert row["source_ao_order"] in ("psi4", "orca")
+    with h5py.File(out) as file:
+        group = file["0000"]
+        np.testing.assert_allclose(group["fock"], mf.get_fock(), atol=2e-6)
+        np.testing.assert_allclose(group["density"], mf.make_rdm1(), atol=2e-5)
+        assert group.attrs["energy"] == pytest.approx(mf.e_tot, abs=1e-7)
+
+
+def there_and_back(path, kind, source):
+    """A database of one water by way of DeepH's folders: its copy, with the same numbers."""
+    folder, copy = path.parent / "folder", path.parent / "copy.db"
+    assert entry_point(["convert", str(path), str(folder), "-q"]) == 0
+    assert entry_point(["convert", str(folder), str(copy), "--to", kind, "-q"]) == 0
+    one, two = (source(p, atomic_shells, "def2-svp") for p in (path, copy))
+    assert len(two) == 1
+    np.testing.assert_allclose(one.structure(0).coords, two.structure(0).coords, atol=1e-6)
+    for part in ("fock", "overlap"):
+        a, b = (getattr(s.matrices(0), part).to_dense().numpy() for s in (one, two))
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    return copy
 
 
 def images():

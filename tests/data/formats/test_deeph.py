@@ -14,7 +14,7 @@ from deeph_zero.data.formats.protocol import Record, permuted, read_record
 from deeph_zero.errors import InputError
 from deeph_zero.testing import WATER
 
-from .conftest import ATOMS, BASIS, LATTICE, assert_same, of_spinors, polarised, written
+from .conftest import ATOMS, BASIS, LATTICE, assert_same, named, of_spinors, polarised, written
 
 GROUPED = [0, 2, 1]  # carbon, carbon, hydrogen
 EV, BOHR = 27.2113845, 0.529177249
@@ -40,18 +40,6 @@ def test_molecules_there_and_back(tmp_path, molecule):
     assert_same(molecule, back, atoms=GROUPED)
     density = back.matrices.density.values
     np.testing.assert_allclose(density, 0.5 * back.matrices.overlap.values, atol=1e-14)
-
-
-def named(labels, names):
-    """Positions of one atom's functions in an order given by the names of its components."""
-    return [
-        k
-        for shell in ("s", "p", "d")
-        for which in dict.fromkeys(x[2] for x in labels if x[2].endswith(shell))
-        for component in names[shell]
-        for k, x in enumerate(labels)
-        if x[2] == which and x[3] == component
-    ]
 
 
 def test_the_new_layout_is_that_of_the_documents(tmp_path, crystal):

@@ -11,7 +11,7 @@ from deeph_zero.data.formats.deeph_legacy import LegacySink, LegacySource
 from deeph_zero.data.formats.protocol import read_record
 from deeph_zero.errors import InputError
 
-from .conftest import ATOMS, BASIS, LATTICE, assert_same, of_spinors, polarised, written
+from .conftest import ATOMS, BASIS, LATTICE, assert_same, named, of_spinors, polarised, written
 
 EV, BOHR = 27.2113845, 0.529177249
 
@@ -36,18 +36,6 @@ def test_molecules_there_and_back(tmp_path, molecule):
     assert_same(molecule, back)
     density = back.matrices.density.values
     np.testing.assert_allclose(density, 0.5 * back.matrices.overlap.values, atol=1e-14)
-
-
-def named(labels, names):
-    """Positions of one atom's functions in an order given by the names of its components."""
-    return [
-        k
-        for shell in ("s", "p", "d")
-        for which in dict.fromkeys(x[2] for x in labels if x[2].endswith(shell))
-        for component in names[shell]
-        for k, x in enumerate(labels)
-        if x[2] == which and x[3] == component
-    ]
 
 
 def test_the_old_layout_is_openmxs(tmp_path, crystal):

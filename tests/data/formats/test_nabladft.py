@@ -4,7 +4,6 @@ import dataclasses
 import json
 import sqlite3
 
-import h5py
 import numpy as np
 import pytest
 
@@ -13,11 +12,8 @@ from deeph_zero.data.formats.nabladft import NablaSink, NablaSource
 from deeph_zero.data.formats.protocol import Record, permuted, read_record
 from deeph_zero.data.formats.registry import recognise
 from deeph_zero.errors import InputError
-from deeph_zero.jobs.convert import atomic_shells
 
-from .conftest import SHELLS, in_order
-
-COMMON = ["--grid-level", "0", "--xc", "pbe", "--device", "cpu", "--threads", "1", "-q"]
+from .conftest import COMMON, SHELLS, assert_labels, in_order, there_and_back
 
 
 def nabla(path, mf, *, own=True, kind="<f4"):
@@ -51,27 +47,12 @@ def nabla(path, mf, *, own=True, kind="<f4"):
 def test_labels_are_pyscfs_numbers(tmp_path, water_scf, own, kind):
     path = nabla(tmp_path / "a.db", water_scf, own=own, kind=kind)
     assert recognise(path) == "nabladft"
-    assert entry_point(["convert", str(path), str(tmp_path / "b.h5"), *COMMON]) == 0
-    (row,) = json.loads((tmp_path / "b.json").read_text())["structures"]
-    assert row["source_ao_order"] in ("psi4", "orca")
-    with h5py.File(tmp_path / "b.h5") as file:
-        group = file["0000"]
-        np.testing.assert_allclose(group["fock"], water_scf.get_fock(), atol=2e-6)
-        np.testing.assert_allclose(group["density"], water_scf.make_rdm1(), atol=2e-5)
-        assert group.attrs["energy"] == pytest.approx(water_scf.e_tot, abs=1e-7)
+    assert_labels(path, water_scf)
 
 
 def test_there_and_back(tmp_path, water_scf):
     path = nabla(tmp_path / "a.db", water_scf)
-    folder, copy = tmp_path / "folder", tmp_path / "copy.db"
-    assert entry_point(["convert", str(path), str(folder), "-q"]) == 0
-    assert entry_point(["convert", str(folder), str(copy), "--to", "nabladft", "-q"]) == 0
-    one, two = (NablaSource(p, atomic_shells, "def2-svp") for p in (path, copy))
-    assert len(two) == 1
-    np.testing.assert_allclose(one.structure(0).coords, two.structure(0).coords, atol=1e-6)
-    for part in ("fock", "overlap"):
-        a, b = (getattr(s.matrices(0), part).to_dense().numpy() for s in (one, two))
-        np.testing.assert_allclose(a, b, atol=2e-6)
+    there_and_back(path, "nabladft", NablaSource)
 
 
 def test_another_basis_is_noticed_by_its_overlap(tmp_path, water_scf, capsys):

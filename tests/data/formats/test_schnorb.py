@@ -2,11 +2,9 @@
 
 import base64
 import dataclasses
-import json
 import sqlite3
 
 import ase.db
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,14 +15,10 @@ from deeph_zero.data.formats.registry import recognise
 from deeph_zero.data.formats.schnorb import SchNOrbSink, SchNOrbSource
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.errors import InputError
-from deeph_zero.jobs.convert import atomic_shells
 
-from .conftest import SHELLS, assert_same, in_order
+from .conftest import COMMON, SHELLS, assert_labels, assert_same, in_order, there_and_back
 
 BOHR = 0.52917721092
-
-
-COMMON = ["--grid-level", "0", "--xc", "pbe", "--device", "cpu", "--threads", "1", "-q"]
 
 
 def schnorb(path, mf, kind="float32"):
@@ -47,27 +41,12 @@ def schnorb(path, mf, kind="float32"):
 def test_labels_are_pyscfs_numbers(tmp_path, water_scf, kind):
     path = schnorb(tmp_path / "a.db", water_scf, kind)
     assert recognise(path) == "schnorb"
-    assert entry_point(["convert", str(path), str(tmp_path / "b.h5"), *COMMON]) == 0
-    (row,) = json.loads((tmp_path / "b.json").read_text())["structures"]
-    assert row["source_ao_order"] in ("psi4", "orca")
-    with h5py.File(tmp_path / "b.h5") as file:
-        group = file["0000"]
-        np.testing.assert_allclose(group["fock"], water_scf.get_fock(), atol=2e-6)
-        np.testing.assert_allclose(group["density"], water_scf.make_rdm1(), atol=2e-5)
-        assert group.attrs["energy"] == pytest.approx(water_scf.e_tot, abs=1e-7)
+    assert_labels(path, water_scf)
 
 
 def test_there_and_back(tmp_path, water_scf):
     path = schnorb(tmp_path / "a.db", water_scf)
-    folder, copy = tmp_path / "folder", tmp_path / "copy.db"
-    assert entry_point(["convert", str(path), str(folder), "-q"]) == 0
-    assert entry_point(["convert", str(folder), str(copy), "--to", "schnorb", "-q"]) == 0
-    one, two = (SchNOrbSource(p, atomic_shells, "def2-svp") for p in (path, copy))
-    assert len(two) == 1
-    np.testing.assert_allclose(one.structure(0).coords, two.structure(0).coords, atol=1e-6)
-    for part in ("fock", "overlap"):
-        a, b = (getattr(s.matrices(0), part).to_dense().numpy() for s in (one, two))
-        np.testing.assert_allclose(a, b, atol=2e-6)
+    copy = there_and_back(path, "schnorb", SchNOrbSource)
     row = ase.db.connect(copy).get(id=1)
     assert row.data["_shape_hamiltonian"] == [24, 24]
     table = np.array(ase.db.connect(copy).metadata["basisdef"])

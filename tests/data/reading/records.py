@@ -13,6 +13,21 @@ NEUTRAL, CATION = [(0, 0)], [(1, 1)]
 COORDS = np.array([[0, 0, 0.1], [0, 0.76, 0.58], [0.05, -0.74, 0.61]]) / BOHR_IN_ANGSTROM
 
 
+def pdb_line(name, xyz, element="", residue="HOH", record="HETATM"):
+    x, y, z = xyz
+    return (
+        f"{record:6}    1 {name:4} {residue:3} A   1    {x:8.3f}{y:8.3f}{z:8.3f}"
+        f"  1.00  0.00          {element}\n"
+    )
+
+
+PDB = (
+    pdb_line(" O  ", (0, 0, 0.1), " O")
+    + pdb_line(" H1 ", (0, 0.76, 0.58), " H")
+    + pdb_line(" H2 ", (0.05, -0.74, 0.61), " H")
+)
+
+
 def save(tmp_path, name, text):
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

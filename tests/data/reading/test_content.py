@@ -20,25 +20,7 @@ from deeph_zero.data.reading.content import (
 from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import InputError
 
-from .records import (
-    XYZ,
-    save,
-)
-
-
-def pdb_line(name, xyz, element="", residue="HOH", record="HETATM"):
-    x, y, z = xyz
-    return (
-        f"{record:6}    1 {name:4} {residue:3} A   1    {x:8.3f}{y:8.3f}{z:8.3f}"
-        f"  1.00  0.00          {element}\n"
-    )
-
-
-PDB = (
-    pdb_line(" O  ", (0, 0, 0.1), " O")
-    + pdb_line(" H1 ", (0, 0.76, 0.58), " H")
-    + pdb_line(" H2 ", (0.05, -0.74, 0.61), " H")
-)
+from .records import PDB, XYZ, save
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])

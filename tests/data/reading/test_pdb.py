@@ -6,29 +6,15 @@ from deeph_zero.data.structures import read_structures
 
 from .records import (
     NEUTRAL,
+    PDB,
     assert_costs_itself_only,
     assert_refused,
     assert_said,
     assert_silent,
     assert_water,
+    pdb_line,
     save,
 )
-
-
-def pdb_line(name, xyz, element="", residue="HOH", record="HETATM"):
-    x, y, z = xyz
-    return (
-        f"{record:6}    1 {name:4} {residue:3} A   1    {x:8.3f}{y:8.3f}{z:8.3f}"
-        f"  1.00  0.00          {element}\n"
-    )
-
-
-PDB = (
-    pdb_line(" O  ", (0, 0, 0.1), " O")
-    + pdb_line(" H1 ", (0, 0.76, 0.58), " H")
-    + pdb_line(" H2 ", (0.05, -0.74, 0.61), " H")
-)
-
 
 GOOD = {
     "pdb models": (
