@@ -17,7 +17,7 @@ from deeph_zero.errors import InputError, refuse_unknown
 from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.batch.ks_batch import default_strategy
+from deeph_zero.ks.batch.ks_batch import gains_together
 from deeph_zero.ks.given import by_spin
 from deeph_zero.ks.parallel.room import Room
 from deeph_zero.ks.response.nuclear import FockGradient
@@ -380,12 +380,12 @@ class Model:
         asked, net = Asked(**settings), self.network
         more: dict[str, Any] = {"method": self.method, "known": (self.calibration, self.card)}
         more |= {"device": self.device, "room": self.room}
-        return self.room.over(lambda some: predict_together(net, some, asked, **more), given)
+        return self.room.over(lambda some: predict_together(net, some, asked, **more)[0], given)
 
     @property
     def gains_together(self) -> bool:
         """Whether several molecules cost less in one call: on a GPU."""
-        return default_strategy(self.device) == "padded"
+        return gains_together(self.device)
 
     def starting_layer(self, molecule: Molecule, method: Method) -> tuple[KohnSham, AOMatrix]:
         """A layer for an SCF, and the network's density as its start.

@@ -35,7 +35,7 @@ from deeph_zero.predict.answer import Asked
 from deeph_zero.predict.record import summary, warn_outside
 from deeph_zero.predict.refined_together import results_on_host
 from deeph_zero.predict.single import Prediction
-from deeph_zero.predict.together import predict_with_layers
+from deeph_zero.predict.together import predict_together
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 NAMES = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
@@ -106,7 +106,7 @@ class _Rows:
         model, config, molecules = self.model, self.config, [one for _, one in tasks]
         where: dict[str, Any] = {"device": model.device, "room": model.room}
         where |= {"method": model.method, "known": (model.calibration, model.card)}
-        found, made = predict_with_layers(model.network, molecules, Asked(), **where)
+        found, made = predict_together(model.network, molecules, Asked(), **where)
         batch, near = made.batch, [own.ks for own in made.prepared]
         assert batch is not None
         labels = [

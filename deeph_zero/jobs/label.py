@@ -19,7 +19,7 @@ from deeph_zero.jobs.loop import Engine, check_finite, run_batch
 from deeph_zero.jobs.workers import TOGETHER, Compute, Task, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
-from deeph_zero.ks.batch.ks_batch import default_strategy
+from deeph_zero.ks.batch.ks_batch import gains_together
 from deeph_zero.ks.parallel.room import Room
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.start import starting_density
@@ -108,7 +108,7 @@ class _Labels:
     @property
     def at_once(self) -> int:
         """Several molecules on a GPU, whose SCFs run in step."""
-        return self.room.up_to(TOGETHER) if default_strategy(self.device) == "padded" else 1
+        return self.room.up_to(TOGETHER) if gains_together(self.device) else 1
 
     def several(
         self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]

@@ -42,7 +42,7 @@ def predict_together(
     known: tuple[Calibration | None, Card | None],
     device: torch.device,
     room: Room | None = None,
-) -> list[Prediction]:
+) -> tuple[list[Prediction], Several]:
     """Predictions of several molecules, each as it would be alone, to rounding.
 
     Args:
@@ -55,41 +55,10 @@ def predict_together(
         room: Learns how many molecules fit the device's memory.
 
     Returns:
-        One prediction per molecule.
+        One prediction per molecule, and what was made for them, layers among it.
 
     Raises:
         ComputationError: If a matrix is not finite, or something did not converge.
-    """
-    where = {"device": device, "room": room}
-    return predict_with_layers(network, molecules, asked, method=method, known=known, **where)[0]
-
-
-def predict_with_layers(
-    network: FockNetwork,
-    molecules: Sequence[Molecule],
-    asked: Asked,
-    *,
-    method: Method,
-    known: tuple[Calibration | None, Card | None],
-    device: torch.device,
-    room: Room | None = None,
-) -> tuple[list[Prediction], Several]:
-    """:func:`predict_together` with what was made for it, layers among it.
-
-    Args:
-        network: As there.
-        molecules: As there.
-        asked: As there.
-        method: As there.
-        known: As there.
-        device: As there.
-        room: As there.
-
-    Returns:
-        Predictions, and the molecules made ready.
-
-    Raises:
-        ComputationError: As there.
     """
     dtype = next(network.parameters()).dtype
     several = prepare_several(

@@ -9,7 +9,6 @@ from torch import Tensor
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_host
-from deeph_zero.ks.batch.ks_batch import default_strategy
 from deeph_zero.ks.parallel.room import Room
 from deeph_zero.nn.inputs import collate
 from deeph_zero.nn.network import FockNetwork
@@ -20,18 +19,6 @@ from deeph_zero.predict.together import answers, check_predicted
 from deeph_zero.prepared.molecule import Prepared
 from deeph_zero.prepared.several import Several, on_processor
 from deeph_zero.train.taught import Problem
-
-
-def gains(device: torch.device) -> bool:
-    """Whether several certificates cost less in one go: on a GPU.
-
-    Args:
-        device: Where they are made.
-
-    Returns:
-        False on a processor.
-    """
-    return default_strategy(device) == "padded"
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from deeph_zero.host.files import write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.signals import interruptible
 from deeph_zero.kohnsham import KohnSham
+from deeph_zero.ks.batch.ks_batch import gains_together
 from deeph_zero.ks.counts import total
 from deeph_zero.ks.parallel.room import Room
 from deeph_zero.predict import single
@@ -30,7 +31,7 @@ from deeph_zero.predict.record import (
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import kohn_sham, same_data
 from deeph_zero.train.calibrate import TOGETHER, refine_some
-from deeph_zero.train.certified import certified_together, gains
+from deeph_zero.train.certified import certified_together
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
 from deeph_zero.train.resume import SUMMARY_FILE, limits
@@ -236,7 +237,7 @@ class _Certificates:
         self._room = Room(TOGETHER)
         self._made: dict[int | None, Prediction] = {}
         self._alone: set[int | None] = set()
-        self._gains = gains(run.runtime.device) and module.lessons.together
+        self._gains = gains_together(run.runtime.device) and module.lessons.together
 
     def of(self, problem: Problem) -> Prediction:
         """The next one."""

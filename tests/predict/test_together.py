@@ -45,9 +45,8 @@ NETWORKS = {inputs: network(inputs) for inputs in ("physics", "geometry")}
 
 
 def together(inputs, *, molecules=MOLECULES, **asked):
-    return predict_together(
-        NETWORKS[inputs], molecules, Asked(**asked), method=METHOD, known=(None, None), device=CPU
-    )
+    about = {"method": METHOD, "known": (None, None), "device": CPU}
+    return predict_together(NETWORKS[inputs], molecules, Asked(**asked), **about)[0]
 
 
 @pytest.mark.parametrize(

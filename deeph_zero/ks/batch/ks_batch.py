@@ -40,6 +40,18 @@ def default_strategy(device: torch.device) -> Strategy:
     return "padded" if device.type == "cuda" else "merged"
 
 
+def gains_together(device: torch.device) -> bool:
+    """Whether whole calculations of several molecules cost less in one call.
+
+    Args:
+        device: Where their tensors live.
+
+    Returns:
+        True on a GPU.
+    """
+    return default_strategy(device) == "padded"
+
+
 def gains(device: torch.device, ngrids: int) -> bool:
     """Whether a molecule is faster in a batch than alone.
 
@@ -50,7 +62,7 @@ def gains(device: torch.device, ngrids: int) -> bool:
     Returns:
         True on a GPU; on a processor where a call of the functional has room for more points.
     """
-    return default_strategy(device) == "padded" or ngrids <= MERGE_POINTS
+    return gains_together(device) or ngrids <= MERGE_POINTS
 
 
 class _Build(Function):
