@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.qh9 import is_qh9, qh9_frames
 from deeph_zero.data.reading.cells import crystal_cell, initial_moments, unpaired_electrons
+from deeph_zero.data.reading.cif import cif_crystals
 from deeph_zero.data.reading.content import (
     WholeFileError,
     content_of,
@@ -55,6 +56,7 @@ _TEXT_READERS: dict[str, Callable[[str, Say], Iterator[ase.Atoms | InputError]]]
     "nwchem-in": nwchem_geometry,
     "turbomole": turbomole_coord,
     "espresso-xml": espresso_xml,
+    "cif": cif_crystals,
     **{name: output_geometries(name) for name in ("gaussian-out", "orca-out", "qchem-out")},
 }
 
@@ -282,7 +284,7 @@ def _read_content(
     except WholeFileError:
         if suffix in TEXT_SUFFIXES:
             raise
-        return ase_frames(path, content, suffix)
+        return ase_frames(path, content, suffix, say)
     name = format_of(text, suffix)
     if name == "smiles":
         return smiles_frames(text, say)
@@ -291,7 +293,7 @@ def _read_content(
     if name is None and text.split("\n", 1)[0].strip().isdigit():
         name = "xyz"  # a broken one: ASE's own reader may not come to an end
     reader = _TEXT_READERS.get(name or "")
-    return reader(text, say) if reader else ase_frames(path, content, suffix, name)
+    return reader(text, say) if reader else ase_frames(path, content, suffix, say, name)
 
 
 def _molecule(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from xml.etree.ElementTree import Element
 
 import ase
 import numpy as np
@@ -51,7 +52,20 @@ def espresso_xml(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
         np.array(places) * BOHR_IN_ANGSTROM,
         cell=np.array(cell) * BOHR_IN_ANGSTROM,
         pbc=True,
+        info=_state(root),
     )
+
+
+def _state(root: Element) -> dict[str, str]:
+    """The charge of the cell, and the unpaired electrons where the input fixes them."""
+    found: dict[str, str] = {}
+    charge = root.findtext("input/bands/tot_charge")
+    spin = root.findtext("input/bands/tot_magnetization")
+    if charge is not None:
+        found["charge"] = charge.strip()
+    if spin is not None and (number(spin.strip()) or 0.0) >= 0:
+        found["spin"] = spin.strip()
+    return found
 
 
 def _vector(text: str | None, what: str) -> list[float]:

@@ -15,35 +15,24 @@ from ase.io.trajectory import TrajectoryReader
 
 from deeph_zero.data.reading import recognise
 from deeph_zero.data.reading.content import WholeFileError, text_of
+from deeph_zero.data.reading.poscar import check_poscar
 from deeph_zero.data.reading.sqlite import tables_of
+from deeph_zero.data.reading.state import Say
+from deeph_zero.data.reading.stated import is_layer, stated_beside
 from deeph_zero.data.reading.words import integer, quote
 from deeph_zero.errors import InputError
 
 _NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
 """Formats of ASE that are servers, folders or databases."""
 
-_STATED = (
-    ("charge", r"^[ \t]*Charge\s*:\s*([+-]?\d+)\s*$"),  # NWChem
-    ("charge", r"CHARGE OF MOLECULE\s*=\s*([+-]?\d+)"),  # GAMESS
-    ("charge", r"^[ \t]*\|?[ \t]*Charge\s*=\s*([+-]?\d[-+.\dE]*)\s*:"),  # FHI-aims
-    # DFTB+, Octopus
-    ("charge", r"^(?:[^#\n]*[{;\s])?(?:Excess)?Charge\s*=\s*([+-]?[\d.][-+.\dE]*)"),
-    ("spin", r"^(?:[^#\n]*[{;\s])?UnpairedElectrons\s*=\s*([+-]?[\d.][-+.\dE]*)"),
-    ("charge", r'"(?:totalCharge|charge)"\s*:\s*([+-]?\d+)'),  # Chemical JSON
-    ("multiplicity", r"^[ \t]*Spin multiplicity\s*[:=]\s*(\d+)\s*$"),
-    ("multiplicity", r'"(?:totalSpinMultiplicity|spinMultiplicity)"\s*:\s*(\d+)'),
-)
 _UNDERSCORE = re.compile(rb"(?<![\w.])[+-]?\d+_\d[\d_]*(?:\.\d*)?(?![\w.])")
 """What Python, and so ASE, reads as a number, and nobody else."""
 _ALAT = re.compile(rb"(?im)^[^!\n]*?(?<![\w(])(A\s*=)\s*(\d+\.?\d*(?:[ed][+-]?\d+)?|\.\d+)")
 _SEARCHED = 2**26
-_STATE_FORMATS = {
-    "nwchem-out", "gamess-us-out", "gamess-us-punch", "cjson", "dftb", "aims-output", "octopus-in",
-}  # fmt: skip
 
 
 def ase_frames(
-    path: Path, content: bytes, suffix: str, name: str | None = None
+    path: Path, content: bytes, suffix: str, say: Say, name: str | None = None
 ) -> Iterator[ase.Atoms | InputError]:
     """Frames of a format that only ASE knows; those before a broken one are kept.
 
@@ -51,6 +40,7 @@ def ase_frames(
         path: The file.
         content: Its bytes, unpacked.
         suffix: Ending of its name, lower case, without that of its packing.
+        say: Takes a warning about the frames that come next.
         name: ASE's name of the format where it is known.
 
     Yields:
@@ -63,22 +53,41 @@ def ase_frames(
     if name == "traj":
         yield from _trajectory(content)
         return
-    if name == "gen":
-        parts = _gen_parts(text_of(content))
-        if len(parts) > 1:
-            for part in parts:
-                yield from ase_frames(path, part.encode(), suffix, name)
+    parts = _gen_parts(text_of(content)) if name == "gen" else []
+    if len(parts) > 1:
+        for part in parts:
+            yield from ase_frames(path, part.encode(), suffix, say, name)
+        return
+    if not ioformats[name].isbinary:
+        try:
+            _check_text(name, content)
+        except WholeFileError:
+            raise
+        except InputError as error:
+            yield error
             return
-    stated = _stated(content) if name in _STATE_FORMATS else {}
-    content = _with_celldm(content, name)
-    kind = ioformats[name]
-    if not kind.isbinary and (found := _UNDERSCORE.search(content[:_SEARCHED])):
+    if is_layer(name, content):
+        say("assume_isolated is not used; a layer has pbc T T F or is asked for by its dimension")
+    yield from _read(path, content, name)
+
+
+def _check_text(name: str, content: bytes) -> None:
+    """Refuse what ASE would read with liberties, or as something else."""
+    text = text_of(content)  # ASE would decode it line by line
+    if found := _UNDERSCORE.search(content[:_SEARCHED]):
         raise WholeFileError(
             f"expected numbers, got {quote(found[0].decode())}; correct it or write .xyz"
         )
+    if name == "vasp":
+        check_poscar(text)
+
+
+def _read(path: Path, content: bytes, name: str) -> Iterator[ase.Atoms | InputError]:
+    """Frames as ASE reads them, with the state that the file states beside them."""
+    stated = stated_beside(name, content)
+    content = _with_celldm(content, name)
+    kind = ioformats[name]
     by_name = not kind.acceptsfd
-    if not kind.isbinary:
-        text_of(content)  # ASE would decode it line by line
     source: Any = path.absolute() if by_name else _handle(content, kind.isbinary)
     try:
         with warnings.catch_warnings():
@@ -126,8 +135,6 @@ def _handle(content: bytes, is_binary: bool) -> io.BytesIO | io.StringIO:
 
 def _format(path: Path, content: bytes, suffix: str) -> str:
     """ASE's name of the format: from the name of the file, or where that is generic its content."""
-    if b"_atom_site.Cartn_x" in content[:_SEARCHED]:
-        raise WholeFileError("expected a structure, got mmCIF, not supported; write .pdb or .xyz")
     peek = io.BytesIO(content)
     plain = _without_packing(path.name)
     if suffix not in recognise.GENERIC or any(f.match_name(plain) for f in ioformats.values()):
@@ -146,17 +153,6 @@ def _format(path: Path, content: bytes, suffix: str) -> str:
 
 def _without_packing(name: str) -> str:
     return re.sub(r"(\.(gz|bz2|xz))+$", "", name, flags=re.IGNORECASE)
-
-
-def _stated(content: bytes) -> dict[str, str]:
-    """Charge and multiplicity that a program's file states beside the geometry."""
-    text = content.decode("latin-1")
-    found: dict[str, str] = {}
-    for key, pattern in _STATED:
-        match = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
-        if match is not None and len(match[1]) < 20:
-            found.setdefault(key, match[1])
-    return found
 
 
 def _trajectory(content: bytes) -> Iterator[ase.Atoms | InputError]:

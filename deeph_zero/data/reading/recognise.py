@@ -33,6 +33,7 @@ _INPUTS = {
     "aims": r"^[ \t]*atom(_frac)?[ \t]+[-+.\d]+[ \t]+[-+.\d]+[ \t]+[-+.\d]",
     "orca-in": r"^[ \t]*(\*\s*(xyz|int|internal|gzmt|xyzfile|gzmtfile|pdbfile)\b|%coords\b)",
 }
+_CIF = (r"^data_\S*[ \t]*$", r"^[ \t]*_(?:cell_length_a|atom_site_\w+)\b")
 _PDB = re.compile(r"^(ATOM  |HETATM).{24}[ \d.-]{24}", re.MULTILINE)
 _MOL = re.compile(r"V[23]000\s*$")
 _MOL_COUNTS = re.compile(r"[ \d]{2}\d[ \d]{2}\d([ \d]{3}){0,9}\s*")
@@ -79,7 +80,9 @@ def format_of(text: str, suffix: str) -> str | None:
     counted = suffix in (".xyz", ".extxyz") and _first(lines, _COUNT)
     if counted or _is_mol(lines) or _is_xyz(lines):
         return "mol" if _is_mol(lines) else "xyz"
-    if suffix in (".json", ".cif", ".traj"):  # may quote anything
+    if suffix in (".cif", ".mcif") or (suffix in GENERIC and _is_cif(text[:_HEAD])):
+        return "cif"
+    if suffix in (".json", ".traj"):  # may quote anything
         return None
     name = _by_mark(text[:_HEAD])
     if name is None and suffix not in _MANY:
@@ -116,6 +119,11 @@ def _is_gaussian(lines: list[str]) -> bool:
                 return len(words) >= 2 and None not in map(integer, words)
         previous = line
     return False
+
+
+def _is_cif(head: str) -> bool:
+    """A data block with a cell or sites."""
+    return all(re.search(word, head, re.MULTILINE | re.IGNORECASE) for word in _CIF)
 
 
 def _first(lines: list[str], pattern: re.Pattern[str]) -> bool:

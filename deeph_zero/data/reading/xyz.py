@@ -18,6 +18,17 @@ _COUNT = re.compile(r"\s*\d+\s*", re.ASCII)
 _QM9_TITLE = re.compile(r"\s*gdb[\s_]*\d+\b", re.IGNORECASE)
 _KEYS = re.compile(r"([\w-]+)\s*=")
 _COLON = re.compile(r"""["']?([A-Za-z][\w-]*)["']?[ \t]*:[ \t]*["']?([+-]?\d+)["']?(?![\w.])""")
+_CELL_KEY = re.compile(r"cell|lattice|^box")
+_CELL_WORDS = re.compile(
+    r"(?i)(?<![A-Za-z])(unit[ _-]?cell|cell|lattice|box|cryst1)(?![A-Za-z])[^\d=]{0,40}?"
+    r"([-+]?\d[\w.+-]*[\s,;]+){2}[-+]?\d"
+)
+"""A cell in words of a title: a name of it, and three numbers or more."""
+_IPI = re.compile(r"\b(?!cell\b)([a-z_]+)\{([a-z_]+)\}")
+"""Titles of i-PI: what the columns are, and their unit."""
+_ATOMIC = {"bohr", "bohrs", "au", "a.u.", "a0", "atomic", "atomic_unit", "atomic_units"}
+_ANGSTROM = {"angstrom", "angstroms", "ang", "a", "\u00e5", "\u212b", "\u00e5ngstr\u00f6m"}
+_ONCE = ("lattice", "pbc", "properties")
 _BOHR = re.compile(r"\b(bohrs?|a\.u\.)(?!\w)", re.IGNORECASE)
 
 
@@ -130,7 +141,7 @@ def _atoms(frame: _Frame, say: Say) -> ase.Atoms:
     lattice = info.pop("Lattice", None)
     pbc = _periodic(info.pop("pbc", lattice is not None))
     cell = np.zeros((3, 3)) if lattice is None else _lattice(lattice)
-    _say_other_cells(info, lattice is not None, say)
+    _say_other_cells(frame.title, info, lattice is not None, say)
     info[TITLE] = frame.title
     if _is_bohr(frame.title, info, say):
         positions *= BOHR_IN_ANGSTROM
@@ -165,9 +176,9 @@ def _info(title: str) -> dict[str, Any]:
         return {word: True for word in title.split() if names_state(word)}
     keys = _KEYS.findall(title)
     if len(keys) != len(set(keys)):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        if names_state(twice):
-            raise InputError(f"expected one {twice}= in the title, got several; leave one")
+        for twice in (key for key in keys if keys.count(key) > 1):
+            if names_state(twice) or twice.lower() in _ONCE:
+                raise InputError(f"expected one {twice}= in the title, got several; leave one")
     try:
         return key_val_str_to_dict(title)
     except Exception as error:  # ASE raises whatever its parser meets
@@ -202,11 +213,24 @@ def _lattice(vectors: Any) -> np.ndarray:
     return found.astype(np.float64).T
 
 
-def _say_other_cells(info: dict[str, Any], has_lattice: bool, say: Say) -> None:
+def _say_other_cells(title: str, info: dict[str, Any], has_lattice: bool, say: Say) -> None:
     """A cell under a name that is not extended xyz's would make a molecule of a crystal."""
     for key in info:
-        if key.lower() in ("lattice", "cell", "unit_cell", "celldm") and not has_lattice:
-            say(f"{key}= is not used; write Lattice= if it is the cell of a crystal")
+        if key.lower() == "pbc":
+            say(f"{key}= is not used; write pbc= if it is the periodic directions")
+    if has_lattice:
+        return
+    cells = [key for key, value in info.items() if _is_cell(key.lower(), value)]
+    lengths = [key for key in info if key.lower() in ("a", "b", "c")]
+    for key in cells or ([" ".join(lengths)] if len(lengths) == 3 else []):
+        say(f"{key}= is not used; write Lattice= if it is the cell of a crystal")
+    if not cells and (found := _CELL_WORDS.search(title)) is not None:
+        say(f"the title's {quote(found[0])} is not used; write Lattice= if it is a crystal's cell")
+
+
+def _is_cell(key: str, value: Any) -> bool:
+    known = ("lattice", "cell", "unit_cell", "celldm")
+    return key in known or (_CELL_KEY.search(key) is not None and np.size(value) in (3, 6, 9))
 
 
 def _plain(body: list[str], say: Say) -> tuple[list[int], np.ndarray]:
@@ -314,15 +338,31 @@ def _is_bohr(title: str, info: dict[str, Any], say: Say) -> bool:
     """Whether the title says so by ``units=bohr``; any other word of bohr is not enough."""
     for key in ("units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"):
         unit = str(info.get(key, "")).lower()
-        if unit in ("bohr", "bohrs"):
+        if unit in _ATOMIC:
             return True
         if unit in TOO_FAR:
             raise InputError(
                 f"expected {key}= angstrom or bohr, got {quote(unit)}; convert the coordinates"
             )
+        if unit and unit not in _ANGSTROM:
+            say(f"{key}={info[key]} is not used: the coordinates are read in angstrom")
+    for what, unit in _IPI.findall(title):
+        if what in ("forces", "velocities", "momenta"):
+            raise InputError(f"expected positions, got {what} of i-PI; give the file of positions")
+        if what in ("positions", "x_centroid"):
+            return _is_atomic_unit(unit)
     if _BOHR.search(title):
         say("the title speaks of bohr, the coordinates are read in angstrom; write units=bohr")
     return False
+
+
+def _is_atomic_unit(unit: str) -> bool:
+    """Whether i-PI's name of a unit of length is bohr, and not ångström."""
+    if unit not in _ATOMIC | _ANGSTROM | {"automatic"}:
+        raise InputError(
+            f"expected positions in angstrom or atomic_unit, got {quote(unit)}; convert them"
+        )
+    return unit not in _ANGSTROM
 
 
 def _reason(error: Exception) -> str:

@@ -43,6 +43,15 @@ def read(path):
     return found, [str(b) for b in bad]
 
 
+def test_a_run_states_charge_and_unpaired_electrons(tmp_path):
+    path = tmp_path / "run.xml"
+    for spin, expected in (("1.0", 1), ("-1.0", 0)):
+        bands = f"<tot_charge>-1.0</tot_charge><tot_magnetization>{spin}</tot_magnetization>"
+        path.write_text(XML.replace("<input>", f"<input><bands>{bands}</bands>"))
+        (crystal,), _ = read(path)
+        assert (crystal.charge, crystal.spin) == (-1, expected)
+
+
 def test_the_last_structure_of_a_run(tmp_path):
     path = tmp_path / "run.xml"
     path.write_text(XML)

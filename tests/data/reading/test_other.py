@@ -60,13 +60,6 @@ def test_moments_of_a_trajectory(tmp_path):
         assert ([m.spin for m in molecules], bad) == ([2, 2], [])
 
 
-def test_coordinates_of_a_crystallographic_file_of_proteins(tmp_path):
-    path = save(tmp_path, "a.cif", "data_x\nloop_\n_atom_site.Cartn_x\n1.0\n")
-    molecules, bad = read_structures([path])
-    assert (molecules, [b.frame for b in bad]) == ([], [None])
-    assert "got mmCIF, not supported; write .pdb or .xyz" in bad[0].error
-
-
 def test_a_molecule_in_a_box_is_said(tmp_path, caplog):
     path = tmp_path / "a.traj"
     ase.io.write(path, Atoms("O2", [[0, 0, 0], [0, 0.1, 1.2]], cell=[9, 9, 9]))

@@ -70,11 +70,16 @@ def test_content_decides(case, suffix):
     [
         (".xyz", "xyz"), (".extxyz", "xyz"), (".sdf", "mol"), (".mdl", "mol"), (".mol2", "mol2"),
         (".ent", "pdb"), (".gjf", "gaussian-in"), (".smi", "smiles"), (".txt", None), ("", None),
-        (".json", None), (".cif", None), (".traj", None),
+        (".json", None), (".cif", "cif"), (".traj", None),
     ],
 )  # fmt: skip
 def test_the_ending_decides_where_content_is_silent(suffix, name):
     assert format_of("nothing that tells\n", suffix) == name
+
+
+@pytest.mark.parametrize("suffix", ["", ".txt", ".cif", ".mcif"])
+def test_a_data_block_of_a_crystal(suffix):
+    assert format_of("# made\ndata_x\n_cell_length_a 4.0\n", suffix) == "cif"
 
 
 def test_marks_far_behind_are_not_looked_for():

@@ -134,6 +134,9 @@ def test_nothing_is_said_of_ordinary_files(tmp_path, caplog):
         ("Properties=name:S:1:pos:R:3", "expected species and pos in Properties="),
         ("Properties=species:S:1:pos:R:3 charge=x", "'x'"),
         ("units=pm", "angstrom or bohr, got 'pm'; convert the coordinates"),
+        ('Lattice="3 0 0 0 3 0 0 0 3" Lattice="4 0 0 0 4 0 0 0 4"', "expected one Lattice="),
+        ("# Step: 0 forces{atomic_unit} cell{angstrom}", "expected positions, got forces"),
+        ("# Step: 0 positions{nanometer} cell{angstrom}", "angstrom or atomic_unit, got 'nanomet"),
     ],
 )
 def test_titles_that_cannot_be_meant(tmp_path, title, words):
@@ -146,6 +149,12 @@ def test_titles_that_cannot_be_meant(tmp_path, title, words):
         ("in bohr, from a paper", "", "the title speaks of bohr, the coordinates are read in"),
         ("x", " 0.5 -0.2 0.7", "a fifth column adds up to 1 and is not used; write charge="),
         ('cell="9 0 0 0 9 0 0 0 9"', "", "cell= is not used; write Lattice="),
+        ("cell_lengths=[9,9,9] lattice_energy=-3", "", "cell_lengths= is not used; write Latt"),
+        ("a=9 b=9 c=9 alpha=90", "", "a b c= is not used; write Lattice="),
+        ("Cell: 9.0 9.0 9.0 90 90 90", "", "title's 'Cell: 9.0 9.0 9' is not used; write Lat"),
+        ("# CELL(abcABC): 9.0 9.0 9.0 90. 90. 90. Step: 0 positions{angstrom}", "", "'CELL(abc"),
+        ('PBC="F F F" x=1', "", "PBC= is not used; write pbc="),
+        ("units=metal", "", "units=metal is not used: the coordinates are read in angstrom"),
     ],
 )
 def test_what_is_seen_and_not_used(tmp_path, caplog, title, more, words):
@@ -160,6 +169,11 @@ def test_what_is_seen_and_not_used(tmp_path, caplog, title, more, words):
 def test_other_fifth_columns_are_nothing_special(tmp_path, caplog, values):
     lines = [f"{line} {x}" for line, x in zip(WATER.splitlines(), values.split(), strict=True)]
     assert_silent("a.xyz", "3\nx\n" + "\n".join(lines) + "\n", tmp_path, caplog)
+
+
+@pytest.mark.parametrize("title", ["units=au x=1", "# Step: 0 Bead: 0 positions{atomic_unit}"])
+def test_titles_in_atomic_units(tmp_path, title):
+    assert_water("a.xyz", f"3\n{title}\n{in_bohr(WATER)}", NEUTRAL, tmp_path)
 
 
 def test_atomic_numbers_and_names_in_one_file(tmp_path):
