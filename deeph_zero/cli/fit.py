@@ -34,6 +34,7 @@ from deeph_zero.host.launch import Launch, launch
 from deeph_zero.host.signals import saying
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
+from deeph_zero.settings.effects import idle_setting
 
 if TYPE_CHECKING:
     from deeph_zero.data.structures import BadFrame
@@ -87,15 +88,12 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
     Raises:
         InputError: If a value is wrong or two options exclude each other.
     """
-    for name in ("stream", "displace", "sampling", "temperature", "strain", "supercell"):
-        if options[name] not in (None, False) and options["samples"] is None:
-            raise InputError(f"--{name}: expected --samples N beside it; say how many geometries")
     if options["inputs"] is not None and options["init"] is not None:
         raise InputError(
             f"--inputs and --init exclude each other: {options['init']} has its own inputs; "
             "leave --inputs out"
         )
-    return FitConfig.parse(
+    config = FitConfig.parse(
         given(options, FIT)
         | {
             "data": {"train": options["structures"]}
@@ -106,6 +104,10 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
             "runtime": runtime_values(options, started),
         }
     )
+    idle = idle_setting(config, stated=True)
+    if idle is not None:
+        raise InputError(idle)
+    return config
 
 
 def run_training(config: FitConfig, out: Path, options: dict[str, Any], command: str) -> int:
@@ -236,6 +238,10 @@ def _validation(
     from deeph_zero.cli import checks
 
     path = config.data.validation
+    if isinstance(path, float) and len(molecules) == 1:
+        raise InputError(
+            f"--validation: expected frames to keep {path:g} of, got one; give more, or a file"
+        )
     if not isinstance(path, str):
         return []
     from deeph_zero.data.reading.state import log_warning

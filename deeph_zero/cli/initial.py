@@ -7,6 +7,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.base import option_name
 from deeph_zero.settings.config import FitConfig, MethodConfig
+from deeph_zero.settings.loss_terms import solvable
 
 if TYPE_CHECKING:
     from deeph_zero.host.reporting import Reporter
@@ -89,7 +90,8 @@ def starting_from(config: FitConfig, reporter: "Reporter") -> tuple[FitConfig, K
 
 def _new_problem(config: FitConfig) -> dict[str, Any]:
     """What is changed where a model to start from has to learn more than other molecules."""
-    return {"closed_form": True} if config.closed_form is None else {}
+    solves = config.closed_form is None and solvable(config.loss)
+    return {"closed_form": True} if solves else {}
 
 
 def with_elements(

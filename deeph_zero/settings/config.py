@@ -14,6 +14,7 @@ from deeph_zero.settings.crystal_config import (
     SmearedCrystalConfig,
     TrainingCrystalConfig,
 )
+from deeph_zero.settings.effects import UNFITTED, idle_setting
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
     Basis,
@@ -318,6 +319,13 @@ class FitConfig(TrainingConfig):
         return self.crystal.smearing
 
     @pydantic.model_validator(mode="after")
+    def _nothing_is_idle(self) -> "FitConfig":
+        idle = idle_setting(self, stated=False)
+        if idle is not None:
+            raise ValueError(idle)
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _one_process_validates(self) -> "FitConfig":
         if self.data.validation is not None and self.devices > 1:
             raise ValueError(
@@ -457,6 +465,12 @@ class LabelConfig(Settings):
     def solved(self) -> Method:
         """The problem that is solved."""
         return dataclasses.replace(self.method.as_method(), smearing=self.smearing)
+
+    @pydantic.model_validator(mode="after")
+    def _fitting_basis_is_read(self) -> "LabelConfig":
+        if self.method.auxbasis is not None and not self.method.density_fit:
+            raise ValueError(f"--auxbasis: {UNFITTED}")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _one_start(self) -> "LabelConfig":

@@ -9,6 +9,9 @@ import re
 LOSSES = ("energy", "self-consistency", "fixed-point", "commutator", "supervised")
 """Names of the losses; docs/training.md says what each determines."""
 
+DEFAULT_LOSS = "fixed-point"
+"""What ``--loss auto`` means; docs/training.md has the measurement behind it."""
+
 FADE = 0.05
 """Part of the training over which a term that starts or ends inside it fades in or out."""
 
@@ -72,6 +75,30 @@ def parse_loss(text: str) -> tuple[Term, ...]:
                 f"expected a loss at every time, got none from {low:g} to {high:g}; add one"
             )
     return terms
+
+
+def terms_of(loss: str) -> tuple[Term, ...]:
+    """Terms of a setting.
+
+    Args:
+        loss: "auto", or a mix.
+
+    Returns:
+        The terms; of "auto" those of :data:`DEFAULT_LOSS`.
+    """
+    return parse_loss(DEFAULT_LOSS if loss == "auto" else loss)
+
+
+def solvable(loss: str) -> bool:
+    """Whether targets do not move with the network, so that a readout solves for them.
+
+    Args:
+        loss: "auto", or a mix.
+
+    Returns:
+        True where no other loss is in it.
+    """
+    return {term.name for term in terms_of(loss)} <= {"fixed-point", "supervised"}
 
 
 def _term(text: str) -> Term:

@@ -4,12 +4,9 @@ import dataclasses
 import math
 
 from deeph_zero.settings.config import FitConfig
-from deeph_zero.settings.loss_terms import Term, parse_loss
+from deeph_zero.settings.loss_terms import DEFAULT_LOSS, Term, solvable, terms_of
 from deeph_zero.train.budget import Budget
 from deeph_zero.train.losses import MatchWeights
-
-DEFAULT_LOSS = "fixed-point"
-"""What ``--loss auto`` means; docs/training.md has the measurement behind it."""
 
 STEPS_ALONE = 10
 """Steps per epoch of a single geometry: between two of them the teacher spends one build."""
@@ -106,13 +103,13 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
         The plan; the same settings and number give the same plan.
     """
     loss = DEFAULT_LOSS if config.loss == "auto" else config.loss
-    terms = parse_loss(loss)
+    terms = terms_of(loss)
     few = n_geometries <= MAX_CHECKED
     batch_size = min(config.batch_size or 10, n_geometries)
     repeats = STEPS_ALONE if few else 1
     per_epoch = -(-n_geometries * repeats // batch_size)
     # matrices to match that do not move with H can be fitted by the readout in closed form
-    closed_form = {term.name for term in terms} <= {"fixed-point", "supervised"}
+    closed_form = solvable(loss)
     if config.steps is not None:
         epochs = -(-config.steps // per_epoch)
     elif config.epochs is not None:

@@ -1,0 +1,123 @@
+"""Settings of a training that others leave without effect: each is refused in one line."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from deeph_zero.settings.base import Settings, option_name
+from deeph_zero.settings.loss_terms import solvable, terms_of
+
+UNFITTED = (
+    "expected --density-fit with it, got --no-density-fit, which needs no fitting basis; leave one "
+    "of them out"
+)
+"""Said of a fitting basis that nothing is fitted in."""
+
+
+class _Rule(NamedTuple):
+    """Settings of one section, and when nothing reads them.
+
+    Attributes:
+        part: The section; "" is the training itself.
+        names: The settings; none are all of the section.
+        idle: Whether they have no effect.
+        words: What was expected, what came, and what to do.
+    """
+
+    part: str
+    names: tuple[str, ...]
+    idle: Callable[[Any], bool]
+    words: str
+
+
+def _without(loss: str) -> Callable[[Any], bool]:
+    return lambda config: all(term.name != loss for term in terms_of(config.loss))
+
+
+_RULES = (
+    *(
+        _Rule(
+            part,
+            names,
+            lambda config: not config.samples,
+            "expected --samples N beside it; say how many geometries",
+        )
+        for part, names in (
+            ("", ("displace", "sampling", "temperature")),
+            ("crystal", ("strain", "supercell")),
+        )
+    ),
+    _Rule(
+        "",
+        ("displace",),
+        lambda config: config.sampling == "normal-modes",
+        "expected --sampling displace with it, got normal-modes, which go as far as --temperature "
+        "says; leave it out",
+    ),
+    _Rule(
+        "",
+        ("temperature",),
+        lambda config: config.sampling == "displace",
+        "expected --sampling normal-modes with it, got displace, which goes as far as --displace "
+        "says; add it",
+    ),
+    _Rule(
+        "",
+        ("stream_visits",),
+        lambda config: not config.stream,
+        "expected --stream with it; add it, or leave this out",
+    ),
+    _Rule(
+        "",
+        ("supervised_blocks", "supervised_orbital_energy"),
+        _without("supervised"),
+        "expected --loss with supervised in it; add it, or leave this out",
+    ),
+    _Rule(
+        "",
+        ("budget",),
+        _without("fixed-point"),
+        "expected --loss with fixed-point in it, whose targets are built; leave it out",
+    ),
+    _Rule(
+        "",
+        ("closed_form",),
+        lambda config: config.closed_form is True and not solvable(config.loss),
+        "expected --loss of fixed-point and supervised alone, whose targets do not move with the "
+        "network; leave it out",
+    ),
+    _Rule(
+        "model",
+        (),
+        lambda config: config.init is not None,
+        "expected a new network; --init brings its own, leave one of them out",
+    ),
+    _Rule(
+        "method",
+        ("auxbasis",),
+        lambda config: not config.method.density_fit,
+        UNFITTED,
+    ),
+)
+
+
+def idle_setting(config: Settings, *, stated: bool) -> str | None:
+    """The first setting that was asked for and has no effect.
+
+    Args:
+        config: Every setting of a training.
+        stated: Whether a setting that is set to its default was asked for: not in a file that has
+            all of them, as every run keeps one.
+
+    Returns:
+        One line that names it and says what to do; None where everything counts.
+    """
+    for rule in _RULES:
+        section: Any = getattr(config, rule.part) if rule.part else config
+        fields = type(section).model_fields
+        for name in rule.names or fields:
+            asked = name in section.model_fields_set and (
+                stated or getattr(section, name) != fields[name].default
+            )
+            if asked and rule.idle(config):
+                return f"{option_name(name)}: {rule.words}"
+    return None
