@@ -27,8 +27,9 @@ from deeph_zero.ks.scf.diis import DIIS
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared.molecule import basis_layout
+from deeph_zero.prepared.molecule import Means, basis_layout
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.train.batches import ResumableBatches
 from deeph_zero.train.budget import Budget
@@ -85,7 +86,8 @@ def problem_of(molecule: Molecule, options: argparse.Namespace, layout: BasisLay
     """A geometry with F₀ built."""
     method = Method(basis=options.basis, grid_level=options.grid_level)
     cutoff = default_spec(layout).cutoff
-    return make_problem(molecule, method, layout, cutoff=cutoff, ao_memory_mb=20.0)
+    reading = Reading(layout, cutoff=cutoff)
+    return make_problem(molecule, method, reading, Means(ao_memory_mb=20.0))
 
 
 def restart(problem: Problem) -> Problem:

@@ -27,8 +27,9 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared.molecule import basis_layout, kohn_sham, same_data
+from deeph_zero.prepared.molecule import Means, basis_layout, kohn_sham, same_data
 from deeph_zero.train.store.cache import HeavyStore, heavy_bytes
 from deeph_zero.train.store.compact import light_bytes
 from deeph_zero.train.taught import Problem, make_problem
@@ -56,18 +57,18 @@ def growth(molecule: Molecule, frames: int, basis: str) -> dict[str, Any]:
     """Memory per frame, measured and announced, MB."""
     method = Method(basis=basis, grid_level=0)
     layout = basis_layout([build_mole(molecule, basis=basis)])
-    cutoff = default_spec(layout).cutoff
+    reading = Reading(layout, cutoff=default_spec(layout).cutoff)
     store, rng = HeavyStore(1e-6), np.random.default_rng(0)
     kept, before = list[Problem](), 0.0
     for k in range(frames):
         shift = 0.05 * rng.standard_normal(molecule.coords.shape)
         moved = dataclasses.replace(molecule, coords=molecule.coords + shift)
-        problem = make_problem(moved, method, layout, cutoff=cutoff, ao_memory_mb=0.1)
+        problem = make_problem(moved, method, reading, Means(ao_memory_mb=0.1))
         for _ in range(BUILDS):
             problem.teacher.advance()
 
         def again(moved: Molecule = moved, k: int = k) -> KSData:
-            return same_data(moved, method, kept[k].ks.data.dm_guess, ao_memory_mb=0.1)
+            return same_data(moved, method, kept[k].ks.data.dm_guess, Means(ao_memory_mb=0.1))
 
         kept.append(store.adopt(problem, again))
         kept[k].target_orbitals()
@@ -81,7 +82,7 @@ def rounding(molecule: Molecule, basis: str) -> dict[str, float]:
     """float32 against float64 integrals."""
     method = Method(basis=basis, xc="b3lyp", grid_level=1)
     exact, rounded = (
-        kohn_sham(molecule, method, ao_memory_mb=20.0, jk_dtype=dtype)
+        kohn_sham(molecule, method, Means(ao_memory_mb=20.0, jk_dtype=dtype))
         for dtype in (torch.float64, torch.float32)
     )
     dm = exact.density(exact.build(exact.data.dm_guess).fock)

@@ -188,13 +188,10 @@ def measure_one(model: Model, molecule: Molecule, network_only: bool = False) ->
 
 def others(model: Model, molecule: Molecule, ks: KohnSham, wanted: Wanted) -> dict[str, Errors]:
     """Errors of the routes without a network."""
-    coarse, spec = ks.layer.coarse, model.network.spec
+    coarse = ks.layer.coarse
     if coarse is None:
         raise ComputationError("expected a method with a coarse grid, got one without")
-    base = prepare(
-        molecule, model.method, spec.layout, cutoff=spec.cutoff, inputs=spec.inputs,
-        base=spec.base, balanced=spec.balanced, builds=False,
-    )  # fmt: skip
+    base = prepare(molecule, model.method, model.network.reading, builds=False)
     solved = solve_scf(coarse, None, SCFSettings(**LOOSE))
     return {
         "base": errors_at(ks, wanted, base.fock0),

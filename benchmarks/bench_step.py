@@ -28,6 +28,7 @@ from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout, same_data
 from deeph_zero.train.taught import Problem, make_problem
@@ -92,7 +93,7 @@ def peak_mb(given: Molecule, layout: BasisLayout, size: str) -> float:
 
     def make() -> Callable[[], Any]:
         spec = default_spec(layout, size)
-        problem = make_problem(given, Method(), layout, cutoff=spec.cutoff)
+        problem = make_problem(given, Method(), Reading(layout, cutoff=spec.cutoff))
         network = FockNetwork(spec)
         network.calibrate([problem.inputs], [problem.in_blocks(problem.fock0)])
         return lambda: step(problem, network, 0)

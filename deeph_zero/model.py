@@ -35,7 +35,7 @@ from deeph_zero.predict.intervals import Calibration
 from deeph_zero.predict.model_gradient import model_gradient
 from deeph_zero.predict.single import Prediction
 from deeph_zero.predict.together import check_predicted, predict_together
-from deeph_zero.prepared.molecule import Prepared, prepare
+from deeph_zero.prepared.molecule import Means, Prepared, prepare
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.types import AOMatrix
 
@@ -422,19 +422,8 @@ class Model:
     ) -> tuple[Prepared, Tensor]:
         """H, and the problem it was predicted for; ``builds`` says whether it will make any."""
         self._check_elements(molecule)
-        spec = self.network.spec
-        prepared = prepare(
-            molecule,
-            method,
-            spec.layout,
-            cutoff=spec.cutoff,
-            dtype=next(self.network.parameters()).dtype,
-            device=self.device,
-            inputs=spec.inputs,
-            base=spec.base,
-            balanced=spec.balanced,
-            builds=builds,
-        )
+        reading = self.network.reading
+        prepared = prepare(molecule, method, reading, Means(self.device), builds=builds)
         with torch.no_grad():
             (correction,) = self.network(prepared.inputs.to(self.device))
             fock = prepared.predicted(correction, self.network.scales.seen_corrections)

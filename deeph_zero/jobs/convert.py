@@ -46,7 +46,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.record import method_attributes, structure_record
-from deeph_zero.prepared.molecule import kohn_sham
+from deeph_zero.prepared.molecule import Means, kohn_sham
 from deeph_zero.settings.convert_config import ConvertConfig
 from deeph_zero.types import AOMatrix
 from deeph_zero.units import BOHR_IN_ANGSTROM
@@ -407,7 +407,7 @@ def _read(
         every = [own, *(order for order in SHELL_ORDERS if order != own)]
         overlap = matrices.overlap.to_dense().numpy()
         orders = [order_of_overlap(ls, overlap, mol.intor("int1e_ovlp"), every)]
-    ks = kohn_sham(molecule, config.solved, device=device, mol=mol)
+    ks = kohn_sham(molecule, config.solved, Means(device), mol=mol)
     name = source.structure(molecule.frame).name
     return name, ks, understand(ks, ls, stored, orders=orders, agreement=config.agreement)
 

@@ -32,7 +32,7 @@ from deeph_zero.predict.record import (
     structure_record,
 )
 from deeph_zero.predict.refined_together import instability, results_on_host
-from deeph_zero.prepared.molecule import kohn_sham
+from deeph_zero.prepared.molecule import Means, kohn_sham
 from deeph_zero.prepared.several import on_processor
 from deeph_zero.settings.config import LabelConfig
 
@@ -60,7 +60,7 @@ def _prepared(
     if model is not None:
         return model.starting_layer(molecule, method)
     mol = build_mole(molecule, basis=method.basis)
-    ks = kohn_sham(molecule, method, device=device, mol=mol)
+    ks = kohn_sham(molecule, method, Means(device), mol=mol)
     if config.init_guess == "minao":
         return ks, ks.data.dm_guess
     if config.init_guess == "core" and not method.break_symmetry:

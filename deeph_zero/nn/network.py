@@ -19,6 +19,7 @@ from deeph_zero.nn.frames import (
 from deeph_zero.nn.inputs import N_MATRICES, NetworkInputs
 from deeph_zero.nn.interactions import LAYERS
 from deeph_zero.nn.layers import TypedLinear
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.scales import Scales
 from deeph_zero.nn.spec import NetworkSpec
 
@@ -82,6 +83,11 @@ class FockNetwork(torch.nn.Module):
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
         return self.element.weight.dtype
+
+    @property
+    def reading(self) -> Reading:
+        """What geometries have to be made ready for."""
+        return Reading.of(self.spec, self.dtype)
 
     def forward(self, inputs: NetworkInputs) -> list[BlockMatrix]:
         """Delta_H of every structure of the batch.

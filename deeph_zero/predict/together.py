@@ -60,9 +60,8 @@ def predict_together(
     Raises:
         ComputationError: If a matrix is not finite, or something did not converge.
     """
-    dtype = next(network.parameters()).dtype
     several = prepare_several(
-        molecules, method, network.spec, dtype=dtype, device=device, builds=asked.builds
+        molecules, method, network.reading, device=device, builds=asked.builds
     )
     focks = network_focks(network, several.prepared, device)
     found = answers(several, focks, asked, method=method, known=known)

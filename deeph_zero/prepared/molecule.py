@@ -30,7 +30,8 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.inputs import NetworkInputs, PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.packed_inputs import PackedInputs
-from deeph_zero.nn.spec import BASES, Base, InputKind
+from deeph_zero.nn.reading import Reading
+from deeph_zero.nn.spec import Base
 from deeph_zero.nn.spectral_bound import bounded
 from deeph_zero.types import AOMatrix
 
@@ -54,6 +55,30 @@ def ao_memory(device: torch.device | str) -> float:
         MB; a part of what is free on a CUDA device.
     """
     return memory_mb(device, AO_MEMORY_MB)
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """With what a geometry is computed.
+
+    Attributes:
+        device: Where the tensors live.
+        ao_memory_mb: AO values kept for this molecule; None: all of :func:`ao_memory`.
+        jk_dtype: Fitted two-electron tensors are kept in.
+    """
+
+    device: torch.device | str = "cpu"
+    _: dataclasses.KW_ONLY
+    ao_memory_mb: float | None = None
+    jk_dtype: torch.dtype = torch.float64
+
+    @property
+    def memory_mb(self) -> float:
+        """Memory for its AO values, MB."""
+        return ao_memory(self.device) if self.ao_memory_mb is None else self.ao_memory_mb
+
+
+PROCESSOR = Means()
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -136,13 +161,11 @@ def _numbers(mol: "gto.Mole") -> list[int]:
 def kohn_sham(
     molecule: Molecule,
     method: Method,
+    means: Means = PROCESSOR,
     *,
-    device: torch.device | str = "cpu",
-    ao_memory_mb: float | None = None,
     mol: "gto.Mole | None" = None,
     builds: bool = True,
     gap_floor: float = GAP_FLOOR,
-    jk_dtype: torch.dtype = torch.float64,
     portable: Portable | None = None,
 ) -> KohnSham:
     """The Kohn-Sham layer of a structure with a run's settings.
@@ -150,12 +173,10 @@ def kohn_sham(
     Args:
         molecule: The structure.
         method: What is solved.
-        device: Where the tensors live.
-        ao_memory_mb: AO values kept for this molecule; None: all of :func:`ao_memory`.
+        means: With what.
         mol: The built ``Mole``, if there is one already.
         builds: Whether Fock builds will be asked of it; without, no integral for them is made.
         gap_floor: Smallest denominator (Eh) between unequal occupations in derivatives.
-        jk_dtype: Fitted two-electron tensors are kept in.
         portable: Integrals of a worker (:class:`~deeph_zero.integrals.ahead.IntegralsAhead`).
 
     Returns:
@@ -165,10 +186,10 @@ def kohn_sham(
         build_mole(molecule, basis=method.basis) if mol is None else mol,
         method,
         builds=builds,
-        device=device,
+        device=means.device,
         gap_floor=gap_floor,
-        ao_memory_mb=ao_memory(device) if ao_memory_mb is None else ao_memory_mb,
-        jk_dtype=jk_dtype,
+        ao_memory_mb=means.memory_mb,
+        jk_dtype=means.jk_dtype,
         portable=portable,
     )
 
@@ -177,10 +198,8 @@ def same_data(
     molecule: Molecule,
     method: Method,
     dm_guess: AOMatrix,
+    means: Means = PROCESSOR,
     *,
-    device: torch.device | str = "cpu",
-    ao_memory_mb: float | None = None,
-    jk_dtype: torch.dtype = torch.float64,
     portable: Portable | None = None,
 ) -> KSData:
     """What the layer of :func:`kohn_sham` holds, computed once more.
@@ -189,9 +208,7 @@ def same_data(
         molecule: The structure.
         method: As for the layer.
         dm_guess: The layer's starting density.
-        device: As for the layer.
-        ao_memory_mb: As for the layer.
-        jk_dtype: As for the layer.
+        means: As for the layer.
         portable: As for the layer.
 
     Returns:
@@ -199,10 +216,10 @@ def same_data(
     """
     return ks_data(
         calculation_of(build_mole(molecule, basis=method.basis), method),
-        device=device,
+        device=means.device,
         dm_guess=dm_guess,
-        ao_memory_mb=ao_memory(device) if ao_memory_mb is None else ao_memory_mb,
-        jk_dtype=jk_dtype,
+        ao_memory_mb=means.memory_mb,
+        jk_dtype=means.jk_dtype,
         portable=portable,
     )[0]
 
@@ -210,19 +227,12 @@ def same_data(
 def prepare(
     molecule: Molecule,
     method: Method,
-    layout: BasisLayout,
+    reading: Reading,
+    means: Means = PROCESSOR,
     *,
-    cutoff: float,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-    ao_memory_mb: float | None = None,
     mol: "gto.Mole | None" = None,
-    inputs: InputKind = "physics",
-    base: Base | None = None,
-    balanced: bool = False,
     begins: bool = False,
     builds: bool = True,
-    jk_dtype: torch.dtype = torch.float64,
     portable: Portable | None = None,
 ) -> Prepared:
     """Prepare a geometry; spends one Fock build (F[P₀]) where the inputs or its user need it.
@@ -230,18 +240,11 @@ def prepare(
     Args:
         molecule: The structure.
         method: What is solved.
-        layout: Shells of the network's elements.
-        cutoff: The network's, bohr.
-        dtype: The network's.
-        device: Where the tensors live.
-        ao_memory_mb: AO values kept for this molecule; None: all of :func:`ao_memory`.
+        reading: What the network reads and corrects.
+        means: With what.
         mol: The built ``Mole``, if there is one already.
-        inputs: What the network reads, see :class:`~deeph_zero.nn.spec.NetworkSpec`.
-        base: What is corrected, likewise; None: the newest with these inputs.
-        balanced: How corrections are predicted, likewise.
         begins: Whether somebody begins at F[P₀], or at the solution of the coarse grid, if any.
         builds: Whether Fock builds follow; matters for ``geometry`` inputs.
-        jk_dtype: Fitted two-electron tensors are kept in.
         portable: As for :func:`kohn_sham`.
 
     Returns:
@@ -251,26 +254,24 @@ def prepare(
         ComputationError: If the starting Fock matrix is not finite.
     """
     mol = build_mole(molecule, basis=method.basis) if mol is None else mol
-    physics = inputs == "physics"
+    physics = reading.inputs == "physics"
     ks = kohn_sham(
         molecule,
         method,
-        device=device,
-        ao_memory_mb=ao_memory_mb,
+        means,
         mol=mol,
         builds=builds or physics or begins,
         gap_floor=TRAINING_GAP_FLOOR,
-        jk_dtype=jk_dtype,
         portable=portable,
     )
     # without physics inputs one can begin at the coarse grid's solution
     start = _start(ks, molecule) if physics or (begins and ks.layer.coarse is None) else None
-    base = BASES[inputs][-1] if base is None else base
+    base = reading.corrected
     fock0, matrices = _physics(ks, start, base) if physics else _geometry(ks, mol, base)
     seen = prepare_inputs(
-        layout, molecule.numbers, molecule.coords, molecule.charge, molecule.spin, matrices,
-        cutoff=cutoff, dtype=dtype,
-    ).to(device)  # fmt: skip
+        reading.layout, molecule.numbers, molecule.coords, molecule.charge, molecule.spin, matrices,
+        cutoff=reading.cutoff, dtype=reading.dtype,
+    ).to(means.device)  # fmt: skip
     return Prepared(
         molecule=molecule,
         ks=ks,
@@ -278,7 +279,7 @@ def prepare(
         start=start,
         matrices=matrices,
         stored=seen,
-        balance=Balance.of(ks.data.ovlp) if balanced else None,
+        balance=Balance.of(ks.data.ovlp) if reading.balanced else None,
     )
 
 

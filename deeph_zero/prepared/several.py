@@ -21,9 +21,10 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
-from deeph_zero.nn.spec import NetworkSpec
+from deeph_zero.nn.reading import Reading
 from deeph_zero.prepared.molecule import (
     TRAINING_GAP_FLOOR,
+    Means,
     Prepared,
     ao_memory,
     check_start,
@@ -49,9 +50,8 @@ class Several:
 def prepare_several(
     molecules: Sequence[Molecule],
     method: Method,
-    spec: NetworkSpec,
+    reading: Reading,
     *,
-    dtype: torch.dtype,
     device: torch.device,
     builds: bool,
 ) -> Several:
@@ -60,8 +60,7 @@ def prepare_several(
     Args:
         molecules: The structures.
         method: What is solved.
-        spec: The network's.
-        dtype: The network's.
+        reading: What the network reads and corrects.
         device: Where builds are made.
         builds: Whether Fock builds follow.
 
@@ -71,20 +70,16 @@ def prepare_several(
     Raises:
         ComputationError: If a starting Fock matrix is not finite.
     """
-    seen = {"cutoff": spec.cutoff, "dtype": dtype}
-    physics = spec.inputs == "physics"
+    physics = reading.inputs == "physics"
     batch: KohnShamBatch | None = None
     light: list[KohnSham] = []
     if builds or physics:
         batch, light = _layers(molecules, method, device)
     if physics:
         assert batch is not None
-        prepared = _of_builds(molecules, batch, light, spec, dtype)
+        prepared = _of_builds(molecules, batch, light, reading)
     else:
-        about = {"inputs": spec.inputs, "base": spec.base, "balanced": spec.balanced}
-        prepared = [
-            prepare(one, method, spec.layout, **seen, **about, builds=False) for one in molecules
-        ]
+        prepared = [prepare(one, method, reading, builds=False) for one in molecules]
         if batch is not None:
             for own, one in zip(prepared, light, strict=True):
                 own.ks = one
@@ -101,8 +96,7 @@ def _layers(
         layer = kohn_sham(
             molecule,
             method,
-            device=device,
-            ao_memory_mb=share,
+            Means(device, ao_memory_mb=share),
             gap_floor=TRAINING_GAP_FLOOR,
         )
         whole.append(layer)
@@ -146,12 +140,13 @@ def _of_builds(
     molecules: Sequence[Molecule],
     batch: KohnShamBatch,
     light: Sequence[KohnSham],
-    spec: NetworkSpec,
-    dtype: torch.dtype,
+    reading: Reading,
 ) -> list[Prepared]:
     """With H₀ from Fock builds, and inputs from H₀."""
     starts = batch.build([ks.data.dm_guess for ks in batch.layers])
-    focks, dms = _bases(molecules, batch, light, starts, dielectric=spec.base == "dielectric")
+    focks, dms = _bases(
+        molecules, batch, light, starts, dielectric=reading.corrected == "dielectric"
+    )
     found: list[Prepared] = []
     for k, (molecule, ks) in enumerate(zip(molecules, light, strict=True)):
         data = ks.data
@@ -169,8 +164,10 @@ def _of_builds(
             fock0=focks[k],
             start=starts[k],
             matrices=matrices,
-            stored=prepare_inputs(spec.layout, *place, matrices, cutoff=spec.cutoff, dtype=dtype),
-            balance=Balance.of(data.ovlp) if spec.balanced else None,
+            stored=prepare_inputs(
+                reading.layout, *place, matrices, cutoff=reading.cutoff, dtype=reading.dtype
+            ),
+            balance=Balance.of(data.ovlp) if reading.balanced else None,
         )
         found.append(own)
     return found

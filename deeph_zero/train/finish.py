@@ -29,7 +29,7 @@ from deeph_zero.predict.record import (
     warn_hints,
 )
 from deeph_zero.predict.single import Prediction
-from deeph_zero.prepared.molecule import kohn_sham, same_data
+from deeph_zero.prepared.molecule import Means, kohn_sham, same_data
 from deeph_zero.train.calibrate import TOGETHER, refine_some
 from deeph_zero.train.certified import certified_together
 from deeph_zero.train.module import FitModule
@@ -322,7 +322,7 @@ def _exact(run: Run, problem: Problem) -> Iterator[KohnSham]:
     """The layer with integrals in double precision, whatever trained it; its builds are counted."""
     device = run.runtime.device
     if not problem.builds:
-        ks = kohn_sham(problem.molecule, run.config.solved, device=device)
+        ks = kohn_sham(problem.molecule, run.config.solved, Means(device))
         yield ks
         run.results.calibration_builds += ks.builds
         return
@@ -330,7 +330,7 @@ def _exact(run: Run, problem: Problem) -> Iterator[KohnSham]:
         yield problem.ks
         return
     guess = problem.ks.data.dm_guess
-    ks = problem.ks.on(same_data(problem.molecule, run.config.solved, guess, device=device))
+    ks = problem.ks.on(same_data(problem.molecule, run.config.solved, guess, Means(device)))
     try:
         yield ks
     finally:

@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any
 
 import torch
 
@@ -19,9 +18,17 @@ from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.extension import extended
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.record import failure
-from deeph_zero.prepared.molecule import Prepared, ao_memory, basis_layout, kohn_sham, same_data
+from deeph_zero.prepared.molecule import (
+    Means,
+    Prepared,
+    ao_memory,
+    basis_layout,
+    kohn_sham,
+    same_data,
+)
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import parse_loss
 from deeph_zero.train.plan import MAX_CHECKED
@@ -259,24 +266,22 @@ def _problem(
 
     Workers know its integrals under ``name``. With ``labels`` its label alone teaches it.
     """
-    where: dict[str, Any] = {"device": run.runtime.device, "ao_memory_mb": ao_memory_mb}
-    where["jk_dtype"] = getattr(torch, run.config.jk_dtype)
-    method, spec = run.config.solved, network.spec
-    seen: dict[str, Any] = {"cutoff": spec.cutoff, "dtype": network.dtype, "inputs": spec.inputs}
-    seen |= {"base": spec.base, "balanced": spec.balanced, **where}
+    jk_dtype = getattr(torch, run.config.jk_dtype)
+    means = Means(run.runtime.device, ao_memory_mb=ao_memory_mb, jk_dtype=jk_dtype)
+    method, reading = run.config.solved, network.reading
     if labels is not None:
-        problem = _labelled(run, labels, molecule, spec.layout, seen)
+        problem = _labelled(run, labels, molecule, reading, means)
 
         def bare() -> KSData:
-            return kohn_sham(molecule, method, builds=False, **where).data.plain()
+            return kohn_sham(molecule, method, means, builds=False).data.plain()
 
         return store.adopt(problem, bare)
     ahead = store.ahead
     portable = None if ahead is None else ahead.take(name, _order(run, molecule))
-    problem = make_problem(molecule, method, spec.layout, portable=portable, **seen)
+    problem = make_problem(molecule, method, reading, means, portable=portable)
 
     def rebuild(again: Portable | None = None) -> KSData:
-        return same_data(molecule, method, kept.ks.data.dm_guess, portable=again, **where)
+        return same_data(molecule, method, kept.ks.data.dm_guess, means, portable=again)
 
     def order() -> Order:
         return _order(run, molecule, kept.ks.data.dm_guess)
@@ -286,7 +291,7 @@ def _problem(
 
 
 def _labelled(
-    run: Run, labels: LabelStore, molecule: Molecule, layout: BasisLayout, seen: dict[str, Any]
+    run: Run, labels: LabelStore, molecule: Molecule, reading: Reading, means: Means
 ) -> Problem:
     """A geometry that its label alone teaches."""
 
@@ -295,7 +300,7 @@ def _labelled(
         assert found is not None
         return found
 
-    return labelled_problem(molecule, run.config.solved, layout, label_of, **seen)
+    return labelled_problem(molecule, run.config.solved, reading, label_of, means)
 
 
 def _order(run: Run, molecule: Molecule, dm_guess: AOMatrix | None = None) -> Order:

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.data.labels import Label
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.protocol import MoleculeData
 from deeph_zero.ks.scf.result import SCFSettings
@@ -16,7 +15,8 @@ from deeph_zero.ks.scf.solve import solve_scf
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared.molecule import Prepared, prepare
+from deeph_zero.nn.reading import Reading
+from deeph_zero.prepared.molecule import PROCESSOR, Means, Prepared, prepare
 from deeph_zero.train.teacher import GivenTarget, Teacher
 from deeph_zero.types import AOMatrix
 
@@ -139,16 +139,21 @@ def here(problem: Problem | Absent) -> Problem:
 
 
 def make_problem(
-    molecule: Molecule, method: Method, layout: BasisLayout, *, cutoff: float, **settings: Any
+    molecule: Molecule,
+    method: Method,
+    reading: Reading,
+    means: Means = PROCESSOR,
+    *,
+    portable: Portable | None = None,
 ) -> Problem:
     """Prepare a geometry and give it a teacher; spends one Fock build (F[P₀]) or a coarse SCF.
 
     Args:
         molecule: The structure.
         method: What is solved.
-        layout: Shells of the network's elements.
-        cutoff: The network's, bohr.
-        **settings: As for :func:`~deeph_zero.prepared.molecule.prepare`.
+        reading: What the network reads and corrects.
+        means: With what.
+        portable: Integrals of a worker.
 
     Returns:
         The problem.
@@ -156,7 +161,7 @@ def make_problem(
     Raises:
         ComputationError: If the starting Fock matrix is not finite.
     """
-    prepared = prepare(molecule, method, layout, cutoff=cutoff, begins=True, **settings)
+    prepared = prepare(molecule, method, reading, means, begins=True, portable=portable)
     fields = {f.name: getattr(prepared, f.name) for f in dataclasses.fields(prepared)}
     return Problem(teacher=_teacher(prepared.ks, prepared.start), **fields)
 
@@ -164,26 +169,23 @@ def make_problem(
 def labelled_problem(
     molecule: Molecule,
     method: Method,
-    layout: BasisLayout,
+    reading: Reading,
     label_of: Callable[[Prepared], Label],
-    *,
-    cutoff: float,
-    **settings: Any,
+    means: Means = PROCESSOR,
 ) -> Problem:
     """Prepare a geometry that its label alone teaches; no two-electron integral, grid or build.
 
     Args:
         molecule: The structure.
         method: What is solved.
-        layout: Shells of the network's elements.
+        reading: What the network reads (``geometry`` inputs) and corrects.
         label_of: Its label.
-        cutoff: The network's, bohr.
-        **settings: As for :func:`~deeph_zero.prepared.prepare`, with ``geometry`` inputs.
+        means: With what.
 
     Returns:
         The problem.
     """
-    prepared = prepare(molecule, method, layout, cutoff=cutoff, builds=False, **settings)
+    prepared = prepare(molecule, method, reading, means, builds=False)
     fields = {f.name: getattr(prepared, f.name) for f in dataclasses.fields(prepared)}
     label = label_of(prepared)
     teacher = GivenTarget(prepared.ks, label.fock.to(prepared.fock0))

@@ -7,7 +7,8 @@ import torch
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared.molecule import basis_layout
+from deeph_zero.nn.reading import Reading
+from deeph_zero.prepared.molecule import Means, basis_layout
 from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.taught import make_problem
 
@@ -22,7 +23,8 @@ def taught(device, n):
         coords = np.array([[0, 0, 0], [0.2, 0.1, 1.7 + 0.05 * k]])
         molecule = Molecule(numbers=np.array([9, 1]), coords=coords)
         layout = basis_layout([build_mole(molecule, basis=METHOD.basis)])
-        problems.append(make_problem(molecule, METHOD, layout, cutoff=8.0, device=device))
+        reading = Reading(layout, cutoff=8.0)
+        problems.append(make_problem(molecule, METHOD, reading, Means(device)))
     lessons = Lessons(problems, Budget())
     lessons.together = True
     return problems, lessons

@@ -14,6 +14,7 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.aggregate import sum_to_atoms
 from deeph_zero.nn.inputs import collate
+from deeph_zero.nn.reading import Reading
 from deeph_zero.prepared.molecule import basis_layout, prepare
 
 HAS_SCATTER = importlib.util.find_spec("torch_scatter") is not None
@@ -67,6 +68,6 @@ def test_pairs_come_in_the_order_of_their_receivers():
         coords = 2.0 * rng.standard_normal((len(numbers), 3))
         molecule = Molecule(numbers=np.array(numbers), coords=coords, spin=spin, file="x.xyz")
         layout = basis_layout([build_mole(molecule, basis="sto-3g")])
-        found.append(prepare(molecule, method, layout, cutoff=3.0).inputs)
+        found.append(prepare(molecule, method, Reading(layout, cutoff=3.0)).inputs)
     for inputs in (*found, collate([found[1], found[1]])):
         assert bool((inputs.edge_index[0].diff() >= 0).all())

@@ -10,6 +10,7 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.inputs import PhysicsMatrices, prepare_inputs
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout
@@ -119,7 +120,7 @@ def test_a_basis_of_s_shells_alone_has_a_network(atom, nao):
     numbers = mol.atom_charges()
     molecule = Molecule(numbers=numbers, coords=mol.atom_coords())
     method = Method(basis="sto-3g", grid_level=0)
-    problem = make_problem(molecule, method, spec.layout, cutoff=spec.cutoff)
+    problem = make_problem(molecule, method, Reading.of(spec, torch.float32))
     correction = FockNetwork(spec)(problem.inputs)[0].to_dense()
     assert correction.shape == (nao, nao)
     assert torch.isfinite(correction).all()

@@ -8,6 +8,7 @@ from pyscf import gto
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.reading import Reading
 from deeph_zero.predict.answer import Asked, At, Made, answer
 from deeph_zero.predict.single import refine
 from deeph_zero.prepared.molecule import basis_layout, prepare
@@ -38,7 +39,7 @@ def test_which_builds_are_needed(asked, tol, builds, once):
 @pytest.fixture
 def ready():
     layout = basis_layout([build_mole(LIH, basis="sto-3g")])
-    return prepare(LIH, METHOD, layout, cutoff=8.0, dtype=torch.float64)
+    return prepare(LIH, METHOD, Reading(layout, cutoff=8.0, dtype=torch.float64))
 
 
 def at(ready, fock, *, build=True):

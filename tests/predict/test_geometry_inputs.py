@@ -23,6 +23,7 @@ from deeph_zero.model_files.meta import model_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import NetworkSpec, default_spec
 from deeph_zero.predict.single import builds_once
 from deeph_zero.prepared.molecule import basis_layout, prepare
@@ -92,8 +93,7 @@ def test_the_output_is_taken_between_partly_orthogonal_orbitals():
     net = network()
     assert net.spec.balanced
     result = Model(net, METHOD).predict(mole(), certificate=False)
-    prepared = prepare(molecule_of(mole()), METHOD, net.spec.layout, cutoff=14.0, balanced=True,
-                       inputs="geometry", dtype=torch.float64, builds=False)  # fmt: skip
+    prepared = prepare(molecule_of(mole()), METHOD, net.reading, builds=False)
     output = net(prepared.inputs)[0].to_dense().detach()
     balance = Balance.of(result.overlap)
     expected = base_of(mole()) + balance.root @ output @ balance.root
@@ -112,8 +112,7 @@ def test_models_without_the_word_predict_element_by_element(tmp_path):
     assert described.pop("balanced") is False
     assert not NetworkSpec.from_dict(described).balanced
     result = load(tmp_path).predict(mole(), certificate=False)
-    inputs = prepare(molecule_of(mole()), METHOD, old.spec.layout, cutoff=14.0,
-                     inputs="geometry", dtype=torch.float64, builds=False).inputs  # fmt: skip
+    inputs = prepare(molecule_of(mole()), METHOD, old.reading, builds=False).inputs
     expected = base_of(mole()) + old(inputs)[0].to_dense().detach()
     torch.testing.assert_close(result.fock, expected, rtol=0, atol=1e-9)
 
@@ -127,8 +126,7 @@ def test_models_of_version_0_1_correct_the_screened_core_and_read_it_alone(tmp_p
     described = json.loads((tmp_path / "model.json").read_text())
     assert described["network"].pop("base") == "fock"
     assert NetworkSpec.from_dict(described["network"]).base == "fock", "nobody wrote it in 0.1"
-    inputs = prepare(molecule_of(mole()), METHOD, old.spec.layout, cutoff=14.0, inputs="geometry",
-                     base="fock", dtype=torch.float64, builds=False).inputs  # fmt: skip
+    inputs = prepare(molecule_of(mole()), METHOD, old.reading, builds=False).inputs
     other = dataclasses.replace(inputs, node_inputs=inputs.node_inputs.clone())
     other.node_inputs[:, 2:] = 1.0
     reader = network(base="fock")
@@ -210,8 +208,8 @@ def test_a_layer_without_integrals_refuses_builds():
 
 def test_training_teaches_from_the_coarse_grid(water_molecule):
     layout = basis_layout([mole()])
-    settings = {"cutoff": 14.0, "inputs": "geometry"}
-    problem = make_problem(water_molecule, METHOD, layout, **settings)
+    reading = Reading(layout, cutoff=14.0, inputs="geometry")
+    problem = make_problem(water_molecule, METHOD, reading)
     torch.testing.assert_close(problem.fock0, base_of(mole()), rtol=0, atol=1e-12)
     assert (problem.ks.fock_builds, problem.start) == (0, None)
     assert problem.ks.coarse_builds > 0
@@ -224,14 +222,13 @@ def test_training_teaches_from_the_coarse_grid(water_molecule):
 
 def test_without_a_coarse_grid_training_teaches_from_the_superposed_atoms(water_molecule):
     layout = basis_layout([mole()])
-    settings = {"cutoff": 14.0, "inputs": "geometry"}
+    reading = Reading(layout, cutoff=14.0, inputs="geometry")
     one_grid = dataclasses.replace(METHOD, two_grids=False)
-    problem = make_problem(water_molecule, one_grid, layout, **settings)
+    problem = make_problem(water_molecule, one_grid, reading)
     assert problem.ks.fock_builds == 1
     assert problem.start is not None
-    physics = make_problem(
-        water_molecule, one_grid, layout, **settings | {"inputs": "physics", "base": "fock"}
-    )
+    reading = Reading(layout, cutoff=14.0, base="fock")
+    physics = make_problem(water_molecule, one_grid, reading)
     assert torch.equal(physics.fock0, problem.start.fock), "as models of version 0.1 have it"
     assert torch.equal(problem.teacher.target, physics.teacher.target)
     torch.testing.assert_close(problem.fock0, base_of(mole()), rtol=0, atol=1e-12)
@@ -240,7 +237,7 @@ def test_without_a_coarse_grid_training_teaches_from_the_superposed_atoms(water_
 
 def test_the_base_of_physics_inputs_is_moved_on_where_that_is_safe(water_molecule):
     layout = basis_layout([mole()])
-    problem = make_problem(water_molecule, METHOD, layout, cutoff=14.0)
+    problem = make_problem(water_molecule, METHOD, Reading(layout, cutoff=14.0))
     ks, dm0 = problem.ks, problem.ks.data.dm_guess
     assert problem.start is not None
     assert problem.matrices is not None
@@ -253,7 +250,7 @@ def test_the_base_of_physics_inputs_is_moved_on_where_that_is_safe(water_molecul
     hydroxyl = Molecule(
         numbers=np.array([8, 1]), coords=np.array([[0, 0, 0], [0, 0, 1.83]]), spin=1
     )
-    undecided = make_problem(hydroxyl, METHOD, layout, cutoff=14.0)
+    undecided = make_problem(hydroxyl, METHOD, Reading(layout, cutoff=14.0))
     assert undecided.start is not None
     assert torch.equal(undecided.fock0, undecided.start.fock), "its hole is not decided"
 

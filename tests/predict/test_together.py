@@ -88,13 +88,11 @@ def test_several_are_what_each_is_alone(inputs, asked):
 
 def test_a_correction_of_one_molecule_is_that_of_its_place():
     """Order and company change nothing."""
-    spec = NETWORKS["geometry"].spec
+    reading = NETWORKS["geometry"].reading
     focks = {}
     for order in ([0, 1, 2], [2, 0], [1]):
         some = [MOLECULES[k] for k in order]
-        ready = prepare_several(
-            some, METHOD, spec, dtype=torch.float64, device=CPU, builds=False
-        ).prepared
+        ready = prepare_several(some, METHOD, reading, device=CPU, builds=False).prepared
         for k, fock in zip(order, network_focks(NETWORKS["geometry"], ready, CPU), strict=True):
             torch.testing.assert_close(fock, focks.setdefault(k, fock), atol=1e-12, rtol=0)
 

@@ -11,6 +11,7 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.packed_inputs import PackedInputs
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spectral_bound import LEAST
 from deeph_zero.prepared.molecule import basis_layout, check_start, kohn_sham, prepare, same_data
 
@@ -18,8 +19,8 @@ METHOD = Method(xc="pbe", basis="sto-3g", grid_level=0)
 CASES = {
     "physics": {"inputs": "physics"},
     "physics, balanced": {"inputs": "physics", "balanced": True},
-    "geometry": {"inputs": "geometry", "builds": False, "balanced": True},
-    "geometry of 0.1": {"inputs": "geometry", "base": "fock", "builds": False},
+    "geometry": {"inputs": "geometry", "balanced": True},
+    "geometry of 0.1": {"inputs": "geometry", "base": "fock"},
 }
 
 
@@ -38,11 +39,13 @@ def layout():
 @pytest.mark.parametrize("spin", [0, 1])
 @pytest.mark.parametrize("case", CASES)
 def test_outputs_stand_for_matrices(case, spin, layout):
-    ready = prepare(molecule(spin), METHOD, layout, cutoff=9.0, dtype=torch.float64, **CASES[case])
+    reads = CASES[case]
+    reading = Reading(layout, cutoff=9.0, dtype=torch.float64, **reads)
+    ready = prepare(molecule(spin), METHOD, reading, builds=reads["inputs"] == "physics")
     physics = case.startswith("physics")
     assert ready.ks.fock_builds == (1 if physics else 0)
     assert (ready.start is not None) == physics
-    assert (ready.balance is not None) == ("balanced" in CASES[case])
+    assert (ready.balance is not None) == ("balanced" in reads)
     assert ready.fock0.shape == ((2,) if spin else ()) + (6, 6)
     generator = torch.Generator().manual_seed(spin)
     noise = 0.01 * torch.randn(ready.fock0.shape, generator=generator, dtype=torch.float64)
@@ -59,8 +62,8 @@ def test_outputs_stand_for_matrices(case, spin, layout):
 
 
 def test_physics_starts_from_a_build_and_a_step(layout):
-    ready = prepare(molecule(), METHOD, layout, cutoff=9.0, inputs="physics")
-    plain = prepare(molecule(), METHOD, layout, cutoff=9.0, inputs="physics", base="fock")
+    ready = prepare(molecule(), METHOD, Reading(layout, cutoff=9.0))
+    plain = prepare(molecule(), METHOD, Reading(layout, cutoff=9.0, base="fock"))
     ks = ready.ks
     torch.testing.assert_close(plain.fock0, ready.start.fock)
     step = ks.dielectric_step(plain.fock0, ks.data.dm_guess)
@@ -71,7 +74,7 @@ def test_physics_starts_from_a_build_and_a_step(layout):
 
 
 def test_the_same_data_once_more(layout):
-    ready = prepare(molecule(), METHOD, layout, cutoff=9.0)
+    ready = prepare(molecule(), METHOD, Reading(layout, cutoff=9.0))
     again = same_data(molecule(), METHOD, ready.ks.data.dm_guess)
     layer = kohn_sham(molecule(), METHOD)
     for data in (again, layer.data):

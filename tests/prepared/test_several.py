@@ -10,6 +10,7 @@ from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared import several as module
 from deeph_zero.prepared.molecule import TRAINING_GAP_FLOOR, basis_layout, kohn_sham, prepare
@@ -31,14 +32,12 @@ LAYOUT = basis_layout([build_mole(m, basis="sto-3g") for m in MOLECULES])
 
 
 def together(spec, *, builds=True, molecules=MOLECULES):
-    return prepare_several(molecules, METHOD, spec, dtype=torch.float64, device=CPU, builds=builds)
+    reading = Reading.of(spec, torch.float64)
+    return prepare_several(molecules, METHOD, reading, device=CPU, builds=builds)
 
 
 def alone(spec, molecule):
-    return prepare(
-        molecule, METHOD, spec.layout, cutoff=spec.cutoff, dtype=torch.float64,
-        inputs=spec.inputs, base=spec.base, balanced=spec.balanced,
-    )  # fmt: skip
+    return prepare(molecule, METHOD, Reading.of(spec, torch.float64))
 
 
 def same_inputs(one, other):

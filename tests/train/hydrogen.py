@@ -8,6 +8,7 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import FitConfig
@@ -31,9 +32,8 @@ def layout(molecule=None):
 
 
 def problem(k=0, method=METHOD, **settings):
-    return make_problem(
-        hydrogen(k), method, layout(), **{"cutoff": CUTOFF, "dtype": torch.float64} | settings
-    )
+    reading = Reading(layout(), **{"cutoff": CUTOFF, "dtype": torch.float64} | settings)
+    return make_problem(hydrogen(k), method, reading)
 
 
 def network(seed=0, **settings):

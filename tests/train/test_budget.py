@@ -14,6 +14,7 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
+from deeph_zero.nn.reading import Reading
 from deeph_zero.prepared.molecule import basis_layout, same_data
 from deeph_zero.train.budget import MAX_FAILURES, Budget, Lessons
 from deeph_zero.train.store.cache import HeavyStore
@@ -27,7 +28,7 @@ def prepared(shift, basis="sto-3g"):
     one = Molecule(numbers=np.array([8, 1, 1]), coords=coords, file="w.xyz", frame=int(100 * shift))
     method = dataclasses.replace(METHOD, basis=basis)
     mole = build_mole(one, basis=basis)
-    return make_problem(one, method, basis_layout([mole]), cutoff=8.0)
+    return make_problem(one, method, Reading(basis_layout([mole]), cutoff=8.0))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.balance import Balance
+from deeph_zero.nn.reading import Reading
 from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import LOSSES, Term, parse_loss
@@ -35,7 +36,7 @@ def molecule(charge=0):
 def prepared(charge):
     one = molecule(charge)
     mole = build_mole(one, basis=METHOD.basis)
-    problem = make_problem(one, METHOD, basis_layout([mole]), cutoff=8.0)
+    problem = make_problem(one, METHOD, Reading(basis_layout([mole]), cutoff=8.0))
     problem.teacher.advance()
     found = problem.ks.scf()
     problem.label = Label(

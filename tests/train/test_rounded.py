@@ -9,7 +9,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared.molecule import kohn_sham
+from deeph_zero.prepared.molecule import Means, kohn_sham
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.store.cache import heavy_bytes
@@ -28,7 +28,7 @@ def water(shift=0.0):
 def layers():
     mol = build_mole(water(), basis=PBE0.basis)
     return [
-        kohn_sham(water(), PBE0, mol=mol, ao_memory_mb=0.0, jk_dtype=dtype)
+        kohn_sham(water(), PBE0, Means(ao_memory_mb=0.0, jk_dtype=dtype), mol=mol)
         for dtype in (torch.float64, SINGLE)
     ]
 
@@ -79,7 +79,7 @@ def test_certificates_use_double_precision(tmp_path):
     with h5py.File(tmp_path / "predictions.h5") as file:
         dm = torch.from_numpy(file["0000/density"][()])
     exact = kohn_sham(water(), method).build(dm).energy
-    rounded = kohn_sham(water(), method, jk_dtype=SINGLE).build(dm).energy
+    rounded = kohn_sham(water(), method, Means(jk_dtype=SINGLE)).build(dm).energy
     energy = told["structures"][0]["energy"]
     assert energy == pytest.approx(float(exact), abs=1e-11)
     assert abs(energy - float(rounded)) > 1e-10

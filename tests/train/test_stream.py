@@ -9,7 +9,8 @@ import torch
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared.molecule import basis_layout, build_mole, same_data
+from deeph_zero.nn.reading import Reading
+from deeph_zero.prepared.molecule import Means, basis_layout, build_mole, same_data
 from deeph_zero.settings.config import FitConfig, MethodConfig
 from deeph_zero.train import prepare as prepare_module
 from deeph_zero.train.budget import Budget, Lessons
@@ -30,9 +31,8 @@ def molecule(shift=0.0):
 
 def problem(shift=0.0):
     one = molecule(shift)
-    return make_problem(
-        one, METHOD, basis_layout([build_mole(one, basis="sto-3g")]), cutoff=8.0, ao_memory_mb=1.0
-    )
+    reading = Reading(basis_layout([build_mole(one, basis="sto-3g")]), cutoff=8.0)
+    return make_problem(one, METHOD, reading, Means(ao_memory_mb=1.0))
 
 
 def make(place, generation):

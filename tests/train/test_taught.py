@@ -8,6 +8,7 @@ import torch
 
 from deeph_zero.data.labels import Label
 from deeph_zero.ks.counts import Builds
+from deeph_zero.nn.reading import Reading
 from deeph_zero.train.taught import Absent, MatchOrbitals, here, labelled_problem, make_problem
 from deeph_zero.train.teacher import GivenTarget
 
@@ -19,7 +20,7 @@ SETTINGS = {"cutoff": CUTOFF, "dtype": torch.float64}
 @pytest.fixture(scope="module", params=[0, 1], ids=["closed", "open"])
 def one(request):
     molecule = hydrogen(charge=request.param, spin=request.param)
-    return make_problem(molecule, METHOD, layout(), **SETTINGS)
+    return make_problem(molecule, METHOD, Reading(layout(), **SETTINGS))
 
 
 def test_a_teacher_begins_at_the_build_that_the_inputs_cost(one):
@@ -75,7 +76,9 @@ def label_of(prepared):
 
 
 def test_a_label_alone_teaches_without_any_integral_for_builds():
-    found = labelled_problem(hydrogen(), METHOD, layout(), label_of, inputs="geometry", **SETTINGS)
+    found = labelled_problem(
+        hydrogen(), METHOD, Reading(layout(), inputs="geometry", **SETTINGS), label_of
+    )
     assert not found.builds
     assert found.ks.builds == Builds()
     assert found.ks.data.grid is None

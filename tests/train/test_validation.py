@@ -10,6 +10,7 @@ import torch
 from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout, build_mole, kohn_sham
 from deeph_zero.settings.config import FitConfig, MethodConfig
@@ -88,7 +89,7 @@ def test_structures_of_a_file_are_no_part_of_the_result(tmp_path):
 def test_the_better_weights_win():
     frames = distorted_waters(2)
     layout = basis_layout([build_mole(m, basis=METHOD.basis) for m in frames])
-    problems = [make_problem(m, METHOD, layout, cutoff=14.0) for m in frames]
+    problems = [make_problem(m, METHOD, Reading(layout, cutoff=14.0)) for m in frames]
     for problem in problems:
         converge(problem)
     with torch.random.fork_rng():

@@ -9,6 +9,7 @@ from pyscf import gto
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.model import Model
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.prepared.molecule import basis_layout, build_mole
 from deeph_zero.settings.config import MethodConfig
@@ -42,7 +43,7 @@ def network():
 @pytest.fixture(scope="module")
 def problems():
     layout = basis_layout([build_mole(m, basis=METHOD.basis) for m in FRAMES])
-    found = [make_problem(m, METHOD, layout, cutoff=14.0, balanced=True) for m in FRAMES]
+    found = [make_problem(m, METHOD, Reading(layout, cutoff=14.0, balanced=True)) for m in FRAMES]
     for problem in found:
         converge(problem)
     return found

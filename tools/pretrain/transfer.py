@@ -10,16 +10,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from deeph_zero.data.labels import Label, LabelStore
 from deeph_zero.errors import DeephZeroError
 from deeph_zero.host.runtime import set_threads
 from deeph_zero.model import load
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
+from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.readout import solve_readout
-from deeph_zero.nn.spec import NetworkSpec
 from deeph_zero.prepared.molecule import Prepared
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.train.taught import Problem, labelled_problem
@@ -63,7 +61,7 @@ def transfer(name: str, labels: str, out: Path) -> int:
     """
     model, store = load(name), LabelStore([labels])
     method, spec = store.method(0), model.network.spec
-    problems = [_problem(spec, model.network.dtype, store, k) for k in range(len(store))]
+    problems = [_problem(model.network.reading, store, k) for k in range(len(store))]
     solve_readout(
         model.network,
         [p.inputs for p in problems],
@@ -75,21 +73,11 @@ def transfer(name: str, labels: str, out: Path) -> int:
     return len(problems)
 
 
-def _problem(spec: NetworkSpec, dtype: torch.dtype, store: LabelStore, index: int) -> Problem:
+def _problem(reading: Reading, store: LabelStore, index: int) -> Problem:
     def label_of(prepared: Prepared) -> Label:
         return store.read(index, prepared.ks.info.method)
 
-    return labelled_problem(
-        store.molecules[index],
-        store.method(index),
-        spec.layout,
-        label_of,
-        cutoff=spec.cutoff,
-        dtype=dtype,
-        inputs=spec.inputs,
-        base=spec.base,
-        balanced=spec.balanced,
-    )
+    return labelled_problem(store.molecules[index], store.method(index), reading, label_of)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from deeph_zero.errors import InputError
 from deeph_zero.ks.linalg.packed import pack_antisymmetric, pack_symmetric
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
-from deeph_zero.prepared.molecule import AO_MEMORY_MB, basis_layout, build_mole, same_data
+from deeph_zero.nn.reading import Reading
+from deeph_zero.prepared.molecule import AO_MEMORY_MB, Means, basis_layout, build_mole, same_data
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener, distorted_waters
 from deeph_zero.train.fit import run_fit
@@ -25,14 +26,16 @@ N = 10
 
 def problem_of(molecule, method, ao_memory_mb=1.0):
     layout = basis_layout([build_mole(molecule, basis=method.basis)])
-    return make_problem(molecule, method, layout, cutoff=14.0, ao_memory_mb=ao_memory_mb)
+    return make_problem(
+        molecule, method, Reading(layout, cutoff=14.0), Means(ao_memory_mb=ao_memory_mb)
+    )
 
 
 def adopt(store, problem, method):
     """As a run does it."""
 
     def again():
-        return same_data(kept.molecule, method, kept.ks.data.dm_guess, ao_memory_mb=1.0)
+        return same_data(kept.molecule, method, kept.ks.data.dm_guess, Means(ao_memory_mb=1.0))
 
     kept = store.adopt(problem, again)
     return kept
