@@ -97,6 +97,12 @@ class _Call:
                 f"--mesh: expected the cube of a crystal (.cube), got {name} to {target}; leave it "
                 "out"
             )
+        read = FORMATS[name].gaussian or name == "deeptb" or target == "labels"
+        if stated and (name == "labels" or not read):
+            raise InputError(
+                f"--basis: expected Gaussians of a file that does not name them, got {name} to "
+                f"{target}, where nothing asks for a basis; leave it out"
+            )
         crystal = stated and target == "labels" and self._crystals(opened)
         if target == "labels" and known_basis and name != "labels" and not crystal:
             return self._import(opened)

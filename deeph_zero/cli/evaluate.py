@@ -1,5 +1,6 @@
 """``deeph-zero evaluate``: the error table of a model against reference data."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ _FOR_MODELS = (
     "scf", "conv_tol", "max_cycle", "two_grids", "engine", "charge", "spin",
     "allow_close_contacts",
 )  # fmt: skip
+_OF_SCF = ("conv_tol", "max_cycle", "two_grids")
 
 
 @click.command()
@@ -75,16 +77,25 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
       deeph-zero evaluate water_run/ frames.xyz --json -o evaluation.json
     """  # noqa: D301  (\b is click's mark)
     config = EvaluateConfig.parse(
-        given(
-            options,
-            _FOR_MODELS,
-        )
-        | {"runtime": runtime_values(options, invocation.started)}
+        given(options, _FOR_MODELS) | {"runtime": runtime_values(options, invocation.started)}
     )
     out = Path(options["output"] or default_output(options["labels"], "_eval.json"))
     if Path(options["model"]).suffix.lower() in HDF5_SUFFIXES:
         return _of_matrices(out, options, invocation)
+    _refuse_of_scf(config, options["labels"])
     return _evaluate(config, out, options, invocation.command)
+
+
+def _refuse_of_scf(config: EvaluateConfig, labels: Sequence[str]) -> None:
+    """Refuse settings of an SCF where none is done: labels are converged."""
+    stated = [name for name in _OF_SCF if name in config.model_fields_set]
+    done = config.scf or not all(Path(name).suffix.lower() in HDF5_SUFFIXES for name in labels)
+    if stated and not done:
+        name = "--one-grid" if stated[0] == "two_grids" else argument(stated[0])
+        raise InputError(
+            f"{name}: expected --scf with it, got labels, which are converged, and --no-scf; leave "
+            "one of them out"
+        )
 
 
 def _of_matrices(out: Path, options: dict[str, Any], invocation: Invocation) -> int:

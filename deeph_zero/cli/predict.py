@@ -109,6 +109,13 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     molecules, bad = checks.read_for_model(
         options["structures"], model, config, reporter, runtime.deadline
     )
+    if "spin-density" in config.cube and not (
+        model.method.unrestricted or any(molecule.spin for molecule in molecules)
+    ):
+        raise InputError(
+            "--cube spin-density: expected an open shell among the structures, got closed shells "
+            "only; ask for --cube density"
+        )
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again, inputs=bulk.inputs)
 

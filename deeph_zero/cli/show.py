@@ -65,6 +65,8 @@ _NAMES = {
     "polarizability": "mean polarisability / bohr^3",
     "frequencies": "strongest infrared line / cm^-1",
 }
+_OF_A_BUILD = ("energy_error_estimate", "orbital_gradient_rms", "residual_mae")
+"""What is not there without a network, or without a certificate."""
 _DECIMALS = {"energy": 6, "homo": 4, "lumo": 4, "gap": 4, "dipole": 3}
 _NAMES_IN_INTERVALS = {"homo": "HOMO", "lumo": "LUMO"}
 
@@ -87,7 +89,7 @@ def show_summary(
     title = f"{summary.get('xc')}/{summary.get('basis')}, hartree"
     if len(structures) == 1:
         reporter.table(title, ("", structure_name(structures[0])), _card(structures[0]))
-    else:
+    elif structures:
         reporter.table(title, *_rows(structures[:MAX_ROWS]))
     if len(structures) > MAX_ROWS:
         reporter.message(f"... and {len(structures) - MAX_ROWS} more in {_summary_path(out)}")
@@ -151,8 +153,8 @@ def require_success(
             stopped = f"stopped by {summary['stopped_by']} with {done} of {asked} done; "
         raise ComputationError(
             f"{stopped}{len(failed)} of {len(failed) + done} structures failed, the first one "
-            f"{first['file']}{frame}: {first['error']}; the others are kept, see 'failed' in "
-            f"{where}{cure if stopped else ''}"
+            f"{first['file']}{frame}: {first['error']}; {'the others are kept, ' * bool(done)}see "
+            f"'failed' in {where}{cure if stopped else ''}"
         )
     if not summary.get("converged", True):
         entries = summary.get("structures") or []
@@ -199,7 +201,8 @@ def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a quantity is worth a place: charge and spin only where one is not 0."""
     if key in ("charge", "spin"):
         return any(entry.get(key) for entry in entries)
-    if all("kmesh" in entry for entry in entries):  # much of a molecule's entry crystals lack
+    crystals = all("kmesh" in entry for entry in entries)  # lack much of a molecule's entry
+    if crystals or key in _OF_A_BUILD:
         return any(entry.get(key) is not None for entry in entries)
     return any(key in entry for entry in entries)
 

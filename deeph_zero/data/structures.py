@@ -148,6 +148,8 @@ def read_structures(
                 if isinstance(item, InputError):
                     raise item
                 if isinstance(item, Molecule):
+                    stated = {"charge": (charge, item.charge), "spin": (spin, item.spin)}
+                    _warn_of_options(notes.say, **stated)
                     found = _with_dimension(item, dimension, notes.say)
                 else:
                     place = (str(path), frame)

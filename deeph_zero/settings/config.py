@@ -14,7 +14,7 @@ from deeph_zero.settings.crystal_config import (
     SmearedCrystalConfig,
     TrainingCrystalConfig,
 )
-from deeph_zero.settings.effects import UNFITTED, idle_setting
+from deeph_zero.settings.effects import UNFITTED, idle_in_prediction, idle_setting
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
     Basis,
@@ -410,13 +410,9 @@ class PredictConfig(Settings):
 
     @pydantic.model_validator(mode="after")
     def _belong_together(self) -> "PredictConfig":
-        if self.compare_start and self.refine is None and not self.forces:
-            raise ValueError("--compare-start: expected --refine TOL with it; add it")
-        exports = self.chkfile or self.molden or self.cube
-        if exports and not (self.certificate or self.refine or self.forces):
-            raise ValueError(
-                "--no-certificate: orbitals for other programs need a Fock build; leave it out"
-            )
+        idle = idle_in_prediction(self)
+        if idle is not None:
+            raise ValueError(idle)
         return self
 
 

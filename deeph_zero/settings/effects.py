@@ -1,4 +1,4 @@
-"""Settings of a training that others leave without effect: each is refused in one line."""
+"""Settings that others leave without effect: each is refused in one line."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -120,4 +120,28 @@ def idle_setting(config: Settings, *, stated: bool) -> str | None:
             )
             if asked and rule.idle(config):
                 return f"{option_name(name)}: {rule.words}"
+    return None
+
+
+def idle_in_prediction(config: Any) -> str | None:
+    """The first option of a prediction that has nothing to act on.
+
+    Args:
+        config: The settings of a prediction.
+
+    Returns:
+        One line that names it and says what to do; None where everything counts.
+    """
+    refines = config.refine is not None or config.forces
+    if config.compare_start and not refines:
+        return "--compare-start: expected --refine TOL with it; add it"
+    if (config.chkfile or config.molden or config.cube) and not (config.certificate or refines):
+        return "--no-certificate: orbitals for other programs need a Fock build; leave it out"
+    iterates = refines or config.response or (config.certificate and config.coupled)
+    if not (config.two_grids or iterates):
+        given = "--cheap-estimate" if config.certificate else "--no-certificate"
+        return (
+            f"--one-grid: expected something to iterate, got {given} without --refine TOL; leave "
+            "one of them out"
+        )
     return None

@@ -138,6 +138,8 @@ def test_what_it_cost(summary, words):
         ("spin", [{}], False),
         ("energy", [{"energy": None}], True),
         ("energy", [{}], False),
+        ("residual_mae", [{"residual_mae": None}], False),
+        ("residual_mae", [{"residual_mae": None}, {"residual_mae": 0.0}], True),
         ("dipole", [{"kmesh": [1, 1, 1], "dipole": None}], False),
         ("fermi", [{"kmesh": [1, 1, 1], "fermi": 0.0}], True),
     ],
@@ -166,8 +168,8 @@ BAD = {"file": "w.xyz", "frame": 1, "error": "expected an element"}
             {"failed": [BAD | {"frame": None}], "structures": []},
             {},
             (
-                "1 of 1 structures failed, the first one w.xyz: expected an element; the others "
-                "are kept, see 'failed' in o.json"
+                "1 of 1 structures failed, the first one w.xyz: expected an element; see "
+                "'failed' in o.json"
             ),
         ),
         (

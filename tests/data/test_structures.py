@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -54,6 +55,18 @@ def test_an_overruled_charge_is_said_once(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"{path} frame 0 (and 2 more): the charge 2 that the frame states is used, not 1"
     ]
+
+
+def test_files_of_our_own_overrule_a_charge_as_others_do(tmp_path, caplog):
+    path = tmp_path / "labels.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("0000")
+        group["numbers"], group["positions"] = [1, 1], [[0.0, 0, 0], [0.1, 0, 1.4]]
+        group.attrs.update({"charge": 1, "spin": 1})
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        (molecule,), bad = read_structures([path], charge=0, spin=1)
+    assert (molecule.charge, bad) == (1, [])
+    assert caplog.messages == [f"{path} frame 0: the charge 1 that the frame states is used, not 0"]
 
 
 def test_two_files_keep_their_order(tmp_path):
