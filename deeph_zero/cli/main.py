@@ -1,8 +1,11 @@
 """The command ``deeph-zero``: finds the subcommand, and turns every error into one line."""
 
+import codecs
 import contextlib
 import difflib
 import importlib
+import io
+import json
 import os
 import re
 import shlex
@@ -116,6 +119,7 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
     # two busy cores) and gain nothing on matrices as small as ours; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = list(sys.argv[1:] if argv is None else argv)
+    _print_anything()
     verbose = sum(arg.count("v") for arg in args if re.fullmatch(r"-v+|--verbose", arg))
     try:
         with warnings.catch_warnings():
@@ -123,7 +127,7 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
                 warnings.simplefilter("ignore")  # libraries talk to developers
             with ending_like_ctrl_c(), words_of_the_command_line():
                 code = _run(args)
-        sys.stdout.flush()
+        getattr(sys.stdout, "flush", int)()  # a shell may have closed it: None
     except BrokenPipeError:
         # the reader has gone; keep Python from complaining about it at exit
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -139,6 +143,19 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             sys.stderr.write(one_line(f"error: {text}", longest=longest) + "\n")
     return code
+
+
+def _print_anything() -> None:
+    """Where the terminal's letters are not Unicode's, print others as numbers, as JSON has them."""
+    codecs.register_error("as-json", _as_json)
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.encoding.startswith("utf"):
+        sys.stdout.reconfigure(errors="as-json")
+
+
+def _as_json(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    letters = json.dumps(error.object[error.start : error.end])
+    return letters[1:-1], error.end
 
 
 def _run(args: list[str]) -> int:
@@ -172,12 +189,21 @@ def explain(error: BaseException) -> tuple[str, int]:
         return " ".join(error.format_message().split()), 2
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return str(error) or word_of(error), 128 + signal_of(error)
+    return _unforeseen(error), 1
+
+
+def _unforeseen(error: BaseException) -> str:
+    """The sentence for what a machine refuses, or for a fault of ours."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         cure = "use a smaller basis, fewer structures at a time, or a machine with more memory"
-        return f"out of memory{f' ({text[:120]})' if text else ''}; {cure}", 1
-    kind = type(error).__name__
-    return f"internal error: {kind}: {text[:200]}; run again with -v for the traceback", 1
+        return f"out of memory{f' ({text[:120]})' if text else ''}; {cure}"
+    kind, again = type(error).__name__, "run again with -v for the traceback"
+    if isinstance(error, OSError) and error.strerror:
+        place = error.filename or "standard output or a file"
+        text = f"{place}: cannot be read or written ({error.strerror}); check space and permissions"
+        return f"{text}, or {again}"
+    return f"internal error: {kind}: {text[:200]}; {again}"
 
 
 def _usage(error: click.UsageError) -> str:

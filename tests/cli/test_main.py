@@ -2,6 +2,8 @@
 
 # ruff: noqa: ARG001  (fixtures act by being there)
 import errno
+import io
+import json
 import re
 import signal
 import subprocess
@@ -104,6 +106,22 @@ def test_broken_pipe_is_quiet(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_terminal_without_unicode_shows_other_letters_as_json_does(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(main, "_run", lambda _: click.echo('"Γ é 😀"') or 0)
+    assert entry_point(["doctor"]) == 0
+    shown = stream.buffer.getvalue()
+    assert shown.decode("latin-1") == '"\\u0393 é \\ud83d\\ude00"\n'
+    assert json.loads(shown.decode("latin-1")) == "Γ é 😀"
+
+
+def test_a_closed_standard_output_is_no_failure(monkeypatch):
+    monkeypatch.setattr(main, "_run", lambda _: 0)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert entry_point(["doctor"]) == 0
+
+
 @pytest.mark.slow
 def test_as_a_program(tmp_path):
     """The installed command: fast help, one line, right exit code, a reader that goes away."""
@@ -131,6 +149,12 @@ def test_help_needs_no_torch():
         (InputError("a: expected b"), "a: expected b", 2),
         (ComputationError("not converged"), "not converged", 1),
         (MemoryError("cannot   allocate\n8 GB"), "out of memory (cannot allocate 8 GB); use a", 1),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "standard output or a file: cannot be read or written (No space left on device); check",
+            1,
+        ),
+        (OSError(errno.EIO, "Input/output error", "a.h5"), "a.h5: cannot be read or written (", 1),
         (ValueError("x" * 500), "internal error: ValueError: xxx", 1),
         (KeyboardInterrupt(), "interrupted", 130),
         (Stopped(signal.SIGTERM), "ended by SIGTERM", 143),
