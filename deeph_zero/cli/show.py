@@ -14,8 +14,8 @@ from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import journal_beside, to_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.signals import saying
+from deeph_zero.report.numbers import FAINT, structure_name
 from deeph_zero.report.numbers import interval as between
-from deeph_zero.report.numbers import structure_name
 from deeph_zero.units import HARTREE_IN_EV
 
 MAX_ROWS = 20
@@ -262,7 +262,8 @@ def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
     if key == "polarizability" and value is not None:
         value = sum(value[k][k] for k in range(3)) / 3
     if key == "frequencies" and value:
-        value = max(zip(entry["ir_intensities"], value, strict=True))[1]
+        height, at = max(zip(entry["ir_intensities"], value, strict=True))
+        value = None if height < FAINT else at
     return _number(value, form)
 
 

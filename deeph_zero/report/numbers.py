@@ -13,6 +13,8 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 SUPERSCRIPTS = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 SMALL = 1e-10
 """Energies below this (Eh) are rounding, and are said to be smaller than it."""
+FAINT = 1e-3
+"""Infrared lines below this (km/mol) are forbidden by symmetry, what is left of them is noise."""
 
 _MOST_DECIMALS = 12
 

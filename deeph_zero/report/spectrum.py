@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeph_zero.report.figures import BLUE, ORANGE, new_axes, style
-from deeph_zero.report.numbers import numbers
+from deeph_zero.report.numbers import FAINT, numbers
 
 WIDTH = 20.0
 """Full width at half maximum of a line, cm⁻¹."""
@@ -30,6 +30,7 @@ def spectrum(entry: Mapping[str, Any]) -> Figure | None:
     if not len(real):
         return None
     at, height = real.T
+    height = np.where(height < FAINT, 0.0, height)
     grid = np.linspace(0.0, 1.1 * at.max() + 10 * WIDTH, 2000)
     half = WIDTH / 2
     profile = half / np.pi / ((grid[:, None] - at) ** 2 + half**2)
@@ -39,6 +40,8 @@ def spectrum(entry: Mapping[str, Any]) -> Figure | None:
         axes.vlines(at, 0.0, height / (np.pi * half), color=ORANGE, linewidth=1.0)
         axes.set_xlim(grid[-1], 0.0)  # as spectra are printed
         axes.set_ylim(bottom=0.0)
+        if not height.any():
+            axes.text(0.5, 0.5, "no line absorbs", transform=axes.transAxes, ha="center")
         axes.set_xlabel("wavenumber / cm⁻¹")
         axes.set_ylabel("intensity / km mol⁻¹ cm")
         axes.set_title("Infrared spectrum (harmonic)")

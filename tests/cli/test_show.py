@@ -42,6 +42,11 @@ def test_one_structure_is_a_card_of_its_numbers(said, tmp_path):
     assert "gap" not in cells
 
 
+def test_a_line_that_symmetry_forbids_is_not_the_strongest(said, tmp_path):
+    entry = {"energy": -1.0, "frequencies": [4800.0], "ir_intensities": [2e-26]}
+    assert shown(said, [entry], tmp_path)["strongest infrared line / cm^-1"] == ["-"]
+
+
 def test_an_energy_without_a_network_is_called_so(said, tmp_path):
     cells = shown(said, [{"file": "w.xyz", "frame": None, "energy": None}], tmp_path)
     assert said.tables[0][1] == ["", "w.xyz"]

@@ -19,6 +19,13 @@ def test_the_curve_holds_the_intensities():
     assert peak == pytest.approx(7.0 / (np.pi * WIDTH / 2), rel=0.02)
 
 
+def test_what_symmetry_forbids_is_no_line():
+    """A homonuclear molecule: what rounding leaves of its one line looked like a strong one."""
+    axes = spectrum({"frequencies": [4800.0], "ir_intensities": [2e-26]}).axes[0]
+    assert not axes.lines[0].get_ydata().any()
+    assert [text.get_text() for text in axes.texts] == ["no line absorbs"]
+
+
 @pytest.mark.parametrize(
     "entry", [{}, {"frequencies": [], "ir_intensities": []}, {"frequencies": None}]
 )
