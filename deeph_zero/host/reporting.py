@@ -218,8 +218,8 @@ class ConsoleReporter:
             self._out.width = max(self._out.width, _PLAIN_WIDTH)
 
     def task(self, description: str, total: int | None = None) -> Task:
-        """Progress over ``total`` steps (None: not known)."""
-        if self._quiet or self._json:
+        """Progress over ``total`` steps (None: not known); nothing is said of none."""
+        if self._quiet or self._json or total == 0:
             return _SilentTask()
         if self._out.is_terminal:
             return _BarTask(self._out, description, total)

@@ -86,6 +86,12 @@ def test_silence(capfd, settings, out, err):
     assert captured.err.splitlines() == err
 
 
+def test_no_steps_are_no_line(capfd):
+    with ConsoleReporter().task("calibration", 0):
+        pass
+    assert capfd.readouterr() == ("", "")
+
+
 def test_silent_reporter(capfd):
     work(SilentReporter())
     SilentReporter().warning("look")
