@@ -85,5 +85,6 @@ def argument(name: str, *value: object, option: str | None = None) -> str:
     if os.environ.get(_WORDS) != "options":
         return "=".join([name, *(repr(v) for v in value)])
     no = "no-" if False in [v for v in value if isinstance(v, bool)] else ""
-    words = [str(v) for v in value if not isinstance(v, bool)]
+    parts = [part for v in value for part in (v if isinstance(v, tuple) else (v,))]
+    words = [str(v) for v in parts if not isinstance(v, bool)]
     return " ".join([option or f"--{no}{name.replace('_', '-')}", *words])

@@ -20,6 +20,7 @@ from deeph_zero.integrals.mole import build_mole
         (("spin", 1), "spin=1", "--spin 1"),
         (("inputs", "physics"), "inputs='physics'", "--inputs physics"),
         (("grid_level", 0), "grid_level=0", "--grid-level 0"),
+        (("kmesh", (2, 2, 1)), "kmesh=(2, 2, 1)", "--kmesh 2 2 1"),
         (("break_symmetry", True), "break_symmetry=True", "--break-symmetry"),
         (("density_fit", False), "density_fit=False", "--no-density-fit"),
     ],

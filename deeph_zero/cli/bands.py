@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from deeph_zero.cli.crystals import say_other_kpoints
 from deeph_zero.cli.options import (
     PREDICTING_CRYSTAL,
     InputName,
@@ -150,6 +151,7 @@ class _Call:
         assert self._model is not None
         model = load_crystal_model(self._model)
         molecules, bad = checks.read_for_model(self._files, model, self._config, reporter, deadline)
+        say_other_kpoints(model, molecules, self._config.crystal, reporter.warning)
         places = predicted(model, molecules, model.settings(self._config.crystal))
         return places, [b.as_dict() for b in bad]
 

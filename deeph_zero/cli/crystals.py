@@ -1,16 +1,18 @@
 """Options that crystals, or models of them, do not have: each is refused in one line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.settings.base import option_name
 from deeph_zero.settings.config import FitConfig, PredictConfig
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 from deeph_zero.settings.crystal_method import crystal_method
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
     from deeph_zero.molecule import Molecule
+    from deeph_zero.predict.crystal_model import CrystalModel
 
 _TRAINING: Mapping[str, tuple[str, ...]] = {
     "method": ("auxbasis", "density_fit", "grid_level", "break_symmetry"),
@@ -158,6 +160,37 @@ def check_predicting(config: PredictConfig, *, crystals: bool) -> None:
         wanted, got = "a model of crystals", "one of molecules"
     if wrong:
         raise InputError(f"{option_name(wrong[0])}: expected {wanted}, got {got}; leave it out")
+
+
+def say_other_kpoints(
+    model: "CrystalModel",
+    molecules: "Sequence[Molecule]",
+    asked: SmearedCrystalConfig,
+    say: Callable[[str], None],
+) -> None:
+    """One line about k-points that are denser or sparser than those the network learnt at.
+
+    Args:
+        model: The model.
+        molecules: What is predicted.
+        asked: Settings of crystals that were asked for.
+        say: Takes the line.
+    """
+    if not {"kmesh", "kspacing"} & asked.model_fields_set:
+        return
+    for molecule in molecules:
+        mine, its = (
+            crystal_method(molecule, settings).crystal
+            for settings in (model.settings(asked), model.settings())
+        )
+        if mine and its and mine.kmesh and its.kmesh and mine.kmesh != its.kmesh:
+            given, known = (" ".join(map(str, mesh)) for mesh in (mine.kmesh, its.kmesh))
+            say(
+                f"{molecule.where}k-points {given} are asked for, {known} are as dense as in "
+                "training: the network corrects matrices made there, errors grow with the "
+                f"difference; see the certificate, or leave {argument('kmesh')} out"
+            )
+            return
 
 
 def check_evaluating(config: EvaluateConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from deeph_zero.cli.bulk import Bulk
-from deeph_zero.cli.crystals import check_predicting
+from deeph_zero.cli.crystals import check_predicting, say_other_kpoints
 from deeph_zero.cli.options import (
     PREDICTING_CRYSTAL,
     InputName,
@@ -116,6 +116,8 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
             "--cube spin-density: expected an open shell among the structures, got closed shells "
             "only; ask for --cube density"
         )
+    if isinstance(model, CrystalModel):
+        say_other_kpoints(model, molecules, config.crystal, reporter.warning)
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again, inputs=bulk.inputs)
 

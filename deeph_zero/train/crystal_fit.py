@@ -63,6 +63,7 @@ DRAWN = 3
 makes those it draws by the model."""
 CUT = 4e-4
 """Error of bands (Eh; 11 meV) by what is beyond the cutoff from which on it is said."""
+_OF_STEPS = ("epochs", "steps", "learning_rate", "batch_size")
 REACHED = 1e-3
 """Orbital gradient (rms, Eh) at which the network's own density of one of many is converged."""
 
@@ -237,6 +238,7 @@ class _CrystalFit:
         self._constant = fit_constant(self.lessons)
         if len(self.lessons) == 1 and not self._targets.checks:
             fit_crystals(network, self.lessons)  # one crystal is reproduced, nothing to step to
+            self._say_no_steps()
             return "converged"
         config = self._config
         steps = Steps(
@@ -267,6 +269,15 @@ class _CrystalFit:
             self._stopped = stop_reason(self._run, interrupt)
         self._errors = _errors(network, self._constant, self._targets.checks)
         return "steps" if config.steps else "epochs"
+
+    def _say_no_steps(self) -> None:
+        """Name settings of steps that a run without steps was given."""
+        stated = [name for name in _OF_STEPS if name in self._config.model_fields_set]
+        if stated:
+            self._run.reporter.warning(
+                f"{', '.join(map(argument, stated))}: not used, one crystal is solved and learnt "
+                f"in closed form; steps need more of them, or {argument('samples')}"
+            )
 
     # ---- certificates and files
 

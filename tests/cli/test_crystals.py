@@ -5,10 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deeph_zero.cli.crystals import check_evaluating, check_predicting, check_training_kind
+from deeph_zero.cli.crystals import (
+    check_evaluating,
+    check_predicting,
+    check_training_kind,
+    say_other_kpoints,
+)
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig, PredictConfig
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
+from deeph_zero.settings.crystal_method import ModelCrystals
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 CARD = {"runtime": {"device": "cuda:1"}}
@@ -47,7 +54,7 @@ def test_one_run_is_of_one_kind(order):
     ],
 )
 def test_molecules_alone_have_no_use_for_settings_of_crystals(values, option):
-    config = FitConfig.parse({"crystal": values})
+    config = FitConfig.parse({"crystal": values, "samples": 3})
     if option is None:
         assert not check_training_kind(config, [MOLECULE])
         return
@@ -64,8 +71,8 @@ def test_molecules_alone_have_no_use_for_settings_of_crystals(values, option):
         ({"method": {"break_symmetry": True}}, "--break-symmetry"),
         ({"model": {"elements": ("C",)}}, "--elements"),
         ({"stream": True, "samples": 3}, "--stream"),
-        ({"sampling": "normal-modes"}, "--sampling"),
-        ({"temperature": 10}, "--temperature"),
+        ({"sampling": "normal-modes", "samples": 3}, "--sampling"),
+        ({"sampling": "normal-modes", "temperature": 10, "samples": 3}, "--sampling"),
         ({"calibration": 20}, "--calibration"),
         ({"workers": 2}, "--workers"),
         ({"memory_mb": 9}, "--memory"),
@@ -133,3 +140,33 @@ def test_options_of_a_prediction_are_for_one_kind_of_model(values, crystals, opt
     words = f"^{option}: expected a model of {wanted}, got one of {got}; leave it out"
     with pytest.raises(InputError, match=words):
         check_predicting(config, crystals=crystals)
+
+
+class _Trained:
+    """A model of crystals with so dense k-points that one cubic bohr has 2 2 2."""
+
+    def settings(self, asked=None):
+        return ModelCrystals(
+            method=FitConfig().method,
+            crystal=SmearedCrystalConfig() if asked is None else asked,
+            smearing=0.0,
+            spacings=None if asked and asked.kmesh else (np.pi, np.pi, np.pi),
+        )
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, []),
+        ({"smearing": 0.01}, []),
+        ({"kmesh": (2, 2, 2)}, []),
+        ({"kmesh": (2, 1, 2)}, ["k-points 2 1 2 are asked for, 2 2 2 are as dense as in training"]),
+        ({"kspacing": 2.2}, ["k-points 3 3 3 are asked for, 2 2 2 are as dense as in training"]),
+    ],
+)
+def test_other_kpoints_than_in_training_are_said_once(asked, words):
+    said = []
+    config = SmearedCrystalConfig.parse(asked)
+    say_other_kpoints(_Trained(), [CRYSTAL, CRYSTAL], config, said.append)
+    assert len(said) == len(words)
+    assert all(line in text and "c.cif" in text for line, text in zip(words, said, strict=True))

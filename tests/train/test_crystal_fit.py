@@ -234,15 +234,16 @@ def test_bands_of_a_model_are_those_of_its_matrix(folder):
     assert run("bands", folder / "run", "--path", "GY", "--points", 2, "-o", folder / "c.h5") == 0
 
 
-def test_one_crystal_is_solved(folder):
+def test_one_crystal_is_solved(folder, capfd):
     run_folder = folder / "one"
-    assert run("fit", folder / "chain.xyz", *METHOD, "-o", run_folder) == 0
+    assert run("fit", folder / "chain.xyz", *METHOD, "--steps", 9, "-o", run_folder) == 0
+    assert "--steps: not used, one crystal is solved" in capfd.readouterr().err
     summary = json.loads((run_folder / "summary.json").read_text())
     assert summary["stopped_by"] == "converged"
     assert summary["structures"][0]["converged"]
     # the network reproduces the one crystal it saw
     assert summary["structures"][0]["energy_error_estimate"] < 1e-6
-    again = ["fit", folder / "chain.xyz", *METHOD, "-o", run_folder, "--resume"]
+    again = ["fit", folder / "chain.xyz", *METHOD, "--steps", 9, "-o", run_folder, "--resume"]
     before = (run_folder / "summary.json").read_text()
     assert run(*again) == 0
     assert (run_folder / "summary.json").read_text() == before

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pyscf.pbc import gto, scf
 from pyscf.pbc.dft import gen_grid
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.libxc import XCSpec, describe
 from deeph_zero.integrals.periodic.checks import (
     EXXDIV,
@@ -228,7 +228,7 @@ def _from_cell(
     if (electrons - spin) % 2 and not free:
         raise InputError(
             f"expected an even number of electrons for spin {spin}, got {electrons} per cell; set "
-            "cell.spin (of one cell), or use smearing (for example smearing=0.005)"
+            f"cell.spin (of one cell), or use smearing, for example {argument('smearing', 0.005)}"
         )
     if not unrestricted and spin:
         raise InputError(

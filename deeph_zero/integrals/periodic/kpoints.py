@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from pyscf.pbc import gto
 
-from deeph_zero.errors import InputError
+from deeph_zero.errors import InputError, argument
 
 _SAME = 1e-8
 """Fractional coordinates closer than this are one point."""
@@ -115,12 +115,12 @@ def _checked(kmesh: Sequence[int], dimension: int) -> tuple[int, int, int]:
     if not whole or min(numbers) < 1:
         raise InputError(
             f"kmesh expected three positive whole numbers, got {kmesh!r}; give for example "
-            "(4, 4, 4)"
+            f"{argument('kmesh', (4, 4, 4))}"
         )
     if dimension == 2 and numbers[2] != 1:
         raise InputError(
             f"kmesh expected 1 along the third vector of a cell with dimension 2, got {numbers[2]};"
-            f" give ({numbers[0]}, {numbers[1]}, 1)"
+            f" give {argument('kmesh', (numbers[0], numbers[1], 1))}"
         )
     return numbers[0], numbers[1], numbers[2]
 

@@ -4,6 +4,7 @@ import logging
 
 import torch
 
+from deeph_zero.errors import argument
 from deeph_zero.ks.periodic.iteration import Mixer, State, iterate
 from deeph_zero.ks.periodic.layer import CrystalLayer
 from deeph_zero.ks.periodic.result import CrystalSCFResult, CrystalSCFSettings
@@ -91,10 +92,12 @@ def _say(layer: CrystalLayer, result: CrystalSCFResult) -> None:
     if abs(result.grid_error) > COARSE:
         _log.warning(
             "the grid is coarse for these functions: two routes to the density's gradient differ "
-            "by %.1e Eh per cell; raise ke_cutoff",
+            "by %.1e Eh per cell; use a larger %s",
             result.grid_error,
+            argument("ke_cutoff"),
         )
     if layer.smearing == 0 and result.gap < NO_GAP:
         _log.warning(
-            "no gap between filled and empty levels: use smearing (for example smearing=0.005)"
+            "no gap between filled and empty levels: use smearing, for example %s",
+            argument("smearing", 0.005),
         )
