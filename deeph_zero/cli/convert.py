@@ -77,6 +77,7 @@ class _Call:
     def __init__(self, config: ConvertConfig, options: dict[str, Any], command: str) -> None:
         self._config, self._options, self._command = config, options, command
         self._source, self._out = Path(options["source"]), Path(options["target"])
+        self._warnings = list[str]()
 
     def run(self) -> int:
         """Find out what is wanted, and do it."""
@@ -99,9 +100,9 @@ class _Call:
             )
         read = FORMATS[name].gaussian or name == "deeptb" or target == "labels"
         if stated and (name == "labels" or not read):
-            raise InputError(
+            self._warnings.append(
                 f"--basis: expected Gaussians of a file that does not name them, got {name} to "
-                f"{target}, where nothing asks for a basis; leave it out"
+                f"{target}, where nothing asks for a basis; it has no effect"
             )
         crystal = stated and target == "labels" and self._crystals(opened)
         if target == "labels" and known_basis and name != "labels" and not crystal:
@@ -176,6 +177,8 @@ class _Call:
 
         options, out = self._options, self._out
         reporter = reporter_for(self._config.runtime, options)
+        for line in self._warnings:
+            reporter.warning(line)
         check_apart([("B", out)], [self._source])
         source = opened.source()
         expired = runtime.setup(self._config.runtime).deadline.expired

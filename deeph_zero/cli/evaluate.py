@@ -82,20 +82,20 @@ def evaluate(invocation: Invocation, **options: Any) -> int:
     out = Path(options["output"] or default_output(options["labels"], "_eval.json"))
     if Path(options["model"]).suffix.lower() in HDF5_SUFFIXES:
         return _of_matrices(out, options, invocation)
-    _refuse_of_scf(config, options["labels"])
     return _evaluate(config, out, options, invocation.command)
 
 
-def _refuse_of_scf(config: EvaluateConfig, labels: Sequence[str]) -> None:
-    """Refuse settings of an SCF where none is done: labels are converged."""
+def _unused(config: EvaluateConfig, labels: Sequence[str]) -> list[str]:
+    """Lines about settings of an SCF where none is done: labels are converged."""
     stated = [name for name in _OF_SCF if name in config.model_fields_set]
     done = config.scf or not all(Path(name).suffix.lower() in HDF5_SUFFIXES for name in labels)
-    if stated and not done:
-        name = "--one-grid" if stated[0] == "two_grids" else argument(stated[0])
-        raise InputError(
-            f"{name}: expected --scf with it, got labels, which are converged, and --no-scf; leave "
-            "one of them out"
-        )
+    names = ["--one-grid" if name == "two_grids" else argument(name) for name in stated]
+    return [
+        f"{name}: expected --scf with it, got labels, which are converged, and --no-scf; it has no "
+        "effect"
+        for name in names
+        if not done
+    ]
 
 
 def _of_matrices(out: Path, options: dict[str, Any], invocation: Invocation) -> int:
@@ -166,6 +166,8 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     else:
         labels = LabelStore(files, skip_bad=True) if files else None
         molecules, failed = usable(molecules, failed, labels, model.method)
+    for line in _unused(config, options["labels"]):
+        reporter.warning(line)
     with claim_output(out, **place), show.keeping(out, command):
         result = run_evaluate(
             model,

@@ -34,10 +34,11 @@ from deeph_zero.host.launch import Launch, launch
 from deeph_zero.host.signals import saying
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
-from deeph_zero.settings.effects import idle_setting
+from deeph_zero.settings.effects import idle_setting, unused_settings
 
 if TYPE_CHECKING:
     from deeph_zero.data.structures import BadFrame
+    from deeph_zero.host.reporting import ConsoleReporter
     from deeph_zero.host.runtime import Deadline
 
 FIT = (
@@ -177,6 +178,7 @@ def _run_training(config: FitConfig, out: Path, options: dict[str, Any], command
     validation, left_out = _validation(config, molecules, deadline), [b.as_dict() for b in bad]
     run_fit = _engine(crystals)
     with claim_output(out, **place), _kept(out, command):
+        _warn_of_unused(stated, options, reporter)
         if bad:
             reporter.warning(f"{len(bad)} bad frames left out, the first one {bad[0]}")
         summary = run_fit(
@@ -277,13 +279,26 @@ def in_words_of(source: str | None) -> Iterator[None]:
     except DeephZeroError as error:
         if source is None:
             raise
-        from deeph_zero.settings.config_file import RunSettings, in_its_words
+        raise type(error)(_its_words(source, str(error))) from error
 
-        context: Any = click.get_current_context()
-        keep = {name for option in context.command.params for name in option.opts}
-        text = in_its_words(str(error), keep=keep)
-        about_it = re.split(r"[].]", text.removeprefix("["))[0] in RunSettings.model_fields
-        raise type(error)(f"{source}: {text}" if about_it else text) from error
+
+def _its_words(source: str, line: str) -> str:
+    """A line about settings with the file's name and its names for them."""
+    from deeph_zero.settings.config_file import RunSettings, in_its_words
+
+    context: Any = click.get_current_context()
+    keep = {name for option in context.command.params for name in option.opts}
+    text = in_its_words(line, keep=keep)
+    about_it = re.split(r"[].]", text.removeprefix("["))[0] in RunSettings.model_fields
+    return f"{source}: {text}" if about_it else text
+
+
+def _warn_of_unused(
+    config: FitConfig, options: dict[str, Any], reporter: "ConsoleReporter"
+) -> None:
+    source = options.get("config")
+    for line in unused_settings(config, stated=source is None):
+        reporter.warning(line if source is None else _its_words(source, line))
 
 
 @contextlib.contextmanager

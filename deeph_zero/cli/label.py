@@ -24,6 +24,7 @@ from deeph_zero.cli.options import (
 )
 from deeph_zero.settings.base import option_name
 from deeph_zero.settings.config import LabelConfig
+from deeph_zero.settings.effects import UNFITTED
 
 if TYPE_CHECKING:
     from deeph_zero.model import Model
@@ -95,6 +96,8 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
         crystals=config,
     )
     checks.check_kinds(config, molecules)
+    if config.method.auxbasis is not None and not config.method.density_fit:
+        reporter.warning(f"--auxbasis: {UNFITTED}; it has no effect")
     if model is not None:
         checks.say_outside(model, molecules, reporter)
     if bad and config.skip_bad:

@@ -25,6 +25,7 @@ from deeph_zero.cli.options import (
 )
 from deeph_zero.errors import InputError
 from deeph_zero.settings.config import PredictConfig
+from deeph_zero.settings.effects import unused_in_prediction
 
 EXTRAS = (
     "refine", "forces", "response", "compare_start", "chkfile", "molden", "charge", "spin",
@@ -120,6 +121,8 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
         say_other_kpoints(model, molecules, config.crystal, reporter.warning)
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again, inputs=bulk.inputs)
+    for line in unused_in_prediction(config):
+        reporter.warning(line)
 
     def compute(failed: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
         return run_predict(options["model"], molecules, failed, out, config, model=model, **rest)

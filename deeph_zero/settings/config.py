@@ -14,7 +14,7 @@ from deeph_zero.settings.crystal_config import (
     SmearedCrystalConfig,
     TrainingCrystalConfig,
 )
-from deeph_zero.settings.effects import UNFITTED, idle_in_prediction, idle_setting
+from deeph_zero.settings.effects import idle_setting, unread_in_prediction
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
     Basis,
@@ -410,7 +410,7 @@ class PredictConfig(Settings):
 
     @pydantic.model_validator(mode="after")
     def _belong_together(self) -> "PredictConfig":
-        idle = idle_in_prediction(self)
+        idle = unread_in_prediction(self)
         if idle is not None:
             raise ValueError(idle)
         return self
@@ -461,12 +461,6 @@ class LabelConfig(Settings):
     def solved(self) -> Method:
         """The problem that is solved."""
         return dataclasses.replace(self.method.as_method(), smearing=self.smearing)
-
-    @pydantic.model_validator(mode="after")
-    def _fitting_basis_is_read(self) -> "LabelConfig":
-        if self.method.auxbasis is not None and not self.method.density_fit:
-            raise ValueError(f"--auxbasis: {UNFITTED}")
-        return self
 
     @pydantic.model_validator(mode="after")
     def _one_start(self) -> "LabelConfig":

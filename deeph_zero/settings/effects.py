@@ -1,15 +1,15 @@
-"""Settings that others leave without effect: each is refused in one line."""
+"""Settings that others leave without effect: refused where a run would not be what was meant.
 
-from collections.abc import Callable
+Otherwise one line of warning says so: a script may state more than a run needs.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from deeph_zero.settings.base import Settings, option_name
 from deeph_zero.settings.loss_terms import solvable, terms_of
 
-UNFITTED = (
-    "expected --density-fit with it, got --no-density-fit, which needs no fitting basis; leave one "
-    "of them out"
-)
+UNFITTED = "expected --density-fit with it, got --no-density-fit, which needs no fitting basis"
 """Said of a fitting basis that nothing is fitted in."""
 
 
@@ -20,13 +20,15 @@ class _Rule(NamedTuple):
         part: The section; "" is the training itself.
         names: The settings; none are all of the section.
         idle: Whether they have no effect.
-        words: What was expected, what came, and what to do.
+        words: What was expected, and what came.
+        cure: What to do; "" where the setting may stay, without effect.
     """
 
     part: str
     names: tuple[str, ...]
     idle: Callable[[Any], bool]
     words: str
+    cure: str = ""
 
 
 def _without(loss: str) -> Callable[[Any], bool]:
@@ -39,7 +41,8 @@ _RULES = (
             part,
             names,
             lambda config: not config.samples,
-            "expected --samples N beside it; say how many geometries",
+            "expected --samples N beside it",
+            "say how many geometries",
         )
         for part, names in (
             ("", ("displace", "sampling", "temperature")),
@@ -51,45 +54,45 @@ _RULES = (
         ("displace",),
         lambda config: config.sampling == "normal-modes",
         "expected --sampling displace with it, got normal-modes, which go as far as --temperature "
-        "says; leave it out",
+        "says",
     ),
     _Rule(
         "",
         ("temperature",),
         lambda config: config.sampling == "displace",
         "expected --sampling normal-modes with it, got displace, which goes as far as --displace "
-        "says; add it",
+        "says",
     ),
     _Rule(
         "",
         ("stream_visits",),
         lambda config: not config.stream,
-        "expected --stream with it; add it, or leave this out",
+        "expected --stream with it",
     ),
     _Rule(
         "",
         ("supervised_blocks", "supervised_orbital_energy"),
         _without("supervised"),
-        "expected --loss with supervised in it; add it, or leave this out",
+        "expected --loss with supervised in it",
     ),
     _Rule(
         "",
         ("budget",),
         _without("fixed-point"),
-        "expected --loss with fixed-point in it, whose targets are built; leave it out",
+        "expected --loss with fixed-point in it, whose targets are built",
     ),
     _Rule(
         "",
         ("closed_form",),
         lambda config: config.closed_form is True and not solvable(config.loss),
         "expected --loss of fixed-point and supervised alone, whose targets do not move with the "
-        "network; leave it out",
+        "network",
     ),
     _Rule(
         "model",
         (),
         lambda config: config.init is not None,
-        "expected a new network; --init brings its own, leave one of them out",
+        "expected a new network, --init brings its own",
     ),
     _Rule(
         "method",
@@ -101,7 +104,7 @@ _RULES = (
 
 
 def idle_setting(config: Settings, *, stated: bool) -> str | None:
-    """The first setting that was asked for and has no effect.
+    """The first setting that was asked for, has no effect, and would be missed.
 
     Args:
         config: Every setting of a training.
@@ -109,8 +112,26 @@ def idle_setting(config: Settings, *, stated: bool) -> str | None:
             all of them, as every run keeps one.
 
     Returns:
-        One line that names it and says what to do; None where everything counts.
+        One line that names it and says what to do; None where there is none.
     """
+    return next((f"{text}; {cure}" for text, cure in _idle(config, stated) if cure), None)
+
+
+def unused_settings(config: Settings, *, stated: bool) -> list[str]:
+    """What was asked for and has no effect.
+
+    Args:
+        config: Every setting of a training that is not refused.
+        stated: As for :func:`idle_setting`.
+
+    Returns:
+        One line of warning for each.
+    """
+    return [f"{text}; it has no effect" for text, cure in _idle(config, stated) if not cure]
+
+
+def _idle(config: Settings, stated: bool) -> Iterator[tuple[str, str]]:
+    """Lines about settings without effect, and their cures."""
     for rule in _RULES:
         section: Any = getattr(config, rule.part) if rule.part else config
         fields = type(section).model_fields
@@ -119,12 +140,11 @@ def idle_setting(config: Settings, *, stated: bool) -> str | None:
                 stated or getattr(section, name) != fields[name].default
             )
             if asked and rule.idle(config):
-                return f"{option_name(name)}: {rule.words}"
-    return None
+                yield f"{option_name(name)}: {rule.words}", rule.cure
 
 
-def idle_in_prediction(config: Any) -> str | None:
-    """The first option of a prediction that has nothing to act on.
+def unread_in_prediction(config: Any) -> str | None:
+    """The first option of a prediction that has nothing to act on, and would be missed.
 
     Args:
         config: The settings of a prediction.
@@ -137,11 +157,22 @@ def idle_in_prediction(config: Any) -> str | None:
         return "--compare-start: expected --refine TOL with it; add it"
     if (config.chkfile or config.molden or config.cube) and not (config.certificate or refines):
         return "--no-certificate: orbitals for other programs need a Fock build; leave it out"
-    iterates = refines or config.response or (config.certificate and config.coupled)
-    if not (config.two_grids or iterates):
-        given = "--cheap-estimate" if config.certificate else "--no-certificate"
-        return (
-            f"--one-grid: expected something to iterate, got {given} without --refine TOL; leave "
-            "one of them out"
-        )
     return None
+
+
+def unused_in_prediction(config: Any) -> list[str]:
+    """What was asked of a prediction and has no effect.
+
+    Args:
+        config: The settings of a prediction.
+
+    Returns:
+        One line of warning for each.
+    """
+    refines = config.refine is not None or config.forces
+    iterates = refines or config.response or (config.certificate and config.coupled)
+    if config.two_grids or iterates:
+        return []
+    given = "--cheap-estimate" if config.certificate else "--no-certificate"
+    line = f"--one-grid: expected something to iterate, got {given} without --refine TOL"
+    return [f"{line}; it has no effect"]

@@ -89,6 +89,13 @@ def test_a_limit_that_ends_says_how_far_it_came(run):
 
 
 @pytest.mark.usefixtures("place")
+def test_a_basis_that_nothing_asks_for_is_one_line_of_warning(run):
+    result = run("convert", "a.h5", "d", "--to", "deeph", "--basis", "sto-3g")
+    assert result.code == 0
+    assert result.err.count("--basis: expected Gaussians of a file that does not name them") == 1
+
+
+@pytest.mark.usefixtures("place")
 def test_json_says_what_was_written(run):
     told = json.loads(run("convert", "a.h5", "b.h5", "--to", "labels", "--json").out)
     assert told == json.loads(json.dumps(told, allow_nan=False))

@@ -194,6 +194,16 @@ def test_an_option_of_copies_needs_copies_though_it_says_the_default():
         fit_config(options(displace="0.05"), 0.0)
 
 
+def test_what_has_no_effect_is_one_line_of_warning(folder, run, engine):
+    result = run("fit", "good.xyz", "--auxbasis", "weigend", "--no-density-fit")
+    assert result.code == 0
+    assert result.err.count("--auxbasis: expected --density-fit with it") == 1
+    assert "it has no effect" in " ".join(result.err.split())
+    (folder / "c.toml").write_text('data.train = ["good.xyz"]\ntraining.stream_visits = 3\n')
+    words = " ".join(run("train", "c.toml").err.split())
+    assert "c.toml: training.stream_visits: expected training.stream with it; it has no" in words
+
+
 def test_a_model_to_start_from_brings_its_inputs():
     with pytest.raises(InputError, match="--inputs and --init exclude each other: m has its own"):
         fit_config(options(inputs="geometry", init="m"), 0.0)

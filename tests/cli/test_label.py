@@ -32,6 +32,13 @@ def test_label_options_arrive(folder, run, engine):
     assert str(call["out"]) == "x.hdf5"
 
 
+def test_a_fitting_basis_of_nothing_is_one_line_of_warning(folder, run, engine):
+    result = run("label", "good.xyz", "--auxbasis", "weigend", "--no-density-fit")
+    assert result.code == 0
+    assert result.err.count("--auxbasis: expected --density-fit with it") == 1
+    assert "no-density-fit" not in run("label", "good.xyz", "--no-density-fit", "--overwrite").err
+
+
 def test_interrupt_of_label(folder, run, engine):
     engine.error = KeyboardInterrupt()
     result = run("label", "good.xyz")
@@ -41,11 +48,11 @@ def test_interrupt_of_label(folder, run, engine):
 def test_interrupt_of_real_labels_keeps_what_is_done(folder, run, monkeypatch):
     from deeph_zero.jobs import label
 
-    def once(molecule, method, **settings):
+    def once(molecule, method, *means, **settings):
         """Ctrl-C while the second frame is being prepared."""
         if molecule.frame == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(molecule, method, **settings)
+        return original(molecule, method, *means, **settings)
 
     original = label.kohn_sham
     monkeypatch.setattr(label, "kohn_sham", once)

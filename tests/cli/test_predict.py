@@ -158,6 +158,13 @@ def test_predict_options_arrive(run, engine):
     assert engine.calls[1]["config"].certificate is False
 
 
+@pytest.mark.usefixtures("folder")
+def test_what_has_no_effect_is_one_line_of_warning(run, engine):
+    result = run("predict", "model", "good.xyz", "--no-certificate", "--one-grid")
+    assert (result.code, len(engine.calls)) == (0, 1)
+    assert result.err.count("--one-grid: expected something to iterate") == 1
+
+
 def test_real_prediction_end_to_end(folder, run):
     result = run("predict", "model", "frames.xyz", "-o", "out.h5", "--json")
     assert result.code == 0, result.err

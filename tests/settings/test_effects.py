@@ -1,11 +1,13 @@
-"""Settings that others leave without effect: refused where they were asked for, and only there."""
+"""Settings that others leave without effect: said where they were asked for, and only there."""
+
+import re
 
 import pytest
 
 from deeph_zero.errors import InputError
-from deeph_zero.settings.config import FitConfig, LabelConfig
+from deeph_zero.settings.config import FitConfig, PredictConfig
 from deeph_zero.settings.config_file import fit_settings, read_config, sections_of, to_toml
-from deeph_zero.settings.effects import idle_setting
+from deeph_zero.settings.effects import idle_setting, unused_in_prediction, unused_settings
 
 IDLE = {
     "displace": ({"displace": 0.1}, {"samples": 2}),
@@ -28,12 +30,21 @@ IDLE = {
 """Settings without effect, and what gives them one."""
 
 
+REFUSED = {"displace", "sampling", "temperature", "strain", "supercell"}
+"""What says how copies are made, where none are."""
+
+
 @pytest.mark.parametrize("name", IDLE)
-def test_what_has_no_effect_is_refused(name):
+def test_what_has_no_effect_is_said(name):
     idle, cure = IDLE[name]
-    with pytest.raises(InputError, match=f"^--{name}: expected .*; .*(leave|say|add)"):
-        FitConfig.parse(idle)
-    FitConfig.parse(idle | cure)
+    line = f"^--{name}: expected .*; "
+    if name in REFUSED:
+        with pytest.raises(InputError, match=line + "say how many geometries$"):
+            FitConfig.parse(idle)
+    else:
+        (said,) = unused_settings(FitConfig.parse(idle), stated=False)
+        assert re.match(line + "it has no effect$", said)
+    assert unused_settings(FitConfig.parse(idle | cure), stated=False) == []
 
 
 @pytest.mark.parametrize(
@@ -41,19 +52,23 @@ def test_what_has_no_effect_is_refused(name):
     [
         ({"displace": 0.1, "sampling": "normal-modes", "samples": 2}, "displace: expected --sampl"),
         ({"temperature": 200, "samples": 2}, "temperature: expected --sampling normal-modes"),
-        ({"displace": 0.1, "samples": 0}, "displace: expected --samples N"),
     ],
 )
 def test_each_kind_of_copies_has_its_own_width(values, words):
-    with pytest.raises(InputError, match=words):
-        FitConfig.parse(values)
+    (said,) = unused_settings(FitConfig.parse(values), stated=False)
+    assert words in said
+
+
+def test_no_copies_are_none():
+    with pytest.raises(InputError, match="displace: expected --samples N"):
+        FitConfig.parse({"displace": 0.1, "samples": 0})
 
 
 def test_a_default_is_asked_for_on_the_command_line_only():
     config = FitConfig.parse({"temperature": 300.0, "samples": 2})
-    assert idle_setting(config, stated=False) is None
-    said = idle_setting(config, stated=True)
-    assert said is not None
+    assert idle_setting(config, stated=True) is None
+    assert unused_settings(config, stated=False) == []
+    (said,) = unused_settings(config, stated=True)
     assert said.startswith("--temperature: expected --sampling normal-modes")
 
 
@@ -61,9 +76,22 @@ def test_the_settings_of_a_run_can_be_read_again(tmp_path):
     """They state every setting, also those that have no effect."""
     path = tmp_path / "config.toml"
     path.write_text(to_toml(sections_of(FitConfig(init="organic-pbe", loss="energy"))))
-    assert fit_settings(read_config(path)).loss == "energy"
+    config = fit_settings(read_config(path))
+    assert config.loss == "energy"
+    assert unused_settings(config, stated=False) == []
 
 
-def test_labels_have_no_fitting_basis_either_without_fitting():
-    with pytest.raises(InputError, match=r"^--auxbasis: expected --density-fit with it"):
-        LabelConfig.parse({"method": {"auxbasis": "weigend", "density_fit": False}})
+@pytest.mark.parametrize(
+    ("values", "got"),
+    [
+        ({"certificate": False}, "--no-certificate"),
+        ({"coupled": False}, "--cheap-estimate"),
+        ({}, None),
+        ({"certificate": False, "refine": 1e-5}, None),
+    ],
+)
+def test_one_grid_needs_something_to_iterate(values, got):
+    said = unused_in_prediction(PredictConfig.parse(values | {"two_grids": False}))
+    words = f"--one-grid: expected something to iterate, got {got} without --refine TOL; it has no"
+    assert [line.startswith(words) for line in said] == [True] * (got is not None)
+    assert unused_in_prediction(PredictConfig.parse(values)) == []
