@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deeph_zero.ao.basis_text import label_of
 from deeph_zero.errors import InputError, refuse_unknown
+from deeph_zero.host.runtime import resolve_device
 from deeph_zero.integrals.mole import build_mole, molecule_of
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
@@ -80,6 +81,7 @@ def load_any(
     Raises:
         InputError: If it is not a model this version can read; one line says why.
     """
+    where = resolve_device(device)
     network, meta = read_network(path)
     if is_of_crystals(meta):
         return CrystalModel(network, meta)
@@ -88,7 +90,7 @@ def load_any(
         method = MethodConfig.parse(meta["method"]).as_method()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise mismatch(path, error) from error
-    return Model(network.to(device), method, meta, device=device, card=card)
+    return Model(network.to(where), method, meta, device=where, card=card)
 
 
 class Model:

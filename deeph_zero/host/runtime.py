@@ -159,11 +159,11 @@ _CURES = {
 """What to do where no card is seen, by whether torch could use one."""
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str | torch.device) -> torch.device:
     """The torch device for "auto", "cpu", "cuda" or "cuda:INDEX".
 
     Args:
-        name: As on the command line.
+        name: As on the command line; a device of torch is taken as it is.
 
     Returns:
         A device that exists.
@@ -171,6 +171,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         InputError: If it does not exist on this machine.
     """
+    if isinstance(name, torch.device):
+        return name
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         if count:
@@ -183,10 +185,12 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise InputError(
-            f"{argument('device')}: expected auto, cpu, cuda or cuda:1, got {name!r}"
-        ) from None
+    except (RuntimeError, TypeError):
+        device = torch.device("meta")  # nothing is computed there
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"{argument('device')}: expected auto, cpu, cuda or cuda:1, got {name!r}")
+    if device.type == "cpu":
+        return device
     if not count:
         raise InputError(
             f"{argument('device', name)}: cuda was asked for, but torch sees no CUDA device; use "

@@ -91,10 +91,15 @@ def calculation(mol_or_mf: Any, **stated: Any) -> Calculation:
 
     Raises:
         InputError: Unsupported object, functional, fitting set or spin, a keyword that is unknown
-            or contradicts the object, or more electrons than orbitals.
+            or contradicts the object or another, or more electrons than orbitals.
     """
     refuse_unknown("from_pyscf", stated, STATED)
     given = {name: value for name, value in stated.items() if value is not None}
+    if given.get("density_fit") is False and "auxbasis" in given:
+        raise InputError(
+            f"{argument('auxbasis')}: expected {argument('density_fit', True)} with it, got "
+            f"{argument('density_fit', False)}, which needs no fitting basis; leave one of them out"
+        )
     if isinstance(mol_or_mf, gto.Mole):
         check_molecule(mol_or_mf)
         return calculation_of(mol_or_mf, Method(basis=basis_name(mol_or_mf), **given))

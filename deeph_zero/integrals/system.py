@@ -1,10 +1,12 @@
 """Everything the Kohn-Sham layer needs of one molecule: integrals, grids, functional, start."""
 
 import dataclasses
-from typing import Any
+from numbers import Real
+from typing import Any, get_args
 
 import torch
 
+from deeph_zero.errors import InputError
 from deeph_zero.integrals import grids as ao_grids
 from deeph_zero.integrals.ao_engine import AOEngineName
 from deeph_zero.integrals.calculation import Calculation, fitting_set, grid_points
@@ -56,9 +58,10 @@ def ks_data(
         The layer's data, float64 on ``device``, and its description.
 
     Raises:
-        InputError: Unsupported fitting set.
+        InputError: Unsupported fitting set, unknown engine, or a limit that is no memory.
         ComputationError: The two-electron tensors do not fit the memory.
     """
+    _check_limits(ao_memory_mb, max_memory_mb, engine, ao_engine)
     functional = make_functional(found.spec, unrestricted=found.unrestricted, engine=engine)
     if portable is None:
         portable = portable_part(
@@ -74,6 +77,19 @@ def ks_data(
     whole = dataclasses.replace(bare, functional=functional, grid=grid, coarse=coarse)
     data = _with_corrections(whole, found, **at)
     return data, _info(found, data, made)
+
+
+def _check_limits(ao_memory_mb: Any, max_memory_mb: Any, engine: Any, ao_engine: Any) -> None:
+    """Refuse what no engine is called, and a memory that is none."""
+    for name, given, known in (
+        ("engine", engine, get_args(Engine)),
+        ("ao_engine", ao_engine, get_args(AOEngineName)),
+    ):
+        if given not in known:
+            raise InputError(f"{name}: expected one of {', '.join(known)}, got {given!r}")
+    for name, given in (("ao_memory_mb", ao_memory_mb), ("max_memory_mb", max_memory_mb)):
+        if given is not None and not (isinstance(given, Real) and float(given) >= 0):
+            raise InputError(f"{name}: expected a number of megabytes from 0 up, got {given!r}")
 
 
 def portable_part(

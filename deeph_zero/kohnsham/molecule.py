@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from torch import Tensor
 
 from deeph_zero.errors import ComputationError, InputError, refuse_unknown
+from deeph_zero.host.runtime import resolve_device
 from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.kohnsham.crystal import CrystalKohnSham, is_periodic
 from deeph_zero.ks.density import GAP_FLOOR
@@ -178,7 +179,8 @@ class KohnSham(MoleculeFacade):
         refuse_unknown("from_pyscf", given, known)
         stated = {name: given.pop(name) for name in STATED & given.keys()}
         found = calculation(mol_or_mf, **stated)
-        return cls._of_calculation(found, device=device, field=field, **given)
+        where = resolve_device(device)
+        return cls._of_calculation(found, device=where, field=field, **given)
 
     @classmethod
     def _of_calculation(

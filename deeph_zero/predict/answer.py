@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
 
+from deeph_zero.errors import InputError, argument
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.scf.result import SCFResult
@@ -40,6 +42,27 @@ class Asked:
     forces: bool = False
     compare_start: bool = False
     response: bool = False
+
+    def __post_init__(self) -> None:
+        """Look at what Python users give.
+
+        Raises:
+            InputError: If a switch is neither on nor off, ``refine`` no positive number, or a
+                comparison is asked for of nothing.
+        """
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            if field.name != "refine" and given not in (True, False):
+                raise InputError(f"{field.name}: expected True or False, got {given!r}")
+        tol = self.refine
+        if tol is not None and (isinstance(tol, bool) or not (isinstance(tol, Real) and tol > 0)):
+            raise InputError(
+                f"expected a positive tolerance to refine to, got {tol!r}; use e.g. 1e-5"
+            )
+        if self.compare_start and self.tol is None:
+            raise InputError(
+                f"{argument('compare_start')}: expected {argument('refine', 1e-5)} with it; add it"
+            )
 
     @property
     def tol(self) -> float | None:

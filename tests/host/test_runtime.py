@@ -93,8 +93,11 @@ def test_devices_without_cuda(monkeypatch):
         monkeypatch.setattr(torch.version, "cuda", built_for)
         with pytest.raises(InputError, match=cure):
             runtime.resolve_device("cuda")
-    with pytest.raises(InputError, match="expected auto, cpu, cuda"):
-        runtime.resolve_device("cpux")
+    for name in ("cpux", "mps"):
+        with pytest.raises(InputError, match="expected auto, cpu, cuda"):
+            runtime.resolve_device(name)
+    device = torch.device("cuda:3")
+    assert runtime.resolve_device(device) is device, "who makes one has looked"
 
 
 def test_devices_with_cuda(monkeypatch):

@@ -10,7 +10,7 @@ from pyscf import dft, gto, scf
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.calculation import calculation
-from deeph_zero.integrals.system import ks_data
+from deeph_zero.integrals.system import _check_limits, ks_data
 from deeph_zero.ks.facade import MoleculeFacade
 from deeph_zero.ks.layer import KohnShamLayer
 
@@ -224,6 +224,20 @@ def test_memory_limits(water):
         ks_data(calculation(water), max_memory_mb=0.01)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((None, None, "x", "auto"), "engine: expected one of auto, torch, libxc, got 'x'"),
+        ((None, 1, "auto", "libxc"), "ao_engine: expected one of auto, .*, got 'libxc'"),
+        ((-1, None, "auto", "torch"), "ao_memory_mb: expected a number of megabytes from 0 up"),
+        ((0, "1 GB", "libxc", "libcint"), "max_memory_mb: expected a number .*, got '1 GB'"),
+    ],
+)
+def test_engines_that_do_not_exist_and_memory_that_is_none(given, words):
+    with pytest.raises(InputError, match=f"^{words}"):
+        _check_limits(*given)
+
+
 def test_wrong_keywords_are_refused(water):
     with pytest.raises(InputError, match="spin 1; use unrestricted=True"):
         ks_data(calculation(gto.M(**OH), unrestricted=False))
@@ -231,6 +245,8 @@ def test_wrong_keywords_are_refused(water):
         ks_data(calculation(water, grid_level=10))
     with pytest.raises(InputError, match="def2-universal-jfit"):
         ks_data(calculation(water, auxbasis="def2-universal-jft"))
+    with pytest.raises(InputError, match="auxbasis: expected density_fit=True with it"):
+        calculation(water, density_fit=False, auxbasis="weigend")
     with pytest.raises(InputError, match=r"unbuilt.*mol.build\(\)"):
         ks_data(calculation(gto.Mole()))
     with pytest.raises(InputError, match="got int"):

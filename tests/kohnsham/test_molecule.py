@@ -56,6 +56,11 @@ def test_the_spin_treatment_has_to_fit_the_molecule(mol):
     assert not KohnSham.of_method(mol, closed).unrestricted
 
 
+def test_the_device_is_looked_at_before_anything_is_computed():
+    with pytest.raises(InputError, match="device: expected auto, cpu, cuda or cuda:1, got 'gpu'"):
+        KohnSham.from_pyscf(gto.M(atom="H 0 0 0; H 0 0 1", verbose=0), device="gpu")
+
+
 def test_a_crystals_method_is_none_of_a_molecule(mol):
     with pytest.raises(InputError, match="expected a molecule's method"):
         KohnSham.of_method(mol, dataclasses.replace(METHOD, crystal=CrystalMethod()))

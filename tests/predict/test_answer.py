@@ -1,10 +1,13 @@
 """What was asked of a prediction: which builds it needs, and that each answer is given once."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from pyscf import gto
 
+from deeph_zero.errors import InputError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
@@ -34,6 +37,19 @@ LIH = Molecule(numbers=np.array([3, 1]), coords=np.array([[0.1, 0, 0.2], [0.3, 0
 def test_which_builds_are_needed(asked, tol, builds, once):
     found = Asked(**asked)
     assert (found.tol, found.builds, found.once) == (tol, builds, once)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"refine": -1e-5}, "expected a positive tolerance to refine to, got -1e-05"),
+        ({"refine": float("nan")}, "expected a positive tolerance to refine to, got nan"),
+        ({"compare_start": True}, "compare_start: expected refine=1e-05 with it; add it"),
+    ],
+)
+def test_what_cannot_be_asked(asked, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        Asked(**asked)
 
 
 @pytest.fixture
