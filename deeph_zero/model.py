@@ -3,24 +3,24 @@
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from pyscf import gto, scf
-from pyscf.data import elements
 from torch import Tensor
 
 from deeph_zero.ao.basis_text import label_of
 from deeph_zero.errors import InputError, refuse_unknown
 from deeph_zero.host.runtime import resolve_device
 from deeph_zero.integrals.mole import build_mole, molecule_of
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.integrals.supported import check_molecule
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.ks.batch.ks_batch import gains_together
 from deeph_zero.ks.given import by_spin
-from deeph_zero.ks.parallel.room import Room
+from deeph_zero.ks.parallel.room import TOGETHER, Room
 from deeph_zero.ks.response.nuclear import FockGradient
 from deeph_zero.method import Method
 from deeph_zero.model_files import registry
@@ -37,6 +37,7 @@ from deeph_zero.predict.model_gradient import model_gradient
 from deeph_zero.predict.single import Prediction
 from deeph_zero.predict.together import check_predicted, predict_together
 from deeph_zero.prepared.molecule import Means, Prepared, prepare
+from deeph_zero.prepared.several import Several
 from deeph_zero.settings.config import MethodConfig
 from deeph_zero.types import AOMatrix
 
@@ -136,7 +137,7 @@ class Model:
         found = self.meta.get("calibration")
         self.calibration = None if found is None else Calibration.from_dict(found)
         self.device = torch.device(device)
-        self.room = Room()
+        self.room = Room(TOGETHER)
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -195,14 +196,14 @@ class Model:
         return result
 
     def predict_layer(
-        self, molecule: Molecule, *, certificate: bool = True, coupled: bool = True
+        self, molecule: Molecule, *, portable: Portable | None = None, **settings: Any
     ) -> tuple[Prediction, KohnSham]:
         """The prediction, and the Kohn-Sham layer it was made with for further work.
 
         Args:
             molecule: The structure.
-            certificate: As in :meth:`predict`.
-            coupled: As in :meth:`predict`.
+            portable: Its integrals, if they were made before.
+            **settings: As in :meth:`predict`.
 
         Returns:
             Prediction and layer; the layer's counter holds the builds spent.
@@ -211,7 +212,7 @@ class Model:
             InputError: As :meth:`predict`.
             ComputationError: As :meth:`predict`.
         """
-        return self._predict(molecule, self.method, certificate=certificate, coupled=coupled)
+        return self._predict(molecule, self.method, portable=portable, **settings)
 
     def fock_gradient(
         self, molecule: object, *, atoms: Any = None, allow_close_contacts: bool = False
@@ -266,7 +267,7 @@ class Model:
             text = "; ".join(different)
             warnings.warn(f"mean-field object differs from the model: {text}", stacklevel=2)
         dms = by_spin(result.dm.numpy(), 2)
-        if len(dms) == 1 and _is_unrestricted(mf):
+        if len(dms) == 1 and isinstance(mf, scf.uhf.UHF):
             dms = np.concatenate([0.5 * dms, 0.5 * dms])
         if agreement.other_functions(mf.mol, mole):
             dms = np.stack([scf.addons.project_dm_nr2nr(mole, dm, mf.mol) for dm in dms])
@@ -340,10 +341,15 @@ class Model:
         return result, meanfield.fill(mf, *meanfield.orbitals_of(result, ks))
 
     def _predict(
-        self, molecule: Molecule, method: Method, once: bool = False, **settings: Any
+        self,
+        molecule: Molecule,
+        method: Method,
+        once: bool = False,
+        portable: Portable | None = None,
+        **settings: Any,
     ) -> tuple[Prediction, KohnSham]:
         asked = Asked(**settings)
-        prepared, fock = self._network_fock(molecule, method, builds=asked.builds)
+        prepared, fock = self._network_fock(molecule, method, asked.builds, portable)
         ks = prepared.ks
         # with geometry inputs no F0 was built
         if once and asked.once and asked.builds and self.network.spec.inputs == "geometry":
@@ -359,7 +365,7 @@ class Model:
     ) -> list[Prediction]:
         """:meth:`predict` of several molecules; on a GPU as many launches as a few of them alone.
 
-        Those that do not fit the device's memory together are done in halves, from then on.
+        At most 64 at once; of those that do not fit a device together halves, from then on.
 
         Args:
             molecules: Each as in :meth:`predict`.
@@ -376,25 +382,45 @@ class Model:
         refuse_unknown("predict_all", settings, _SETTINGS)
         given = [self._checked_molecule(one, allow_close_contacts) for one in molecules]
         for one in given:
-            self._check_elements(one)
+            agreement.check_elements(one, self.elements)
         if len(given) < 2 or not self.gains_together:
             return [self._predict(one, self.method, True, **settings)[0] for one in given]
-        asked, net = Asked(**settings), self.network
+        return self.room.over(lambda some: self.predict_batch(some, Asked(**settings))[0], given)
+
+    def predict_batch(
+        self, molecules: Sequence[Molecule], asked: Asked, portables: Sequence[Portable | None] = ()
+    ) -> tuple[list[Prediction], Several]:
+        """Predictions of molecules from one call, whatever the device, and what was made for them.
+
+        Args:
+            molecules: The structures, of elements the model knows.
+            asked: What is asked for.
+            portables: Integrals of each that were made before.
+
+        Returns:
+            One prediction per molecule, and their layers.
+
+        Raises:
+            ComputationError: As :meth:`predict`.
+        """
         more: dict[str, Any] = {"method": self.method, "known": (self.calibration, self.card)}
-        more |= {"device": self.device, "room": self.room}
-        return self.room.over(lambda some: predict_together(net, some, asked, **more)[0], given)
+        more |= {"device": self.device, "room": self.room, "portables": portables}
+        return predict_together(self.network, molecules, asked, **more)
 
     @property
     def gains_together(self) -> bool:
         """Whether several molecules cost less in one call: on a GPU."""
         return gains_together(self.device)
 
-    def starting_layer(self, molecule: Molecule, method: Method) -> tuple[KohnSham, AOMatrix]:
+    def starting_layer(
+        self, molecule: Molecule, method: Method, portable: Portable | None = None
+    ) -> tuple[KohnSham, AOMatrix]:
         """A layer for an SCF, and the network's density as its start.
 
         Args:
             molecule: The structure.
             method: The SCF's, with the functional, basis and fitting of the model.
+            portable: Its integrals, if they were made before.
 
         Returns:
             The layer (a model with ``physics`` inputs has spent one Fock build) and P(H).
@@ -404,7 +430,7 @@ class Model:
             ComputationError: If the network's output is not finite.
         """
         trained_on = dataclasses.replace(method, smearing=self.method.smearing)
-        prepared, fock = self._network_fock(molecule, trained_on, builds=True)
+        prepared, fock = self._network_fock(molecule, trained_on, True, portable)
         dm = prepared.ks.density(fock)
         return prepared.ks.smeared(method.smearing) if method.smearing else prepared.ks, dm
 
@@ -420,12 +446,12 @@ class Model:
         agreement.check_starts(self.method, method)
 
     def _network_fock(
-        self, molecule: Molecule, method: Method, *, builds: bool
+        self, molecule: Molecule, method: Method, builds: bool, portable: Portable | None
     ) -> tuple[Prepared, Tensor]:
         """H, and the problem it was predicted for; ``builds`` says whether it will make any."""
-        self._check_elements(molecule)
-        reading = self.network.reading
-        prepared = prepare(molecule, method, reading, Means(self.device), builds=builds)
+        agreement.check_elements(molecule, self.elements)
+        reading, means = self.network.reading, Means(self.device)
+        prepared = prepare(molecule, method, reading, means, builds=builds, portable=portable)
         with torch.no_grad():
             (correction,) = self.network(prepared.inputs.to(self.device))
             fock = prepared.predicted(correction, self.network.scales.seen_corrections)
@@ -464,28 +490,11 @@ class Model:
     def _rebuilt(self, mol: Any) -> tuple[Molecule, gto.Mole]:
         """A user's molecule as the model takes it, and as it would build it."""
         molecule = molecule_of(mol)
-        self._check_elements(molecule)
+        agreement.check_elements(molecule, self.elements)
         check_molecule(mol)
         return molecule, self._mole(molecule)
 
-    def _check_elements(self, molecule: Molecule) -> None:
-        unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))
-        if unknown:
-            raise InputError(
-                f"{molecule.where}expected elements the model was trained on "
-                f"({_symbols(self.elements)}), got {_symbols(unknown)}; train a model on "
-                "structures that contain them"
-            )
-
     def _method_for(self, mf: Any) -> Method:
-        unrestricted = _is_unrestricted(mf) or mf.mol.spin != 0
+        unrestricted = isinstance(mf, scf.uhf.UHF) or mf.mol.spin != 0
         broken = unrestricted and self.method.break_symmetry
         return dataclasses.replace(self.method, unrestricted=unrestricted, break_symmetry=broken)
-
-
-def _symbols(numbers: tuple[int, ...] | list[int]) -> str:
-    return ", ".join(elements.ELEMENTS[z] for z in numbers)
-
-
-def _is_unrestricted(mf: Any) -> bool:
-    return isinstance(mf, scf.uhf.UHF)

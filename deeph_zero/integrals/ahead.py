@@ -55,26 +55,36 @@ class IntegralsAhead:
     this process computes what is asked for.
     """
 
-    def __init__(self, workers: int, device: torch.device | None = None) -> None:
+    def __init__(self, workers: int, device: torch.device | None = None, at_once: int = 0) -> None:
         """The processes start with the first order.
 
         Args:
-            workers: How many.
+            workers: How many; 0: nothing is ordered, this process computes what is asked for.
             device: A CUDA device that results go to while others are waited for; None: they stay.
+            at_once: Molecules that are asked for in one go.
         """
         context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
-        self._pool: ProcessPoolExecutor | None = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin
-        )
+        self._pool: ProcessPoolExecutor | None = None
+        if workers:
+            self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
         self._orders: dict[Hashable, Future[Portable]] = {}
         self._uploads = Uploads(device) if device is not None and device.type == "cuda" else None
         self._coming: dict[Hashable, Coming[Portable]] = {}
-        self.limit = PER_WORKER * workers
+        self.limit = max(PER_WORKER * workers, at_once) if workers else 0
 
     @property
     def on_order(self) -> int:
         """How many molecules were ordered and not taken."""
         return len(self._orders)
+
+    @property
+    def works(self) -> bool:
+        """Whether there are processes, or will be with the first order."""
+        return self._pool is not None
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether something of this name was ordered and not taken."""
+        return key in self._orders
 
     def plan(self, wanted: Iterable[tuple[Hashable, Callable[[], Order]]]) -> None:
         """Order what will be asked for next, as far as there is room; give up everything else.
@@ -131,23 +141,27 @@ class IntegralsAhead:
                 return future.result()
             except BrokenProcessPool:
                 self._give_up()
-        return _compute(order)
+        return computed(order)
 
-    def close(self) -> None:
-        """End the processes and wait for their end; what they are at is lost."""
+    def close(self, *, wait: bool = True) -> None:
+        """End the processes; what they are at is lost.
+
+        Args:
+            wait: For their end, which comes when they have finished what they are at.
+        """
         self._orders.clear()
         self._coming.clear()
         pool, self._pool = self._pool, None
         if pool is not None:
             # Python waits for them before it exits in any case: here nothing is left behind
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)
 
     def _submitted(self, order: Order) -> "Future[Portable] | None":
         if self._pool is None:
             return None
         with processes_of_one_thread(), no_interrupts():  # processes start in here
             try:
-                return self._pool.submit(_compute, order)
+                return self._pool.submit(computed, order)
             except BrokenProcessPool:
                 self._give_up()
                 return None
@@ -156,8 +170,9 @@ class IntegralsAhead:
         if self._pool is not None:
             _log.warning(
                 "a worker process for integrals ended (out of memory?): they are computed in the "
-                "main process from now on; use fewer %s",
+                "main process from now on; use fewer %s (or %s, where nothing was said of them)",
                 argument("workers"),
+                argument("threads"),
             )
         self.close()
 
@@ -177,7 +192,19 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _compute(order: Order) -> Portable:
+def computed(order: Order) -> Portable:
+    """Integrals, grid points and starting density, made in this process.
+
+    Args:
+        order: What is to be computed.
+
+    Returns:
+        They, on the CPU.
+
+    Raises:
+        InputError: If the molecule or method cannot be used.
+        ComputationError: If it cannot be computed.
+    """
     mol = build_mole(order.molecule, basis=order.method.basis)
     found = calculation_of(mol, order.method)
     return portable_part(found, dm_guess=order.dm_guess, jk_dtype=order.jk_dtype)

@@ -34,6 +34,14 @@ class Portable:
     dm_guess: AOMatrix
     auxbasis: str | None
 
+    @property
+    def memory_bytes(self) -> int:
+        """Size of all tensors and of the grid."""
+        one = sum(v.nbytes for v in vars(self.one).values() if isinstance(v, Tensor))
+        grid = self.points
+        points = 0 if grid is None else grid.coords.nbytes + grid.weights.nbytes
+        return self.two.memory_bytes + one + points + self.dm_guess.nbytes
+
     def to(self, device: torch.device | str) -> "Portable":
         """Move every tensor to a device; the grid stays where it is."""
         if torch.device(device) == self.one.ovlp.device:

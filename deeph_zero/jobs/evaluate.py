@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
 from deeph_zero.errors import ComputationError, InputError, argument
@@ -15,27 +17,31 @@ from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.reporting import Task as ProgressTask
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import interruptible
+from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, shell_ls
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.jobs.compare import compare
 from deeph_zero.jobs.crystal_evaluate import NAMES as CRYSTAL_NAMES
 from deeph_zero.jobs.crystal_evaluate import evaluate_crystal
 from deeph_zero.jobs.journal import Record, decode, digest
 from deeph_zero.jobs.loop import Engine, check_finite, stream
-from deeph_zero.jobs.workers import TOGETHER, Compute, Outcome, Task, start_process
+from deeph_zero.jobs.tasks import Task, Tasks
+from deeph_zero.jobs.workers import Compute, Outcome, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_device
 from deeph_zero.ks.counts import Builds, total
+from deeph_zero.ks.parallel.room import Room
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.agreement import check_elements
 from deeph_zero.predict.answer import Asked
 from deeph_zero.predict.record import summary, warn_outside
 from deeph_zero.predict.refined_together import results_on_host
 from deeph_zero.predict.single import Prediction
-from deeph_zero.predict.together import predict_together
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 NAMES = ("energy_error", "dipole_error", "subspace_distance", "fock", "rebuilt", "estimates")
@@ -96,17 +102,33 @@ class _Rows:
     @property
     def at_once(self) -> int:
         """Several molecules on a GPU."""
-        return self.model.room.up_to(TOGETHER) if self.model.gains_together else 1
+        return self.model.room.most if self.model.gains_together else 1
+
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        return self.model.device
+
+    @property
+    def room(self) -> Room:
+        """The model's."""
+        return self.model.room
+
+    def order(self, molecule: Molecule) -> Order:
+        """All integrals."""
+        check_elements(molecule, self.model.elements)
+        return Order(molecule=molecule, method=self.model.method)
 
     def several(
-        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]
+        self,
+        tasks: Sequence[Task],
+        warns: Sequence[Callable[[str], None]],
+        portables: Sequence[Portable | None],
     ) -> list[Record]:
         """Records of several molecules from one call."""
         del warns
         model, config, molecules = self.model, self.config, [one for _, one in tasks]
-        where: dict[str, Any] = {"device": model.device, "room": model.room}
-        where |= {"method": model.method, "known": (model.calibration, model.card)}
-        found, made = predict_together(model.network, molecules, Asked(), **where)
+        found, made = model.predict_batch(molecules, Asked(), portables)
         batch, near = made.batch, [own.ks for own in made.prepared]
         assert batch is not None
         labels = [
@@ -136,10 +158,16 @@ class _Rows:
     def _saved(self, cold: SCFResult, warm: SCFResult) -> dict[str, Any]:
         return _saved(cold, warm, spent=self.model.network.spec.inputs == "physics")
 
-    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
+    def __call__(
+        self,
+        index: int,
+        molecule: Molecule,
+        warn: Callable[[str], None],
+        portable: Portable | None = None,
+    ) -> Record:
         """The record of one molecule."""
         del warn
-        row = _evaluate(self.model, molecule, self.labels, self.config)
+        row = _evaluate(self.model, molecule, self.labels, self.config, portable)
         return _record((index, molecule), row)
 
 
@@ -205,8 +233,9 @@ def run_evaluate(
             return "interrupt" if interrupt.requested else reason
 
         with reporter.task("evaluate", len(molecules)) as task:
-            tasks = _Tasks(molecules, stop)
-            found = stream(job, iter(tasks), Engine.of(config), (1, None), settings)
+            tasks = Tasks(enumerate(molecules), stop)
+            engine, workers = Engine.of(config), (1, len(molecules))
+            found = stream(job, tasks, engine, workers, settings)
             rows, interrupted = _rows(found, failed, reporter=reporter, task=task)
             stopped_by = "interrupt" if interrupted else tasks.stopped_by
         warn_outside(rows, reporter)
@@ -272,22 +301,6 @@ def usable(
     return good, failed
 
 
-class _Tasks:
-    """The structures one by one, until the time is up."""
-
-    def __init__(self, molecules: Sequence[Molecule], stop: Callable[[], str | None]) -> None:
-        self._molecules = molecules
-        self._stop = stop
-        self.stopped_by: str | None = None
-
-    def __iter__(self) -> Iterator[Task]:
-        for task in enumerate(self._molecules):
-            self.stopped_by = self._stop()
-            if self.stopped_by is not None:
-                return
-            yield task
-
-
 def _rows(
     found: Iterator[Outcome],
     failed: list[dict[str, Any]],
@@ -316,10 +329,14 @@ def _rows(
 
 
 def _evaluate(
-    model: Model, molecule: Molecule, labels: LabelStore | None, config: EvaluateConfig
+    model: Model,
+    molecule: Molecule,
+    labels: LabelStore | None,
+    config: EvaluateConfig,
+    portable: Portable | None,
 ) -> dict[str, Any]:
     """One row of the table."""
-    prediction, ks = model.predict_layer(molecule)
+    prediction, ks = model.predict_layer(molecule, portable=portable)
     label = None
     if labels is not None:
         label = label_for(labels, molecule, ks.info.method, prediction.fock.shape)

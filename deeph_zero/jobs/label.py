@@ -11,19 +11,23 @@ from torch import Tensor
 from deeph_zero.errors import argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.mole import build_mole
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.jobs.crystals import label_crystal, summary_method
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
-from deeph_zero.jobs.workers import TOGETHER, Compute, Task, start_process
+from deeph_zero.jobs.tasks import Task
+from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.ks_batch import gains_together
-from deeph_zero.ks.parallel.room import Room
+from deeph_zero.ks.parallel.room import TOGETHER, Room
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.ks.scf.start import starting_density
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.agreement import check_elements
 from deeph_zero.predict.record import (
     dispersion_entry,
     hint_entry,
@@ -53,14 +57,18 @@ def _settings(config: LabelConfig) -> dict[str, Any]:
 
 
 def _prepared(
-    molecule: Molecule, config: LabelConfig, device: torch.device | str, model: "Model | None"
+    molecule: Molecule,
+    config: LabelConfig,
+    device: torch.device | str,
+    model: "Model | None",
+    portable: Portable | None,
 ) -> tuple[KohnSham, Tensor]:
     """The layer and the density its SCF starts from."""
     method = config.solved
     if model is not None:
-        return model.starting_layer(molecule, method)
+        return model.starting_layer(molecule, method, portable)
     mol = build_mole(molecule, basis=method.basis)
-    ks = kohn_sham(molecule, method, Means(device), mol=mol)
+    ks = kohn_sham(molecule, method, Means(device), mol=mol, portable=portable)
     if config.init_guess == "minao":
         return ks, ks.data.dm_guess
     if config.init_guess == "core" and not method.break_symmetry:
@@ -103,18 +111,31 @@ class _Labels:
     config: LabelConfig
     device: torch.device
     model: "Model | None"
-    room: Room = dataclasses.field(default_factory=Room)
+    room: Room = dataclasses.field(default_factory=lambda: Room(TOGETHER))
 
     @property
     def at_once(self) -> int:
         """Several molecules on a GPU, whose SCFs run in step."""
-        return self.room.up_to(TOGETHER) if gains_together(self.device) else 1
+        return self.room.most if gains_together(self.device) else 1
+
+    def order(self, molecule: Molecule) -> Order | None:
+        """All integrals of a molecule."""
+        if molecule.periodic:
+            return None
+        if self.model is not None:
+            check_elements(molecule, self.model.elements)
+        return Order(molecule=molecule, method=self.config.solved)
 
     def several(
-        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]
+        self,
+        tasks: Sequence[Task],
+        warns: Sequence[Callable[[str], None]],
+        portables: Sequence[Portable | None],
     ) -> list[Record]:
         """Records of several molecules from one call."""
-        pairs = [_prepared(one, self.config, self.device, self.model) for _, one in tasks]
+        where = self.config, self.device, self.model
+        each = zip(tasks, portables, strict=True)
+        pairs = [_prepared(one, *where, portable) for (_, one), portable in each]
         layers = [ks for ks, _ in pairs]
         batch = KohnShamBatch(layers)
         found = batch.scf([dm for _, dm in pairs], **_settings(self.config))
@@ -122,11 +143,17 @@ class _Labels:
         each = zip(tasks, on_processor(layers), layers, results_on_host(found), warns, strict=True)
         return [self._record(task, (near, far), done, warn) for task, near, far, done, warn in each]
 
-    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
+    def __call__(
+        self,
+        index: int,
+        molecule: Molecule,
+        warn: Callable[[str], None],
+        portable: Portable | None = None,
+    ) -> Record:
         """The record of one structure."""
         if molecule.periodic:
             return label_crystal(index, molecule, self.config, self.device, warn)
-        ks, dm0 = _prepared(molecule, self.config, self.device, self.model)
+        ks, dm0 = _prepared(molecule, self.config, self.device, self.model, portable)
         result = ks.scf(dm0, **_settings(self.config))
         return self._record((index, molecule), (ks, ks), result, warn)
 

@@ -15,13 +15,20 @@ from deeph_zero.host.reporting import Task as ProgressTask
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.jobs.journal import Journal
-from deeph_zero.jobs.workers import Job, Outcome, Task, outcomes
+from deeph_zero.jobs.tasks import Tasks
+from deeph_zero.jobs.workers import Job, Outcome, outcomes
+from deeph_zero.ks.batch.ks_batch import gains_together
 from deeph_zero.ks.counts import Builds
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.record import summary, warn_hints, warn_outside
 from deeph_zero.settings.config import LabelConfig, PredictConfig
 from deeph_zero.settings.evaluate_config import EvaluateConfig
+
+FEED = 16
+"""Processes that make integrals, unless more are asked for: small molecules as fast as a card."""
+WORTH_A_PROCESS = 8
+"""Structures whose integrals take as long as the start of a process, roughly."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,8 @@ class Engine:
     Attributes:
         ray: "ray" or "ray:ADDRESS"; empty: in processes of this machine.
         threads: CPU threads of each task of Ray.
-        at_once: Tasks of Ray at a time; None: as many as there are CPUs.
+        at_once: What ``workers`` says: tasks of Ray at a time, processes that make integrals for
+            a device; None: as many as there are CPUs for. 0: nothing is made for a device.
     """
 
     ray: str = ""
@@ -41,15 +49,14 @@ class Engine:
     @classmethod
     def of(cls, config: LabelConfig | PredictConfig | EvaluateConfig) -> "Engine":
         """What the settings ask for; ``workers`` and ``threads`` count where they were given."""
-        if config.engine == "local":
-            return LOCAL
         asked = None
         if not isinstance(config, EvaluateConfig) and "workers" in config.model_fields_set:
             asked = config.workers
-        return cls(ray=config.engine, threads=config.runtime.threads or 1, at_once=asked)
+        ray = "" if config.engine == "local" else config.engine
+        return cls(ray=ray, threads=config.runtime.threads or 1, at_once=asked)
 
 
-LOCAL = Engine()
+LOCAL = Engine(at_once=0)
 
 
 @dataclasses.dataclass
@@ -116,12 +123,14 @@ def run_batch(
     try:
         _check_journal(journal, molecules)
         with interruptible() as interrupt:
-            tasks = _left(journal, molecules, interrupt, runtime, progress)
+            open_ones = (task for task in enumerate(molecules) if task[0] not in journal)
+            tasks = Tasks(open_ones, lambda: _stop(interrupt, runtime))
             with reporter.task(description, total) as task:
                 task.skip(len(journal))
                 left = None if total is None else total - len(journal)
                 found = stream(job, tasks, engine, (workers, left), runtime)
                 _collect(found, journal, progress, reporter, task)
+            progress.stopped_by = progress.stopped_by or tasks.stopped_by
             with _kept(journal):
                 found = _write(journal, out, progress, failed, reporter, method=method)
                 result = summary(
@@ -139,7 +148,7 @@ def run_batch(
 
 def stream(
     job: Job,
-    tasks: Iterator[Task],
+    tasks: Tasks,
     engine: Engine,
     workers: tuple[int, int | None],
     runtime: Runtime,
@@ -159,12 +168,21 @@ def stream(
     if not engine.ray:
         most, left = workers
         few = most if left is None else max(1, min(most, left))
-        return outcomes(job, tasks, workers=few, threads=runtime.threads)
+        ahead = _ahead(engine, left, runtime) if gains_together(runtime.device) else 0
+        return outcomes(job, tasks, workers=few, threads=runtime.threads, ahead=ahead)
     from deeph_zero.jobs.ray_engine import ray_outcomes
 
     return ray_outcomes(
         job, tasks, engine=engine.ray, threads=engine.threads, at_once=engine.at_once
     )
+
+
+def _ahead(engine: Engine, left: int | None, runtime: Runtime) -> int:
+    """Processes that make integrals for a device, of so many structures."""
+    if engine.at_once is None:
+        most = min(FEED, runtime.threads - 1)  # one thread is for the device
+        return most if left is None else min(most, left // WORTH_A_PROCESS)
+    return engine.at_once if left is None else min(engine.at_once, left)
 
 
 @contextlib.contextmanager
@@ -191,21 +209,11 @@ def _check_journal(journal: Journal, molecules: Iterable[Molecule]) -> None:
         journal.check(index, molecule)
 
 
-def _left(
-    journal: Journal,
-    molecules: Iterable[Molecule],
-    interrupt: Interrupt,
-    runtime: Runtime,
-    progress: _Progress,
-) -> Iterator[Task]:
-    """The structures without a result, until the time is up."""
-    for index, molecule in enumerate(molecules):
-        if index in journal:
-            continue
-        if interrupt.requested or runtime.deadline.expired():
-            progress.stopped_by = "interrupt" if interrupt.requested else "max_time"
-            return
-        yield index, molecule
+def _stop(interrupt: Interrupt, runtime: Runtime) -> str | None:
+    """Why no further structure is begun."""
+    if interrupt.requested:
+        return "interrupt"
+    return "max_time" if runtime.deadline.expired() else None
 
 
 def _collect(

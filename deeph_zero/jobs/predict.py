@@ -2,24 +2,36 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from deeph_zero.errors import argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.integrals.ahead import Order
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.jobs import export
 from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
-from deeph_zero.jobs.workers import TOGETHER, Compute, Task, start_process
+from deeph_zero.jobs.tasks import Task
+from deeph_zero.jobs.workers import Compute, start_process
+from deeph_zero.ks.parallel.room import Room
 from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.folder import fingerprint
 from deeph_zero.model_files.meta import asked_state
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.agreement import check_elements
+from deeph_zero.predict.answer import Asked
 from deeph_zero.predict.record import method_attributes, prediction_arrays, prediction_record
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import PredictConfig
+
+_log = logging.getLogger("deeph_zero")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +59,10 @@ class _PredictJob:
         model.iterate_on(two_grids=self.config.two_grids)
         if isinstance(model, CrystalModel):
             return functools.partial(self._compute_crystal, model)
-        return _Predictions(self, model)
+        found = _Predictions(self, model)
+        if "workers" in self.config.model_fields_set and found.at_once > 1:
+            found.check_workers()
+        return found
 
     def _compute_crystal(
         self, model: CrystalModel, index: int, molecule: Molecule, warn: Callable[[str], None]
@@ -66,7 +81,17 @@ class _Predictions:
     def at_once(self) -> int:
         """Several on a GPU, unless files of other programs are wanted of each."""
         together = self.model.gains_together and not export.wanted(self.job.config)
-        return self.model.room.up_to(TOGETHER) if together else 1
+        return self.model.room.most if together else 1
+
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        return self.model.device
+
+    @property
+    def room(self) -> Room:
+        """The model's."""
+        return self.model.room
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -78,24 +103,56 @@ class _Predictions:
             "forces": config.forces,
             "response": config.response,
             "compare_start": config.compare_start,
-            "allow_close_contacts": True,  # they were checked when they were read
         }
 
+    def check_workers(self) -> None:
+        """Say where there is nothing to do for those that were asked for."""
+        if not self.needs_integrals:
+            name = argument("workers", self.job.config.workers)
+            _log.warning("%s: no integrals are needed, no process is started for them", name)
+
+    @property
+    def needs_integrals(self) -> bool:
+        """Whether a Fock build is made."""
+        physics = self.model.network.spec.inputs == "physics"
+        return physics or Asked(**self._settings).builds
+
+    def order(self, molecule: Molecule) -> Order | None:
+        """All integrals, unless no Fock build is made."""
+        check_elements(molecule, self.model.elements)
+        if self.needs_integrals:
+            return Order(molecule=molecule, method=self.model.method)
+        return None
+
     def several(
-        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]]
+        self,
+        tasks: Sequence[Task],
+        warns: Sequence[Callable[[str], None]],
+        portables: Sequence[Portable | None],
     ) -> list[Record]:
         """Records of several molecules from one call."""
         del warns
-        found = self.model.predict_all([molecule for _, molecule in tasks], **self._settings)
+        molecules = [molecule for _, molecule in tasks]
+        found, _ = self.model.predict_batch(molecules, Asked(**self._settings), portables)
         return [_record(*task, result) for task, result in zip(tasks, found, strict=True)]
 
-    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
+    def __call__(
+        self,
+        index: int,
+        molecule: Molecule,
+        warn: Callable[[str], None],
+        portable: Portable | None = None,
+    ) -> Record:
         """The record of one molecule."""
         del warn
-        job = self.job
+        job, settings = self.job, self._settings
+        if portable is not None:
+            found, _ = self.model.predict_layer(molecule, portable=portable, **settings)
+            return _record(index, molecule, found)
+        settings["allow_close_contacts"] = True  # they were checked when they were read
         if not export.wanted(job.config):
-            return _record(index, molecule, self.model.predict(molecule, **self._settings))
-        result, mf = self.model.predict_mean_field(molecule, **self._settings)
+            return _record(index, molecule, self.model.predict(molecule, **settings))
+        result, mf = self.model.predict_mean_field(molecule, **settings)
         found = _record(index, molecule, result)
         export.export(mf, job.config, job.out, index if job.numbered else None)
         return found

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import logging
 import multiprocessing
 import pickle
@@ -19,19 +18,16 @@ from deeph_zero.host import runtime
 from deeph_zero.host.reporting import configure_logging
 from deeph_zero.host.runtime import Runtime
 from deeph_zero.host.signals import leave_to_parent, no_interrupts
+from deeph_zero.integrals.portable import Portable
+from deeph_zero.jobs.chunks import Chunks, Ready, Together
 from deeph_zero.jobs.journal import Record, digest, encode
-from deeph_zero.ks.parallel.room import Room
+from deeph_zero.jobs.tasks import Task, Tasks
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.record import failure
 from deeph_zero.settings.config import RuntimeConfig
 
-Task = tuple[int, Molecule]
-"""Position of a structure, and the structure."""
 Compute = Callable[[int, Molecule, Callable[[str], None]], Record]
 """Position, structure, and where warnings go, to the result."""
-
-TOGETHER = 64
-"""Molecules in one call on a GPU; where they do not fit its memory, half of them, and so on."""
 
 _log = logging.getLogger("deeph_zero")
 
@@ -57,26 +53,6 @@ class Job(Protocol):
         ...
 
 
-@runtime_checkable
-class Together(Protocol):
-    """What can be done with several structures in one call, where that is faster."""
-
-    @property
-    def at_once(self) -> int:
-        """How many structures at most."""
-        ...
-
-    def __call__(self, index: int, molecule: Molecule, warn: Callable[[str], None], /) -> Record:
-        """The result of one structure."""
-        ...
-
-    def several(
-        self, tasks: Sequence[Task], warns: Sequence[Callable[[str], None]], /
-    ) -> list[Record]:
-        """Results in order; whatever goes wrong with one ends the call."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What came of one structure.
@@ -96,15 +72,19 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-def outcomes(job: Job, tasks: Iterator[Task], *, workers: int, threads: int) -> Iterator[Outcome]:
+def outcomes(
+    job: Job, tasks: Iterator[Task], *, workers: int, threads: int, ahead: int = 0
+) -> Iterator[Outcome]:
     """Compute structures; one that fails is an outcome like the others.
 
     Args:
         job: What to do.
         tasks: Structures; with several processes the next is taken when one of them is free, and
-            the outcomes come as they are ready.
+            the outcomes come as they are ready. Integrals are made ahead of need of :class:`Tasks`.
         workers: Processes; with 1 everything happens in this one.
         threads: CPU threads of all processes together.
+        ahead: Processes that make integrals where several structures go together on a device, which
+            this process does then, whatever ``workers`` says.
 
     Yields:
         One outcome per structure.
@@ -113,20 +93,19 @@ def outcomes(job: Job, tasks: Iterator[Task], *, workers: int, threads: int) -> 
         InputError: If a process cannot load what it needs.
         ComputationError: If the processes keep ending.
     """
-    if workers == 1:
+    if workers == 1 or ahead:
         compute = job.start(threads)
-        room = Room()
-        while some := list(itertools.islice(tasks, _at_once(compute, room))):
-            yield from _attempts(compute, some, room)
-        return
+        if isinstance(compute, Together) and compute.at_once > 1:
+            them = tasks if isinstance(tasks, Tasks) else Tasks(tasks)
+            with Chunks(them, compute, workers=ahead, threads=threads) as chunks:
+                while found := _attempts(compute, chunks.draw()):
+                    yield from found
+            return
+        if workers == 1:
+            yield from (attempt(compute, task) for task in tasks)
+            return
     with _Pool(job, workers, max(1, threads // workers)) as pool:
         yield from pool.outcomes(tasks)
-
-
-def _at_once(compute: Compute, room: Room) -> int:
-    """Structures of the next call; both may have learned that fewer fit."""
-    wanted = compute.at_once if isinstance(compute, Together) else 1
-    return room.up_to(wanted)
 
 
 def start_process(config: RuntimeConfig, threads: int) -> Runtime:
@@ -147,12 +126,13 @@ def start_process(config: RuntimeConfig, threads: int) -> Runtime:
     return runtime.setup(config.model_copy(update={"threads": threads}))
 
 
-def attempt(compute: Compute, task: Task) -> Outcome:
+def attempt(compute: Compute, task: Task, portable: Portable | None = None) -> Outcome:
     """One structure, which must not end the batch whatever it meets.
 
     Args:
         compute: What to do with it.
         task: The structure.
+        portable: Its integrals, for a ``compute`` that takes them.
 
     Returns:
         What came of it.
@@ -163,7 +143,8 @@ def attempt(compute: Compute, task: Task) -> Outcome:
     said: list[str] = []
     data = error = None
     try:
-        data = encode(compute(*task, said.append))
+        given = () if portable is None else (portable,)
+        data = encode(compute(*task, said.append, *given))
     except NoSpaceError:
         raise  # the structures behind it would fail too
     except Exception as reason:
@@ -171,30 +152,29 @@ def attempt(compute: Compute, task: Task) -> Outcome:
     return Outcome(task, digest(task[1]), data, error, tuple(said))
 
 
-def _attempts(compute: Compute, tasks: list[Task], room: Room) -> list[Outcome]:
-    """Some structures in one call; halves of them where that fails: for memory, or one is bad."""
-    if len(tasks) > 1 and isinstance(compute, Together):
-        found, full = None, False
-        said: list[list[str]] = [[] for _ in tasks]
-        # the failure is let go of before the next try: it holds what was computed
-        try:
-            found = [encode(record) for record in compute.several(tasks, [o.append for o in said])]
-        except NoSpaceError:
-            raise
-        except Exception as error:
-            full = isinstance(error, torch.OutOfMemoryError)
-            _log.debug("%d structures in one call failed: %s", len(tasks), error)
-        if full:
-            room.shrink(len(tasks))
-        if found is None:
-            half = len(tasks) // 2
-            return [
-                *_attempts(compute, tasks[:half], room),
-                *_attempts(compute, tasks[half:], room),
-            ]
-        each = zip(tasks, found, said, strict=True)
-        return [Outcome(t, digest(t[1]), data, None, tuple(texts)) for t, data, texts in each]
-    return [attempt(compute, task) for task in tasks]
+def _attempts(compute: Together, some: Sequence[Ready]) -> list[Outcome]:
+    """Structures in one call; halves of them where that fails: for memory, or one is bad."""
+    if len(some) < 2:
+        return [attempt(compute, one.task, one.portable) for one in some]
+    tasks = [one.task for one in some]
+    found, full = None, False
+    said: list[list[str]] = [[] for _ in some]
+    # the failure is let go of before the next try: it holds what was computed
+    try:
+        records = compute.several(tasks, [o.append for o in said], [one.portable for one in some])
+        found = [encode(record) for record in records]
+    except NoSpaceError:
+        raise
+    except Exception as error:
+        full = isinstance(error, torch.OutOfMemoryError)
+        _log.debug("%d structures in one call failed: %s", len(some), error)
+    if full:
+        compute.room.shrink(len(some))
+    if found is None:
+        half = len(some) // 2
+        return [*_attempts(compute, some[:half]), *_attempts(compute, some[half:])]
+    each = zip(tasks, found, said, strict=True)
+    return [Outcome(t, digest(t[1]), data, None, tuple(texts)) for t, data, texts in each]
 
 
 def _serve(connection: Connection, job: Job, threads: int) -> None:

@@ -3,10 +3,12 @@
 Every answer is in words that name what differs; an empty one means the same energy.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pyscf import gto, scf
+from pyscf.data import elements
 from pyscf.dft import gen_grid
 
 from deeph_zero.errors import InputError, argument
@@ -17,6 +19,7 @@ from deeph_zero.integrals.mole import auxbasis_label, auxbasis_name
 from deeph_zero.integrals.supported import energy_object, peculiarities, smearing_of
 from deeph_zero.integrals.two_electron import exchange_terms
 from deeph_zero.method import Method
+from deeph_zero.molecule import Molecule
 
 _SAME = 1e-8
 """Largest difference between one-electron matrices of one basis set at one geometry."""
@@ -37,6 +40,28 @@ def check_startable(mf: Any) -> None:
         "expected an RKS, UKS or ROKS object of a molecule (or a Hartree-Fock counterpart), got "
         f"{type(mf).__name__}; no other one starts from this density"
     )
+
+
+def check_elements(molecule: Molecule, known: Sequence[int]) -> None:
+    """Refuse a molecule of elements that a model does not know.
+
+    Args:
+        molecule: The structure.
+        known: Atomic numbers of the model's elements.
+
+    Raises:
+        InputError: If there are others.
+    """
+    unknown = sorted({int(z) for z in molecule.numbers} - set(known))
+    if unknown:
+        raise InputError(
+            f"{molecule.where}expected elements the model was trained on ({_symbols(known)}), got "
+            f"{_symbols(unknown)}; train a model on structures that contain them"
+        )
+
+
+def _symbols(numbers: Sequence[int]) -> str:
+    return ", ".join(elements.ELEMENTS[z] for z in numbers)
 
 
 def other_electrons(mol: gto.Mole, ours: gto.Mole) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.certificates import Point, certify_together
 from deeph_zero.ks.batch.copies import to_device, to_host
@@ -42,6 +43,7 @@ def predict_together(
     known: tuple[Calibration | None, Card | None],
     device: torch.device,
     room: Room | None = None,
+    portables: Sequence[Portable | None] = (),
 ) -> tuple[list[Prediction], Several]:
     """Predictions of several molecules, each as it would be alone, to rounding.
 
@@ -53,6 +55,7 @@ def predict_together(
         known: The model's calibration and card.
         device: Where to compute.
         room: Learns how many molecules fit the device's memory.
+        portables: Integrals of each that were made before; None where they are made here.
 
     Returns:
         One prediction per molecule, and what was made for them, layers among it.
@@ -61,7 +64,12 @@ def predict_together(
         ComputationError: If a matrix is not finite, or something did not converge.
     """
     several = prepare_several(
-        molecules, method, network.reading, device=device, builds=asked.builds
+        molecules,
+        method,
+        network.reading,
+        device=device,
+        builds=asked.builds,
+        portables=portables,
     )
     focks = network_focks(network, several.prepared, device)
     found = answers(several, focks, asked, method=method, known=known)

@@ -1,6 +1,6 @@
 """Several molecules made ready for a network on a device: what can be done in one go is.
 
-Integrals are made on the processor, one molecule after another; Fock builds, dielectric steps and
+Integrals are made on the processor, here or ahead of need; Fock builds, dielectric steps and
 diagonalisations are made on the device for all of them. What is small is then done on the
 processor, where the matrices are copied together.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deeph_zero.integrals.bare import NoTwoElectron
+from deeph_zero.integrals.portable import Portable
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_device, to_host
@@ -54,6 +55,7 @@ def prepare_several(
     *,
     device: torch.device,
     builds: bool,
+    portables: Sequence[Portable | None] = (),
 ) -> Several:
     """:func:`~deeph_zero.prepared.molecule.prepare` of several molecules.
 
@@ -63,6 +65,7 @@ def prepare_several(
         reading: What the network reads and corrects.
         device: Where builds are made.
         builds: Whether Fock builds follow.
+        portables: Integrals of each that were made before; None where they are made here.
 
     Returns:
         The prepared geometries; the same numbers as one by one, to rounding.
@@ -74,7 +77,7 @@ def prepare_several(
     batch: KohnShamBatch | None = None
     light: list[KohnSham] = []
     if builds or physics:
-        batch, light = _layers(molecules, method, device)
+        batch, light = _layers(molecules, method, device, portables or [None] * len(molecules))
     if physics:
         assert batch is not None
         prepared = _of_builds(molecules, batch, light, reading)
@@ -87,17 +90,21 @@ def prepare_several(
 
 
 def _layers(
-    molecules: Sequence[Molecule], method: Method, device: torch.device
+    molecules: Sequence[Molecule],
+    method: Method,
+    device: torch.device,
+    portables: Sequence[Portable | None],
 ) -> tuple[KohnShamBatch, list[KohnSham]]:
     """Layers on the device, and the same on the processor without what builds need."""
     whole: list[KohnSham] = []
     share = ao_memory(device) / len(molecules)
-    for molecule in molecules:
+    for molecule, portable in zip(molecules, portables, strict=True):
         layer = kohn_sham(
             molecule,
             method,
             Means(device, ao_memory_mb=share),
             gap_floor=TRAINING_GAP_FLOOR,
+            portable=portable,
         )
         whole.append(layer)
     return KohnShamBatch(whole), on_processor(whole)

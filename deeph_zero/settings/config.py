@@ -393,7 +393,9 @@ class PredictConfig(Settings):
         examples=["density, spin-density, homo or lumo"],
     )
     workers: Workers = Field(
-        default=1, description="Processes that share the structures, and the threads."
+        default=1,
+        description="Processes that share the structures, and the threads; on a GPU those that "
+        "make integrals for it (left out: as many as the threads allow).",
     )
     engine: EngineName = "local"
     charge: FrameCharge = None
@@ -451,7 +453,9 @@ class LabelConfig(Settings):
         description="Check each converged density and go down from saddle points.",
     )
     workers: Workers = Field(
-        default=1, description="Processes that share the structures, and the threads."
+        default=1,
+        description="Processes that share the structures, and the threads; on a GPU those that "
+        "make integrals for it (left out: as many as the threads allow).",
     )
     engine: EngineName = "local"
     skip_bad: bool = Field(default=False, description="Do not count bad frames as a failure.")

@@ -266,7 +266,7 @@ class _Certificates:
 
     def _most(self) -> int:
         """As many as fit the memory and the time, going by those before them."""
-        deadline, most = self._run.runtime.deadline, self._room.most or TOGETHER
+        deadline, most = self._run.runtime.deadline, self._room.most
         if deadline.at is None:
             return most
         each = self._run.costs.certificate

@@ -36,7 +36,7 @@ def test_several_cost_little_more_than_one(seen):
     assert isinstance(compute, Together)
     for n in (1, 4):
         seen.reset()
-        compute.several(list(enumerate(hydrogens(n))), [str] * n)
+        compute.several(list(enumerate(hydrogens(n))), [str] * n, [None] * n)
         spent[n] = seen.launches, seen.report()
     assert spent[4][0] <= 1.1 * spent[1][0], spent[4][1]
 

@@ -124,7 +124,7 @@ def test_the_command_predicts_several_at_once_and_the_faulty_one_alone():
     compute = job.start(1)
     assert isinstance(compute, Together)
     assert compute.at_once > 3
-    for task, one in zip(tasks, compute.several(tasks, [str] * 3), strict=True):
+    for task, one in zip(tasks, compute.several(tasks, [str] * 3, [None] * 3), strict=True):
         alone = compute(*task, str)
         assert (one.index, one.digest) == (alone.index, alone.digest)
         assert one.fock_builds == alone.fock_builds

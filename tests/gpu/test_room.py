@@ -139,13 +139,12 @@ def test_room():
             raise torch.OutOfMemoryError
         return [2 * one for one in some]
 
-    room, tried = Room(), []
-    assert (room.up_to(5), Room(3).up_to(5), Room(8).up_to(5)) == (5, 3, 5)
+    room, tried = Room(8), []
     assert room.over(work, range(8)) == [2 * k for k in range(8)]
     assert tried == [8, 4, 2, 2, 2, 2]
     assert room.over(work, []) == []
     with pytest.raises(torch.OutOfMemoryError):
-        Room().over(lambda _: work(range(4)), [0, 1])
+        Room(2).over(lambda _: work(range(4)), [0, 1])
 
 
 def card(monkeypatch, free, total):

@@ -80,7 +80,7 @@ class TestIntegralsAhead:
     def pool(self, monkeypatch):
         def at_once(_, order):
             future = Future()
-            future.set_result(ahead_module._compute(order))
+            future.set_result(ahead_module.computed(order))
             return future
 
         monkeypatch.setattr(IntegralsAhead, "_submitted", at_once)
@@ -97,7 +97,7 @@ class TestIntegralsAhead:
         for k in range(AT_ONCE + 2):
             if seen is not None:
                 seen.reset()
-            found, alone = pool.take(k, self.order(k)), ahead_module._compute(self.order(k))
+            found, alone = pool.take(k, self.order(k)), ahead_module.computed(self.order(k))
             there = found.one.ovlp.device.type == "cuda"
             assert there == (k < AT_ONCE)
             assert seen is None or (seen.n_copies, seen.n_syncs) == (0, 0)

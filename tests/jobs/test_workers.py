@@ -124,7 +124,13 @@ class Several:
     def __init__(self, bad=(), fits=4, error=RuntimeError):
         self.bad, self.fits, self.error, self.calls = bad, fits, error, []
 
-    def several(self, tasks, warns):
+    device, room = torch.device("cpu"), None
+
+    def order(self, molecule):
+        del molecule
+
+    def several(self, tasks, warns, portables):
+        assert portables == [None] * len(tasks)
         numbers = [k for k, _ in tasks]
         self.calls.append(numbers)
         warns[0](f"first is {numbers[0]}")

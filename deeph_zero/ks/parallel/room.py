@@ -10,11 +10,15 @@ from deeph_zero.ks.parallel.graphs import GRAPHS_HERE
 T = TypeVar("T")
 R = TypeVar("R")
 
+TOGETHER = 64
+"""Molecules in one call; more cost as much each. Where they do not fit a card, fewer."""
 SHARE = 0.25
 """Part of a card's free memory for values that are kept to save time. They are kept only while as
 large a part of the whole card stays free behind them."""
 STACK_SHARE = 0.5
 """Part of a card's free memory for the integrals of one stack."""
+STACKED = 3
+"""Size of a stack by that of its packed integrals: packed once more, and unpacked."""
 
 
 def free_bytes(device: torch.device | str) -> int:
@@ -60,6 +64,21 @@ def may_keep(nbytes: int, device: torch.device) -> bool:
     return free_bytes(device) - nbytes >= SHARE * torch.cuda.mem_get_info(device)[1]
 
 
+def stack_fits(nbytes: int, device: torch.device) -> bool:
+    """Whether two-electron integrals on a device leave the room that their stack takes.
+
+    Args:
+        nbytes: Their size, packed.
+        device: Where they are.
+
+    Returns:
+        False where :func:`check_stack` would refuse it; its molecules may be padded besides.
+    """
+    if device.type != "cuda":
+        return True
+    return STACKED * nbytes <= STACK_SHARE * free_bytes(device)
+
+
 def check_stack(nbytes: int, device: torch.device) -> None:
     """Say that a stack does not fit before it is begun: what is computed with it needs room, too.
 
@@ -76,24 +95,23 @@ def check_stack(nbytes: int, device: torch.device) -> None:
 
 
 class Room:
-    """A number that halves where it was too large, and stays so."""
+    """A number that halves where it was too large, and stays so.
 
-    def __init__(self, most: int | None = None) -> None:
+    Attributes:
+        most: Things to work on at once.
+    """
+
+    def __init__(self, most: int) -> None:
         """Begin.
 
         Args:
-            most: Things at once; None: all of them.
+            most: As many as were worth it.
         """
         self.most = most
 
-    def up_to(self, limit: int) -> int:
-        """How many things to work on next, of a limit that has other reasons."""
-        return limit if self.most is None else min(limit, self.most)
-
     def shrink(self, tried: int) -> None:
         """After so many things at once did not fit; nothing may hold what was computed of them."""
-        half = max(1, tried // 2)
-        self.most = half if self.most is None else min(self.most, half)
+        self.most = min(self.most, max(1, tried // 2))
         GRAPHS_HERE.release()
 
     def learn(self, tried: int, *, scarce: bool) -> None:
