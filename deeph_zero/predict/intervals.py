@@ -6,6 +6,7 @@ wide interval, and under exchangeability the coverage is guaranteed without any 
 All are centred on the certificate's estimates of the converged values. What is left of the energy
 error is a share of it and is scaled by its estimate; what is left of errors of levels and dipole is
 of first order in the distance from self-consistency, so their scale is the root of that estimate.
+Most of it is where the coarse SCF of the estimate ended, at 3e-4 of the gradient it began at.
 (The size of the correction itself would be another, but it vanishes by chance.)
 """
 
@@ -58,6 +59,10 @@ FAR_GRADIENT = 3.0
 """An orbital gradient this many times the largest one of the calibration is out of distribution."""
 
 LEVELS = ("homo", "lumo", "gap")
+
+FRONTIER = ("homo", "lumo")
+"""Levels with one factor where molecules differ: which of the two is known worse depends on the
+molecule (LUMOs of saturated ones, HOMOs of others), and a calibration has only some of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,15 +190,19 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
         J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), sec. 2.2 and 5.2 (locally weighted
         split conformal prediction).
     """
-    return calibrated([Sample.of(p) for p in predictions], coverage)
+    kinds = {tuple(sorted(p.molecule.numbers.tolist())) for p in predictions}
+    return calibrated([Sample.of(p) for p in predictions], coverage, unlike=len(kinds) > 1)
 
 
-def calibrated(samples: Sequence[Sample], coverage: float = COVERAGE) -> Calibration:
+def calibrated(
+    samples: Sequence[Sample], coverage: float = COVERAGE, *, unlike: bool = True
+) -> Calibration:
     """:func:`calibrate` from what was kept of the predictions.
 
     Args:
         samples: One per structure.
         coverage: Wanted share of structures inside their interval.
+        unlike: They are of several molecules, see :data:`FRONTIER`.
 
     Returns:
         The calibration.
@@ -213,7 +222,8 @@ def calibrated(samples: Sequence[Sample], coverage: float = COVERAGE) -> Calibra
         known = [_scale_of(s.energy_error)[name] for s in samples]
         floor = max(_scale_of(SMALLEST_ENERGY)[name], FLOOR_SHARES[name] * float(np.median(known)))
         spare = LEVEL_TOLERANCE if name in LEVELS else 0.0
-        left = [max(s.errors[name] - spare, 0.0) for s in samples]
+        names = FRONTIER if unlike and name in FRONTIER else (name,)
+        left = [max(0.0, *(s.errors[n] - spare for n in names)) for s in samples]
         scores = sorted(e / max(s, floor) for e, s in zip(left, known, strict=True))
         floors[name], quantiles[name] = floor, scores[rank - 1]
     return Calibration(

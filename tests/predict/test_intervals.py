@@ -17,7 +17,9 @@ from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.intervals import (
     LEVEL_TOLERANCE,
     Calibration,
+    Sample,
     calibrate,
+    calibrated,
     intervals,
     out_of_distribution,
 )
@@ -98,6 +100,57 @@ def test_the_smallest_calibration_takes_the_worst_structure(example):
     assert all(all(_covered(p, intervals(p, found)).values()) for p in known)
     with pytest.raises(InputError, match="at least 19 structures"):
         calibrate(known[:18])
+
+
+def _unlike(rng, count, homo, lumo):
+    """Molecules of one kind: how much its two levels are off for the size of the prediction."""
+    sizes = 10.0 ** rng.uniform(-5, -3, size=count)
+    return [
+        Sample(
+            errors={
+                "energy": 1e-4 * size,
+                "homo": abs(homo * rng.normal()) * size**0.5,
+                "lumo": abs(lumo * rng.normal()) * size**0.5,
+                "gap": abs((homo + lumo) * rng.normal()) * size**0.5,
+                "dipole": 0.0,
+            },
+            energy_error=size,
+            gradient=size**0.5,
+            state=(0, 0),
+        )
+        for size in sizes
+    ]
+
+
+def test_molecules_may_have_the_worse_level_above_or_below_the_gap():
+    """One kind was calibrated with, of the other it is the HOMO that is known worse."""
+    rng = np.random.default_rng(16)
+    known = _unlike(rng, 99, homo=1e-3, lumo=3e-3)
+    others = _unlike(rng, 400, homo=3e-3, lumo=1e-3)
+    several, one = calibrated(known), calibrated(known, unlike=False)
+
+    def held(found, name):
+        root = [max(s.energy_error**0.5, found.floors[name]) for s in others]
+        return np.mean(
+            [s.errors[name] <= found.quantiles[name] * r for s, r in zip(others, root, strict=True)]
+        )
+
+    assert several.quantiles["homo"] == several.quantiles["lumo"]
+    assert 0.92 <= held(several, "homo") <= 0.99
+    assert held(one, "homo") < 0.7
+    for name in ("energy", "gap", "dipole"):
+        assert several.quantiles[name] == one.quantiles[name]
+
+
+def test_one_molecule_keeps_a_factor_for_each_level(example):
+    rng = np.random.default_rng(17)
+    known = [_made_up(example, rng) for _ in range(30)]
+    alone = calibrate(known)
+    assert alone.quantiles["homo"] != alone.quantiles["lumo"]
+    other = dataclasses.replace(known[0].molecule, numbers=np.array([8, 1, 9]))
+    mixed = calibrate([dataclasses.replace(known[0], molecule=other), *known[1:]])
+    wider = max(alone.quantiles["homo"], alone.quantiles["lumo"])
+    assert mixed.quantiles["homo"] == mixed.quantiles["lumo"] >= wider
 
 
 def test_worse_predictions_get_wider_intervals(example):
