@@ -106,7 +106,6 @@ def address():
 
 
 MARK = "died"
-CHUNK = ray_engine._compute_chunk
 
 
 def deadly_chunk(place, job, tasks):
@@ -122,7 +121,7 @@ def deadly_chunk(place, job, tasks):
         return attempt(compute, task)
 
     ray_engine.attempt = dying
-    return CHUNK(place, job, tasks)
+    return ray_engine._compute_chunk(place, job, tasks)  # a worker's own is as it was
 
 
 def label(out, engine, *, reporter=None, resume=False):
