@@ -46,7 +46,7 @@ class InnerGroup(h5py.Group):
             Group or dataset.
 
         Raises:
-            InputError: If it is a link, or its data lie outside the file.
+            InputError: If it is a link, damaged, or its data lie outside the file.
             KeyError: If there is none.
         """
         if not isinstance(name, str) or "/" in name.strip("/"):
@@ -55,12 +55,34 @@ class InnerGroup(h5py.Group):
             raise KeyError(name)
         if self.id.links.get_info(name.strip("/").encode()).type != h5py.h5l.TYPE_HARD:
             raise self._outside(name, "a link")
-        found = super().__getitem__(name)
-        if isinstance(found, h5py.Group):
-            return InnerGroup(found.id)
-        if isinstance(found, h5py.Dataset):
-            self._check_dataset(name, found)
+        try:
+            found = super().__getitem__(name)
+            if isinstance(found, h5py.Group):
+                return InnerGroup(found.id)
+            if isinstance(found, h5py.Dataset):
+                self._check_dataset(name, found)
+        except InputError:
+            raise
+        except Exception as error:  # HDF5 raises whatever a damaged header gives
+            raise self._damaged(name, error) from None
         return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of members.
+
+        Yields:
+            Each name.
+
+        Raises:
+            InputError: If one is no text, which only damage makes.
+        """
+        for name in super().__iter__():
+            if not isinstance(name, str):
+                raise InputError(
+                    f"{self.file.filename}: expected names in UTF-8 in {self.name}, got "
+                    f"{str(name)[:40]}; copy or write the file again"
+                )
+            yield name
 
     def get(self, name: Any, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A member as :meth:`__getitem__` gives it, or ``default`` where there is none."""
@@ -68,11 +90,11 @@ class InnerGroup(h5py.Group):
 
     def values(self) -> Any:
         """Every member, checked."""
-        return [self[name] for name in self]
+        return [self._listed(name) for name in self]
 
     def items(self) -> Any:
         """Names and members, checked."""
-        return [(name, self[name]) for name in self]
+        return [(name, self._listed(name)) for name in self]
 
     def __contains__(self, name: Any) -> bool:
         """Whether there is a member of this name; links are not followed to see."""
@@ -91,11 +113,26 @@ class InnerGroup(h5py.Group):
                 f"{found.nbytes:.1e} announced bytes that are not there; write the file again"
             )
 
-    def _outside(self, name: str, what: str) -> InputError:
-        place = f"{self.name.rstrip('/')}/{name}"
+    def _listed(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:  # damage can leave a name without its place
+            raise self._damaged(name, error) from None
+
+    def _damaged(self, name: str, error: Exception) -> InputError:
+        reason = " ".join(str(error).strip("'\"").split())[:80]
         return InputError(
-            f"{self.file.filename}: expected {place} inside the file, got {what}, which is not "
-            "followed; copy the data into the file"
+            f"{self.file.filename}: expected {self._place(name)}, it is damaged ({reason}); "
+            "copy or write the file again"
+        )
+
+    def _place(self, name: str) -> str:
+        return f"{str(self.name).rstrip('/')}/{name}"
+
+    def _outside(self, name: str, what: str) -> InputError:
+        return InputError(
+            f"{self.file.filename}: expected {self._place(name)} inside the file, got {what}, "
+            "which is not followed; copy the data into the file"
         )
 
 

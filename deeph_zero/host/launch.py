@@ -40,7 +40,13 @@ def launch() -> Launch | None:
             f"RANK: expected {', '.join(missing)} beside it, as torchrun sets them; unset RANK, or "
             "start with torchrun"
         )
-    return Launch(_count("RANK"), _count("WORLD_SIZE"), max(1, _count("LOCAL_WORLD_SIZE")))
+    rank, size = _count("RANK"), _count("WORLD_SIZE")
+    if not 0 <= rank < size:
+        raise InputError(
+            f"RANK: expected 0 to {size - 1} of the {size} processes in WORLD_SIZE, got {rank}; "
+            "unset both, or start with torchrun"
+        )
+    return Launch(rank, size, max(1, _count("LOCAL_WORLD_SIZE")))
 
 
 def _count(name: str) -> int:

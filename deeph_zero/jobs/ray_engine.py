@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import logging
 import os
+import socket
 import tempfile
 import time
 import uuid
@@ -25,6 +26,8 @@ _PATIENCE = 0.5
 """Seconds between looks at whether there is anything left to wait for."""
 _STARTS = 3
 """Tries to start a cluster here: Ray gives up after half a minute, too little where all is busy."""
+_KNOCK = 10.0
+"""Seconds to wait for an answer at an address; Ray waits for minutes."""
 _NO_TOKEN = "Authentication token is missing"
 """Said by a cluster whose machines trust by a token."""
 _TRIES = 3
@@ -110,7 +113,7 @@ def _ray(engine: str, cpus: int) -> Any:
         settings["num_cpus"] = cpus
     reason = ""
     for again in range(_STARTS):
-        reason = _why_not(ray, settings)
+        reason = _unreachable(address) or _why_not(ray, settings)
         if not reason:
             return ray
         if address and (again or _NO_TOKEN not in reason or not _use_token()):
@@ -119,6 +122,18 @@ def _ray(engine: str, cpus: int) -> Any:
         f"{argument('engine')}: expected a Ray cluster at {address or 'this machine'}, got "
         f"none ({reason}); see `ray status`"
     )
+
+
+def _unreachable(address: str) -> str:
+    """Why nothing listens at an address; Ray itself takes minutes to say so."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return ""
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK):
+            return ""
+    except (OSError, OverflowError, UnicodeError) as error:
+        return f"nothing answers at {host}:{port}: {getattr(error, 'strerror', None) or error}"
 
 
 def _why_not(ray: Any, settings: dict[str, Any]) -> str:

@@ -113,6 +113,24 @@ def test_plain_files_are_read_as_h5py_reads_them(tmp_path):
                 group[name]
 
 
+def test_damage_anywhere_is_one_line(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["g/fock"] = np.eye(2)
+        file["g/numbers"] = np.arange(2)
+    whole, lines = path.read_bytes(), set()
+    for place in range(0, len(whole), 9):
+        path.write_bytes(whole[:place] + b"\xff" * 8 + whole[place + 8 :])
+        try:
+            with open_hdf5(path) as handle:
+                for group in handle.values():
+                    list(group.items())
+        except (InputError, OSError) as error:
+            lines.add(type(error).__name__ + str(error).partition(" (")[0])
+    assert any("it is damaged" in line for line in lines)
+    assert not any("\n" in line for line in lines)
+
+
 def test_labels_that_leave_the_file_are_refused(tmp_path):
     path = tmp_path / "l.h5"
     (tmp_path / "secret").write_bytes(b"x" * 64)

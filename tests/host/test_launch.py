@@ -40,6 +40,8 @@ def test_a_place_among_the_started_processes(variables, more, expected):
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK: expected MASTER_ADDR, MASTER_PORT beside it"),
         (STARTED | {"RANK": "first"}, "RANK: expected a number, .* got 'first'; unset"),
+        (STARTED | {"RANK": "8"}, "RANK: expected 0 to 7 of the 8 processes in WORLD_SIZE, got 8"),
+        (STARTED | {"RANK": "-1"}, "RANK: expected 0 to 7"),
         (STARTED | {"WORLD_SIZE": "all"}, "WORLD_SIZE: expected a number, .* got 'all'"),
         (
             STARTED | {"LOCAL_WORLD_SIZE": "some"},

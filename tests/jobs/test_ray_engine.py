@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -256,6 +257,7 @@ class Pretended:
 
 
 def ready(monkeypatch, pretended, *words):
+    monkeypatch.setattr(ray_engine, "_unreachable", lambda _: "")
     monkeypatch.setattr(ray_engine.importlib, "import_module", lambda _: pretended)
     return ray_engine._ray(*words)
 
@@ -270,6 +272,19 @@ def test_a_slow_start_is_tried_again_and_a_missing_cluster_is_not(monkeypatch):
     with pytest.raises(ComputationError, match=told):
         ready(monkeypatch, missing, "ray:host:1", 3)
     assert [one["address"] for one in missing.started] == ["host:1"]
+
+
+def test_an_address_where_nothing_answers_is_not_waited_for(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        assert [ray_engine._unreachable(a) for a in ("", "auto", place, f"ray://{place}")] == [
+            ""
+        ] * 4
+    pretended = Pretended()
+    monkeypatch.setattr(ray_engine.importlib, "import_module", lambda _: pretended)
+    with pytest.raises(ComputationError, match=rf"got none \(nothing answers at {place}: "):
+        ray_engine._ray(f"ray:{place}", 1)
+    assert pretended.started == []
 
 
 def test_a_cluster_with_a_token_is_shown_it(monkeypatch, capfd):

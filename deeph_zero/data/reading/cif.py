@@ -12,7 +12,7 @@ from ase.io.cif import CIFBlock, parse_cif
 
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.state import Say
-from deeph_zero.data.reading.words import quote
+from deeph_zero.data.reading.words import quote, reason_of
 from deeph_zero.errors import InputError
 
 _CELL = CIFBlock.cell_tags
@@ -107,8 +107,7 @@ def _with_group(block: CIFBlock) -> CIFBlock:
 
 
 def _refusal(error: Exception) -> InputError:
-    lines = str(error).splitlines() or ["it is another kind of file"]
     return InputError(
-        f"expected a structure in the format cif, ASE cannot read it ({lines[0][:100]}); "
+        f"expected a structure in the format cif, ASE cannot read it ({reason_of(error)}); "
         "correct it or write .xyz"
     )

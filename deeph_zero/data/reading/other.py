@@ -19,7 +19,7 @@ from deeph_zero.data.reading.poscar import check_poscar
 from deeph_zero.data.reading.sqlite import tables_of
 from deeph_zero.data.reading.state import Say
 from deeph_zero.data.reading.stated import is_layer, stated_beside
-from deeph_zero.data.reading.words import integer, quote
+from deeph_zero.data.reading.words import integer, quote, reason_of
 from deeph_zero.errors import InputError
 
 _NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
@@ -238,8 +238,7 @@ def _row(row: Any, kind: str) -> ase.Atoms | InputError:
 
 
 def _refusal(name: str, error: Exception) -> InputError:
-    lines = str(error).splitlines() or ["it is another kind of file"]
     return InputError(
-        f"expected a structure in the format {name}, ASE cannot read it ({lines[0][:100]}); "
+        f"expected a structure in the format {name}, ASE cannot read it ({reason_of(error)}); "
         "correct it or write .xyz"
     )

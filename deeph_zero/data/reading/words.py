@@ -33,6 +33,16 @@ _AMBIGUOUS = {
     "NB", "ND", "NE", "NI", "NO", "NP", "OS", "PA", "PD", "SB", "SC",
 }  # fmt: skip
 """Atom names of residues, or elements: CA is alpha carbon or calcium."""
+_NO_NUMBER = re.compile(
+    r"(?:could not convert string (?:to float: )?|invalid literal for int\(\) with base \d+: b?)"
+    r"['\"](.*?)['\"]"
+)
+_OF_PYTHON = re.compile(
+    r"out of range|to unpack|broadcast|NoneType|has no attribute|unsupported operand|ufunc|"
+    r"subscriptable|object is not|codec can't|NaN to integer|\b\w+Error\b|positional argument|"
+    r"cannot reshape|array split|dimension mismatch"
+)
+"""How Python and NumPy call a file that has too few or too many words."""
 _LABEL = re.compile(r"([A-Za-z]{1,2})(?:[_-]?\d+|\(\d+\))", re.ASCII)
 
 
@@ -214,3 +224,23 @@ def quote(text: str) -> str:
     """
     short = " ".join(text[:400].split())
     return repr(short if len(short) <= 40 else short[:37] + "...")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a reader of another package failed, without words of Python.
+
+    Args:
+        error: What it raised.
+
+    Returns:
+        A short line.
+    """
+    line = next(iter(str(error).splitlines()), "")
+    value = _NO_NUMBER.search(line)
+    if value is not None:
+        return f"expected a number, got {quote(value[1])}"
+    if not line:
+        return "it is another kind of file"
+    if _OF_PYTHON.search(line):
+        return "a value or a line is missing or is too many"
+    return line[:100]

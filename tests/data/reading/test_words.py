@@ -13,6 +13,7 @@ from deeph_zero.data.reading.words import (
     molecule,
     number,
     quote,
+    reason_of,
     two_meanings,
 )
 from deeph_zero.errors import InputError
@@ -149,3 +150,25 @@ def test_quotations_are_short_and_of_one_line():
     assert quote("x" * 1000) == repr("x" * 37 + "...")
     assert len(quote("y" * 41)) == 42
     assert quote("\0") == r"'\x00'"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            ValueError("could not convert string to float: '0 0 3\\n'"),
+            "expected a number, got '0 0 3",
+        ),
+        (ValueError("invalid literal for int() with base 10: 'x'"), "expected a number, got 'x'"),
+        (ValueError("could not convert string 'He' to float64 at row 0"), "a number, got 'He'"),
+        (IndexError("list index out of range"), "a value or a line is missing or is too many"),
+        (ValueError("not enough values to unpack (expected 4, got 2)"), "a value or a line is"),
+        (TypeError("'NoneType' object is not subscriptable"), "a value or a line is missing"),
+        (AssertionError(), "it is another kind of file"),
+        (KeyError("He1"), "'He1'"),
+        (ValueError("Unknown space group\nmore"), "Unknown space group"),
+    ],
+)
+def test_reasons_are_no_words_of_python(error, words):
+    assert words in reason_of(error)
+    assert "\n" not in reason_of(error)
