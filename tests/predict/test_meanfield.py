@@ -104,6 +104,11 @@ def test_an_unknown_keyword_is_named_with_those_there_are(model):
     assert "compare_start" in str(error.value)
 
 
+def test_there_are_no_orbitals_without_a_build(model):
+    with pytest.raises(InputError, match="certificate=False: orbitals need a Fock build; leave it"):
+        model.predict_mean_field(_water(), certificate=False)
+
+
 def test_pyscf_starts_from_the_checkpoint(model, tmp_path):
     result, mf = model.predict_mean_field(_water(), refine=1e-7)
     path = tmp_path / "water.chk"
