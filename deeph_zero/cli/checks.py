@@ -224,6 +224,11 @@ def check_training_labels(config: FitConfig, molecules: Sequence[Molecule]) -> N
             f"data.labels: expected training.loss with supervised in it, got {config.loss!r}; "
             'set for example loss = "supervised", or leave the labels out'
         )
+    if config.samples and names == {"supervised"}:
+        raise InputError(
+            f"--samples: expected 0 with the supervised loss alone, got {config.samples}; "
+            "displaced copies have no labels: mix in a label-free loss, or leave them out"
+        )
     found = check_labels(LabelStore(files), molecules, config.solved)
     if found == 0 or (found < len(molecules) and names == {"supervised"}):
         raise InputError(

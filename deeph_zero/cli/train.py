@@ -49,10 +49,12 @@ def train(invocation: Invocation, **options: Any) -> int:
             raise InputError(
                 "expected CONFIG.toml, got none; write one with `deeph-zero train --print-config`"
             )
+        _refuse_beside(options)
         click.echo(to_toml(RunSettings()), nl=False)
         return 0
     values = read_config(options["config"])
     if options["print_config"]:
+        _refuse_beside(options)
         click.echo(to_toml(RunSettings.parse(values)), nl=False)
         return 0
     with in_words_of(options["config"]):
@@ -64,6 +66,23 @@ def train(invocation: Invocation, **options: Any) -> int:
         )
     out = Path(options["output"] or f"{Path(options['config']).stem}_run")
     return run_training(settings, out, options, invocation.command)
+
+
+_OF_A_RUN = {
+    "output": "-o", "init": "--init", "max_time": "--max-time", "resume": "--resume",
+    "overwrite": "--overwrite", "as_json": "--json", "device": "--device", "threads": "--threads",
+    "seed": "--seed",
+}  # fmt: skip
+
+
+def _refuse_beside(options: dict[str, Any]) -> None:
+    """Refuse options of a run where there is none."""
+    for name, option in _OF_A_RUN.items():
+        if options[name] not in (None, False):
+            raise InputError(
+                f"{option}: expected no option of a run beside --print-config, which prints the "
+                "file's settings and stops; leave it out"
+            )
 
 
 def train_config(

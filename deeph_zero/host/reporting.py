@@ -270,9 +270,9 @@ def configure_logging(verbosity: int) -> None:
     """Send the package's log to standard error.
 
     Args:
-        verbosity: -1 errors only, 0 warnings, 1 information, 2 or more everything.
+        verbosity: 0 or less warnings, 1 information, 2 or more everything.
     """
-    levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+    levels = {-1: logging.WARNING, 0: logging.WARNING, 1: logging.INFO}
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLineFormatter(details=verbosity > 0))
     for old in list(LOGGER.handlers):

@@ -139,6 +139,12 @@ def test_the_place_of_a_bad_frame_is_said_once():
     assert str(checks.bad_frame(MOLECULE, error)) == "h.xyz frame 0: expected this, got that"
 
 
+def test_displaced_copies_have_no_labels():
+    values = {"loss": "supervised", "samples": 2, "data": {"labels": ("l.h5",)}}
+    with pytest.raises(InputError, match="--samples: expected 0 with the supervised loss alone"):
+        checks.check_training_labels(FitConfig.parse(values), [MOLECULE])
+
+
 @pytest.mark.parametrize(
     ("loss", "labels", "words"),
     [
