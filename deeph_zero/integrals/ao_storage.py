@@ -121,17 +121,42 @@ class AOStore:
         self._limit = limit_bytes
         self._bound = bound
         self._kept: dict[int, AOBlock | _MixedBlock] = {}
+        self._single: dict[int, AOBlock] = {}
         self._refused: set[int] = set()
         self.used_bytes = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a store is empty: blocks are evaluated again."""
-        return vars(self) | {"_kept": {}, "_refused": set(), "used_bytes": 0}
+        return vars(self) | {"_kept": {}, "_single": {}, "_refused": set(), "used_bytes": 0}
 
     def find(self, k: int) -> AOBlock | None:
         """Block ``k`` if it is kept."""
         kept = self._kept.get(k)
         return kept.block() if isinstance(kept, _MixedBlock) else kept
+
+    def find_single(self, k: int) -> AOBlock | None:
+        """Block ``k`` in float32, if it is kept in any precision."""
+        exact = self.find(k)
+        return self._single.get(k) if exact is None else _rounded(exact)
+
+    def offer_single(self, k: int, block: AOBlock, taken: int = 0) -> AOBlock:
+        """Keep a block in float32 if it fits; it is forgotten when the exact one is kept.
+
+        Args:
+            k: Its number.
+            block: Freshly evaluated.
+            taken: Bytes of the limit that others have.
+
+        Returns:
+            The block in float32.
+        """
+        single = _rounded(block)
+        nbytes = _bytes(single.ao)
+        if self.used_bytes + nbytes <= self._limit - taken and may_keep(nbytes, block.ao.device):
+            single = dataclasses.replace(single, kept=True)
+            self._single[k] = single
+            self.used_bytes += nbytes
+        return single
 
     def offer(self, k: int, block: AOBlock, taken: int = 0) -> AOBlock:
         """Keep a block if it fits, and leaves room on a card for others.
@@ -148,13 +173,16 @@ class AOStore:
             return block
         kept = self._packed(block)
         parts = (kept.double, kept.single) if isinstance(kept, _MixedBlock) else (kept.ao,)
-        nbytes = sum(part.numel() * part.element_size() for part in parts)
+        nbytes = sum(_bytes(part) for part in parts)
+        if k in self._single:
+            nbytes -= _bytes(self._single[k].ao)
         full = self.used_bytes + nbytes > self._limit - taken
         if full or not may_keep(nbytes, block.ao.device):
             self._refused.add(k)
             return block
         self.used_bytes += nbytes
         self._kept[k] = kept
+        self._single.pop(k, None)
         return kept.block() if isinstance(kept, _MixedBlock) else kept
 
     def _packed(self, block: AOBlock) -> AOBlock | _MixedBlock:
@@ -171,3 +199,12 @@ class AOStore:
             index=order if block.index is None else block.index[order],
             weights=block.weights,
         )
+
+
+def _rounded(block: AOBlock) -> AOBlock:
+    """The block in float32, held by nobody."""
+    return dataclasses.replace(block, ao=block.rows.float().mT, kept=False)
+
+
+def _bytes(values: Tensor) -> int:
+    return values.numel() * values.element_size()

@@ -221,10 +221,29 @@ class AOGrid:
             raise IndexError(msg)
         kept = self._store.find(k)
         if kept is None:
-            # two grids keep no more than the larger one alone; its last blocks are made again
-            taken = 0 if self.beside is None else self.beside.kept_bytes
-            kept = self._store.offer(k, self._evaluate(k), taken)
+            kept = self._store.offer(k, self._evaluate(k), self._taken())
         return kept
+
+    def single(self, k: int) -> AOBlock:
+        """Block ``k`` in float32; kept so where the exact values are not.
+
+        Args:
+            k: 0 <= k < n_blocks.
+
+        Returns:
+            The block, its weights in float64.
+        """
+        kept = self._store.find_single(k)
+        if kept is None:
+            kept = self._store.offer_single(k, self._evaluate(k), self._taken())
+        return kept
+
+    def _taken(self) -> int:
+        """Bytes of the limit that the other grid has.
+
+        Two grids keep no more than the larger one alone; its last blocks are made again.
+        """
+        return 0 if self.beside is None else self.beside.kept_bytes
 
     def shape(self, k: int) -> tuple[int, int]:
         """Points and columns of a block."""

@@ -20,6 +20,7 @@ from deeph_zero.ks.protocol import KSData, MoleculeData
 from deeph_zero.ks.smearing import smeared_density, smeared_occupations
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.ks.terms.semilocal_single import SingleSemilocal, single_semilocal
 from deeph_zero.types import GivenMatrix, OrbitalEnergies, Scalar, SpinMatrix
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
@@ -51,7 +52,13 @@ class KohnShamLayer:
     Non-symmetric input is symmetrised. Methods without details are those of
     :class:`~deeph_zero.ks.facade.MoleculeFacade`, which takes and gives matrices without the axis
     for closed shells.
+
+    Attributes:
+        single: Steps of an iteration may be built in single precision; of use on a coarse grid
+            only.
     """
+
+    single = False
 
     def __init__(
         self,
@@ -222,6 +229,10 @@ class KohnShamLayer:
                 built = build.rebuild_on_grids(self.data, dm, coarse)
             return self.shifted(built, dm)
 
+    def step_build(self, dm: SpinMatrix, coarse: FockBuild | None = None) -> FockBuild:
+        """The build that a step of an iteration asks for: :meth:`build`, see :attr:`single`."""
+        return self.build(dm, coarse)
+
     def response(self, dm: GivenMatrix, direction: GivenMatrix) -> SpinMatrix:
         """dF along a symmetric ``direction``, without autograd. Counts as one Fock build."""
         self.check(dm, direction)
@@ -331,6 +342,7 @@ class CoarseLayer(KohnShamLayer):
         self._target = target
         self.shift = None
         self.x = target.x
+        self._in_single: SingleSemilocal | None = None
 
     def check(self, *matrices: GivenMatrix, where: str = "") -> None:
         """The layer's; see there."""
@@ -344,6 +356,18 @@ class CoarseLayer(KohnShamLayer):
         grids = whole.coarse()
         assert grids is not None
         return dataclasses.replace(whole, grid=grids.grid, nlc=grids.nlc, coarse=None)
+
+    def step_build(self, dm: SpinMatrix, coarse: FockBuild | None = None) -> FockBuild:
+        """In single precision where :attr:`single` allows it, and the molecule."""
+        data = self.data
+        if self._in_single is None and self.single:
+            self._in_single = single_semilocal(data)
+        if coarse is not None or not self.single or self._in_single is None:
+            return self.build(dm, coarse)
+        self.check(dm)
+        self.fock_builds += 1
+        with torch.no_grad():
+            return self.shifted(build.fock_build(data, dm, self._in_single), dm)
 
     @property
     def fock_builds(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -131,6 +131,19 @@ class StackableGrid(Grid, Protocol):
         ...
 
 
+@runtime_checkable
+class SingleGrid(Grid, Protocol):
+    """A grid that gives its values in single precision as well, and then keeps no others."""
+
+    def shape(self, k: int) -> tuple[int, int]:
+        """Points and columns of a block."""
+        ...
+
+    def single(self, k: int) -> AOBlock:
+        """Block ``k`` with its AO values, not its weights, in float32."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class VV10Parameters:
     """One VV10 term.

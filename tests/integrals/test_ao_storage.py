@@ -180,6 +180,28 @@ def test_store_keeps_what_fits_and_says_no_once(rng):
     assert store.find(2) is None
 
 
+def test_a_block_is_kept_in_one_precision_the_exact_one_if_both_are_asked_for(rng):
+    ao = torch.randn(4, 10, 3, generator=rng, dtype=torch.float64)
+    half = ao.numel() * 4
+    store = AOStore(3 * half)
+    first = store.offer_single(0, block_of(ao))
+    assert first.kept
+    assert torch.equal(first.ao, ao.float())
+    assert (store.find(0), store.used_bytes) == (None, half)
+    assert store.find_single(0) is first
+    assert store.offer_single(1, block_of(ao + 1), taken=half).kept
+    assert not store.offer_single(2, block_of(ao + 2), taken=half).kept, "others have the rest"
+    assert store.find_single(2) is None
+    assert store.offer(0, block_of(ao)).kept, "what is forgotten makes room"
+    assert store.used_bytes == 3 * half
+    rounded = store.find_single(0)
+    assert torch.equal(rounded.ao, first.ao)
+    assert not rounded.kept
+    assert not store.offer(1, block_of(ao + 1)).kept
+    assert store.find_single(1).kept, "no room for the exact one: the other stays"
+    assert AOStore(0).offer_single(0, block_of(ao)).ao.dtype == torch.float32
+
+
 def test_rounded_columns_come_last_with_their_numbers(rng):
     ao = torch.randn(1, 20, 4, generator=rng, dtype=torch.float64)
     ao[:, :, 1] *= 1e-12

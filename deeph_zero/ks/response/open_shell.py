@@ -17,7 +17,7 @@ from torch import Tensor
 from deeph_zero.errors import InputError
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.davidson import lowest_eigenpair
-from deeph_zero.ks.protocol import MoleculeData
+from deeph_zero.ks.protocol import MoleculeData, SingleGrid
 from deeph_zero.ks.response.orbital_rotation import Rotations
 from deeph_zero.ks.response.stability import SpinRotations
 from deeph_zero.types import SpinMatrix
@@ -188,8 +188,10 @@ def _local(
         return out
     used = sorted({k for pair in pairs for k in pair})
     left, right = ([used.index(pair[k]) for pair in pairs] for k in (0, 1))
-    for k in range(data.grid.n_blocks):
-        block = data.grid.block(k)
+    grid = data.grid
+    for k in range(grid.n_blocks):
+        # an estimate: single precision does, and is what an SCF on two grids left
+        block = grid.single(k) if isinstance(grid, SingleGrid) else grid.block(k)
         rows = coeff if block.index is None else coeff[block.index]
         values = block.rows[0].to(rows)
         density = (rows[:, :nocc].mT @ values).square().sum(dim=0).clamp_min(_DENSITY_FLOOR)

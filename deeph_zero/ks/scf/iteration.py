@@ -242,8 +242,11 @@ class SecondOrder:
     cycles: int
 
     def take(self) -> tuple[State, int]:
-        """Do them."""
-        return _second_order(self.layer, self.start, self.settings, self.cycles)
+        """Do them, from an exact build: they compare energies."""
+        layer, start = self.layer, self.start
+        if layer.single:
+            start = State.of(layer, (start.dm, start.entropy_energy, layer.build(start.dm)))
+        return _second_order(layer, start, self.settings, self.cycles)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

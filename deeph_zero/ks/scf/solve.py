@@ -201,7 +201,7 @@ def answer(asked: Request, settings: SCFSettings) -> State | Moved | tuple[State
     if dm is None:
         fock = to_diagonalise(asked, settings)
         dm, ts = filled_density(layer, fock, settings.degeneracy_tol)
-    return State.of(layer, (dm, ts, layer.build(dm, asked.known)))
+    return State.of(layer, (dm, ts, layer.step_build(dm, asked.known)))
 
 
 def to_diagonalise(asked: Wanted, settings: SCFSettings) -> SpinMatrix:

@@ -15,6 +15,7 @@ from deeph_zero.ks.parallel.sharing import one_thread_each
 from deeph_zero.ks.protocol import KSData, MoleculeData
 from deeph_zero.ks.terms import semilocal_merged
 from deeph_zero.ks.terms.semilocal import Semilocal
+from deeph_zero.ks.terms.semilocal_single import SingleSemilocal
 from deeph_zero.ks.terms.term import Contribution, Density, Term, trace
 from deeph_zero.ks.terms.terms import change, second_change, terms_of, total
 from deeph_zero.types import AOMatrix, MoleculeMatrix, SpinMatrix
@@ -46,17 +47,22 @@ class FockBuild:
 
 
 @one_thread_each()
-def fock_build(data: MoleculeData, dm: SpinMatrix) -> FockBuild:
+def fock_build(
+    data: MoleculeData, dm: SpinMatrix, single: SingleSemilocal | None = None
+) -> FockBuild:
     """Energy and Fock matrix at a symmetric density matrix.
 
     Args:
         data: Integrals, grid and functional.
         dm: Density matrix with occupations, [nspin, nao, nao].
+        single: The semilocal term in single precision, taken for the exact one.
 
     Returns:
-        Energies and F = dE/dP, exact to rounding.
+        Energies and F = dE/dP, exact to rounding (with ``single`` to that of float32).
     """
-    return _built(data, terms_of(data), Density(dm), {})
+    at = Density(dm)
+    known = {} if single is None else {single.name: single.energy_and_fock(at)}
+    return _built(data, terms_of(data), at, known)
 
 
 @one_thread_each()

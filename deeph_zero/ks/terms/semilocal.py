@@ -181,17 +181,18 @@ def features_of(change: Density, blocks: Sequence[AOBlock], kind: XCKind) -> Fea
 class DensityOnGrid:
     """Density variables of one density matrix, through its orbitals where they are few."""
 
-    def __init__(self, at: Density, kind: XCKind) -> None:
+    def __init__(self, at: Density, kind: XCKind, dtype: torch.dtype = torch.float64) -> None:
         """Keep what makes the variables.
 
         Args:
             at: The density.
             kind: Which variables to make.
+            dtype: That of the blocks' AO values.
         """
-        self._dm = at.dm
+        self._dm = at.dm.to(dtype)
         self._kind: XCKind = kind
         channels = [occupied_columns(one) for one in at.factors or ()]
-        self._orbitals = [one for one in channels if one is not None]
+        self._orbitals = [one.to(dtype) for one in channels if one is not None]
         self._factored = at.factors is not None and len(self._orbitals) == len(channels)
 
     def features(self, block: AOBlock) -> Features:
@@ -285,4 +286,5 @@ def _scatter_add_(matrix: SpinMatrix, local: Tensor, block: AOBlock) -> None:
     else:
         lead, nao = matrix.shape[:2]
         flat = (block.index.unsqueeze(1) * nao + block.index).reshape(-1)
-        matrix.view(lead, -1).index_add_(1, flat, local.reshape(lead, -1))
+        part = local.reshape(lead, -1).to(matrix.dtype)
+        matrix.view(lead, -1).index_add_(1, flat, part)

@@ -12,7 +12,7 @@ from pyscf import dft, gto
 from deeph_zero.integrals.coarse import LADDER, coarse_atom_grids
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
-from deeph_zero.ks.scf import solve, two_grids
+from deeph_zero.ks.scf import iteration, solve, two_grids
 from deeph_zero.ks.scf.iteration import State
 from deeph_zero.testing import WATER
 
@@ -266,6 +266,48 @@ def test_second_order_steps_on_the_coarse_grid_are_counted(monkeypatch):
     assert result.converged
     assert result.second_order_steps == 1
     assert result.coarse_builds <= 6, "one coarse SCF, then the target grid alone"
+
+
+@pytest.mark.parametrize("case", ["lda", "meta-gga", "open shell hybrid", "ecp"])
+def test_steps_in_single_precision_change_no_answer(case, monkeypatch):
+    ks = layer(case)
+    found = ks.scf(conv_tol_grad=1e-5)
+    coarse = ks.data.coarse().grid
+    assert 0 < coarse.kept_bytes <= coarse.memory_bytes / 2, "values in float32"
+    monkeypatch.setattr(two_grids, "SINGLE", 1.0)
+    other = layer(case)
+    wanted = other.scf(conv_tol_grad=1e-5)
+    assert other.data.coarse().grid.kept_bytes == other.data.coarse().grid.memory_bytes
+    assert (found.fock_builds, found.coarse_builds) == (wanted.fock_builds, wanted.coarse_builds)
+    assert found.energy == pytest.approx(wanted.energy, abs=2e-11)
+    assert found.gradient_norm < 1e-5
+    assert float(ks.build(found.dm).energy) == pytest.approx(found.energy, abs=1e-12)
+    torch.testing.assert_close(ks.build(found.dm).fock, found.fock, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"conv_tol_grad": 1e-6}, {"conv_tol": 1e-12, "conv_tol_grad": 1e-5}]
+)
+def test_steps_are_exact_where_single_precision_would_be_felt(settings):
+    ks = layer("hydrogen")
+    ks.scf(**settings)
+    coarse = ks.data.coarse()
+    assert coarse.grid.kept_bytes == coarse.grid.memory_bytes
+
+
+def test_second_order_steps_begin_at_an_exact_build(monkeypatch):
+    ks = layer("gga")
+    coarse = ks.layer.coarse
+    coarse.single = True
+    dm = ks.layer.density(coarse.build(ks.layer.dm_guess).fock)
+    rough = State.of(coarse, (dm, 0.0, coarse.step_build(dm)))
+    exact = coarse.build(dm)
+    assert 0 < abs(rough.energy - float(exact.energy)) < 1e-4
+    monkeypatch.setattr(iteration, "_second_order", lambda _, start, *__: (start, 0))
+    asked = iteration.SecondOrder(layer=coarse, start=rough, settings=solve.SCFSettings(), cycles=1)
+    start, _ = asked.take()
+    assert start.energy == float(exact.energy)
+    assert torch.equal(start.fock, exact.fock)
 
 
 @pytest.mark.parametrize("atom", [WATER, "F 0 0 0; H .1 .05 .92"])
