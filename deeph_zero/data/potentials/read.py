@@ -73,7 +73,9 @@ def _read(path: Path, unit: str | None) -> GridPotential:
 def _read_npy(path: Path, unit: float | None) -> GridPotential:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+    except OSError:
+        raise  # the caller names the file
+    except Exception as error:  # NumPy raises whatever a damaged header gives, TokenError too
         line = (str(error).splitlines() or ["damaged"])[0][:80]
         raise InputError(
             f"expected an array of numbers, cannot read it ({line}); {_CURE}"

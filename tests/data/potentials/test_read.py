@@ -53,6 +53,15 @@ def test_units(tmp_path):
     np.testing.assert_array_equal(read_potential(path).values[0], np.arange(24).reshape(2, 3, 4))
 
 
+def test_a_damaged_header_is_refused(tmp_path):
+    path = tmp_path / "v.npy"
+    np.save(path, wave(SHAPE))
+    for old, new in ((b"}", b" "), (b"(", b"["), (b"<f8", b"<z8"), (b"True", b"Truf")):
+        path.write_bytes(path.read_bytes().replace(old, new))
+        with pytest.raises(InputError, match="expected an array of numbers, cannot read it"):
+            read_potential(path)
+
+
 def test_two_files_of_two_spins(tmp_path):
     up, down = tmp_path / "up.npy", tmp_path / "down.npy"
     np.save(up, wave(SHAPE))
