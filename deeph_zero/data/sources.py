@@ -16,12 +16,13 @@ from jaxtyping import Float, Int
 
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.state import Say, is_result, names_state
-from deeph_zero.data.reading.words import TOO_FAR
+from deeph_zero.data.reading.words import ATOMIC_UNITS, TOO_FAR
 from deeph_zero.errors import InputError
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 _NUMBERS = ("nuclear_charges", "z", "Z", "numbers", "atomic_numbers", "charges")
 _POSITIONS = ("coords", "R", "positions", "pos")
+_CELLS = ("cell", "cells", "lattice", "lattices", "lattice_vectors", "cell_vectors", "box")
 _UNITS = {"units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"}
 _LAST = 118
 _UNPACKED = 2**30
@@ -34,7 +35,8 @@ def npz_frames(path: Path) -> Iterator[ase.Atoms]:
     Atomic numbers (``nuclear_charges``, ``z``, ``numbers``, ...) are [natm], [n, natm] with zeros
     behind the last atom, or flat with the number of atoms of each frame in ``N``; positions
     (``coords``, ``R``, ``positions``, ``pos``) likewise. ``charge`` and ``spin`` (2S) may be there
-    for all frames or for each.
+    for all frames or for each, and so may the vectors of a ``cell`` (``lattice``, ``box``, ...) in
+    rows, [3, 3], or its three edges, with ``pbc``.
 
     Args:
         path: The file.
@@ -65,10 +67,13 @@ def npz_frames(path: Path) -> Iterator[ase.Atoms]:
     sizes = [len(z) for z, _ in frames]
     atomic = {key: _per_atom(data[key], sizes, names_state(key)) for key in states}
     extra = {key: _per_frame(data[key], key, len(frames)) for key in states if atomic[key] is None}
-    unit = _unit(data)
+    unit, cells = _unit(data), _cells(data, len(frames))
+    pbc = _directions(data, len(frames), cells is not None)
     for k, (z, xyz) in enumerate(frames):
         info = {key: values[k] for key, values in extra.items()}
-        atoms = ase.Atoms(numbers=z, positions=xyz * unit, info=info)
+        atoms = ase.Atoms(numbers=z, positions=xyz * unit, info=info, pbc=pbc[k])
+        if cells is not None:
+            atoms.set_cell(cells[k] * unit)
         for key, values in atomic.items():
             if values is not None:
                 atoms.set_array(key, values[k])
@@ -84,13 +89,45 @@ def _unit(data: Mapping[str, np.ndarray]) -> float:
     """Ångström per unit of the positions."""
     for key in _UNITS & set(data):
         unit = str(data[key].ravel()[0]).lower() if data[key].size else ""
-        if unit in ("bohr", "bohrs"):
+        if unit in ATOMIC_UNITS:
             return BOHR_IN_ANGSTROM
         if unit in TOO_FAR:
             raise WholeFileError(
                 f"expected {key} angstrom or bohr, got {unit!r}; convert the positions"
             )
     return 1.0
+
+
+def _cells(data: Mapping[str, np.ndarray], n_frames: int) -> np.ndarray | None:
+    """Vectors of every frame's cell in rows, [n, 3, 3]; None where there is none."""
+    name = next((name for name in _CELLS if name in data), None)
+    if name is None:
+        return None
+    values = _real(data[name], f"{name} as vectors of a cell").astype(np.float64)
+    shape = values.shape
+    if shape in ((3,), (1, 3)) or (shape == (n_frames, 3) and n_frames != 3):
+        values = values[..., None] * np.eye(3)  # edges
+    elif shape[-1:] == (9,) and values.ndim <= 2:
+        values = values.reshape(*shape[:-1], 3, 3)
+    if values.shape not in ((3, 3), (1, 3, 3), (n_frames, 3, 3)):
+        raise WholeFileError(
+            f"expected {name} of shape [3, 3] or [{n_frames}, 3, 3], got {shape}; check the arrays"
+        )
+    if "type" in data and name == "lattice":  # sGDML's files, with vectors in columns
+        values = values.swapaxes(-1, -2)
+    return np.broadcast_to(values, (n_frames, 3, 3))
+
+
+def _directions(data: Mapping[str, np.ndarray], n_frames: int, has_cell: bool) -> np.ndarray:
+    """Periodic directions of every frame, [n, 3]; all where there is a cell and nothing else."""
+    values = data.get("pbc", np.array(has_cell))
+    whole = values.dtype.kind == "b" or (values.dtype.kind in "iu" and set(values.flat) <= {0, 1})
+    if not whole or values.shape not in ((), (1,), (3,), (1, 3), (n_frames, 3)):
+        raise WholeFileError(
+            f"expected pbc of three truth values, got {values.dtype} of shape {values.shape}; "
+            "check the arrays"
+        )
+    return np.broadcast_to(values.astype(bool), (n_frames, 3))
 
 
 def _per_atom(values: np.ndarray, sizes: list[int], is_total: bool) -> list[np.ndarray] | None:
@@ -117,8 +154,9 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
-            wanted = {*_NUMBERS, *_POSITIONS, *_UNITS, "N", "S"}
-            return {key: archive[key] for key in archive.files if key in wanted or is_result(key)}
+            wanted = {*_NUMBERS, *_POSITIONS, *_UNITS, *_CELLS, "N", "S", "pbc"}
+            found = {key: archive[key] for key in archive.files if key in wanted or is_result(key)}
+            return found | ({"type": np.array("")} if "type" in archive.files else {})
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise WholeFileError(

@@ -89,10 +89,15 @@ def test_charge_and_spin_of_npz(tmp_path):
         ({"z": Z, "R": TWO * 1e200}, "coordinates up to 1e+06"),
         ({"z": Z, "R": TWO[:0]}, "0 frames"),
         ({"z": Z, "R": TWO, "charge": 1, "total_charge": 2}, "expected one charge"),
+        ({"z": Z, "R": TWO, "cell": np.eye(4)}, "cell of shape [3, 3] or [2, 3, 3], got (4, 4)"),
+        ({"z": Z, "R": TWO, "cell": np.eye(3) * 1j}, "real numbers"),
+        ({"z": Z, "R": TWO, "cell": np.eye(3) * 9, "pbc": [1, 2, 3]}, "pbc of three truth values"),
+        ({"z": Z, "R": TWO, "cell": np.eye(3) * 9, "pbc": [True, False]}, "three truth values"),
+        ({"z": Z, "R": TWO, "cell": np.eye(3) * np.nan}, "finite lattice vectors"),
     ],
 )
 def test_wrong_arrays_are_one_line(tmp_path, arrays, words):
-    molecules, bad = read_structures([save(tmp_path, **arrays)])
+    molecules, bad = read_structures([save(tmp_path, **arrays)], crystals=True)
     assert molecules == []
     assert words in str(bad[0])
     assert len(str(bad[0]).splitlines()) == 1
@@ -123,6 +128,34 @@ def test_charges_of_npz_in_one_letter_or_by_atoms(tmp_path, caplog, arrays, stat
         molecules, bad = read_structures([path], spin=1)
     assert (bad, [(m.charge, m.spin) for m in molecules]) == ([], states)
     assert any(words in record.getMessage() for record in caplog.records)
+
+
+CELL = np.array([[9, 0.1, 0], [0.4, 9.5, 0.2], [-0.3, 0.6, 10]])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "cells", "pbc"),
+    [
+        ({"cell": CELL}, [CELL, CELL], (True,) * 3),
+        ({"lattice": np.stack([CELL, CELL + np.eye(3)])}, [CELL, CELL + np.eye(3)], (True,) * 3),
+        ({"lattice": CELL.T, "type": "d"}, [CELL, CELL], (True,) * 3),  # sGDML's
+        ({"box": CELL.reshape(1, 9)}, [CELL, CELL], (True,) * 3),
+        ({"box": [9.0, 10, 11]}, [np.diag([9, 10, 11])] * 2, (True,) * 3),
+        ({"cells": [[9.0, 10, 11], [8, 9, 9]]}, [np.diag([9, 10, 11]), np.diag([8, 9, 9])], None),
+        ({"cell": np.diag([9.0, 9, 9]), "pbc": [1, 1, 0]}, [np.diag([9, 9, 9])] * 2, (1, 1, 0)),
+        ({"cell": CELL, "pbc": False}, None, (False,) * 3),
+    ],
+)
+def test_cells_of_npz(tmp_path, arrays, cells, pbc):
+    molecules, bad = read_structures([save(tmp_path, z=Z, R=TWO, **arrays)], crystals=True)
+    assert bad == []
+    assert [m.pbc for m in molecules] == [pbc or (True,) * 3] * 2
+    for k, molecule in enumerate(molecules):
+        if cells is None:
+            assert molecule.lattice is None
+        else:
+            lattice = molecule.lattice * BOHR_IN_ANGSTROM
+            np.testing.assert_allclose(lattice, cells[k], rtol=0, atol=1e-12)
 
 
 def test_units_of_npz(tmp_path):

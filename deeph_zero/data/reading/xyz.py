@@ -10,7 +10,15 @@ import numpy as np
 from ase.io.extxyz import key_val_str_to_dict
 
 from deeph_zero.data.reading.state import TITLE, Say, is_result, names_state
-from deeph_zero.data.reading.words import TOO_FAR, atom_line, element, integer, number, quote
+from deeph_zero.data.reading.words import (
+    ATOMIC_UNITS,
+    TOO_FAR,
+    atom_line,
+    element,
+    integer,
+    number,
+    quote,
+)
 from deeph_zero.errors import InputError
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
@@ -26,7 +34,6 @@ _CELL_WORDS = re.compile(
 """A cell in words of a title: a name of it, and three numbers or more."""
 _IPI = re.compile(r"\b(?!cell\b)([a-z_]+)\{([a-z_]+)\}")
 """Titles of i-PI: what the columns are, and their unit."""
-_ATOMIC = {"bohr", "bohrs", "au", "a.u.", "a0", "atomic", "atomic_unit", "atomic_units"}
 _ANGSTROM = {"angstrom", "angstroms", "ang", "a", "\u00e5", "\u212b", "\u00e5ngstr\u00f6m"}
 _ONCE = ("lattice", "pbc", "properties")
 _BOHR = re.compile(r"\b(bohrs?|a\.u\.)(?!\w)", re.IGNORECASE)
@@ -338,7 +345,7 @@ def _is_bohr(title: str, info: dict[str, Any], say: Say) -> bool:
     """Whether the title says so by ``units=bohr``; any other word of bohr is not enough."""
     for key in ("units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"):
         unit = str(info.get(key, "")).lower()
-        if unit in _ATOMIC:
+        if unit in ATOMIC_UNITS:
             return True
         if unit in TOO_FAR:
             raise InputError(
@@ -358,7 +365,7 @@ def _is_bohr(title: str, info: dict[str, Any], say: Say) -> bool:
 
 def _is_atomic_unit(unit: str) -> bool:
     """Whether i-PI's name of a unit of length is bohr, and not ångström."""
-    if unit not in _ATOMIC | _ANGSTROM | {"automatic"}:
+    if unit not in ATOMIC_UNITS | _ANGSTROM | {"automatic"}:
         raise InputError(
             f"expected positions in angstrom or atomic_unit, got {quote(unit)}; convert them"
         )
