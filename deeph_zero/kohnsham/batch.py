@@ -8,7 +8,7 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.crystal import is_periodic
 from deeph_zero.ks.batch.scf_in_step import solve_batch
 from deeph_zero.ks.facade import BatchFacade
-from deeph_zero.ks.given import check_count, scf_settings
+from deeph_zero.ks.given import check_count, check_start, scf_settings
 from deeph_zero.ks.scf.result import SCFResult, SCFSettings
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import GivenMatrices
@@ -75,8 +75,11 @@ class KohnShamBatch(BatchFacade[KohnSham]):
 
         Raises:
             InputError: If their number is not the number of molecules, one is not of its molecule,
-                there is no setting of that name, or its value is of another type or out of range.
+                there is no setting of that name, its value is of another type or out of range, or
+                nothing would read it.
         """
+        built, smeared = first_builds is not None, any(one.smearing > 0 for one in self.layers)
+        check_start(settings, start=dm0s is not None, built=built, smeared=smeared)
         starts = None if dm0s is None else self.to_layers(dm0s)
         chosen = scf_settings(SCFSettings, settings)
         firsts = None

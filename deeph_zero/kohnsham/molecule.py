@@ -15,7 +15,7 @@ from deeph_zero.integrals.orbitals import check_orbitals
 from deeph_zero.kohnsham.crystal import CrystalKohnSham, is_periodic
 from deeph_zero.ks.density import GAP_FLOOR
 from deeph_zero.ks.facade import MoleculeFacade
-from deeph_zero.ks.given import scf_settings
+from deeph_zero.ks.given import check_start, scf_settings
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
 from deeph_zero.ks.protocol import KSData, MoleculeData
@@ -330,11 +330,13 @@ class KohnSham(MoleculeFacade):
 
         Raises:
             InputError: If ``dm0`` is not a matrix of this molecule, there is no setting of that
-                name, or its value is of another type or out of range.
+                name, its value is of another type or out of range, or nothing would read it.
         """
+        built, smeared = first_build is not None, self.layer.smearing > 0
+        check_start(settings, start=dm0 is not None, built=built, smeared=smeared)
         start = None if dm0 is None else self.to_layer(dm0)
-        chosen, built = scf_settings(SCFSettings, settings), self.build_to_layer(first_build)
-        found = self.from_layer_record(solve_scf(self.layer, start, chosen, built))
+        chosen, first = scf_settings(SCFSettings, settings), self.build_to_layer(first_build)
+        found = self.from_layer_record(solve_scf(self.layer, start, chosen, first))
         parts = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
         return MoleculeResult(**parts, made_by=weakref.ref(self), again=self._again)
 

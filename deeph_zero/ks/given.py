@@ -185,6 +185,36 @@ def scf_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     return kind(**plain)
 
 
+def check_start(
+    stated: Mapping[str, Any], *, start: bool, built: bool, smeared: bool = False
+) -> None:
+    """See whether each setting of an SCF has something to act on.
+
+    Args:
+        stated: The settings that a user gave.
+        start: Whether a starting density came with them.
+        built: Whether a build at it did.
+        smeared: Whether occupations are those of Fermi.
+
+    Raises:
+        InputError: If one has not.
+    """
+    if start and "init_guess" in stated:
+        raise InputError(
+            "scf: expected init_guess without a starting density, got both; leave one of them out"
+        )
+    if built and not start:
+        raise InputError(
+            "scf: expected the density that the first build was made at, got none; give it as dm0"
+        )
+    if stated.get("leave_saddles") and (smeared or stated.get("degeneracy_tol")):
+        got = "smearing" if smeared else "degeneracy_tol"
+        raise InputError(
+            f"scf: expected integer occupations with leave_saddles=True, got {got}; leave one of "
+            "them out"
+        )
+
+
 def _expected(name: str, value: Any, default: Any) -> str:
     """What a setting should have been; nothing where it is."""
     if isinstance(default, bool | str):

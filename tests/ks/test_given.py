@@ -7,7 +7,7 @@ from pyscf import gto
 from pyscf.pbc import gto as pbc
 
 from deeph_zero import InputError, KohnSham, KohnShamBatch
-from deeph_zero.ks.given import by_spin
+from deeph_zero.ks.given import by_spin, check_start
 
 NAO = 4
 F64 = torch.float64
@@ -152,3 +152,32 @@ def test_the_spin_axis_is_put_before_closed_shells_alone(like):
     for wrong in ((3,), (3, 4, 4), (1, 2, 4, 4)):
         with pytest.raises(InputError, match=r"closed shell .*got the shape \["):
             by_spin(like(wrong), 2)
+
+
+@pytest.mark.parametrize(
+    ("stated", "more", "says"),
+    [
+        (
+            {"init_guess": "core"},
+            {"start": True},
+            "init_guess without a starting density, got both",
+        ),
+        ({}, {"built": True}, "the density that the first build was made at, got none"),
+        ({"leave_saddles": True}, {"smeared": True}, "leave_saddles=True, got smearing"),
+        ({"leave_saddles": True, "degeneracy_tol": 1e-3}, {}, "got degeneracy_tol"),
+        ({"init_guess": "core", "leave_saddles": True, "degeneracy_tol": 0.0}, {}, None),
+        ({"leave_saddles": False}, {"start": True, "built": True, "smeared": True}, None),
+    ],
+)
+def test_each_setting_of_an_scf_acts_on_something(stated, more, says):
+    given = {"start": False, "built": False} | more
+    if says is None:
+        check_start(stated, **given)
+        return
+    with pytest.raises(InputError, match=says):
+        check_start(stated, **given)
+
+
+def test_layers_look_whether_settings_act(layers):
+    with pytest.raises(InputError, match="init_guess without a starting density"):
+        layers["closed"].scf(layers["closed"].data.dm_guess, init_guess="core")
