@@ -37,7 +37,7 @@ def divided_difference(energy: Levels, occ: Levels, gap_floor: float = GAP_FLOOR
     de = energy.unsqueeze(-1) - energy.unsqueeze(-2)
     # Aufbau: the more occupied level is the lower one, so the sign of de is that of -df.
     floored = -torch.sign(df) * de.abs().clamp_min(gap_floor)
-    return torch.where(df == 0, torch.zeros_like(df), df / torch.where(df == 0, 1.0, floored))
+    return df / floored.masked_fill(df == 0, 1.0)
 
 
 def _second_difference_contraction(

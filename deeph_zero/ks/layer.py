@@ -133,12 +133,17 @@ class KohnShamLayer:
     @property
     def nao(self) -> int:
         """Number of atomic orbitals."""
-        return self.data.ovlp.shape[0]
+        return self.x.shape[0]  # a store makes S anew at every look
 
     @property
     def nmo(self) -> int:
         """Number of orbitals after linear dependence was removed."""
         return self.x.shape[1]
+
+    @property
+    def orbital_pairs(self) -> int:
+        """Occupied-virtual pairs of all spin channels."""
+        return sum(n * (self.nmo - n) for n in self.nelec[: self.nspin])
 
     @property
     def coarse(self) -> "KohnShamLayer | None":

@@ -15,6 +15,7 @@ from deeph_zero.ao.convention import to_network_axes
 from deeph_zero.ao.rotation import wigner_d
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
+from deeph_zero.ks.parallel.uploads import sent
 from deeph_zero.nn.frames import bond_rotations, frame_basis
 from deeph_zero.nn.neighbours import Neighbours, neighbours
 from deeph_zero.types import AOMatrix
@@ -120,6 +121,7 @@ class NetworkInputs:
         patterns: Output blocks of each structure.
         n_spins: Spin channels of each structure.
         cutoff: bohr.
+        elements: Atomic numbers among ``numbers``, known without a look at the device.
     """
 
     numbers: Int[Tensor, " nnode"]
@@ -138,6 +140,7 @@ class NetworkInputs:
     patterns: tuple[BlockPattern, ...]
     n_spins: tuple[int, ...]
     cutoff: float
+    elements: frozenset[int]
 
     @property
     def n_molecules(self) -> int:
@@ -312,6 +315,7 @@ def block_inputs(
         patterns=(pattern,),
         n_spins=(n,),
         cutoff=cutoff,
+        elements=frozenset(int(z) for z in numbers),
     )
     return inputs.to(dtype=dtype)
 
@@ -391,6 +395,35 @@ def _source(slots: Tensor, natm: int, nblock: int, full: int, n: int) -> Tensor:
     return torch.cat(parts)
 
 
+class _Shifts:
+    """How far indices of structures move where these become one batch: few operations for all."""
+
+    def __init__(self, items: Sequence[NetworkInputs], full: int) -> None:
+        counts = np.array(
+            [[len(x.numbers), len(x.distances), len(x.partner), x.n_molecules] for x in items]
+        )
+        first = counts.cumsum(0) - counts
+        nodes = counts[:, 0]
+        # node blocks of all come before the edge blocks
+        to_node = first[:, 0] * full
+        to_edge = (nodes.sum() - nodes + first[:, 1]) * full
+        rows = [*counts.T[:3], first[:, 0], first[:, 3]]
+        rows += [first[:, 2], nodes * full, to_node, to_edge - to_node]
+        table = sent(torch.from_numpy(np.stack(rows)), items[0].numbers.device)
+        ends = counts.sum(0).tolist()
+        of_nodes, of_edges, of_elements = (
+            torch.repeat_interleave(one, output_size=n)
+            for one, n in zip(table[:3].unbind(), ends, strict=False)
+        )
+        self.edges, self.nodes = table[3][of_edges], table[4][of_nodes]
+        of_element = table[5:][:, of_elements].unbind()
+        self.elements, self._border, self._to_node, self._further = of_element
+
+    def source(self, own: Tensor) -> Tensor:
+        """Places in the flat blocks of the batch."""
+        return own + self._to_node + (own >= self._border) * self._further
+
+
 def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
     """One batch from several (batches of) molecules of the same layout, cutoff and type.
 
@@ -409,23 +442,15 @@ def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
             "prepare them with the model's cutoff"
         )
         raise InputError(msg)
-    n_nodes = [len(x.numbers) for x in items]
-    n_edges = [len(x.distances) for x in items]
+    if len(items) == 1:
+        return items[0]
     full = items[0].node_inputs.shape[-1]
     nmat = max(x.node_inputs.shape[1] for x in items)
-    shift_node = np.concatenate([[0], np.cumsum(n_nodes)]).tolist()
-    shift_edge = np.concatenate([[0], np.cumsum(n_edges)]).tolist()
-    shift_flat = np.concatenate([[0], np.cumsum([len(x.partner) for x in items])]).tolist()
-    n_graphs = [x.n_molecules for x in items]
-    shift_graph = np.concatenate([[0], np.cumsum(n_graphs)]).tolist()
-
-    def source(k: int) -> Tensor:
-        own, nodes = items[k].source, n_nodes[k] * full
-        to_edge = (shift_node[-1] - n_nodes[k] + shift_edge[k]) * full
-        return own + torch.where(own < nodes, shift_node[k] * full, to_edge)
+    shifts = _Shifts(items, full)
 
     def padded(x: Tensor) -> Tensor:
-        return torch.nn.functional.pad(x, (0, 0, 0, nmat - x.shape[1]))
+        missing = nmat - x.shape[1]
+        return torch.nn.functional.pad(x, (0, 0, 0, missing)) if missing else x
 
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(x, name) for x in items])
@@ -434,19 +459,18 @@ def collate(items: Sequence[NetworkInputs]) -> NetworkInputs:
         numbers=joined("numbers"),
         scalars=joined("scalars"),
         node_inputs=torch.cat([padded(x.node_inputs) for x in items]),
-        edge_index=torch.cat(
-            [x.edge_index + s for x, s in zip(items, shift_node, strict=False)], 1
-        ),
+        edge_index=torch.cat([x.edge_index for x in items], 1) + shifts.edges,
         distances=joined("distances"),
         envelope=joined("envelope"),
         decay=joined("decay"),
         edge_inputs=torch.cat([padded(x.edge_inputs) for x in items]),
         wigner=tuple(torch.cat(d) for d in zip(*(x.wigner for x in items), strict=True)),
         ao_wigner=joined("ao_wigner"),
-        source=torch.cat([source(k) for k in range(len(items))]),
-        partner=torch.cat([x.partner + s for x, s in zip(items, shift_flat, strict=False)]),
-        node_graph=torch.cat([x.node_graph + s for x, s in zip(items, shift_graph, strict=False)]),
+        source=shifts.source(joined("source")),
+        partner=joined("partner") + shifts.elements,
+        node_graph=joined("node_graph") + shifts.nodes,
         patterns=tuple(p for x in items for p in x.patterns),
         n_spins=tuple(n for x in items for n in x.n_spins),
         cutoff=items[0].cutoff,
+        elements=frozenset[int]().union(*(x.elements for x in items)),
     )

@@ -106,7 +106,7 @@ class FockNetwork(torch.nn.Module):
         """
         inputs = inputs.to(dtype=self.dtype)
         self._check(inputs)
-        species = self.scales.species(inputs.numbers)
+        species = self.scales.species(inputs)
         node_features, pair_features = self.features(inputs, species)
         nodes = self.node_out(node_features)
         pairs = self.pair_out(pair_features)
@@ -117,7 +117,7 @@ class FockNetwork(torch.nn.Module):
     ) -> tuple[list[Tensor], list[Tensor]]:
         """What the linear readout sees: per block irrep on nodes, per O(2) type on pairs."""
         self._check(inputs)
-        species = self.scales.species(inputs.numbers) if species is None else species
+        species = self.scales.species(inputs) if species is None else species
         node_in, pair_in = self._arranged(inputs, species)
         element, pair_condition = self._conditions(inputs, species)
         by_key = {key: x for (key, _), x in zip(self.irreps.keys, node_in, strict=True)}

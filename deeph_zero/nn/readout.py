@@ -75,7 +75,7 @@ def _rows(
     node_features, pair_features = network.features(batch.to(dtype=network.dtype))
     exact = batch.to(dtype=torch.float64)
     node, edge = exact.padded([c.with_values(c.values.detach().double()) for c in corrections])
-    species = network.scales.species(batch.numbers)
+    species = network.scales.species(batch)
     irreps = network.irreps.matrix.to(exact.distances)
     target = node.flatten(-2) @ irreps / network.scales.node_out[species].double()
     one = torch.ones(len(species)).to(target)

@@ -39,7 +39,6 @@ class Scales(torch.nn.Module):
     pair_out: Tensor
     correction_range: Tensor
     lookup: Tensor
-    known: Tensor
     settled: Tensor
     node_instance: Tensor
     pair_instance: Tensor
@@ -53,7 +52,6 @@ class Scales(torch.nn.Module):
         lookup = torch.full((max(spec.elements) + 1,), -1, dtype=torch.long)
         lookup[list(spec.elements)] = torch.arange(n)
         self.register_buffer("lookup", lookup, persistent=False)
-        self.register_buffer("known", torch.tensor(spec.elements), persistent=False)
         # elements whose scales belong to trained weights
         self.register_buffer("settled", torch.zeros(n, dtype=torch.bool), persistent=False)
         node, pair = _instances(self.irreps.keys), _frame_instances(self.frame.widths)
@@ -66,11 +64,11 @@ class Scales(torch.nn.Module):
         self.register_buffer("pair_out", torch.ones(n, n, full))
         self.register_buffer("correction_range", torch.tensor([NOTHING, -NOTHING]))
 
-    def species(self, numbers: Int[Tensor, " nnode"]) -> Int[Tensor, " nnode"]:
-        """Position of each atomic number among the elements.
+    def species(self, inputs: NetworkInputs) -> Int[Tensor, " nnode"]:
+        """Position of each node's atomic number among the elements.
 
         Args:
-            numbers: Atomic numbers.
+            inputs: Those of any structures.
 
         Returns:
             Indices into ``spec.elements``.
@@ -78,15 +76,14 @@ class Scales(torch.nn.Module):
         Raises:
             InputError: If one is unknown.
         """
-        known = torch.isin(numbers, self.known)
-        if not bool(known.all()):
-            got = int(numbers[~known][0])
+        unknown = inputs.elements - set(self.elements)
+        if unknown:
             msg = (
-                f"expected one of the elements {list(self.elements)}, got {got}; "
+                f"expected one of the elements {list(self.elements)}, got {min(unknown)}; "
                 "use a model trained with this element"
             )
             raise InputError(msg)
-        return self.lookup[numbers]
+        return self.lookup[inputs.numbers.to(self.lookup.device)]
 
     @property
     def seen_corrections(self) -> tuple[float, float]:
@@ -180,7 +177,7 @@ class Scales(torch.nn.Module):
         buffer.copy_(torch.where(kept, buffer, rounded))
 
     def _count_inputs(self, x: NetworkInputs, found: "Moments") -> None:
-        species = self.species(x.numbers.to(self.lookup.device)).cpu()
+        species = self.species(x).cpu()
         found.nodes.add(species, _pad(x.node_inputs))
         i, j = x.edge_index
         found.pairs.add(species[i] * len(self.elements) + species[j], _pad(x.edge_inputs))
@@ -188,7 +185,7 @@ class Scales(torch.nn.Module):
     def _count_correction(
         self, x: NetworkInputs, correction: BlockMatrix, found: "Moments"
     ) -> None:
-        species = self.species(x.numbers.to(self.lookup.device)).cpu()
+        species = self.species(x).cpu()
         node, pair = self.targets(x, correction)
         found.node_out.add(species, node[:, None])
         i, j = x.edge_index

@@ -11,9 +11,9 @@ import torch
 
 from deeph_zero.errors import ComputationError
 from deeph_zero.kohnsham.batch import KohnShamBatch
-from deeph_zero.ks.batch.ks_batch import gains
+from deeph_zero.ks.batch.ks_batch import gains, gains_together
 from deeph_zero.ks.batch.scf_in_step import coarse_solutions
-from deeph_zero.ks.terms.build import FockBuild
+from deeph_zero.train.losses import LossValue
 from deeph_zero.train.taught import Absent, Problem, here
 from deeph_zero.train.teacher import Solved
 from deeph_zero.types import AOMatrix
@@ -174,25 +174,36 @@ class Lessons:
                 for k in proposals:
                     self.guard(k, self._problem(k).teacher.advance)
                 return
-            solved = self._solved(batch, proposals, builds)
+            each = zip(proposals.items(), builds, strict=True)
+            solved = self._solved({k: (dm, built.fock) for (k, dm), built in each})
             for (k, dm), built in zip(proposals.items(), builds, strict=True):
                 learn = self._problem(k).teacher.learn
                 self.guard(k, functools.partial(learn, dm, built, solved.get(k)))
 
-    def _solved(
-        self,
-        batch: KohnShamBatch,
-        proposals: Mapping[int, AOMatrix],
-        builds: Sequence[FockBuild],
-    ) -> dict[int, Solved]:
+    def offer(self, values: Mapping[int, LossValue]) -> None:
+        """Let teachers consider builds that losses made; one that knows a better density refuses.
+
+        Args:
+            values: By position, their numbers on the host.
+        """
+        builds = {
+            k: value.at
+            for k, value in values.items()
+            if value.at is not None and value.gradient < self._problem(k).teacher.residual
+        }
+        solved = self._solved({k: (dm, fock) for k, (dm, fock, _) in builds.items()})
+        for k, (dm, fock, energy) in builds.items():
+            offer = self._problem(k).teacher.offer
+            self.guard(k, functools.partial(offer, dm, fock, float(energy), solved.get(k)))
+
+    def _solved(self, at: Mapping[int, tuple[AOMatrix, AOMatrix]]) -> dict[int, Solved]:
         """Where coarse SCFs end from new builds: of all that need it in step, on a GPU."""
-        if batch.strategy != "padded":
+        if not all(gains_together(fock.device) for _, fock in at.values()):
             return {}
-        at = {k: (dm, built.fock) for (k, dm), built in zip(proposals.items(), builds, strict=True)}
         open_ = {k: one for k, one in at.items() if not self._problem(k).teacher.ends_at(*one)}
         if not open_:
             return {}
-        some = KohnShamBatch([self._problem(k).ks for k in open_], strategy=batch.strategy)
+        some = KohnShamBatch([self._problem(k).ks for k in open_])
         dms, focks = ([one[i] for one in open_.values()] for i in (0, 1))
         try:
             found = coarse_solutions(some.batch, some.to_layers(dms), some.to_layers(focks))

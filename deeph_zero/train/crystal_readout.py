@@ -89,7 +89,7 @@ def _seen(network: FockNetwork, lesson: Lesson) -> _Seen:
         lesson=lesson,
         inputs=lesson.inputs.to(dtype=torch.float64),
         features=([x.double() for x in nodes], [x.double() for x in pairs]),
-        species=network.scales.species(lesson.inputs.numbers),
+        species=network.scales.species(lesson.inputs),
     )
 
 

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +43,10 @@ class MatchWeights:
     orbital_energy: float = 0.0
 
 
+NUMBERS = ("residual", "gradient", "energy_error", "gap", "sound")
+"""Fields of :class:`LossValue` that may be tensors."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LossValue:
     """A loss and what it learned on the way.
@@ -57,42 +60,44 @@ class LossValue:
         gap: Smallest gap between occupied and empty levels that the gradient divided by, Eh.
         energy_error: Second-order estimate of E[P(H)] - E_SCF without response, Eh; where no build
             was made, from the target, as if that were self-consistent.
+        sound: 1; 0 where energy or Fock matrix are not finite and the loss is 0 instead; NaN where
+            H itself is not finite.
+        at: P(H), F and E there, for the teacher to consider; None where that was done, or not
+            asked for.
 
-    Where no build was made residual, gradient and error are tensors on the device until
-    :func:`settled` reads them.
+    Numbers of several geometries are tensors on the device until :func:`settled` reads them.
     """
 
     loss: Tensor
     residual: float | Tensor
     gradient: float | Tensor
     built: bool = False
-    gap: float = math.inf
+    gap: float | Tensor = math.inf
     energy_error: float | Tensor = 0.0
+    sound: float | Tensor = 1.0
+    at: tuple[AOMatrix, AOMatrix, Scalar] | None = None
 
 
-def settled(loss: Tensor, values: Sequence[LossValue]) -> tuple[float, list[LossValue]]:
-    """Loss and values with all numbers on the host: a device is waited for once, not for each.
+def settled(
+    others: Sequence[Tensor], values: Sequence[LossValue]
+) -> tuple[list[float], list[LossValue]]:
+    """Losses with all numbers on the host: a device is waited for once, not for each.
 
     Args:
-        loss: Their mean.
+        others: Other numbers to read.
         values: What losses gave.
 
     Returns:
-        The mean, and the values in order; losses keep their gradients.
+        Those numbers, and the values in order; losses keep their gradients.
     """
-    given = [loss.detach(), *(getattr(value, name) for value in values for name in NUMBERS)]
-    read = iter(torch.stack([one for one in given if isinstance(one, Tensor)]).tolist())
-    first, *rest = [next(read) if isinstance(one, Tensor) else one for one in given]
-    numbers = iter(rest)
-    return first, [
+    given = [getattr(value, name) for value in values for name in NUMBERS]
+    asked = [*others, *(one for one in given if isinstance(one, Tensor))]
+    read = iter(torch.stack([one.detach() for one in asked]).tolist())
+    found = [next(read) for _ in others]
+    numbers = iter([next(read) if isinstance(one, Tensor) else one for one in given])
+    return found, [
         dataclasses.replace(value, **{name: next(numbers) for name in NUMBERS}) for value in values
     ]
-
-
-NUMBERS = ("residual", "gradient", "energy_error")
-
-Matched = tuple[Tensor, ...]
-"""Losses of several geometries, with gradient, mEh, and :data:`NUMBERS` of :class:`LossValue`."""
 
 
 class Point:
@@ -172,7 +177,7 @@ def self_consistency_loss(point: Point, weights: MatchWeights) -> LossValue:
     """
     del weights
     delta = orthonormal(point.problem, point.hamiltonian - point.state[1])
-    return point.value(MILLI * _root(delta.square().mean()))
+    return point.value(MILLI * root(delta.square().mean()))
 
 
 def commutator_loss(point: Point, weights: MatchWeights) -> LossValue:
@@ -196,84 +201,17 @@ def fixed_point_loss(point: Point, weights: MatchWeights) -> LossValue:
     return _match(point, problem.teacher.target, problem.target_orbitals(), MatchWeights())
 
 
-def fixed_point_losses(
-    problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix], weights: MatchWeights
-) -> Matched:
-    """:func:`fixed_point_loss` of geometries whose matrices have one shape, in one go.
+def levels_off(inner: Tensor, at: MatchOrbitals, filled: int) -> Tensor:
+    """Orbital energies of H minus those of F*, the occupied and as many empty ones.
 
     Args:
-        problems: The geometries.
-        hamiltonians: H of each, Eh, with gradient.
-        weights: Not used.
+        inner: H in the orthonormal basis, Eh.
+        at: Orbitals of F*.
+        filled: Occupied levels of the fuller spin.
 
     Returns:
-        Losses and numbers, [n] each.
+        Differences, Eh.
     """
-    del weights
-    at = [problem.target_orbitals() for problem in problems]
-    return _matched(problems, hamiltonians, at, MatchWeights())
-
-
-def supervised_losses(
-    problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix], weights: MatchWeights
-) -> Matched:
-    """:func:`supervised_loss` of geometries whose matrices have one shape, in one go.
-
-    Args:
-        problems: The geometries; with orbital energies of as many electrons in the fuller spin.
-        hamiltonians: H of each, Eh, with gradient.
-        weights: Weights of blocks and orbital energies.
-
-    Returns:
-        Losses and numbers, [n] each.
-
-    Raises:
-        InputError: If one of them has no label.
-    """
-    for problem in problems:
-        if problem.label is None:
-            raise _no_label(problem)
-    at = [problem.label_orbitals() for problem in problems]
-    return _matched(problems, hamiltonians, at, weights)
-
-
-def _matched(
-    problems: Sequence[Problem],
-    hamiltonians: Sequence[AOMatrix],
-    at: Sequence[MatchOrbitals],
-    weights: MatchWeights,
-) -> Matched:
-    """:func:`_match` of several geometries."""
-    stacked = {
-        field.name: torch.stack([getattr(one, field.name) for one in at])
-        for field in dataclasses.fields(MatchOrbitals)
-    }
-    targets, matrices = MatchOrbitals(**stacked), torch.stack(list(hamiltonians))
-    delta = matrices - targets.target
-    wide = [1] * (delta.ndim - 3)  # the spins
-
-    def each(matrices: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(matrices)).reshape(len(at), *wide, *matrices[0].shape)
-
-    x, outputs = each([problem.ks.x for problem in problems]), delta
-    balances = [one.balance for one in problems if one.balance is not None]
-    if balances:
-        inverse = each([one.inverse for one in balances])
-        outputs = inverse @ delta @ inverse
-    ks = problems[0].ks
-    loss, *numbers = _compared(
-        delta, x.mT @ delta @ x, outputs, targets, weights,
-        unrestricted=ks.unrestricted, lead=1,
-    )  # fmt: skip
-    if weights.orbital_energy > 0:
-        off = _levels_off(x.mT @ matrices @ x, targets, max(ks.nelec))
-        mean = off.square().flatten(1).mean(-1)
-        loss = loss + weights.orbital_energy * _root(mean)
-    return MILLI * loss, *numbers
-
-
-def _levels_off(inner: Tensor, at: MatchOrbitals, filled: int) -> Tensor:
-    """Orbital energies of H minus those of F*, the occupied and as many empty ones."""
     keep = slice(2 * filled)
     return torch.linalg.eigvalsh(inner)[..., keep] - at.mo_energy[..., keep]
 
@@ -282,12 +220,13 @@ def supervised_loss(point: Point, weights: MatchWeights) -> LossValue:
     """RMS of H - F of the label, with weights on blocks and orbital energies; no build."""
     problem = point.problem
     if problem.label is None:
-        raise _no_label(problem)
+        raise no_label(problem)
     fock = problem.label.fock.to(problem.fock0)
     return _match(point, fock, problem.label_orbitals(), weights)
 
 
-def _no_label(problem: Problem) -> InputError:
+def no_label(problem: Problem) -> InputError:
+    """What is said where only a label could teach a geometry."""
     return InputError(
         f"{problem.molecule.where}expected a label for the supervised loss, got none; give "
         "labels (deeph-zero label writes them) or use --loss fixed-point"
@@ -295,20 +234,20 @@ def _no_label(problem: Problem) -> InputError:
 
 
 def _match(point: Point, target: AOMatrix, at: MatchOrbitals, weights: MatchWeights) -> LossValue:
-    """What :func:`_compared` says of one geometry, with the orbital energies where they count."""
+    """What :func:`compared` says of one geometry, with the orbital energies where they count."""
     problem, delta = point.problem, point.hamiltonian - target
-    loss, *numbers = _compared(
+    loss, *numbers = compared(
         delta, orthonormal(problem, delta), problem.as_output(delta), at, weights,
         unrestricted=problem.ks.unrestricted,
     )  # fmt: skip
     if weights.orbital_energy > 0:
-        off = _levels_off(orthonormal(problem, point.hamiltonian), at, max(problem.ks.nelec))
-        loss = loss + weights.orbital_energy * _root(off.square().mean())
+        off = levels_off(orthonormal(problem, point.hamiltonian), at, max(problem.ks.nelec))
+        loss = loss + weights.orbital_energy * root(off.square().mean())
     off, ov, error = (_number(one) for one in numbers)
     return LossValue(MILLI * loss, off, ov, energy_error=error)
 
 
-def _compared(
+def compared(
     delta: Tensor,
     inner: Tensor,
     outputs: Tensor,
@@ -320,14 +259,23 @@ def _compared(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """RMS of H - F* plus the weighted RMS of its blocks in orbitals of F*.
 
-    ``delta`` is H - F*, ``inner`` the same in the orthonormal basis, ``outputs`` as the network
-    predicts it; ``lead`` leading axes are of geometries. What comes is the loss and, without
-    gradient, RMS, that of the occupied-virtual block, and the estimate of the energy error, Eh.
+    Args:
+        delta: H - F*, Eh.
+        inner: The same in the orthonormal basis.
+        outputs: The same as the network predicts it.
+        at: Orbitals of F*.
+        weights: Weights of the blocks.
+        unrestricted: Whether alpha and beta are apart.
+        lead: Leading axes that are of geometries.
+
+    Returns:
+        The loss and, without gradient, RMS, that of the occupied-virtual block, and the estimate
+        of the energy error, Eh.
     """
     axes = tuple(range(lead, delta.ndim))
     mixed = at.vectors.mT @ inner @ at.vectors
     # of what the network predicts: so no direction of the orbitals' space is out of sight
-    loss = _root(outputs.square().mean(axes))
+    loss = root(outputs.square().mean(axes))
     pairs = at.occ_virt
     ov = _block(mixed, pairs, axes)
     loss = loss + weights.occ_virt * ov
@@ -340,7 +288,7 @@ def _compared(
         levels = at.mo_energy.unsqueeze(-1) - at.mo_energy.unsqueeze(-2)
         each = pairs * mixed.square() / levels.abs().clamp_min(GAP)
         error = each.sum(axes) * (0.5 if unrestricted else 1.0)
-        return loss, _root(delta.square().mean(axes)), ov.detach(), error
+        return loss, root(delta.square().mean(axes)), ov.detach(), error
 
 
 def _number(value: Tensor) -> float | Tensor:
@@ -349,10 +297,10 @@ def _number(value: Tensor) -> float | Tensor:
 
 
 def _block(mixed: Tensor, pairs: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return _root((mixed.square() * pairs).sum(axes) / pairs.sum(axes).clamp_min(1.0))
+    return root((mixed.square() * pairs).sum(axes) / pairs.sum(axes).clamp_min(1.0))
 
 
-def _root(square: Tensor) -> Tensor:
+def root(square: Tensor) -> Tensor:
     """Square root with a finite slope at zero."""
     return (square + FLOOR**2).sqrt()
 
@@ -365,12 +313,6 @@ FUNCTIONS: dict[str, Callable[[Point, MatchWeights], LossValue]] = {
     "supervised": supervised_loss,
 }
 """By name; the names are :data:`deeph_zero.settings.loss_terms.LOSSES`."""
-
-SEVERAL: dict[str, Callable[[Sequence[Problem], Sequence[AOMatrix], MatchWeights], Matched]] = {
-    "fixed-point": fixed_point_losses,
-    "supervised": supervised_losses,
-}
-"""Those of several geometries in one go: losses without a build."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,48 +332,17 @@ class LossMix:
         factors = {term.name: term.factor(progress) for term in self.terms}
         return {name: factor for name, factor in factors.items() if factor > 0}
 
-    def together(
-        self, problems: Sequence[Problem], hamiltonians: Sequence[AOMatrix], progress: float
-    ) -> list[LossValue] | None:
-        """The mix of several geometries, those of one shape in one go: fewer launches on a device.
+    @staticmethod
+    def taught_by(problem: Problem, active: Mapping[str, float]) -> dict[str, float]:
+        """What teaches a geometry: a mix goes on without labels where there is none.
 
         Args:
-            problems: The geometries.
-            hamiltonians: H of each, Eh, with gradient.
-            progress: Fraction of the training that is done.
+            problem: The geometry.
+            active: Names and weights of the losses that are on.
 
         Returns:
-            The losses, in order; None where terms are on that make builds.
-
-        Raises:
-            InputError: If only a label could teach a geometry and it has none.
+            Those of them that it can be taught by.
         """
-        active = self.active(progress)
-        if not set(active) <= set(SEVERAL):
-            return None
-        levels = "supervised" in active and self.weights.orbital_energy > 0
-        kinds: dict[Any, list[int]] = {}
-        for k, (problem, matrix) in enumerate(zip(problems, hamiltonians, strict=True)):
-            electrons = max(problem.ks.nelec) if levels else 0
-            kind = (matrix.shape, problem.ks.x.shape, problem.balance is None, electrons)
-            kinds.setdefault((kind, tuple(self._terms(problem, active))), []).append(k)
-        out: dict[int, LossValue] = {}
-        for (_, names), members in kinds.items():
-            some = [problems[k] for k in members], [hamiltonians[k] for k in members]
-            found = [SEVERAL[name](*some, self.weights) for name in names]
-            shares = [
-                one[0] if active[name] == 1 else active[name] * one[0]
-                for name, one in zip(names, found, strict=True)
-            ]
-            columns = sum(shares[1:], start=shares[0]), *found[0][1:]
-            each = zip(*(column.unbind() for column in columns), strict=True)
-            for k, (loss, off, ov, error) in zip(members, each, strict=True):
-                out[k] = LossValue(loss, off, ov, energy_error=error)
-        return [out[k] for k in range(len(problems))]
-
-    @staticmethod
-    def _terms(problem: Problem, active: Mapping[str, float]) -> dict[str, float]:
-        """What teaches a geometry: a mix goes on without labels where there is none."""
         if problem.label is not None or len(active) == 1:
             return dict(active)
         return {name: weight for name, weight in active.items() if name != "supervised"}
@@ -461,7 +372,7 @@ class LossMix:
         marks = {t.start for t in self.terms} | {t.end for t in self.terms}
         alone = any(list(self.active(mark)) == ["supervised"] for mark in marks)
         if alone and problem.label is None:
-            raise _no_label(problem)
+            raise no_label(problem)
 
     def __call__(self, problem: Problem, hamiltonian: AOMatrix, progress: float = 0.0) -> LossValue:
         """The mix at one H.
@@ -480,7 +391,7 @@ class LossMix:
         Raises:
             InputError: If only a label could teach this geometry and it has none.
         """
-        active = self._terms(problem, self.active(progress))
+        active = self.taught_by(problem, self.active(progress))
         point = Point(problem, hamiltonian)
         values = [(w, FUNCTIONS[name](point, self.weights)) for name, w in active.items()]
         if point.built and "fixed-point" in active:

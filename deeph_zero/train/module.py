@@ -1,7 +1,5 @@
 """The training step: network → H → label-free loss, with the teacher's builds between epochs."""
 
-import contextlib
-import functools
 import logging
 import math
 from collections.abc import Callable, MutableSequence, Sequence
@@ -25,8 +23,9 @@ from deeph_zero.train.average import WeightAverage
 from deeph_zero.train.budget import Lessons
 from deeph_zero.train.examples import MadeWhenAsked
 from deeph_zero.train.flat import FlatWeights
-from deeph_zero.train.losses import LossMix, LossValue, settled
+from deeph_zero.train.losses import LossMix, LossValue
 from deeph_zero.train.plan import Plan
+from deeph_zero.train.step import Read, Step, step
 from deeph_zero.train.stream import Stream
 from deeph_zero.train.taught import Absent, Problem, here
 
@@ -39,7 +38,13 @@ GRADIENT_CLIP = 10.0
 
 
 class FitModule(pl.LightningModule):
-    """Trains a Fock network on its geometries without labels."""
+    """Trains a Fock network on its geometries without labels.
+
+    Attributes:
+        reads_at_once: Whether a step's numbers are read before the backward pass on a device, too.
+    """
+
+    reads_at_once = False
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class FitModule(pl.LightningModule):
         self._problems = problems  # a stream replaces some of them
         self.mix = LossMix(plan.terms, plan.match)
         self._loss = self.mix
+        self._open: Step | None = None
         self._collated: dict[tuple[int, ...], NetworkInputs] = {}
         self._flat = FlatWeights(network)
         self.average = WeightAverage([self._flat.vector], plan.ema)
@@ -240,59 +246,51 @@ class FitModule(pl.LightningModule):
         if not batch:
             return None
         corrections = self.network(self._inputs(batch))
-        if self.mix.diagonalises(self.progress):
-            predicted = torch.cat([c.values.detach().reshape(-1) for c in corrections])
-            if not bool(torch.isfinite(predicted).all()):
-                self._skip()  # such a loss would stop at it
-                return None
-        found = self._values(batch, corrections)
-        if not found:
+        problems = [self._problem(k) for k in batch]
+        found = step(
+            batch,
+            corrections,
+            problems,
+            mix=self.mix,
+            loss=self._loss,
+            lessons=self.lessons,
+            progress=self.progress,
+        )
+        if found is None:
             self._skip()
             return None
-        loss = torch.stack([v.loss for v in found.values()]).mean()
-        mean, values = settled(loss, list(found.values()))
-        if not math.isfinite(mean):
+        if found.loss.is_cuda and not self.reads_at_once:
+            self._open = found  # numbers are read with the gradient's norm
+            return found.loss
+        if not self._learn(found.read()):
             self._skip()
             return None
-        for k, value in zip(found, values, strict=True):
-            self.lessons.errors[k] = float(value.gradient)
-        self._log_step(mean, values)
-        return loss
+        return found.loss
 
-    def _values(
-        self, batch: Sequence[int], corrections: Sequence[BlockMatrix]
-    ) -> dict[int, LossValue]:
-        """Losses of a batch; of those that fail none."""
-        if self._loss is self.mix and corrections[0].values.is_cuda:
-            problems = [self._problem(k) for k in batch]
-            pairs = zip(problems, corrections, strict=True)
-            alone = ComputationError, torch.linalg.LinAlgError, torch.OutOfMemoryError
-            with contextlib.suppress(*alone):
-                found = self.mix.together(
-                    problems, [p.hamiltonian(c) for p, c in pairs], self.progress
-                )
-                if found is not None:
-                    each = zip(batch, found, strict=True)
-                    return {k: self.lessons.guard(k, lambda one=one: one) for k, one in each}
-        out: dict[int, LossValue] = {}
-        for k, correction in zip(batch, corrections, strict=True):
-            value = self.lessons.guard(k, functools.partial(self._value, k, correction))
-            if value is not None:
-                out[k] = value
-        return out
+    def _learn(self, read: Read | None) -> bool:
+        """Remember and log what a step found; false where it did not find anything."""
+        if read is None:
+            return False
+        for k, value in read.values.items():
+            self.lessons.errors[k] = float(value.gradient)
+            self._look_at_gap(k, value)
+        self._log_step(read.mean, list(read.values.values()))
+        return True
 
     def _value(self, k: int, correction: BlockMatrix) -> LossValue:
         problem = self._problem(k)
-        value = self._loss(problem, problem.hamiltonian(correction), self.progress)
+        return self._loss(problem, problem.hamiltonian(correction), self.progress)
+
+    def _look_at_gap(self, k: int, value: LossValue) -> None:
+        """Warn once where derivatives are not exact."""
         if value.gap < TRAINING_GAP_FLOOR and not self._gap_warned:
             self._gap_warned = True
             _log.warning(
                 "%sthe gap of the network's H closed to %.1e Eh: derivatives of the density are "
                 "floored there",
-                problem.molecule.where,
+                self._problem(k).molecule.where,
                 value.gap,
             )
-        return value
 
     def note(self, name: str, value: float, count: int = 1) -> None:
         """Give a number of this step to what shows and writes them.
@@ -318,7 +316,7 @@ class FitModule(pl.LightningModule):
             self.note(name, mean, len(values))
         self.note("fock_builds", float(self.fock_builds))
         self.note("skipped_steps", float(self.skipped_steps))
-        gap = min(v.gap for v in values)
+        gap = min(float(v.gap) for v in values)
         if math.isfinite(gap):
             self.note("gap", gap)
         if "fixed-point" in self.mix.active(self.progress):
@@ -411,7 +409,8 @@ class FitModule(pl.LightningModule):
         """Clip to a multiple of the running norm; a gradient with NaN or infinity is dropped."""
         del optimizer, gradient_clip_val, gradient_clip_algorithm
         gradient = self._flat.collect()
-        norm = 0.0 if gradient is None else float(gradient.norm())
+        norms = [] if gradient is None else [gradient.norm()]
+        norm = sum(self._read(norms))
         if not math.isfinite(norm):
             self._flat.vector.grad = None  # Adam leaves weights without a gradient alone
             self._skip()
@@ -422,6 +421,14 @@ class FitModule(pl.LightningModule):
             gradient.mul_(limit / norm)
             norm = limit
         self._mean_norm = norm if self._mean_norm == 0.0 else 0.9 * self._mean_norm + 0.1 * norm
+
+    def _read(self, norms: Sequence[Tensor]) -> list[float]:
+        """Numbers, with those that the step left open; NaN where it found nothing finite."""
+        found, self._open = self._open, None
+        if found is None:
+            return [float(one) for one in norms]
+        read = found.read(*norms)
+        return list(read.others) if read is not None and self._learn(read) else [math.nan]
 
     def _skip(self) -> None:
         self.skipped_steps += 1

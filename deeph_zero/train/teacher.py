@@ -71,12 +71,6 @@ Solved = tuple[Solution | None]
 """What :func:`~deeph_zero.ks.scf.solve.coarse_solution` gave, where it was asked already."""
 
 
-def orbital_pairs(ks: KohnSham) -> int:
-    """Occupied-virtual pairs of all spin channels."""
-    channels = ks.nelec if ks.unrestricted else ks.nelec[:1]
-    return sum(n * (ks.nmo - n) for n in channels)
-
-
 def gradient_rms(ks: KohnSham, fock: AOMatrix, dm: AOMatrix, *, floor: float = 0.0) -> Scalar:
     """Orbital-gradient rms of a density from its commutator; differentiable in both matrices.
 
@@ -92,7 +86,7 @@ def gradient_rms(ks: KohnSham, fock: AOMatrix, dm: AOMatrix, *, floor: float = 0
         Root mean square over all occupied-virtual elements and spins, Eh.
     """
     error = ks.commutator(fock, dm)
-    pairs = max(orbital_pairs(ks), 1)
+    pairs = max(ks.layer.orbital_pairs, 1)
     return (error.square().sum() / (2 * pairs * ks.layer.per_orbital**2) + floor**2).sqrt()
 
 
@@ -173,7 +167,7 @@ class Teacher:
             return (LINEAR_RESPONSE if self.converged else FIRST_STEP) * self.residual
         norm = self.diis.expected_error() / self.ks.layer.per_orbital
         steps = LATER_STEPS * (OPEN_SHELL if self.ks.unrestricted else 1.0)
-        return steps * norm / (2 * max(orbital_pairs(self.ks), 1)) ** 0.5
+        return steps * norm / (2 * max(self.ks.layer.orbital_pairs, 1)) ** 0.5
 
     def advance(self) -> float:
         """Spend one build at the target's density; returns the new residual, Eh.
@@ -223,7 +217,7 @@ class Teacher:
         result = self.ks.scf(
             dm,
             conv_tol=1e-9,
-            conv_tol_grad=self.tol * per_orbital * max(orbital_pairs(self.ks), 1) ** 0.5,
+            conv_tol_grad=self.tol * per_orbital * max(self.ks.layer.orbital_pairs, 1) ** 0.5,
             degeneracy_tol=self.ks.degeneracy_tol,
             hint=False,
         )
@@ -231,13 +225,16 @@ class Teacher:
         self._given_up = not result.converged
         self.offer(result.dm, result.fock, result.energy)
 
-    def offer(self, dm: AOMatrix, fock: AOMatrix, energy: float) -> bool:
+    def offer(
+        self, dm: AOMatrix, fock: AOMatrix, energy: float, solved: Solved | None = None
+    ) -> bool:
         """Consider a build made elsewhere (the network's density).
 
         Args:
             dm: Density matrix of the build.
             fock: F[dm].
             energy: E[dm], Eh.
+            solved: Where the coarse SCF ends from there, if that is known.
 
         Returns:
             Whether it was better than the last remembered one and restarted the history.
@@ -248,7 +245,7 @@ class Teacher:
         self._from_network = self._from_network or not self.started
         if self.started or rms <= LABELLING_STEP * self._first_rms:
             self.diis.clear()
-        self._remember(dm, fock, energy)
+        self._remember(dm, fock, energy, solved)
         return True
 
     def ends_at(self, dm: AOMatrix, fock: AOMatrix) -> bool:

@@ -29,6 +29,8 @@ _REDUCE = {"fock_builds": sum, "skipped_steps": max, "teacher": max, "gap": min}
 class TeamModule(FitModule):
     """A :class:`FitModule` whose geometries are spread over processes."""
 
+    reads_at_once = True  # all have to know whether one goes without a loss
+
     def __init__(
         self,
         network: FockNetwork,

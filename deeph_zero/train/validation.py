@@ -14,6 +14,7 @@ from deeph_zero.nn.inputs import collate
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.settings.loss_terms import Term
 from deeph_zero.train.losses import LossMix, MatchWeights, Point, fixed_point_loss
+from deeph_zero.train.losses_together import values_together
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.taught import Problem
 from deeph_zero.types import AOMatrix
@@ -85,7 +86,7 @@ def errors(network: FockNetwork, problems: Sequence[Problem]) -> dict[str, float
 def _measured(problems: Sequence[Problem], matrices: Sequence[AOMatrix]) -> list[list[float]]:
     """:data:`NUMBERS` of each; on a device of all in one go, read at once."""
     if matrices[0].is_cuda:
-        found = _FIXED_POINT.together(problems, matrices, 0.0)
+        found = values_together(_FIXED_POINT, problems, matrices)
         assert found is not None
         rows = [torch.stack([getattr(one, name) for one in found]) for name in NUMBERS]
         return torch.stack(rows, -1).tolist()

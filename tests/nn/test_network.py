@@ -90,7 +90,7 @@ def test_calibration_makes_inputs_of_order_one(make_case):
     wanted = [symmetric(24, s) for s in range(4)]
     net.calibrate(inputs, [x.blocks(w) for x, w in zip(inputs, wanted, strict=True)])
     batch = collate(inputs)
-    species = net.scales.species(batch.numbers)
+    species = net.scales.species(batch)
     pairs = net.scales.pair_inputs(batch.edge_inputs, species, batch.edge_index)
     i, j = species[batch.edge_index[0]], species[batch.edge_index[1]]
     for a, b in ((0, 3), (0, 0)):

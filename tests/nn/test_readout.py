@@ -176,7 +176,7 @@ def test_one_molecule_without_a_channel_does_not_blow_up_the_next():
     for others in ((), [bent]):
         nothing = line.blocks(torch.zeros(24, 24, dtype=torch.float64))
         net.calibrate([line], [nothing], others)
-        species = net.scales.species(bent.numbers)
+        species = net.scales.species(bent)
         largest.append(
             net.scales.pair_inputs(bent.edge_inputs, species, bent.edge_index).abs().max()
         )

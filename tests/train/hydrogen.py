@@ -10,7 +10,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.reading import Reading
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.prepared.molecule import basis_layout
+from deeph_zero.prepared.molecule import Means, basis_layout
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener
 from deeph_zero.train.run import Run
@@ -31,9 +31,9 @@ def layout(molecule=None):
     return basis_layout([build_mole(molecule or hydrogen(), basis=BASIS)])
 
 
-def problem(k=0, method=METHOD, **settings):
+def problem(k=0, method=METHOD, *, device="cpu", **settings):
     reading = Reading(layout(), **{"cutoff": CUTOFF, "dtype": torch.float64} | settings)
-    return make_problem(hydrogen(k), method, reading)
+    return make_problem(hydrogen(k), method, reading, Means(device))
 
 
 def network(seed=0, **settings):

@@ -19,6 +19,7 @@ from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import LOSSES, Term, parse_loss
 from deeph_zero.train.losses import MILLI, NUMBERS, LossMix, MatchWeights
+from deeph_zero.train.losses_together import values_together
 from deeph_zero.train.taught import make_problem
 from deeph_zero.train.teacher import gradient_rms
 
@@ -306,7 +307,7 @@ def test_geometries_of_one_shape_have_the_losses_of_each(problem, rng, text):
     for together in (True, False):
         given = [matrix.clone().requires_grad_() for matrix in matrices]
         if together:
-            found = found_mix.together(own, given, 0.0)
+            found = values_together(found_mix, own, given)
         else:
             found = [found_mix(*one) for one in zip(own, given, strict=True)]
         grads.append(torch.autograd.grad(sum(one.loss for one in found), given))
@@ -315,6 +316,6 @@ def test_geometries_of_one_shape_have_the_losses_of_each(problem, rng, text):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
     for one, other in zip(*values, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
-    assert mix("energy:0.3,fixed-point").together([problem], matrices[:1], 0.0) is None
+    assert values_together(mix("energy:0.3,fixed-point"), [problem], matrices[:1]) is None
     with pytest.raises(InputError, match="expected a label"):
-        mix("supervised").together([dataclasses.replace(problem, label=None)], matrices[:1], 0.0)
+        values_together(mix("supervised"), [dataclasses.replace(problem, label=None)], matrices[:1])

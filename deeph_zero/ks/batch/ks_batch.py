@@ -155,7 +155,7 @@ class KSBatch:
         """
         if not layers:
             raise InputError("a batch expected at least one molecule, got none")
-        devices = {layer.data.ovlp.device for layer in layers}
+        devices = {layer.x.device for layer in layers}
         if len(devices) > 1:
             found = ", ".join(sorted(map(str, devices)))
             raise InputError(f"a batch expected one device, got {found}; give each its own batch")
@@ -205,7 +205,7 @@ class KSBatch:
         def work(b: int, members: Sequence[int]) -> Iterable[Any]:
             some = [dms[k] for k in members]
             if self._is_padded(members):
-                return self._stack(b).fock_builds(some)
+                return self.stack(b).fock_builds(some)
             datas = [self.layers[k].data.plain() for k in members]
             known = [coarse[k] for k in members] if coarse else None
             return build.fock_builds(datas, some, known)
@@ -224,7 +224,7 @@ class KSBatch:
         def work(b: int, members: Sequence[int]) -> Iterable[Any]:
             some = [dms[k] for k in members], [directions[k] for k in members]
             if self._is_padded(members):
-                return self._stack(b).responses(*some)
+                return self.stack(b).responses(*some)
             return build.responses([self.layers[k].data.plain() for k in members], *some)
 
         with torch.no_grad():
@@ -238,7 +238,7 @@ class KSBatch:
 
         def work(b: int, members: Sequence[int]) -> Iterable[Any]:
             if self._is_padded(members):
-                return self._stack(b).densities([focks[k] for k in members])
+                return self.stack(b).densities([focks[k] for k in members])
             return [self.layers[k].density(focks[k]) for k in members]
 
         return self._by_bucket(work)
@@ -259,7 +259,7 @@ class KSBatch:
 
         def work(b: int, members: Sequence[int]) -> Iterable[Any]:
             if degeneracy_tol == 0 and self._is_padded(members):
-                return [(dm, 0.0) for dm in self._stack(b).filled([focks[k] for k in members])]
+                return [(dm, 0.0) for dm in self.stack(b).filled([focks[k] for k in members])]
             return [filled_density(self.layers[k], focks[k], degeneracy_tol) for k in members]
 
         return self._by_bucket(work)
@@ -272,7 +272,7 @@ class KSBatch:
         def work(b: int, members: Sequence[int]) -> Iterable[Any]:
             some = [focks[k] for k in members], [dms[k] for k in members]
             if self._is_padded(members):
-                return whole_steps(self._stack(b), *some)
+                return whole_steps(self.stack(b), *some)
             each = zip((self.layers[k] for k in members), *some, strict=True)
             return [dielectric_step(*one) for one in each]
 
@@ -337,7 +337,25 @@ class KSBatch:
     def _is_padded(self, members: Sequence[int]) -> bool:
         return self.strategy == "padded" and self.layers[members[0]].smearing == 0
 
-    def _stack(self, bucket: int) -> PaddedBucket:
+    @property
+    def stackable(self) -> bool:
+        """Whether all molecules are worked on as padded stacks: on a GPU, and none is smeared."""
+        return all(map(self._is_padded, self._buckets))
+
+    @property
+    def buckets(self) -> list[list[int]]:
+        """Positions of the molecules of every set that is worked on together."""
+        return [list(one) for one in self._buckets]
+
+    def stack(self, bucket: int) -> PaddedBucket:
+        """The padded stack of a bucket, made when it is first asked for.
+
+        Args:
+            bucket: Its position among :attr:`buckets`.
+
+        Returns:
+            The stack; what memory is short of is made again.
+        """
         if bucket not in self._stacks:
             if self.scarce:
                 self._stacks.clear()

@@ -6,6 +6,7 @@ of equal shape. Every number of a molecule is what it would be alone, to roundin
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from deeph_zero.ks.density import density_matrix
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.eigen import check_finite, projector, symmetric_eigen
 from deeph_zero.ks.occupation import evenly_filled
+from deeph_zero.ks.parallel.uploads import sent
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.padding import Padding, padded
 from deeph_zero.ks.terms.term import Density, trace
@@ -32,7 +34,11 @@ class PaddedOrbitals:
     """
 
     def __init__(
-        self, layers: Sequence[KohnShamLayer], padding: Padding | None = None, nmo: int = 0
+        self,
+        layers: Sequence[KohnShamLayer],
+        padding: Padding | None = None,
+        nmo: int = 0,
+        ovlps: Sequence[Tensor] | None = None,
     ) -> None:
         """Pad and stack overlap and orthogonalisation.
 
@@ -40,6 +46,7 @@ class PaddedOrbitals:
             layers: The molecules; none of them smeared.
             padding: Their sizes, where others of theirs share large tensors in it.
             nmo: Orbitals of the padded matrices at least.
+            ovlps: Their overlap matrices, where they were looked up.
         """
         self.layers = list(layers)
         self.padding = Padding([layer.nao for layer in layers]) if padding is None else padding
@@ -47,19 +54,26 @@ class PaddedOrbitals:
         nmos = [layer.nmo for layer in layers]
         self._x = padded([layer.x for layer in layers], self.padding.nao, max(nmo, *nmos))
         self._x = self._x.unsqueeze(1)
-        self.ovlp = self.padding.stack([layer.data.ovlp for layer in layers])
+        own = [layer.data.ovlp for layer in layers] if ovlps is None else ovlps
+        self.ovlp = self.padding.stack(own)
         device = self.ovlp.device
         levels = torch.arange(self._x.shape[-1], device=device)
         sizes = [[layer.nmo, *layer.nelec[: layer.nspin]] for layer in layers]
-        counts = torch.tensor(sizes, device=device)  # one copy
-        self._inert = levels >= counts[:, :1].unsqueeze(2)
-        self._nocc = counts[:, 1:]
+        counts = sent(torch.tensor(sizes), device)  # one copy
+        self._nmo, self._nocc = counts[:, :1], counts[:, 1:]
+        self._inert = levels >= self._nmo.unsqueeze(2)
         self._occupied = self.per_orbital * (levels < self._nocc.unsqueeze(-1)).to(self._x.dtype)
 
     def orthogonal(self, fock: SpinMatrix) -> Tensor:
         """X† F X of a stack, [nmol, nspin, nmo, nmo], padding levels above all others."""
-        x = self._x
-        out = x.mH @ (0.5 * (fock + fock.mH)) @ x
+        return self.above(self.orthonormal(0.5 * (fock + fock.mH)))
+
+    def orthonormal(self, matrix: SpinMatrix) -> Tensor:
+        """X† M X of a stack, [nmol, nspin, nmo, nmo], zero for padding levels."""
+        return self._x.mH @ matrix @ self._x
+
+    def above(self, out: Tensor) -> Tensor:
+        """X† F X of symmetric F with padding levels above all others."""
         # by Gershgorin no level is higher; a needlessly huge one would cost digits of the others
         ceiling = out.detach().abs().sum(-1).amax(-1) + 1.0
         return out + torch.diag_embed(ceiling.unsqueeze(-1) * self._inert)
@@ -68,6 +82,21 @@ class PaddedOrbitals:
         """X† (F P S - S P F) X of a stack, [..., nmol, nspin, nmo, nmo]."""
         fps = fock @ dm @ self.ovlp
         return self._x.mH @ (fps - fps.mH) @ self._x
+
+    def gaps(self, energy: Tensor) -> Tensor:
+        """Smallest gap between filled and empty levels of each molecule, see ``smallest_gap``.
+
+        Args:
+            energy: Levels of a stack, Eh, [nmol, nspin, nmo].
+
+        Returns:
+            [nmol], Eh; infinite where no channel has both.
+        """
+        n = self._nocc.unsqueeze(-1)
+        homo = energy.gather(-1, (n - 1).clamp_min(0))
+        gap = energy.gather(-1, n.clamp_max(energy.shape[-1] - 1)) - homo
+        one_kind = (n == 0) | (n == self._nmo.unsqueeze(-1))
+        return gap.masked_fill(one_kind, torch.inf).amin((-2, -1))
 
     def orbitals(
         self, fock: SpinMatrix, degeneracy_tol: float = 0.0
@@ -116,6 +145,24 @@ class PaddedOrbitals:
         return self.per_orbital * evenly_filled(energy, self._nocc, tol)
 
 
+class Occupied(NamedTuple):
+    """Densities of a stack of Fock matrices.
+
+    Attributes:
+        dm: P, [nmol, nspin, nao, nao].
+        orthonormal: The same in the orthonormal basis, [nmol, nspin, nmo, nmo].
+        energy: Levels, Eh, no gradient.
+        vectors: Orbitals in the orthonormal basis, no gradient.
+        occ: Occupations, no gradient.
+    """
+
+    dm: SpinMatrix
+    orthonormal: Tensor
+    energy: Tensor
+    vectors: Tensor
+    occ: Tensor
+
+
 class PaddedBucket(PaddedOrbitals):
     """Molecules alike in functional, spin treatment, gap floor and device, padded to one size.
 
@@ -134,12 +181,13 @@ class PaddedBucket(PaddedOrbitals):
             padding: Their sizes, where others of theirs share large tensors in it.
             nmo: Orbitals of the padded matrices at least.
         """
-        super().__init__(layers, padding, nmo)
-        each = [terms_of(layer.data) for layer in layers]
+        datas = [layer.data.plain() for layer in layers]  # a store unpacks at every look
+        super().__init__(layers, padding, nmo, [data.ovlp for data in datas])
+        each = [terms_of(data) for data in datas]
         self._terms = stacked_terms(each, self.padding)
         self._names = [[term.name for term in terms] for terms in each]
         self.gap_floor = layers[0].gap_floor
-        self.coulomb = stacked_operator([layer.data.coulomb for layer in layers], self.padding)
+        self.coulomb = stacked_operator([data.coulomb for data in datas], self.padding)
 
     def _density(self, dms: Sequence[MoleculeMatrix]) -> Density:
         return Density(self.padding.stack(dms), factored=False)
@@ -218,11 +266,26 @@ class PaddedBucket(PaddedOrbitals):
             ComputationError: If a matrix is not finite.
         """
         orthogonal = self.orthogonal(self.padding.stack(focks))
+        check_finite(orthogonal)
+        return self.padding.split(self.density(orthogonal).dm)
+
+    def density(self, orthogonal: Tensor) -> "Occupied":
+        """Densities of a stack, differentiable as the layer's own.
+
+        Args:
+            orthogonal: What :meth:`orthogonal` gives; whether it is finite is not looked at.
+
+        Returns:
+            The densities and the orbitals that make them.
+
+        Raises:
+            ComputationError: If the eigen-solver fails.
+        """
         with torch.no_grad():
-            energy, vectors = symmetric_eigen(orthogonal)
+            energy, vectors = symmetric_eigen(orthogonal, checked=True)
             occ = self._occupations(energy)
         p = density_matrix(orthogonal, energy, vectors, occ, self.gap_floor)
-        return self.padding.split(self._x @ p @ self._x.mH)
+        return Occupied(self._x @ p @ self._x.mH, p, energy, vectors, occ)
 
     def filled_orbitals(self, fock: SpinMatrix) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`orbitals` with occupations by each molecule's own tolerance of degeneracy."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deeph_zero.ks.parallel.uploads import sent
 from deeph_zero.ks.protocol import (
     NVAR,
     AOBlock,
@@ -35,6 +36,18 @@ class _Stack:
     weights: Float[Tensor, "nblk npoints"]
     index: Int[Tensor, "nblk nloc"]
     molecule: Int[Tensor, " nblk"]
+    _places: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+
+    def places(self, nspin: int, wide: int) -> Int[Tensor, " nelement"]:
+        """Where the elements of all blocks' matrices are in those of the molecules, made once."""
+        key = nspin, wide
+        if key not in self._places:
+            rows, columns = self.index.unsqueeze(2), self.index.unsqueeze(1)
+            spins = torch.arange(nspin, device=self.index.device).reshape(1, -1, 1, 1)
+            first = self.molecule.reshape(-1, 1, 1, 1) * nspin + spins
+            flat = (first * wide + rows.unsqueeze(1)) * wide + columns.unsqueeze(1)
+            self._places[key] = flat.reshape(-1)
+        return self._places[key]
 
 
 class PaddedGrid:
@@ -67,7 +80,7 @@ class PaddedGrid:
             found = first.stacked(blocks, self._nao)
         else:
             found = _joined([one.block for one in group if one.block is not None], self._nao)
-        molecule = torch.tensor(owners, device=found.weights.device)
+        molecule = sent(torch.tensor(owners), found.weights.device)
         return _Stack(found.ao.unsqueeze(2), found.weights, found.index, molecule)
 
     def potential(
@@ -206,7 +219,8 @@ def _features(stack: _Stack, dm: Tensor, kind: XCKind) -> Tensor:
     half = ao[0] @ dm
     rows = [(half * ao[0]).sum(-1)]
     if kind != "LDA":
-        rows += [2.0 * (half * ao[x]).sum(-1) for x in range(1, 4)]
+        twice = 2.0 * half
+        rows += [(twice * ao[x]).sum(-1) for x in range(1, 4)]
     if kind == "MGGA":
         squares = [((ao[x] @ dm) * ao[x]).sum(-1) for x in range(1, 4)]
         rows.append(0.5 * (squares[0] + squares[1] + squares[2]))
@@ -236,8 +250,4 @@ def _matrices(stack: _Stack, potential: Tensor, kind: XCKind) -> Tensor:
 def _add_(out: Tensor, stack: _Stack, local: Tensor) -> None:
     """Add each block's matrix to its molecule's."""
     nspin, wide = out.shape[1:3]
-    rows, columns = stack.index.unsqueeze(2), stack.index.unsqueeze(1)
-    spins = torch.arange(nspin, device=out.device).reshape(1, -1, 1, 1)
-    first = stack.molecule.reshape(-1, 1, 1, 1) * nspin + spins
-    flat = (first * wide + rows.unsqueeze(1)) * wide + columns.unsqueeze(1)
-    out.view(-1).index_add_(0, flat.reshape(-1), local.reshape(-1))
+    out.view(-1).index_add_(0, stack.places(nspin, wide), local.reshape(-1))

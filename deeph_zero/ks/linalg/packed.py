@@ -1,6 +1,9 @@
 """Symmetric and antisymmetric matrices as their triangles: half the memory, the same numbers."""
 
-from jaxtyping import Float
+import functools
+
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, tril_indices
 
 _ROOT_2 = 2.0**0.5
@@ -29,11 +32,16 @@ def unpack_symmetric(packed: Float[Tensor, "*lead pair"]) -> Float[Tensor, "*lea
         The matrix, exactly symmetric.
     """
     n = round((2 * packed.shape[-1] + 0.25) ** 0.5 - 0.5)
-    rows, columns = tril_indices(n, n, device=packed.device)
-    out = packed.new_empty(*packed.shape[:-1], n, n)
-    out[..., rows, columns] = packed
-    out[..., columns, rows] = packed
-    return out
+    return packed[..., pair_index(n, packed.device)]
+
+
+@functools.lru_cache(maxsize=8)
+def pair_index(n: int, device: torch.device) -> Int[Tensor, "n n"]:
+    """Position of the element (i, j) in a packed lower triangle, symmetric in i and j."""
+    m = torch.arange(n, device=device)
+    high = torch.maximum(m.unsqueeze(1), m.unsqueeze(0))
+    low = torch.minimum(m.unsqueeze(1), m.unsqueeze(0))
+    return high * (high + 1) // 2 + low
 
 
 def pack_antisymmetric(matrix: Float[Tensor, "*lead n n"]) -> Float[Tensor, "*lead pair"]:

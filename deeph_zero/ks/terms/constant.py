@@ -5,6 +5,7 @@ from typing import final
 
 import torch
 
+from deeph_zero.ks.parallel.uploads import sent
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.terms.padding import Padding
 from deeph_zero.ks.terms.term import Contribution, Density, Term
@@ -37,7 +38,7 @@ class _Constants(Term):
 
     def energy_and_fock(self, at: Density) -> Contribution:
         """The energies; no Fock matrix."""
-        self._energies = self._energies.to(at.dm.device)  # a copy once
+        self._energies = sent(self._energies, at.dm.device)  # a copy once
         return Contribution(self._energies, None)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deeph_zero.ks.grid.maps import panels
 from deeph_zero.ks.linalg.factor import Factor, spectral_factor
+from deeph_zero.ks.linalg.packed import pair_index
 from deeph_zero.ks.parallel.sharing import available_threads, share, threads_per_operation
 from deeph_zero.types import AOMatrix, PackedFit
 
@@ -24,14 +25,6 @@ _SHARED_K = 2**24
 """Products from which threads share J and K: the work of milliseconds."""
 
 DEFAULT_MEMORY_MB = 1000.0
-
-
-def pair_index(nao: int, device: torch.device) -> Int[Tensor, "nao nao"]:
-    """Position of the element (m, n) in a packed lower triangle, symmetric in m and n."""
-    m = torch.arange(nao, device=device)
-    high = torch.maximum(m.unsqueeze(1), m.unsqueeze(0))
-    low = torch.minimum(m.unsqueeze(1), m.unsqueeze(0))
-    return high * (high + 1) // 2 + low
 
 
 def pack_density(dm: AOMatrix) -> Float[Tensor, "*spin nao_pair"]:

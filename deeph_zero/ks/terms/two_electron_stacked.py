@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from deeph_zero.ks.linalg.factor import Factor
+from deeph_zero.ks.linalg.packed import pair_index
 from deeph_zero.ks.parallel.room import check_stack
 from deeph_zero.ks.protocol import TwoElectron
 from deeph_zero.ks.terms.padding import Padding, padded
-from deeph_zero.ks.terms.two_electron import FittedTensor, pack_density, pair_index
+from deeph_zero.ks.terms.two_electron import FittedTensor, pack_density
 from deeph_zero.types import SpinMatrix
 
 CHUNK_MB = 256.0

@@ -12,10 +12,11 @@ from deeph_zero.ks.grid.maps import (
     potential_matrix,
 )
 from deeph_zero.ks.linalg.factor import occupied_columns, spectral_factor, spectral_factors
+from deeph_zero.ks.linalg.packed import pair_index
 from deeph_zero.ks.protocol import AOBlock
 from deeph_zero.ks.terms import semilocal
 from deeph_zero.ks.terms.semilocal import block_groups
-from deeph_zero.ks.terms.two_electron import FittedTensor, pair_index
+from deeph_zero.ks.terms.two_electron import FittedTensor
 
 NAO, NPOINTS = 110, 37
 

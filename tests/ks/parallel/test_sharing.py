@@ -9,6 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
+from deeph_zero.ks.linalg.packed import pair_index
 from deeph_zero.ks.parallel.sharing import (
     available_threads,
     one_thread_each,
@@ -215,7 +216,7 @@ def test_fitted_matrices_equal_those_of_one_thread(memory_mb, rng):
     dm = dm + dm.mT
     operator = FittedTensor(cderi, nao, memory_mb=memory_mb)
     shared = operator.coulomb(dm), operator.exchange(dm)
-    full = cderi[:, two_electron.pair_index(nao, cderi.device)]
+    full = cderi[:, pair_index(nao, cderi.device)]
     vj = torch.einsum("lmn,lrs,xrs->xmn", full, full, dm)
     vk = torch.einsum("lmr,xrs,lns->xmn", full, dm, full)
     torch.testing.assert_close(shared[0], vj, rtol=1e-11, atol=1e-11)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from deeph_zero.ks.linalg.factor import spectral_factor
+from deeph_zero.ks.linalg.packed import pair_index
 from deeph_zero.ks.terms import two_electron
-from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre, pack_density, pair_index
+from deeph_zero.ks.terms.two_electron import FittedTensor, FourCentre, pack_density
 
 NAO, NAUX = 5, 9
 ROWS, COLS = torch.tril_indices(NAO, NAO)
