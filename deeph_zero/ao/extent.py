@@ -1,7 +1,7 @@
 """How far shells reach, and which of them matter on a compact set of points."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +11,8 @@ from deeph_zero.ao.values import AOBasis, ShellGroup
 from deeph_zero.types import Coordinates
 
 _BISECTIONS = 25
+_DISTANCES = 200_000
+"""Distances made at once, so that they stay in the processor's cache."""
 
 
 def shell_extents(basis: AOBasis, cutoff: float, deriv: int = 1) -> Float[Tensor, " nshell"]:
@@ -58,17 +60,58 @@ def significant_shells(
     Cost:
         Distances from the centres that reach the box around the points; nothing is evaluated.
     """
-    if not len(points):
-        return torch.zeros_like(extents, dtype=torch.bool)
-    low, high = points.aminmax(dim=0)
-    nearest = torch.maximum(low - coords, coords - high).clamp(min=0.0).norm(dim=1)
-    close = nearest <= extents.max()
-    exact = torch.cdist(coords[close], points, compute_mode="donot_use_mm_for_euclid_dist")
-    nearest[close] = exact.amin(1)
+    return reaching_shells(basis, extents, coords, points, [0, len(points)])[0]
+
+
+def reaching_shells(
+    basis: AOBasis,
+    extents: Float[Tensor, " nshell"],
+    coords: Coordinates,
+    points: Float[Tensor, "npoints 3"],
+    bounds: Sequence[int],
+) -> Bool[Tensor, "nblocks nshell"]:
+    """:func:`significant_shells` of every block of points, neighbours together.
+
+    Args:
+        basis: All shells.
+        extents: From :func:`shell_extents`, bohr.
+        coords: Centres, bohr.
+        points: Blocks that are compact, next to their neighbours, bohr.
+        bounds: Block k holds the points ``bounds[k]`` to ``bounds[k + 1]``.
+
+    Returns:
+        One row per block.
+    """
+    nearest = extents.new_full((len(bounds) - 1, len(coords)), float("inf"))
+    for first, last in _runs(bounds, max(1, _DISTANCES // max(1, len(coords)))):
+        some = points[bounds[first] : bounds[last]]
+        if not len(some):
+            continue
+        low, high = some.aminmax(dim=0)
+        to_box = torch.maximum(low - coords, coords - high).clamp(min=0.0).norm(dim=1)
+        close = to_box <= extents.max()
+        centres = coords[close]
+        squares = torch.addmm(some.square().sum(1), centres, some.mT, alpha=-2.0)
+        squares += centres.square().sum(1, keepdim=True)
+        for k in range(first, last):
+            own = squares[:, bounds[k] - bounds[first] : bounds[k + 1] - bounds[first]]
+            if own.shape[1]:
+                nearest[k, close] = own.amin(1).clamp_(min=0.0).sqrt_()
     atom = torch.zeros(basis.nshell, dtype=torch.long, device=coords.device)
     for group in basis.groups:
         atom[group.shell] = group.atom
-    return nearest[atom] <= extents
+    return nearest[:, atom] <= extents
+
+
+def _runs(bounds: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """First block and the one after the last, of blocks with ``most`` points (or of one block)."""
+    first, blocks = 0, len(bounds) - 1
+    while first < blocks:
+        last = first + 1
+        while last < blocks and bounds[last + 1] - bounds[first] <= most:
+            last += 1
+        yield first, last
+        first = last
 
 
 Envelope = Callable[[Float[Tensor, " nshell"]], Float[Tensor, " nshell"]]

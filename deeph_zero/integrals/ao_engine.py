@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +12,7 @@ from pyscf import gto, lib
 from pyscf.dft import numint
 from torch import Tensor
 
-from deeph_zero.ao.extent import shell_extents, significant_shells
+from deeph_zero.ao.extent import reaching_shells, shell_extents
 from deeph_zero.ao.values import N_COMPONENTS, AOBasis, Shell, ao_rows
 from deeph_zero.integrals.ao_shells import ao_shells
 from deeph_zero.ks.parallel.sharing import working_alone
@@ -191,11 +190,7 @@ class ShellReach:
     ) -> Bool[np.ndarray, "nblocks nshell"]:
         """One row per block; block k holds the points ``bounds[k]`` to ``bounds[k + 1]``."""
         atoms, points = torch.from_numpy(self.centres), torch.from_numpy(coords)
-        rows = [
-            significant_shells(self.basis, self.extents, atoms, points[start:stop]).numpy()
-            for start, stop in pairwise(bounds)
-        ]
-        return np.stack(rows)
+        return reaching_shells(self.basis, self.extents, atoms, points, bounds).numpy()
 
     def cost(self, coords: np.ndarray, bounds: Sequence[int]) -> float:
         """Sum over blocks of the squared number of AOs: what a Fock build takes per point."""

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from deeph_zero.ao.extent import shell_extents, significant_shells
+from deeph_zero.ao import extent
+from deeph_zero.ao.extent import reaching_shells, shell_extents, significant_shells
 from deeph_zero.ao.values import AOBasis, Shell, ao_values
 
 CUTOFF = 1e-6
@@ -62,3 +63,19 @@ def test_significant_shells_are_those_near_a_point():
     assert 0 < int(found[1].sum()) < len(SHELLS) or 0 < int(found[2].sum()) < len(SHELLS)
     assert not found[3].any()
     assert not significant_shells(basis, extents, COORDS, box[:0]).any()
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 10**6])
+def test_shells_of_neighbouring_blocks_are_those_of_each(at_once, monkeypatch):
+    monkeypatch.setattr(extent, "_DISTANCES", at_once)
+    basis = AOBasis.from_shells(SHELLS)
+    extents = shell_extents(basis, CUTOFF)
+    noise = torch.rand(60, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    points = noise + torch.linspace(0.0, 20.0, 60).unsqueeze(1).expand(-1, 3)
+    bounds = [0, 7, 20, 20, 41, 60]
+    found = reaching_shells(basis, extents, COORDS, points, bounds)
+    for row, start, stop in zip(found, bounds[:-1], bounds[1:], strict=True):
+        assert torch.equal(row, significant_shells(basis, extents, COORDS, points[start:stop]))
+    assert found[0].any()
+    assert not found[0].equal(found[1])
+    assert not found[2].any()

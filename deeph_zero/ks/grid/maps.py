@@ -150,8 +150,13 @@ def potential_matrix(
     flat = potential.reshape(-1, *potential.shape[-2:])
     rows = block.rows
     matrix = _potential_map(kind, rows)
-    out = torch.stack([matrix(rows, one)[0] for one in flat])
+    out = stacked([matrix(rows, one)[0] for one in flat])
     return out.reshape(*lead, *out.shape[-2:])
+
+
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """``torch.stack``, but a single part is not copied."""
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))
 
 
 def _potential_map(kind: XCKind, rows: Tensor) -> Operations:

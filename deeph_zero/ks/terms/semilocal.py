@@ -12,6 +12,7 @@ from deeph_zero.ks.grid.maps import (
     orbital_features,
     potential_matrix,
     restrict,
+    stacked,
 )
 from deeph_zero.ks.linalg.factor import occupied_columns
 from deeph_zero.ks.parallel.sharing import available_threads, share
@@ -201,7 +202,7 @@ class DensityOnGrid:
             return density_features(block, restrict(self._dm, block), self._kind)
         index = block.index
         rows = [c if index is None else c[index] for c in self._orbitals]
-        return torch.stack([orbital_features(block, c, self._kind) for c in rows])
+        return stacked([orbital_features(block, c, self._kind) for c in rows])
 
 
 def sum_over_groups_(

@@ -18,8 +18,10 @@ _CHUNK = 64
 """Fitting functions per step of K: their half-transformed integrals stay in the cache."""
 _ROWS = 128
 """Fitting functions of a piece of K that one thread works on."""
+_STEP_J_MB = 1.0
+"""Integrals per step of J: they stay in a core's cache, and are read once for both products."""
 _STEP_MB = 8.0
-"""Integrals per step of J, which are then read once, and unpacked per step of K."""
+"""The same on another device; and integrals unpacked per step of K."""
 _SHARED_J = 2**22
 _SHARED_K = 2**24
 """Products from which threads share J and K: the work of milliseconds."""
@@ -89,7 +91,9 @@ class FittedTensor:
         packed = pack_density(dm).reshape(-1, self.cderi.shape[1])
         vj = torch.zeros_like(packed)
         naux = self.cderi.shape[0]
-        step = max(1, int(_STEP_MB * 1e6 / (8 * max(packed.shape[1], 1))))
+        on_cpu = self.cderi.device.type == "cpu"
+        size = _STEP_J_MB if on_cpu else _STEP_MB
+        step = max(1, int(size * 1e6 / (8 * max(packed.shape[1], 1))))
 
         def work(rows: Tensor) -> Tensor:
             out = torch.zeros_like(packed)
@@ -98,7 +102,7 @@ class FittedTensor:
                 out.addmm_(packed @ exact.mT, exact)
             return out
 
-        if self.cderi.numel() >= _SHARED_J and self.cderi.device.type == "cpu":
+        if on_cpu and self.cderi.numel() >= _SHARED_J:
             share(work, iter(self.cderi.split(-(-naux // available_threads()))), vj.add_)
         elif self.rounded:
             vj = work(self.cderi)

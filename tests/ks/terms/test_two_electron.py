@@ -58,6 +58,7 @@ def test_pieces_are_the_whole(operators, b, monkeypatch):
     dm = symmetric(2)
     whole = [operator.coulomb(dm) for operator in operators[:1]], operators[0].exchange(dm)
     monkeypatch.setattr(two_electron, "_STEP_MB", 8e-6 * NAO**2 * 2)
+    monkeypatch.setattr(two_electron, "_STEP_J_MB", 8e-6 * NAO**2)
     monkeypatch.setattr(two_electron, "_ROWS", 4)
     for shared in (2**30, 1):
         monkeypatch.setattr(two_electron, "_SHARED_J", shared)
