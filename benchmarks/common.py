@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from pyscf import dft, gto, lib
 
+from deeph_zero import __version__
 from deeph_zero.errors import ComputationError, DeephZeroError
 from deeph_zero.integrals.mole import build_mole
 from deeph_zero.molecule import Molecule
@@ -50,11 +51,12 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 def machine(threads: int) -> dict[str, Any]:
     """Processor, threads and versions that a number belongs to."""
-    names = ("deeph-zero", "torch", "pyscf", "e3nn")
+    names = ("torch", "pyscf", "e3nn")
     return {
         "cpu": _cpu_name(),
         "threads": threads,
         "python": platform.python_version(),
+        "deeph-zero": __version__,
         **{name: version(name) for name in names},
     }
 

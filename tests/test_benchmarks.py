@@ -1,8 +1,11 @@
 """Benchmarks start without a file of anybody's: they make their structures, or take examples."""
 
 import argparse
+import contextlib
 import importlib
+import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +97,38 @@ def test_small_molecules_have_closed_shells(script):
     assert len(found) > 60
     assert all(sum(atoms.numbers) % 2 == 0 for atoms in found)
     assert {int(z) for atoms in found for z in atoms.numbers} == {1, 6, 7, 8, 9}
+
+
+def test_a_stage_on_a_card_ends_at_its_limit(script, monkeypatch, tmp_path):
+    bench, stages = script("bench_gpu"), script("gpu_stages")
+
+    def training(run):
+        run.note("training", begun=True)
+        with contextlib.suppress(Exception):  # as a command does
+            time.sleep(30)
+        run.note("training", came_through=True)
+
+    def micro(_):
+        raise RuntimeError("out of sorts")
+
+    monkeypatch.setattr(bench, "STAGES", (training, micro))
+    run = stages.Run(stages.SMALL, "cpu", tmp_path / "out.jsonl", None)
+    for stage in (training, micro):
+        bench.run_stage(run, stage.__name__, 0.05)
+    lines = [json.loads(line) for line in run.out.read_text().splitlines()]
+    assert [line.get("state") for line in lines] == [
+        None, "out of time", "failed: RuntimeError: out of sorts",
+    ]  # fmt: skip
+
+
+def test_a_stage_that_hangs_or_dies_ends_no_other(script, monkeypatch, tmp_path):
+    bench, stages = script("bench_gpu"), script("gpu_stages")
+    run = stages.Run(stages.SMALL, "cpu", tmp_path / "out.jsonl", None)
+    real = bench.subprocess.Popen
+    for code in ("import time; time.sleep(30)", "import os; os.abort()"):
+        start = lambda *_, code=code: real([sys.executable, "-S", "-c", code])  # noqa: E731
+        monkeypatch.setattr(bench.subprocess, "Popen", start)
+        bench.run_apart(run, "micro", 0.3 if "sleep" in code else 30.0, ())
+    states = [json.loads(line)["state"] for line in run.out.read_text().splitlines()]
+    assert states[0].startswith("killed: ")
+    assert states[1] == "failed: the process ended with code -6"

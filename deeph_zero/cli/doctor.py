@@ -49,17 +49,22 @@ def doctor(invocation: Invocation, **options: Any) -> int:
     checks = run_checks(str(resolved.device))
     report["self_check"] = [check.as_dict() for check in checks]
     report["ok"] = all(check.passed for check in checks)
-    report["counts"] = kernels(str(resolved.device)) if resolved.device.type == "cuda" else None
+    report["counts"], uncounted = None, ""
+    if resolved.device.type == "cuda":
+        try:
+            report["counts"] = kernels(str(resolved.device))
+        except Exception as error:  # counts are for information: what a profiler meets ends nothing
+            uncounted = f" ({type(error).__name__}: {str(error).partition(chr(10))[0][:160]})"
     if options["as_json"]:
         click.echo(to_json(report))
     else:
-        _show(report, reporter)
+        _show(report, reporter, uncounted)
     bad = [check for check in checks if not check.passed]
     if bad:
         found = bad[0].error or f"{bad[0].value:.1e}"
         raise ComputationError(
             f"self-check failed: {bad[0].name}: expected at most {bad[0].limit:.0e}, got {found}; "
-            "install the versions in constraints.txt"
+            f"{bad[0].cure}"
         )
     return 0
 
@@ -84,6 +89,7 @@ def describe_installation(device: str, threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
         "devices": ["cpu", *(f"cuda:{k} {torch.cuda.get_device_name(k)}" for k in range(count))],
         "device": device,
         "threads": threads,
@@ -107,10 +113,21 @@ def _present(module: str) -> bool:
         return False
 
 
-def _show(report: dict[str, Any], reporter: Reporter) -> None:
+def _cuda(report: dict[str, Any]) -> str:
+    """What torch was built for, and whether it sees a card."""
+    from deeph_zero.host.runtime import NEW_DRIVER
+
+    if report["cuda"] is None:
+        return "none, this build is for the processor"
+    seen = len(report["devices"]) > 1
+    return report["cuda"] + ("" if seen else f", but it sees no card: install {NEW_DRIVER}")
+
+
+def _show(report: dict[str, Any], reporter: Reporter, uncounted: str) -> None:
     versions = {"deeph-zero": report["version"], "python": report["python"]} | report["packages"]
     rows = [[name, str(version or "missing")] for name, version in versions.items()]
     reporter.table("versions", ["package", "version"], rows)
+    reporter.message(f"CUDA of torch: {_cuda(report)}")
     reporter.message(f"devices: {', '.join(report['devices'])}; used: {report['device']}")
     reporter.message(f"threads: {report['threads']}")
     reporter.message(f"Python in basis texts (PySCF's eval): {report['pyscf_eval']}")
@@ -131,6 +148,8 @@ def _show(report: dict[str, Any], reporter: Reporter) -> None:
         for check in report["self_check"]
     ]
     reporter.table("self-check", ["check", "deviation", "limit", "time", "result"], rows)
-    if report["counts"] is not None:
-        said = ", ".join(f"{n} {name}" for name, n in report["counts"].items())
+    if report["device"].startswith("cuda"):
+        counts = report["counts"] or {}
+        said = ", ".join(f"{n} {name}" for name, n in counts.items())
+        said = said or f"not counted, torch's profiler sees no card{uncounted}"
         reporter.message(f"one Fock build of two molecules in a batch on the device: {said}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from deeph_zero.errors import argument
+
 WATER = "O 0 0 0.1; H 0 0.76 0.58; H 0.05 -0.74 0.61"
 """Angstrom; no symmetry, so that no number is right by accident."""
 
@@ -21,6 +23,7 @@ class Check:
         limit: Largest deviation allowed.
         seconds: Time it took.
         error: Why it could not run, "" if it did.
+        cure: What to do where it did not pass.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Check:
     limit: float
     seconds: float
     error: str = ""
+    cure: str = "install the versions in constraints.txt"
 
     @property
     def passed(self) -> bool:
@@ -57,9 +61,15 @@ def run_checks(device: str = "cpu") -> list[Check]:
     ]
     if device != "cpu":
         name = f"builds on {device} are the processor's, alone and in a batch (Eh)"
-        checks.append(_timed(name, 1e-9, lambda: device_deviation(device)))
+        builds = _timed(name, 1e-9, lambda: device_deviation(device))
         name = f"SCF of a batch on {device} is the processor's (Eh)"
-        checks.append(_timed(name, 1e-8, lambda: scf_deviation(device)))
+        scfs = _timed(name, 1e-8, lambda: scf_deviation(device))
+        # the versions are not to blame where the processor computes the right numbers
+        cure = (
+            f"{argument('device', 'cpu')} computes on the processor; for the card see that its "
+            "driver is new enough for this torch (nvidia-smi shows it)"
+        )
+        checks += [dataclasses.replace(one, cure=cure) for one in (builds, scfs)]
     return checks
 
 
@@ -171,14 +181,14 @@ def scf_deviation(device: str) -> float:
     return max(abs(a - b) for a, b in zip(found, wanted, strict=True))
 
 
-def kernels(device: str) -> dict[str, int]:
+def kernels(device: str) -> dict[str, int] | None:
     """What the device was asked for by one Fock build of a batch, as torch's profiler counts it.
 
     Args:
         device: A CUDA device.
 
     Returns:
-        Kernels launched, copies and waits, all 0 where torch's profiler sees no device.
+        Kernels launched, copies and waits; None where torch's profiler sees no device.
     """
     import torch
     from torch.profiler import ProfilerActivity, profile, supported_activities
@@ -186,7 +196,7 @@ def kernels(device: str) -> dict[str, int]:
     from deeph_zero.kohnsham.batch import KohnShamBatch
 
     if ProfilerActivity.CUDA not in supported_activities():
-        return {"launches": 0, "copies": 0, "waits": 0}
+        return None
     batch = KohnShamBatch(_layers(device))
     dms = [one.data.dm_guess for one in batch.layers]
     for _ in range(3):  # by then its functional is one launch

@@ -152,10 +152,8 @@ def check_address_space() -> None:
         )
 
 
-_CURES = {
-    False: "a build of torch with CUDA (this one has none)",
-    True: "a driver that is new enough for this torch (nvidia-smi shows it)",
-}
+NEW_DRIVER = "a driver that is new enough for this torch (nvidia-smi shows it)"
+_CURES = {False: "a build of torch with CUDA (this one has none)", True: NEW_DRIVER}
 """What to do where no card is seen, by whether torch could use one."""
 
 
@@ -177,8 +175,9 @@ def resolve_device(name: str | torch.device) -> torch.device:
     if name == "auto":
         if count:
             _log.info(
-                "computing on a CUDA device: this version was checked on a pretended one only, and "
-                f"never timed; {argument('device', 'cpu')} keeps to the processor"
+                f"computing on {torch.cuda.get_device_name(0)}: this version was checked on a "
+                f"pretended card only, and never timed; {argument('device', 'cpu')} keeps to the "
+                "processor"
             )
         return torch.device("cuda" if count else "cpu")
     if name == "cpu":

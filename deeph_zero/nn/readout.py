@@ -204,9 +204,9 @@ class _System:
 
     def _set(self, new: Tensor) -> None:
         width = len(new) - (self._bias is not None)
-        self._weight[:width] = new[:width].to(self._weight)
+        self._weight[:width] = new[:width]
         if self._bias is not None:
-            self._bias.copy_(new[-1].to(self._bias))
+            self._bias.copy_(new[-1])
 
 
 def _shift(normal: Tensor, ridge: float) -> Tensor:

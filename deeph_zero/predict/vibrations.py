@@ -112,7 +112,7 @@ def _moved(mol: gto.Mole, atom: int, x: int, by: float) -> gto.Mole:
 def _gradient(mf: Any, ks: KohnSham, state: SCFResult, mol: gto.Mole) -> np.ndarray:
     there = mf.copy().reset(mol)
     layer = KohnSham.from_pyscf(there, device=str(ks.x.device))
-    found = layer.scf(state.dm.to(ks.x), conv_tol=1e-11, conv_tol_grad=1e-8, hint=False)
+    found = layer.scf(state.dm, conv_tol=1e-11, conv_tol_grad=1e-8, hint=False)
     ks.fock_builds += layer.fock_builds
     ks.coarse_builds += layer.coarse_builds
     if not found.converged:

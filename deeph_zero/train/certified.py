@@ -61,7 +61,7 @@ def _predicted(
     network: FockNetwork, problems: Sequence[Problem], light: Sequence[KohnSham]
 ) -> tuple[list[Prepared], list[Tensor]]:
     """The geometries on the processor, and the network's H of each."""
-    outputs = network.eval()(collate([one.inputs for one in problems]).to(_device(problems)))
+    outputs = network.eval()(collate([one.inputs for one in problems]))
     pairs = zip(problems, outputs, strict=True)
     corrections = to_host([one.correction(output) for one, output in pairs])
     bases, seen = to_host([one.fock0 for one in problems]), network.scales.seen_corrections
@@ -80,10 +80,6 @@ def _predicted(
         focks.append(own.bounded(correction, seen))
         check_predicted(problem.molecule, focks[-1])
     return prepared, focks
-
-
-def _device(problems: Sequence[Problem]) -> torch.device:
-    return problems[0].fock0.device
 
 
 def _with_instability(

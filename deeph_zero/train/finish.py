@@ -297,7 +297,7 @@ def _certify(run: Run, module: FitModule, problem: Problem) -> Prediction:
     """The network's prediction of a geometry it was trained on, from the integrals there are."""
     with run.costs.measured("certificate"), _exact(run, problem) as ks:
         with torch.no_grad():
-            (correction,) = module.network.eval()(problem.inputs.to(run.runtime.device))
+            (correction,) = module.network.eval()(problem.inputs)
         fock = problem.predicted(correction, module.network.scales.seen_corrections)
         found = single.assemble(
             problem.molecule,

@@ -167,6 +167,6 @@ class ValidationCheck(Callback):
         best = self.best
         if best is not None and best.numbers["loss"] < found["loss"]:
             for weight, value in zip(network.parameters(), best.weights, strict=True):
-                weight.copy_(value.to(weight))
+                weight.copy_(value)
             found = best.numbers | {"epoch": best.epoch}
         return found | {"n_structures": len(self.problems)}

@@ -115,8 +115,7 @@ def _worth(structures: str, pairs: Sequence[tuple[float, float]]) -> Worth:
 @torch.no_grad()
 def _of_problem(network: FockNetwork, problem: Problem) -> tuple[float, float]:
     """Errors of H and of H₀ against the teacher's target, or the label where nothing was taught."""
-    device = problem.fock0.device
-    (output,) = network.eval()(problem.inputs.to(device))
+    (output,) = network.eval()(problem.inputs)
     fock = problem.predicted(output, network.scales.seen_corrections)
     loss = fixed_point_loss if problem.teacher.started else supervised_loss
     own, base = (

@@ -77,6 +77,15 @@ def test_the_first_failure_is_the_line_of_the_error(run, checks, check, got):
     assert report["counts"] is None
 
 
+@pytest.mark.usefixtures("checks")
+def test_a_card_that_torch_does_not_see_is_explained(run, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for version, said in ((None, "none, this build is for the processor"), ("13.0", "it sees no")):
+        monkeypatch.setattr("torch.version.cuda", version)
+        assert f"CUDA of torch: {version or said}" in (out := run("doctor").out)
+        assert said in out
+
+
 def test_a_package_that_is_missing_is_said():
     assert doctor._version("no-such-package-anywhere") is None
     assert doctor._version("numpy")

@@ -241,6 +241,7 @@ def test_the_log_says_where_automatic_choice_computes(caplog):
     with caplog.at_level(logging.INFO, logger="deeph_zero"):
         assert resolve_device("auto").type == "cuda"
     assert "device cpu keeps to the processor" in caplog.text or "device='cpu'" in caplog.text
+    assert torch.cuda.get_device_name(0) in caplog.text
 
 
 def test_doctor_compares_the_device_with_the_processor(monkeypatch):
@@ -253,4 +254,20 @@ def test_doctor_compares_the_device_with_the_processor(monkeypatch):
     assert all(check.passed for check in checks)
     assert len(selfcheck.run_checks("cpu")) == 3
     monkeypatch.setattr(selfcheck, "device_deviation", lambda _: 1e-3)
-    assert not selfcheck.run_checks("cuda")[3].passed
+    bad = selfcheck.run_checks("cuda")[3]
+    assert not bad.passed
+    assert "driver" in bad.cure
+
+
+def test_doctor_says_why_it_did_not_count(monkeypatch, capsys):
+    monkeypatch.setattr(selfcheck, "run_checks", lambda _: [])
+    for fails, said in ((True, "RuntimeError: CUPTI"), (False, "launches")):
+
+        def counted(_, fails=fails):
+            if fails:
+                raise RuntimeError("CUPTI\nis missing")
+            return {"launches": 7}
+
+        monkeypatch.setattr(selfcheck, "kernels", counted)
+        assert entry_point(["doctor", "--device", "cuda"]) == 0
+        assert said in capsys.readouterr().out

@@ -196,7 +196,8 @@ def test_a_layer_that_is_made_again():
         method = ks.info.method
         made = [ks._again(), KohnSham.without_builds(molecule(), xc="svwn", device=device)]
         made.append(KohnSham.of_method(molecule(), method, builds=False, device=device))
-        return [one.data.ovlp for one in made]
+        names = ("ovlp", "hcore", "dipole", "nuclear_dipole")
+        return [getattr(one.data, name) for one in made for name in names]
 
     same(work)
 
@@ -212,8 +213,8 @@ def test_forces_of_a_displaced_molecule():
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
-@pytest.mark.parametrize("smearing", [0.0, 0.1])
-def test_a_crystal_with_exact_exchange(smearing):
+@pytest.mark.parametrize(("smearing", "kmesh"), [(0.0, (2, 1, 1)), (0.1, (3, 1, 1))])
+def test_a_crystal_with_exact_exchange(smearing, kmesh):
     cell = pbcgto.M(
         atom="H 0 0 0; H .1 .2 1.4",
         a=[[4, 0, 0], [0.2, 4.1, 0], [0, 0.1, 4.2]],
@@ -226,7 +227,7 @@ def test_a_crystal_with_exact_exchange(smearing):
 
     def work(device):
         ks = CrystalKohnSham.from_pyscf(
-            cell, kmesh=(2, 1, 1), xc="pbe0", smearing=smearing, device=device
+            cell, kmesh=kmesh, xc="pbe0", smearing=smearing, device=device
         )
         built = ks.build(ks.density(ks.starting_fock()))
         again = CrystalKohnSham.of_method(cell, ks.info.method, device=device)

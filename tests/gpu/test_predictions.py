@@ -34,11 +34,12 @@ def hydrogen(k):
     return Molecule(numbers=np.array([1, 1]), coords=coords)
 
 
-def model(device, inputs="physics", **method):
+def model(device, inputs="physics", interaction="so2", **method):
     mol = gto.M(atom="F 0 0 0; H 0 0 1", basis="sto-3g", verbose=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        network = FockNetwork(default_spec(basis_layout([mol]), "tiny", inputs=inputs))
+        layout, how = basis_layout([mol]), {"inputs": inputs, "interaction": interaction}
+        network = FockNetwork(default_spec(layout, "tiny", **how))
         for name, value in network.named_parameters():
             if "_out." in name:
                 torch.nn.init.normal_(value, std=0.02)

@@ -159,10 +159,8 @@ class _Maker:
             mesh_term=MeshTerm(values, self.weights, weight, own),
             fixed=FixedOperator("core", core, self.weights),
             rho_guess=None,
-            dm_guess=lambda: (
-                torch.from_numpy(atomic_matrices(cell, shares, points.scaled))
-                .to(self.device)
-                .to(core.dtype)
+            dm_guess=lambda: _matrices(
+                atomic_matrices(cell, shares, points.scaled), points, self.device
             ),
             step_coulomb=lambda: coulomb,
             coarse=None,
