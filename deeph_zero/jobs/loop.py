@@ -260,7 +260,8 @@ def _write(
             builds += Builds(record.fock_builds, record.coarse_builds)
             if record.auxbasis is not None:
                 auxbasis[record.auxbasis] = None
-    _warn_degenerate(structures, reporter)
+    if not method.smearing:  # fractional occupations are what was asked for
+        _warn_degenerate(structures, reporter)
     warn_hints(structures, reporter)
     warn_outside(structures, reporter)
     return {

@@ -81,3 +81,11 @@ def test_a_disk_that_refuses_ends_the_batch_with_one_line(tmp_path, monkeypatch)
     with pytest.raises(ComputationError, match="No space left on device"):
         _label([water()], tmp_path / "labels.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["labels.h5.part"]  # to go on with
+
+
+def test_fractions_that_were_asked_for_are_not_warned_of(tmp_path):
+    told, coords = Listener(), np.array([[0, 0, 0], [0.3, 0.4, 2.2]])
+    oxygen = Molecule(numbers=np.array([8, 8]), coords=coords, file="o2.xyz")
+    result = _label([oxygen], tmp_path / "smeared.h5", reporter=told, smearing=0.02)
+    assert result["structures"][0]["degenerate"] is True
+    assert not [line for line in told.warnings if "is degenerate" in line]
