@@ -8,11 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import click
 import pytest
 
 from deeph_zero import __version__
+from deeph_zero.__main__ import main as command
 from deeph_zero.cli import main
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import ComputationError, InputError
@@ -114,6 +116,16 @@ def test_a_terminal_without_unicode_shows_other_letters_as_json_does(monkeypatch
     shown = stream.buffer.getvalue()
     assert shown.decode("latin-1") == '"\\u0393 é \\ud83d\\ude00"\n'
     assert json.loads(shown.decode("latin-1")) == "Γ é 😀"
+
+
+def test_ctrl_c_while_modules_are_imported_is_a_line(monkeypatch, capsys):
+    class Importing(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "deeph_zero.cli.main", Importing("deeph_zero.cli.main"))
+    assert command() == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_a_closed_standard_output_is_no_failure(monkeypatch):
