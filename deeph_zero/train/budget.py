@@ -238,6 +238,10 @@ class Lessons:
         built = problem.ks.build(dm)
         problem.teacher.offer(dm, built.fock, float(built.energy))
 
+    def failed(self, k: int) -> bool:
+        """Whether the last attempt at a geometry failed."""
+        return k in self._failures
+
     def forget(self, k: int) -> None:
         """Another geometry has taken this place."""
         self.errors[k] = math.inf

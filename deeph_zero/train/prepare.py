@@ -13,6 +13,7 @@ from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, free_atoms
 from deeph_zero.integrals.portable import Portable
+from deeph_zero.ks.batch.ks_batch import gains_together
 from deeph_zero.ks.protocol import KSData
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
@@ -31,6 +32,7 @@ from deeph_zero.prepared.molecule import (
 )
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.loss_terms import parse_loss
+from deeph_zero.train.calibrate import TOGETHER
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.run import Run
 from deeph_zero.train.sampling import displaced
@@ -38,7 +40,7 @@ from deeph_zero.train.store.cache import HeavyStore, memory_limit_mb
 from deeph_zero.train.stream import Ahead, Stream
 from deeph_zero.train.taught import Absent, Problem, labelled_problem, make_problem
 from deeph_zero.train.team import Team
-from deeph_zero.train.validation import converge
+from deeph_zero.train.validation import advance_together, converge
 from deeph_zero.types import AOMatrix
 
 
@@ -319,18 +321,35 @@ def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> No
     if not wanted:
         return
     share = ao_memory(run.runtime.device) / len(wanted)
+    size = TOGETHER if gains_together(run.runtime.device) else 1
     with run.reporter.task("validation", len(wanted)) as task:
-        for k, (position, molecule) in enumerate(wanted):
-            if run.runtime.deadline.expired():
-                raise TimeIsUpError(f"{k} of {len(wanted)} validation structures were solved")
-            try:
-                problem = _problem(run, store, network, molecule, ao_memory_mb=share)
-                converge(problem)
-                problem.position = position
-                run.geometries.validators.append(problem)
-            except (ComputationError, InputError) as error:
-                _leave_out(run, molecule, error, asked_for=position is not None)
-            task.advance()
+        for start in range(0, len(wanted), size):
+            made: list[tuple[int | None, Problem]] = []
+            for k, (position, molecule) in enumerate(wanted[start : start + size], start):
+                if run.runtime.deadline.expired():
+                    raise TimeIsUpError(f"{k} of {len(wanted)} validation structures were solved")
+                try:
+                    problem = _problem(run, store, network, molecule, ao_memory_mb=share)
+                    made.append((position, problem))
+                except (ComputationError, InputError) as error:
+                    _leave_out(run, molecule, error, asked_for=position is not None)
+                    task.advance()
+            if len(made) > 1 and store.needed_bytes <= store.memory_bytes:
+                advance_together([problem for _, problem in made])
+            for position, problem in made:
+                _solve(run, position, problem)
+                task.advance()
+
+
+def _solve(run: Run, position: int | None, problem: Problem) -> None:
+    """Take in a structure that measures, once it is solved."""
+    try:
+        converge(problem)
+    except (ComputationError, InputError) as error:
+        _leave_out(run, problem.molecule, error, asked_for=position is not None)
+        return
+    problem.position = position
+    run.geometries.validators.append(problem)
 
 
 def _store(run: Run) -> HeavyStore:

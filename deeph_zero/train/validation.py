@@ -13,6 +13,7 @@ from deeph_zero.errors import ComputationError
 from deeph_zero.nn.inputs import collate
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.settings.loss_terms import Term
+from deeph_zero.train.budget import Budget, Lessons
 from deeph_zero.train.losses import LossMix, MatchWeights, Point, fixed_point_loss
 from deeph_zero.train.losses_together import values_together
 from deeph_zero.train.module import FitModule
@@ -56,6 +57,21 @@ def converge(problem: Problem) -> None:
         problem.teacher.advance()
     if not problem.teacher.converged:
         raise ComputationError("expected a converged SCF to measure with; leave the structure out")
+
+
+def advance_together(problems: Sequence[Problem]) -> None:
+    """Solve structures with their own teachers, builds and coarse SCFs of all in one call.
+
+    Args:
+        problems: Structures whose integrals are in memory together. One at which something fails
+            stays as it is: :func:`converge` says why.
+    """
+    lessons = Lessons(problems, Budget())
+    lessons.together = True
+    open_ = [k for k, problem in enumerate(problems) if not problem.teacher.finished]
+    while open_:
+        lessons.advance(open_)
+        open_ = [k for k in open_ if not (problems[k].teacher.finished or lessons.failed(k))]
 
 
 @torch.no_grad()

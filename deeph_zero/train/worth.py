@@ -12,14 +12,28 @@ from typing import Any
 import torch
 
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.ks.batch.ks_batch import gains_together
+from deeph_zero.nn.inputs import collate
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict.single import Prediction
-from deeph_zero.train.losses import GAP, MatchWeights, Point, fixed_point_loss, supervised_loss
+from deeph_zero.settings.loss_terms import Term
+from deeph_zero.train.calibrate import TOGETHER
+from deeph_zero.train.losses import (
+    GAP,
+    LossMix,
+    MatchWeights,
+    Point,
+    fixed_point_loss,
+    supervised_loss,
+)
+from deeph_zero.train.losses_together import values_together
 from deeph_zero.train.taught import Absent, Problem
 from deeph_zero.types import AOMatrix
 
 MANY = 100
 """Structures looked at, at most."""
+
+_TAUGHT, _LABELLED = "fixed-point", "supervised"
 
 NOTHING = 1e-9
 """Mean energy error (Eh) below which a network is as good as one can tell."""
@@ -92,7 +106,7 @@ def worth(
         The comparison at the first of: validators, refined predictions, training; None where
         nothing is known.
     """
-    pairs = [_of_problem(network, p) for p in validators[:MANY]]
+    pairs = _of_problems(network, validators[:MANY])
     if pairs:
         return _worth("validation", pairs)
     pairs = [_of_prediction(p) for p in kept_out if p.refined is not None and p.refined.converged]
@@ -104,12 +118,41 @@ def worth(
         if isinstance(p, Problem) and (p.teacher.started or p.label is not None)
     ]
     some = taught[:: -(-len(taught) // MANY) or 1]
-    return _worth("training", [_of_problem(network, p) for p in some]) if some else None
+    return _worth("training", _of_problems(network, some)) if some else None
 
 
 def _worth(structures: str, pairs: Sequence[tuple[float, float]]) -> Worth:
     own, base = zip(*pairs, strict=True)
     return Worth(structures=structures, own=own, base=base)
+
+
+@torch.no_grad()
+def _of_problems(network: FockNetwork, problems: Sequence[Problem]) -> list[tuple[float, float]]:
+    """:func:`_of_problem` of each; on a device of several in one go."""
+    if not problems or not gains_together(problems[0].fock0.device):
+        return [_of_problem(network, p) for p in problems]
+    found: dict[int, tuple[float, float]] = {}
+    for name in (_TAUGHT, _LABELLED):
+        keys = [k for k, p in enumerate(problems) if p.teacher.started is (name == _TAUGHT)]
+        for start in range(0, len(keys), TOGETHER):
+            some = keys[start : start + TOGETHER]
+            found |= zip(some, _of_several(network, [problems[k] for k in some], name), strict=True)
+    return [found[k] for k in range(len(problems))]
+
+
+def _of_several(
+    network: FockNetwork, problems: Sequence[Problem], name: str
+) -> list[tuple[float, float]]:
+    """Errors of H and of H₀ of geometries that one loss tells of."""
+    inputs = collate([p.inputs for p in problems]).to(problems[0].fock0.device)
+    outputs, seen = network.eval()(inputs), network.scales.seen_corrections
+    focks = [p.predicted(one, seen) for p, one in zip(problems, outputs, strict=True)]
+    mix, rows = LossMix((Term(name),)), []
+    for matrices in (focks, [p.fock0 for p in problems]):
+        values = values_together(mix, problems, matrices)
+        assert values is not None
+        rows.append(torch.stack([torch.as_tensor(one.energy_error) for one in values]))
+    return [(own, base) for own, base in torch.stack(rows, -1).tolist()]
 
 
 @torch.no_grad()
