@@ -335,8 +335,6 @@ class Model:
             ComputationError: As in :meth:`predict`.
         """
         refuse_unknown("predict_mean_field", settings, _SETTINGS)
-        if not Asked(**settings).builds:
-            raise InputError("certificate=False: orbitals need a Fock build; leave it out")
         given = self._checked_molecule(molecule, allow_close_contacts)
         result, ks = self._predict(given, self.method, **settings)
         mf = meanfield.mean_field(given, self.method, unrestricted=ks.unrestricted)

@@ -97,7 +97,7 @@ def test_wheel_holds_licences_and_the_command(wheel: zipfile.Path):
         wheel
     )
     entry_points = wheel.joinpath(info, "entry_points.txt").read_text()
-    assert "deeph-zero = deeph_zero.cli.main:entry_point" in entry_points
+    assert "deeph-zero = deeph_zero.__main__:main" in entry_points
 
 
 def test_one_version_everywhere():

@@ -77,11 +77,15 @@ def orbitals_of(
 
     Returns:
         The refined orbitals, else those of P̂; their energy, and whether it is converged.
+
+    Raises:
+        InputError: If the prediction was made without a build.
     """
     done = result.refined
     if done is not None:
         return (done.mo_coeff, done.mo_energy, done.mo_occ), done.energy, done.converged
-    assert result.energy is not None
+    if result.energy is None:
+        raise InputError("certificate=False: orbitals need a Fock build; leave it out")
     return canonical_orbitals(ks, result), result.energy, False
 
 
