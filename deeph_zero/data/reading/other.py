@@ -66,6 +66,8 @@ def ase_frames(
         except InputError as error:
             yield error
             return
+    if name == "cube":
+        say("the box of the cube is read as the cell of a crystal; write .xyz if it is a molecule")
     if is_layer(name, content):
         say("assume_isolated is not used; a layer has pbc T T F or is asked for by its dimension")
     yield from _read(path, content, name)

@@ -67,3 +67,11 @@ def test_a_molecule_in_a_box_is_said(tmp_path, caplog):
         molecules, _ = read_structures([path])
     assert len(molecules) == 1
     assert ["cell is not used" in r.getMessage() for r in caplog.records] == [True]
+
+
+def test_the_box_of_a_cube_is_said(tmp_path, caplog):
+    text = "a\nb\n 1 0 0 0\n 2 3 0 0\n 1 0 6 0\n 1 0 0 6\n 2 2.0 0 0 0\n 1 1\n"
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        molecules, bad = read_structures([save(tmp_path, "a.cube", text)], crystals=True)
+    assert (len(molecules), bad) == (1, [])
+    assert ["write .xyz if it is a molecule" in r.getMessage() for r in caplog.records] == [True]
