@@ -11,7 +11,7 @@ from deeph_zero.data.formats.protocol import Record, Structure, required_overlap
 from deeph_zero.data.formats.spins import to_spinor
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.one_electron import lindep_threshold
-from deeph_zero.integrals.periodic.kpoints import KPoints, make_kpoints
+from deeph_zero.integrals.periodic.kpoints import MOST, KPoints, make_kpoints
 from deeph_zero.kohnsham.k_path import KPath, k_path
 from deeph_zero.kohnsham.sparse_bands import SparseLevels
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
@@ -95,6 +95,11 @@ def band_structure(
     dos = None
     if dos_spacing is not None:
         mesh = mesh_of(structure.lattice, pbc, dos_spacing)
+        if math.prod(mesh) > MOST:
+            raise InputError(
+                f"{argument('dos_spacing', dos_spacing)}: expected at most {MOST} k-points, got "
+                f"{' x '.join(map(str, mesh))}; give a wider spacing"
+            )
         dos = _density_of_states(record, make_kpoints(mesh), width, fermi)
         entry["dos_kmesh"] = list(mesh)
     return CrystalBands(entry=entry, path=line, energies=energies, structure=structure, dos=dos)

@@ -1,6 +1,7 @@
 """Uniform meshes of k-points, Γ-centred or shifted, of which one of k and -k may be enough."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from pyscf.pbc import gto
 
 from deeph_zero.errors import InputError, argument
 
+MOST = 1_000_000
+"""k-points of a mesh: nobody waits for more."""
 _SAME = 1e-8
 """Fractional coordinates closer than this are one point."""
 
@@ -85,7 +88,7 @@ def make_kpoints(
     weights = np.full(len(scaled), 1 / len(scaled))
     if not time_reversal:
         return KPoints(scaled=scaled, weights=weights, mesh=mesh)
-    first, second = _pairs(scaled)
+    first, second = _pairs(mesh, shifted)
     shares = np.where(first == second, 1.0, 2.0) * weights[first]
     return KPoints(scaled=scaled[first], weights=shares, mesh=mesh, partners=scaled[second])
 
@@ -117,6 +120,11 @@ def _checked(kmesh: Sequence[int], dimension: int) -> tuple[int, int, int]:
             f"kmesh expected three positive whole numbers, got {kmesh!r}; give for example "
             f"{argument('kmesh', (4, 4, 4))}"
         )
+    if math.prod(numbers) > MOST:
+        raise InputError(
+            f"kmesh expected at most {MOST} k-points in all, got {math.prod(numbers)} of "
+            f"{argument('kmesh', tuple(numbers))}; give fewer"
+        )
     if dimension == 2 and numbers[2] != 1:
         raise InputError(
             f"kmesh expected 1 along the third vector of a cell with dimension 2, got {numbers[2]};"
@@ -131,16 +139,12 @@ def _axis(n: int, *, shifted: bool) -> np.ndarray:
     return np.where(steps > 0.5 + _SAME, steps - 1.0, steps)
 
 
-def _pairs(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(mesh: tuple[int, int, int], shifted: bool) -> tuple[np.ndarray, np.ndarray]:
     """Indices of k and of -k for each pair; the same twice where -k is k."""
-    first, second = [], []
-    seen = np.zeros(len(scaled), dtype=bool)
-    for i, k in enumerate(scaled):
-        if seen[i]:
-            continue
-        distance = scaled + k
-        j = int(np.abs(distance - np.round(distance)).max(-1).argmin())
-        seen[[i, j]] = True
-        first.append(i)
-        second.append(j)
-    return np.array(first), np.array(second)
+    axes = []
+    for n in mesh:
+        steps = np.arange(n)
+        axes.append(n - 1 - steps if shifted and n % 2 == 0 else -steps % n)
+    partners = np.ravel_multi_index(np.meshgrid(*axes, indexing="ij"), mesh).reshape(-1)
+    first = np.flatnonzero(np.arange(len(partners)) <= partners)
+    return first, partners[first]

@@ -11,6 +11,7 @@ from pyscf.pbc import tools
 from pyscf.pbc.gto import Cell
 from pyscf.pbc.scf import hf
 
+from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.libxc import describe, make_functional
 from deeph_zero.integrals.one_electron import lindep_threshold
 from deeph_zero.integrals.periodic.bloch_values import BlochValues
@@ -32,6 +33,7 @@ from deeph_zero.integrals.periodic.guess import atomic_matrices, superposed_dens
 from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.pseudopotential import local_potential, nonlocal_potential
 from deeph_zero.integrals.periodic.superposition import possible_kinetic
+from deeph_zero.integrals.two_electron import available_memory_mb
 from deeph_zero.ks.periodic.data import CrystalData, Elsewhere
 from deeph_zero.ks.periodic.exchange import Exchange, FourierExchange, WithProbeCharge
 from deeph_zero.ks.periodic.grid import BlochGrid
@@ -51,6 +53,8 @@ from deeph_zero.ks.terms.term import Term
 
 AO_MEMORY_MB = 2000.0
 """AO values kept, unless the caller says otherwise."""
+_MATRICES = 8
+"""Matrices of every k-point that an SCF has at a time, at least."""
 
 COARSE_PART = 0.55
 """Points per axis of the coarse mesh. Diamond, Si, LiH, h-BN, graphene, Al slabs and MoS2: the step
@@ -325,9 +329,23 @@ def checked_overlap(cell: Cell, kpoints: KPoints, device: torch.device | str) ->
         The matrices.
 
     Raises:
-        InputError: If an eigenvalue is too small; the line names it and its k.
+        InputError: If an eigenvalue is too small; the line names it and its k. Or if there is no
+            memory for matrices at so many points.
     """
+    _check_room(int(cell.nao_nr()), kpoints)
     return check_overlap(overlap(cell, kpoints, device), kpoints.scaled.tolist())
+
+
+def _check_room(nao: int, kpoints: KPoints) -> None:
+    """Refuse points whose matrices alone are more than the memory."""
+    nk = len(kpoints.scaled)
+    needed = _MATRICES * nk * nao**2 * (8 if kpoints.real else 16) / 1e6
+    free = available_memory_mb()
+    if needed > free:
+        raise InputError(
+            f"expected matrices of {nk} k-points and {nao} functions within {free:.0f} MB, they "
+            f"take {needed:.0f} MB; use a coarser {argument('kmesh')} or fewer functions"
+        )
 
 
 def fixed_operator(

@@ -67,6 +67,14 @@ def test_what_is_no_mesh_is_named(kmesh):
         make_kpoints(kmesh)
 
 
+def test_a_mesh_without_end_is_refused_before_it_is_made():
+    with pytest.raises(InputError, match="at most 1000000 k-points in all, got 27000000 of kmesh="):
+        make_kpoints((300, 300, 300))
+    many = make_kpoints((60, 50, 40))
+    assert many.weights.sum() == pytest.approx(1)
+    assert len(many.scaled) == (120_000 - 8) // 2 + 8  # eight points are their own -k
+
+
 def test_a_layer_has_no_k_points_across():
     assert len(make_kpoints((2, 2, 1), dimension=2, time_reversal=False).scaled) == 4
     with pytest.raises(InputError, match=r"kmesh|periodic"):

@@ -5,6 +5,8 @@ import pytest
 import torch
 from pyscf.pbc import dft
 
+from deeph_zero.errors import InputError
+from deeph_zero.integrals.periodic import system
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
 from deeph_zero.integrals.periodic.kpoints import make_kpoints
 from deeph_zero.integrals.periodic.system import crystal_data
@@ -129,3 +131,13 @@ def test_a_supercell_is_its_cell_at_more_k_points(crystal):
     b, _ = two.mesh_term.potential_of(two.rho_guess())
     for name in a:
         assert float(b[name]) == pytest.approx(2 * float(a[name]), abs=1e-6)
+
+
+def test_more_k_points_than_memory_are_refused(crystal, monkeypatch):
+    monkeypatch.setattr(system, "available_memory_mb", lambda: 1e-3)
+    cell = crystal("helium")
+    system.checked_overlap(cell, make_kpoints((1, 1, 1)), "cpu")
+    with pytest.raises(
+        InputError, match=r"of 14 k-points and \d+ functions within 0 MB, they take"
+    ):
+        system.checked_overlap(cell, make_kpoints((3, 3, 3)), "cpu")
