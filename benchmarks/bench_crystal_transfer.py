@@ -49,7 +49,7 @@ def settings(samples: int, seed: int, cells: int) -> FitConfig:
                 "kmesh": (4, 1, 1),
                 "ke_cutoff": 30,
                 "pseudo": "gth-pade",
-                "supercell": (cells, 1, 1),
+                "supercell": (cells, 1, 1) if samples else None,
             },
             "runtime": {"seed": seed},
         }
