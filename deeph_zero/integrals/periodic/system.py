@@ -53,6 +53,8 @@ from deeph_zero.ks.terms.term import Term
 
 AO_MEMORY_MB = 2000.0
 """AO values kept, unless the caller says otherwise."""
+_MOST_POINTS = 40_000
+"""PySCF's lattice sums end the process with a hundred thousand."""
 _MATRICES = 8
 """Matrices of every k-point that an SCF has at a time, at least."""
 
@@ -341,6 +343,11 @@ def _check_room(nao: int, kpoints: KPoints) -> None:
     nk = len(kpoints.scaled)
     needed = _MATRICES * nk * nao**2 * (8 if kpoints.real else 16) / 1e6
     free = available_memory_mb()
+    if nk > _MOST_POINTS:
+        raise InputError(
+            f"expected at most {_MOST_POINTS} k-points (one of k and -k) for an SCF, got {nk}; use "
+            f"a coarser {argument('kmesh')}"
+        )
     if needed > free:
         raise InputError(
             f"expected matrices of {nk} k-points and {nao} functions within {free:.0f} MB, they "
