@@ -41,10 +41,10 @@ QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
 SMALLEST_ENERGY = 1e-9
 """Scales are at least that of this energy error, Eh: below it the SCF tolerance decides."""
 
-FLOOR_SHARES = {"energy": 0.1, "homo": 0.5, "lumo": 0.5, "gap": 0.5, "dipole": 0.1}
+FLOOR_SHARES = {"energy": 0.5, "homo": 0.5, "lumo": 0.5, "gap": 0.5, "dipole": 0.1}
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
-interval arbitrarily narrow. What is left of errors of levels follows the estimate loosely (109
-molecules: rank correlation 0.26 to 0.35)."""
+interval arbitrarily narrow. Small estimates of energies are less than proportional to what is left,
+and errors of levels follow theirs loosely (109 molecules: rank correlation 0.26 to 0.35)."""
 
 RULE = 5
 """Version of the rule for scales and centres, without which a calibration means nothing."""
