@@ -58,7 +58,7 @@ class BlockSource:
             columns: dict[str, list[np.ndarray]] = {}
             for group in groups:
                 nctr, nprim = group.coefficients.shape[1:]
-                fill = ((0, 0), (0, most - nprim))
+                fill = np.array([(0, 0), (0, most - nprim)])
                 exponents = group.exponents.repeat_interleave(nctr, 0).numpy()
                 atoms = group.atom.repeat_interleave(nctr).numpy()
                 own = {
@@ -160,7 +160,7 @@ def _wide(values: np.ndarray, most: int, name: str) -> np.ndarray:
     """With as many primitives as any molecule has."""
     if name not in ("exponents", "coefficients"):
         return values
-    fill = ((0, 0), (0, most - values.shape[1]))
+    fill = np.array([(0, 0), (0, most - values.shape[1])])
     return np.pad(values, fill, constant_values=1.0 if name == "exponents" else 0.0)
 
 
