@@ -85,8 +85,11 @@ def of_refined(ks: KohnSham, refined: SCFResult, mf: Any) -> Response:
             f"loosen {argument('refine')} or leave {argument('response', True)} out"
         )
     state = ks.tightened(_on_device(refined, ks))
-    alpha = ks.polarizability(state).cpu().numpy()
-    slopes = ks.dipole_derivatives(state).cpu().numpy()
+    at = ks.to_layer(state.dm), ks.to_layer(state.fock)
+    equations = CoupledPerturbed(ks.layer, *at)
+    # in this order fields are solved once, as tightly as the slopes need
+    slopes = dipole_derivatives(equations, ks.moving_integrals()).cpu().numpy()
+    alpha = polarizability(equations).cpu().numpy()
     return Response(
         polarizability=alpha,
         dipole_derivatives=slopes,

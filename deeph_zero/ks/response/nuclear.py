@@ -24,7 +24,6 @@ from torch import Tensor
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.response.coupled import TOLERANCE, CoupledPerturbed
-from deeph_zero.ks.response.polarizability import field_perturbations
 from deeph_zero.ks.terms.moving_semilocal import MovingPart
 from deeph_zero.types import SpinMatrix
 
@@ -169,7 +168,7 @@ def dipole_derivatives(
     rotations = equations.rotations
     dm = rotations.dm
     total = dm.sum(0)
-    by_field = equations.solve(field_perturbations(equations), tol=tol)
+    by_field = equations.in_fields(tol)
     fixed = _fixed_density(equations, moving).fock
     overlap, position = moving.overlap().to(dm), moving.position().to(dm)
     charges = moving.charges.to(dm)

@@ -14,12 +14,6 @@ TOLERANCE = 1e-8
 """Relative residual of the equations: the error of a diagonal element goes with its square."""
 
 
-def field_perturbations(equations: CoupledPerturbed) -> Perturbations:
-    """r_x, r_y, r_z with a spin axis: the Fock matrix's change in a field."""
-    layer = equations.rotations.layer
-    return layer.data.dipole.unsqueeze(1).repeat(1, layer.nspin, 1, 1)
-
-
 def polarizability(equations: CoupledPerturbed, tol: float = TOLERANCE) -> Float[Tensor, "3 3"]:
     """The static polarisability tensor.
 
@@ -33,7 +27,7 @@ def polarizability(equations: CoupledPerturbed, tol: float = TOLERANCE) -> Float
     Raises:
         ComputationError: If the equations do not converge.
     """
-    found = equations.solve(field_perturbations(equations), tol=tol)
+    found = equations.in_fields(tol)
     alpha = -_dipoles(equations.rotations.layer.data.dipole, found.dm)
     return 0.5 * (alpha + alpha.mT)
 

@@ -55,6 +55,20 @@ def test_densities_follow_operators(solved, monkeypatch):
     torch.testing.assert_close(again.dm, found.dm, rtol=0, atol=1e-7)
 
 
+def test_fields_are_solved_once_for_all_who_ask(solved):
+    _, ks, done, _ = solved
+    dm, fock = (ks.to_layer(x) for x in (done.dm, done.fock))
+    solver = CoupledPerturbed(ks.layer, dm, fock)
+    found = solver.in_fields(1e-6)
+    before = ks.fock_builds
+    assert solver.in_fields(1e-5) is found
+    assert ks.fock_builds == before
+    fields = ks.data.dipole.unsqueeze(1).expand(-1, ks.layer.nspin, -1, -1).contiguous()
+    tight = solver.in_fields(1e-9)
+    assert tight is not found
+    torch.testing.assert_close(tight.dm, solver.solve(fields).dm, rtol=0, atol=1e-10)
+
+
 def test_smeared_densities_are_refused(solved):
     mol, ks, done, _ = solved
     warm = dz.KohnSham.from_pyscf(mol, xc="hf", unrestricted=ks.unrestricted, smearing=0.01)
