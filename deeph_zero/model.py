@@ -453,7 +453,7 @@ class Model:
         reading, means = self.network.reading, Means(self.device)
         prepared = prepare(molecule, method, reading, means, builds=builds, portable=portable)
         with torch.no_grad():
-            (correction,) = self.network(prepared.inputs.to(self.device))
+            (correction,) = self.network(prepared.inputs)
             fock = prepared.predicted(correction, self.network.scales.seen_corrections)
         check_predicted(molecule, fock)
         return prepared, fock

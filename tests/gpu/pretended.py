@@ -251,10 +251,11 @@ def _check_devices(func: Any, on_device: list[Any], on_cpu: list[Any], args: Any
             return
         text = "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
         raise RuntimeError(f"{text} [{name}]")
-    if name.startswith(("_foreach", "_fused")):
+    many, scalars = name.startswith(("_foreach", "_fused")), all(t.ndim == 0 for t in on_cpu)
+    if many and scalars:  # steps of an optimizer
         return
     written_on_cpu = func._schema.is_mutable and not isinstance(args[0], DeviceTensor)
-    if _is_elementwise(func) and all(t.ndim == 0 for t in on_cpu) and not written_on_cpu:
+    if _is_elementwise(func) and scalars and not written_on_cpu:
         return
     raise RuntimeError(
         "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and "

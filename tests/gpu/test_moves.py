@@ -179,9 +179,9 @@ def test_a_teacher_that_was_kept():
         kept = {name: value.cpu() for name, value in problem.teacher.state().items()}
         (again,), lessons = taught(device, 1)
         again.teacher.restore(kept)
+        mean = again.teacher.diis.extrapolate()
         lessons.advance([0])
-        diis = again.teacher.diis
-        return again.teacher.target, diis.extrapolate(), *diis.errors
+        return again.teacher.target, mean
 
     same(work, atol=1e-6)
 
