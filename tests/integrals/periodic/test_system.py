@@ -141,3 +141,5 @@ def test_more_k_points_than_memory_are_refused(crystal, monkeypatch):
         InputError, match=r"of 14 k-points and \d+ functions within 0 MB, they take"
     ):
         system.checked_overlap(cell, make_kpoints((3, 3, 3)), "cpu")
+    with pytest.raises(InputError, match=r"at most 40000 k-points .* for an SCF, got 48672; use a"):
+        system.checked_overlap(cell, make_kpoints((46, 46, 46)), "cpu")
