@@ -74,14 +74,11 @@ class InnerGroup(h5py.Group):
             Each name.
 
         Raises:
-            InputError: If one is no text, which only damage makes.
+            InputError: If one is no text, or leads nowhere, which only damage makes.
         """
         for name in super().__iter__():
-            if not isinstance(name, str):
-                raise InputError(
-                    f"{self.file.filename}: expected names in UTF-8 in {self.name}, got "
-                    f"{str(name)[:40]}; copy or write the file again"
-                )
+            if not isinstance(name, str) or name not in self:
+                raise self._damaged(str(name)[:40], KeyError("its name leads nowhere"))
             yield name
 
     def get(self, name: Any, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -90,11 +87,11 @@ class InnerGroup(h5py.Group):
 
     def values(self) -> Any:
         """Every member, checked."""
-        return [self._listed(name) for name in self]
+        return [self[name] for name in self]
 
     def items(self) -> Any:
         """Names and members, checked."""
-        return [(name, self._listed(name)) for name in self]
+        return [(name, self[name]) for name in self]
 
     def __contains__(self, name: Any) -> bool:
         """Whether there is a member of this name; links are not followed to see."""
@@ -112,12 +109,6 @@ class InnerGroup(h5py.Group):
                 f"{self.file.filename}: expected data of {self.name}/{name}, got "
                 f"{found.nbytes:.1e} announced bytes that are not there; write the file again"
             )
-
-    def _listed(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError as error:  # damage can leave a name without its place
-            raise self._damaged(name, error) from None
 
     def _damaged(self, name: str, error: Exception) -> InputError:
         reason = " ".join(str(error).strip("'\"").split())[:80]
