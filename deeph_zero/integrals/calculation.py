@@ -1,6 +1,7 @@
 """One calculation: what is to be computed, from keywords or read off a mean-field object."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ from deeph_zero.integrals.supported import (
     smearing_of,
 )
 from deeph_zero.method import Method
+
+_log = logging.getLogger("deeph_zero")
 
 _GRID_RESULTS = frozenset(
     {
@@ -91,14 +94,15 @@ def calculation(mol_or_mf: Any, **stated: Any) -> Calculation:
 
     Raises:
         InputError: Unsupported object, functional, fitting set or spin, a keyword that is unknown
-            or contradicts the object or another, or more electrons than orbitals.
+            or contradicts the object, or more electrons than orbitals.
     """
     refuse_unknown("from_pyscf", stated, STATED)
     given = {name: value for name, value in stated.items() if value is not None}
     if given.get("density_fit") is False and "auxbasis" in given:
-        raise InputError(
-            f"{argument('auxbasis')}: expected {argument('density_fit', True)} with it, got "
-            f"{argument('density_fit', False)}, which needs no fitting basis; leave one of them out"
+        _log.warning(
+            "%s has no effect with %s; leave one of them out",
+            argument("auxbasis"),
+            argument("density_fit", False),
         )
     if isinstance(mol_or_mf, gto.Mole):
         check_molecule(mol_or_mf)

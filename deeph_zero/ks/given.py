@@ -1,6 +1,7 @@
 """What users hand to a Kohn-Sham layer, looked at before it is used."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from deeph_zero.errors import InputError, refuse_unknown
+
+_log = logging.getLogger("deeph_zero")
 
 S = TypeVar("S")
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -188,7 +191,7 @@ def scf_settings(kind: type[S], given: Mapping[str, Any]) -> S:
 def check_start(
     stated: Mapping[str, Any], *, start: bool, built: bool, smeared: bool = False
 ) -> None:
-    """See whether each setting of an SCF has something to act on.
+    """See whether each setting of an SCF has something to act on; say so of a harmless one.
 
     Args:
         stated: The settings that a user gave.
@@ -197,11 +200,11 @@ def check_start(
         smeared: Whether occupations are those of Fermi.
 
     Raises:
-        InputError: If one has not.
+        InputError: If one has not, and the result would not be what was meant.
     """
     if start and "init_guess" in stated:
-        raise InputError(
-            "scf: expected init_guess without a starting density, got both; leave one of them out"
+        _log.warning(
+            "scf: init_guess has no effect beside a starting density; leave one of them out"
         )
     if built and not start:
         raise InputError(

@@ -238,15 +238,18 @@ def test_engines_that_do_not_exist_and_memory_that_is_none(given, words):
         _check_limits(*given)
 
 
-def test_wrong_keywords_are_refused(water):
+def test_wrong_keywords_are_refused(water, caplog):
     with pytest.raises(InputError, match="spin 1; use unrestricted=True"):
         ks_data(calculation(gto.M(**OH), unrestricted=False))
     with pytest.raises(InputError, match="grid_level 0 to 9, got 10"):
         ks_data(calculation(water, grid_level=10))
     with pytest.raises(InputError, match="def2-universal-jfit"):
         ks_data(calculation(water, auxbasis="def2-universal-jft"))
-    with pytest.raises(InputError, match="auxbasis: expected density_fit=True with it"):
+    with caplog.at_level("WARNING", logger="deeph_zero"):
         calculation(water, density_fit=False, auxbasis="weigend")
+    assert caplog.messages == [
+        "auxbasis has no effect with density_fit=False; leave one of them out"
+    ]
     with pytest.raises(InputError, match=r"unbuilt.*mol.build\(\)"):
         ks_data(calculation(gto.Mole()))
     with pytest.raises(InputError, match="got int"):

@@ -157,11 +157,6 @@ def test_the_spin_axis_is_put_before_closed_shells_alone(like):
 @pytest.mark.parametrize(
     ("stated", "more", "says"),
     [
-        (
-            {"init_guess": "core"},
-            {"start": True},
-            "init_guess without a starting density, got both",
-        ),
         ({}, {"built": True}, "the density that the first build was made at, got none"),
         ({"leave_saddles": True}, {"smeared": True}, "leave_saddles=True, got smearing"),
         ({"leave_saddles": True, "degeneracy_tol": 1e-3}, {}, "got degeneracy_tol"),
@@ -178,6 +173,11 @@ def test_each_setting_of_an_scf_acts_on_something(stated, more, says):
         check_start(stated, **given)
 
 
-def test_layers_look_whether_settings_act(layers):
-    with pytest.raises(InputError, match="init_guess without a starting density"):
-        layers["closed"].scf(layers["closed"].data.dm_guess, init_guess="core")
+def test_layers_say_which_setting_does_not_act(layers, caplog):
+    ks = layers["closed"]
+    dm = ks.density(ks.build(ks.data.dm_guess).fock)
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        ks.scf(dm, init_guess="core", max_cycle=1)
+    assert "scf: init_guess has no effect beside a starting density" in caplog.text
+    with pytest.raises(InputError, match="density that the first build was made at"):
+        ks.scf(first_build=ks.build(dm))
