@@ -43,6 +43,7 @@ from deeph_zero.ks.periodic.result import CrystalSCFResult
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
+from deeph_zero.train.crystal_readout import settle_readout
 from deeph_zero.train.crystal_steps import Steps, train_crystals
 from deeph_zero.train.crystals import Lesson, TaughtCrystal, crystal_errors, teach_density
 
@@ -144,6 +145,7 @@ def network_of(
         network, lessons, checks, steps, seed=0,
         note=lambda row: common.progress(str(row)), stop=lambda: False,
     )  # fmt: skip
+    settle_readout(network.eval(), [*lessons, *checks], stop=lambda: False)
     return network.eval(), time.process_time() - start
 
 

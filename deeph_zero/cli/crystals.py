@@ -18,7 +18,7 @@ _TRAINING: Mapping[str, tuple[str, ...]] = {
     "method": ("auxbasis", "density_fit", "grid_level", "break_symmetry"),
     "model": ("elements",),
     "": (
-        "stream", "sampling", "temperature", "calibration", "workers", "memory_mb", "disk_mb",
+        "stream", "sampling", "temperature", "workers", "memory_mb", "disk_mb",
         "jk_dtype", "devices", "budget", "ema", "supervised_blocks", "supervised_orbital_energy",
         "closed_form",
         "stream_visits",
@@ -54,6 +54,7 @@ def check_training_kind(config: FitConfig, molecules: "Sequence[Molecule]") -> b
     _refuse_of_molecules(config)
     _check_functional(config.method.xc)
     _check_labels(config, molecules)
+    _check_calibration(config, len(molecules))
     return True
 
 
@@ -73,8 +74,6 @@ def _refuse_of_molecules(config: FitConfig) -> None:
         for name in names:
             field = type(section).model_fields[name]
             if name in section.model_fields_set and getattr(section, name) != field.default:
-                if name == "calibration" and section.calibration == 0:
-                    continue
                 raise InputError(
                     f"{option_name(name)}: expected a molecule, got crystals, which have no such "
                     "setting; leave it out"
@@ -103,6 +102,12 @@ def _check_functional(xc: str) -> None:
             f"{argument('xc', xc)}: expected a semilocal functional for a network of crystals, got "
             "exact exchange; choose for example pbe"
         )
+
+
+def _check_calibration(config: FitConfig, count: int) -> None:
+    from deeph_zero.train.crystal_calibrate import frames_kept_out
+
+    frames_kept_out(config, count)
 
 
 def _check_labels(config: FitConfig, molecules: "Sequence[Molecule]") -> None:

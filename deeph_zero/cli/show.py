@@ -67,8 +67,15 @@ _NAMES = {
 }
 _OF_A_BUILD = ("energy_error_estimate", "orbital_gradient_rms", "residual_mae")
 """What is not there without a network, or without a certificate."""
-_DECIMALS = {"energy": 6, "homo": 4, "lumo": 4, "gap": 4, "dipole": 3}
-_NAMES_IN_INTERVALS = {"homo": "HOMO", "lumo": "LUMO"}
+_DECIMALS = {"energy": 6, "free_energy": 6, "dipole": 3}
+_NAMES_IN_INTERVALS = {
+    "homo": "HOMO",
+    "lumo": "LUMO",
+    "free_energy": "free energy",
+    "fermi": "Fermi level",
+    "levels": "levels minus those stated",
+    "bands": "levels minus those of H, up to a constant",
+}
 
 
 def show_summary(
@@ -227,8 +234,8 @@ def _more(entry: Mapping[str, Any]) -> Iterator[list[str]]:
         yield ["estimated error of an element of it", format(error, ".3f")]
     for name, interval in (entry.get("intervals") or {}).items():
         many = interval if isinstance((interval or [None])[0], list | tuple) else [interval]
-        cells = ["-" if one is None else between(one[0], one[1], _DECIMALS[name]) for one in many]
-        of_level = name in ("homo", "lumo", "gap")
+        digits, of_level = _DECIMALS.get(name, 4), name not in _DECIMALS
+        cells = ["-" if one is None else between(one[0], one[1], digits) for one in many]
         if of_level and len(cells) == 1 and interval:  # of two spins there is no room for both
             low, high = (HARTREE_IN_EV * end for end in interval)
             cells[0] += f" ({between(low, high, 3)} eV)"

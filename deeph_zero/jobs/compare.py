@@ -69,7 +69,7 @@ def compare(
     if prediction.intervals is not None:
         found, dm = prediction.intervals, label.dm.to(device)
         of_level = LEFT_OF_LEVELS * gradient_norm(ks.commutator(fock, dm))
-        spare = {name: max(_ROUNDING, of_level) for name in known} | {"energy": _ROUNDING}
+        spare = {name: max(ROUNDING, of_level) for name in known} | {"energy": ROUNDING}
         record["covered"] = {n: covers(found[n], value, spare[n]) for n, value in known.items()}
     return record
 
@@ -97,7 +97,7 @@ def _difference(value: Any, reference: Any) -> float | None:
     return None if value is None or reference is None else value - reference
 
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Rounding of reference values that stopped at their tolerance, Eh."""
 
 LEFT_OF_LEVELS = 0.1
@@ -105,7 +105,7 @@ LEFT_OF_LEVELS = 0.1
 of ethanols that `label` converged to 5e-6 Eh. Intervals can be narrower than that."""
 
 
-def covers(interval: Any, value: Any, spare: float = _ROUNDING) -> bool:
+def covers(interval: Any, value: Any, spare: float = ROUNDING) -> bool:
     """Whether a reference lies in its interval; of two spins both.
 
     Args:

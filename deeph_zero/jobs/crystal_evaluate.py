@@ -9,13 +9,15 @@ from torch import Tensor
 from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.mole import shell_ls, symbols_of
-from deeph_zero.jobs.compare import ao_blocks
+from deeph_zero.jobs.compare import LEFT_OF_LEVELS, ROUNDING, ao_blocks
 from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace, without_potential
 from deeph_zero.ks.smearing import NO_ORBITAL
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal import CrystalPrediction
+from deeph_zero.predict.crystal_intervals import crystal_covered
 from deeph_zero.predict.crystal_model import CrystalModel
+from deeph_zero.predict.crystal_record import CrystalState
 from deeph_zero.predict.orbital_blocks import BLOCKS
 from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 from deeph_zero.settings.crystal_method import crystal_method
@@ -77,7 +79,7 @@ def evaluate_crystal(
     else:
         assert cold is not None
         reference = _Reference(fock=cold.fock, dm=cold.dm, free_energy=cold.free_energy)
-    row = _errors(found, reference)
+    row = _errors(found, reference) | _inside(found, reference)
     coarse = found.coarse_builds + (cold.coarse_builds if cold is not None else 0)
     if found.certificate is not None and found.certificate.doubts:
         row["doubts"] = list(found.certificate.doubts)
@@ -94,6 +96,31 @@ def evaluate_crystal(
     row["fock_builds"], row["coarse_builds"] = ks.fock_builds, coarse
     row["converged"] = True
     return row
+
+
+def _inside(found: CrystalPrediction, reference: _Reference) -> dict[str, Any]:
+    """Whether the reference lies in the intervals, and why they may promise nothing."""
+    row: dict[str, Any] = {}
+    if found.out_of_distribution:
+        row["out_of_distribution"] = list(found.out_of_distribution)
+    if found.intervals is None:
+        return row
+    ks, fock, dm = found.ks, reference.fock, reference.dm
+    levels = ks.bands(fock)
+    exact = CrystalState(
+        fock=fock,
+        dm=dm,
+        mo_energy=ks.orthogonal.without_removed(levels.mo_energy),
+        mo_occ=levels.filling.occ,
+        fermi=levels.filling.fermi,
+        entropy_energy=levels.filling.entropy_energy,
+        energy=None,
+        free_energy=reference.free_energy,
+        converged=True,
+    )
+    left = float(ks.commutator(fock, dm).norm()) / 2**0.5
+    spare = {"energy": ROUNDING, "levels": max(ROUNDING, LEFT_OF_LEVELS * left)}
+    return row | {"covered": crystal_covered(found, exact, spare)}
 
 
 SMALL_GAP = 0.02

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 
-from deeph_zero.errors import ComputationError
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.predict.crystal_record import (
-    block_arrays,
     crystal_prediction_entry,
     crystal_prediction_group,
+    prediction_blocks,
     sparse_group,
 )
 from deeph_zero.predict.record import bare_record
@@ -77,10 +76,7 @@ def predict_crystal_record(
         say=say,
     )
     arrays, attributes = crystal_prediction_group(found)
-    try:
-        arrays |= block_arrays(found.ks, found.real_space())
-    except ComputationError as error:
-        say(f"{error}; the prediction has none")
+    arrays |= prediction_blocks(found, say)
     return Record(
         index=index,
         digest=digest(molecule),

@@ -52,7 +52,7 @@ def check_crystal(molecule: Molecule, config: CrystalSettings, *, sparse: bool =
     cell = build_cell(molecule, method, most_points=most)
     found = crystal_calculation_of(cell, method, molecule.moments)
     if not sparse:  # large crystals have no dense S(k)
-        checked_overlap(cell, found.kpoints, "cpu")
+        checked_overlap(cell, found.kpoints, "cpu", remember=True)
 
 
 def crystal_layer(

@@ -39,6 +39,9 @@ class CrystalPrediction:
         certificate: What it says; None where none was asked for.
         refined: The SCF that began at P(H), if asked for.
         forces: Eh/bohr, [natm, 3], of the refined energy; None if not asked for.
+        intervals: Calibrated ones of converged values, see :mod:`.crystal_intervals`; None without
+            a calibrated model or a coupled certificate.
+        out_of_distribution: Why those intervals guarantee nothing here; empty if nothing says so.
     """
 
     molecule: Molecule
@@ -51,6 +54,8 @@ class CrystalPrediction:
     certificate: CrystalCertificate | None = None
     refined: CrystalResult | None = None
     forces: Tensor | None = None
+    intervals: dict[str, list[float] | None] | None = None
+    out_of_distribution: tuple[str, ...] = ()
 
     @property
     def ks(self) -> CrystalKohnSham:

@@ -15,8 +15,10 @@ from deeph_zero.model_files.network import read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
+from deeph_zero.predict.crystal_intervals import with_crystal_intervals
 from deeph_zero.predict.crystal_sparse import LARGE, SparsePrediction
 from deeph_zero.predict.given import crystal_in_state
+from deeph_zero.predict.intervals import Calibration
 from deeph_zero.prepared.constant import LevelConstant
 from deeph_zero.prepared.crystal import PreparedCrystal, prepare_structure
 from deeph_zero.prepared.sparse import prepare_sparse_structure
@@ -54,6 +56,7 @@ class CrystalModel:
         meta: Contents of ``model.json`` except the architecture.
         state: Charge and 2S of structures that state none: those it was trained on.
         constant: What it says of the average potential.
+        calibration: What intervals are made from; None if the model was not calibrated.
 
     Examples:
         >>> model = dz.load("graphene_run/")
@@ -75,6 +78,8 @@ class CrystalModel:
         self._crystal = CrystalDocument.parse(self.meta["crystal"])
         known = self._crystal.constant
         self.constant = LevelConstant() if known is None else LevelConstant(**dict(known))
+        made = self.meta.get("calibration")
+        self.calibration = None if made is None else Calibration.from_dict(made)
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -200,7 +205,7 @@ class CrystalModel:
         if forces and refine is None:
             refine = FORCE_TOL
         method = crystal_method(molecule, settings)
-        return predict_crystal(
+        found = predict_crystal(
             self.network,
             self.prepare(molecule, method, say=say),
             molecule,
@@ -210,6 +215,7 @@ class CrystalModel:
             coupled=coupled,
             forces=forces,
         )
+        return with_crystal_intervals(found, self.calibration, self._crystal.smearing)
 
     def predict_sparse(
         self, crystal: object, *, say: Callable[[str], None] | None = None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from deeph_zero.ao.basis_text import for_elements
 from deeph_zero.ao.block_matrix import BlockMatrix
+from deeph_zero.errors import ComputationError
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.integrals.periodic.folded_blocks import RealSpace
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
@@ -187,6 +188,23 @@ def block_arrays(ks: CrystalKohnSham, found: RealSpace) -> dict[str, Any]:
     return _blocks(shell_ls(ks.cell.to_mol()), found.fock, found.overlap)
 
 
+def prediction_blocks(found: CrystalPrediction, say: Callable[[str], None]) -> dict[str, Any]:
+    """Datasets of a prediction's blocks.
+
+    Args:
+        found: The prediction.
+        say: Takes a line where its functions reach over too many cells.
+
+    Returns:
+        Arrays; none in that case.
+    """
+    try:
+        return block_arrays(found.ks, found.real_space())
+    except ComputationError as error:
+        say(f"{error}; the prediction has none")
+        return {}
+
+
 def sparse_group(found: SparsePrediction, fermi: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Datasets and attributes of a prediction without a layer: blocks alone.
 
@@ -319,6 +337,10 @@ def crystal_prediction_entry(found: CrystalPrediction) -> dict[str, Any]:
         }
         if c.doubts:
             record["doubts"] = list(c.doubts)
+    if found.intervals is not None:
+        record["intervals"] = found.intervals
+    if found.out_of_distribution:
+        record["out_of_distribution"] = list(found.out_of_distribution)
     done = found.refined
     if done is not None:
         record |= {

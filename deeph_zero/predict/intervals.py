@@ -22,6 +22,7 @@ from deeph_zero.errors import InputError, argument
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.model_files.card import Card
+from deeph_zero.molecule import Molecule
 from deeph_zero.predict.single import Prediction
 
 COVERAGE = 0.95
@@ -36,12 +37,10 @@ where that ended, and tells nothing of its errors."""
 LEVEL_TOLERANCE = 1e-7
 """Added to half-widths of levels, Eh: references are not known better, though estimates may be."""
 
-QUANTITIES = ("energy", "homo", "lumo", "gap", "dipole")
-
 SMALLEST_ENERGY = 1e-9
 """Scales are at least that of this energy error, Eh: below it the SCF tolerance decides."""
 
-FLOOR_SHARES = {"energy": 0.5, "homo": 0.5, "lumo": 0.5, "gap": 0.5, "dipole": 0.1}
+FLOOR_SHARE, DIPOLE_FLOOR_SHARE = 0.5, 0.1
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
 interval arbitrarily narrow. Small estimates of energies are less than proportional to what is left,
 and errors of levels follow theirs loosely (109 molecules: rank correlation 0.26 to 0.35)."""
@@ -58,7 +57,7 @@ _TOLERANCES = {RULE: LEVEL_TOLERANCE, ONE_SIDED: 1e-6}
 FAR_GRADIENT = 3.0
 """An orbital gradient this many times the largest one of the calibration is out of distribution."""
 
-LEVELS = ("homo", "lumo", "gap")
+LEVELS, NOT_LEVELS = ("homo", "lumo", "gap"), ("energy", "dipole")
 
 FRONTIER = ("homo", "lumo")
 """Levels with one factor where molecules differ: which of the two is known worse depends on the
@@ -78,6 +77,7 @@ class Calibration:
         gradient: Largest ``orbital_gradient_rms`` among the structures, Eh.
         states: (charge, spin) pairs that occurred.
         rule: How factors become intervals.
+        atoms: The most atoms of a crystal's cell; None for molecules.
     """
 
     n: int
@@ -87,10 +87,13 @@ class Calibration:
     gradient: float
     states: tuple[tuple[int, int], ...]
     rule: int = RULE
+    atoms: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the coverage that ``n`` structures can guarantee."""
         values = dataclasses.asdict(self)
+        if self.atoms is None:
+            del values["atoms"]
         upper = min(self.coverage + 1.0 / (self.n + 1), 1.0)
         return values | {"guaranteed_coverage": [self.coverage, upper]}
 
@@ -122,6 +125,7 @@ class Calibration:
                 gradient=float(values["gradient"]),
                 states=tuple((int(charge), int(spin)) for charge, spin in values["states"]),
                 rule=int(values.get("rule", RULE)),
+                atoms=None if values.get("atoms") is None else int(values["atoms"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             lacks = isinstance(error, KeyError)
@@ -138,16 +142,18 @@ class Sample:
 
     Attributes:
         errors: Distances of the converged values from the certificate's estimates: Eh, the dipole's
-            length in debye; of several spins the largest.
-        energy_error: The certificate's estimate, Eh.
+            length in debye; of several spins the largest. The energy's is per atom for crystals.
+        energy_error: The certificate's estimate, Eh; per atom for crystals.
         gradient: Its ``orbital_gradient_rms``, Eh.
         state: Charge and spin.
+        atoms: Those of a crystal's cell; None for molecules.
     """
 
     errors: dict[str, float]
     energy_error: float
     gradient: float
     state: tuple[int, int]
+    atoms: int | None = None
 
     @classmethod
     def of(cls, prediction: Prediction) -> "Sample":
@@ -190,8 +196,20 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
         J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), sec. 2.2 and 5.2 (locally weighted
         split conformal prediction).
     """
-    kinds = {tuple(sorted(p.molecule.numbers.tolist())) for p in predictions}
-    return calibrated([Sample.of(p) for p in predictions], coverage, unlike=len(kinds) > 1)
+    unlike = are_unlike([p.molecule for p in predictions])
+    return calibrated([Sample.of(p) for p in predictions], coverage, unlike=unlike)
+
+
+def are_unlike(molecules: Sequence[Molecule]) -> bool:
+    """Whether structures are of several compositions.
+
+    Args:
+        molecules: What a calibration is made from.
+
+    Returns:
+        False for frames of one.
+    """
+    return len({tuple(sorted(m.numbers.tolist())) for m in molecules}) > 1
 
 
 def calibrated(
@@ -218,12 +236,14 @@ def calibrated(
             f"calibrate {100 * coverage:g} % intervals, got {n}; give more"
         )
     floors, quantiles = {}, {}
-    for name in QUANTITIES:
-        known = [_scale_of(s.energy_error)[name] for s in samples]
-        floor = max(_scale_of(SMALLEST_ENERGY)[name], FLOOR_SHARES[name] * float(np.median(known)))
-        spare = LEVEL_TOLERANCE if name in LEVELS else 0.0
+    for name in samples[0].errors:
+        known = [scale_of(name, s.energy_error) for s in samples]
+        of_level = name not in NOT_LEVELS
+        share = DIPOLE_FLOOR_SHARE if name == "dipole" else FLOOR_SHARE
+        floor = max(scale_of(name, SMALLEST_ENERGY), share * float(np.median(known)))
+        known_to = LEVEL_TOLERANCE if of_level else 0.0
         names = FRONTIER if unlike and name in FRONTIER else (name,)
-        left = [max(0.0, *(s.errors[n] - spare for n in names)) for s in samples]
+        left = [max(0.0, *(s.errors[n] - known_to for n in names)) for s in samples]
         scores = sorted(e / max(s, floor) for e, s in zip(left, known, strict=True))
         floors[name], quantiles[name] = floor, scores[rank - 1]
     return Calibration(
@@ -233,7 +253,37 @@ def calibrated(
         floors=floors,
         gradient=max(s.gradient for s in samples),
         states=tuple(sorted({s.state for s in samples})),
+        atoms=max((s.atoms for s in samples if s.atoms is not None), default=None),
     )
+
+
+def scale_of(name: str, energy_error: float) -> float:
+    """The certificate's own idea of an error.
+
+    Args:
+        name: What is wrong: the energy, or what follows the density in first order.
+        energy_error: The certificate's estimate, Eh.
+
+    Returns:
+        Eh for the energy, Eh^½ for the others.
+    """
+    return energy_error if name == "energy" else math.sqrt(energy_error)
+
+
+def width_of(name: str, energy_error: float, calibration: Calibration) -> float:
+    """Half-width of an interval.
+
+    Args:
+        name: A quantity of the calibration.
+        energy_error: The certificate's estimate, Eh.
+        calibration: The model's calibration.
+
+    Returns:
+        Eh; debye for the dipole.
+    """
+    scale = max(scale_of(name, energy_error), calibration.floors[name])
+    spare = ROUNDING if name in NOT_LEVELS else _TOLERANCES[calibration.rule]
+    return scale * calibration.quantiles[name] + spare
 
 
 def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any] | None:
@@ -251,11 +301,9 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
     certificate = prediction.certificate
     if certificate is None or certificate.dipole_change is None:
         return None
-    scales, spare = _scale_of(certificate.energy_error_estimate), _TOLERANCES[calibration.rule]
     widths = {
-        name: max(scales[name], calibration.floors[name]) * q
-        + (spare if name in LEVELS else ROUNDING)
-        for name, q in calibration.quantiles.items()
+        name: width_of(name, certificate.energy_error_estimate, calibration)
+        for name in calibration.quantiles
     }
     energy, estimate = certificate.energy, certificate.energy_estimate
     high = min(estimate + widths["energy"], energy)
@@ -359,11 +407,6 @@ def _coupled(prediction: Prediction) -> Certificate:
             f"{argument('certificate', False)} out"
         )
     return c
-
-
-def _scale_of(energy_error: float) -> dict[str, float]:
-    """The certificate's own idea of each error."""
-    return {n: energy_error if n == "energy" else math.sqrt(energy_error) for n in QUANTITIES}
 
 
 def _estimated_length(prediction: Prediction) -> float:

@@ -37,9 +37,13 @@ _MADE_BY = {
 }
 _IN_INTERVALS = {
     "energy": ("energy", "Eh", 6),
+    "free_energy": ("free energy", "Eh", 6),
     "homo": ("HOMO", "Eh", 4),
     "lumo": ("LUMO", "Eh", 4),
     "gap": ("gap", "Eh", 4),
+    "fermi": ("Fermi level", "Eh", 4),
+    "levels": ("levels minus those stated", "Eh", 4),
+    "bands": ("levels minus those of H, up to a constant,", "Eh", 4),
     "dipole": ("dipole", "debye", 3),
 }
 """Name, unit and decimals at least."""

@@ -9,7 +9,8 @@ from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host import runtime
 from deeph_zero.ks.counts import Builds
 from deeph_zero.model import Model
-from deeph_zero.predict.intervals import REFINE_TOL, calibrate
+from deeph_zero.molecule import Molecule
+from deeph_zero.predict.intervals import REFINE_TOL, Sample, are_unlike, calibrated
 from deeph_zero.predict.single import Prediction
 from deeph_zero.settings.config import FEWEST_CALIBRATION, FitConfig
 from deeph_zero.train.module import FitModule
@@ -86,25 +87,58 @@ def refine_held_out(run: Run, module: FitModule, meta: dict[str, Any]) -> dict[i
             for _ in some:
                 task.advance()
     usable = [p for p in done.values() if _is_usable(p)]
-    if len(usable) >= FEWEST_CALIBRATION:
-        run.results.calibration = calibrate(usable)
+    found = [(p.molecule, Sample.of(p)) for p in usable]
+    conclude(run, meta, found, tried=tried, wanted=len(run.roles.held_out))
+    return done
+
+
+def conclude(
+    run: Run,
+    meta: dict[str, Any],
+    found: Sequence[tuple[Molecule, Sample]],
+    *,
+    tried: int,
+    wanted: int,
+) -> None:
+    """Make a calibration of what was refined, or say why there is none.
+
+    Args:
+        run: The run; its results are set.
+        meta: Contents of ``model.json``; "calibration" is set if there is one.
+        found: Structures that could be refined, and what they say.
+        tried: How many were tried.
+        wanted: How many were to be.
+    """
+    if len(found) >= FEWEST_CALIBRATION:
+        unlike = are_unlike([molecule for molecule, _ in found])
+        run.results.calibration = calibrated([sample for _, sample in found], unlike=unlike)
         meta["calibration"] = run.results.calibration.to_dict()
-    elif tried < len(run.roles.held_out):
+    elif tried < wanted:
+        run.results.uncalibrated = f"the time limit let {tried} of {wanted} frames be refined"
+        run.results.left_out.append(f"the calibration ({tried} of {wanted} frames refined)")
+    elif wanted:
         run.results.uncalibrated = (
-            f"the time limit let {tried} of {len(run.roles.held_out)} frames be refined"
-        )
-        run.results.left_out.append(
-            f"the calibration ({tried} of {len(run.roles.held_out)} frames refined)"
-        )
-    elif run.roles.held_out:
-        run.results.uncalibrated = (
-            f"{len(usable)} of {len(run.roles.held_out)} frames could be refined, "
-            f"{FEWEST_CALIBRATION} are needed"
+            f"{len(found)} of {wanted} frames could be refined, {FEWEST_CALIBRATION} are needed"
         )
         run.reporter.warning(
             f"{run.results.uncalibrated}: no intervals; give a larger {argument('calibration')}"
         )
-    return done
+
+
+def calibration_entry(run: Run) -> dict[str, Any]:
+    """What a summary says of the calibration.
+
+    Args:
+        run: The run.
+
+    Returns:
+        ``calibrated``, and what it is or why there is none.
+    """
+    found = run.results.calibration
+    if found is not None:
+        return {"calibrated": True, "calibration": found.to_dict()}
+    none = f"no frames were kept out for it; {argument('calibration')} says how many to keep out"
+    return {"calibrated": False, "not_calibrated": run.results.uncalibrated or none}
 
 
 def _refined(run: Run, module: FitModule, keys: Sequence[int]) -> dict[int, Prediction]:

@@ -23,17 +23,21 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
+from deeph_zero.predict.crystal_intervals import with_crystal_intervals
 from deeph_zero.predict.crystal_model import load_crystal_model
 from deeph_zero.predict.crystal_record import (
-    block_arrays,
     crystal_prediction_entry,
     crystal_prediction_group,
+    prediction_blocks,
 )
 from deeph_zero.predict.record import bare_record, failure, summary
 from deeph_zero.prepared.constant import LevelConstant
 from deeph_zero.prepared.crystal import crystal_layout, prepare_structure
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.crystal_method import crystal_basis, crystal_method
+from deeph_zero.train.calibrate import calibration_entry
+from deeph_zero.train.crystal_calibrate import calibrate_crystals, calibrating, frames_kept_out
+from deeph_zero.train.crystal_readout import settle_readout
 from deeph_zero.train.crystal_samples import Geometry, geometries
 from deeph_zero.train.crystal_steps import (
     COLUMNS,
@@ -109,7 +113,7 @@ def run_crystal_fit(
         out=out,
         molecules=molecules,
         command=command,
-        roles=Roles(validation=tuple(validation)),
+        roles=Roles(held_out=frames_kept_out(config, len(molecules)), validation=tuple(validation)),
     )
     if resume:
         compare_settings(run)
@@ -182,6 +186,7 @@ class _CrystalFit:
             dataclasses.asdict(self._constant),
         )
         save_model(self._run.out, network, meta)
+        self._calibrate(network, meta, interrupt)
         if not interrupt.requested:
             self._certify(interrupt)
         if interrupt.requested:
@@ -249,6 +254,7 @@ class _CrystalFit:
         )
         metrics = self._run.out / "metrics.csv"
         write_csv(metrics, COLUMNS, [])
+        stop = lambda: stop_reason(self._run, interrupt) is not None  # noqa: E731
         with self._run.reporter.task("training", None) as task:
 
             def note(row: Row) -> None:
@@ -262,12 +268,17 @@ class _CrystalFit:
                 steps,
                 seed=config.runtime.seed,
                 note=note,
-                stop=lambda: stop_reason(self._run, interrupt) is not None,
+                stop=stop,
             )
         network.eval()
         if not whole:
             self._stopped = stop_reason(self._run, interrupt)
         self._errors = _errors(network, self._constant, self._targets.checks)
+        if whole and self._targets.checks and config.data.validation is None:
+            # nobody asked to only measure with them: they chose, and now they are learnt from
+            everything = [*self.lessons, *self._targets.checks]
+            settle_readout(network, everything, stop=stop)
+            self._constant = fit_constant(everything)
         return "steps" if config.steps else "epochs"
 
     def _say_no_steps(self) -> None:
@@ -280,6 +291,14 @@ class _CrystalFit:
             )
 
     # ---- certificates and files
+
+    def _calibrate(self, network: FockNetwork, meta: dict[str, Any], interrupt: Interrupt) -> None:
+        run = self._run
+        found = calibrating(self._config, run.molecules, run.roles.held_out)
+        stopped = lambda: stop_reason(run, interrupt) is not None  # noqa: E731
+        calibrate_crystals(run, network.eval(), found, meta, stopped)
+        if run.results.calibration is not None:
+            save_model(run.out, network, meta)
 
     def _certify(self, interrupt: Interrupt) -> None:
         assert self._network is not None
@@ -304,9 +323,14 @@ class _CrystalFit:
                 else:
                     entry, arrays, attributes = self._records(found, blocks=len(todo) <= DRAWN)
                     writer.write(arrays, attributes)
-                    own = {"validation": True} if k in self._targets.checked else {}
-                    run.results.entries[k] = entry | own
+                    run.results.entries[k] = entry | self._role(k)
                 task.advance()
+
+    def _role(self, k: int) -> dict[str, bool]:
+        """What a frame is for, where it is not trained on."""
+        if k in self._run.roles.held_out:
+            return {"calibration": True}
+        return {"validation": True} if k in self._targets.checked else {}
 
     def _prediction(
         self, network: FockNetwork, k: int, molecule: Molecule, *, refine: bool
@@ -327,7 +351,9 @@ class _CrystalFit:
         tol = self._config.conv_tol_grad or SOLVED
         found = predict_crystal(network, ready, molecule, method, refine=tol if refine else None)
         self._builds += Builds(ready.ks.fock_builds - before, found.coarse_builds)
-        return found
+        return with_crystal_intervals(
+            found, self._run.results.calibration, self._config.crystal.smearing
+        )
 
     def _records(
         self, found: CrystalPrediction, *, blocks: bool
@@ -338,12 +364,9 @@ class _CrystalFit:
             entry["converged"] = entry["orbital_gradient_rms"] <= reached
         arrays, attributes = crystal_prediction_group(found)
         attributes["converged"] = entry["converged"]
-        if not blocks:
-            return entry, arrays, attributes
-        try:
-            arrays |= block_arrays(found.ks, found.real_space())
-        except ComputationError as error:
-            self._run.reporter.warning(f"{found.molecule.where}{error}; it has none")
+        if blocks:
+            where, warn = found.molecule.where, self._run.reporter.warning
+            arrays |= prediction_blocks(found, lambda text: warn(where + text))
         return entry, arrays, attributes
 
     def write_summary(self, stopped_by: str) -> dict[str, Any]:
@@ -366,18 +389,19 @@ class _CrystalFit:
             structures=entries,
             failed=run.results.failed,
             stopped_by=stopped_by,
-            builds=run.earlier.builds + self._builds,
+            builds=run.earlier.builds + self._builds + run.results.calibration_builds,
         )
         result |= {
             "converged": bool(entries) and all(e["converged"] for e in entries),
             "loss": config.loss if config.loss != "auto" else "own SCF",
             "limits": limits(config),
-            "calibrated": False,
-            "not_calibrated": "crystals have no calibrated intervals",
+            **calibration_entry(run),
             "pseudo": config.crystal.pseudo,
             "smearing": config.smearing,
             "geometries": len(self.lessons),
         }
+        if run.results.left_out:
+            result["left_out"] = run.results.left_out
         if self._errors is not None:
             result["validation"] = self._errors | {"geometries": len(self._targets.checks)}
         write_json(run.out / SUMMARY_FILE, result)

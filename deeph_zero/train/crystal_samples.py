@@ -41,9 +41,26 @@ def geometries(config: FitConfig, molecules: Sequence[Molecule]) -> list[Geometr
     found = [Geometry(m, crystal_method(m, config), k) for k, m in enumerate(molecules)]
     rng = np.random.default_rng([config.runtime.seed, 1])
     for m in molecules if config.samples else ():
-        larger, method = _larger(m, config)
-        found += [Geometry(displaced(larger, config, rng), method) for _ in range(config.samples)]
+        found += copies(m, config, config.samples, rng)
     return found
+
+
+def copies(
+    molecule: Molecule, config: FitConfig, count: int, rng: np.random.Generator
+) -> list[Geometry]:
+    """Displaced copies of a frame, of larger cells where they are asked for.
+
+    Args:
+        molecule: The frame.
+        config: As in :func:`geometries`.
+        count: How many.
+        rng: Random numbers.
+
+    Returns:
+        The copies.
+    """
+    larger, method = _larger(molecule, config)
+    return [Geometry(displaced(larger, config, rng), method) for _ in range(count)]
 
 
 def _larger(molecule: Molecule, config: FitConfig) -> tuple[Molecule, Method]:

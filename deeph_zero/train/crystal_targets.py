@@ -70,9 +70,10 @@ class Targets:
         files = self._run.config.data.labels
         labels = CrystalLabels(files) if files else None
         out = self._kept_out(found, frames)
+        todo = [(k, g) for k, g in enumerate(found) if k not in self._run.roles.held_out]
         stopped: str | None = None
-        with self._run.reporter.task("solving", len(found)) as task:
-            for k, geometry in enumerate(found):
+        with self._run.reporter.task("solving", len(todo)) as task:
+            for k, geometry in todo:
                 stopped = stop_reason(self._run, interrupt)
                 if stopped:
                     break
@@ -94,12 +95,15 @@ class Targets:
             return set(range(frames, len(found)))
         if isinstance(asked, float):
             count = len(self._run.molecules)
-            self.checked = list(check_positions(asked, count, ())) if count > 1 else []
+            taken = self._run.roles.held_out
+            left = count - len(taken)
+            self.checked = list(check_positions(asked, count, taken)) if left > 1 else []
             return set(self.checked)
-        if frames < CHECKED_FROM:
+        free = [k for k in range(frames) if k not in self._run.roles.held_out]
+        if len(free) < CHECKED_FROM:
             return set()
-        copies = [k for k in range(frames) if found[k].frame is None]
-        return set((copies or list(range(frames)))[CHECKED - 1 :: CHECKED])
+        copies = [k for k in free if found[k].frame is None]
+        return set((copies or free)[CHECKED - 1 :: CHECKED])
 
     def _lesson(
         self,

@@ -30,7 +30,7 @@ from deeph_zero.predict.record import (
 )
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import Means, kohn_sham, same_data
-from deeph_zero.train.calibrate import TOGETHER, refine_some
+from deeph_zero.train.calibrate import TOGETHER, calibration_entry, refine_some
 from deeph_zero.train.certified import certified_together
 from deeph_zero.train.module import FitModule
 from deeph_zero.train.reserve import Ending, TrainingDeadline, fits
@@ -393,13 +393,7 @@ def write_summary(run: Run, stopped_by: str) -> dict[str, Any]:
     result["loss"] = run.module.plan.loss if run.module else run.config.loss
     result["skipped_steps"] = run.module.skipped_steps if run.module else 0
     result["limits"] = limits(run.config)
-    result["calibrated"] = run.results.calibration is not None
-    if run.results.calibration is not None:
-        result["calibration"] = run.results.calibration.to_dict()
-    else:
-        result["not_calibrated"] = run.results.uncalibrated or (
-            f"no frames were kept out for it; {argument('calibration')} says how many to keep out"
-        )
+    result |= calibration_entry(run)
     if run.results.left_out:
         result["left_out"] = run.results.left_out
     if run.geometries.stream is not None:

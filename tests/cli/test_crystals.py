@@ -73,7 +73,6 @@ def test_molecules_alone_have_no_use_for_settings_of_crystals(values, option):
         ({"stream": True, "samples": 3}, "--stream"),
         ({"sampling": "normal-modes", "samples": 3}, "--sampling"),
         ({"sampling": "normal-modes", "temperature": 10, "samples": 3}, "--sampling"),
-        ({"calibration": 20}, "--calibration"),
         ({"workers": 2}, "--workers"),
         ({"memory_mb": 9}, "--memory"),
         ({"disk_mb": 9}, "--disk"),
@@ -94,6 +93,8 @@ def test_crystals_have_no_use_for_settings_of_molecules(values, option):
     [
         ({}, None),
         ({"calibration": 0, "workers": 0, "method": {"grid_level": 3}}, None),
+        ({"calibration": 19, "samples": 1}, None),
+        ({"calibration": 19}, "expected frames twice as many as it keeps out, got 1 and 19; give"),
         ({"loss": "energy"}, "--loss: expected auto or supervised with crystals, got energy; auto"),
         ({"method": {"xc": "pbe0"}}, "^xc='pbe0': expected a semilocal functional for a network"),
         (

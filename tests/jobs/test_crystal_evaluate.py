@@ -1,5 +1,6 @@
 """Errors of one crystal's prediction against its own SCF, and what makes no reference."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,10 @@ import torch
 
 from deeph_zero.data.crystal_labels import CrystalLabel, CrystalLabels
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.jobs import crystal_evaluate as module
 from deeph_zero.jobs.crystal_evaluate import NAMES, evaluate_crystal
+from deeph_zero.predict.crystal_intervals import MANY, STATED, crystal_sample
+from deeph_zero.predict.intervals import calibrated
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 from .test_crystal_predict import CRYSTAL, model  # noqa: F401  (the same untrained model)
@@ -133,3 +137,22 @@ def test_an_scf_that_does_not_converge_is_no_reference(model):  # noqa: F811
 def test_where_there_is_a_label_no_scf_is_needed(model, solved):  # noqa: F811
     with pytest.raises(ComputationError, match=r"max_cycle, or scf=False, as it has a label$"):
         evaluated(model, label(solved), scf=True, max_cycle=1)
+
+
+def test_what_lies_in_calibrated_intervals_is_counted(model, solved, monkeypatch):  # noqa: F811
+    found = model.predict_structure(CRYSTAL, model.settings(), refine=1e-8)
+    calibration = calibrated([crystal_sample(found)] * 19, unlike=False)
+    monkeypatch.setattr(model, "calibration", calibration)
+    row = evaluated(model, label(solved))
+    assert list(row["covered"]) == ["energy", *STATED, *MANY]
+    assert all(row["covered"].values())
+    assert "out_of_distribution" not in row
+    narrow = {name: 0.3 * q for name, q in calibration.quantiles.items()}
+    narrow = dataclasses.replace(calibration, quantiles=narrow, atoms=1)
+    monkeypatch.setattr(model, "calibration", narrow)
+    monkeypatch.setattr(module, "LEFT_OF_LEVELS", 0.0)
+    row = evaluated(model, label(solved))
+    assert not any(row["covered"][name] for name in ("energy", "levels", "bands"))
+    assert row["out_of_distribution"] == ["2 atoms in the cell, 1 in the calibration"]
+    row = evaluated(model, label(solved, energy=None, free_energy=None))
+    assert row["covered"]["energy"]

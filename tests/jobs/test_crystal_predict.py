@@ -6,14 +6,13 @@ import torch
 
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import ComputationError
-from deeph_zero.jobs import crystal_predict as module
 from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import digest
 from deeph_zero.model_files.meta import crystal_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
-from deeph_zero.predict import crystal_model
+from deeph_zero.predict import crystal_model, crystal_record
 from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.settings.config import MethodConfig, PredictConfig
 from deeph_zero.settings.crystal_config import SmearedCrystalConfig
@@ -72,7 +71,7 @@ def test_blocks_that_would_reach_too_far_are_said_and_left_out(model, monkeypatc
     def far(*_):
         raise ComputationError("expected functions that reach over fewer cells")
 
-    monkeypatch.setattr(module, "block_arrays", far)
+    monkeypatch.setattr(crystal_record, "block_arrays", far)
     found, said = recorded(model, certificate=False)
     assert said[-1] == (
         "c.xyz frame 2: expected functions that reach over fewer cells; the prediction has none"

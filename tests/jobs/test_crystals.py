@@ -13,7 +13,8 @@ from deeph_zero.data.labels import LabelStore
 from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
-from deeph_zero.jobs.crystals import check_crystal
+from deeph_zero.integrals.periodic import system
+from deeph_zero.jobs.crystals import check_crystal, crystal_layer
 from deeph_zero.jobs.journal import digest
 from deeph_zero.jobs.label import run_label
 from deeph_zero.molecule import Molecule
@@ -243,6 +244,27 @@ def test_meshes_of_kpoints(crystal, pbc, mesh):
 def test_what_cannot_be_computed_is_refused_before(changes, config, word):
     with pytest.raises(InputError, match=word):
         check_crystal(chain(**changes), LabelConfig.parse(config))
+
+
+def test_the_overlap_that_was_checked_is_the_layers(monkeypatch):
+    """Made once for both, of this crystal and no other."""
+    made, exact = [], system.overlap
+
+    def overlap(*given):
+        made.append(given)
+        return exact(*given)
+
+    monkeypatch.setattr(system, "overlap", overlap)
+    moved = chain(coords=np.array([[0, 0, 0.1], [0.9, 0.2, 0.1]]))
+    check_crystal(chain(), settings())
+    method = crystal_method(chain(), settings())
+    other = crystal_layer(moved, crystal_method(moved, settings()), device="cpu")
+    ks = crystal_layer(chain(), method, device="cpu")
+    assert len(made) == 2
+    again = crystal_layer(chain(), method, device="cpu")
+    assert len(made) == 3
+    assert torch.equal(ks.data.ovlp, again.data.ovlp)
+    assert not torch.allclose(ks.data.ovlp, other.data.ovlp)
 
 
 def test_a_file_of_the_name_of_a_pseudopotential_is_not_opened(tmp_path, monkeypatch):

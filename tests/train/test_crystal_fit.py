@@ -308,7 +308,7 @@ def test_labels_teach_and_measure_the_same(folder, monkeypatch, capfd):
             "--response: expected a model of molecules",
         ),
         (["label", "water.xyz", "--model", "run"], "expected a model of molecules, got one of cry"),
-        (["fit", "chain.xyz", "--calibration", "19"], "--calibration: expected a molecule"),
+        (["fit", "chain.xyz", "--calibration", "19"], "--calibration: expected frames twice as"),
         (["fit", "chain.xyz", "--loss", "energy"], "--loss: expected auto or supervised"),
         (["fit", "water.xyz", "--kmesh", "2", "2", "1"], "--kmesh: expected a crystal"),
         (["fit", "chain.xyz", "water.xyz"], "expected crystals only beside a crystal"),

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from deeph_zero.train.crystal_readout import refine_readout
+from deeph_zero.train.crystal_readout import refine_readout, settle_readout
 from deeph_zero.train.crystals import Lesson, fit_crystals, teach
 
 from .hydrogen_crystal import network, ready
@@ -70,3 +70,15 @@ def test_it_stops_when_told(lessons):
     assert all(
         torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters(), strict=True)
     )
+
+
+def test_what_chose_is_learnt_from_in_the_end(lessons):
+    """From the chosen weights on, whose features stay."""
+    before = refined(closed(lessons[:3]), lessons[:3])
+    after = copy.deepcopy(before)
+    settle_readout(after, lessons, stop=lambda: False)
+    assert loss(after, lessons) < 0.9 * loss(before, lessons)
+    assert loss(after, lessons[3:]) < loss(before, lessons[3:])
+    known = dict(before.named_parameters())
+    moved = {name for name, p in after.named_parameters() if not torch.equal(p, known[name])}
+    assert all(name.startswith(("node_out.", "pair_out.")) for name in moved)

@@ -1,6 +1,7 @@
 """Everything of one crystal as ``CrystalData``: the entrance from PySCF."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -319,13 +320,21 @@ def overlap(cell: Cell, kpoints: KPoints, device: torch.device | str) -> BlochOp
     return _matrices(0.5 * (found + found.conj().swapaxes(-1, -2)), kpoints, device)
 
 
-def checked_overlap(cell: Cell, kpoints: KPoints, device: torch.device | str) -> BlochOperator:
+_REMEMBERED = 2**26
+"""Bytes of S(k) that checks before a batch keep for its layers."""
+_checked: dict[bytes, BlochOperator] = {}
+
+
+def checked_overlap(
+    cell: Cell, kpoints: KPoints, device: torch.device | str, *, remember: bool = False
+) -> BlochOperator:
     """S(k), refused where the basis is linearly dependent.
 
     Args:
         cell: The crystal.
         kpoints: Where.
         device: Where the tensors live.
+        remember: Keep it for the next call, which is that of the crystal's layer.
 
     Returns:
         The matrices.
@@ -335,7 +344,25 @@ def checked_overlap(cell: Cell, kpoints: KPoints, device: torch.device | str) ->
             memory for matrices at so many points.
     """
     _check_room(int(cell.nao_nr()), kpoints)
-    return check_overlap(overlap(cell, kpoints, device), kpoints.scaled.tolist())
+    key = _key(cell, kpoints)
+    found = _checked.pop(key, None)
+    if found is None:
+        found = check_overlap(overlap(cell, kpoints, device), kpoints.scaled.tolist())
+    if remember and found.nbytes + sum(x.nbytes for x in _checked.values()) <= _REMEMBERED:
+        _checked[key] = found
+    return found.to(device)
+
+
+def _key(cell: Cell, kpoints: KPoints) -> bytes:
+    """What an overlap depends on."""
+    found = hashlib.sha256()
+    points = [kpoints.scaled, kpoints.real]
+    parts: list[Any] = [*points, cell.lattice_vectors(), cell.precision, cell.cart]
+    for k in range(cell.nbas):
+        parts += [cell.bas_angular(k), cell.bas_coord(k), cell.bas_exp(k), cell.bas_ctr_coeff(k)]
+    for part in parts:
+        found.update(np.ascontiguousarray(part, dtype=float).tobytes())
+    return found.digest()
 
 
 def _check_room(nao: int, kpoints: KPoints) -> None:
