@@ -103,7 +103,9 @@ def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool,
     errors = result["errors"]
     if errors:
         count = result["n_structures"]
-        title = f"{result['xc']}/{result['basis']}: errors over {count} structures"
+        title = (
+            f"{result['xc']}/{result['basis']}: errors over {count} structure{'s' * (count != 1)}"
+        )
         reporter.table(title, ("quantity", "unit", "mean", "rms", "max"), list(_table(errors)))
         for name, heading in (("elements", "atoms"), ("shells", "orbitals")):
             rows = [[key, *_numbers(entry, 1e6)] for key, entry in errors["fock"][name].items()]
