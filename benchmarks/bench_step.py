@@ -108,8 +108,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         given = structures.named(name)
         layout = basis_layout([build_mole(given, basis="def2-svp")])
         peaks = {size: peak_mb(given, layout, size) for size in options.sizes.split(",")}
-        cutoff = default_spec(layout).cutoff
-        prepared = functools.partial(make_problem, given, Method(), layout, cutoff=cutoff)
+        reading = Reading(layout, cutoff=default_spec(layout).cutoff)
+        prepared = functools.partial(make_problem, given, Method(), reading)
         prepared()  # the first one fills tables that later ones share
         problem, prepare = timed(prepared)
         guess = problem.ks.data.dm_guess

@@ -34,7 +34,7 @@ from deeph_zero.host.launch import Launch, launch
 from deeph_zero.host.signals import saying
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
-from deeph_zero.settings.effects import idle_setting, unused_settings
+from deeph_zero.settings.effects import idle_option, unused_settings
 
 if TYPE_CHECKING:
     from deeph_zero.data.structures import BadFrame
@@ -105,7 +105,7 @@ def fit_config(options: dict[str, Any], started: float) -> FitConfig:
             "runtime": runtime_values(options, started),
         }
     )
-    idle = idle_setting(config, stated=True)
+    idle = idle_option(config)
     if idle is not None:
         raise InputError(idle)
     return config

@@ -14,7 +14,7 @@ from deeph_zero.settings.crystal_config import (
     SmearedCrystalConfig,
     TrainingCrystalConfig,
 )
-from deeph_zero.settings.effects import idle_setting, unread_in_prediction
+from deeph_zero.settings.effects import unread_in_prediction
 from deeph_zero.settings.loss_terms import LOSSES
 from deeph_zero.settings.value_types import (
     Basis,
@@ -318,13 +318,6 @@ class FitConfig(TrainingConfig):
     def smearing(self) -> float:
         """Width of a crystal's Fermi occupations, Eh."""
         return self.crystal.smearing
-
-    @pydantic.model_validator(mode="after")
-    def _nothing_is_idle(self) -> "FitConfig":
-        idle = idle_setting(self, stated=False)
-        if idle is not None:
-            raise ValueError(idle)
-        return self
 
     @pydantic.model_validator(mode="after")
     def _one_process_validates(self) -> "FitConfig":

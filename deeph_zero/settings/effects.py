@@ -21,7 +21,7 @@ class _Rule(NamedTuple):
         names: The settings; none are all of the section.
         idle: Whether they have no effect.
         words: What was expected, and what came.
-        cure: What to do; "" where the setting may stay, without effect.
+        cure: What to do on the command line; "" where the setting may stay, without effect.
     """
 
     part: str
@@ -103,18 +103,16 @@ _RULES = (
 )
 
 
-def idle_setting(config: Settings, *, stated: bool) -> str | None:
-    """The first setting that was asked for, has no effect, and would be missed.
+def idle_option(config: Settings) -> str | None:
+    """The first option of a command that was asked for, has no effect, and would be missed.
 
     Args:
         config: Every setting of a training.
-        stated: Whether a setting that is set to its default was asked for: not in a file that has
-            all of them, as every run keeps one.
 
     Returns:
         One line that names it and says what to do; None where there is none.
     """
-    return next((f"{text}; {cure}" for text, cure in _idle(config, stated) if cure), None)
+    return next((f"{text}; {cure}" for text, cure in _idle(config, stated=True) if cure), None)
 
 
 def unused_settings(config: Settings, *, stated: bool) -> list[str]:
@@ -122,15 +120,16 @@ def unused_settings(config: Settings, *, stated: bool) -> list[str]:
 
     Args:
         config: Every setting of a training that is not refused.
-        stated: As for :func:`idle_setting`.
+        stated: Whether a setting that is set to its default was asked for: not in a file that has
+            all of them, as every run keeps one.
 
     Returns:
         One line of warning for each.
     """
-    return [f"{text}; it has no effect" for text, cure in _idle(config, stated) if not cure]
+    return [f"{text}; it has no effect" for text, _ in _idle(config, stated=stated)]
 
 
-def _idle(config: Settings, stated: bool) -> Iterator[tuple[str, str]]:
+def _idle(config: Settings, *, stated: bool) -> Iterator[tuple[str, str]]:
     """Lines about settings without effect, and their cures."""
     for rule in _RULES:
         section: Any = getattr(config, rule.part) if rule.part else config

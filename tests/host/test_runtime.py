@@ -103,6 +103,7 @@ def test_devices_without_cuda(monkeypatch):
 def test_devices_with_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"card {index}")
     assert runtime.resolve_device("auto").type == "cuda"
     assert runtime.resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(InputError, match="use cuda:0 to cuda:1"):

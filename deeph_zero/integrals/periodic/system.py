@@ -11,6 +11,7 @@ import torch
 from pyscf.pbc import tools
 from pyscf.pbc.gto import Cell
 from pyscf.pbc.scf import hf
+from torch import Tensor
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals.libxc import describe, make_functional
@@ -431,8 +432,8 @@ def _integral(cell: Cell, name: str, kpoints: KPoints) -> np.ndarray:
     return np.asarray(cell.pbc_intor(name, hermi=1, kpts=kpoints.absolute(cell)))
 
 
-def _matrices(array: Any, kpoints: KPoints, device: torch.device | str) -> BlochOperator:
-    """Complex matrices; real ones where all points are like Γ."""
+def _matrices(array: Any, kpoints: KPoints, device: torch.device | str) -> Tensor:
+    """Complex matrices [..., nk, nao, nao]; real ones where all points are like Γ."""
     array = np.asarray(array)
     array = array.real if kpoints.real else array.astype(complex)
     return torch.from_numpy(np.ascontiguousarray(array)).to(device)
