@@ -16,7 +16,7 @@ from deeph_zero.ks.periodic.certificate import CrystalCertificate
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal import CrystalPrediction
 from deeph_zero.predict.crystal_record import CrystalState
-from deeph_zero.predict.intervals import FAR_GRADIENT, Calibration, Sample, width_of
+from deeph_zero.predict.intervals import Calibration, Sample, far_from_calibration, width_of
 
 STATED = ("homo", "lumo", "gap", "fermi")
 """Levels that a prediction states as numbers."""
@@ -140,12 +140,7 @@ def crystal_outside(
         reasons.append(f"smeared by {found.method.smearing:g} Eh, {smearing:g} in the calibration")
     if certificate is None:
         return reasons
-    gradient = certificate.orbital_gradient_rms
-    if not gradient <= FAR_GRADIENT * calibration.gradient:
-        reasons.append(
-            f"orbital gradient {gradient:.1e} Eh, {gradient / calibration.gradient:.0f} times the "
-            "largest of the calibration"
-        )
+    reasons += far_from_calibration(certificate.orbital_gradient_rms, calibration)
     if certificate.doubts:
         reasons.append("its error estimate is in doubt")
     return reasons

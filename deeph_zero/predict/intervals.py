@@ -321,6 +321,22 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
     return out
 
 
+def far_from_calibration(gradient: float, calibration: Calibration) -> list[str]:
+    """What an orbital gradient says against intervals.
+
+    Args:
+        gradient: That of a prediction, Eh.
+        calibration: That of its model.
+
+    Returns:
+        One phrase, or none.
+    """
+    if gradient <= FAR_GRADIENT * calibration.gradient:
+        return []
+    times = gradient / calibration.gradient
+    return [f"orbital gradient {gradient:.1e} Eh, {times:.0f} times the largest of the calibration"]
+
+
 def out_of_distribution(
     prediction: Prediction, calibration: Calibration, *, states: bool = True
 ) -> list[str]:
@@ -340,12 +356,7 @@ def out_of_distribution(
         reasons.append(f"charge {molecule.charge} and spin {molecule.spin} were not calibrated")
     if certificate is None:
         return reasons
-    gradient = certificate.orbital_gradient_rms
-    if not gradient <= FAR_GRADIENT * calibration.gradient:
-        reasons.append(
-            f"orbital gradient {gradient:.1e} Eh, {gradient / calibration.gradient:.0f} times the "
-            "largest of the calibration"
-        )
+    reasons += far_from_calibration(certificate.orbital_gradient_rms, calibration)
     if not certificate.stable:
         reasons.append("the energy curves downwards: the occupied orbitals may be the wrong ones")
     elif not certificate.aufbau:
