@@ -99,14 +99,13 @@ def calculation(mol_or_mf: Any, **stated: Any) -> Calculation:
     refuse_unknown("from_pyscf", stated, STATED)
     given = {name: value for name, value in stated.items() if value is not None}
     if given.get("density_fit") is False and "auxbasis" in given:
-        _log.warning(
-            "%s has no effect with %s; leave one of them out",
-            argument("auxbasis"),
-            argument("density_fit", False),
-        )
+        _warn_of_unused("auxbasis", argument("density_fit", False))
     if isinstance(mol_or_mf, gto.Mole):
         check_molecule(mol_or_mf)
-        return calculation_of(mol_or_mf, Method(basis=basis_name(mol_or_mf), **given))
+        asked = calculation_of(mol_or_mf, Method(basis=basis_name(mol_or_mf), **given))
+        if "nlc_grid_level" in given and not asked.spec.corrections.nlc:
+            _warn_of_unused("nlc_grid_level", f"{asked.method.xc}, which has no VV10")
+        return asked
     found = _from_mean_field(mol_or_mf)
     beside = {name: given.pop(name) for name in _BESIDE & given.keys()}
     if not found.method.smearing:
@@ -114,6 +113,10 @@ def calculation(mol_or_mf: Any, **stated: Any) -> Calculation:
     _check_keywords(found, given)
     method = dataclasses.replace(found.method, **beside)
     return _checked(dataclasses.replace(found, method=method))
+
+
+def _warn_of_unused(name: str, beside: str) -> None:
+    _log.warning("%s has no effect with %s; leave one of them out", argument(name), beside)
 
 
 def calculation_of(mol: gto.Mole, method: Method) -> Calculation:

@@ -250,6 +250,13 @@ def test_wrong_keywords_are_refused(water, caplog):
     assert caplog.messages == [
         "auxbasis has no effect with density_fit=False; leave one of them out"
     ]
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="deeph_zero"):
+        calculation(water, xc="pbe", nlc_grid_level=2)
+        calculation(water, xc="wb97m-v", nlc_grid_level=2)
+    assert caplog.messages == [
+        "nlc_grid_level has no effect with pbe, which has no VV10; leave one of them out"
+    ]
     with pytest.raises(InputError, match=r"unbuilt.*mol.build\(\)"):
         ks_data(calculation(gto.Mole()))
     with pytest.raises(InputError, match="got int"):
