@@ -65,8 +65,8 @@ _NAMES = {
     "polarizability": "mean polarisability / bohr^3",
     "frequencies": "strongest infrared line / cm^-1",
 }
-_OF_A_BUILD = ("energy_error_estimate", "orbital_gradient_rms", "residual_mae")
-"""What is not there without a network, or without a certificate."""
+_OF_A_BUILD = ("energy_error_estimate", "orbital_gradient_rms", "residual_mae", "converged")
+"""What is not there without a network, a certificate, or an SCF."""
 _DECIMALS = {"energy": 6, "free_energy": 6, "dipole": 3}
 _NAMES_IN_INTERVALS = {
     "homo": "HOMO",
