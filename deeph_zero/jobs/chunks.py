@@ -8,7 +8,7 @@ a command is stopped it counts as one that nobody began.
 import dataclasses
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
@@ -21,6 +21,9 @@ from deeph_zero.jobs.journal import Record
 from deeph_zero.jobs.tasks import Task, Tasks
 from deeph_zero.ks.parallel.room import Room, stack_fits
 from deeph_zero.molecule import Molecule
+
+if TYPE_CHECKING:
+    from deeph_zero.model import Model
 
 HOST_SHARE = 0.25
 """Part of the free memory of the machine that integrals on order may take."""
@@ -71,6 +74,27 @@ class Together(Protocol):
     ) -> list[Record]:
         """Results in order; whatever goes wrong with one ends the call."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class OfModel:
+    """What is asked of a model of molecules is done where the model is.
+
+    Attributes:
+        model: The model.
+    """
+
+    model: "Model"
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.device
+
+    @property
+    def room(self) -> Room:
+        """What it has learned of the device's memory."""
+        return self.model.room
 
 
 @dataclasses.dataclass(frozen=True)

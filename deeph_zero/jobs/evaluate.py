@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
 from deeph_zero.errors import ComputationError, InputError, argument
@@ -20,6 +18,7 @@ from deeph_zero.host.signals import interruptible
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, shell_ls
 from deeph_zero.integrals.portable import Portable
+from deeph_zero.jobs.chunks import OfModel
 from deeph_zero.jobs.compare import compare
 from deeph_zero.jobs.crystal_evaluate import NAMES as CRYSTAL_NAMES
 from deeph_zero.jobs.crystal_evaluate import evaluate_crystal
@@ -31,7 +30,6 @@ from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
 from deeph_zero.ks.batch.copies import to_device
 from deeph_zero.ks.counts import Builds, total
-from deeph_zero.ks.parallel.room import Room
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model import CrystalModel, Model, load_any
@@ -92,10 +90,9 @@ class _EvaluateJob:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rows:
+class _Rows(OfModel):
     """What is done with molecules: predictions and SCFs of several on a GPU in one call."""
 
-    model: Model
     labels: LabelStore | None
     config: EvaluateConfig
 
@@ -103,16 +100,6 @@ class _Rows:
     def at_once(self) -> int:
         """Several molecules on a GPU."""
         return self.model.room.most if self.model.gains_together else 1
-
-    @property
-    def device(self) -> torch.device:
-        """The model's."""
-        return self.model.device
-
-    @property
-    def room(self) -> Room:
-        """The model's."""
-        return self.model.room
 
     def order(self, molecule: Molecule) -> Order:
         """All integrals."""

@@ -7,20 +7,18 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deeph_zero.errors import argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.jobs import export
+from deeph_zero.jobs.chunks import OfModel
 from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
 from deeph_zero.jobs.tasks import Task
 from deeph_zero.jobs.workers import Compute, start_process
-from deeph_zero.ks.parallel.room import Room
 from deeph_zero.model import CrystalModel, Model, load_any
 from deeph_zero.model_files.folder import fingerprint
 from deeph_zero.model_files.meta import asked_state
@@ -59,7 +57,7 @@ class _PredictJob:
         model.iterate_on(two_grids=self.config.two_grids)
         if isinstance(model, CrystalModel):
             return functools.partial(self._compute_crystal, model)
-        found = _Predictions(self, model)
+        found = _Predictions(model, self)
         if "workers" in self.config.model_fields_set and found.at_once > 1:
             found.check_workers()
         return found
@@ -71,27 +69,16 @@ class _PredictJob:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Predictions:
+class _Predictions(OfModel):
     """What is done with molecules."""
 
     job: _PredictJob
-    model: Model
 
     @property
     def at_once(self) -> int:
         """Several on a GPU, unless files of other programs are wanted of each."""
         together = self.model.gains_together and not export.wanted(self.job.config)
         return self.model.room.most if together else 1
-
-    @property
-    def device(self) -> torch.device:
-        """The model's."""
-        return self.model.device
-
-    @property
-    def room(self) -> Room:
-        """The model's."""
-        return self.model.room
 
     @property
     def _settings(self) -> dict[str, Any]:

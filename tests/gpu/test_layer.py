@@ -3,10 +3,11 @@
 import pytest
 import torch
 from pyscf import gto
-from pyscf.pbc import gto as pbcgto
 
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
+
+from .test_places import skewed
 
 pytestmark = pytest.mark.gpu
 
@@ -149,16 +150,7 @@ def test_the_scf_of_a_batch():
 @pytest.mark.parametrize("spin", [0, 2], ids=["krks", "kuks"])
 @pytest.mark.parametrize("xc", ["pbe", "r2scan"])
 def test_a_crystal(xc, spin):
-    cell = pbcgto.M(
-        atom="H 0 0 0; H .1 .2 1.4",
-        a=[[4, 0, 0], [0.2, 4.1, 0], [0, 0.1, 4.2]],
-        unit="bohr",
-        basis="gth-szv",
-        pseudo="gth-pade",
-        mesh=[11, 11, 11],
-        spin=spin,
-        verbose=0,
-    )
+    cell = skewed(11, spin)
 
     def work(ks):
         done = ks.scf()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from pyscf import dft, gto
-from pyscf.pbc import gto as pbcgto
 
 from deeph_zero.integrals.ao_engine import make_engine
 from deeph_zero.integrals.ao_shells import ao_basis
@@ -18,7 +17,7 @@ from deeph_zero.predict.refined_together import instability
 from deeph_zero.settings.config import LabelConfig
 from deeph_zero.train.average import WeightAverage
 
-from .test_places import BOTH, molecule, same, some, symmetric
+from .test_places import BOTH, molecule, same, skewed, some, symmetric
 from .test_predictions import hydrogen, model
 from .test_teachers import taught
 
@@ -190,15 +189,7 @@ def test_a_teacher_that_was_kept():
 
 
 def test_forces_and_blocks_of_a_crystal():
-    cell = pbcgto.M(
-        atom="H 0 0 0; H .1 .2 1.4",
-        a=[[4, 0, 0], [0.2, 4.1, 0], [0, 0.1, 4.2]],
-        unit="bohr",
-        basis="gth-szv",
-        pseudo="gth-pade",
-        mesh=[9, 9, 9],
-        verbose=0,
-    )
+    cell = skewed()
 
     def work(device):
         ks = KohnSham.from_pyscf(cell, kmesh=(1, 1, 1), xc="svwn", device=device)

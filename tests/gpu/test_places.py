@@ -213,17 +213,23 @@ def test_forces_of_a_displaced_molecule():
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
-@pytest.mark.parametrize(("smearing", "kmesh"), [(0.0, (2, 1, 1)), (0.1, (3, 1, 1))])
-def test_a_crystal_with_exact_exchange(smearing, kmesh):
-    cell = pbcgto.M(
+def skewed(points=9, spin=0):
+    """Hydrogen in a cell without a right angle."""
+    return pbcgto.M(
         atom="H 0 0 0; H .1 .2 1.4",
         a=[[4, 0, 0], [0.2, 4.1, 0], [0, 0.1, 4.2]],
         unit="bohr",
         basis="gth-szv",
         pseudo="gth-pade",
-        mesh=[9, 9, 9],
+        mesh=[points] * 3,
+        spin=spin,
         verbose=0,
     )
+
+
+@pytest.mark.parametrize(("smearing", "kmesh"), [(0.0, (2, 1, 1)), (0.1, (3, 1, 1))])
+def test_a_crystal_with_exact_exchange(smearing, kmesh):
+    cell = skewed()
 
     def work(device):
         ks = CrystalKohnSham.from_pyscf(
