@@ -209,9 +209,9 @@ def check_training_labels(config: FitConfig, molecules: Sequence[Molecule]) -> N
         InputError: If labels are missing, of another method, or given to a loss without use.
     """
     from deeph_zero.data.labels import LabelStore, check_labels
-    from deeph_zero.settings.loss_terms import parse_loss
+    from deeph_zero.settings.loss_terms import terms_of
 
-    names = set() if config.loss == "auto" else {term.name for term in parse_loss(config.loss)}
+    names = {term.name for term in terms_of(config.loss)}
     files = config.data.labels
     if "supervised" in names and not files:
         raise InputError(

@@ -181,7 +181,8 @@ def say_other_kpoints(
         asked: Settings of crystals that were asked for.
         say: Takes the line.
     """
-    if not {"kmesh", "kspacing"} & asked.model_fields_set:
+    stated = [name for name in ("kmesh", "kspacing") if name in asked.model_fields_set]
+    if not stated:
         return
     for molecule in molecules:
         mine, its = (
@@ -193,7 +194,7 @@ def say_other_kpoints(
             say(
                 f"{molecule.where}k-points {given} are asked for, {known} are as dense as in "
                 "training: the network corrects matrices made there, errors grow with the "
-                f"difference; see the certificate, or leave {argument('kmesh')} out"
+                f"difference; see the certificate, or leave {argument(stated[0])} out"
             )
             return
 

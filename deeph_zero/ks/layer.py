@@ -234,6 +234,11 @@ class KohnShamLayer:
                 built = build.rebuild_on_grids(self.data, dm, coarse)
             return self.shifted(built, dm)
 
+    @property
+    def in_single(self) -> bool:
+        """Whether steps of an iteration were built in single precision."""
+        return False
+
     def step_build(self, dm: SpinMatrix, coarse: FockBuild | None = None) -> FockBuild:
         """The build that a step of an iteration asks for: :meth:`build`, see :attr:`single`."""
         return self.build(dm, coarse)
@@ -362,13 +367,21 @@ class CoarseLayer(KohnShamLayer):
         assert grids is not None
         return dataclasses.replace(whole, grid=grids.grid, nlc=grids.nlc, coarse=None)
 
+    @property
+    def in_single(self) -> bool:
+        """Whether they were; not those of several molecules in one call."""
+        return self.single and self._in_single is not None
+
     def step_build(self, dm: SpinMatrix, coarse: FockBuild | None = None) -> FockBuild:
         """In single precision where :attr:`single` allows it, and the molecule."""
-        data = self.data
-        if self._in_single is None and self.single:
-            self._in_single = single_semilocal(data)
-        if coarse is not None or not self.single or self._in_single is None:
+        if coarse is not None or not self.single:
             return self.build(dm, coarse)
+        data = self.data
+        if self._in_single is None:
+            self._in_single = single_semilocal(data)
+        if self._in_single is None:
+            self.single = False
+            return self.build(dm)
         self.check(dm)
         self.fock_builds += 1
         with torch.no_grad():

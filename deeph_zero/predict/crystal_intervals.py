@@ -181,7 +181,8 @@ def _values(state: CrystalState) -> dict[str, float | None]:
 def _level_errors(found: CrystalPrediction, exact: CrystalState) -> dict[str, float]:
     """How far what a prediction says of levels is from a converged state; energies are none."""
     own = _stated(found)
-    pairs = {name: (_values(own)[name], value) for name, value in _values(exact).items()}
+    mine = _values(own)
+    pairs = {name: (mine[name], value) for name, value in _values(exact).items()}
     errors = {name: 0.0 if a is None or b is None else abs(a - b) for name, (a, b) in pairs.items()}
     count = int((exact.mo_occ > 0.01).any(0).any(0).sum()) + 1
     errors["levels"] = _largest((own.mo_energy - exact.mo_energy)[..., :count])

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from pyscf.data import elements
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.method import CrystalMethod, Method
@@ -14,6 +13,7 @@ from deeph_zero.model_files.meta import default_state, is_of_crystals
 from deeph_zero.model_files.network import read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
+from deeph_zero.predict.agreement import check_elements
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
 from deeph_zero.predict.crystal_intervals import with_crystal_intervals
 from deeph_zero.predict.crystal_sparse import LARGE, SparsePrediction
@@ -250,7 +250,7 @@ class CrystalModel:
         spec = self.network.spec
         if spec.inputs != "geometry" or molecule.charge:
             return False
-        self._check_elements(molecule)
+        check_elements(molecule, self.elements)
         return sum(spec.layout.sizes([int(z) for z in molecule.numbers])) > LARGE
 
     def predict_sparse_structure(
@@ -279,7 +279,7 @@ class CrystalModel:
                 f"expected a model with geometry inputs for sparse blocks, got {spec.inputs} "
                 f"inputs; train one with {argument('inputs', 'geometry')}, or use predict"
             )
-        self._check_elements(molecule)
+        check_elements(molecule, self.elements)
         method = crystal_method(molecule, settings)
         ready = prepare_sparse_structure(
             molecule, method, spec.layout, cutoff=spec.cutoff, dtype=self.network.dtype, say=say
@@ -310,7 +310,7 @@ class CrystalModel:
         Raises:
             InputError: If the model does not know an element, or it cannot be computed.
         """
-        self._check_elements(molecule)
+        check_elements(molecule, self.elements)
         spec = self.network.spec
         ready = prepare_structure(
             molecule,
@@ -322,12 +322,3 @@ class CrystalModel:
             say=say,
         )
         return ready.with_constant(self.constant.of(molecule.numbers.tolist(), ready.volume))
-
-    def _check_elements(self, molecule: Molecule) -> None:
-        unknown = sorted({int(z) for z in molecule.numbers} - set(self.elements))
-        if unknown:
-            known = ", ".join(elements.ELEMENTS[z] for z in self.elements)
-            raise InputError(
-                f"{molecule.where}expected elements the model was trained on ({known}), got "
-                f"{elements.ELEMENTS[unknown[0]]}; train a model on structures that contain them"
-            )

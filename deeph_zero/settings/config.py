@@ -214,8 +214,8 @@ class TrainingConfig(Settings):
         ge=0,
         le=100_000,
         description="Frames kept out of training and refined at its end, for calibrated intervals; "
-        "none means 20 of 100 or more, 0 none; 95 % intervals need 19. With samples of crystals as "
-        "many more copies are drawn for it.",
+        "none means 20 of 100 or more, 0 none; 95 % intervals need 19. Of crystals with samples no "
+        "frame is kept out: as many further copies are drawn and refined.",
     )
     init: FileName | None = Field(
         default=None,

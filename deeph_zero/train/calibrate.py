@@ -26,6 +26,21 @@ TOGETHER = 16
 """Frames in one call on a GPU: the deadline is looked at between calls."""
 
 
+def wanted_frames(config: FitConfig, count: int) -> int:
+    """How many frames calibrate a run.
+
+    Args:
+        config: ``calibration`` may say it.
+        count: Geometries there are.
+
+    Returns:
+        As many as were asked for; else some of a large run, and none of a small one.
+    """
+    if config.calibration is not None:
+        return config.calibration
+    return AUTOMATIC if count >= AUTOMATIC_FROM else 0
+
+
 def held_out(config: FitConfig, count: int) -> tuple[int, ...]:
     """Which frames of a run calibrate it.
 
@@ -42,9 +57,7 @@ def held_out(config: FitConfig, count: int) -> tuple[int, ...]:
     Raises:
         InputError: If more frames are asked for than can be spared.
     """
-    wanted = config.calibration
-    if wanted is None:
-        wanted = AUTOMATIC if count >= AUTOMATIC_FROM else 0
+    wanted = wanted_frames(config, count)
     if wanted > count // 2:
         raise InputError(
             f"{argument('calibration')}: expected at most half of the {count} frames, got "

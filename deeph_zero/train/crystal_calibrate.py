@@ -14,7 +14,7 @@ from deeph_zero.predict.crystal_intervals import crystal_sample
 from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.predict.intervals import REFINE_TOL, Sample
 from deeph_zero.settings.config import FitConfig
-from deeph_zero.train.calibrate import AUTOMATIC, AUTOMATIC_FROM, conclude, held_out
+from deeph_zero.train.calibrate import conclude, held_out, wanted_frames
 from deeph_zero.train.crystal_samples import Geometry, copies, geometries
 from deeph_zero.train.run import Run
 
@@ -60,9 +60,7 @@ def calibrating(
     if not config.samples:
         found = geometries(config, molecules) if kept_out else []
         return [found[k] for k in kept_out]
-    wanted = config.calibration
-    if wanted is None:
-        wanted = AUTOMATIC if len(molecules) * (1 + config.samples) >= AUTOMATIC_FROM else 0
+    wanted = wanted_frames(config, len(molecules) * (1 + config.samples))
     rng = np.random.default_rng([config.runtime.seed, 2])
     return [
         one

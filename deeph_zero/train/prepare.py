@@ -31,7 +31,7 @@ from deeph_zero.prepared.molecule import (
     same_data,
 )
 from deeph_zero.settings.config import FitConfig
-from deeph_zero.settings.loss_terms import parse_loss
+from deeph_zero.settings.loss_terms import terms_of
 from deeph_zero.train.calibrate import TOGETHER
 from deeph_zero.train.plan import MAX_CHECKED
 from deeph_zero.train.run import Run
@@ -171,8 +171,7 @@ def _labels_alone(
 
     A few geometries are trained until a build at each of them says that they are converged.
     """
-    loss = run.config.loss
-    supervised = loss != "auto" and {term.name for term in parse_loss(loss)} == {"supervised"}
+    supervised = {term.name for term in terms_of(run.config.loss)} == {"supervised"}
     geometry = network.spec.inputs == "geometry"
     if labels is None or not supervised or not geometry or len(molecules) <= MAX_CHECKED:
         return [None] * len(molecules)

@@ -13,6 +13,7 @@ from deeph_zero.jobs.label import run_label
 from deeph_zero.model import load
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig, LabelConfig
+from deeph_zero.settings.loss_terms import parse_loss
 from deeph_zero.train import prepare
 from deeph_zero.train.fit import run_fit
 from deeph_zero.train.losses import LossMix
@@ -105,7 +106,7 @@ def test_losses_are_those_with_integrals(labels, tmp_path, monkeypatch):
     bare, network = prepared(labels, tmp_path / "a")
     monkeypatch.setattr(prepare, "_labels_alone", lambda *given: [None] * len(given[-1]))
     whole, _ = prepared(labels, tmp_path / "b")
-    mix = LossMix(prepare.parse_loss("supervised"))
+    mix = LossMix(parse_loss("supervised"))
     for one, other in zip(bare.geometries.problems, whole.geometries.problems, strict=True):
         assert (one.builds, other.builds) == (False, True)
         (output,) = network(one.inputs)

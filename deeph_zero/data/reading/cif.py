@@ -12,7 +12,7 @@ from ase.io.cif import CIFBlock, parse_cif
 
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.reading.state import Say
-from deeph_zero.data.reading.words import quote, reason_of
+from deeph_zero.data.reading.words import quote, refusal
 from deeph_zero.errors import InputError
 
 _CELL = CIFBlock.cell_tags
@@ -55,7 +55,7 @@ def cif_crystals(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
                 if any(name in block for name in (*_PLACES, *_CARTESIAN)):
                     yield _crystal(block, say)
     except Exception as error:  # ASE raises whatever its parsers meet
-        yield _refusal(error)
+        yield refusal("cif", error)
 
 
 def _crystal(block: CIFBlock, say: Say) -> ase.Atoms | InputError:
@@ -66,7 +66,7 @@ def _crystal(block: CIFBlock, say: Say) -> ase.Atoms | InputError:
     except InputError as error:
         return InputError(f"data block {quote(block.name)}: {error}")
     except Exception as error:  # ASE raises whatever its parsers meet
-        return _refusal(error)
+        return refusal("cif", error)
     if any(name.startswith("_atom_site_moment") for name in block):
         say("its magnetic moments (_atom_site_moment) are not used; write initial_magmoms in .xyz")
     return atoms
@@ -104,10 +104,3 @@ def _with_group(block: CIFBlock) -> CIFBlock:
             f"group's number, got {other} alone; add one, or write all atoms of the cell in P 1"
         )
     return CIFBlock(block.name, tags)
-
-
-def _refusal(error: Exception) -> InputError:
-    return InputError(
-        f"expected a structure in the format cif, ASE cannot read it ({reason_of(error)}); "
-        "correct it or write .xyz"
-    )

@@ -19,7 +19,7 @@ from deeph_zero.data.reading.poscar import check_poscar
 from deeph_zero.data.reading.sqlite import tables_of
 from deeph_zero.data.reading.state import Say
 from deeph_zero.data.reading.stated import is_layer, stated_beside
-from deeph_zero.data.reading.words import integer, quote, reason_of
+from deeph_zero.data.reading.words import integer, quote, refusal
 from deeph_zero.errors import InputError
 
 _NO_FILES = {"postgresql", "mysql", "bundletrajectory", "eon", "db", "json"}
@@ -102,7 +102,7 @@ def _read(path: Path, content: bytes, name: str) -> Iterator[ase.Atoms | InputEr
                 atoms.info.update(stated)
                 yield atoms
     except Exception as error:  # ASE raises whatever its parsers meet
-        yield _refusal(name, error)
+        yield refusal(name, error)
 
 
 def _with_celldm(content: bytes, name: str) -> bytes:
@@ -163,7 +163,7 @@ def _trajectory(content: bytes) -> Iterator[ase.Atoms | InputError]:
         reader = TrajectoryReader(io.BytesIO(content))
         count = len(reader)
     except Exception as error:  # ASE raises whatever its parsers meet
-        raise WholeFileError(str(_refusal("traj", error))) from None
+        raise WholeFileError(str(refusal("traj", error))) from None
     for k in range(count):
         try:
             with warnings.catch_warnings():
@@ -172,7 +172,7 @@ def _trajectory(content: bytes) -> Iterator[ase.Atoms | InputError]:
             assert isinstance(atoms, ase.Atoms)
             yield atoms
         except Exception as error:  # ASE raises whatever its parsers meet
-            yield _refusal("traj", error)
+            yield refusal("traj", error)
 
 
 def json_frames(path: Path) -> Iterator[ase.Atoms | InputError]:
@@ -216,7 +216,7 @@ def _rows(path: Path, kind: str) -> Iterator[ase.Atoms | InputError]:
             database: Any = ase.db.connect(str(path.absolute()), type=kind, use_lock_file=False)
             count = database.count()
     except Exception as error:  # ASE raises whatever its parsers meet
-        raise WholeFileError(str(_refusal(kind, error))) from None
+        raise WholeFileError(str(refusal(kind, error))) from None
     while done < count:
         try:
             for row in database.select(*([] if last is None else [f"id>{last}"]), sort="id"):
@@ -225,7 +225,7 @@ def _rows(path: Path, kind: str) -> Iterator[ase.Atoms | InputError]:
             done = count
         except Exception as error:  # ASE raises whatever its parsers meet
             done, last = done + 1, (last or 0) + 1
-            yield _refusal(kind, error)
+            yield refusal(kind, error)
 
 
 def _row(row: Any, kind: str) -> ase.Atoms | InputError:
@@ -235,12 +235,5 @@ def _row(row: Any, kind: str) -> ase.Atoms | InputError:
             # a key named charge is hidden behind a property of the row
             atoms.info["key_value_pairs"][key] = vars(row).get(key)
     except Exception as error:  # ASE raises whatever its parsers meet
-        return _refusal(kind, error)
+        return refusal(kind, error)
     return atoms
-
-
-def _refusal(name: str, error: Exception) -> InputError:
-    return InputError(
-        f"expected a structure in the format {name}, ASE cannot read it ({reason_of(error)}); "
-        "correct it or write .xyz"
-    )

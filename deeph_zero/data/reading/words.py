@@ -228,15 +228,24 @@ def quote(text: str) -> str:
     return repr(short if len(short) <= 40 else short[:37] + "...")
 
 
-def reason_of(error: Exception) -> str:
-    """Why a reader of another package failed, without words of Python.
+def refusal(name: str, error: Exception) -> InputError:
+    """What is said where ASE's reader of a format fails.
 
     Args:
-        error: What it raised.
+        name: The format.
+        error: What the reader raised.
 
     Returns:
-        A short line.
+        An error of one line.
     """
+    return InputError(
+        f"expected a structure in the format {name}, ASE cannot read it ({_reason_of(error)}); "
+        "correct it or write .xyz"
+    )
+
+
+def _reason_of(error: Exception) -> str:
+    """Why a reader of another package failed, without words of Python."""
     line = next(iter(str(error).splitlines()), "")
     value = _NO_NUMBER.search(line)
     if value is not None:

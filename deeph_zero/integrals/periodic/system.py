@@ -358,7 +358,8 @@ def _key(cell: Cell, kpoints: KPoints) -> bytes:
     """What an overlap depends on."""
     found = hashlib.sha256()
     points = [kpoints.scaled, kpoints.real]
-    parts: list[Any] = [*points, cell.lattice_vectors(), cell.precision, cell.cart]
+    parts: list[Any] = [*points, cell.lattice_vectors(), cell.dimension]
+    parts += [cell.precision, cell.cart]
     for k in range(cell.nbas):
         parts += [cell.bas_angular(k), cell.bas_coord(k), cell.bas_exp(k), cell.bas_ctr_coeff(k)]
     for part in parts:

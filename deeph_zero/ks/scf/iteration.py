@@ -244,7 +244,7 @@ class SecondOrder:
     def take(self) -> tuple[State, int]:
         """Do them, from an exact build: they compare energies."""
         layer, start = self.layer, self.start
-        if layer.single:
+        if layer.in_single:
             start = State.of(layer, (start.dm, start.entropy_energy, layer.build(start.dm)))
         return _second_order(layer, start, self.settings, self.cycles)
 

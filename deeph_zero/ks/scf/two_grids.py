@@ -196,7 +196,7 @@ def _change(coarse: KohnShamLayer, begin: State, solution: State) -> float:
     Energies in single precision know it to 1e-7 Eh only; the mean of the Fock matrices at both ends
     knows it to third order in the change of the density.
     """
-    if not coarse.single:
+    if not coarse.in_single:
         return solution.energy - begin.energy
     mean = 0.5 * (begin.fock + solution.fock)
     return float((mean * (solution.dm - begin.dm)).sum())

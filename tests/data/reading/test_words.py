@@ -13,7 +13,7 @@ from deeph_zero.data.reading.words import (
     molecule,
     number,
     quote,
-    reason_of,
+    refusal,
     two_meanings,
 )
 from deeph_zero.errors import InputError
@@ -170,5 +170,7 @@ def test_quotations_are_short_and_of_one_line():
     ],
 )
 def test_reasons_are_no_words_of_python(error, words):
-    assert words in reason_of(error)
-    assert "\n" not in reason_of(error)
+    said = str(refusal("cif", error))
+    assert said.startswith("expected a structure in the format cif, ASE cannot read it (")
+    assert words in said
+    assert "\n" not in said
