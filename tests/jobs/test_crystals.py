@@ -255,6 +255,7 @@ def test_the_overlap_that_was_checked_is_the_layers(monkeypatch):
         return exact(*given)
 
     monkeypatch.setattr(system, "overlap", overlap)
+    monkeypatch.setattr(system, "_checked", {})  # other tests may have looked at this crystal
     moved = chain(coords=np.array([[0, 0, 0.1], [0.9, 0.2, 0.1]]))
     check_crystal(chain(), settings())
     method = crystal_method(chain(), settings())
