@@ -15,22 +15,21 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from deeph_zero.data.reading.content import WholeFileError
+from deeph_zero.data.reading.length_units import is_unit_key, stated_in_bohr
 from deeph_zero.data.reading.state import Say, is_result, names_state
-from deeph_zero.data.reading.words import ATOMIC_UNITS, TOO_FAR
 from deeph_zero.errors import InputError
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 _NUMBERS = ("nuclear_charges", "z", "Z", "numbers", "atomic_numbers", "charges")
 _POSITIONS = ("coords", "R", "positions", "pos")
 _CELLS = ("cell", "cells", "lattice", "lattices", "lattice_vectors", "cell_vectors", "box")
-_UNITS = {"units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"}
 _LAST = 118
 _UNPACKED = 2**30
 """Bytes up to which an array may unpack to many times its size."""
 
 
-def npz_frames(path: Path) -> Iterator[ase.Atoms]:
-    """Frames of an npz file of the rMD17 or QM9 kind, in ångström.
+def npz_frames(path: Path, say: Say) -> Iterator[ase.Atoms]:
+    """Frames of an npz file of the rMD17 or QM9 kind, in ångström unless it says ``units``.
 
     Atomic numbers (``nuclear_charges``, ``z``, ``numbers``, ...) are [natm], [n, natm] with zeros
     behind the last atom, or flat with the number of atoms of each frame in ``N``; positions
@@ -40,6 +39,7 @@ def npz_frames(path: Path) -> Iterator[ase.Atoms]:
 
     Args:
         path: The file.
+        say: Takes a warning about its units.
 
     Yields:
         One object per frame, ``info`` with charge and spin where the file has them.
@@ -67,7 +67,7 @@ def npz_frames(path: Path) -> Iterator[ase.Atoms]:
     sizes = [len(z) for z, _ in frames]
     atomic = {key: _per_atom(data[key], sizes, names_state(key)) for key in states}
     extra = {key: _per_frame(data[key], key, len(frames)) for key in states if atomic[key] is None}
-    unit, cells = _unit(data), _cells(data, len(frames))
+    unit, cells = _unit(data, say), _cells(data, len(frames))
     pbc = _directions(data, len(frames), cells is not None)
     for k, (z, xyz) in enumerate(frames):
         info = {key: values[k] for key, values in extra.items()}
@@ -85,17 +85,25 @@ def _speaks_of_state(key: str) -> bool:
     return is_result(key) or key in ("S", *_NUMBERS[-1:])
 
 
-def _unit(data: Mapping[str, np.ndarray]) -> float:
+def _unit(data: Mapping[str, np.ndarray], say: Say) -> float:
     """Ångström per unit of the positions."""
-    for key in _UNITS & set(data):
-        unit = str(data[key].ravel()[0]).lower() if data[key].size else ""
-        if unit in ATOMIC_UNITS:
-            return BOHR_IN_ANGSTROM
-        if unit in TOO_FAR:
+    stated: dict[str, str] = {}
+    for key in filter(is_unit_key, data):
+        units = sorted({_text(unit) for unit in data[key].flat})
+        if len(units) > 1:
             raise WholeFileError(
-                f"expected {key} angstrom or bohr, got {unit!r}; convert the positions"
+                f"expected one unit in {key}, got {units[0]} and {units[1]}; leave the one of "
+                "the positions"
             )
-    return 1.0
+        stated[key] = "".join(units)
+    try:
+        return BOHR_IN_ANGSTROM if stated_in_bohr(stated, say) else 1.0
+    except InputError as error:
+        raise WholeFileError(str(error)) from None
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _cells(data: Mapping[str, np.ndarray], n_frames: int) -> np.ndarray | None:
@@ -154,8 +162,12 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
-            wanted = {*_NUMBERS, *_POSITIONS, *_UNITS, *_CELLS, "N", "S", "pbc"}
-            found = {key: archive[key] for key in archive.files if key in wanted or is_result(key)}
+            wanted = {*_NUMBERS, *_POSITIONS, *_CELLS, "N", "S", "pbc"}
+            found = {
+                key: archive[key]
+                for key in archive.files
+                if key in wanted or is_result(key) or is_unit_key(key)
+            }
             return found | ({"type": np.array("")} if "type" in archive.files else {})
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         lines = str(error).splitlines() or [type(error).__name__]

@@ -268,7 +268,7 @@ def _read_file(path: Path, say: Say) -> Iterator[ase.Atoms | Molecule | InputErr
     if head.startswith(b"\x89HDF") or path.suffix.lower() in HDF5_SUFFIXES:
         return hdf5_frames(path)
     if head.startswith(b"PK\x03\x04") or path.suffix.lower() == ".npz":
-        return npz_frames(path)
+        return npz_frames(path, say)
     if head.startswith(b"SQLite format 3") or (path.suffix.lower() == ".db" and head):
         return qh9_frames(path) if is_qh9(path) else database_frames(path)
     content = content_of(path)

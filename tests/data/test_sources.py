@@ -158,13 +158,42 @@ def test_cells_of_npz(tmp_path, arrays, cells, pbc):
             np.testing.assert_allclose(lattice, cells[k], rtol=0, atol=1e-12)
 
 
-def test_units_of_npz(tmp_path):
-    positions = np.array([[[0, 0, 0], [0, 0.4, 1.8]]])
-    np.savez(tmp_path / "bohr.npz", z=[8, 1], R=positions, units="Bohr")
-    np.savez(tmp_path / "nm.npz", z=[8, 1], R=positions, unit="nm")
-    (molecule,), bad = read_structures([tmp_path / "bohr.npz", tmp_path / "nm.npz"], spin=1)
+@pytest.mark.parametrize(
+    "units",
+    [
+        {"units": "Bohr"},
+        {"Unit": np.array([b"bohr", b"bohr"])},
+        {"r_unit": "bohr", "units": "kcal/mol"},
+    ],
+    ids=["text", "bytes of each frame", "sGDML"],
+)
+def test_npz_in_bohr(tmp_path, units):
+    positions = TWO / BOHR_IN_ANGSTROM
+    (molecule, _), bad = read_structures([save(tmp_path, z=Z, R=positions, **units)])
+    assert bad == []
     np.testing.assert_allclose(molecule.coords, positions[0], rtol=0, atol=1e-12)
-    assert ["angstrom or bohr, got 'nm'" in one.error for one in bad] == [True]
+
+
+@pytest.mark.parametrize(
+    ("units", "words"),
+    [
+        ({"unit": "nm"}, "expected unit= angstrom or bohr, got 'nm'"),
+        ({"length_unit": "furlong"}, "expected length_unit= angstrom or bohr, got 'furlong'"),
+        ({"unit": "Bohr", "r_unit": "Ang"}, "got unit=Bohr and r_unit=Ang; leave one"),
+        ({"units": ["angstrom", "bohr"]}, "expected one unit in units, got angstrom and bohr"),
+    ],
+)
+def test_units_of_npz_that_cannot_be_used(tmp_path, units, words):
+    molecules, bad = read_structures([save(tmp_path, z=Z, R=TWO, **units)])
+    assert molecules == []
+    assert [(b.frame, words in b.error) for b in bad] == [(None, True)]
+
+
+def test_units_of_npz_that_are_none_of_length_are_said(tmp_path, caplog):
+    molecules, bad = read_structures([save(tmp_path, z=Z, R=TWO, units="eV")])
+    assert bad == []
+    np.testing.assert_allclose(molecules[0].coords, XYZ / BOHR_IN_ANGSTROM, rtol=0, atol=1e-12)
+    assert "units=eV is not used: the coordinates are read in angstrom" in caplog.text
 
 
 def test_npz_that_announces_more_than_it_holds(tmp_path):

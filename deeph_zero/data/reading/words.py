@@ -14,10 +14,6 @@ from deeph_zero.units import BOHR_IN_ANGSTROM
 MAX_COORDINATE = 1e6
 """Angstrom: a molecule is not a tenth of a millimetre wide."""
 MAX_ATOMS = 10**7
-ATOMIC_UNITS = {"bohr", "bohrs", "au", "a.u.", "a0", "atomic", "atomic_unit", "atomic_units"}
-"""Names of bohr."""
-TOO_FAR = {"nm", "nanometer", "nanometers", "pm", "picometer", "picometers"}
-"""Units that are refused by their names: the contacts alone would not show the long ones."""
 
 _NUMBER = re.compile(
     r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE

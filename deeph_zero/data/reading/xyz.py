@@ -9,16 +9,9 @@ import ase
 import numpy as np
 from ase.io.extxyz import key_val_str_to_dict
 
+from deeph_zero.data.reading.length_units import is_bohr, is_unit_key, stated_in_bohr
 from deeph_zero.data.reading.state import TITLE, Say, is_result, names_state
-from deeph_zero.data.reading.words import (
-    ATOMIC_UNITS,
-    TOO_FAR,
-    atom_line,
-    element,
-    integer,
-    number,
-    quote,
-)
+from deeph_zero.data.reading.words import atom_line, element, integer, number, quote
 from deeph_zero.errors import InputError
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
@@ -34,7 +27,6 @@ _CELL_WORDS = re.compile(
 """A cell in words of a title: a name of it, and three numbers or more."""
 _IPI = re.compile(r"\b(?!cell\b)([a-z_]+)\{([a-z_]+)\}")
 """Titles of i-PI: what the columns are, and their unit."""
-_ANGSTROM = {"angstrom", "angstroms", "ang", "a", "\u00e5", "\u212b", "\u00e5ngstr\u00f6m"}
 _ONCE = ("lattice", "pbc", "properties")
 _BOHR = re.compile(r"\b(bohrs?|a\.u\.)(?!\w)", re.IGNORECASE)
 
@@ -184,7 +176,7 @@ def _info(title: str) -> dict[str, Any]:
     keys = _KEYS.findall(title)
     if len(keys) != len(set(keys)):
         for twice in (key for key in keys if keys.count(key) > 1):
-            if names_state(twice) or twice.lower() in _ONCE:
+            if names_state(twice) or twice.lower() in _ONCE or is_unit_key(twice):
                 raise InputError(f"expected one {twice}= in the title, got several; leave one")
     try:
         return key_val_str_to_dict(title)
@@ -343,33 +335,30 @@ def _numbers(rows: list[list[str]], column: _Column) -> np.ndarray:
 
 def _is_bohr(title: str, info: dict[str, Any], say: Say) -> bool:
     """Whether the title says so by ``units=bohr``; any other word of bohr is not enough."""
-    for key in ("units", "unit", "length_unit", "length_units", "position_unit", "pos_unit"):
-        unit = str(info.get(key, "")).lower()
-        if unit in ATOMIC_UNITS:
-            return True
-        if unit in TOO_FAR:
-            raise InputError(
-                f"expected {key}= angstrom or bohr, got {quote(unit)}; convert the coordinates"
-            )
-        if unit and unit not in _ANGSTROM:
-            say(f"{key}={info[key]} is not used: the coordinates are read in angstrom")
+    stated = {key: str(value) for key, value in info.items() if is_unit_key(key)}
+    bohr = stated_in_bohr(stated, say)
     for what, unit in _IPI.findall(title):
         if what in ("forces", "velocities", "momenta"):
             raise InputError(f"expected positions, got {what} of i-PI; give the file of positions")
         if what in ("positions", "x_centroid"):
-            return _is_atomic_unit(unit)
-    if _BOHR.search(title):
+            return _is_atomic_unit(what, unit, bohr)
+    if bohr is None and _BOHR.search(title):
         say("the title speaks of bohr, the coordinates are read in angstrom; write units=bohr")
-    return False
+    return bool(bohr)
 
 
-def _is_atomic_unit(unit: str) -> bool:
+def _is_atomic_unit(what: str, unit: str, stated: bool | None) -> bool:
     """Whether i-PI's name of a unit of length is bohr, and not ångström."""
-    if unit not in ATOMIC_UNITS | _ANGSTROM | {"automatic"}:
+    bohr = unit == "automatic" or is_bohr(unit)
+    if bohr is None:
         raise InputError(
             f"expected positions in angstrom or atomic_unit, got {quote(unit)}; convert them"
         )
-    return unit not in _ANGSTROM
+    if stated not in (None, bohr):
+        raise InputError(
+            f"expected one unit of length, got {what}{{{unit}}} and a key of another; leave one"
+        )
+    return bohr
 
 
 def _reason(error: Exception) -> str:

@@ -134,6 +134,9 @@ def test_nothing_is_said_of_ordinary_files(tmp_path, caplog):
         ("Properties=name:S:1:pos:R:3", "expected species and pos in Properties="),
         ("Properties=species:S:1:pos:R:3 charge=x", "'x'"),
         ("units=pm", "angstrom or bohr, got 'pm'; convert the coordinates"),
+        ("units=bohr units=angstrom", "expected one units= in the title, got several"),
+        ("units=bohr length_unit=angstrom", "got units=bohr and length_unit=angstrom; leave one"),
+        ("unit=angstrom # positions{atomic_unit}", "got positions{atomic_unit} and a key of ano"),
         ('Lattice="3 0 0 0 3 0 0 0 3" Lattice="4 0 0 0 4 0 0 0 4"', "expected one Lattice="),
         ("# Step: 0 forces{atomic_unit} cell{angstrom}", "expected positions, got forces"),
         ("# Step: 0 positions{nanometer} cell{angstrom}", "angstrom or atomic_unit, got 'nanomet"),
@@ -171,7 +174,9 @@ def test_other_fifth_columns_are_nothing_special(tmp_path, caplog, values):
     assert_silent("a.xyz", "3\nx\n" + "\n".join(lines) + "\n", tmp_path, caplog)
 
 
-@pytest.mark.parametrize("title", ["units=au x=1", "# Step: 0 Bead: 0 positions{atomic_unit}"])
+@pytest.mark.parametrize(
+    "title", ["units=au x=1", "Units=Bohr unit=bohr", "# Step: 0 Bead: 0 positions{atomic_unit}"]
+)
 def test_titles_in_atomic_units(tmp_path, title):
     assert_water("a.xyz", f"3\n{title}\n{in_bohr(WATER)}", NEUTRAL, tmp_path)
 
