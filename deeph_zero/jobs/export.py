@@ -1,6 +1,6 @@
 """Files for other programs beside the HDF5: PySCF checkpoints, Molden, cubes, one per structure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,19 @@ def wanted(config: PredictConfig) -> bool:
     return bool(config.chkfile or config.molden or config.cube)
 
 
-def export(mf: Any, config: PredictConfig, out: Path, index: int | None) -> None:
-    """Write what was asked for of one structure.
+def export(
+    mf: Any, config: PredictConfig, out: Path, index: int | None, warn: Callable[[str], None]
+) -> None:
+    """Write what was asked for of one structure, without cubes of what it does not have.
 
     Args:
         mf: Its mean-field object, with orbitals.
         config: What to write.
         out: The HDF5 file; cubes are named after it.
         index: Position of the structure's group in ``out``; None if there is only one structure.
+        warn: Takes a line about a cube that does not exist.
 
     Raises:
-        InputError: If the molecule has no such orbital or spin density.
         ComputationError: If writing fails.
     """
     made: list[Path] = []
@@ -38,13 +40,24 @@ def export(mf: Any, config: PredictConfig, out: Path, index: int | None) -> None
                 meanfield.write_chkfile(mf, path)
             elif kind == "molden":
                 meanfield.write_molden(mf, path)
-            else:
-                meanfield.write_cube(mf, kind, path)
+            elif not _cube(mf, kind, path, warn):
+                continue
             made += [path] * new
     except BaseException:  # a structure that fails leaves no files that the next run would refuse
         for path in made:
             path.unlink(missing_ok=True)
         raise
+
+
+def _cube(mf: Any, kind: str, path: Path, warn: Callable[[str], None]) -> bool:
+    """Write a cube; False if there is none, also none of an earlier run."""
+    try:
+        meanfield.write_cube(mf, kind, path)
+    except InputError as error:
+        path.unlink(missing_ok=True)
+        warn(str(error))
+        return False
+    return True
 
 
 def check(

@@ -131,7 +131,6 @@ class _Predictions(OfModel):
         portable: Portable | None = None,
     ) -> Record:
         """The record of one molecule."""
-        del warn
         job, settings = self.job, self._settings
         if portable is not None:
             found, _ = self.model.predict_layer(molecule, portable=portable, **settings)
@@ -141,7 +140,8 @@ class _Predictions(OfModel):
             return _record(index, molecule, self.model.predict(molecule, **settings))
         result, mf = self.model.predict_mean_field(molecule, **settings)
         found = _record(index, molecule, result)
-        export.export(mf, job.config, job.out, index if job.numbered else None)
+        number = index if job.numbered else None
+        export.export(mf, job.config, job.out, number, lambda text: warn(molecule.where + text))
         return found
 
 

@@ -220,8 +220,8 @@ def _cube_density(mf: Any, what: str) -> np.ndarray:
         return dm.sum(0)
     if len(dm) == 1:
         raise InputError(
-            "expected an open shell for the spin density, got a closed shell; ask for "
-            f"{argument('cube', 'density')}"
+            f"{argument('cube', what)}: expected an open shell, got a closed one; "
+            "there is no such cube"
         )
     return dm[0] - dm[1]
 
@@ -231,7 +231,9 @@ def _cube_orbital(mf: Any, what: str) -> np.ndarray:
     n_occupied = int((occ > 0).sum())
     index = n_occupied - 1 if what == "homo" else n_occupied
     if not 0 <= index < coeff.shape[1]:
+        filled = "none" if what == "homo" else "all"
         raise InputError(
-            f"{argument('cube', what)}: this molecule has none in its basis; ask for another"
+            f"{argument('cube', what)}: {filled} of the {coeff.shape[1]} orbitals of the basis are "
+            "occupied; there is no such cube"
         )
     return coeff[:, index]

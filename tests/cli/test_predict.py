@@ -105,6 +105,21 @@ def test_several_structures_get_numbered_files(water, tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.molden")) == ["w_0000.molden", "w_0001.molden"]
 
 
+def test_a_structure_without_the_orbital_of_a_cube_is_computed_all_the_same(
+    water, tmp_path, capsys
+):
+    (tmp_path / "h.xyz").write_text("1\ncharge=-1\nH 0 0 0\n")
+    assert _predict([*water, "h.xyz", "--cube", "lumo"]) == 0
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "cube" in one]
+    assert line.endswith(
+        "h.xyz frame 0: --cube lumo: all of the 1 orbitals of the basis are occupied; there is no "
+        "such cube"
+    )
+    assert [p.name for p in tmp_path.glob("*.cube")] == ["w_pred_0000_lumo.cube"]
+    with h5py.File(tmp_path / "w_pred.h5") as file:
+        assert list(file) == ["0000", "0001"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -17,6 +17,10 @@ def config(tmp_path, **asked):
     return PredictConfig.parse(asked)
 
 
+def unheard(message):
+    raise AssertionError(message)
+
+
 @pytest.fixture(scope="module")
 def hydrogen():
     mol = gto.M(atom="H 0 0 0; H 0.1 0.2 0.7", basis="sto-3g", verbose=0)
@@ -52,7 +56,7 @@ def test_names_have_the_number_of_the_structure_where_there_are_several(
     asked = config(
         tmp_path, chkfile="a.chk", molden="b.molden", cube=["density", "homo", "density"]
     )
-    export.export(hydrogen, asked, tmp_path / "out.h5", index)
+    export.export(hydrogen, asked, tmp_path / "out.h5", index, unheard)
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     kept = chkfile.load(str(tmp_path / names[0]), "scf/e_tot")
     assert kept == pytest.approx(hydrogen.e_tot, abs=1e-12)
@@ -70,9 +74,25 @@ def test_a_structure_that_fails_leaves_nothing_new(tmp_path, hydrogen, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(meanfield, "write_cube", full)
         with pytest.raises(ComputationError, match="No space left"):
-            export.export(hydrogen, asked, tmp_path / "out.h5", None)
+            export.export(hydrogen, asked, tmp_path / "out.h5", None, unheard)
     assert (tmp_path / "a.chk").exists()
     assert not (tmp_path / "b.molden").exists()
+
+
+def test_a_cube_that_does_not_exist_is_said_and_the_others_are_written(tmp_path):
+    """Hydride in a minimal basis has no empty orbital, and a closed shell no spin density."""
+    mf = dft.RKS(gto.M(atom="H 0 0 0", basis="sto-3g", charge=-1, verbose=0), xc="lda,vwn")
+    mf.grids.level = 0
+    mf.kernel()
+    (tmp_path / "out_lumo.cube").write_text("of an earlier run")
+    said = []
+    asked = config(tmp_path, cube=["lumo", "spin-density", "homo"])
+    export.export(mf, asked, tmp_path / "out.h5", None, said.append)
+    assert [p.name for p in tmp_path.iterdir()] == ["out_homo.cube"]
+    assert said == [
+        "cube='lumo': all of the 1 orbitals of the basis are occupied; there is no such cube",
+        "cube='spin-density': expected an open shell, got a closed one; there is no such cube",
+    ]
 
 
 def check(tmp_path, count=1, *, overwrite=False, inputs=(), **asked):
