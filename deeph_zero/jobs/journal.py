@@ -132,6 +132,7 @@ class Journal:
         """
         self.path = journal_beside(out)
         self._out = out
+        self._goes_on = resume
         self._places: dict[int, tuple[int, str]] = {}
         self._synced = time.monotonic()
         document = json.loads(json.dumps({"version": __version__, **facts}, default=str))
@@ -289,9 +290,11 @@ class Journal:
             data: The encoded record.
 
         Raises:
-            ComputationError: If the disk refuses; the results before it can be gone on with.
+            ComputationError: If the disk refuses; results before it can be gone on with.
         """
-        with disk_errors(self.path, cure=_resume()):
+        # before the first result there is nothing to go on with, and the journal goes
+        kept = bool(self._places) or self._goes_on
+        with disk_errors(self.path, cure=_resume() if kept else ""):
             start = self._write(data)
         self._places[index] = (start, record_digest)
 

@@ -245,6 +245,27 @@ def test_a_disk_that_refuses_a_record_keeps_those_before(tmp_path, monkeypatch):
     kept.close(remove=True)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_disk_that_refuses_the_first_record_names_resume_where_there_is_one(
+    tmp_path, monkeypatch, resume
+):
+    out = tmp_path / "o.h5"
+    kept = Journal(out, FACTS, resume=False)
+    if resume:  # interrupted before its first result
+        kept.close(remove=False)
+        kept = reopened(out)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "_write", full)
+        with pytest.raises(ComputationError, match="run it again") as caught:
+            kept.append(0, digest(structure(0)), encode(record(0)))
+    assert ("resume" in str(caught.value)) == resume
+    kept.close(remove=True)
+
+
 def test_two_commands_cannot_write_one_file(tmp_path):
     out = tmp_path / "o.h5"
     first = Journal(out, {"a": 1}, resume=False)
