@@ -21,6 +21,7 @@ from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
+from deeph_zero.predict import intervals
 from deeph_zero.prepared.molecule import basis_layout
 from deeph_zero.settings.config import LabelConfig, MethodConfig
 from deeph_zero.settings.config_file import fit_settings, read_config
@@ -52,6 +53,14 @@ def test_the_same_recipe_gives_the_same_structures(script, recipe):
         assert one.info == two.info
         np.testing.assert_array_equal(one.positions, two.positions)
     assert {a.info.get("smiles") for a in first} != {a.info.get("smiles") for a in other}
+
+
+def test_a_recipe_names_molecules_that_it_must_not_make(script, recipe):
+    names = [smiles for smiles, _ in script.molecules(recipe, 3)]
+    written = script.Chem.MolToSmiles(script.Chem.MolFromSmiles(names[1]), kekuleSmiles=True)
+    fewer = [smiles for smiles, _ in script.molecules(recipe | {"without": [written]}, 3)]
+    assert [smiles for smiles in names if smiles in fewer] == [names[0], *names[2:]]
+    assert names[1] not in fewer
 
 
 def test_molecules_are_different_closed_shells_with_atoms_apart(script, recipe):
@@ -190,3 +199,24 @@ def test_a_model_gets_intervals_from_other_structures(tmp_path, monkeypatch):
         wrong = [(tmp_path / "rows.json", 2, last)]
         with pytest.raises(InputError, match=message):
             calibrate.calibrated(tmp_path / "run", [], 0.75, measured=wrong)
+
+
+def test_a_card_says_whether_intervals_held_what_did_not_calibrate(tmp_path):
+    pack = importlib.import_module("pack")
+    one = {"energy_error": 4e-6, "gradient": 1e-5, "state": [0, 0], "atoms": None}
+    samples = [
+        one | {"errors": {"energy": size, "homo": size, "lumo": size, "gap": size, "dipole": size}}
+        for size in (1e-8, 2e-8, 4e-8, 1e-5)
+    ]
+    ones = [intervals.Sample(**{**sample, "state": (0, 0)}) for sample in samples[:3]]
+    made = intervals.calibrated(ones, 0.75)
+    energies = [pack.covered(sample, made)["coverage"] for sample in samples]
+    assert energies == [1.0, 1.0, 1.0, 0.0]
+    assert pack.covered(samples[3], made)["coverage_gap"] == 0.0
+    # of a file, those that calibrated have no say, and what was there before is not kept
+    row = {"atoms": 3, "elements": ["H"], "errors": {"energy": -1e-3, "coverage": 1.0}}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"structures": [row | {"sample": s} for s in samples] + [row]}))
+    rows = [errors for _, (_, _, errors) in pack._measured([f"set={path}"], made, [(path, 1, 2)])]
+    assert [errors.get("coverage") for errors in rows] == [None, None, 1.0, 0.0, 1.0]
+    assert {errors["energy"] for errors in rows} == {1e-3}

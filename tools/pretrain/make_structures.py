@@ -100,7 +100,8 @@ def _close_ring(mol: Chem.RWMol, free: list[int], rng: np.random.Generator) -> N
 
 def molecules(recipe: dict[str, Any], seed: int) -> Iterator[tuple[str, ase.Atoms]]:
     """SMILES and relaxed structures, every molecule once, as many as the recipe says."""
-    seen: set[str] = set()
+    seen = {Chem.CanonSmiles(smiles) for smiles in recipe.get("without", [])}
+    wanted = recipe["molecules"] + len(seen)
     for attempt in range(recipe["attempts"]):
         rng = np.random.default_rng((seed, attempt))
         mol = grown(rng, recipe)
@@ -111,7 +112,7 @@ def molecules(recipe: dict[str, Any], seed: int) -> Iterator[tuple[str, ase.Atom
         atoms = embedded(smiles, int(rng.integers(2**31)))
         if atoms is not None:
             yield smiles, atoms
-            if len(seen) >= recipe["molecules"]:
+            if len(seen) >= wanted:
                 return
 
 

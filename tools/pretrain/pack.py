@@ -27,6 +27,7 @@ from deeph_zero.host import shipped
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.card import CARD_VERSION, Card, Errors, longest_step, symbols
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.intervals import LEVELS, Calibration, width_of
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 FILES = tuple(name for name in shipped.FILES if name != shipped.CARD)
@@ -38,6 +39,8 @@ SPARE = 1.0
 
 Row = tuple[int, frozenset[str], dict[str, float | None]]
 """Atoms, elements and errors of one structure."""
+Calibrating = tuple[Path, int, int]
+"""A file of errors, and the first and the last molecule of it that calibrated, from 1."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             structures=args.structures,
             evaluated=args.evaluated,
             measured=args.measured,
+            calibrating=[(Path(file), int(a), int(b)) for file, a, b in args.calibrating],
             into=args.into,
         )
     except (DeephZeroError, OSError, ValueError) as error:
@@ -68,6 +72,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--structures", nargs="+", default=[], help="what was trained on")
     parser.add_argument("--evaluated", action="append", default=[], metavar="SET=FILE")
     parser.add_argument("--measured", action="append", default=[], metavar="SET=FILE")
+    parser.add_argument(
+        "--calibrating", nargs=3, action="append", default=[], metavar=("FILE", "FIRST", "LAST")
+    )
     parser.add_argument("--card-only", action="store_true", help="keep the weights there are")
     parser.add_argument("--into", type=Path, default=shipped.FOLDER)
     args = parser.parse_args(argv)
@@ -84,6 +91,7 @@ def pack(
     structures: Sequence[str] = (),
     evaluated: Sequence[str] = (),
     measured: Sequence[str] = (),
+    calibrating: Sequence[Calibrating] = (),
     into: Path = shipped.FOLDER,
 ) -> Card:
     """Write a model's folder and the index.
@@ -95,6 +103,7 @@ def pack(
         structures: Files trained on; none keeps what the card there says of them.
         evaluated: "SET=FILE" of `deeph-zero evaluate`.
         measured: "SET=FILE" of errors measured otherwise.
+        calibrating: Molecules of those files that say nothing of coverage.
         into: Folder of the models.
 
     Returns:
@@ -112,8 +121,9 @@ def pack(
     size = (source / FILES[0]).stat().st_size
     if size > shipped.LARGEST:
         raise InputError(f"{source}: expected at most {shipped.LARGEST} bytes, got {size}")
-    rows = [*_evaluated(evaluated), *_measured(measured)]
+    rows = list(_evaluated(evaluated))
     model = load(source)
+    rows += _measured(measured, model.calibration, calibrating)
     training = training_of(structures, source) if structures else old["training"]
     card = Card.model_validate_json(
         json.dumps(
@@ -308,14 +318,40 @@ def errors_of(entry: dict[str, Any]) -> dict[str, float | None]:
     return {key: None if value is None else abs(float(value)) for key, value in found.items()}
 
 
-def _measured(texts: Sequence[str]) -> Iterable[tuple[str, Row]]:
+def _measured(
+    texts: Sequence[str], calibration: Calibration | None, calibrating: Sequence[Calibrating]
+) -> Iterable[tuple[str, Row]]:
+    """Rows of other files; what has a sample and did not calibrate says whether intervals hold."""
     for name, file in _named(texts):
-        for entry in json.loads(file.read_text())["structures"]:
-            unknown = entry["errors"].keys() - Errors.model_fields.keys()
+        left_out = {k for path, a, b in calibrating if path == file for k in range(a, b + 1)}
+        for k, entry in enumerate(json.loads(file.read_text())["structures"], 1):
+            errors = entry["errors"]
+            if "sample" in entry and calibration is not None:
+                errors = {key: errors[key] for key in errors if not key.startswith("coverage")}
+                errors |= {} if k in left_out else covered(entry["sample"], calibration)
+            unknown = errors.keys() - Errors.model_fields.keys()
             if unknown:
                 raise InputError(f"{file}: unknown errors {sorted(unknown)}")
-            errors = {k: None if v is None else abs(float(v)) for k, v in entry["errors"].items()}
-            yield name, (int(entry["atoms"]), frozenset(entry["elements"]), errors)
+            found = {key: None if v is None else abs(float(v)) for key, v in errors.items()}
+            yield name, (int(entry["atoms"]), frozenset(entry["elements"]), found)
+
+
+def covered(sample: dict[str, Any], calibration: Calibration) -> dict[str, float]:
+    """Whether the intervals of a calibration hold one structure.
+
+    Args:
+        sample: A `Sample` of `deeph_zero.predict.intervals` as JSON.
+        calibration: That of the model.
+
+    Returns:
+        1 or 0 by the names of a card.
+    """
+    found = {}
+    for quantity in ("energy", *LEVELS):
+        width = width_of(quantity, sample["energy_error"], calibration)
+        key = "coverage" if quantity == "energy" else f"coverage_{quantity}"
+        found[key] = float(sample["errors"][quantity] <= width)
+    return found
 
 
 def _by_set(rows: Sequence[tuple[str, Row]]) -> Iterable[tuple[str, list[Row]]]:
