@@ -87,6 +87,7 @@ def model_folder(path: str | pathlib.Path) -> pathlib.Path:
             f"expected a model (run folder or model.safetensors), got {path}, which {what}; "
             f"{_cure(path)}"
         )
+    registry.say_what_is_taken(path)
     return folder
 
 

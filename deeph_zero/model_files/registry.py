@@ -51,15 +51,24 @@ def given_by_name(model: str | os.PathLike[str]) -> bool:
         InputError: If the index is damaged.
     """
     text = os.fspath(model)
-    if not shipped.is_name(text):
-        return False
-    if not os.path.lexists(text):
-        return True
-    say_once(
-        f"{text}: taken is what is called so in this folder, not the model of that name that comes "
-        "with the package; rename it for the other one"
-    )
-    return False
+    return shipped.is_name(text) and not os.path.lexists(text)
+
+
+def say_what_is_taken(model: str | os.PathLike[str]) -> None:
+    """Warn where a model of the current folder hides one of that name that comes with the package.
+
+    Args:
+        model: As the user gave it; a model is there.
+
+    Raises:
+        InputError: If the index is damaged.
+    """
+    text = os.fspath(model)
+    if shipped.is_name(text) and os.path.lexists(text):
+        say_once(
+            f"{text}: taken is what is called so in this folder, not the model of that name that "
+            "comes with the package; rename it for the other one"
+        )
 
 
 def shipped_folder(name: str) -> Path:

@@ -8,6 +8,7 @@ import pytest
 from deeph_zero.errors import InputError
 from deeph_zero.host import saying, shipped
 from deeph_zero.model_files import registry
+from deeph_zero.model_files.folder import model_folder
 
 FILES = {"model.safetensors": b"weights", "model.json": b"{}", "card.json": b"{}"}
 
@@ -50,8 +51,14 @@ def test_what_is_in_the_folder_comes_first(folder, monkeypatch):
     monkeypatch.setattr(registry, "say_once", said.append)
     assert registry.given_by_name("water-pbe")
     assert not registry.given_by_name("./water-pbe")
-    (folder.parent / "water-pbe").mkdir()
+    own = folder.parent / "water-pbe"
+    own.mkdir()
     assert not registry.given_by_name("water-pbe")
+    with pytest.raises(InputError, match=r"has no model\.safetensors; rename it to use water-pbe"):
+        model_folder("water-pbe")
+    assert said == []  # the error says it
+    (own / "model.safetensors").touch()
+    assert model_folder("water-pbe").samefile(own)
     assert len(said) == 1
     assert saying.say_once is not registry.say_once
 
