@@ -116,8 +116,8 @@ def run_crystal_fit(
         roles=Roles(held_out=frames_kept_out(config, len(molecules)), validation=tuple(validation)),
     )
     if resume:
-        compare_settings(run)
-        before = taken_over(run, trained=False)
+        note = compare_settings(run)
+        before = taken_over(run, trained=False, note=note)
         if before is not None:
             return before
     save_settings(run)

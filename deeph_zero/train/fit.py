@@ -90,9 +90,9 @@ def run_fit(
     )
     resume_from = None
     if resume:
-        compare_settings(run)
+        note = compare_settings(run)
         resume_from = resume_point(run)
-        before = taken_over(run, trained=resume_from is not None)
+        before = taken_over(run, trained=resume_from is not None, note=note)
         if before is not None:
             _dismiss()
             return before

@@ -23,6 +23,8 @@ LIMITS = ("epochs", "steps", "conv_tol_grad")
 """Settings that say how far a run goes: ``--resume`` may change them."""
 FREE = ("skip_bad", "memory_mb", "disk_mb")
 """Other settings that ``--resume`` may change: the result does not depend on them."""
+MEANS = ("device", "threads", "workers")
+"""Those that change nothing but rounding; ``--resume`` says so."""
 ENDS = ("converged", "epochs", "steps")
 """Values of ``stopped_by`` after which the same command has nothing left to do."""
 
@@ -117,18 +119,21 @@ def fingerprint(molecule: Molecule) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def compare_settings(run: Run) -> None:
+def compare_settings(run: Run) -> str:
     """Make sure that the run in the folder is the one asked for.
 
     Args:
         run: The run asked for.
+
+    Returns:
+        What to say of it, in one line; nothing as a rule.
 
     Raises:
         InputError: If it is another one, or its settings cannot be read.
     """
     path = run.out / CONFIG_FILE
     if not path.exists():
-        return  # killed before anything was computed: nothing to disagree with
+        return ""  # killed before anything was computed: nothing to disagree with
     old = _own_document(path, "the settings of a run", _is_settings)
     new = json.loads(json.dumps(settings(run.config, run.molecules)))
     # a longer run is what people resume for; where the structures lie does not matter
@@ -136,6 +141,7 @@ def compare_settings(run: Run) -> None:
         for name in (*LIMITS, *FREE):
             doc.get("config", {}).pop(name, None)
         doc["structures"] = [frame[2] for frame in doc.pop("frames", [])]
+    before, now = _without_means(old), _without_means(new)
     if old != new:
         names = sorted(_differences(old, new))
         raise InputError(
@@ -143,6 +149,16 @@ def compare_settings(run: Run) -> None:
             f"another {', '.join(names)}; repeat the first command with it, or use "
             f"{argument('overwrite', True)}"
         )
+    other = ", ".join(argument(name) for name in MEANS if before.get(name) != now.get(name))
+    return other and f"the run began with another {other}; results may differ in the last digits"
+
+
+def _without_means(doc: dict[str, Any]) -> dict[str, Any]:
+    """Take the means of a run out of its settings."""
+    config = doc["config"]
+    runtime = config.get("runtime")
+    places = [config, runtime] if isinstance(runtime, dict) else [config]
+    return {name: place.pop(name) for place in places for name in MEANS if name in place}
 
 
 def _differences(old: Any, new: Any, name: str = "") -> set[str]:
@@ -160,12 +176,13 @@ def earlier_summary(run: Run) -> dict[str, Any]:
     return _own_document(path, "the summary of a run", _is_summary)
 
 
-def taken_over(run: Run, *, trained: bool) -> dict[str, Any] | None:
+def taken_over(run: Run, *, trained: bool, note: str = "") -> dict[str, Any] | None:
     """Take over what the attempt before left; its settings were compared.
 
     Args:
         run: The run asked for; its ``earlier`` is filled.
         trained: The model of that attempt is still there.
+        note: What :func:`compare_settings` has to say where the run goes on.
 
     Returns:
         Its summary where the same command has nothing left to do, else None.
@@ -177,6 +194,8 @@ def taken_over(run: Run, *, trained: bool) -> dict[str, Any] | None:
     if is_done(run, before):
         run.reporter.message(f"{run.out} is finished: nothing left to do")
         return before
+    if note:
+        run.reporter.warning(note)
     counts = (int(before.get(key) or 0) for key in ("fock_builds", "coarse_builds"))
     entries = list(before.get("structures") or []) if trained else []
     run.earlier = Earlier(builds=Builds(*counts), entries=entries)

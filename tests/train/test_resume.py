@@ -8,6 +8,7 @@ import pytest
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.settings.config_file import CONFIG_TOML
+from deeph_zero.testing import Listener
 from deeph_zero.train import resume
 from deeph_zero.train.lightning_io import KEEP, SafeCheckpointIO
 from deeph_zero.train.resume import (
@@ -21,6 +22,7 @@ from deeph_zero.train.resume import (
     limits,
     resume_point,
     save_settings,
+    taken_over,
 )
 
 from .hydrogen import hydrogen, run
@@ -52,7 +54,26 @@ def test_the_run_that_began_is_gone_on_with(tmp_path):
 )
 def test_a_longer_run_with_other_means_is_the_same(tmp_path, changed):
     begun(tmp_path)
-    compare_settings(run(tmp_path, **changed))
+    assert compare_settings(run(tmp_path, **changed)) == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"runtime": {"threads": 2}}, "threads"),
+        ({"runtime": {"threads": None}, "workers": 1}, "threads, workers"),
+        ({"runtime": {"device": "auto"}}, "device"),
+    ],
+    ids=str,
+)
+def test_means_that_round_otherwise_are_said(tmp_path, changed, names):
+    begun(tmp_path)
+    one = run(tmp_path, **changed)
+    note = f"the run began with another {names}; results may differ in the last digits"
+    assert compare_settings(one) == note
+    assert taken_over(one, trained=False, note=note) is None
+    assert isinstance(one.reporter, Listener)
+    assert one.reporter.warnings == [note]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +85,7 @@ def test_a_longer_run_with_other_means_is_the_same(tmp_path, changed):
         ({"loss": "energy"}, "loss"),
         ({"model": {"cutoff": 9.0}}, "cutoff"),
         ({"samples": 2}, "samples"),
+        ({"runtime": {"threads": 2, "seed": 4}}, "seed;"),
         ({"molecules": [hydrogen(1)]}, "structures"),
         ({"molecules": [hydrogen(), hydrogen(1)]}, "structures"),
         ({"molecules": [hydrogen(charge=1, spin=1)]}, "structures"),
