@@ -25,10 +25,13 @@ from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import disk_errors, elsewhere, journal_beside, open_own
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
+from deeph_zero.settings.base import option_name
 
 FORMAT_VERSION = 1
 _HEAD = struct.Struct("<4sQQI")
 _MARK = b"DZ0J"
+_NO_ARGUMENT = ("version", "command", "model")
+"""Facts that are no option of a command."""
 _SYNC_SECONDS = 5.0
 """How much work a power failure may cost; a killed process costs nothing that was written."""
 
@@ -195,14 +198,14 @@ class Journal:
                 f"{_resume()}: {self.path} has format {found.get('format_version')}, this version "
                 f"writes {FORMAT_VERSION}; begin again with {_overwrite()}"
             )
-        old, new = found.get("facts", {}), head["facts"]
-        for name in (*new, *old):
-            if old.get(name) != new.get(name):
-                was, now = (_short(facts.get(name)) for facts in (old, new))
-                raise InputError(
-                    f"{_resume()}: {self._out} was begun with {name} {was}, this is {now}; give "
-                    f"the same again, or begin anew with {_overwrite()}"
-                )
+        for name, was, now in _differences(found.get("facts", {}), head["facts"]):
+            # label's tolerance has no short name, as that of a training has
+            option = None if name == "conv_tol_grad" else option_name(name)
+            words = name if name in _NO_ARGUMENT else argument(name, option=option)
+            raise InputError(
+                f"{_resume()}: {self._out} was begun with {words} {_short(was)}, this is "
+                f"{_short(now)}; give the same again, or begin anew with {_overwrite()}"
+            )
 
     def _scan(self) -> Iterator[tuple[int, dict[str, Any], int]]:
         """Start, JSON and size of every record up to the first that is not whole."""
@@ -317,6 +320,16 @@ class Journal:
         if remove:
             self.path.unlink(missing_ok=True)
         self._file.close()
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of what differs, sections of settings included."""
+    for name in dict.fromkeys((*new, *old)):
+        was, now = old.get(name), new.get(name)
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from _differences(was, now)
+        elif was != now:
+            yield name, was, now
 
 
 def _resume() -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.errors import ComputationError, InputError, words_of_the_command_line
 from deeph_zero.host.files import journal_beside
 from deeph_zero.jobs import journal
 from deeph_zero.jobs.journal import Journal, Record, decode, digest, encode
@@ -177,6 +177,23 @@ def test_results_of_something_else_are_named_and_kept(tmp_path, facts, words):
         reopened(tmp_path / "o.h5", facts)
     assert "overwrite=True" in str(caught.value)
     assert journal_beside(tmp_path / "o.h5").read_bytes() == data
+
+
+def test_settings_have_the_names_of_their_options(tmp_path):
+    out = tmp_path / "o.h5"
+    facts = {"command": "label", "xc": "pbe", "crystal": {"kmesh": [1, 1, 1], "smearing": 0.0}}
+    Journal(out, facts, resume=False).close(remove=False)
+    for changed, words in (
+        ({"xc": "lda"}, "--xc pbe, this is lda"),
+        ({"crystal": {"kmesh": [1, 1, 1], "smearing": 0.1}}, "--smearing 0.0, this is 0.1"),
+        ({"source_format": "qh9"}, "--from none, this is qh9"),
+        ({"command": "predict"}, "command label, this is predict"),
+    ):
+        with (
+            words_of_the_command_line(),
+            pytest.raises(InputError, match=f"o.h5 was begun with {words}; give the same"),
+        ):
+            reopened(out, facts | changed)
 
 
 def test_facts_are_compared_as_json_has_them(tmp_path):
