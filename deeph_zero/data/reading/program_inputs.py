@@ -11,6 +11,7 @@ from ase.io.gaussian import read_gaussian_in
 from deeph_zero.data.reading.state import Say
 from deeph_zero.data.reading.words import integer, molecule, number, quote
 from deeph_zero.errors import InputError
+from deeph_zero.units import BOHR_IN_ANGSTROM
 
 _INTERNAL = "internal coordinates are not supported; write Cartesian ones"
 _ELSEWHERE = "the coordinates stand in another file; give that file"
@@ -75,12 +76,20 @@ def _gaussian(job: str, say: Say) -> ase.Atoms:
         )
     route, specification = " ".join(sections[0]).lower(), sections[2]
     state = _state(specification[0], "Gaussian's 'charge multiplicity'")
+    bohr = _has_unit(route, "au|bohr")
     if _is_z_matrix(specification[1:]):
-        return _with_state(_z_matrix(specification, sections[3:]), state)
+        if _has_unit(route, "rad"):
+            raise InputError("expected angles in degrees, got units=rad; convert them")
+        atoms = _z_matrix(specification, sections[3:])
+        atoms.positions *= BOHR_IN_ANGSTROM if bohr else 1.0
+        return _with_state(atoms, state)
     _say_parameters(specification[1:], say)
     body = [_gaussian_atom(line) for line in specification[1:]]
-    bohr = re.search(r"\bunits?\s*=?\s*\(?[^)\s]*\b(au|bohr)\b", route) is not None
     return _with_state(molecule(body, say, bohr=bohr), state)
+
+
+def _has_unit(route: str, names: str) -> bool:
+    return re.search(rf"\bunits?\s*=?\s*\(?[^)\s]*\b({names})\b", route) is not None
 
 
 def _say_parameters(lines: list[str], say: Say) -> None:
@@ -279,6 +288,8 @@ def nwchem_geometry(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
         words = line.lower().split()
         value = integer(words[1], 1000) if len(words) == 2 else None
         if value is not None and words[0] in ("charge", "mult", "nopen"):
+            if stated.setdefault(words[0], value) != value:
+                say(f"several values of {words[0]}, the last is used; write a file for each")
             stated[words[0]] = value
     starts = [k for k, line in enumerate(lines) if line.lower().startswith("geometry")]
     for start in starts:
@@ -296,7 +307,10 @@ def _nwchem(head: str, body: list[str], say: Say) -> ase.Atoms:
     if unit and unit[1] not in ("angstroms", "angstrom", "an", "au", "bohr", "atomic"):
         raise InputError(f"expected units angstroms or bohr, got {quote(unit[1])}; write one")
     for line in body:
-        word = (line.lower().split() or [""])[0]
+        word, *rest = line.lower().split() or [""]
+        group = [name for name in rest if name != "group"][:1]
+        if word == "symmetry" and group not in ([], ["c1"], ["1"]):
+            say(f"{quote(line)} makes no copies of atoms; write all of them if some are left out")
         if word == "zmatrix":
             raise InputError(f"expected atoms, got zmatrix; {_INTERNAL}")
         if word in ("system", "lattice_vectors"):

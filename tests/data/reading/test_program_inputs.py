@@ -111,6 +111,11 @@ BAD = {
         "# hf\n\nt\n\n0 1\n" + OH.replace("O", "O(ZNuc=7.5)") + "\n",
         "leave out ZNuc",
     ),
+    "gaussian radians": (
+        "a.com",
+        "# hf units=(rad,au)\n\nt\n\n0 1\nO\nH 1 1.8\nH 1 1.8 2 1.82\n\n",
+        "expected angles in degrees, got units=rad",
+    ),
     "gaussian variable": (
         "a.com",
         "# hf\n\nt\n\n0 2\nO\nH 1 r\n\nq=1\n\n",
@@ -191,6 +196,19 @@ SAID = {
         "point charges",
         CATION,
     ),
+    "symmetry of nwchem": (
+        "a.nw",
+        "charge 1\nnopen 1\ngeometry\n symmetry group cs\n" + WATER + "end\n",
+        "'symmetry group cs' makes no copies of atoms; write all of them",
+        CATION,
+    ),
+    "charges of nwchem": (
+        "a.nw",
+        "geometry\n symmetry c1\n" + WATER + "end\ntask dft\ncharge 0\ntask dft\ncharge 1\n"
+        "nopen 1\ntask dft\n",
+        "several values of charge, the last is used; write a file for each",
+        CATION,
+    ),
     "solvent of turbomole": (
         "coord",
         "$coord angs\n0 0 0.1 o\n0 0.76 0.58 h\n0.05 -0.74 0.61 h\n$cosmo\n$end\n",
@@ -205,13 +223,12 @@ def test_what_is_not_used_is_said_in_one_line(tmp_path, caplog, case):
     assert_said(SAID[case], tmp_path, caplog)
 
 
-def test_a_z_matrix_of_gaussian(tmp_path):
-    path = save(tmp_path, "z.com", "# hf\n\nt\n\n-1 1\nO\nH 1 0.97\n\n")
+@pytest.mark.parametrize(("unit", "length"), [("", 1.83 / BOHR_IN_ANGSTROM), ("units=au", 1.83)])
+def test_a_z_matrix_of_gaussian(tmp_path, unit, length):
+    path = save(tmp_path, "z.com", f"# hf {unit}\n\nt\n\n-1 1\nO\nH 1 1.83\n\n")
     (molecule,), bad = read_structures([path])
     assert (molecule.charge, bad) == (-1, [])
-    assert np.linalg.norm(np.diff(molecule.coords, axis=0)) == pytest.approx(
-        0.97 / BOHR_IN_ANGSTROM
-    )
+    assert np.linalg.norm(np.diff(molecule.coords, axis=0)) == pytest.approx(length)
 
 
 @pytest.mark.parametrize(
