@@ -19,6 +19,7 @@ from deeph_zero.cli.options import (
     setting,
 )
 from deeph_zero.errors import InputError
+from deeph_zero.settings.base import option_name
 from deeph_zero.settings.config import FitConfig
 from deeph_zero.settings.config_file import RunSettings, fit_settings, read_config, to_toml
 
@@ -68,17 +69,16 @@ def train(invocation: Invocation, **options: Any) -> int:
     return run_training(settings, out, options, invocation.command)
 
 
-_OF_A_RUN = {
-    "output": "-o", "init": "--init", "max_time": "--max-time", "resume": "--resume",
-    "overwrite": "--overwrite", "as_json": "--json", "device": "--device", "threads": "--threads",
-    "seed": "--seed",
-}  # fmt: skip
+_OF_A_RUN = (
+    "output", "init", "max_time", "resume", "overwrite", "as_json", "device", "threads", "seed"
+)  # fmt: skip
 
 
 def _refuse_beside(options: dict[str, Any]) -> None:
     """Refuse options of a run where there is none."""
-    for name, option in _OF_A_RUN.items():
+    for name in _OF_A_RUN:
         if options[name] not in (None, False):
+            option = {"output": "-o", "as_json": "--json"}.get(name) or option_name(name)
             raise InputError(
                 f"{option}: expected no option of a run beside --print-config, which prints the "
                 "file's settings and stops; leave it out"

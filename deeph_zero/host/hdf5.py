@@ -106,7 +106,7 @@ class InnerGroup(h5py.Group):
         size = os.path.getsize(self.file.filename)  # noqa: PTH202  (called for every dataset)
         if found.nbytes > _MOST_COMPRESSED * size:
             raise InputError(
-                f"{self.file.filename}: expected data of {self.name}/{name}, got "
+                f"{self.file.filename}: expected data of {self._place(name)}, got "
                 f"{found.nbytes:.1e} announced bytes that are not there; write the file again"
             )
 

@@ -77,6 +77,18 @@ def parse_loss(text: str) -> tuple[Term, ...]:
     return terms
 
 
+def written_out(loss: str) -> str:
+    """The mix that a setting means.
+
+    Args:
+        loss: "auto", or a mix.
+
+    Returns:
+        The mix; of "auto" :data:`DEFAULT_LOSS`.
+    """
+    return DEFAULT_LOSS if loss == "auto" else loss
+
+
 def terms_of(loss: str) -> tuple[Term, ...]:
     """Terms of a setting.
 
@@ -86,7 +98,7 @@ def terms_of(loss: str) -> tuple[Term, ...]:
     Returns:
         The terms; of "auto" those of :data:`DEFAULT_LOSS`.
     """
-    return parse_loss(DEFAULT_LOSS if loss == "auto" else loss)
+    return parse_loss(written_out(loss))
 
 
 def solvable(loss: str) -> bool:

@@ -268,7 +268,7 @@ def _module(run: Run, network: FockNetwork, plan: Plan) -> FitModule:
         module = TeamModule(network, run.geometries.problems, plan, run.team)
         module.lessons.dropped.update(run.geometries.lost)
     store = run.geometries.store
-    module.lessons.together = store is not None and store.needed_bytes <= store.memory_bytes
+    module.lessons.together = store is not None and store.holds_all
     return module
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from deeph_zero.settings.config import FitConfig
-from deeph_zero.settings.loss_terms import DEFAULT_LOSS, Term, solvable, terms_of
+from deeph_zero.settings.loss_terms import Term, solvable, terms_of, written_out
 from deeph_zero.train.budget import Budget
 from deeph_zero.train.losses import MatchWeights
 
@@ -102,7 +102,7 @@ def make_plan(config: FitConfig, n_geometries: int) -> Plan:
     Returns:
         The plan; the same settings and number give the same plan.
     """
-    loss = DEFAULT_LOSS if config.loss == "auto" else config.loss
+    loss = written_out(config.loss)
     terms = terms_of(loss)
     few = n_geometries <= MAX_CHECKED
     batch_size = min(config.batch_size or 10, n_geometries)

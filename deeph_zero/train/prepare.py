@@ -81,7 +81,7 @@ def prepare(run: Run, *, trained: bool) -> FockNetwork:
     _report_degenerate(run)
     _report_memory(run, store)
     run.geometries.stream = _stream(run, network, frames, copies, share)
-    if run.geometries.stream is None and store.needed_bytes <= store.memory_bytes:
+    if run.geometries.stream is None and store.holds_all:
         run.dismiss_workers()  # nothing is computed again
     return network
 
@@ -333,7 +333,7 @@ def _prepare_validation(run: Run, store: HeavyStore, network: FockNetwork) -> No
                 except (ComputationError, InputError) as error:
                     _leave_out(run, molecule, error, asked_for=position is not None)
                     task.advance()
-            if len(made) > 1 and store.needed_bytes <= store.memory_bytes:
+            if len(made) > 1 and store.holds_all:
                 advance_together([problem for _, problem in made])
             for position, problem in made:
                 _solve(run, position, problem)
@@ -359,7 +359,7 @@ def _store(run: Run) -> HeavyStore:
 
 def _report_memory(run: Run, store: HeavyStore) -> None:
     """Say once what is done about geometries that do not fit."""
-    if store.needed_bytes <= store.memory_bytes:
+    if store.holds_all:
         return
     memory, needed = store.memory_bytes / 1e6, store.needed_bytes / 1e6
     disk = argument("disk_mb", option="--disk MB")

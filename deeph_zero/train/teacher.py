@@ -209,7 +209,8 @@ class Teacher:
             solved: Where the coarse SCF ends from there, if that is known.
         """
         self.builds += 1
-        self._remember(dm, built.fock, float(built.energy), solved)
+        rms = self.rms(built.fock, dm)
+        self._remember(dm, built.fock, float(built.energy), rms, solved)
 
     def _solve(self, dm: AOMatrix) -> None:
         """Finish with the SCF solver, to the same orbital gradient."""
@@ -245,7 +246,7 @@ class Teacher:
         self._from_network = self._from_network or not self.started
         if self.started or rms <= LABELLING_STEP * self._first_rms:
             self.diis.clear()
-        self._remember(dm, fock, energy, solved)
+        self._remember(dm, fock, energy, rms, solved)
         return True
 
     def ends_at(self, dm: AOMatrix, fock: AOMatrix) -> bool:
@@ -265,10 +266,10 @@ class Teacher:
         return float(gradient_rms(self.ks, fock, dm))
 
     def _remember(
-        self, dm: AOMatrix, fock: AOMatrix, energy: float, solved: Solved | None = None
+        self, dm: AOMatrix, fock: AOMatrix, energy: float, rms: float, solved: Solved | None
     ) -> None:
         self.started = True
-        self.residual = self.rms(fock, dm)
+        self.residual = rms
         self.energy = energy
         self._keep(dm, fock, solved)
 

@@ -116,6 +116,11 @@ class HeavyStore:
         return self.light_bytes + sum(source.nbytes for source in self._sources)
 
     @property
+    def holds_all(self) -> bool:
+        """Whether all geometries fit together."""
+        return self.needed_bytes <= self.memory_bytes
+
+    @property
     def _room(self) -> float:
         """Memory for large tensors here, what workers send left out."""
         coming = 0 if self.ahead is None else self.ahead.on_order
