@@ -219,12 +219,13 @@ def _card(entry: Mapping[str, Any]) -> list[list[str]]:
     names = _NAMES
     if entry.get("residual_mae") is None:  # no network: the energy of an SCF
         names = names | {"energy": "energy"}
-    shown = [
-        [names.get(key, heading.split(" /")[0]), _cell(entry, key, form)]
+    shown = {
+        key: [names.get(key, heading.split(" /")[0]), _cell(entry, key, form)]
         for key, heading, form, _ in _QUANTITIES
         if says_something(key, [entry])
-    ]
-    return [*shown[:-1], *_more(entry), *shown[-1:]]
+    }
+    last = [shown.pop(key) for key in ("converged",) if key in shown]
+    return [*shown.values(), *_more(entry), *last]
 
 
 def _more(entry: Mapping[str, Any]) -> Iterator[list[str]]:

@@ -79,6 +79,9 @@ def test_what_only_a_card_has_room_for(said, tmp_path):
     refined = entry | {"refined_lowdin_charges": [0.1, -0.1]}
     assert shown(said, [refined], tmp_path)["Lowdin charges of atoms"] == ["-0.100 to +0.100"]
 
+    names = list(cells)
+    tensor = names.index("mean polarisability / bohr^3")
+    assert names[tensor + 1] == "estimated error of an element of it"
 
 @pytest.mark.parametrize(("columns", "heads"), [(80, 4), (120, 6)])
 def test_many_structures_have_the_columns_that_fit(said, tmp_path, monkeypatch, columns, heads):
