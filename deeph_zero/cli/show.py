@@ -14,7 +14,7 @@ from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import journal_beside, to_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.signals import saying
-from deeph_zero.report.numbers import FAINT, structure_name
+from deeph_zero.report.numbers import FAINT, IN_INTERVALS, plural, says_something, structure_name
 from deeph_zero.report.numbers import interval as between
 from deeph_zero.units import HARTREE_IN_EV
 
@@ -65,17 +65,6 @@ _NAMES = {
     "polarizability": "mean polarisability / bohr^3",
     "frequencies": "strongest infrared line / cm^-1",
 }
-_OF_A_BUILD = ("energy_error_estimate", "orbital_gradient_rms", "residual_mae", "converged")
-"""What is not there without a network, a certificate, or an SCF."""
-_DECIMALS = {"energy": 6, "free_energy": 6, "dipole": 3}
-_NAMES_IN_INTERVALS = {
-    "homo": "HOMO",
-    "lumo": "LUMO",
-    "free_energy": "free energy",
-    "fermi": "Fermi level",
-    "levels": "levels minus those stated",
-    "bands": "levels minus those of H, up to a constant",
-}
 
 
 def show_summary(
@@ -116,10 +105,8 @@ def builds(summary: Mapping[str, Any]) -> str:
     Returns:
         For example "3 Fock builds and 9 coarse ones".
     """
-    coarse = summary.get("coarse_builds") or 0
-    fine = summary.get("fock_builds")
-    more = f" and {coarse} coarse one{'s' * (coarse != 1)}" if coarse else ""
-    return f"{fine} Fock build{'s' * (fine != 1)}{more}"
+    fine, coarse = summary.get("fock_builds") or 0, summary.get("coarse_builds") or 0
+    return plural(fine, "Fock build") + (f" and {plural(coarse, 'coarse one')}" if coarse else "")
 
 
 def _show_files(reporter: Reporter, out: Path) -> None:
@@ -204,16 +191,6 @@ def resuming(command: str) -> str:
     return shlex.join([*words, "--resume"])
 
 
-def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a quantity is worth a place: charge and spin only where one is not 0."""
-    if key in ("charge", "spin"):
-        return any(entry.get(key) for entry in entries)
-    crystals = all("kmesh" in entry for entry in entries)  # lack much of a molecule's entry
-    if crystals or key in _OF_A_BUILD:
-        return any(entry.get(key) is not None for entry in entries)
-    return any(key in entry for entry in entries)
-
-
 def _card(entry: Mapping[str, Any]) -> list[list[str]]:
     """One structure, a quantity a line."""
     names = _NAMES
@@ -235,13 +212,13 @@ def _more(entry: Mapping[str, Any]) -> Iterator[list[str]]:
         yield ["estimated error of an element of it", format(error, ".3f")]
     for name, interval in (entry.get("intervals") or {}).items():
         many = interval if isinstance((interval or [None])[0], list | tuple) else [interval]
-        digits, of_level = _DECIMALS.get(name, 4), name not in _DECIMALS
+        words, unit, digits = IN_INTERVALS.get(name, (name, "", 4))
         cells = ["-" if one is None else between(one[0], one[1], digits) for one in many]
-        if of_level and len(cells) == 1 and interval:  # of two spins there is no room for both
+        is_level = unit == "Eh" and "energy" not in words
+        if is_level and len(cells) == 1 and interval:  # of two spins there is no room for both
             low, high = (HARTREE_IN_EV * end for end in interval)
             cells[0] += f" ({between(low, high, 3)} eV)"
-        title = f"converged {_NAMES_IN_INTERVALS.get(name, name)}, 95 % interval"
-        yield [title, " / ".join(cells)]
+        yield [f"converged {words}, 95 % interval", " / ".join(cells)]
     charges = entry.get("refined_lowdin_charges") or entry.get("lowdin_charges")
     if charges:
         yield ["Lowdin charges of atoms", f"{min(charges):+.3f} to {max(charges):+.3f}"]

@@ -6,10 +6,10 @@ from typing import Any
 
 import rich_click as click
 
-from deeph_zero.cli.show import MAX_ROWS, builds, says_something
+from deeph_zero.cli.show import MAX_ROWS, builds
 from deeph_zero.host.files import to_json
 from deeph_zero.host.reporting import Reporter
-from deeph_zero.report.numbers import structure_name
+from deeph_zero.report.numbers import plural, says_something, structure_name
 from deeph_zero.units import HARTREE_IN_EV
 
 # path in ``errors``, words, unit
@@ -75,7 +75,7 @@ def show_matrix_errors(
             if key in entry:
                 scale, unit = (1e6, "1e-6") if name == "overlap" else (1e3 * HARTREE_IN_EV, "meV")
                 rows.append([f"{text}, {kind}", unit, *_numbers(entry[key], scale)])
-    title = f"against {result['reference']}: {result['n_structures']} structures"
+    title = f"against {result['reference']}: {plural(result['n_structures'], 'structure')}"
     reporter.table(title, ("quantity", "unit", "mean", "rms", "max"), rows)
     by_pair = result["errors"].get("fock", {}).get("elements", {})
     rows = [[k, *_numbers(entry["mae"], 1e3 * HARTREE_IN_EV)] for k, entry in by_pair.items()]
@@ -103,9 +103,7 @@ def show_errors(result: Mapping[str, Any], reporter: Reporter, *, as_json: bool,
     errors = result["errors"]
     if errors:
         count = result["n_structures"]
-        title = (
-            f"{result['xc']}/{result['basis']}: errors over {count} structure{'s' * (count != 1)}"
-        )
+        title = f"{result['xc']}/{result['basis']}: errors over {plural(count, 'structure')}"
         reporter.table(title, ("quantity", "unit", "mean", "rms", "max"), list(_table(errors)))
         for name, heading in (("elements", "atoms"), ("shells", "orbitals")):
             rows = [[key, *_numbers(entry, 1e6)] for key, entry in errors["fock"][name].items()]

@@ -1,7 +1,7 @@
 """Numbers of a summary as text: nothing in a file is trusted to be there or to be a number."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,20 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 SUPERSCRIPTS = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 SMALL = 1e-10
 """Energies below this (Eh) are rounding, and are said to be smaller than it."""
+IN_INTERVALS = {
+    "energy": ("energy", "Eh", 6),
+    "free_energy": ("free energy", "Eh", 6),
+    "homo": ("HOMO", "Eh", 4),
+    "lumo": ("LUMO", "Eh", 4),
+    "gap": ("gap", "Eh", 4),
+    "fermi": ("Fermi level", "Eh", 4),
+    "levels": ("levels minus the predicted ones", "Eh", 4),
+    "bands": ("levels minus those of the network's H, up to a constant", "Eh", 4),
+    "dipole": ("dipole", "debye", 3),
+}
+"""Converged quantities that have intervals: name, unit, and decimals at least."""
+_OF_A_BUILD = ("energy_error_estimate", "orbital_gradient_rms", "residual_mae", "converged")
+"""What is not there without a network, a certificate, or an SCF."""
 FAINT = 1e-3
 """Infrared lines below this (km/mol) are forbidden by symmetry, what is left of them is noise."""
 
@@ -150,3 +164,13 @@ def structure_name(entry: Any) -> str:
     # a SMILES has slashes of its own
     name = file if file.startswith(SMILES_PREFIX) else Path(file).name
     return name if frame is None else f"{name}:{frame}"
+
+
+def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a quantity is worth a place: charge and spin only where one is not 0."""
+    if key in ("charge", "spin"):
+        return any(entry.get(key) for entry in entries)
+    crystals = all("kmesh" in entry for entry in entries)  # lack much of a molecule's entry
+    if crystals or key in _OF_A_BUILD:
+        return any(entry.get(key) is not None for entry in entries)
+    return any(key in entry for entry in entries)

@@ -7,6 +7,7 @@ from typing import Any
 from deeph_zero.errors import argument
 from deeph_zero.report.data import Matrices, Source, Structure
 from deeph_zero.report.numbers import (
+    IN_INTERVALS,
     duration,
     interval,
     length,
@@ -35,18 +36,6 @@ _MADE_BY = {
     "label": "Reference data from self-consistent field calculations",
     "matrices": "Levels of stored matrices",
 }
-_IN_INTERVALS = {
-    "energy": ("energy", "Eh", 6),
-    "free_energy": ("free energy", "Eh", 6),
-    "homo": ("HOMO", "Eh", 4),
-    "lumo": ("LUMO", "Eh", 4),
-    "gap": ("gap", "Eh", 4),
-    "fermi": ("Fermi level", "Eh", 4),
-    "levels": ("levels minus those stated", "Eh", 4),
-    "bands": ("levels minus those of H, up to a constant,", "Eh", 4),
-    "dipole": ("dipole", "debye", 3),
-}
-"""Name, unit and decimals at least."""
 
 
 def method(summary: Mapping[str, Any]) -> str:
@@ -223,7 +212,7 @@ def _intervals(source: Source) -> str:
     entry = source.structures[0].entry if len(source.structures) == 1 else {}
     given, reasons = entry.get("intervals"), entry.get("out_of_distribution")
     given = given if isinstance(given, dict) else {}
-    parts = [_one_interval(given.get(key), *how) for key, how in _IN_INTERVALS.items()]
+    parts = [_one_interval(given.get(key), *how) for key, how in IN_INTERVALS.items()]
     told = f"95 % of converged values lie in theirs: {', '.join(p for p in parts if p)}. "
     outside = "; ".join(str(r) for r in reasons) if isinstance(reasons, list) else ""
     but = f"Errors and intervals promise nothing for this structure: {outside}." if outside else ""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deeph_zero.report.data import Source
-from deeph_zero.report.numbers import MISSING, length, number, show, sort_key
+from deeph_zero.report.numbers import MISSING, length, number, says_something, show, sort_key
 
 MAX_ROWS = 2000
 """Rows of the table; the rest stays in summary.json."""
@@ -18,6 +18,9 @@ _COLUMNS = (
     ("charge", "Charge", "", ".0f"),
     ("spin", "2S", "", ".0f"),
     ("energy", "Energy", "Eh", ".8f"),
+    ("free_energy", "Free energy", "Eh", ".8f"),
+    ("fermi", "Fermi level", "Eh", ".4f"),
+    ("moment", "Moment", "electrons", ".3f"),
     ("energy_error_estimate", "Error estimate", "Eh", ".1e"),
     ("orbital_gradient_rms", "Orbital gradient", "Eh", ".1e"),
     ("residual_mae", "Residual", "Eh", ".1e"),
@@ -55,7 +58,8 @@ def structure_table(source: Source) -> tuple[list[tuple[str, str]], list[list[Ce
     Returns:
         Headings with units, and rows of cells.
     """
-    used = [c for c in _COLUMNS if any(_is_shown(c[0], s.entry) for s in source.structures)]
+    entries = [structure.entry for structure in source.structures]
+    used = [column for column in _COLUMNS if says_something(column[0], entries)]
     several = len({s.formula for s in source.structures}) > 1  # else the title says it
     heads = [("Structure", ""), *((c[1], c[2]) for c in used), ("Converged", "")]
     if several:
@@ -73,11 +77,6 @@ def structure_table(source: Source) -> tuple[list[tuple[str, str]], list[list[Ce
         text = {True: "yes", False: "no"}.get(flag, MISSING)  # pyright: ignore
         rows.append([*cells, Cell(text, None if flag is None else float(bool(flag)))])
     return heads, rows
-
-
-def _is_shown(key: str, entry: Mapping[str, Any]) -> bool:
-    """Charge and spin only where one is not 0."""
-    return bool(entry.get(key)) if key in ("charge", "spin") else key in entry
 
 
 def provenance(source: Source) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deeph_zero.cli import show
-from deeph_zero.cli.show import builds, keeping, require_success, resuming, says_something
+from deeph_zero.cli.show import builds, keeping, require_success, resuming
 from deeph_zero.errors import ComputationError
 from deeph_zero.host.files import journal_beside
 from deeph_zero.host.signals import saying
@@ -62,6 +62,7 @@ def test_what_only_a_card_has_room_for(said, tmp_path):
             "homo": [[-0.25, -0.125], None],
             "lumo": [0.5, 1.0],
             "gap": None,
+            "levels": [-0.25, 0.25],
         },
         "lowdin_charges": [0.5, -0.25, -0.25],
         "converged": None,
@@ -73,15 +74,18 @@ def test_what_only_a_card_has_room_for(said, tmp_path):
     assert cells["converged gap, 95 % interval"] == ["-"]
     ev = f"{0.5 * HARTREE_IN_EV:.3f} to {HARTREE_IN_EV:.3f}"
     assert cells["converged LUMO, 95 % interval"] == [f"0.5000 to 1.0000 ({ev} eV)"]
+    ev = f"{HARTREE_IN_EV / 4:.3f}"
+    levels = cells["converged levels minus the predicted ones, 95 % interval"]
+    assert levels == [f"-0.2500 to 0.2500 (-{ev} to {ev} eV)"]
     assert cells["Lowdin charges of atoms"] == ["-0.250 to +0.500"]
     assert "converged" not in cells
+    names = list(cells)
+    tensor = names.index("mean polarisability / bohr^3")
+    assert names[tensor + 1] == "estimated error of an element of it"
     assert list(shown(said, [entry | {"converged": True}], tmp_path))[-1] == "converged"
     refined = entry | {"refined_lowdin_charges": [0.1, -0.1]}
     assert shown(said, [refined], tmp_path)["Lowdin charges of atoms"] == ["-0.100 to +0.100"]
 
-    names = list(cells)
-    tensor = names.index("mean polarisability / bohr^3")
-    assert names[tensor + 1] == "estimated error of an element of it"
 
 @pytest.mark.parametrize(("columns", "heads"), [(80, 4), (120, 6)])
 def test_many_structures_have_the_columns_that_fit(said, tmp_path, monkeypatch, columns, heads):
@@ -137,24 +141,6 @@ def test_json_is_the_summary_and_nothing_else(said, tmp_path, capsys):
 )
 def test_what_it_cost(summary, words):
     assert builds(summary) == words
-
-
-@pytest.mark.parametrize(
-    ("key", "entries", "shown"),
-    [
-        ("charge", [{"charge": 0}, {"charge": 0}], False),
-        ("charge", [{"charge": 0}, {"charge": -1}], True),
-        ("spin", [{}], False),
-        ("energy", [{"energy": None}], True),
-        ("energy", [{}], False),
-        ("residual_mae", [{"residual_mae": None}], False),
-        ("residual_mae", [{"residual_mae": None}, {"residual_mae": 0.0}], True),
-        ("dipole", [{"kmesh": [1, 1, 1], "dipole": None}], False),
-        ("fermi", [{"kmesh": [1, 1, 1], "fermi": 0.0}], True),
-    ],
-)
-def test_what_is_worth_a_place(key, entries, shown):
-    assert says_something(key, entries) is shown
 
 
 BAD = {"file": "w.xyz", "frame": 1, "error": "expected an element"}

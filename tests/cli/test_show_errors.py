@@ -115,7 +115,7 @@ def test_two_files_of_matrices(said):
     bad = {"file": "a.h5", "frame": 2, "error": "expected the same atoms"}
     show_matrix_errors(matrices(failed=[bad]), said, as_json=False, out=Path("e.json"))
     milli = 1e3 * HARTREE_IN_EV
-    assert said.tables[0][0] == "against b.h5: 1 structures"
+    assert said.tables[0][0] == "against b.h5: 1 structure"
     assert said.cells["H, mean absolute"] == ["meV", *[f"{1e-3 * milli:.3g}"] * 3]
     assert said.cells["H, max"] == ["meV", *[f"{0.1 * milli:.0f}"] * 3]
     assert said.cells["S, mean absolute"] == ["1e-6", "2", "2", "2"]

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from deeph_zero.predict import crystal_intervals, intervals
 from deeph_zero.report.numbers import (
+    IN_INTERVALS,
     duration,
     formula,
     interval,
@@ -13,6 +15,7 @@ from deeph_zero.report.numbers import (
     number,
     numbers,
     plural,
+    says_something,
     show,
     significant,
     small_energy,
@@ -20,6 +23,11 @@ from deeph_zero.report.numbers import (
     structure_name,
 )
 from deeph_zero.units import HARTREE_IN_EV
+
+
+def test_every_quantity_with_an_interval_has_a_name():
+    of_crystals = {"free_energy", "fermi", *crystal_intervals.MANY}
+    assert {*intervals.LEVELS, *intervals.NOT_LEVELS, *of_crystals} == IN_INTERVALS.keys()
 
 
 def test_words_for_numbers():
@@ -118,3 +126,21 @@ def test_counts_and_names():
     assert structure_name({"file": "a/b.xyz", "frame": 0}) == "b.xyz:0"
     assert structure_name({"file": "a/b.xyz"}) == "b.xyz"
     assert structure_name({}) == "–"
+
+
+@pytest.mark.parametrize(
+    ("key", "entries", "shown"),
+    [
+        ("charge", [{"charge": 0}, {"charge": 0}], False),
+        ("charge", [{"charge": 0}, {"charge": -1}], True),
+        ("spin", [{}], False),
+        ("energy", [{"energy": None}], True),
+        ("energy", [{}], False),
+        ("residual_mae", [{"residual_mae": None}], False),
+        ("residual_mae", [{"residual_mae": None}, {"residual_mae": 0.0}], True),
+        ("dipole", [{"kmesh": [1, 1, 1], "dipole": None}], False),
+        ("fermi", [{"kmesh": [1, 1, 1], "fermi": 0.0}], True),
+    ],
+)
+def test_what_is_worth_a_place(key, entries, shown):
+    assert says_something(key, entries) is shown

@@ -45,6 +45,18 @@ def test_columns_are_those_that_some_structure_has(source):
     assert [row[5].key for row in cells] == [1.0, 0.0]
 
 
+def test_crystals_have_columns_of_their_own_and_none_of_a_molecule(source):
+    entry = {"kmesh": [2, 2, 1], "energy": -1.5, "free_energy": -1.75, "fermi": -0.25, "lumo": None}
+    rows = [structure(k, dipole=None, spin_square=None, moment=float(k), **entry) for k in (0, 1)]
+    heads, cells = structure_table(source(*rows))
+    assert heads == [
+        ("Structure", ""), ("Energy", "Eh"), ("Free energy", "Eh"), ("Fermi level", "Eh"),
+        ("Moment", "electrons"), ("Converged", ""),
+    ]  # fmt: skip
+    texts = ["w.xyz:1", "-1.50000000", "-1.75000000", "-0.2500", "1.000", "–"]
+    assert [cell.text for cell in cells[1]] == texts
+
+
 def test_formulas_have_a_column_where_they_differ(source):
     heads, cells = structure_table(source(structure(0), structure(1, "CH₄"), structure(2, "")))
     assert heads[1] == ("Formula", "")
