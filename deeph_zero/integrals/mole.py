@@ -5,6 +5,7 @@ integral is computed.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -237,12 +238,27 @@ def auxbasis_label(mol: gto.Mole, auxbasis: BasisInput) -> str:
         return _composition(mol, auxbasis)
     names = {}
     for symbol in dict.fromkeys(mol.atom_symbol(i) for i in range(mol.natm)):
-        default = auxbasis.get("default")
-        value = auxbasis.get(symbol, auxbasis.get(gto.mole._std_symbol(symbol), default))
+        value = _functions_of(symbol, auxbasis)
         names[symbol] = value if isinstance(value, str) else _composition(mol, value)
     if len(set(names.values())) == 1:
         return next(iter(names.values()))
     return ",".join(f"{symbol}:{name}" for symbol, name in names.items())
+
+
+def _functions_of(label: str, basis: dict) -> BasisInput:
+    """A dictionary's entry for an atom, in PySCF's order: its label, the default, its element."""
+    default = basis.get("default")
+    named = {gto.mole._atom_symbol(key): x for key, x in basis.items() if key != "default"}
+    if default is not None and label not in named:
+        return default
+    bare = re.sub("^(X|GHOST)-", "", label)
+    for name in (label, gto.mole._rm_digit(label), bare, gto.mole._rm_digit(bare)):
+        if name in named:
+            return named[name]
+    raise InputError(
+        f"expected {argument('auxbasis')} with functions for every atom, got none for {label}; "
+        "add them, or a 'default'"
+    )
 
 
 def _composition(mol: gto.Mole, functions: BasisInput) -> str:

@@ -130,6 +130,32 @@ def test_generated_fitting_sets_have_readable_names():
     assert resolved.mole._basis == mf.with_df.auxmol._basis
 
 
+@pytest.mark.parametrize(
+    ("second", "basis", "name"),
+    [
+        ("ghost-H", {"Ne": "6-31g", "H": "def2-svp"}, "Ne:cc-pvdz-jkfit,GHOST-H:def2-svp-jkfit"),
+        ("X-H2", {"ne": "6-31g", "h": "def2-svp"}, "Ne:cc-pvdz-jkfit,X-H2:def2-svp-jkfit"),
+        ("H", {"default": "def2-svp"}, "def2-svp-jkfit"),
+    ],
+)
+def test_fitting_sets_by_element_reach_every_label(second, basis, name):
+    mol = gto.M(atom=f"Ne 0 0 .1; {second} .6 -.8 .9", basis=basis, spin=second == "H", verbose=0)
+    fitting = dft.UKS(mol, xc="pbe").density_fit().with_df.build()
+    resolved = auxiliary_basis(mol, "pbe")
+    assert resolved.name == name
+    assert resolved.mole.nao == fitting.auxmol.nao
+
+
+def test_the_default_of_a_dictionary_goes_before_an_elements_own_entry():
+    mol = gto.M(atom="O 0 0 0; H1 0 .1 1; H 0 .9 0", basis="sto-3g", verbose=0)
+    given = {"default": "weigend", "H": "cc-pvdz-ri"}
+    assert auxbasis_name(mol, "pbe", given) == "O:weigend,H1:weigend,H:cc-pvdz-ri"
+    by_label = auxiliary_basis(mol, "pbe", given).mole
+    assert by_label._basis["H1"] != by_label._basis["H"]
+    with pytest.raises(InputError, match="auxbasis with functions for every atom, got none for H1"):
+        auxiliary_basis(mol, "pbe", {"O": "weigend"})
+
+
 def test_named_auxbasis_is_taken_as_given():
     mol = build_mole(OH_minus(), basis="def2-svp")
     resolved = auxiliary_basis(mol, "pbe", "def2-tzvp-jkfit")
