@@ -15,7 +15,7 @@ from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals import supported
 from deeph_zero.integrals.libxc import XCSpec
 
-# ruff: noqa: SLF001  PySCF keeps _built, _basis, _pseudo and _numint private
+# ruff: noqa: SLF001  PySCF keeps _built, _basis, _numint and others private
 
 _KNOWN = (
     dft.krks.KRKS, dft.kuks.KUKS, dft.rks.RKS, dft.uks.UKS,
@@ -226,8 +226,22 @@ def _of_mean_field(mf: Any) -> Iterator[tuple[str, str]]:
     if has_functional(mf):
         yield from _of_kohn_sham(mf)
     yield from _of_smearing(mf)
-    for found in supported.shadows(mf, "mf"):
-        yield found.what, found.cure
+    for name, part in (("mf", mf), ("mf.with_df", mf.with_df), ("cell", mf.cell)):
+        for found in supported.shadows(part, name):
+            yield found.what, found.cure
+    for name in ("with_df", "grids"):
+        part = getattr(mf, name, None)
+        if part is not None and not _same_cell(part.cell, mf.cell):
+            yield f"mf.{name} of another cell", "call mf.reset(mf.cell), or give it mf.cell"
+
+
+def _same_cell(one: gto.Cell, other: gto.Cell) -> bool:
+    """Whether lattice, atoms and functions are the same, to the last digit."""
+    if one is other:
+        return True
+    pairs = [(one.lattice_vectors(), other.lattice_vectors())]
+    pairs += [(getattr(one, name), getattr(other, name)) for name in ("_atm", "_bas", "_env")]
+    return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def _of_kohn_sham(mf: Any) -> Iterator[tuple[str, str]]:
@@ -235,15 +249,27 @@ def _of_kohn_sham(mf: Any) -> Iterator[tuple[str, str]]:
         yield f"quadrature by {type(mf._numint).__name__}", "leave mf._numint alone"
     elif getattr(mf._numint, "omega", None) is not None:
         yield f"an omega of its own ({mf._numint.omega:g})", "name the functional with it in xc"
+    elif "eval_xc" in vars(mf._numint):
+        yield "a custom functional (define_xc_)", "use a libxc name"
+    elif own := sorted(set(vars(mf._numint)) - {"omega", "kpts"}):
+        yield f"mf._numint.{own[0]} of its own", "leave mf._numint alone"
+    yield from _of_grids(mf)
+    if mf.do_nlc():
+        yield "non-local correlation (VV10)", "use a functional without"
+    if getattr(mf, "disp", None):
+        yield f"a dispersion correction ({mf.disp})", "set mf.disp to None"
+
+
+def _of_grids(mf: Any) -> Iterator[tuple[str, str]]:
     wanted = gen_grid.BeckeGrids if is_fitted(mf) else gen_grid.UniformGrids
     if type(mf.grids) is not wanted:
         yield f"grids of the kind {type(mf.grids).__name__}", f"use {wanted.__name__}"
     elif not is_fitted(mf) and not np.array_equal(mf.grids.mesh, mf.with_df.mesh):
         yield "two different meshes (mf.grids and mf.with_df)", "give both the same mesh"
-    if mf.do_nlc():
-        yield "non-local correlation (VV10)", "use a functional without"
-    if getattr(mf, "disp", None):
-        yield f"a dispersion correction ({mf.disp})", "set mf.disp to None"
+    elif not is_fitted(mf) and (mf.grids._coords is not None or mf.grids._weights is not None):
+        yield "a uniform grid with points or weights of its own", "call mf.grids.reset()"
+    if is_fitted(mf) and mf.small_rho_cutoff > 1e-20 and mf.grids.coords is None:
+        yield f"small_rho_cutoff {mf.small_rho_cutoff:g}", "set it to 0"
 
 
 def _of_smearing(mf: Any) -> Iterator[tuple[str, str]]:

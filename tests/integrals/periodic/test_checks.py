@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from pyscf import gto as molecular
 from pyscf.pbc import df, dft, gto, scf
+from pyscf.pbc.dft import gen_grid
 
 import deeph_zero as dz
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.periodic import system
+from deeph_zero.integrals.periodic.checks import check_mean_field
 
 CELLS = {
     "dimension 1": ("helium", {"dimension": 1, "low_dim_ft_type": "inf_vacuum"}, {},
@@ -85,6 +87,31 @@ def _objects(cell):
     other = plain.copy()
     other.exxdiv = "none"
     yield "exxdiv", other, "exxdiv 'none'"
+    yield "functional", dft.KRKS(cell, kpts).define_xc_("0.5*lda,"), "a custom functional"
+    energies = dft.KRKS(cell, kpts)
+    energies._numint.eval_xc_eff = None
+    yield "quadrature", energies, "mf._numint.eval_xc_eff of its own"
+    integrals = dft.KRKS(cell, kpts)
+    integrals.with_df.get_nuc = integrals.with_df.get_pp
+    yield "attraction", integrals, "mf.with_df.get_nuc of its own"
+    points = dft.KRKS(cell, kpts)
+    points.grids.weights = 0.9 * points.grids.weights
+    yield "weights", points, "uniform grid with points or weights of its own"
+    pruned = dft.KRKS(cell, kpts).density_fit()
+    pruned.small_rho_cutoff = 1e-3
+    yield "cutoff", pruned, r"small_rho_cutoff 0\.001; set it to 0"
+    moved = cell.copy()
+    moved.set_geom_(cell.atom_coords() + 0.1, unit="bohr")
+    foreign = dft.KRKS(cell, kpts).density_fit()
+    foreign.with_df = df.GDF(moved, kpts)
+    yield (
+        "fitting of another cell",
+        foreign,
+        r"mf.with_df of another cell; call mf.reset\(mf.cell\)",
+    )
+    late = dft.KRKS(moved, kpts)
+    late.grids = gen_grid.UniformGrids(cell)
+    yield "points of another cell", late, "mf.grids of another cell"
 
 
 def test_objects(crystal):
@@ -95,7 +122,7 @@ def test_objects(crystal):
             dz.KohnSham.from_pyscf(mf)
         assert "\n" not in str(caught.value)
         seen.append(name)
-    assert len(seen) == 11
+    assert len(seen) == 18
     mf = dft.KRKS(cell, cell.make_kpts([2, 1, 1]), xc="pbe")
     for keyword in (
         {"xc": "pbe"},
@@ -108,6 +135,17 @@ def test_objects(crystal):
         with pytest.raises(InputError, match=f"{next(iter(keyword))} from the mean-field object"):
             dz.KohnSham.from_pyscf(mf, **keyword)
     assert dz.KohnSham.from_pyscf(mf).nk == 2
+
+
+def test_grids_and_fittings_as_users_set_them_are_no_peculiarity(crystal):
+    cell = crystal("helium")
+    mf = dft.KRKS(cell, cell.make_kpts([2, 1, 1]), xc="pbe").density_fit(auxbasis="weigend")
+    mf.grids.prune, mf.grids.radii_adjust, mf.grids.atom_grid = None, None, (20, 50)
+    mf.with_df.eta, mf.with_df.exp_to_discard = 0.3, 0.2
+    check_mean_field(mf)
+    own = dft.KRKS(cell, cell.make_kpts([2, 1, 1]))
+    own.with_df = df.FFTDF(cell.copy(), own.kpts)
+    check_mean_field(own)
 
 
 def test_unbuilt_and_molecules(crystal):
