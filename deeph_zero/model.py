@@ -139,6 +139,10 @@ class Model:
         self.device = torch.device(device)
         self.room = Room(TOGETHER)
 
+    def __repr__(self) -> str:
+        """What it solves, and for which elements."""
+        return f"Model({self.method.xc}/{label_of(self.method.basis)}, elements={self.elements})"
+
     @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers the model knows."""
@@ -257,8 +261,7 @@ class Model:
         """
         agreement.check_startable(mf)
         molecule, mole = self._rebuilt(mf.mol)
-        electrons = agreement.other_electrons(mf.mol, mole)
-        if electrons:
+        if electrons := agreement.other_electrons(mf.mol, mole):
             raise InputError(f"guess expected the electrons of the model's molecule: {electrons}")
         different = agreement.differences(mf, self.method, mole, numerical=False)
         different += [] if self.card is None else self.card.outside(molecule)
@@ -474,14 +477,11 @@ class Model:
             molecule, mole = self._rebuilt(given)
             agreement.check_molecule_is(given, mole, label_of(self.method.basis))
             return molecule
-        if isinstance(given, scf.hf.SCF):
-            raise InputError(
-                f"expected a molecule, got {type(given).__name__}; give mf.mol, or use "
-                "model.as_scf(mf) or model.guess(mf)"
-            )
+        is_object = isinstance(given, scf.hf.SCF)
+        cure = "give mf.mol, or use model.as_scf(mf) or model.guess(mf)"
         raise InputError(
             f"expected a pyscf gto.Mole, an ase.Atoms or a deeph_zero Molecule, got "
-            f"{type(given).__name__}; build one of these"
+            f"{type(given).__name__}; {cure if is_object else 'build one of these'}"
         )
 
     def _mole(self, molecule: Molecule) -> gto.Mole:

@@ -1,4 +1,4 @@
-"""Array types and the axis names used in every signature.
+"""Array types, the axis names used in every signature, and how records of arrays print.
 
 Axis names: ``nao`` atomic orbitals, ``nmo`` molecular orbitals (< nao where linear dependence was
 removed), ``naux`` auxiliary functions, ``nao_pair`` = nao(nao+1)/2 packed pairs (lower triangle,
@@ -7,6 +7,7 @@ density variables (1 LDA, 4 GGA, 5 meta-GGA), ``*spin`` absent (closed shell) or
 of length 2 (alpha, beta), as users have it; ``nspin`` always there, 1 or 2, as ``ks/`` has it.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,3 +53,29 @@ SpinEnergies: TypeAlias = Float[Tensor, "nspin nmo"]
 
 PerMolecule: TypeAlias = Float[Tensor, "*nmol"]
 """A number of one molecule, or of each molecule of a padded stack."""
+
+
+class Brief:
+    """A record that prints on a line or two: arrays by their shapes, other records by their names.
+
+    A dataclass of it is made with ``repr=False``.
+    """
+
+    def __repr__(self) -> str:
+        """Name of the class and what it holds; what is None or empty is left out."""
+        shown = []
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            empty = value is None or (isinstance(value, tuple | list | dict) and not value)
+            if field.repr and not empty:
+                shown.append(f"{field.name}={_brief(value)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _brief(value: Any) -> str:
+    """A value in a few letters."""
+    if shape := getattr(value, "shape", ()):
+        return str([*shape])
+    if dataclasses.is_dataclass(value):
+        return type(value).__name__
+    return repr(value)

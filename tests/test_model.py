@@ -80,6 +80,7 @@ def test_model_json_says_what_the_model_is_for(saved):
     meta = json.loads((saved / "model.json").read_text())
     assert meta["basis"] == BASIS
     assert meta["elements"] == [1, 8]
+    assert repr(load(saved)) == f"Model(pbe/{BASIS}, elements=(1, 8))"
     assert meta["shells"] == {"1": [0, 0], "8": [0, 0, 0, 1, 1]}
     assert meta["xc_components"] == [["GGA_X_PBE", 1.0], ["GGA_C_PBE", 1.0]]
     assert meta["auxbasis"]

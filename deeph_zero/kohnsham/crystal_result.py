@@ -54,7 +54,7 @@ class Bands:
     fermi: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class CrystalResult(CrystalSCFResult):
     """The last SCF iterate of a crystal, its Hamiltonian in real space and at any k-point.
 

@@ -94,6 +94,11 @@ class KohnSham(MoleculeFacade):
         self._again: Callable[[], KohnSham] | None = None
         check_orbitals(data.nelec, info.nao, charge=info.charge, n_independent=self.nmo)
 
+    def __repr__(self) -> str:
+        """Problem and size."""
+        problem = f"{self.info.method.xc}/{self.info.basis}"
+        return f"KohnSham({problem}, nao={self.nao}, nelec={self.nelec})"
+
     @classmethod
     def from_pyscf(
         cls,

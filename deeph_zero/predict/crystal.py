@@ -22,10 +22,11 @@ from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.prepared.crystal import PreparedCrystal
+from deeph_zero.types import Brief
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CrystalPrediction:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class CrystalPrediction(Brief):
     """What a model says of one crystal; energies per cell, matrices at the layer's k-points.
 
     Attributes:

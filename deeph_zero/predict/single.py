@@ -21,7 +21,7 @@ from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.derivatives import Response
 from deeph_zero.predict.orbital_blocks import orbital_block_rms
-from deeph_zero.types import AOMatrix, OrbitalEnergies
+from deeph_zero.types import AOMatrix, Brief, OrbitalEnergies
 
 NEAR_ENOUGH = 0.2
 """Largest commutator of a prediction, as a part of that of the superposed atoms, from which the SCF
@@ -31,8 +31,8 @@ up to 0.14 the prediction took at most as many cycles, from 0.24 on as many or (
 """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prediction:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Prediction(Brief):
     """What a model says about one molecule. AO order is PySCF's; atomic units except the dipole.
 
     Matrices are [nao, nao], or [2, nao, nao] (alpha, beta) when unrestricted, float64 on the CPU.

@@ -40,6 +40,7 @@ def test_what_was_solved_is_resolved(ks):
     assert method == dataclasses.replace(METHOD, auxbasis=ks.info.auxbasis)
     assert "jkfit" in ks.info.auxbasis
     assert (ks.info.xc, ks.info.density_fit, ks.info.grid_level) == ("pbe0", True, 0)
+    assert repr(ks) == "KohnSham(pbe0/sto-3g, nao=7, nelec=(5, 5))"
 
 
 def test_without_builds_there_is_no_integral_for_them(mol):

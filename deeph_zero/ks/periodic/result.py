@@ -6,6 +6,7 @@ from torch import Tensor
 
 from deeph_zero.ks.periodic.layer import CrystalBuild
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
+from deeph_zero.types import Brief
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ class CrystalSCFSettings:
         return self.conv_tol**0.5 if self.conv_tol_grad is None else self.conv_tol_grad
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CrystalSCFResult:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class CrystalSCFResult(Brief):
     """The last SCF iterate.
 
     Attributes:

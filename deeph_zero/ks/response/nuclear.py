@@ -25,7 +25,7 @@ from torch import Tensor
 from deeph_zero.errors import InputError
 from deeph_zero.ks.response.coupled import TOLERANCE, CoupledPerturbed
 from deeph_zero.ks.terms.moving_semilocal import MovingPart
-from deeph_zero.types import SpinMatrix
+from deeph_zero.types import Brief, SpinMatrix
 
 
 @runtime_checkable
@@ -55,8 +55,8 @@ class MovingIntegrals(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FockGradient:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class FockGradient(Brief):
     """How a self-consistent Fock matrix follows the atoms; atomic units.
 
     Attributes:

@@ -30,7 +30,7 @@ class Differentiates(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class MoleculeResult(SCFResult):
     """An SCF of one molecule; derivatives of a converged one are methods.
 

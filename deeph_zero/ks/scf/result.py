@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from deeph_zero.types import AOMatrix, OrbitalEnergies
+from deeph_zero.types import AOMatrix, Brief, OrbitalEnergies
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
 
@@ -58,8 +58,8 @@ class SCFSettings:
         return self.conv_tol**0.5 if self.conv_tol_grad is None else self.conv_tol_grad
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SCFResult:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class SCFResult(Brief):
     """The last SCF iterate.
 
     Attributes:
