@@ -9,7 +9,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.host.files import (
@@ -183,6 +183,7 @@ def _is_of_run(path: Path, folder: Path) -> bool:
 def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{_out(path)}: expected a run folder, this is a file; {elsewhere()}")
+    _check_free(path / LOCK_NAME, path)
     contents = [p for p in path.iterdir() if p.name != LOCK_NAME] if path.exists() else []
     ours = is_run(path)
     if resume and not ours:
@@ -207,6 +208,8 @@ def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> Non
             raise InputError(f"{part}: expected a file, this is a folder; {elsewhere()}")
         check_file(part)
     begun = journal_beside(path).exists() and kind == "file"
+    if begun:
+        _check_free(journal_beside(path), path)
     if resume and not begun:
         there = f"{path} is complete" if path.exists() else "there is none"
         raise InputError(f"{_resume()}: expected an unfinished {path}, {there}; leave it out")
@@ -231,19 +234,32 @@ def _check_writable(path: Path) -> None:
         raise InputError(f"{path}: no permission to write in {place}; {elsewhere()}")
 
 
+def _check_free(lock: Path, output: Path) -> None:
+    """Refuse an output that another process holds: nothing of it is there to go on with yet."""
+    if not lock.is_file() or lock.is_symlink():
+        return
+    with contextlib.suppress(PermissionError), lock.open("rb") as handle:
+        _hold(handle, output)
+
+
+def _hold(handle: IO[bytes], output: Path) -> None:
+    """Lock a file as long as it is open."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{output} is in use by another deeph-zero; wait for it or {elsewhere()}"
+        ) from None
+    except OSError:
+        pass  # a file system without locks: go on without one
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; the system lets go when the process ends in any way."""
     lock = folder / LOCK_NAME
     with os.fdopen(open_own(lock), "r+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder} is in use by another deeph-zero; wait for it or {elsewhere()}"
-            ) from None
-        except OSError:
-            pass  # a file system without locks: go on without one
+        _hold(handle, folder)
         try:
             yield
         finally:

@@ -233,3 +233,17 @@ def test_links_that_lead_nowhere_are_one_line(tmp_path):
     (tmp_path / "in.h5").touch()
     with pytest.raises(InputError, match="input of the same command"):
         outputs.check_output(tmp_path / "in.h5", kind="file", inputs=[tmp_path / "alias.h5"])
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+def test_what_another_process_writes_is_said_to_be_in_use(tmp_path, options):
+    run, out = make_run(tmp_path / "run"), tmp_path / "o.h5"
+    journal = Journal(out, {}, resume=False)
+    with outputs.claim_output(run, kind="run", resume=True):
+        with pytest.raises(InputError, match=r"run is in use by another deeph-zero; wait for it"):
+            outputs.check_output(run, kind="run", **options)
+        with pytest.raises(InputError, match=r"o\.h5 is in use by another deeph-zero; wait for it"):
+            outputs.check_output(out, kind="file", **options)
+    journal.close(remove=False)
+    outputs.check_output(out, kind="file", resume=True)
+    outputs.check_output(run, kind="run", resume=True)
