@@ -100,3 +100,12 @@ def test_a_result_can_be_sent_to_another_process(ks):
     there = pickle.loads(pickle.dumps(result))
     assert type(there) is SCFResult
     assert torch.equal(there.fock, result.fock)
+
+
+@pytest.mark.parametrize("xc", ["pbe0", "m06"])
+def test_a_layer_can_be_sent_to_another_process(mol, xc):
+    ks = KohnSham.from_pyscf(mol, xc=xc, grid_level=0)
+    dm = ks.data.dm_guess
+    there = pickle.loads(pickle.dumps(ks))
+    assert torch.equal(there.build(dm).fock, ks.build(dm).fock)
+    assert there.fock_builds == ks.fock_builds

@@ -1,6 +1,8 @@
 """Which libxc names have a torch implementation, and how to combine them into one functional."""
 
+import copyreg
 from collections.abc import Iterable
+from typing import Any
 
 from deeph_zero.errors import InputError
 from deeph_zero.ks.xc import (
@@ -58,6 +60,21 @@ COMPONENTS: dict[str, Component] = {c.name: c for m in _MODULES for c in m.COMPO
 """Elementary functionals by libxc name."""
 _PARTS: dict[str, Component] = {**COMPONENTS, **gga_x_ityh.VARIANTS, **gga_x_wpbeh.VARIANTS}
 """What a composite may name: the elementary ones, and some with other parameters."""
+_NAMES = {component: name for name, component in _PARTS.items()}
+
+
+def part(name: str) -> Component:
+    """A component by the name that composites have for it."""
+    return _PARTS[name]
+
+
+def _reduced(component: Component) -> Any:
+    """How a component is pickled: by its name, as functions made in functions cannot be."""
+    name = _NAMES.get(component)
+    return component.__reduce_ex__(4) if name is None else (part, (name,))
+
+
+copyreg.pickle(Component, _reduced)
 
 
 def is_implemented(names: Iterable[str]) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+import pickle
 import pkgutil
 from collections.abc import Callable
 
@@ -332,3 +333,20 @@ def test_unknown_components_are_refused() -> None:
         combine([("GGA_X_PW91", 1.0)], unrestricted=False)
     with pytest.raises(InputError, match="expected at least one component, got none"):
         combine([], unrestricted=False)
+
+
+@pytest.mark.parametrize("unrestricted", SPINS)
+@pytest.mark.parametrize("name", ["GGA_C_PBE", "HYB_GGA_XC_HSE06"])
+def test_a_functional_is_pickled_by_the_names_of_its_parts(name, unrestricted):
+    functional = combine([(name, 0.5)], unrestricted=unrestricted)
+    again = pickle.loads(pickle.dumps(functional))
+    assert again.key == functional.key
+    rho = torch.rand(1 + unrestricted, NVAR[functional.kind], 5, dtype=torch.float64)
+    for one, other in zip(again.gradient(rho), functional.gradient(rho), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_component_of_nobody_is_pickled_as_it_is():
+    mine = dataclasses.replace(COMPONENTS["LDA_X"], name="MINE", closed_shell=abs, polarised=abs)
+    plain = dataclasses.replace(mine, closed_shell_first=None, polarised_first=None)
+    assert pickle.loads(pickle.dumps(plain)) == plain
