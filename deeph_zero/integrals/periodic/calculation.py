@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pyscf.pbc import gto, scf
+from pyscf.pbc import df, gto, scf
 from pyscf.pbc.dft import gen_grid
 
 from deeph_zero.errors import InputError, argument
@@ -273,6 +273,11 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
             )
         nelec = (total / nk / 2, total / nk / 2)
     spec = supported_functional(describe(mf.xc if has_functional(mf) else "hf"))
+    if isinstance(mf.with_df, df.RSGDF) and any(omega for omega, _ in fractions(spec)):
+        raise InputError(
+            f"expected GDF for the range-separated exchange of xc {spec.name!r}, got RSGDF, which "
+            "has none; use density_fit()"
+        )
     return CrystalCalculation(
         cell=cell,
         spec=spec,

@@ -45,7 +45,7 @@ def make_fitting(cell: gto.Cell, kpoints: KPoints) -> Fitting:
 
 
 def fitted_coulomb(
-    fitting: Fitting, kpoints: KPoints, weights: KWeights, *, real: bool
+    fitting: Fitting, kpoints: KPoints, weights: KWeights, *, real: bool, pairs: bool
 ) -> FittedCoulomb:
     """PySCF's tensors of every k-point.
 
@@ -54,6 +54,7 @@ def fitted_coulomb(
         kpoints: Where.
         weights: w_k.
         real: Give real tensors (every k is like Γ).
+        pairs: Build those of pairs of k-points too, for exchange; RSGDF cannot add them later.
 
     Returns:
         The term.
@@ -61,7 +62,7 @@ def fitted_coulomb(
     with_df, device = fitting.with_df, weights.device
     nao = with_df.cell.nao
     if with_df._cderi is None:  # noqa: SLF001
-        with_df.build(j_only=True)
+        with_df.build(j_only=not pairs)
     tensors, signs = [], []
     for kpt in kpoints.absolute(with_df.cell):
         pieces, own = [], []

@@ -19,6 +19,7 @@ from deeph_zero.integrals.one_electron import lindep_threshold
 from deeph_zero.integrals.periodic.bloch_values import BlochValues
 from deeph_zero.integrals.periodic.calculation import CrystalCalculation
 from deeph_zero.integrals.periodic.exchange import (
+    fractions,
     has_exchange,
     pair_maker,
     probe_charge,
@@ -149,7 +150,8 @@ class _Maker:
         points, cell = self.settings.kpoints, self.settings.cell
         common = self.common()
         core = _matrices(fixed_by_fitting(fitting, points), points, self.device)
-        coulomb = fitted_coulomb(fitting, points, self.weights, real=points.real)
+        pairs = any(omega == 0 for omega, _ in fractions(self.settings.spec))
+        coulomb = fitted_coulomb(fitting, points, self.weights, real=points.real, pairs=pairs)
         where, weight = points_of(fitting)
         weight = weight.to(self.device)
         values = self.values(points, where, self.ao_memory_mb)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from pyscf.pbc import df, scf
+from pyscf.pbc import df, dft, scf
 from pyscf.pbc.dft import gen_grid
 
+import deeph_zero as dz
+from deeph_zero.errors import InputError
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.periodic.exchange import whole_mesh
 from deeph_zero.integrals.periodic.fitted import (
@@ -46,7 +48,7 @@ def test_coulomb_matrices_are_pyscfs(cell, kpoints, fitting, density):
     kpts = kpoints.absolute(cell)
     dm = density(cell, kpts, nspin=1)
     weights = torch.from_numpy(kpoints.weights)
-    term = fitted_coulomb(fitting, kpoints, weights, real=False)
+    term = fitted_coulomb(fitting, kpoints, weights, real=False, pairs=False)
     found = term.energy_and_fock(Density.at_k_points(dm))
     wanted, _ = fitting.with_df.get_jk(dm[0].numpy(), kpts=kpts, with_k=False)
     np.testing.assert_allclose(found.fock[0].numpy(), wanted, atol=1e-9)
@@ -56,7 +58,7 @@ def test_coulomb_matrices_are_pyscfs(cell, kpoints, fitting, density):
     )
     assert float(found.energy) == pytest.approx(energy, abs=1e-9)
     # Γ and the zone's edge are real
-    real = fitted_coulomb(fitting, kpoints, weights, real=True)
+    real = fitted_coulomb(fitting, kpoints, weights, real=True, pairs=False)
     assert not any(t.is_complex() for t in real.tensors)
     for one, other in zip(real.tensors, term.tensors, strict=True):
         torch.testing.assert_close(one + 0j, other, rtol=0, atol=1e-10)
@@ -110,3 +112,22 @@ def test_points_are_built_where_they_are_not(cell, fitting):
     np.testing.assert_array_equal(coords, grids.coords)
     np.testing.assert_array_equal(weights.numpy(), grids.weights)
     assert len(weights) > 100
+
+
+def test_exchange_by_rsgdf_of_an_object_that_has_not_run(cell, density):
+    """RSGDF cannot add pairs of k-points to tensors made without, and has one operator."""
+
+    def made(xc):
+        mf = dft.KRKS(cell, cell.make_kpts([1, 1, 2]), xc=xc).rs_density_fit()
+        mf.grids.level = 0
+        return mf
+
+    mf = made("pbe0")
+    dm = density(cell, mf.kpts, nspin=1)
+    energy, fock = dz.KohnSham.from_pyscf(made("pbe0"))(dm)
+    plain, core = dm[0].numpy(), mf.get_hcore()
+    veff = mf.get_veff(cell, plain)
+    assert float(energy) == pytest.approx(mf.energy_tot(dm=plain, h1e=core, vhf=veff), abs=1e-9)
+    np.testing.assert_allclose(fock[0], core + veff, atol=1e-9)
+    with pytest.raises(InputError, match="GDF for the range-separated exchange of xc 'hse06'"):
+        dz.KohnSham.from_pyscf(made("hse06"))
