@@ -68,19 +68,25 @@ def headline(source: Source) -> str:
     if len(entries) > 1:
         return f"{start} {_many(source)} {_status(source)}"
     entry = entries[0].entry
-    refined = number(entry.get("refined_energy"))
-    energy = number(entry.get("energy"))
+    _, refined = _bounded(entry, "refined_")
+    name, energy = _bounded(entry)
     if refined is not None:
-        text = f"The refined (self-consistent) energy is {refined:.8f} Eh."
+        text = f"The refined (self-consistent) {name} is {refined:.8f} Eh."
     elif energy is None:
         text = "No energy was computed."
     else:
-        text = f"The energy is {energy:.8f} Eh"
+        text = f"The {name} is {energy:.8f} Eh"
         error = entries[0].error_estimate
         if error is not None:
             text += f"; its estimated error, against self-consistency, is {small_energy(error)}"
         text += "."
     return f"{start} {text} {_status(source)}"
+
+
+def _bounded(entry: Mapping[str, Any], start: str = "") -> tuple[str, float | None]:
+    """Name and value of what self-consistency lowers: of smeared crystals the free energy."""
+    energy, free = (number(entry.get(start + key)) for key in ("energy", "free_energy"))
+    return ("energy", energy) if free is None or free == energy else ("free energy", free)
 
 
 def _origin(source: Source) -> str:
@@ -140,11 +146,11 @@ def tiles(source: Source, matrices: Matrices | None) -> list[tuple[str, str, str
         return [tile for tile in known if any(c.isalnum() for c in tile[1])]
     if len(source.structures) == 1:
         entry = source.structures[0].entry
-        final = number(entry.get("refined_energy"))
-        energy = number(entry.get("energy")) if final is None else final
+        (name, energy), (_, final) = _bounded(entry), _bounded(entry, "refined_")
+        energy = energy if final is None else final
         error = source.structures[0].error_estimate if final is None else None
         chosen = [
-            ("Energy", show(energy, ".8f"), "Eh" if final is None else "Eh, refined"),
+            (name.capitalize(), show(energy, ".8f"), "Eh" if final is None else "Eh, refined"),
             ("Error estimate", small_energy(error), "above self-consistency"),
             ("HOMO–LUMO gap", show(entry.get("gap"), ".4f"), _unit("Eh", entry.get("gap"))),
             ("Dipole", show(length(entry.get("dipole")), ".3f"), "debye"),
@@ -264,16 +270,17 @@ def certificate(source: Source, structure: Structure, matrices: Matrices | None)
         Sentences; empty if there was no Fock build.
     """
     entry = structure.entry
-    energy, error = number(entry.get("energy")), structure.error_estimate
+    (name, energy), error = _bounded(entry), structure.error_estimate
+    of = "" if name == "energy" else f"a {name} of "
     gradient = number(entry.get("orbital_gradient_rms"))
     if energy is None or gradient is None:
         return []
     if source.kind == "label":
-        first = f"The self-consistent field calculation ended at {energy:.8f} Eh."
+        first = f"The self-consistent field calculation ended at {of}{energy:.8f} Eh."
     else:
         first = (
             "The network wrote a Fock matrix, its orbitals gave a density, and one Kohn-Sham Fock "
-            f"build at that density gave the energy {energy:.8f} Eh. This energy is variational: "
+            f"build at that density gave the {name} {energy:.8f} Eh. This {name} is variational: "
             f"with the same {_discretised(source, structure)}, self-consistency can only lower it."
         )
     sentences = [first, _gradient(gradient, entry)]
@@ -286,10 +293,10 @@ def certificate(source: Source, structure: Structure, matrices: Matrices | None)
             f"{small_energy(residual)} in the average element{_mixing(entry)}."
         )
     sentences += _checks(entry, matrices)
-    refined = number(entry.get("refined_energy"))
+    _, refined = _bounded(entry, "refined_")
     if refined is not None:
         sentences.append(
-            f"SCF started from this density ended at {refined:.8f} Eh, "
+            f"SCF started from this density ended at {of}{refined:.8f} Eh, "
             f"{small_energy(energy - refined)} below: the true error of the prediction."
         )
     elif entry.get("converged") is not True and source.kind != "label":

@@ -217,6 +217,20 @@ def test_without_a_build_there_is_no_certificate(missing):
     assert certificate(source(ENTRY), data.Structure(entry=ENTRY | {missing: None}), None) == []
 
 
+def test_what_is_variational_with_smearing_is_the_free_energy():
+    entry = ENTRY | {
+        "kmesh": [2, 2, 1], "free_energy": -1.75, "energy_error_estimate": 2e-6,
+        "refined_energy": -1.6, "refined_free_energy": -1.750002,
+    }  # fmt: skip
+    text = " ".join(certificate(source(entry), data.Structure(entry=entry), None))
+    assert "gave the free energy -1.75000000 Eh. This free energy is variational" in text
+    assert "ended at a free energy of -1.75000200 Eh, 2.0 µEh below: the true error" in text
+    assert "The refined (self-consistent) free energy is -1.75000200 Eh." in headline(source(entry))
+    assert tiles(source(entry), None)[0] == ("Free energy", "-1.75000200", "Eh, refined")
+    plain = entry | {"free_energy": entry["energy"], "refined_free_energy": -1.6}
+    assert tiles(source(plain), None)[0] == ("Energy", "-1.60000000", "Eh, refined")
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
