@@ -100,6 +100,9 @@ def settings(config: FitConfig, molecules: list[Molecule]) -> dict[str, Any]:
     values = config.model_dump(
         mode="json", exclude={"data": True, "runtime": {"max_time", "verbose"}}
     )
+    fraction = config.data.validation
+    # a fraction says which structures are trained on, a file lies where it lies
+    values["validation"] = fraction if isinstance(fraction, float) else None
     frames = [[m.file, m.frame, fingerprint(m)] for m in molecules]
     return {"config": values, "frames": frames}
 
@@ -136,6 +139,8 @@ def compare_settings(run: Run) -> str:
         return ""  # killed before anything was computed: nothing to disagree with
     old = _own_document(path, "the settings of a run", _is_settings)
     new = json.loads(json.dumps(settings(run.config, run.molecules)))
+    if "validation" not in old["config"]:  # of an earlier version
+        new["config"].pop("validation")
     # a longer run is what people resume for; where the structures lie does not matter
     for doc in (old, new):
         for name in (*LIMITS, *FREE):

@@ -85,6 +85,7 @@ def test_means_that_round_otherwise_are_said(tmp_path, changed, names):
         ({"loss": "energy"}, "loss"),
         ({"model": {"cutoff": 9.0}}, "cutoff"),
         ({"samples": 2}, "samples"),
+        ({"data": {"validation": 0.4}}, "validation"),
         ({"runtime": {"threads": 2, "seed": 4}}, "seed;"),
         ({"molecules": [hydrogen(1)]}, "structures"),
         ({"molecules": [hydrogen(), hydrogen(1)]}, "structures"),
@@ -98,6 +99,14 @@ def test_another_run_is_named(tmp_path, changed, name):
         compare_settings(run(tmp_path, **changed))
     assert len(str(caught.value).splitlines()) == 1
     assert "overwrite=True" in str(caught.value)
+
+
+def test_runs_of_a_version_that_did_not_note_the_fraction_are_gone_on_with(tmp_path):
+    begun(tmp_path)
+    kept = json.loads((tmp_path / CONFIG_FILE).read_text())
+    del kept["config"]["validation"]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(kept))
+    assert compare_settings(run(tmp_path, data={"validation": 0.4})) == ""
 
 
 def test_where_the_structures_lie_does_not_matter(tmp_path):
