@@ -118,7 +118,7 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
     banded, lost = _crystals(source, molecules)
     surfaces, flat = _cells(source, molecules)
     first = closes[0] if closes else None
-    subject = first.structure if first else next(iter(source.structures), None)
+    subject = first.structure if first else _least_certain(source.structures)
     heads, rows = table.structure_table(source)
     parts = {
         "title": sentences.title(source),
@@ -128,7 +128,7 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
         "certificate": sentences.certificate(source, subject, first.matrices if first else None)
         if subject
         else [],
-        "subject": subject.name if subject and len(source.structures) > 1 else "",
+        "subject": _which(subject) if subject and len(source.structures) > 1 else "",
         "heads": heads,
         "rows": rows,
         "left_out": max(0, len(source.structures) - len(rows)),
@@ -154,6 +154,16 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
         css=_resource("templates/report.css"),
         script=_resource("templates/report.js"),
     )  # fmt: skip
+
+
+def _least_certain(structures: list[Structure]) -> Structure | None:
+    return next(iter([*choose(structures, 1), *structures]), None)
+
+
+def _which(structure: Structure) -> str:
+    """What of several structures the certificate is about."""
+    known = structure.error_estimate is not None
+    return structure.name + ", the least certain one" * known
 
 
 def _run_figures(source: Source) -> dict[str, tuple[str, Figure]]:

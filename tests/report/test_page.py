@@ -273,6 +273,20 @@ def test_heat_map_shows_the_matrix(water_run, water):
     assert tuple(at) == tuple(largest)
 
 
+def test_a_certificate_is_of_the_least_certain_one():
+    """Crystals are not looked at closely, and labels have no estimates."""
+    errors = (1e-6, 3e-6, None)
+    entries = [{"file": "a", "frame": k, "energy_error_estimate": e} for k, e in enumerate(errors)]
+    structures = [data.Structure(entry=e, group=f"{k:04d}") for k, e in enumerate(entries)]
+    found = page._least_certain(structures)
+    assert found is structures[1]
+    assert page._which(structures[1]) == "a:1, the least certain one"
+    assert page._which(structures[2]) == "a:2"
+    alone = data.Structure(entry=entries[0])
+    assert page._least_certain([alone]) is alone
+    assert page._least_certain([]) is None
+
+
 def test_json_cannot_end_its_script():
     text = page._json_in_script({"a": "</script><!-- & ü"})
     assert not {"<", ">", "&"} & set(text)
