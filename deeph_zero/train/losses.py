@@ -237,9 +237,8 @@ def _match(point: Point, target: AOMatrix, at: MatchOrbitals, weights: MatchWeig
     """What :func:`compared` says of one geometry, with the orbital energies where they count."""
     problem, delta = point.problem, point.hamiltonian - target
     loss, *numbers = compared(
-        delta, orthonormal(problem, delta), problem.as_output(delta), at, weights,
-        unrestricted=problem.ks.unrestricted,
-    )  # fmt: skip
+        delta, problem.as_output(delta), at, weights, unrestricted=problem.ks.unrestricted
+    )
     if weights.orbital_energy > 0:
         off = levels_off(orthonormal(problem, point.hamiltonian), at, max(problem.ks.nelec))
         loss = loss + weights.orbital_energy * root(off.square().mean())
@@ -249,7 +248,6 @@ def _match(point: Point, target: AOMatrix, at: MatchOrbitals, weights: MatchWeig
 
 def compared(
     delta: Tensor,
-    inner: Tensor,
     outputs: Tensor,
     at: MatchOrbitals,
     weights: MatchWeights,
@@ -261,7 +259,6 @@ def compared(
 
     Args:
         delta: H - F*, Eh.
-        inner: The same in the orthonormal basis.
         outputs: The same as the network predicts it.
         at: Orbitals of F*.
         weights: Weights of the blocks.
@@ -273,7 +270,8 @@ def compared(
         of the energy error, Eh.
     """
     axes = tuple(range(lead, delta.ndim))
-    mixed = at.vectors.mT @ inner @ at.vectors
+    # straight from the AOs: two matrix products, and two in the backward pass
+    mixed = at.mo_coeff.mT @ delta @ at.mo_coeff
     # of what the network predicts: so no direction of the orbitals' space is out of sight
     loss = root(outputs.square().mean(axes))
     pairs = at.occ_virt

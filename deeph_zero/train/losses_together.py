@@ -225,17 +225,17 @@ def _matched(
     def each(matrices: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(matrices)).reshape(len(at), *wide, *matrices[0].shape)
 
-    x, outputs = each([problem.ks.x for problem in problems]), delta
+    outputs = delta
     balances = [one.balance for one in problems if one.balance is not None]
     if balances:
         inverse = each([one.inverse for one in balances])
         outputs = inverse @ delta @ inverse
     ks = problems[0].ks
     loss, *numbers = compared(
-        delta, x.mT @ delta @ x, outputs, targets, weights,
-        unrestricted=ks.unrestricted, lead=1,
-    )  # fmt: skip
+        delta, outputs, targets, weights, unrestricted=ks.unrestricted, lead=1
+    )
     if weights.orbital_energy > 0:
+        x = each([problem.ks.x for problem in problems])
         off = levels_off(x.mT @ matrices @ x, targets, max(ks.nelec))
         mean = off.square().flatten(1).mean(-1)
         loss = loss + weights.orbital_energy * root(mean)

@@ -32,13 +32,13 @@ class MatchOrbitals:
 
     Attributes:
         target: The matrix, Eh.
-        vectors: Its eigenvectors in the orthonormal basis, columns, [.., nmo, nmo].
+        mo_coeff: Its orbitals, columns, [.., nao, nmo].
         mo_energy: Its eigenvalues, Eh.
         filled: Occupations scaled to 0..1, [.., nmo].
     """
 
     target: AOMatrix
-    vectors: Tensor
+    mo_coeff: Tensor
     mo_energy: Tensor
     filled: Tensor
 
@@ -107,8 +107,7 @@ class Problem(Prepared):
         orbitals = self.ks.orbitals(target)
         return MatchOrbitals(
             target=target,
-            # orthonormal-basis eigenvectors: X⁻¹ C = Xᵀ S C
-            vectors=self.ks.x.mT @ self.ks.data.ovlp @ orbitals.mo_coeff,
+            mo_coeff=orbitals.mo_coeff,
             mo_energy=orbitals.mo_energy,
             filled=orbitals.mo_occ / orbitals.mo_occ.max().clamp_min(1.0),
         )

@@ -30,13 +30,13 @@ def test_a_teacher_begins_at_the_build_that_the_inputs_cost(one):
     assert one.label is None
 
 
-def test_orbitals_are_those_of_the_target_in_the_orthonormal_basis(one):
-    found, x = one.target_orbitals(), one.ks.x
+def test_orbitals_are_those_of_the_target(one):
+    found, ovlp = one.target_orbitals(), one.ks.data.ovlp
     assert found.target is one.teacher.target
-    vectors = found.vectors
-    eye = torch.eye(vectors.shape[-1], dtype=vectors.dtype).expand_as(vectors)
-    torch.testing.assert_close(vectors.mT @ vectors, eye)
-    diagonal = vectors.mT @ (x.mT @ found.target @ x) @ vectors
+    mo_coeff = found.mo_coeff
+    inner = mo_coeff.mT @ ovlp @ mo_coeff
+    torch.testing.assert_close(inner, torch.eye(inner.shape[-1]).to(inner).expand_as(inner))
+    diagonal = mo_coeff.mT @ found.target @ mo_coeff
     torch.testing.assert_close(diagonal, torch.diag_embed(found.mo_energy))
     assert float(found.filled.max()) == 1.0
     expected = [1.0] if one.molecule.spin == 0 else [1.0, 0.0]
@@ -57,7 +57,7 @@ def test_pair_weights_are_a_partition_and_follow_the_target(one):
 def test_levels_that_are_partly_filled_belong_to_all_blocks():
     filled = torch.tensor([1.0, 0.25, 0.0])
     found = MatchOrbitals(
-        target=torch.eye(3), vectors=torch.eye(3), mo_energy=filled, filled=filled
+        target=torch.eye(3), mo_coeff=torch.eye(3), mo_energy=filled, filled=filled
     )
     pair = [float(getattr(found, name)[0, 1]) for name in ("occ_occ", "occ_virt", "virt_virt")]
     assert pair == [0.25, 0.75, 0.0]
