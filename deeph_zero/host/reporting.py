@@ -279,3 +279,5 @@ def configure_logging(verbosity: int) -> None:
         LOGGER.removeHandler(old)
     LOGGER.addHandler(handler)
     LOGGER.setLevel(levels.get(verbosity, logging.DEBUG))
+    # it tells of its font cache on the first figure, in a form that is not ours
+    logging.getLogger("matplotlib").setLevel(logging.WARNING if verbosity > 0 else logging.ERROR)

@@ -128,3 +128,5 @@ def test_log_levels(capfd, verbosity, lines):
     if verbosity <= 0:
         assert err[0] == "warning: a gap closes: 0.001"
     assert len(err) == lines + (verbosity > 0)
+    fonts = logging.getLogger("matplotlib.font_manager")
+    assert fonts.isEnabledFor(logging.WARNING) == (verbosity > 0)
