@@ -1,5 +1,7 @@
 """Band structures, and densities of states beside them, as figures."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -8,6 +10,10 @@ from deeph_zero.units import HARTREE_IN_EV
 
 _BELOW, _ABOVE = 15.0, 10.0
 """What is shown around the Fermi level, eV."""
+_ROOM = 2.0
+"""Beyond a band that is shown because no other one would be on its side of the gap, eV."""
+_SPINS = (("spin up", BLUE, "-"), ("spin down", ORANGE, (0, (4, 2))))
+"""Dashes let spins of the same levels be seen both."""
 
 
 def bands_figure(
@@ -37,24 +43,44 @@ def bands_figure(
         )[0]
         axes = parts[0]
         jumps = np.flatnonzero(np.diff(distances) < 1e-9) + 1
-        for spin, color in zip(energies, (BLUE, ORANGE), strict=False):
-            for some in np.split(np.arange(len(distances)), jumps):
-                axes.plot(
-                    distances[some], (spin[some] - zero) * HARTREE_IN_EV, color=color, linewidth=1.0
-                )
+        handles = []
+        for spin, (_, color, dashes) in zip(energies, _SPINS, strict=False):
+            look: dict[str, Any] = {"color": color, "linestyle": dashes, "linewidth": 1.0}
+            lines = [
+                axes.plot(distances[some], (spin[some] - zero) * HARTREE_IN_EV, **look)
+                for some in np.split(np.arange(len(distances)), jumps)
+            ]
+            handles.append(lines[0][0])
+        if len(handles) > 1:
+            names = [name for name, _, _ in _SPINS]
+            figure.legend(handles, names, loc="outside upper left", ncols=2)
         axes.set_xticks(*_labels(*ticks))
         axes.set_xlim(distances[0], distances[-1])
         axes.set_ylabel("energy / eV" if fermi is None else "energy - Fermi level / eV")
         if fermi is not None:
             axes.axhline(0.0, color=INK, linewidth=0.6, linestyle="--")
-            axes.set_ylim(-_BELOW, _ABOVE)
+            axes.set_ylim(*_window((energies - fermi) * HARTREE_IN_EV))
         if dos is not None:
             grid, states = dos
-            for spin, color in zip(states, (BLUE, ORANGE), strict=False):
-                parts[1].plot(spin / HARTREE_IN_EV, (grid - zero) * HARTREE_IN_EV, color=color)
+            for spin, (_, color, dashes) in zip(states, _SPINS, strict=False):
+                parts[1].plot(
+                    spin / HARTREE_IN_EV,
+                    (grid - zero) * HARTREE_IN_EV,
+                    color=color,
+                    linestyle=dashes,
+                )
             parts[1].set_xlabel("states / eV")
             parts[1].set_xlim(left=0.0)
     return figure
+
+
+def _window(energies: np.ndarray) -> tuple[float, float]:
+    """What is shown of levels about the Fermi level (eV): both edges of a gap, however wide."""
+    finite = energies[np.isfinite(energies)]
+    below, above = finite[finite <= 0.0], finite[finite > 0.0]
+    low = below.max() - _ROOM if len(below) else 0.0
+    high = above.min() + _ROOM if len(above) else 0.0
+    return min(-_BELOW, float(low)), max(_ABOVE, float(high))
 
 
 def _labels(places: np.ndarray, names: tuple[str, ...]) -> tuple[list[float], list[str]]:

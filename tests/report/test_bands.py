@@ -46,6 +46,27 @@ def test_states_stand_on_the_same_axis_per_ev(spins):
     assert right.get_xlim()[0] == 0.0
 
 
+def test_both_spins_are_named_and_seen():
+    both = np.concatenate([ENERGIES, ENERGIES])
+    figure = bands_figure(AT, both, TICKS, 0.1)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["spin up", "spin down"]
+    lines = legend.get_lines()
+    assert len({line.get_color() for line in lines}) == 2
+    assert len({str(line.get_linestyle()) for line in lines}) == 2
+    assert not bands_figure(AT, ENERGIES, TICKS, 0.1).legends
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0])
+def test_both_edges_of_a_wide_gap_are_in_the_picture(shift):
+    energies = ENERGIES + np.array([-shift, shift])
+    (axes,) = bands_figure(AT, energies, TICKS, 0.0).axes
+    low, high = axes.get_ylim()
+    edges = np.array([energies[energies <= 0].max(), energies[energies > 0].min()])
+    assert low < edges[0] * HARTREE_IN_EV < edges[1] * HARTREE_IN_EV < high
+    assert ((low, high) == (-15.0, 10.0)) is (shift == 0.0)
+
+
 def test_a_png_is_whole_and_opaque(tmp_path):
     from PIL import Image
 
