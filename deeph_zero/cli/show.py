@@ -256,4 +256,6 @@ def _number(value: float | int | Sequence[float | None] | None, form: str) -> st
     """A number, "alpha/beta" for two, "-" where there is none."""
     if isinstance(value, list | tuple):
         return "/".join(_number(v, form) for v in value)
-    return "-" if value is None else format(value, form)
+    if value is None:
+        return "-"
+    return format(value, f"z{form}" if isinstance(value, float) else form)  # no "-0.000"

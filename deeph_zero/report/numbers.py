@@ -167,9 +167,11 @@ def structure_name(entry: Any) -> str:
 
 
 def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a quantity is worth a place: charge and spin only where one is not 0."""
+    """Whether a quantity is worth a place: charge and spin where not 0, A where it is not E."""
     if key in ("charge", "spin"):
         return any(entry.get(key) for entry in entries)
+    if key == "free_energy":
+        return any(entry.get(key) not in (None, entry.get("energy")) for entry in entries)
     crystals = all("kmesh" in entry for entry in entries)  # lack much of a molecule's entry
     if crystals or key in _OF_A_BUILD:
         return any(entry.get(key) is not None for entry in entries)

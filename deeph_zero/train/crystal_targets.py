@@ -136,7 +136,8 @@ class Targets:
     def _lost(self, geometry: Geometry, error: DeephZeroError) -> None:
         molecule = geometry.molecule
         if geometry.frame is None:
-            self._run.reporter.warning(f"a displaced copy of {molecule.where}is left out: {error}")
+            of = f" of {molecule.where[:-2]}" if molecule.where else ""
+            self._run.reporter.warning(f"a displaced copy{of} is left out: {error}")
             return
         self._run.results.failed.append(failure(molecule, error))
         self._run.reporter.warning(molecule.where + self._run.results.failed[-1]["error"])

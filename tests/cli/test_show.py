@@ -47,6 +47,13 @@ def test_a_line_that_symmetry_forbids_is_not_the_strongest(said, tmp_path):
     assert shown(said, [entry], tmp_path)["strongest infrared line / cm^-1"] == ["-"]
 
 
+def test_rounding_leaves_no_minus_before_zero(said, tmp_path):
+    entry = {"energy": -1.0, "kmesh": [1, 1, 1], "moment": -2.2e-16, "gap": -0.1}
+    cells = shown(said, [entry], tmp_path)
+    assert cells["magnetic moment / electrons"] == ["0.000"]
+    assert cells["gap"] == ["-0.1000"]
+
+
 def test_an_energy_without_a_network_is_called_so(said, tmp_path):
     cells = shown(said, [{"file": "w.xyz", "frame": None, "energy": None}], tmp_path)
     assert said.tables[0][1] == ["", "w.xyz"]

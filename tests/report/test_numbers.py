@@ -140,6 +140,9 @@ def test_counts_and_names():
         ("residual_mae", [{"residual_mae": None}, {"residual_mae": 0.0}], True),
         ("dipole", [{"kmesh": [1, 1, 1], "dipole": None}], False),
         ("fermi", [{"kmesh": [1, 1, 1], "fermi": 0.0}], True),
+        ("free_energy", [{"kmesh": [1, 1, 1], "energy": -1.0, "free_energy": -1.0}], False),
+        ("free_energy", [{"kmesh": [1, 1, 1], "energy": -1.0, "free_energy": -1.1}], True),
+        ("free_energy", [{"energy": None, "free_energy": None}, {"energy": -1.0}], False),
     ],
 )
 def test_what_is_worth_a_place(key, entries, shown):

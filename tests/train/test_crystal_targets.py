@@ -133,7 +133,7 @@ def test_copies_that_fail_are_no_frames_of_the_user(tmp_path, monkeypatch):
     assert targets.solve(network(), [copy], 1, interrupt()) is None
     assert one.results.failed == []
     assert one.reporter.warnings == [
-        "a displaced copy of c.xyz frame 0: is left out: expected something else"
+        "a displaced copy of c.xyz frame 0 is left out: expected something else"
     ]
 
 
