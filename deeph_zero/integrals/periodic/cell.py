@@ -30,6 +30,12 @@ LEAST_CUTOFF = 40.0
 MOST_GRID_POINTS = 8_000_000
 """Largest uniform grid of a layer, which keeps AO values and density variables on all of it."""
 
+MANY_GRID_POINTS = 250_000
+"""Points from which on a grid that nobody asked for is said: an SCF on it takes minutes."""
+
+HIGH_CUTOFF = 100.0
+"""Eh; below it a grid is large because the cell is."""
+
 MOST_POINTS_IN_BOXES = 1_000_000_000
 """Largest one that is gone through box by box and never kept."""
 
@@ -84,6 +90,8 @@ def build_cell(
         _built(cell)
     _check_grid(cell, most_points)
     _check_electrons(cell, method)
+    if method.crystal.ke_cutoff is None and say is not None:
+        _say_slow(cell, say)
     if not is_text(method.basis):
         cell.basis = method.basis
     if name is not None:
@@ -149,6 +157,24 @@ def _check_grid(cell: gto.Cell, most: int) -> None:
             f"for a cutoff of {cell.ke_cutoff:.0f} Eh; give a smaller {argument('ke_cutoff')}, a "
             "basis for pseudopotentials, or a smaller cell"
         )
+
+
+def _say_slow(cell: gto.Cell, say: Callable[[str], None]) -> None:
+    """One line where the steepest functions make the grid large, as those of semicore electrons."""
+    points = math.prod(int(n) for n in cell.mesh)
+    if points < MANY_GRID_POINTS or cell.ke_cutoff < HIGH_CUTOFF:
+        return
+    estimates = []
+    for atom in range(cell.natm):
+        alone = cell.copy()
+        alone._bas = cell._bas[list(cell.atom_shell_ids(atom))]  # noqa: SLF001
+        estimates.append(float(estimate_ke_cutoff(alone)))
+    symbol = cell.atom_symbol(int(np.argmax(estimates)))
+    say(
+        f"the functions of {symbol} want a cutoff of {cell.ke_cutoff:.0f} Eh, a grid of "
+        f"{' x '.join(str(int(n)) for n in cell.mesh)} points, which takes minutes; a smaller "
+        f"{argument('ke_cutoff')} is faster, and less exact"
+    )
 
 
 def _check_electrons(cell: gto.Cell, method: Method) -> None:

@@ -44,6 +44,20 @@ def test_a_cutoff_that_is_not_asked_for_follows_the_basis():
     assert np.prod(loose.mesh) > np.prod(build_cell(structure(), METHOD).mesh)
 
 
+def test_a_large_grid_that_was_not_asked_for_is_said():
+    said = []
+    own = with_crystal(ke_cutoff=None)
+    build_cell(structure(), own, said.append)
+    assert not said
+    wide = build_cell(structure(lattice=2 * LATTICE), own, said.append)
+    (line,) = said
+    shape = " x ".join(map(str, wide.mesh))
+    assert line.startswith("the functions of Li want a cutoff of")
+    assert f"a grid of {shape} points" in line
+    build_cell(structure(lattice=2 * LATTICE), with_crystal(ke_cutoff=wide.ke_cutoff), said.append)
+    assert len(said) == 1, "who asks for a cutoff knows"
+
+
 def test_a_layer_gets_a_box_or_a_warning():
     said = []
     flat = LATTICE.copy()
