@@ -116,6 +116,7 @@ class _Call:
             places, failed = stored(self._files), []
         else:
             places, failed = self._predicted(reporter, settings.deadline)
+        self._check_pictures(len(places))
         with claim_output(self._out, **place):
             summary, found = run_bands(
                 self._config,
@@ -184,11 +185,29 @@ class _Call:
                 f"--plot: expected a name that ends with .png, got {str(self._plot)[-40:]!r}; "
                 "write for example bands.png"
             )
-        if self._plot is not None and self._plot.exists() and not self._options["overwrite"]:
+        self._check_pictures(1)
+
+    def _check_pictures(self, count: int) -> None:
+        """Pictures can be written, and replace none unasked."""
+        if self._plot is None:
+            return
+        if not self._plot.parent.is_dir():
             raise InputError(
-                f"--plot: {self._plot} is there already; choose another name, or replace it with "
-                "--overwrite"
+                f"--plot: expected a folder {self._plot.parent}, there is none; make it first"
             )
+        for path in [] if self._options["overwrite"] else self._pictures(count):
+            if path.exists():
+                raise InputError(
+                    f"--plot: {path} is there already; choose another name, or replace it with "
+                    "--overwrite"
+                )
+
+    def _pictures(self, count: int) -> list[Path]:
+        """Of one crystal what was asked for, of several with a number each."""
+        assert self._plot is not None
+        if count <= 1:
+            return [self._plot]
+        return [self._plot.with_stem(f"{self._plot.stem}_{k:04d}") for k in range(count)]
 
     def _draw(self, found: "list[CrystalBands]") -> list[Path]:
         from deeph_zero.report.bands import bands_figure
@@ -196,10 +215,8 @@ class _Call:
 
         if self._plot is None:
             return []
-        several = len(found) > 1
-        paths = []
-        for k, item in enumerate(found):
-            path = self._plot.with_stem(f"{self._plot.stem}_{k:04d}") if several else self._plot
+        paths = self._pictures(len(found))[: len(found)]
+        for item, path in zip(found, paths, strict=True):
             figure = bands_figure(
                 item.path.distances,
                 item.energies.numpy(),
@@ -208,7 +225,6 @@ class _Call:
                 item.dos,
             )
             write_png(figure, path)
-            paths.append(path)
         return paths
 
 

@@ -18,6 +18,7 @@ from deeph_zero.cli.options import (
     setting,
 )
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.report.numbers import plural
 from deeph_zero.settings.convert_config import ConvertConfig
 
 if TYPE_CHECKING:
@@ -212,11 +213,11 @@ class _Call:
         if options["as_json"]:
             click.echo(to_json(done.summary(out)))
         else:
-            reporter.message(f"written: {out} ({done.written} structures)")
+            reporter.message(f"written: {out} ({plural(done.written, 'structure')})")
         if done.stopped_by:
             raise ComputationError(
-                f"the time limit ended after {done.written} structures, which are in {out}; allow "
-                "more --max-time"
+                f"the time limit ended after {plural(done.written, 'structure')}; what is "
+                f"done is in {out}; allow more --max-time"
             )
         if done.failed:
             raise ComputationError(

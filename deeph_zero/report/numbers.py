@@ -80,7 +80,7 @@ def small_energy(value: float | None) -> str:
     if value is None:
         return MISSING
     if abs(value) < SMALL:
-        return "below 0.1 nEh"
+        return "less than 0.1 nEh"
     units = ((1e-3, 1e3, "mEh"), (1e-7, 1e6, "µEh"), (0.0, 1e9, "nEh"))
     scale, unit = next((s, u) for least, s, u in units if abs(value) >= least)
     return f"{significant(value * scale, 2)} {unit}"

@@ -42,7 +42,8 @@ def place(tmp_path, monkeypatch):
     layer(Path("l.h5"), copies=2)
     Path("s.xyz").write_text("1\n\nH 0 0 0\n")
     Path("empty").mkdir()
-    Path("taken.png").write_bytes(b"mine")
+    for name in ("taken.png", "many_0001.png"):
+        Path(name).write_bytes(b"mine")
     return tmp_path
 
 
@@ -73,6 +74,8 @@ def test_bands_are_written_shown_and_drawn(run):
         (["l.h5", "--dos-spacing", "0.1"], "--dos-spacing: expected --dos with it"),
         (["l.h5", "--plot", "p.svg"], "--plot: expected a name that ends with .png, got 'p.svg'"),
         (["l.h5", "--plot", "taken.png"], "--plot: taken.png is there already; choose another"),
+        (["l.h5", "--plot", "many.png"], "--plot: many_0001.png is there already; choose another"),
+        (["l.h5", "--plot", "no/p.png"], "--plot: expected a folder no, there is none; make it"),
         (["l.h5", "-o", "l.h5", "--overwrite"], "-o l.h5: this is an input of the same command"),
     ],
 )
@@ -83,7 +86,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(run, words, line):
     assert result.err.startswith(f"error: {line}")
     assert result.err.count("\n") == 1
     assert sorted(Path.cwd().iterdir()) == before
-    assert Path("taken.png").read_bytes() == b"mine"
+    assert Path("taken.png").read_bytes() == Path("many_0001.png").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(run, words, line):
 def test_a_limit_that_ends_says_how_far_it_came(run):
     result = run("convert", "a.h5", "d", "--to", "deeph", "--max-time", "1e-9")
     assert result.code == 1
-    assert "the time limit ended after 1 structures" in result.err
+    assert "the time limit ended after 1 structure; what is done is in" in result.err
     assert result.err.rstrip().endswith("allow more --max-time")
 
 

@@ -35,7 +35,7 @@ def test_words_for_numbers():
     assert formula(["O", "H"], -1) == "HO⁻"
     assert formula(["S", "O", "O", "O", "O"], -2) == "O₄S²⁻"
     assert [small_energy(e) for e in (2.5e-3, 3.4e-6, 8e-9, 1e-12, None)] == [
-        "2.5 mEh", "3.4 µEh", "8.0 nEh", "below 0.1 nEh", "–",
+        "2.5 mEh", "3.4 µEh", "8.0 nEh", "less than 0.1 nEh", "–",
     ]  # fmt: skip
     assert [duration(s) for s in (4.2, 83.2, 7500.0, None)] == [
         "4.2 s", "1 min 23 s", "2 h 5 min", "–",
@@ -76,7 +76,7 @@ def test_one_number_or_one_per_spin(value, parts, norm, key, text):
 @pytest.mark.parametrize(
     ("value", "text"),
     [(1.0, "1000 mEh"), (1e-3, "1.0 mEh"), (9.99e-4, "999 µEh"), (1e-7, "0.10 µEh"),
-     (9.9e-8, "99 nEh"), (-2.5e-3, "-2.5 mEh"), (1e-10, "0.10 nEh"), (0.0, "below 0.1 nEh")],
+     (9.9e-8, "99 nEh"), (-2.5e-3, "-2.5 mEh"), (1e-10, "0.10 nEh"), (0.0, "less than 0.1 nEh")],
 )  # fmt: skip
 def test_small_energies_have_two_digits(value, text):
     assert small_energy(value) == text
