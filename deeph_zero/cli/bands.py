@@ -203,7 +203,7 @@ class _Call:
                 )
 
     def _pictures(self, count: int) -> list[Path]:
-        """Of one crystal what was asked for, of several with a number each."""
+        """What was asked for, with a number each where there are several crystals."""
         assert self._plot is not None
         if count <= 1:
             return [self._plot]
