@@ -117,7 +117,7 @@ def test_what_always_stays_is_counted():
         teacher.diis.add(pack_symmetric(both), pack_antisymmetric(error))
     teacher.target = fock.clone()
     frame = problem.target_orbitals()
-    held = [problem.fock0, problem.ks.x, teacher.target, frame.vectors]
+    held = [problem.fock0, problem.ks.x, teacher.target, frame.mo_coeff]
     held += [*teacher.diis.focks, *teacher.diis.errors]
     small = sum(x.nbytes for x in held) + problem.stored.nbytes
     assert small < light_bytes(problem) < small + 4 * fock.nbytes
