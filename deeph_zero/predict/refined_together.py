@@ -52,7 +52,7 @@ def refine_together(
     if not tol > 0:
         raise InputError(f"expected a positive tolerance to refine to, got {tol}; use e.g. 1e-5")
     standard = _from_atoms(batch, starts)
-    worse = [_is_worse(one, start) for one, (_, start) in zip(here, standard, strict=True)]
+    worse = [_is_worse(one, start, tol) for one, (_, start) in zip(here, standard, strict=True)]
     begins: list[Begin] = []
     for k, at in enumerate(there):
         assert at.built is not None
@@ -96,11 +96,11 @@ def _on_device(begin: Begin, start: FockBuild | None) -> Begin:
     return dm, dataclasses.replace(built, fock=start.fock)
 
 
-def _is_worse(here: At, start: FockBuild | None) -> bool:
+def _is_worse(here: At, start: FockBuild | None, tol: float) -> bool:
     if start is None:
         return False
     guess = here.ks.data.dm_guess, start
-    return is_worse(here.ks, (here.dm, _built(here)), guess)
+    return is_worse(here.ks, (here.dm, _built(here)), guess, tol=tol)
 
 
 def _solved(batch: KohnShamBatch, begins: Sequence[Begin], tol: float) -> list[SCFResult]:

@@ -171,7 +171,11 @@ def refine(
 
 
 def is_worse(
-    ks: KohnSham, predicted: tuple[Tensor, FockBuild], standard: tuple[Tensor, FockBuild]
+    ks: KohnSham,
+    predicted: tuple[Tensor, FockBuild],
+    standard: tuple[Tensor, FockBuild],
+    *,
+    tol: float,
 ) -> bool:
     """Whether an SCF from a prediction will take longer than one from superposed atoms.
 
@@ -179,12 +183,15 @@ def is_worse(
         ks: Kohn-Sham layer of the molecule.
         predicted: A density matrix and the build there.
         standard: The superposed atoms and theirs.
+        tol: Where the SCF ends, Eh. What is there needs no other start: where symmetry makes both
+            commutators vanish, as in H2 with one function per atom, rounding would choose.
 
     Returns:
-        True if ‖FPS - SPF‖ is above :data:`NEAR_ENOUGH` of the standard's, or not finite.
+        True if ‖FPS - SPF‖ is above :data:`NEAR_ENOUGH` of the standard's and above ``tol``, or
+        not finite.
     """
     norms = [float(ks.commutator(built.fock, dm).norm()) for dm, built in (predicted, standard)]
-    return not norms[0] <= NEAR_ENOUGH * norms[1]
+    return not norms[0] <= max(NEAR_ENOUGH * norms[1], tol)
 
 
 def refine_best(
@@ -213,7 +220,7 @@ def refine_best(
         InputError: If ``tol`` is not positive.
     """
     superposed = ks.data.dm_guess
-    worse = start is not None and is_worse(ks, predicted, (superposed, start))
+    worse = start is not None and is_worse(ks, predicted, (superposed, start), tol=tol)
     usual = refine(ks, superposed, start, tol=tol) if worse or compare_start else None
     done = usual if worse and usual is not None else refine(ks, *predicted, tol=tol)
     facts: dict[str, Any] = {"standard_start": worse}
