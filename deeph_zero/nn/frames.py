@@ -221,6 +221,11 @@ class _SignedPermutation(torch.autograd.Function):
 class SignedPermutation(torch.nn.Module):
     """Applies a :class:`FrameOrder` and its inverse; the backward is a gather, not a scatter."""
 
+    index: Tensor
+    sign: Tensor
+    inverse: Tensor
+    inverse_sign: Tensor
+
     def __init__(self, order: FrameOrder) -> None:
         """Store the permutation and its inverse."""
         super().__init__()

@@ -9,17 +9,11 @@ from torch import Tensor
 
 from deeph_zero.ao.coupling import wigner_3j
 from deeph_zero.nn.aggregate import sum_to_atoms
-from deeph_zero.nn.frames import (
-    SignedPermutation,
-    feature_keys,
-    frame_order,
-    join_frame,
-    rotate_irreps,
-    split_frame,
-)
+from deeph_zero.nn.frames import SignedPermutation, feature_keys, frame_order
 from deeph_zero.nn.inputs import NetworkInputs
 from deeph_zero.nn.layers import GatedMLP, TypedLinear
 from deeph_zero.nn.spec import NetworkSpec
+from deeph_zero.nn.turns import Turn, from_frames, into_frames
 
 _MESSAGE_NORM = 0.35
 """Messages are summed and multiplied by this: about 1/sqrt of the neighbours of an atom."""
@@ -64,15 +58,12 @@ class _Layer(torch.nn.Module):
         return received.index_select(0, i) + sent.index_select(0, j)
 
     def _into_frames(self, flat: Tensor, inputs: NetworkInputs) -> list[Tensor]:
-        rotated = rotate_irreps(flat, inputs.wigner, self.channels)
-        return split_frame(self.order.to_frame(rotated), self.order.widths)
+        return into_frames(flat, Turn(self.order, self.channels, inputs.wigner))
 
     def _from_frames(
         self, parts: Sequence[Tensor], inputs: NetworkInputs, weight: Tensor | None = None
     ) -> Tensor:
-        flat = self.order.from_frame(join_frame(parts))
-        flat = flat if weight is None else flat * weight
-        return rotate_irreps(flat, inputs.wigner, self.channels, inverse=True)
+        return from_frames(parts, Turn(self.order, self.channels, inputs.wigner, weight))
 
     def _received(
         self, nodes: list[Tensor], message: Tensor, inputs: NetworkInputs

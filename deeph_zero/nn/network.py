@@ -126,9 +126,10 @@ class FockNetwork(torch.nn.Module):
             by_key.get(key, empty.new_zeros(len(species), 2 * key[0] + 1, 0))
             for key, _ in self.keys
         ]
-        nodes = _film(self.node_start(raw), self.node_film(element), nodes=True)
+        nodes = _film(self.node_start(raw), _factors(self.node_film, element), nodes=True)
         nodes[0] = nodes[0] + self.node_bias(element)[:, None]
-        pairs = _film(self.pair_start(pair_in), self.pair_film(pair_condition), nodes=False)
+        factors = _factors(self.pair_film, pair_condition)
+        pairs = _film(self.pair_start(pair_in), factors, nodes=False)
         pairs[0] = pairs[0] + self.pair_bias(pair_condition)
         for layer in self.layers:
             nodes, pairs = layer(nodes, pairs, element, pair_condition, inputs)
@@ -137,13 +138,11 @@ class FockNetwork(torch.nn.Module):
             torch.cat([final[key], x], -1) if key in final else x
             for (key, _), x in zip(self.irreps.keys, node_in, strict=True)
         ]
-        node_features = _film(
-            joined, self.node_out_film(element), nodes=True, widths=self.node_feature_widths
-        )
+        factors = _factors(self.node_out_film, element)
+        node_features = _film(joined, factors, nodes=True, widths=self.node_feature_widths)
         joined = [torch.cat(two, -1) for two in zip(pairs, pair_in, strict=True)]
-        pair_features = _film(
-            joined, self.pair_out_film(pair_condition), nodes=False, widths=self.pair_feature_widths
-        )
+        factors = _factors(self.pair_out_film, pair_condition)
+        pair_features = _film(joined, factors, nodes=False, widths=self.pair_feature_widths)
         return node_features, pair_features
 
     def _check(self, inputs: NetworkInputs) -> None:
@@ -226,13 +225,18 @@ class FockNetwork(torch.nn.Module):
         self.scales.calibrate(inputs, corrections, others)
 
 
+def _factors(film: torch.nn.Linear, condition: Tensor) -> Tensor:
+    """1 + the invariant scale of every channel."""
+    return torch.nn.functional.linear(condition, film.weight, film.bias + 1)
+
+
 def _film(
-    parts: Sequence[Tensor], scale: Tensor, *, nodes: bool, widths: Sequence[int] | None = None
+    parts: Sequence[Tensor], factors: Tensor, *, nodes: bool, widths: Sequence[int] | None = None
 ) -> list[Tensor]:
-    """Multiply every channel by 1 + its invariant scale; ``widths`` if parts may be narrower."""
+    """Multiply every channel by its factor; ``widths`` if parts may be narrower."""
     sizes = [x.shape[-1] for x in parts] if widths is None else list(widths)
     out = []
-    for k, (x, s) in enumerate(zip(parts, scale.split(sizes, -1), strict=True)):
-        factor = 1 + (s if s.shape[1] == x.shape[-1] else s[:, : x.shape[-1]])
+    for k, (x, f) in enumerate(zip(parts, factors.split(sizes, -1), strict=True)):
+        factor = f if f.shape[1] == x.shape[-1] else f[:, : x.shape[-1]]
         out.append(x * (factor.unsqueeze(-2) if nodes or k > 1 else factor))
     return out

@@ -8,7 +8,7 @@ import torch
 
 from deeph_zero.errors import InputError
 from deeph_zero.nn.inputs import PhysicsMatrices, collate
-from deeph_zero.nn.network import FockNetwork
+from deeph_zero.nn.network import FockNetwork, _factors
 from deeph_zero.nn.readout import solve_readout
 from deeph_zero.nn.spec import NetworkSpec, default_spec
 from deeph_zero.testing import WATER
@@ -81,6 +81,15 @@ def test_second_derivatives_exist(make_case, make_network):
     (second,) = torch.autograd.grad(first.square().sum(), weight)
     assert second.isfinite().all()
     assert second.abs().max() > 0
+
+
+def test_factors_are_one_without_a_film():
+    film = torch.nn.Linear(4, 6).double()
+    condition = torch.randn(3, 4).double()
+    torch.testing.assert_close(_factors(film, condition), 1 + film(condition), rtol=0, atol=1e-14)
+    torch.nn.init.zeros_(film.weight)
+    torch.nn.init.zeros_(film.bias)
+    assert torch.equal(_factors(film, condition), torch.ones(3, 6).double())
 
 
 def test_calibration_makes_inputs_of_order_one(make_case):
