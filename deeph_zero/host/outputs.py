@@ -239,16 +239,25 @@ def _check_free(lock: Path, output: Path) -> None:
     if not lock.is_file() or lock.is_symlink():
         return
     with contextlib.suppress(PermissionError), lock.open("rb") as handle:
-        _hold(handle, output)
+        hold(handle, output)
 
 
-def _hold(handle: IO[bytes], output: Path) -> None:
-    """Lock a file as long as it is open."""
+def hold(handle: IO[bytes], output: Path, *, busy: str = "in use") -> None:
+    """Lock a file for this process as long as it is open.
+
+    Args:
+        handle: The file.
+        output: What it stands for.
+        busy: What another process has it for.
+
+    Raises:
+        InputError: If another process holds it.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(
-            f"{output} is in use by another deeph-zero; wait for it or {elsewhere()}"
+            f"{output} is {busy} by another deeph-zero; wait for it or {elsewhere()}"
         ) from None
     except OSError:
         pass  # a file system without locks: go on without one
@@ -259,7 +268,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; the system lets go when the process ends in any way."""
     lock = folder / LOCK_NAME
     with os.fdopen(open_own(lock), "r+b") as handle:
-        _hold(handle, folder)
+        hold(handle, folder)
         try:
             yield
         finally:

@@ -7,7 +7,6 @@ that was cut off is dropped when the journal is opened again.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import math
@@ -23,6 +22,7 @@ import numpy as np
 
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import disk_errors, elsewhere, journal_beside, open_own
+from deeph_zero.host.outputs import hold
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.base import option_name
@@ -146,7 +146,7 @@ class Journal:
             found = os.path.lexists(self.path)
             self._file = os.fdopen(open_own(self.path), "r+b", buffering=0)
         try:
-            self._lock()
+            hold(self._file, self._out, busy="being written")
             with disk_errors(self.path):
                 if resume:
                     self._recover(head)
@@ -166,16 +166,6 @@ class Journal:
             )
         self._file.truncate(0)
         self._write(_framed(head, b""))
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{self._out} is being written by another deeph-zero; wait for it or {elsewhere()}"
-            ) from None
-        except OSError:
-            pass  # a file system without locks: go on without one
 
     def _recover(self, head: Mapping[str, Any]) -> None:
         end = 0
