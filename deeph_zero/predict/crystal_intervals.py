@@ -16,7 +16,7 @@ from deeph_zero.ks.periodic.certificate import CrystalCertificate
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal import CrystalPrediction
 from deeph_zero.predict.crystal_record import CrystalState
-from deeph_zero.predict.intervals import Calibration, Sample, far_from_calibration, width_of
+from deeph_zero.predict.intervals import Calibration, Sample, far_from_calibration, reach_of
 
 STATED = ("homo", "lumo", "gap", "fermi")
 """Levels that a prediction states as numbers."""
@@ -46,7 +46,7 @@ def crystal_sample(found: CrystalPrediction) -> Sample:
     natm, end = found.molecule.natm, CrystalState.of_result(done)
     return Sample(
         errors={
-            "energy": abs(_energy(certificate) - done.free_energy) / natm,
+            "energy": (done.free_energy - _energy(certificate)) / natm,
             **_level_errors(found, end),
         },
         energy_error=certificate.energy_error_estimate / natm,
@@ -103,11 +103,12 @@ def crystal_intervals(
         return None
     natm = found.molecule.natm
     scale = certificate.energy_error_estimate / natm
-    widths = {name: width_of(name, scale, calibration) for name in calibration.quantiles}
-    centre, half = _energy(certificate), natm * widths["energy"]
+    reach = {name: reach_of(name, scale, calibration) for name in calibration.quantiles}
+    (down, up), widths = reach["energy"], {name: ends[1] for name, ends in reach.items()}
+    centre = _energy(certificate)
     name = "free_energy" if found.method.smearing else "energy"
     out: dict[str, list[float] | None]
-    out = {name: [centre - half, min(centre + half, certificate.free_energy)]}
+    out = {name: [centre - natm * down, min(centre + natm * up, certificate.free_energy)]}
     for name, value in _values(_stated(found)).items():
         out[name] = None if value is None else [value - widths[name], value + widths[name]]
     gap = out["gap"]

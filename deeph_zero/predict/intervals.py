@@ -3,11 +3,15 @@
 Split conformal prediction with the certificate's own estimate as the scale: a bad prediction gets a
 wide interval, and under exchangeability the coverage is guaranteed without any model of the errors.
 
-All are centred on the certificate's estimates of the converged values. What is left of the energy
-error is a share of it and is scaled by its estimate; what is left of errors of levels and dipole is
-of first order in the distance from self-consistency, so their scale is the root of that estimate.
+All begin at the certificate's estimates of the converged values. What is left of the energy error
+is a share of it and is scaled by its estimate; what is left of errors of levels and dipole is of
+first order in the distance from self-consistency, so their scale is the root of that estimate.
 Most of it is where the coarse SCF of the estimate ended, at 3e-4 of the gradient it began at.
 (The size of the correction itself would be another, but it vanishes by chance.)
+
+What is left of energies has a sign: the coarse grid is softer than the target one, so converged
+energies lie above their estimates, of nearly every molecule. Their interval is one of signed
+errors, with half of what may be missed at either end; that of levels and dipole is symmetric.
 """
 
 import dataclasses
@@ -45,14 +49,18 @@ FLOOR_SHARE, DIPOLE_FLOOR_SHARE = 0.5, 0.1
 interval arbitrarily narrow. Small estimates of energies are less than proportional to what is left,
 and errors of levels follow theirs loosely (109 molecules: rank correlation 0.26 to 0.35)."""
 
-RULE = 5
+RULE = 6
 """Version of the rule for scales and centres, without which a calibration means nothing."""
 
-ONE_SIDED = 4
-"""The rule before, which models may still have: the energy's interval reached from the prediction
-down by all of its error, and levels had the tolerance of references of 1e-6 Eh."""
+SYMMETRIC = 5
+"""The rule before, which models may still have: the energy's interval reached as far down from its
+estimate as up."""
 
-_TOLERANCES = {RULE: LEVEL_TOLERANCE, ONE_SIDED: 1e-6}
+ONE_SIDED = 4
+"""The rule before that, likewise: the energy's interval reached from the prediction down by all of
+its error, and levels had the tolerance of references of 1e-6 Eh."""
+
+_TOLERANCES = {RULE: LEVEL_TOLERANCE, SYMMETRIC: LEVEL_TOLERANCE, ONE_SIDED: 1e-6}
 
 FAR_GRADIENT = 3.0
 """An orbital gradient this many times the largest one of the calibration is out of distribution."""
@@ -73,6 +81,7 @@ class Calibration:
         coverage: Asked for.
         quantiles: Per quantity the factor on the certificate's scale: for the energy a number, for
             levels in Eh^½, for the dipole in debye Eh^-½.
+        below: The energy's factor downwards; None where it is that upwards.
         floors: Per quantity the smallest scale: Eh for the energy, Eh^½ for the others.
         gradient: Largest ``orbital_gradient_rms`` among the structures, Eh.
         states: (charge, spin) pairs that occurred.
@@ -88,13 +97,16 @@ class Calibration:
     states: tuple[tuple[int, int], ...]
     rule: int = RULE
     atoms: int | None = None
+    below: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the coverage that ``n`` structures can guarantee."""
         values = dataclasses.asdict(self)
-        if self.atoms is None:
-            del values["atoms"]
-        upper = min(self.coverage + 1.0 / (self.n + 1), 1.0)
+        for name in ("atoms", "below"):
+            if values[name] is None:
+                del values[name]
+        ends = 1 if self.below is None else 2
+        upper = min(self.coverage + ends / (self.n + 1), 1.0)
         return values | {"guaranteed_coverage": [self.coverage, upper]}
 
     @classmethod
@@ -126,6 +138,7 @@ class Calibration:
                 states=tuple((int(charge), int(spin)) for charge, spin in values["states"]),
                 rule=int(values.get("rule", RULE)),
                 atoms=None if values.get("atoms") is None else int(values["atoms"]),
+                below=None if values.get("below") is None else float(values["below"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             lacks = isinstance(error, KeyError)
@@ -142,7 +155,8 @@ class Sample:
 
     Attributes:
         errors: Distances of the converged values from the certificate's estimates: Eh, the dipole's
-            length in debye; of several spins the largest. The energy's is per atom for crystals.
+            length in debye; of several spins the largest. The energy's has a sign, positive where
+            the converged one lies above, and is per atom for crystals.
         energy_error: The certificate's estimate, Eh; per atom for crystals.
         gradient: Its ``orbital_gradient_rms``, Eh.
         state: Charge and spin.
@@ -187,7 +201,8 @@ def calibrate(predictions: Sequence[Prediction], coverage: float = COVERAGE) -> 
 
     Returns:
         The calibration. Over structures exchangeable with these, an interval covers with a
-        probability from ``coverage`` to ``coverage`` + 1/(n + 1).
+        probability from ``coverage`` to ``coverage`` + 1/(n + 1); that of the energy, which has two
+        ends of its own where there are structures enough, to ``coverage`` + 2/(n + 1) or more.
 
     Raises:
         InputError: If there are too few.
@@ -243,9 +258,12 @@ def calibrated(
         floor = max(scale_of(name, SMALLEST_ENERGY), share * float(np.median(known)))
         known_to = LEVEL_TOLERANCE if of_level else 0.0
         names = FRONTIER if unlike and name in FRONTIER else (name,)
-        left = [max(0.0, *(s.errors[n] - known_to for n in names)) for s in samples]
+        left = [max(0.0, *(abs(s.errors[n]) - known_to for n in names)) for s in samples]
         scores = sorted(e / max(s, floor) for e, s in zip(left, known, strict=True))
         floors[name], quantiles[name] = floor, scores[rank - 1]
+    ends = _energy_ends(samples, floors["energy"], (1 + coverage) / 2)
+    if ends is not None:
+        quantiles["energy"] = ends[1]
     return Calibration(
         n=n,
         coverage=coverage,
@@ -254,7 +272,23 @@ def calibrated(
         gradient=max(s.gradient for s in samples),
         states=tuple(sorted({s.state for s in samples})),
         atoms=max((s.atoms for s in samples if s.atoms is not None), default=None),
+        below=None if ends is None else ends[0],
     )
+
+
+def _energy_ends(
+    samples: Sequence[Sample], floor: float, one_end: float
+) -> tuple[float, float] | None:
+    """The energy's factors downwards and upwards; None where there are too few for two ends.
+
+    The estimate itself always lies inside: below the floor a scale says nothing of the smallest
+    errors.
+    """
+    rank = math.ceil((len(samples) + 1) * one_end)
+    if rank > len(samples):
+        return None
+    scores = sorted(s.errors["energy"] / max(s.energy_error, floor) for s in samples)
+    return max(0.0, -scores[-rank]), max(0.0, scores[rank - 1])
 
 
 def scale_of(name: str, energy_error: float) -> float:
@@ -270,8 +304,8 @@ def scale_of(name: str, energy_error: float) -> float:
     return energy_error if name == "energy" else math.sqrt(energy_error)
 
 
-def width_of(name: str, energy_error: float, calibration: Calibration) -> float:
-    """Half-width of an interval.
+def reach_of(name: str, energy_error: float, calibration: Calibration) -> tuple[float, float]:
+    """How far an interval reaches from the certificate's estimate.
 
     Args:
         name: A quantity of the calibration.
@@ -279,11 +313,14 @@ def width_of(name: str, energy_error: float, calibration: Calibration) -> float:
         calibration: The model's calibration.
 
     Returns:
-        Eh; debye for the dipole.
+        Downwards and upwards, both >= 0: Eh; debye for the dipole.
     """
     scale = max(scale_of(name, energy_error), calibration.floors[name])
     spare = ROUNDING if name in NOT_LEVELS else _TOLERANCES[calibration.rule]
-    return scale * calibration.quantiles[name] + spare
+    up = down = calibration.quantiles[name]
+    if name == "energy" and calibration.below is not None:
+        down = calibration.below
+    return scale * down + spare, scale * up + spare
 
 
 def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any] | None:
@@ -301,15 +338,15 @@ def intervals(prediction: Prediction, calibration: Calibration) -> dict[str, Any
     certificate = prediction.certificate
     if certificate is None or certificate.dipole_change is None:
         return None
-    widths = {
-        name: width_of(name, certificate.energy_error_estimate, calibration)
+    reach = {
+        name: reach_of(name, certificate.energy_error_estimate, calibration)
         for name in calibration.quantiles
     }
+    (down, up), widths = reach["energy"], {name: ends[1] for name, ends in reach.items()}
     energy, estimate = certificate.energy, certificate.energy_estimate
-    high = min(estimate + widths["energy"], energy)
-    out: dict[str, Any] = {"energy": [estimate - widths["energy"], high]}
+    out: dict[str, Any] = {"energy": [estimate - down, min(estimate + up, energy)]}
     if calibration.rule == ONE_SIDED:
-        out["energy"] = [energy - widths["energy"], energy]
+        out["energy"] = [energy - down, energy]
     for name in LEVELS:
         centre = getattr(certificate, f"{name}_estimate")
         if isinstance(centre, list):
@@ -436,7 +473,7 @@ def _errors(prediction: Prediction) -> dict[str, float]:
     reference = _reference_levels(done)
     length = float(np.linalg.norm(prediction.refined_dipole))
     out = {
-        "energy": abs(c.energy_estimate - done.energy),
+        "energy": done.energy - c.energy_estimate,
         "dipole": abs(_estimated_length(prediction) - length),
     }
     for name in LEVELS:

@@ -63,7 +63,7 @@ def test_errors_are_those_of_the_statements(found):
     assert sample.energy_error == found.certificate.energy_error_estimate / 2
     entry = crystal_prediction_entry(found)
     left = entry["energy_estimate"] - end.free_energy
-    assert sample.errors["energy"] == pytest.approx(abs(left) / 2, rel=1e-9)
+    assert sample.errors["energy"] == pytest.approx(-left / 2, rel=1e-9)
     assert abs(left) < 0.3 * (entry["energy"] - end.energy)
     exact = CrystalState.of_result(end)
     assert sample.errors["homo"] == pytest.approx(abs(entry["homo"] - exact.frontier[0]))

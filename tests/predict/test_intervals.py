@@ -22,6 +22,7 @@ from deeph_zero.predict.intervals import (
     calibrated,
     intervals,
     out_of_distribution,
+    reach_of,
 )
 from deeph_zero.predict.record import prediction_record
 from deeph_zero.prepared.molecule import basis_layout
@@ -91,6 +92,52 @@ def test_coverage_is_what_was_asked_for(example):
     hits = [_covered(p, intervals(p, found)) for p in (_made_up(example, rng) for _ in range(1000))]
     for name in ("energy", *LEVELS, "dipole"):
         assert 0.92 <= np.mean([h[name] for h in hits]) <= 0.98, name
+
+
+def _one_sided(rng, count):
+    """Energies that end above their estimates, as on two grids; one in ten lies below."""
+    sizes = 10.0 ** rng.uniform(-5, -3, size=count)
+    shares = rng.normal(6e-5, 4.7e-5, size=count)
+    levels = dict.fromkeys((*LEVELS, "dipole"), 0.0)
+    return [
+        Sample(
+            errors={"energy": share * size, **levels},
+            energy_error=size,
+            gradient=size**0.5,
+            state=(0, 0),
+        )
+        for size, share in zip(sizes, shares, strict=True)
+    ]
+
+
+def test_errors_of_energies_have_a_sign():
+    """With half of what may be missed at either end the interval is a third narrower."""
+    rng = np.random.default_rng(18)
+    known, others = _one_sided(rng, 400), _one_sided(rng, 2000)
+    found = calibrated(known)
+    symmetric = dataclasses.replace(
+        found, rule=5, below=None, quantiles=calibrated(known[:38]).quantiles
+    )
+    assert calibrated(known[:38]).below is None  # two ends of 2.5 % take 39
+    assert calibrated(known[:39]).below is not None
+    reach = [reach_of("energy", s.energy_error, found) for s in others]
+    errors = [s.errors["energy"] for s in others]
+    low = np.mean([error < -down for error, (down, _) in zip(errors, reach, strict=True)])
+    high = np.mean([error > up for error, (_, up) in zip(errors, reach, strict=True)])
+    assert 0.01 < low < 0.04
+    assert 0.01 < high < 0.04
+    down, up = reach_of("energy", 1e-3, found)
+    assert down + up < 0.75 * sum(reach_of("energy", 1e-3, symmetric))
+    assert found.to_dict()["guaranteed_coverage"] == pytest.approx([0.95, 0.95 + 2 / 401])
+
+
+def test_an_estimate_lies_in_its_own_interval():
+    """Even where all that calibrates lies above: what is left of a tiny estimate may be nothing."""
+    above = [
+        dataclasses.replace(s, errors=s.errors | {"energy": abs(s.errors["energy"]) + 1e-9})
+        for s in _one_sided(np.random.default_rng(19), 60)
+    ]
+    assert calibrated(above).below == 0.0
 
 
 def test_the_smallest_calibration_takes_the_worst_structure(example):
@@ -182,7 +229,23 @@ def test_the_energy_interval_ends_at_the_variational_energy(example):
     )
 
 
-def test_a_calibration_of_the_rule_before_keeps_its_meaning(example):
+def test_a_symmetric_calibration_keeps_its_meaning(example):
+    """Models in use have it: the energy's interval reached as far down as up."""
+    rng = np.random.default_rng(9)
+    made = calibrate([_made_up(example, rng) for _ in range(45)]).to_dict()
+    assert made["rule"] == 6
+    del made["below"]
+    old = Calibration.from_dict(made | {"rule": 5})
+    c = example.certificate
+    half = old.quantiles["energy"] * max(c.energy_error_estimate, old.floors["energy"])
+    assert intervals(example, old)["energy"] == pytest.approx(
+        [c.energy_estimate - half, min(c.energy_estimate + half, c.energy)], abs=2e-11
+    )
+    assert old.to_dict()["rule"] == 5
+    assert "below" not in old.to_dict()
+
+
+def test_a_one_sided_calibration_keeps_its_meaning(example):
     """Models in use have it: the energy's interval reaches down by a factor on all of its error."""
     rng = np.random.default_rng(9)
     made = calibrate([_made_up(example, rng) for _ in range(25)]).to_dict()

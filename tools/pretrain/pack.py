@@ -27,7 +27,7 @@ from deeph_zero.host import shipped
 from deeph_zero.model import Model, load
 from deeph_zero.model_files.card import CARD_VERSION, Card, Errors, longest_step, symbols
 from deeph_zero.molecule import Molecule
-from deeph_zero.predict.intervals import LEVELS, Calibration, width_of
+from deeph_zero.predict.intervals import LEVELS, Calibration, reach_of
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 FILES = tuple(name for name in shipped.FILES if name != shipped.CARD)
@@ -348,9 +348,9 @@ def covered(sample: dict[str, Any], calibration: Calibration) -> dict[str, float
     """
     found = {}
     for quantity in ("energy", *LEVELS):
-        width = width_of(quantity, sample["energy_error"], calibration)
+        down, up = reach_of(quantity, sample["energy_error"], calibration)
         key = "coverage" if quantity == "energy" else f"coverage_{quantity}"
-        found[key] = float(sample["errors"][quantity] <= width)
+        found[key] = float(-down <= sample["errors"][quantity] <= up)
     return found
 
 
