@@ -8,7 +8,6 @@ is a share of it and is scaled by its estimate; what is left of errors of levels
 first order in the distance from self-consistency, so their scale is the root of that estimate.
 Most of it is where the coarse SCF of the estimate ended, at 3e-4 of the gradient it began at.
 (The size of the correction itself would be another, but it vanishes by chance.)
-
 What is left of energies has a sign: the coarse grid is softer than the target one, so converged
 energies lie above their estimates, of nearly every molecule. Their interval is one of signed
 errors, with half of what may be missed at either end; that of levels and dipole is symmetric.
@@ -34,6 +33,9 @@ COVERAGE = 0.95
 ROUNDING = 1e-11
 """Added to every half-width (Eh, debye): the score that sets it lies exactly on the bound."""
 
+ENERGY_TOLERANCE = 1e-10
+"""Added at both ends of an energy's interval, Eh: what an SCF leaves of a total energy."""
+
 REFINE_TOL = 1e-7
 """Orbital gradient of the references, Eh. At 1e-6 an SCF that begins at a good certificate ends
 where that ended, and tells nothing of its errors."""
@@ -44,10 +46,11 @@ LEVEL_TOLERANCE = 1e-7
 SMALLEST_ENERGY = 1e-9
 """Scales are at least that of this energy error, Eh: below it the SCF tolerance decides."""
 
-FLOOR_SHARE, DIPOLE_FLOOR_SHARE = 0.5, 0.1
+FLOOR_SHARES = {"energy": 0.5, "dipole": 0.1}
 """... and at least this share of the median scale, so that a lucky small estimate cannot make an
-interval arbitrarily narrow. Small estimates of energies are less than proportional to what is left,
-and errors of levels follow theirs loosely (109 molecules: rank correlation 0.26 to 0.35)."""
+interval arbitrarily narrow; of levels all of it. Small estimates of energies are less than
+proportional to what is left, and errors of levels follow theirs loosely (109 molecules: rank
+correlation 0.26 to 0.35): of unbound LUMOs they are 2e-7 to 3e-7 Eh whatever the estimate."""
 
 RULE = 6
 """Version of the rule for scales and centres, without which a calibration means nothing."""
@@ -253,17 +256,16 @@ def calibrated(
     floors, quantiles = {}, {}
     for name in samples[0].errors:
         known = [scale_of(name, s.energy_error) for s in samples]
-        of_level = name not in NOT_LEVELS
-        share = DIPOLE_FLOOR_SHARE if name == "dipole" else FLOOR_SHARE
-        floor = max(scale_of(name, SMALLEST_ENERGY), share * float(np.median(known)))
-        known_to = LEVEL_TOLERANCE if of_level else 0.0
+        least = FLOOR_SHARES.get(name, 1.0) * float(np.median(known))
+        floor = max(scale_of(name, SMALLEST_ENERGY), least)
+        known_to = 0.0 if name in NOT_LEVELS else LEVEL_TOLERANCE
         names = FRONTIER if unlike and name in FRONTIER else (name,)
         left = [max(0.0, *(abs(s.errors[n]) - known_to for n in names)) for s in samples]
         scores = sorted(e / max(s, floor) for e, s in zip(left, known, strict=True))
         floors[name], quantiles[name] = floor, scores[rank - 1]
-    ends = _energy_ends(samples, floors["energy"], (1 + coverage) / 2)
-    if ends is not None:
-        quantiles["energy"] = ends[1]
+    below, above = _energy_ends(samples, floors["energy"], (1 + coverage) / 2)
+    if above is not None:
+        quantiles["energy"] = above
     return Calibration(
         n=n,
         coverage=coverage,
@@ -272,21 +274,15 @@ def calibrated(
         gradient=max(s.gradient for s in samples),
         states=tuple(sorted({s.state for s in samples})),
         atoms=max((s.atoms for s in samples if s.atoms is not None), default=None),
-        below=None if ends is None else ends[0],
+        below=below,
     )
 
 
-def _energy_ends(
-    samples: Sequence[Sample], floor: float, one_end: float
-) -> tuple[float, float] | None:
-    """The energy's factors downwards and upwards; None where there are too few for two ends.
-
-    The estimate itself always lies inside: below the floor a scale says nothing of the smallest
-    errors.
-    """
+def _energy_ends(samples: Sequence[Sample], floor: float, one_end: float) -> tuple[Any, Any]:
+    """The energy's factors downwards and upwards, >= 0; None where there are too few for both."""
     rank = math.ceil((len(samples) + 1) * one_end)
     if rank > len(samples):
-        return None
+        return None, None
     scores = sorted(s.errors["energy"] / max(s.energy_error, floor) for s in samples)
     return max(0.0, -scores[-rank]), max(0.0, scores[rank - 1])
 
@@ -317,6 +313,8 @@ def reach_of(name: str, energy_error: float, calibration: Calibration) -> tuple[
     """
     scale = max(scale_of(name, energy_error), calibration.floors[name])
     spare = ROUNDING if name in NOT_LEVELS else _TOLERANCES[calibration.rule]
+    if name == "energy" and calibration.rule == RULE:
+        spare = ENERGY_TOLERANCE
     up = down = calibration.quantiles[name]
     if name == "energy" and calibration.below is not None:
         down = calibration.below
