@@ -3,11 +3,13 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What a terminal, a batch system or ``timeout`` sends to end a command."""
+FIRST = "what is being computed is finished and saved first, a second Ctrl-C ends at once"
+"""Said at the first signal."""
 _WORDS = {signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
 
 
@@ -55,9 +57,14 @@ def saying(error: BaseException, text: str) -> Stopped:
 class Interrupt:
     """Remembers the first signal so that a step can finish; see :func:`interruptible`."""
 
-    def __init__(self) -> None:
-        """Nothing was asked yet."""
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        """Nothing was asked yet.
+
+        Args:
+            say: Told at once of the first signal, in one line; None: nobody is.
+        """
         self.signum: int | None = None
+        self._say = say
 
     @property
     def requested(self) -> bool:
@@ -73,6 +80,15 @@ class Interrupt:
         if self.signum is not None:
             raise Stopped(self.signum)
 
+    def settle(self, stopped_by: str | None) -> None:
+        """Where all that was asked for is done, a signal that came in its last step counts nothing.
+
+        Args:
+            stopped_by: What ended it before; None: nothing did.
+        """
+        if stopped_by is None:
+            self.signum = None
+
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler: the first signal is remembered, the second one acts at once.
 
@@ -87,6 +103,10 @@ class Interrupt:
         if self.requested:
             raise Stopped(signum)
         self.signum = signum
+        if self._say is not None:
+            # a terminal that has gone, or a line that was being written: the signal still counts
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                self._say(f"{word_of(Stopped(signum))}: {FIRST}")
 
     def listen(self) -> dict[int, object]:
         """Take the signals, or take them back from a library; nohup's SIGHUP stays ignored.
@@ -137,11 +157,14 @@ def ending_like_ctrl_c() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Interrupt]:
+def interruptible(say: Callable[[str], None] | None = None) -> Iterator[Interrupt]:
     """Hold back the first signal inside the block; the caller asks ``interrupt.check()``.
 
     The previous handlers are put back at the end, and a signal that nobody asked about is raised
     then. Outside the main thread Python delivers no signals and the block changes nothing.
+
+    Args:
+        say: Told at once of the first signal, in one line.
 
     Yields:
         The flag to look at between steps.
@@ -149,7 +172,7 @@ def interruptible() -> Iterator[Interrupt]:
     Raises:
         Stopped: At the end of the block, if a signal came in it.
     """
-    interrupt = Interrupt()
+    interrupt = Interrupt(say)
     before = interrupt.listen()
     try:
         yield interrupt

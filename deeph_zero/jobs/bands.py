@@ -15,7 +15,7 @@ from deeph_zero.data.formats.protocol import (
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import json_beside, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
-from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.runtime import Deadline
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.host.version import __version__
@@ -119,39 +119,51 @@ def run_bands(
     started = time.monotonic()
     found: list[CrystalBands] = []
     failed = list(failed)
-    stopped: str | None = None
-    with interruptible() as interrupt, reporter.task("bands", len(places)) as task:
-        for place in places:
-            stopped = _stop(interrupt, deadline)
-            if stopped:
-                break
-            try:
-                found.append(_crystal(config, place.record(), place.file, place.frame))
-            except (InputError, ComputationError) as error:
-                text = str(error).removeprefix(f"{place.prefix}: ")
-                failed.append({"file": place.file, "frame": place.frame, "error": text})
-            task.advance()
-    if not found and failed and not stopped:
-        first = failed[0]
-        raise InputError(f"{first['file']} frame {first['frame']}: {first['error']}")
-    with PredictionWriter(out) as writer:
-        for item in found:
-            writer.write(_arrays(item), _attributes(item))
-    summary = {
-        "version": __version__,
-        "format_version": FORMAT_VERSION,
-        "command": command,
-        "points": config.points,
-        "n_structures": len(found),
-        "stopped_by": stopped,
-        "wall_time_s": time.monotonic() - started,
-        "structures": [item.entry for item in found],
-        "failed": failed,
-    }
-    write_json(json_beside(out), summary)
-    if stopped == "interrupt":
-        raise KeyboardInterrupt
+    with interruptible(reporter.warning) as interrupt:
+        with reporter.task("bands", len(places)) as task:
+            stop = lambda: _stop(interrupt, deadline)  # noqa: E731
+            stopped = _each(config, places, stop, task, (found, failed))
+        if not found and failed and not stopped:
+            first = failed[0]
+            raise InputError(f"{first['file']} frame {first['frame']}: {first['error']}")
+        with PredictionWriter(out) as writer:
+            for item in found:
+                writer.write(_arrays(item), _attributes(item))
+        summary = {
+            "version": __version__,
+            "format_version": FORMAT_VERSION,
+            "command": command,
+            "points": config.points,
+            "n_structures": len(found),
+            "stopped_by": stopped,
+            "wall_time_s": time.monotonic() - started,
+            "structures": [item.entry for item in found],
+            "failed": failed,
+        }
+        write_json(json_beside(out), summary)
+        interrupt.settle(stopped)
     return summary, found
+
+
+def _each(
+    config: BandsConfig,
+    places: Sequence[Place],
+    stop: Callable[[], str | None],
+    task: Task,
+    results: tuple[list[CrystalBands], list[dict[str, Any]]],
+) -> str | None:
+    """One crystal after another; what ended it early."""
+    found, failed = results
+    for place in places:
+        if reason := stop():
+            return reason
+        try:
+            found.append(_crystal(config, place.record(), place.file, place.frame))
+        except (InputError, ComputationError) as error:
+            text = str(error).removeprefix(f"{place.prefix}: ")
+            failed.append({"file": place.file, "frame": place.frame, "error": text})
+        task.advance()
+    return None
 
 
 def _opened(name: str) -> LabelsSource:

@@ -213,7 +213,7 @@ def run_evaluate(
     started = time.monotonic()
     failed = list(failed)
     job = _EvaluateJob(str(model_path), tuple(label_files), config, model, labels)
-    with interruptible() as interrupt:
+    with interruptible(reporter.warning) as interrupt:
 
         def stop() -> str | None:
             reason = "max_time" if settings.deadline.expired() else None
@@ -237,11 +237,11 @@ def run_evaluate(
             stopped_by=stopped_by,
             builds=total(Builds(row["fock_builds"], row["coarse_builds"]) for row in rows),
         )
-        result["conv_tol"] = config.conv_tol
         names = CRYSTAL_NAMES if isinstance(model, CrystalModel) else NAMES
-        result["errors"] = aggregate(rows, names)
+        result |= {"conv_tol": config.conv_tol, "errors": aggregate(rows, names)}
         if out is not None:
             write_json(out, result)
+        interrupt.settle(stopped_by)
     if stopped_by == "interrupt":
         raise KeyboardInterrupt
     return result

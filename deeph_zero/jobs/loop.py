@@ -61,8 +61,9 @@ LOCAL = Engine(at_once=0)
 
 @dataclasses.dataclass
 class _Progress:
-    """Why a batch ended, and what failed on the way."""
+    """When a batch began, why it ended, and what failed on the way."""
 
+    started: float = dataclasses.field(default_factory=time.monotonic)
     failed: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     stopped_by: str | None = None
 
@@ -115,14 +116,13 @@ def run_batch(
         ComputationError: If a file cannot be written.
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
-    started = time.monotonic()
     progress = _Progress()
     total = len(molecules) if isinstance(molecules, Sized) else None
     journal = Journal(out, {"command": description, **facts}, resume=resume)
     complete = False
     try:
         _check_journal(journal, molecules)
-        with interruptible() as interrupt:
+        with interruptible(reporter.warning) as interrupt:
             open_ones = (task for task in enumerate(molecules) if task[0] not in journal)
             tasks = Tasks(open_ones, lambda: _stop(interrupt, runtime))
             with reporter.task(description, total) as task:
@@ -134,9 +134,10 @@ def run_batch(
             with _kept(journal):
                 found = _write(journal, out, progress, failed, reporter, method=method)
                 result = summary(
-                    **found, command=command, state=state, runtime=runtime, started=started
+                    **found, command=command, state=state, runtime=runtime, started=progress.started
                 )
                 write_json(json_beside(out), result)
+            interrupt.settle(progress.stopped_by)
             complete = not (progress.stopped_by or (progress.failed and len(journal)))
     finally:
         # where something goes wrong before the first result, nothing is left behind

@@ -38,6 +38,7 @@ from deeph_zero.predict.band_structure import levels
 from deeph_zero.settings.crystal_method import mesh_of
 
 FORMAT_VERSION = 1
+NAMES = ("fock", "aligned", "overlap", "levels")
 SAME_POSITION = 1e-3
 """Largest difference of coordinates and lattice vectors, bohr; formats round them."""
 SPACING = 0.3
@@ -81,37 +82,36 @@ def run_matrix_errors(
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     stopped: str | None = None
-    with interruptible() as interrupt, reporter.task("evaluate", len(first)) as task:
-        for k in range(len(first)):
-            stopped = "interrupt" if interrupt.requested else None
-            stopped = "max_time" if deadline.expired() and not stopped else stopped
-            if stopped:
-                break
-            try:
-                found = compared(read_record(first, k), read_record(second, k))
-                rows.append({"file": ours, "frame": k} | found)
-            except (InputError, ComputationError) as error:
-                text = str(error).removeprefix(f"{first.place(k)}: ")
-                failed.append({"file": ours, "frame": k, "error": text})
-            task.advance()
-    if not rows and failed and not stopped:
-        raise InputError(f"{ours} frame {failed[0]['frame']}: {failed[0]['error']}")
-    names = ("fock", "aligned", "overlap", "levels")
-    result = {
-        "version": __version__,
-        "format_version": FORMAT_VERSION,
-        "command": command,
-        "reference": theirs,
-        "n_structures": len(rows),
-        "errors": {name: pooled(some) for name in names if (some := _present(rows, name))},
-        "structures": rows,
-        "failed": failed,
-        "stopped_by": stopped,
-        "wall_time_s": time.monotonic() - started,
-    }
-    write_json(out, result)
-    if stopped == "interrupt":
-        raise KeyboardInterrupt
+    with interruptible(reporter.warning) as interrupt:
+        with reporter.task("evaluate", len(first)) as task:
+            for k in range(len(first)):
+                stopped = "interrupt" if interrupt.requested else None
+                stopped = "max_time" if deadline.expired() and not stopped else stopped
+                if stopped:
+                    break
+                try:
+                    found = compared(read_record(first, k), read_record(second, k))
+                    rows.append({"file": ours, "frame": k} | found)
+                except (InputError, ComputationError) as error:
+                    text = str(error).removeprefix(f"{first.place(k)}: ")
+                    failed.append({"file": ours, "frame": k, "error": text})
+                task.advance()
+        if not rows and failed and not stopped:
+            raise InputError(f"{ours} frame {failed[0]['frame']}: {failed[0]['error']}")
+        result = {
+            "version": __version__,
+            "format_version": FORMAT_VERSION,
+            "command": command,
+            "reference": theirs,
+            "n_structures": len(rows),
+            "errors": {name: pooled(some) for name in NAMES if (some := _present(rows, name))},
+            "structures": rows,
+            "failed": failed,
+            "stopped_by": stopped,
+            "wall_time_s": time.monotonic() - started,
+        }
+        write_json(out, result)
+        interrupt.settle(stopped)
     return result
 
 

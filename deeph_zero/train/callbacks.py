@@ -371,6 +371,7 @@ def run_trainer(
     checkpoints: Checkpoints,
     *,
     resume_from: pathlib.Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> StoppedBy | None:
     """``trainer.fit``, quiet, and with Ctrl-C finishing the current step and saving.
 
@@ -383,6 +384,7 @@ def run_trainer(
         batches: Training loader.
         checkpoints: The callback that is in the trainer.
         resume_from: Checkpoint folder to continue from.
+        say: Told at once of a first signal, in one line.
 
     Returns:
         Why it stopped early: "max_time", or None when it ended by itself.
@@ -391,7 +393,7 @@ def run_trainer(
         Stopped: After Ctrl-C, SIGTERM or SIGHUP, with the checkpoint written.
         SystemExit: If something else asked for it.
     """
-    with interruptible() as interrupt, quiet_lightning():
+    with interruptible(say) as interrupt, quiet_lightning():
         checkpoints.interrupt = interrupt
         try:
             trainer.fit(module, batches, ckpt_path=resume_from)

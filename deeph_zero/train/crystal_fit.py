@@ -122,7 +122,7 @@ def run_crystal_fit(
             return before
     save_settings(run)
     fit = _CrystalFit(run)
-    with interruptible() as interrupt, _said_once():
+    with interruptible(run.reporter.warning) as interrupt, _said_once():
         try:
             return fit.run(interrupt, resume=resume)
         except KeyboardInterrupt:

@@ -135,7 +135,7 @@ def certify_all(
     certificates = _Certificates(run, module, [own[k] for k, _ in todo if k not in ready])
     failed_now = late = 0
     with (
-        interruptible() as interrupt,
+        interruptible(run.reporter.warning) as interrupt,
         PredictionWriter(run.out / "predictions.h5") as writer,
         run.reporter.task("certificates", len(todo)) as task,
     ):

@@ -358,7 +358,14 @@ def _train(
     if store is not None and (store.ahead is not None or store.n_written):
         module.look_ahead = LookAhead(batches, module, store)
     with _restored(begun, resume_from):
-        stopped_by = run_trainer(trainer, module, batches, checkpoints, resume_from=resume_from)
+        stopped_by = run_trainer(
+            trainer,
+            module,
+            batches,
+            checkpoints,
+            resume_from=resume_from,
+            say=run.reporter.warning,
+        )
     module.to(run.runtime.device)
     if module.converged:
         return "converged"

@@ -10,6 +10,7 @@ import h5py
 import pytest
 
 from deeph_zero.cli.label import _option
+from deeph_zero.host.signals import FIRST
 
 
 def test_json_is_alone_on_stdout(folder, run, engine):
@@ -59,6 +60,7 @@ def test_interrupt_of_real_labels_keeps_what_is_done(folder, run, monkeypatch):
     result = run("label", "frames.xyz", "--basis", "sto-3g", "--grid-level", "0", "-o", "l.h5")
     assert result.code == 130
     assert result.err == (
+        f"warning: interrupted: {FIRST}\n"
         "error: interrupted; the structures done so far are kept in l.h5; go on with: deeph-zero "
         "label frames.xyz --basis sto-3g --grid-level 0 -o l.h5 --resume\n"
     )

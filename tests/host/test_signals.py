@@ -52,6 +52,47 @@ def test_second_interrupt_does_not_wait(signum):
     assert signals.signal_of(info.value) == signum
 
 
+@pytest.mark.parametrize(
+    ("signum", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")]
+)
+def test_the_first_interrupt_is_said_at_once_and_the_second_is_not(signum, word):
+    said = []
+
+    def run() -> None:
+        with signals.interruptible(said.append):
+            os.kill(os.getpid(), signum)
+            assert said == [f"{word}: {signals.FIRST}"]
+            os.kill(os.getpid(), signum)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert len(said) == 1
+
+
+def test_a_terminal_that_has_gone_does_not_hide_the_interrupt():
+    def gone(_text):
+        raise BrokenPipeError
+
+    def run() -> None:
+        with signals.interruptible(gone) as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupt.requested
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+def test_an_interrupt_in_the_last_step_changes_nothing():
+    def run(stopped_by) -> None:
+        with signals.interruptible() as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupt.settle(stopped_by)
+
+    run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run("interrupt")
+
+
 @pytest.mark.parametrize("signum", signals.END_SIGNALS)
 def test_an_interrupt_nobody_asked_about_is_not_lost(signum):
     def run() -> None:

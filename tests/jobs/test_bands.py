@@ -1,6 +1,8 @@
 """Bands and densities of states of stored blocks, against PySCF and formulas."""
 
 import json
+import os
+import signal
 
 import h5py
 import numpy as np
@@ -13,6 +15,7 @@ from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.labels import LabelsSink
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure
 from deeph_zero.host.hdf5 import PredictionWriter
+from deeph_zero.jobs import bands
 from deeph_zero.kohnsham.k_path import k_path
 
 CHAIN = """2
@@ -48,6 +51,29 @@ def toy(path, *, spins=False, fermi=0.1):
 
 def run(*words):
     return entry_point(["bands", *(str(w) for w in words), "--threads", "1"])
+
+
+@pytest.mark.parametrize(("at", "code"), [(1, 130), (2, 0)])
+def test_ctrl_c_ends_behind_the_crystal_and_not_where_it_is_the_last(
+    tmp_path, monkeypatch, at, code
+):
+    monkeypatch.chdir(tmp_path)
+    real, seen = bands._crystal, []
+
+    def interrupted(*given):
+        seen.append(given)
+        if len(seen) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*given)
+
+    monkeypatch.setattr(bands, "_crystal", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        files = toy(tmp_path / "t.h5"), toy(tmp_path / "u.h5")
+        assert run(*files, "--points", 3, "-o", "b.h5") == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert json.loads((tmp_path / "b.json").read_text())["n_structures"] == at
 
 
 def test_a_label_gives_pyscfs_bands(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 
 import h5py
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from pyscf import dft, gto
 
 from deeph_zero.cli.main import entry_point
+from deeph_zero.jobs import evaluate
 from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import model_meta
 from deeph_zero.testing import WATER
@@ -324,3 +327,27 @@ def test_labels_of_another_method_are_wrong_input(done, tmp_path, capfd):
     assert entry_point([*args, str(tmp_path / "kept.json")]) == 2
     assert entry_point([*args, str(tmp_path / "table.txt")]) == 2
     assert entry_point([*args, str(folder / "labels.h5")]) == 2
+
+
+@pytest.mark.parametrize("case", [(0, 130, 1), (2, 0, 3)])
+def test_ctrl_c_ends_behind_the_structure_and_not_where_it_is_the_last(
+    done, tmp_path, monkeypatch, case
+):
+    folder, _ = done
+    frame, code, rows = case
+    real = evaluate._row
+
+    def interrupted(model, molecule, *rest):
+        if molecule.frame == frame:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(model, molecule, *rest)
+
+    monkeypatch.setattr(evaluate, "_row", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    out = tmp_path / "e.json"
+    args = ["evaluate", str(folder / "run"), str(folder / "labels.h5"), "--no-scf"]
+    try:
+        assert entry_point([*args, "-o", str(out)]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(json.loads(out.read_text())["structures"]) == rows

@@ -16,6 +16,7 @@ from deeph_zero.errors import InputError, NoSpaceError
 from deeph_zero.host import files, outputs
 from deeph_zero.host.files import cannot_write
 from deeph_zero.host.reporting import SilentReporter
+from deeph_zero.host.signals import FIRST
 from deeph_zero.jobs import label, loop, workers
 from deeph_zero.jobs.label import run_label
 from deeph_zero.molecule import Molecule
@@ -121,6 +122,14 @@ def test_ctrl_c_and_resume_end_as_one_run(tmp_path, whole):
     reporter = Reporter()
     same(out, run(out, resume=True, reporter=reporter), whole)
     assert reporter.done == 6
+
+
+def test_ctrl_c_is_said_at_once_and_in_the_last_structure_changes_nothing(tmp_path, whole):
+    """By then all is computed."""
+    out = tmp_path / "o.h5"
+    reporter = Reporter(6, interrupt)
+    same(out, run(out, reporter=reporter), whole)
+    assert reporter.warnings == [f"interrupted: {FIRST}"]
 
 
 def test_a_killed_process_loses_only_what_it_was_at(tmp_path, whole):

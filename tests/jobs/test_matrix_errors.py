@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.labels import LabelsSink
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure
 from deeph_zero.host.hdf5 import PredictionWriter
+from deeph_zero.jobs import matrix_errors
 from deeph_zero.jobs.matrix_errors import compared
 
 LATTICE = np.diag([5.0, 12.0, 12.0])
@@ -114,3 +117,26 @@ def test_the_command_says_what_it_compares(tmp_path, capsys, monkeypatch):
         assert entry_point(["evaluate", *words, "--overwrite", "-o", "o.json"]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert message in line
+
+
+@pytest.mark.parametrize(("at", "code", "done"), [(1, 130, 1), (2, 0, 2)])
+def test_ctrl_c_ends_behind_the_structure_and_not_where_it_is_the_last(
+    tmp_path, monkeypatch, at, code, done
+):
+    monkeypatch.chdir(tmp_path)
+    ours = written(tmp_path / "a.h5", crystal(mu=0.3), crystal())
+    seen = []
+
+    def interrupted(*records):
+        seen.append(records)
+        if len(seen) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return compared(*records)
+
+    monkeypatch.setattr(matrix_errors, "compared", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert entry_point(["evaluate", ours, ours, "-o", "o.json"]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert json.loads((tmp_path / "o.json").read_text())["n_structures"] == done
