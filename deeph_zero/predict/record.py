@@ -17,6 +17,7 @@ from deeph_zero.integrals.info import KSInfo
 from deeph_zero.integrals.mole import symbols_of
 from deeph_zero.ks.certificate import Certificate
 from deeph_zero.ks.counts import Builds
+from deeph_zero.ks.occupation import filled_levels, frontier
 from deeph_zero.ks.populations import Populations
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
@@ -105,7 +106,9 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
     ``residual_blocks`` the root mean squares of H - F[P(H)] between orbitals of H. Responses
     (``polarizability``, bohr³, ``dipole_derivatives``, e, ``frequencies``, cm⁻¹, imaginary ones
     negative, ``ir_intensities``, km/mol) are those of the refined state, or, where
-    ``response_estimated``, estimates of them with ``..._error_estimate``.
+    ``response_estimated``, estimates of them with ``..._error_estimate``. Without a certificate
+    ``network_homo``, ``network_lumo`` and ``network_gap`` are the levels of the network's H; those
+    of F[P̂] are not known then.
     """
     done = prediction.refined
     record = structure_record(
@@ -117,6 +120,8 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         residual_mae=prediction.residual_mae,
         converged=None if done is None else done.converged,
     )
+    if prediction.certificate is None:
+        record |= _network_levels(prediction)
     record |= _charges(prediction.populations(refined=False))
     record["residual_blocks"] = prediction.residual_blocks
     if done is not None:
@@ -143,6 +148,18 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         record["degenerate"] = True
     record |= hint_entry(prediction.instability)
     return record | dispersion_entry(prediction.info)
+
+
+def _network_levels(prediction: Prediction) -> dict[str, Any]:
+    """HOMO, LUMO and gap of H, Eh: a pair each for two spins, as those of F[P̂] are."""
+    nmo = prediction.mo_energy.shape[-1]
+    levels, occ = prediction.mo_energy.reshape(-1, nmo), prediction.mo_occ.reshape(-1, nmo)
+    found = frontier(levels, filled_levels(occ))
+    single = prediction.mo_energy.ndim == 1
+    return {
+        f"network_{name}": getattr(found[0], name) if single else [getattr(f, name) for f in found]
+        for name in ("homo", "lumo", "gap")
+    }
 
 
 def _response_entry(response: Response | None) -> dict[str, Any]:

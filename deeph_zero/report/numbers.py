@@ -25,8 +25,6 @@ IN_INTERVALS = {
     "dipole": ("dipole", "debye", 3),
 }
 """Converged quantities that have intervals: name, unit, and decimals at least."""
-_OF_A_BUILD = ("energy_error_estimate", "orbital_gradient_rms", "residual_mae", "converged")
-"""What is not there without a network, a certificate, or an SCF."""
 FAINT = 1e-3
 """Infrared lines below this (km/mol) are forbidden by symmetry, what is left of them is noise."""
 
@@ -172,7 +170,4 @@ def says_something(key: str, entries: Sequence[Mapping[str, Any]]) -> bool:
         return any(entry.get(key) for entry in entries)
     if key == "free_energy":
         return any(entry.get(key) not in (None, entry.get("energy")) for entry in entries)
-    crystals = all("kmesh" in entry for entry in entries)  # lack much of a molecule's entry
-    if crystals or key in _OF_A_BUILD:
-        return any(entry.get(key) is not None for entry in entries)
-    return any(key in entry for entry in entries)
+    return any(entry.get(key) is not None for entry in entries)

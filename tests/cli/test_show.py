@@ -55,9 +55,21 @@ def test_rounding_leaves_no_minus_before_zero(said, tmp_path):
 
 
 def test_an_energy_without_a_network_is_called_so(said, tmp_path):
-    cells = shown(said, [{"file": "w.xyz", "frame": None, "energy": None}], tmp_path)
+    cells = shown(said, [{"file": "w.xyz", "frame": None, "energy": -1.0}], tmp_path)
     assert said.tables[0][1] == ["", "w.xyz"]
-    assert cells["energy"] == ["-"]
+    assert cells["energy"] == ["-1.00000000"]
+
+
+def test_without_a_certificate_there_are_levels_of_h_and_no_empty_rows(said, tmp_path):
+    unknown = dict.fromkeys(("energy", "homo", "lumo", "gap", "residual_mae", "converged"))
+    levels = {"network_homo": -0.25, "network_lumo": 0.5, "network_gap": 0.75}
+    entry = {"file": "w.xyz", "frame": 0, "dipole": [0.0, 0.0, 1.0]} | unknown | levels
+    assert shown(said, [entry], tmp_path) == {
+        "HOMO of the network's H": ["-0.2500"],
+        "LUMO of the network's H": ["0.5000"],
+        "gap of the network's H": ["0.7500"],
+        "dipole moment / D": ["1.0000"],
+    }
 
 
 def test_what_only_a_card_has_room_for(said, tmp_path):

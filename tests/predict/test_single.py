@@ -12,6 +12,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.integrals.grids import AOGrid
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.molecule import Molecule
+from deeph_zero.predict.record import prediction_record
 from deeph_zero.predict.single import (
     NEAR_ENOUGH,
     assemble,
@@ -81,6 +82,15 @@ def test_without_a_certificate_nothing_is_built(ks):
     nothing = ("fock_rebuilt", "energy", "certificate", "residual_mae", "n_electrons")
     assert [getattr(found, name) for name in nothing] == [None] * 5
     torch.testing.assert_close(found.mo_energy, ks.orbitals(fock).mo_energy)
+    # the levels that are known are those of H, and not called as those of F[P] are
+    entry = prediction_record(found)
+    nelec = ks.layer.nelec if found.mo_energy.ndim == 2 else ks.layer.nelec[:1]
+    levels = found.mo_energy.reshape(len(nelec), -1).tolist()
+    pairs = [(e[n - 1], e[n]) for e, n in zip(levels, nelec, strict=True)]
+    for k, name in enumerate(("homo", "lumo")):
+        expected = [pair[k] for pair in pairs]
+        assert entry[f"network_{name}"] == (expected if len(expected) == 2 else expected[0])
+        assert entry[name] is None
 
 
 def test_a_build_that_was_made_is_not_made_again(ks):
