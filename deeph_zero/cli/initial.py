@@ -152,8 +152,7 @@ def _of_crystals(config: FitConfig, found: "CrystalModel", reporter: "Reporter")
         if {"kmesh", "kspacing"} & mine.model_fields_set:
             new = {n: v for n, v in new.items() if n not in ("kmesh", "kspacing")}
         if new:
-            words = ", ".join(f"{n} {v}" for n, v in new.items())
-            reporter.message(f"taken from --init {config.init}: {words}")
+            reporter.message(f"taken from --init {config.init}: {_words(new)}")
         parts[part] = mine.model_copy(update=new)
     return config.model_copy(update=parts)
 
@@ -182,6 +181,7 @@ def _words(values: dict[str, Any]) -> str:
             parts.append("--density-fit" if value else "--no-density-fit")
         else:
             text = label_of(value) if name in ("basis", "auxbasis") and value else value
+            text = " ".join(map(str, text)) if isinstance(text, tuple) else text
             parts.append(f"{option_name(name)} {text}")
     return ", ".join(parts)
 

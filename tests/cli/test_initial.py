@@ -3,13 +3,22 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from deeph_zero.cli.initial import Known, check_kind, starting_from, suggest, with_elements
+from deeph_zero.cli.initial import (
+    Known,
+    _of_crystals,
+    check_kind,
+    starting_from,
+    suggest,
+    with_elements,
+)
 from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import InputError
-from deeph_zero.settings.config import FitConfig
+from deeph_zero.settings.config import FitConfig, MethodConfig
+from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 
 WATER = frozenset({1, 8})
 
@@ -121,3 +130,15 @@ def test_no_tip_where_it_would_be_none(said, sections):
     molecules, _ = read_structures(["good.xyz"])
     suggest(FitConfig.parse(sections), molecules, said)
     assert said.messages == []
+
+
+def test_what_is_taken_from_a_model_of_crystals_is_named_as_options(said):
+    own = SimpleNamespace(
+        method=MethodConfig(basis="gth-szv", xc="pbe0"),
+        crystal=SmearedCrystalConfig(kmesh=(4, 4, 1), ke_cutoff=60.0),
+    )
+    config = FitConfig.parse({"init": "run", "method": {"xc": "pbe0"}})
+    found = _of_crystals(config, SimpleNamespace(settings=lambda: own), said)
+    assert found.crystal.kmesh == (4, 4, 1)
+    prefix = "taken from --init run: "
+    assert said.messages == [f"{prefix}--basis gth-szv", f"{prefix}--kmesh 4 4 1, --ke-cutoff 60.0"]
