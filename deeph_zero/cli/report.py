@@ -65,9 +65,10 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     from deeph_zero.host import runtime
     from deeph_zero.host.files import to_json
     from deeph_zero.host.outputs import check_apart, check_output, claim_output
-    from deeph_zero.host.run_folder import add, check_folder
+    from deeph_zero.host.run_folder import MANIFEST, add, check_folder, settle_plots
     from deeph_zero.host.shipped import is_name
     from deeph_zero.report.data import read_source
+    from deeph_zero.report.numbers import plural
     from deeph_zero.report.page import REPORT_FILE, write_plots, write_report
 
     own = (
@@ -97,8 +98,14 @@ def _report(config: RuntimeConfig, source: Path, molecules: int, options: dict[s
     with claim_output(out, **place):
         write_report(source, out, molecules=molecules)
         written = write_plots(source, plots, molecules=molecules) if options["plots"] else []
+        others = settle_plots(plots, written) if options["plots"] and plots.is_dir() else []
     if source.is_dir():
-        add(source, [out, *written])
+        add(source, [out, *written, *([plots / MANIFEST] if written else [])])
+    if others:
+        reporter.warning(
+            f"{plots}: {plural(len(others), 'other picture')} lay there before and stayed, such as "
+            f"{others[0]}; remove what is of no use"
+        )
     if options["as_json"]:
         click.echo(to_json({"report": out, "plots": written, "bytes": out.stat().st_size}))
         return 0

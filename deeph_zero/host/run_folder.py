@@ -30,10 +30,12 @@ RUN_FILES = (
     "tensorboard/events.out.tfevents.*",
     "report_plots/*.svg",
     "report_plots/*.png",
+    "report_plots/.manifest.json",
 )
 """All that a run may write; nothing else in its folder is ever removed."""
 _FOLDERS = ("checkpoints/last.ckpt", "checkpoints", "tensorboard", "report_plots")
 _KIND = "deeph-zero run"
+_PLOTS = "deeph-zero plots"
 _SUMMARY_KEYS = {"version", "format_version", "structures", "stopped_by", "wall_time_s"}
 
 
@@ -221,6 +223,30 @@ def add(folder: Path, paths: list[Path]) -> None:
         return
     inside = [p.relative_to(folder).as_posix() for p in paths if p.is_relative_to(folder)]
     _write(folder, [*listed, *inside])
+
+
+def settle_plots(folder: Path, written: list[Path]) -> list[str]:
+    """Remove plots of an earlier call that were not made again, and keep a list of those there are.
+
+    Only what the list in the folder names is removed.
+
+    Args:
+        folder: Where plots lie.
+        written: Those that were made now.
+
+    Returns:
+        Names of other pictures, which nothing says are ours.
+    """
+    found = _json(folder / MANIFEST)
+    before = found.get("files") if found.get("kind") == _PLOTS else None
+    ours = {path.name for path in written}
+    pictures = {p.name for p in folder.iterdir() if p.suffix in (".svg", ".png")} - ours
+    gone = pictures & {name for name in before or [] if isinstance(name, str)}
+    for name in gone:
+        (folder / name).unlink(missing_ok=True)
+    content = {"kind": _PLOTS, "version": __version__, "files": sorted(ours)}
+    write_json(folder / MANIFEST, content)
+    return sorted(pictures - gone)
 
 
 def _write(folder: Path, names: list[str]) -> None:

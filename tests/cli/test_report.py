@@ -63,6 +63,36 @@ def test_plots_lie_in_a_folder_of_their_own(run):
     assert not Path("l.html").exists()
 
 
+@pytest.mark.usefixtures("ran")
+def test_plots_of_an_earlier_call_go_and_those_of_others_stay(run, monkeypatch):
+    names = iter((["a", "b"], ["b"], ["c"]))
+
+    def write_plots(_source, folder, *, molecules):
+        del molecules
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"{name}.svg" for name in next(names)]
+        for path in paths:
+            path.write_text("plot")
+        return paths
+
+    monkeypatch.setattr(page, "write_plots", write_plots)
+
+    def there():
+        return sorted(p.name for p in Path("p_plots").iterdir() if p.name != ".manifest.json")
+
+    words = "report", "run", "-o", "p.html", "--plots", "--overwrite"
+    assert run(*words).err == ""
+    assert there() == ["a.svg", "b.svg"]
+    Path("p_plots/mine.png").write_text("mine")
+    Path("p_plots/notes.txt").write_text("mine")
+    told = "p_plots: 1 other picture lay there before and stayed, such as mine.png; remove"
+    assert told in run(*words).err
+    assert there() == ["b.svg", "mine.png", "notes.txt"]
+    Path("p_plots/.manifest.json").write_text('{"kind": "deeph-zero plots", "files": ["../x", 1]}')
+    assert "2 other pictures lay there before and stayed, such as b.svg" in run(*words).err
+    assert there() == ["b.svg", "c.svg", "mine.png", "notes.txt"]
+
+
 def test_a_page_that_cannot_be_made_is_one_warning(ran, said, monkeypatch):
     report_run(ran, said)
     assert not (ran / "report.html").exists(), "without predictions there is nothing to show"
