@@ -20,6 +20,8 @@ from deeph_zero.settings.crystal_method import mesh_of
 
 NEAR = 40
 """Levels of a large crystal at a k-point, about half of them filled."""
+SMOOTH = 20
+"""Different levels within a width of the Fermi level from which on states there look smooth."""
 _SAME = 1e-6
 """Levels this near to the Fermi level (Eh) are filled."""
 _ELEMENTS = 2_000_000
@@ -40,6 +42,8 @@ class CrystalBands:
         energies: [nspin, nk, n], Eh.
         structure: The atoms.
         dos: Energies (Eh) and states per Eh and cell, [n] and [nspin, n]; None where not asked.
+        ragged: Whether so few k-points have levels at a metal's Fermi level that those states are
+            single peaks there.
     """
 
     entry: dict[str, Any]
@@ -47,6 +51,7 @@ class CrystalBands:
     energies: torch.Tensor
     structure: Structure
     dos: tuple[np.ndarray, np.ndarray] | None = None
+    ragged: bool = False
 
 
 def band_structure(
@@ -92,7 +97,7 @@ def band_structure(
         "fermi": fermi,
         **_edges(energies, line, fermi),
     }
-    dos = None
+    dos, ragged = None, False
     if dos_spacing is not None:
         mesh = mesh_of(structure.lattice, pbc, dos_spacing)
         if math.prod(mesh) > MOST:
@@ -100,9 +105,14 @@ def band_structure(
                 f"{argument('dos_spacing', dos_spacing)}: expected at most {MOST} k-points, got "
                 f"{' x '.join(map(str, mesh))}; give a wider spacing"
             )
-        dos = _density_of_states(record, make_kpoints(mesh), width, fermi)
+        kpoints = make_kpoints(mesh)
+        everywhere = levels(record, kpoints.scaled).numpy()
+        dos = _density_of_states(record, kpoints, everywhere, width, fermi)
+        ragged = fermi is not None and _is_ragged(everywhere, fermi, width)
         entry["dos_kmesh"] = list(mesh)
-    return CrystalBands(entry=entry, path=line, energies=energies, structure=structure, dos=dos)
+    return CrystalBands(
+        entry=entry, path=line, energies=energies, structure=structure, dos=dos, ragged=ragged
+    )
 
 
 def _is_large(record: Record) -> bool:
@@ -183,11 +193,22 @@ def _edges(energies: torch.Tensor, path: KPath, fermi: float | None) -> dict[str
     }
 
 
+def _is_ragged(energies: np.ndarray, fermi: float, width: float) -> bool:
+    """Whether Gaussians of so few different levels meet at the Fermi level of a metal.
+
+    Levels that symmetry makes equal count once: they are one peak.
+    """
+    filled = (energies <= fermi + _SAME).sum(-1)
+    if (filled == filled[:, :1]).all():
+        return False
+    near = energies[np.abs(energies - fermi) < width]
+    return len(np.unique((near / _SAME).round())) < SMOOTH
+
+
 def _density_of_states(
-    record: Record, kpoints: KPoints, width: float, fermi: float | None
+    record: Record, kpoints: KPoints, energies: np.ndarray, width: float, fermi: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Energies, and states of both spins together (or of each) per Eh and cell."""
-    energies = levels(record, kpoints.scaled).numpy()
     finite = energies[np.isfinite(energies)]
     top = float(finite.max()) if fermi is None else min(float(finite.max()), fermi + _ABOVE)
     grid = np.linspace(float(finite.min()) - 6 * width, top + 6 * width, _GRID)

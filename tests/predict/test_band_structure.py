@@ -159,6 +159,20 @@ def test_a_density_of_states_integrates_to_its_levels(spins):
     assert states[0, edge] > 2 * states[0, middle]
 
 
+@pytest.mark.parametrize(
+    ("record", "width", "ragged"),
+    [
+        (one_band(fermi=0.1), 0.02, True),  # 40 different levels over a band of 1 Eh
+        (one_band(fermi=0.1), 0.4, False),
+        (one_band(), 0.02, False),  # no Fermi level to look at
+        (two_bands(fermi=0.0), 0.02, False),  # an insulator's has no levels
+    ],
+)
+def test_few_levels_at_a_metals_fermi_level_are_ragged(record, width, ragged):
+    assert band_structure(record, "GX", 9, dos_spacing=0.02, width=width).ragged is ragged
+    assert not band_structure(record, "GX", 9).ragged
+
+
 def test_levels_far_above_the_fermi_level_are_left_out():
     found = band_structure(two_bands(fermi=-0.9), "GX", 5, dos_spacing=0.3, width=0.01)
     energies, states = found.dos
