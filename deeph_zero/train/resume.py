@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deeph_zero.ao.basis_text import label_of
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.documents import parse_json, read_document
 from deeph_zero.host.files import write_json, write_text
@@ -25,6 +26,8 @@ FREE = ("skip_bad", "memory_mb", "disk_mb")
 """Other settings that ``--resume`` may change: the result does not depend on them."""
 MEANS = ("device", "threads", "workers")
 """Those that change nothing but rounding; ``--resume`` says so."""
+_LONGEST = 40
+"""Characters of a value that are said."""
 ENDS = ("converged", "epochs", "steps")
 """Values of ``stopped_by`` after which the same command has nothing left to do."""
 
@@ -148,7 +151,8 @@ def compare_settings(run: Run) -> str:
         doc["structures"] = [frame[2] for frame in doc.pop("frames", [])]
     before, now = _without_means(old), _without_means(new)
     if old != new:
-        names = sorted(_differences(old, new))
+        found = sorted(_differences(old, new).items())
+        names = [name + _values(*pair) * (name != "structures") for name, pair in found]
         raise InputError(
             f"{argument('resume', True)}: expected the settings of the run in {run.out}, got "
             f"another {', '.join(names)}; repeat the first command with it, or use "
@@ -166,11 +170,21 @@ def _without_means(doc: dict[str, Any]) -> dict[str, Any]:
     return {name: place.pop(name) for place in places for name in MEANS if name in place}
 
 
-def _differences(old: Any, new: Any, name: str = "") -> set[str]:
+def _differences(old: Any, new: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, with the value of each side."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = old.keys() | new.keys()
-        return {d for k in keys for d in _differences(old.get(k), new.get(k), k)}
-    return set() if old == new else {name or "settings"}
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in old.keys() | new.keys():
+            found |= _differences(old.get(key), new.get(key), key)
+        return found
+    return {} if old == new else {name or "settings": (old, new)}
+
+
+def _values(old: Any, new: Any) -> str:
+    """Both values of a setting; a basis set written out by its label."""
+    texts = [label_of(v) if isinstance(v, str) else json.dumps(v) for v in (old, new)]
+    before, now = (t if len(t) <= _LONGEST else f"{t[:_LONGEST]}..." for t in texts)
+    return f" ({before} there, {now} here)"
 
 
 def earlier_summary(run: Run) -> dict[str, Any]:

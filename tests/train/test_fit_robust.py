@@ -246,7 +246,10 @@ def test_resume_refuses_what_is_not_this_run(commands, inputs, whole, tmp_path):
     for argv, expected in [
         ((file, *options, "-o", empty, "--resume"), "expected a run at"),
         ((file, *options, "-o", tmp_path / "new", "--resume"), "expected a run at"),
-        ((file, *options, "-o", run, "--resume", "--xc", "lda,vwn"), "another xc"),
+        (
+            (file, *options, "-o", run, "--resume", "--xc", "lda,vwn"),
+            "another xc (pbe there, lda,vwn here)",
+        ),
         ((file, *options, "-o", run, "--resume", "--seed", "4"), "another seed"),
         ((other, *options, "-o", run, "--resume"), "another structures"),
         ((file, *options, "-o", run, "--resume", "--overwrite"), "exclude each other"),
