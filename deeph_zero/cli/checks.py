@@ -34,6 +34,7 @@ def read_and_check(
     crystals: CrystalSettings | None = None,
     sparse: Callable[[Molecule], bool] | None = None,
     molecules_too: bool = True,
+    notes: dict[str, list[str]] | None = None,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Read all frames and check each against basis, charge and spin.
 
@@ -49,6 +50,8 @@ def read_and_check(
         crystals: What is solved of crystals; None refuses them.
         sparse: Which crystals are large ones that get sparse blocks; None means none.
         molecules_too: Whether molecules are taken beside them.
+        notes: Gets what is to be said of crystals before they are computed, with their places; see
+            :func:`say_notes`.
 
     Returns:
         Usable structures and bad frames, both in input order.
@@ -79,19 +82,17 @@ def read_and_check(
             raise time_is_over(f"checking structures, {len(good)} of {len(molecules)} were checked")
         key = (molecule.numbers.tobytes(), molecule.charge, molecule.spin)
         try:
+            _check_wanted(molecules_too or molecule.periodic)
+            _check_elements(molecule, elements)
             if molecule.periodic:
-                _check_elements(molecule, elements)
-                _check_crystal(molecule, crystals, sparse)
+                _check_crystal(molecule, crystals, sparse, notes)
             elif key not in known:
-                _check_wanted(molecules_too)
-                _check_elements(molecule, elements)
                 _check_electrons_and_basis(molecule, method)
                 known.add(key)
             good.append(molecule)
         except InputError as error:
             bad.append(bad_frame(molecule, error))
-    order = {str(name): k for k, name in reversed(list(enumerate(structures)))}
-    bad.sort(key=lambda b: (order.get(b.file, 0), -1 if b.frame is None else b.frame))
+    bad = _in_order(bad, structures)
     if not good:
         raise InputError(_first_of(bad, "no structure can be used"))
     return good, bad
@@ -268,6 +269,12 @@ def _first_of(bad: Sequence[BadFrame], what: str) -> str:
     return f"{bad[0]}{rest}"
 
 
+def _in_order(bad: Sequence[BadFrame], structures: Sequence[str]) -> list[BadFrame]:
+    """As the files were given, and as their frames stand in them."""
+    order = {str(name): k for k, name in reversed(list(enumerate(structures)))}
+    return sorted(bad, key=lambda b: (order.get(b.file, 0), -1 if b.frame is None else b.frame))
+
+
 def _check_elements(molecule: Molecule, elements: Collection[int] | None) -> None:
     if elements is None:
         return
@@ -292,11 +299,28 @@ def _check_crystal(
     molecule: Molecule,
     config: CrystalSettings | None,
     sparse: Callable[[Molecule], bool] | None,
+    notes: dict[str, list[str]] | None,
 ) -> None:
     from deeph_zero.jobs.crystals import check_crystal
 
+    def say(text: str) -> None:
+        if notes is not None:
+            notes.setdefault(text, []).append(molecule.where)
+
     assert config is not None
-    check_crystal(molecule, config, sparse=sparse is not None and sparse(molecule))
+    check_crystal(molecule, config, sparse=sparse is not None and sparse(molecule), say=say)
+
+
+def say_notes(notes: dict[str, list[str]], reporter: "Reporter") -> None:
+    """Say what :func:`read_and_check` noted, once however many crystals it is about.
+
+    Args:
+        notes: Lines, and the places each is about.
+        reporter: Told.
+    """
+    for text, places in notes.items():
+        count = f" ({len(places)} structures)" if len(places) > 1 else ""
+        reporter.warning(f"{places[0]}{text}{count}")
 
 
 _OF_MOLECULES = {

@@ -86,6 +86,7 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
     bulk = Bulk(out, options, options["structures"], command)
     reporter, settings = bulk.begin(config.runtime)
     model = _checked_model(config)
+    notes: dict[str, list[str]] = {}
     molecules, bad = checks.read_and_check(
         options["structures"],
         config.solved,
@@ -94,8 +95,10 @@ def _label(config: LabelConfig, out: Path, options: dict[str, Any], command: str
         allow_close_contacts=config.allow_close_contacts,
         deadline=settings.deadline,
         crystals=config,
+        notes=notes,
     )
     checks.check_kinds(config, molecules)
+    checks.say_notes(notes, reporter)
     if config.method.auxbasis is not None and not config.method.density_fit:
         reporter.warning(f"--auxbasis: {UNFITTED}; it has no effect")
     if model is not None:

@@ -36,20 +36,27 @@ INEXACT = 1e-5
 """Eh; a larger error of H(k) from blocks is said."""
 
 
-def check_crystal(molecule: Molecule, config: CrystalSettings, *, sparse: bool = False) -> None:
+def check_crystal(
+    molecule: Molecule,
+    config: CrystalSettings,
+    *,
+    sparse: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> None:
     """Refuse what cannot be computed, before any integral but the overlap.
 
     Args:
         molecule: The structure.
         config: Settings.
         sparse: Sparse blocks are wanted of it, and no layer.
+        say: Takes a warning of one line.
 
     Raises:
         InputError: If it cannot.
     """
     method = crystal_method(molecule, config)
     most = MOST_POINTS_IN_BOXES if sparse else MOST_GRID_POINTS
-    cell = build_cell(molecule, method, most_points=most)
+    cell = build_cell(molecule, method, say, most_points=most)
     found = crystal_calculation_of(cell, method, molecule.moments)
     if not sparse:  # large crystals have no dense S(k)
         checked_overlap(cell, found.kpoints, "cpu", remember=True)
@@ -101,7 +108,8 @@ def label_crystal(
     """
     method = crystal_method(molecule, config)
     say = lambda text: warn(molecule.where + text)  # noqa: E731
-    ks = crystal_layer(molecule, method, device=str(device), say=say)
+    # what is to be said of its cell was, before the first of them
+    ks = crystal_layer(molecule, method, device=str(device))
     result = ks.scf(
         conv_tol=config.conv_tol,
         conv_tol_grad=config.conv_tol_grad,

@@ -40,6 +40,20 @@ def test_a_fitting_basis_of_nothing_is_one_line_of_warning(folder, run, engine):
     assert "no-density-fit" not in run("label", "good.xyz", "--no-density-fit", "--overwrite").err
 
 
+def test_a_large_grid_is_said_before_the_first_crystal(folder, run, engine, monkeypatch):
+    monkeypatch.setattr("deeph_zero.integrals.periodic.cell.MANY_GRID_POINTS", 100)
+    monkeypatch.setattr("deeph_zero.integrals.periodic.cell.HIGH_CUTOFF", 1.0)
+    frame = '2\nLattice="3 0 0 0 3 0 0 0 4" pbc="T T T"\nLi 0 0 0.1\nH 0 0.1 1.7\n'
+    (folder / "c.xyz").write_text(2 * frame)
+    engine.error = KeyboardInterrupt()
+    words = "label", "c.xyz", "--basis", "gth-szv", "--kmesh", "1", "1", "1"
+    first, last = run(*words).err.splitlines()
+    assert first.startswith("warning: c.xyz frame 0: the functions of Li want a cutoff of ")
+    assert first.endswith("a smaller --ke-cutoff is faster, and less exact (2 structures)")
+    assert last == "error: interrupted"
+    assert "want a cutoff" not in run(*words, "--ke-cutoff", "40").err
+
+
 def test_interrupt_of_label(folder, run, engine):
     engine.error = KeyboardInterrupt()
     result = run("label", "good.xyz")
