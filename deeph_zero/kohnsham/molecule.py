@@ -204,7 +204,7 @@ class KohnSham(MoleculeFacade):
             data = _in_field(data, found.mol, field, device)
         ks = cls(data, info, gap_floor=gap_floor, **_occupied(info.method))
         if field is None:
-            ks._moving = _moving(found)
+            ks._moving = functools.partial(_moved, found)
         light = {name: limits[name] for name in _LIGHT & limits.keys()}
         ks._again = functools.partial(
             cls._of_calculation, found, device=device, gap_floor=gap_floor, field=field, **light
@@ -248,7 +248,7 @@ class KohnSham(MoleculeFacade):
             return cls._of_calculation(found, device=device, gap_floor=gap_floor, **limits)
         data, info = bare_data(found, device=device)
         ks = cls(data, info, gap_floor=gap_floor, **_occupied(method))
-        ks._moving = _moving(found)
+        ks._moving = functools.partial(_moved, found)
         return ks
 
     @classmethod
@@ -312,7 +312,7 @@ class KohnSham(MoleculeFacade):
         new = KohnSham(self.data, info, smearing=width, **tols)
         new.fock_builds, new.coarse_builds = self.fock_builds, self.coarse_builds
         new._moving, again = self._moving, self._again
-        new._again = None if again is None else lambda: again().smeared(width)
+        new._again = None if again is None else functools.partial(_smeared, again, width)
         return new
 
     def scf(
@@ -481,9 +481,9 @@ def _occupied(method: Method) -> dict[str, float]:
     return {"degeneracy_tol": tol, "smearing": method.smearing}
 
 
-def _moving(found: "Calculation") -> Callable[[], MovingIntegrals]:
-    """How the integrals of a calculation follow the atoms, made when it is asked for."""
-    return functools.partial(_moved, found)
+def _smeared(make: Callable[[], KohnSham], width: float) -> KohnSham:
+    """A layer with another smearing; pickled with those that may have to be made again."""
+    return make().smeared(width)
 
 
 def _moved(found: "Calculation") -> MovingIntegrals:

@@ -1,8 +1,12 @@
 """The layer of a crystal and a method, and what its description says."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
-from pyscf.pbc import gto
+import torch
+from pyscf.pbc import dft, gto
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
@@ -45,3 +49,25 @@ def test_a_method_and_keywords_make_the_same_layer(cell):
 def test_a_molecules_method_is_refused(cell):
     with pytest.raises(InputError, match=r"expected a crystal's method, .* crystal=CrystalMethod"):
         CrystalKohnSham.of_method(cell, Method())
+
+
+@pytest.mark.parametrize("xc", ["lda,vwn", "pbe0"])
+def test_a_layer_can_be_sent_to_another_process_and_copied(cell, xc):
+    """Of a hybrid the kernels of exact exchange go along, AO values are made again."""
+    ks = CrystalKohnSham.from_pyscf(cell, xc=xc, kmesh=(1, 1, 2))
+    dm = torch.zeros_like(ks.data.ovlp)
+    dm[:, 0, 0] = 2 / ks.data.ovlp[:, 0, 0]
+    wanted = ks.build(dm)
+    for there in (pickle.loads(pickle.dumps(ks)), copy.deepcopy(ks)):
+        found = there.build(dm)
+        assert float(found.energy) == float(wanted.energy)
+        assert torch.equal(found.fock, wanted.fock)
+        assert there.data.coarse().mesh.shape == ks.data.coarse_mesh
+
+
+def test_a_hybrid_with_fitted_integrals_is_refused_in_a_line(cell):
+    mf = dft.KRKS(cell, cell.make_kpts([1, 1, 1]), xc="pbe0").density_fit()
+    ks = CrystalKohnSham.from_pyscf(mf)
+    for do in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(InputError, match="copy or to send to another process, got one of a"):
+            do(ks)

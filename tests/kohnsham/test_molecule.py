@@ -1,5 +1,6 @@
 """Layers of a Method: the same as from keywords, resolved once, and smeared without a new start."""
 
+import copy
 import dataclasses
 import pickle
 
@@ -109,3 +110,12 @@ def test_a_layer_can_be_sent_to_another_process(mol, xc):
     there = pickle.loads(pickle.dumps(ks))
     assert torch.equal(there.build(dm).fock, ks.build(dm).fock)
     assert there.fock_builds == ks.fock_builds
+
+
+def test_a_smeared_layer_can_be_sent_and_copied(mol):
+    ks = KohnSham.from_pyscf(mol, xc="lda,vwn", grid_level=0).smeared(0.02)
+    wanted = ks.orbitals(ks.data.hcore).mo_occ
+    for there in (pickle.loads(pickle.dumps(ks)), copy.deepcopy(ks)):
+        assert there.smearing == 0.02
+        assert torch.equal(there.orbitals(ks.data.hcore).mo_occ, wanted)
+        assert there._again().smearing == 0.02

@@ -1,6 +1,6 @@
 """AO values at k-points on the points of a grid: Bloch sums, kept within a stated memory."""
 
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -61,6 +61,10 @@ class BlochValues:
         self.n_blocks = -(-self.ngrids // self._size)
         self.keeps = self.megabytes <= memory_mb
         self._kept: dict[int, BlochBlock] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it makes the values itself."""
+        return self.__dict__ | {"_kept": {}}
 
     def block(self, b: int) -> BlochBlock:
         """AO values on block ``b`` of the points.

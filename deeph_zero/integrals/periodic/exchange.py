@@ -3,6 +3,7 @@
 import functools
 import types
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,28 +74,52 @@ def pair_maker(
     Returns:
         Makes them; some are remembered.
     """
-    spec, exxdiv, left_out = how
-    points = types.SimpleNamespace(kpts=cell.get_abs_kpts(whole), exxdiv=exxdiv)
-    coords = cell.get_uniform_grids(mesh)
-    parts = fractions(spec)
-    kept = max(1, int(KEPT_BYTES / (24 * len(coords))))
+    return _Pairs(cell, how, mesh, targets=targets, whole=whole, device=device)
 
-    @functools.lru_cache(maxsize=kept)
-    def of(q: tuple[float, float, float]) -> Pair:
+
+class _Pairs:
+    """What :func:`pair_maker` makes: a class, as a function within a function is not pickled."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        how: tuple[XCSpec, str | None, bool],
+        mesh: tuple[int, int, int],
+        *,
+        targets: np.ndarray,
+        whole: np.ndarray,
+        device: torch.device | str,
+    ) -> None:
+        spec, self._exxdiv, self._left_out = how
+        self._cell, self._mesh, self._device = cell, mesh, device
+        self._targets, self._whole = targets, whole
+        self._points = types.SimpleNamespace(kpts=cell.get_abs_kpts(whole), exxdiv=self._exxdiv)
+        self._coords = cell.get_uniform_grids(mesh)
+        self._parts = fractions(spec)
+        self.__setstate__({})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_of"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        kept = max(1, int(KEPT_BYTES / (24 * len(self._coords))))
+        self._of = functools.lru_cache(maxsize=kept)(self._make)
+
+    def __call__(self, target: int, other: int) -> Pair:
+        q: Sequence[float] = np.round(self._whole[other] - self._targets[target], 12).tolist()
+        return self._of((q[0], q[1], q[2]))
+
+    def _make(self, q: tuple[float, float, float]) -> Pair:
+        cell, mesh = self._cell, self._mesh
         shift = cell.get_abs_kpts(np.array(q))
-        kernel = np.zeros(len(coords))
-        for omega, fraction in parts:
+        kernel = np.zeros(len(self._coords))
+        for omega, fraction in self._parts:
             with cell.with_range_coulomb(omega):
-                treated = False if left_out and omega == 0 else exxdiv or False
-                own = tools.get_coulG(cell, shift, treated, points, mesh)
+                treated = False if self._left_out and omega == 0 else self._exxdiv or False
+                own = tools.get_coulG(cell, shift, treated, self._points, mesh)
             kernel += fraction * np.real(own)
         phase = None
         if np.abs(shift).max() > 1e-9:
-            phase = torch.from_numpy(np.exp(-1j * coords @ shift)).to(device)
-        return Pair(torch.from_numpy(kernel.reshape(mesh)).to(device), phase)
-
-    def pair(target: int, other: int) -> Pair:
-        q: Sequence[float] = np.round(whole[other] - targets[target], 12).tolist()
-        return of((q[0], q[1], q[2]))
-
-    return pair
+            phase = torch.from_numpy(np.exp(-1j * self._coords @ shift)).to(self._device)
+        return Pair(torch.from_numpy(kernel.reshape(mesh)).to(self._device), phase)

@@ -1,7 +1,7 @@
 """Crystals by Gaussian density fitting: PySCF's fitted integrals, atom-centred points."""
 
 import dataclasses
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from pyscf.pbc import df, gto
 from pyscf.pbc.dft import gen_grid
 from torch import Tensor
 
+from deeph_zero.errors import InputError
 from deeph_zero.integrals.libxc import XCSpec
 from deeph_zero.integrals.periodic.exchange import fractions, whole_mesh
 from deeph_zero.integrals.periodic.kpoints import KPoints
@@ -111,6 +112,18 @@ class FittedExchange:
         self._df = fitting.with_df
         self._parts = fractions(spec)
         self._exxdiv = exxdiv
+
+    def __getstate__(self) -> NoReturn:
+        """Refuse to be copied.
+
+        Raises:
+            InputError: Always: PySCF's integrals are in a file that is theirs alone.
+        """
+        raise InputError(
+            "expected a layer to copy or to send to another process, got one of a hybrid with "
+            "fitted integrals, which are in a temporary file of this process; make it again with "
+            "KohnSham.from_pyscf"
+        )
 
     def __call__(self, dm: BlochMatrix) -> BlochMatrix:
         """The fraction of K[dm]."""

@@ -1,6 +1,6 @@
 """Everything of one crystal as ``CrystalData``: the entrance from PySCF."""
 
-import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
@@ -45,6 +45,7 @@ from deeph_zero.ks.periodic.orthogonalise import check_overlap
 from deeph_zero.ks.periodic.step_coulomb import CoulombOnMesh
 from deeph_zero.ks.periodic.terms.constant import Constant
 from deeph_zero.ks.periodic.terms.exchange import ExchangeTerm
+from deeph_zero.ks.periodic.terms.fitted_coulomb import FittedCoulomb
 from deeph_zero.ks.periodic.terms.fixed_operator import FixedOperator
 from deeph_zero.ks.periodic.terms.hartree import Hartree
 from deeph_zero.ks.periodic.terms.local import LocalPotential
@@ -134,20 +135,22 @@ class _Maker:
         fixed = FixedOperator("kinetic_nonlocal", self.fixed(points), self.weights)
         fine, coarse = math.prod(mesh), math.prod(self.coarse_mesh)
         share = self.ao_memory_mb * fine / (fine + coarse)  # both meshes together
-        data = CrystalData(
-            **common,
-            **self.on_mesh(*self.mesh_term(mesh, points, share)),
-            fixed=fixed,
-            step_coulomb=self.step_coulomb,
-            coarse=lambda: dataclasses.replace(data, **self.on_mesh(*self.coarse_term())),
-            coarse_mesh=self.coarse_mesh,
-            at=self.at,
-        )
-        return data
+        fields = common | {
+            "fixed": fixed,
+            "step_coulomb": self.step_coulomb,
+            "coarse_mesh": self.coarse_mesh,
+            "at": self.at,
+        }
+        fields["coarse"] = functools.partial(self._on_coarse_mesh, fields)  # no lambda: pickled
+        return CrystalData(**fields, **self.on_mesh(*self.mesh_term(mesh, points, share)))
+
+    def _on_coarse_mesh(self, fields: dict[str, Any]) -> CrystalData:
+        """The data with the coarse mesh in place of the other."""
+        return CrystalData(**fields, **self.on_mesh(*self.coarse_term()))
 
     def fitted(self, fitting: Fitting) -> CrystalData:
         """By Gaussian density fitting, exchange and correlation on atom-centred points."""
-        points, cell = self.settings.kpoints, self.settings.cell
+        points = self.settings.kpoints
         common = self.common()
         core = _matrices(fixed_by_fitting(fitting, points), points, self.device)
         pairs = any(omega == 0 for omega, _ in fractions(self.settings.spec))
@@ -162,22 +165,24 @@ class _Maker:
         if self.hybrid:
             made = FittedExchange(fitting, self.settings.spec, self.settings.exxdiv, points)
             further.append(ExchangeTerm(made, self.weights, self.real))
-        shares = self.settings.spin_shares()
         return CrystalData(
             **common,
             mesh=None,
             mesh_term=MeshTerm(values, self.weights, weight, own),
             fixed=FixedOperator("core", core, self.weights),
             rho_guess=None,
-            dm_guess=lambda: _matrices(
-                atomic_matrices(cell, shares, points.scaled), points, self.device
-            ),
-            step_coulomb=lambda: coulomb,
+            dm_guess=functools.partial(self._atomic_density, points),
+            step_coulomb=functools.partial(_same, coulomb),
             coarse=None,
             coarse_mesh=self.coarse_mesh,
             at=None,
             further=tuple(further),
         )
+
+    def _atomic_density(self, points: KPoints) -> BlochOperator:
+        """Superposed atoms."""
+        found = atomic_matrices(self.settings.cell, self.settings.spin_shares(), points.scaled)
+        return _matrices(found, points, self.device)
 
     def values(self, points: KPoints, where: np.ndarray, ao_memory_mb: float) -> BlochValues:
         """AO values, with gradients where the functional, or the start, wants them."""
@@ -217,7 +222,7 @@ class _Maker:
         fields: dict[str, Any] = {
             "mesh": mesh,
             "mesh_term": term,
-            "rho_guess": lambda: starting_rows(self.settings, mesh, term.nvar),
+            "rho_guess": functools.partial(starting_rows, self.settings, mesh, term.nvar),
         }
         if not self.hybrid:
             return fields
@@ -263,7 +268,7 @@ class _Maker:
     def step_coulomb(self) -> CoulombOnMesh:
         """Coulomb matrices on the coarse mesh."""
         term, mesh = self.coarse_term()
-        rho_guess = lambda: starting_rows(self.settings, mesh, 1)  # noqa: E731
+        rho_guess = functools.partial(starting_rows, self.settings, mesh, 1)
         return CoulombOnMesh(term.grid, self.weights, mesh, rho_guess)
 
     def at(self, scaled: Sequence[Sequence[float]]) -> Elsewhere:
@@ -282,6 +287,10 @@ class _Maker:
             mesh_term=term,
             exchange=exchange,
         )
+
+
+def _same(term: FittedCoulomb) -> FittedCoulomb:
+    return term
 
 
 def coarse_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
