@@ -84,6 +84,8 @@ def _check_numbers(block: CIFBlock) -> None:
         if name not in block:
             raise InputError(f"expected a column {name}, got none; complete the coordinates")
         values: Any = block[name]
+        if values == []:
+            raise InputError(f"expected atoms, got an empty column {name}; write the atoms to it")
         for value in values if isinstance(values, list) else [values]:
             if not isinstance(value, int | float) or not np.isfinite(value):
                 cure = "leave the atom out" if value in _UNKNOWN else "correct it"

@@ -40,6 +40,7 @@ def test_a_broken_block_costs_itself_only(tmp_path):
     [
         (LI.replace("_cell_angle_gamma 90\n", ""), "a number for _cell_angle_gamma, got none"),
         (LI.replace(CELL, ""), "a number for _cell_length_a, got none; complete the cell"),
+        (LI.replace("Li1 0.1 0.2 0.3\n", ""), "expected atoms, got an empty column"),
         (LI.replace("0.3", "nan"), "numbers in _atom_site_fract_z, got 'nan'; correct it"),
         (LI.replace("_z", "_u"), "a column _atom_site_fract_z, got none"),
         (LI.replace("{}", "_space_group_name_Hall '-F 4 2 3'\n"), "_space_group_name_hall alone"),
