@@ -193,6 +193,20 @@ class Images:
         found = found[np.argsort(self.kinds[atoms[found]], kind="stable")]
         return self.some(atoms[found], cells[found])
 
+    def near_box(self, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"]) -> ImageAtoms:
+        """Atoms that reach a box.
+
+        Args:
+            low: Its least coordinates, bohr; in or about the home cell.
+            high: Its largest.
+
+        Returns:
+            As :meth:`near`.
+        """
+        found = self.near(0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low)))
+        outside = np.maximum(np.maximum(low - found.coords, found.coords - high), 0)
+        return found.take(np.linalg.norm(outside, axis=1) < self.reach[found.atoms])
+
     def _within(self, centre: np.ndarray, reach: float) -> tuple[KDTree, np.ndarray, np.ndarray]:
         """All images that come near the home cell; made once for the largest reach."""
         place = centre @ self._inverse

@@ -172,13 +172,9 @@ class RealSpaceMatrices:
         """Points of a box, where products go, and the atoms that reach it."""
         key, known = b"", None
         for box in self.boxes():
-            images = self.images.near(box.centre, box.radius)
+            images = self.images.near_box(box.low, box.high)
             if not len(images.atoms):
                 continue
-            nearest = np.linalg.norm(
-                np.maximum(np.maximum(box.low - images.coords, images.coords - box.high), 0), axis=1
-            )
-            images = images.take(nearest < self.images.reach[images.atoms])
             if known is None or key != (key := images.atoms.tobytes() + images.cells.tobytes()):
                 known = Gatherer(self.pattern, images)  # neighbouring boxes are alike
             yield box, known, images
@@ -217,19 +213,22 @@ class Box:
         return float(np.linalg.norm(self.coords - self.centre, axis=1).max())
 
 
-def boxes(mesh: tuple[int, int, int], lattice: Float[np.ndarray, "3 3"]) -> Iterator[Box]:
+def boxes(
+    mesh: tuple[int, int, int], lattice: Float[np.ndarray, "3 3"], most: int = POINTS
+) -> Iterator[Box]:
     """The grid's points, box by box.
 
     Args:
         mesh: Points along the lattice vectors.
         lattice: Vectors in rows, bohr.
+        most: About as many points has a box at most.
 
     Yields:
         Boxes; the last axis is the fastest.
     """
     lengths = np.linalg.norm(lattice, axis=1)
     volume = abs(float(np.linalg.det(lattice))) / math.prod(mesh)
-    edge = min(EDGE, (POINTS * volume) ** (1 / 3))
+    edge = min(EDGE, (most * volume) ** (1 / 3))
     counts = [min(n, max(1, math.ceil(x / edge))) for n, x in zip(mesh, lengths, strict=True)]
     parts = [np.array_split(np.arange(n), c) for n, c in zip(mesh, counts, strict=True)]
     for part in itertools.product(*parts):

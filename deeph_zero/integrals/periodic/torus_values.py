@@ -4,21 +4,27 @@ PySCF adds up the images at every k-point anew, which for hundreds of k-points c
 the values themselves.
 """
 
+import math
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pyscf.pbc import gto
 from torch import Tensor
 
-from deeph_zero.ao.extent import shell_extents
-from deeph_zero.integrals.ao_shells import ao_basis
+from deeph_zero.integrals.periodic.image_atoms import ImageAtoms, Images
+from deeph_zero.integrals.periodic.real_space import boxes
 from deeph_zero.ks.periodic.grid import BlochBlock, KGroup, potential_matrix
 from deeph_zero.ks.periodic.types import BlochMatrix, MeshRows
 
-BLOCK_MB = 150.0
-"""AO values of one block of points on all cells, and as much again for their transforms."""
+BLOCK_MB = 16.0
+"""AO values of one box of points on all cells, one component, and as much for its transform.
+
+Memory of this size is used again for the next box; the system gives larger pieces out anew, which
+takes as long as the transforms.
+"""
 
 SMALLEST = 1e-11
 """Images whose values and gradients stay below are left out."""
@@ -28,10 +34,13 @@ SMALLEST = 1e-11
 class TorusValues:
     """φ_k on the uniform grid at k = -m/N for the half of a Γ-centred mesh that a real FFT gives.
 
-    Implements ``ks.periodic.grid.BlochGrid``. Blocks are made in every pass.
+    Implements ``ks.periodic.grid.BlochGrid``. Blocks are made in every pass. They are boxes of
+    points that lie together, so that few images reach each; the points are counted in that order,
+    in the cell that begins at the origin.
 
     Attributes:
         scaled: The k-points in the order of the half spectrum, fractions in (-1/2, 1/2].
+        order: Points of the grid in the order of the boxes.
     """
 
     def __init__(
@@ -50,27 +59,18 @@ class TorusValues:
             mesh: Points of the uniform grid.
             deriv: 1 with gradients, 0 without.
         """
-        self._cell, self._counts, self._deriv = cell, counts, deriv
-        self._mol = cell.to_mol()
-        self._coords = cell.get_uniform_grids(mesh)
+        self._counts, self._deriv = counts, deriv
+        self._images = Images(cell, SMALLEST)
         self.scaled = half_mesh(counts)
         self.nao = int(cell.nao)
         self.nk = len(self.scaled)
-        self.ngrids = len(self._coords)
-        per_point = (1, 4)[deriv] * self.nao * 8 * int(np.prod(counts))
-        self._size = max(16, int(BLOCK_MB * 1e6 / per_point))
-        self.n_blocks = -(-self.ngrids // self._size)
-        self._atoms = self._reaches()
-
-    def _reaches(self) -> list[tuple[int, int, slice, float]]:
-        """First and last shell of each atom, its AOs, and how far they reach, bohr."""
-        extents = shell_extents(ao_basis(self._mol), SMALLEST, self._deriv).numpy()
-        found = []
-        for first, last, start, end in self._mol.aoslice_by_atom():
-            if last > first:
-                reach = float(extents[first:last].max())
-                found.append((int(first), int(last), slice(int(start), int(end)), reach))
-        return found
+        self.ngrids = math.prod(mesh)
+        most = max(16, int(BLOCK_MB * 1e6 / (8 * self.nao * math.prod(counts))))
+        self._boxes = list(boxes(mesh, np.asarray(cell.lattice_vectors()), most))
+        self.n_blocks = len(self._boxes)
+        self.order: Int[np.ndarray, " ngrids"] = np.concatenate([b.points for b in self._boxes])
+        self._ends = np.cumsum([len(b.points) for b in self._boxes]).tolist()
+        self._first = np.cumsum(self._images.sizes) - self._images.sizes
 
     def block(self, b: int) -> BlochBlock:
         """AO values on block ``b`` of the points.
@@ -81,64 +81,71 @@ class TorusValues:
         Returns:
             The block.
         """
-        points = self._points(b)
-        on_cells = self._on_cells(self._coords[points])
-        values = torch.fft.rfftn(on_cells, dim=(0, 1, 2))
-        return BlochBlock(points, (KGroup(torch.arange(self.nk), values.flatten(0, 2)),))
+        box = self._boxes[b]
+        images = self._images.near_box(box.low, box.high)
+        on_cells = self._on_cells(images, images.orbitals(box.coords, self._deriv))
+        values = torch.stack([self._transformed(part) for part in on_cells], 1)
+        return BlochBlock(self._points(b), (KGroup(torch.arange(self.nk), values),))
 
     def potential_matrix(self, rows: MeshRows) -> BlochMatrix:
         """Matrices of potentials, as ``ks.periodic.grid.potential_matrix`` makes them of blocks.
 
         Args:
-            rows: dE/d(row) at every point, quadrature weights included.
+            rows: dE/d(row) at every point of the grid, quadrature weights included.
 
         Returns:
             M with Σ rows · dρ = Σ_k Re tr(M_k dP_k), Hermitian.
 
         Cost:
-            Without τ orbitals are mixed with their gradients before they are transformed, half of
-            the transforms and products.
+            Without τ gradients are summed up with their potentials before they are transformed,
+            half of the transforms and products.
         """
+        ordered = rows[..., torch.from_numpy(self.order)]
         if rows.shape[1] == 5:
-            return potential_matrix(self, rows, torch.complex128)
+            return potential_matrix(self, ordered, torch.complex128)
+        ordered[:, 0] *= 0.5
         shape = (len(rows), self.nk, self.nao, self.nao)
         half = torch.zeros(shape, dtype=torch.complex128)
-        for b in range(self.n_blocks):
-            points = self._points(b)
-            ao = self._on_cells(self._coords[points])
-            bra = torch.fft.rfftn(ao[:, :, :, 0], dim=(0, 1, 2)).flatten(0, 2).conj()
-            for s, row in enumerate(rows[..., points]):
-                mixed = ao[:, :, :, 0] * (0.5 * row[0])
-                for x in range(1, len(row)):
-                    mixed.addcmul_(ao[:, :, :, x], row[x])
-                half[s] += bra @ torch.fft.rfftn(mixed, dim=(0, 1, 2)).flatten(0, 2).mT
+        for b, box in enumerate(self._boxes):
+            images = self._images.near_box(box.low, box.high)
+            ao, mixed = _along(images, box.coords, ordered[..., self._points(b)])
+            bra, *kets = (self._transformed(x) for x in self._on_cells(images, [ao, *mixed]))
+            bra.conj_physical_()
+            for own, ket in zip(half, kets, strict=True):
+                own.baddbmm_(bra, ket.mT)
         return half + half.mH
 
     def _points(self, b: int) -> slice:
-        return slice(b * self._size, min((b + 1) * self._size, self.ngrids))
+        return slice(self._ends[b] - len(self._boxes[b].points), self._ends[b])
 
-    def _on_cells(self, points: np.ndarray) -> Float[Tensor, "n1 n2 n3 ncomp nao npoints"]:
-        """Values of the images in every cell of the torus, at points of the home cell."""
-        shape = (*self._counts, (1, 4)[self._deriv], self.nao, len(points))
-        out = torch.zeros(shape, dtype=torch.float64)
-        name = ("GTOval_sph", "GTOval_sph_deriv1")[self._deriv]
-        centre = 0.5 * (points.min(0) + points.max(0))
-        radius = float(np.linalg.norm(points - centre, axis=1).max())
-        vectors = self._cell.lattice_vectors()
-        for first, last, aos, reach in self._atoms:
-            away = centre - self._mol.atom_coord(self._mol.bas_atom(first))
-            cells = _cells_within(vectors, away, reach + radius)
-            for some in np.array_split(cells, -(-len(cells) * len(points) // 200_000) or 1):
-                if not len(some):
-                    continue
-                shifted = points[None] - (some @ vectors)[:, None]
-                values = self._mol.eval_gto(
-                    name, shifted.reshape(-1, 3), shls_slice=(first, last)
-                ).reshape(shape[3], len(some), len(points), -1)
-                moved = torch.from_numpy(values).permute(1, 0, 3, 2)
-                for place, value in zip(some % np.array(self._counts), moved, strict=True):
-                    out[place[0], place[1], place[2], :, aos] += value
-        return out
+    def _on_cells(self, images: ImageAtoms, parts: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        """Orbitals of images, [nao of all, npoints] each, in the cells of the torus."""
+        cell = np.ravel_multi_index(tuple((images.cells % np.array(self._counts)).T), self._counts)
+        first = cell * self.nao + self._first[images.atoms]
+        shift = first - images.sizes.cumsum() + images.sizes
+        where = torch.from_numpy(np.arange(images.nao) + np.repeat(shift, images.sizes))
+        different = np.unique(cell * len(self._first) + images.atoms)
+        apart = different.size == len(images.atoms)
+        made = []
+        for part in parts:
+            out = part.new_zeros(math.prod(self._counts) * self.nao, part.shape[-1])
+            # images of a torus that is smaller than their reach fall onto each other
+            out.index_copy_(0, where, part) if apart else out.index_add_(0, where, part)
+            made.append(out.view(*self._counts, self.nao, -1))
+        return made
+
+    def _transformed(self, on_cells: Tensor) -> Tensor:
+        return torch.fft.rfftn(on_cells, dim=(0, 1, 2)).flatten(0, 2)
+
+
+def _along(
+    images: ImageAtoms, points: np.ndarray, rows: Float[Tensor, "nspin nvar npoints"]
+) -> tuple[Tensor, Tensor]:
+    """φ of images, and v φ + w·∇φ of every spin."""
+    if rows.shape[1] > 1:
+        return images.orbitals_along(points, rows)
+    ao = images.orbitals(points, 0)[0]
+    return ao, ao * rows
 
 
 def half_mesh(counts: tuple[int, int, int]) -> Float[np.ndarray, "nk 3"]:
@@ -154,17 +161,3 @@ def half_mesh(counts: tuple[int, int, int]) -> Float[np.ndarray, "nk 3"]:
     axes = [np.arange(n1) / n1, np.arange(n2) / n2, np.arange(n3 // 2 + 1) / n3]
     points = -np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     return np.where(points <= -0.5, points + 1.0, points) + 0.0
-
-
-def _cells_within(vectors: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """Cells T with |centre - T| at most ``radius``, as whole numbers [n, 3].
-
-    Layers have them in all three directions too, as PySCF adds up images.
-    """
-    inverse = np.linalg.inv(vectors)
-    middle = centre @ inverse
-    spread = radius * np.linalg.norm(inverse, axis=0)
-    low, high = np.ceil(middle - spread).astype(int), np.floor(middle + spread).astype(int)
-    axes = [np.arange(a, b + 1) for a, b in zip(low, high, strict=True)]
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    return cells[np.linalg.norm(centre - cells @ vectors, axis=1) <= radius]

@@ -76,6 +76,22 @@ def test_all_atoms_that_reach_a_sphere_are_found(cell, images, centre, radius):
     )
 
 
+def test_atoms_that_reach_a_box_are_found(images):
+    """Those of the sphere around it whose distance from the box itself is within their reach."""
+    low, high = np.array([0.5, -1.0, 2.0]), np.array([0.7, 4.0, 2.1])
+    found = images.near_box(low, high)
+    sphere = images.near(0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low)))
+    inside = np.linspace(low, high, 30)
+    apart = np.linalg.norm(
+        sphere.coords[:, None] - np.clip(sphere.coords[:, None], low, high), axis=-1
+    )
+    wanted = apart[:, 0] < images.reach[sphere.atoms]
+    np.testing.assert_array_equal(found.coords, sphere.coords[wanted])
+    assert 10 < len(found.atoms) < len(sphere.atoms)
+    left = sphere.take(~wanted)
+    assert float(left.orbitals(inside, 1).abs().max()) <= 1e-4
+
+
 def test_other_reaches_and_more_of_them(cell, images):
     centre = np.array([1.0, 2.0, 3.0])
     none = images.near(centre, 0.0, reach=np.full(cell.natm, -1e9))
