@@ -228,6 +228,20 @@ def test_another_functional_is_noticed(database, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["QH9Stable.db"]
 
 
+def test_a_fitted_matrix_is_told_of_agreement(tmp_path, capsys):
+    mf = dft.RKS(gto.M(atom="H 0 0 0; F 0.1 0 0.93", basis="def2-svp", verbose=0), xc="b3lyp5")
+    mf = mf.density_fit(auxbasis="def2-universal-jkfit")
+    mf.grids.level = 0
+    mf.run(conv_tol=1e-11, conv_tol_grad=1e-6)
+    source, wanted = write(tmp_path / "fitted.db", [mf]), [*GRID, "--agreement", "5e-5"]
+    assert run(source, tmp_path / "o.h5", *wanted) == 2
+    line = error_line(capsys)
+    assert line.endswith("or a larger --agreement where it was made with density fitting")
+    assert run(source, tmp_path / "o.h5", *GRID, "--xc", "pbe") == 2
+    assert "--agreement" not in error_line(capsys)  # another functional is no matter of that
+    assert run(source, tmp_path / "o.h5", *GRID, "--agreement", "1e-3") == 0
+
+
 def test_a_bad_row_costs_itself_only(tmp_path, references, capsys):
     matrices = [mf.get_fock() for mf in references]
     matrices.append(1.1 * matrices[0])
