@@ -155,6 +155,8 @@ def tiles(source: Source, matrices: Matrices | None) -> list[tuple[str, str, str
             ("HOMO–LUMO gap", show(entry.get("gap"), ".4f"), _unit("Eh", entry.get("gap"))),
             ("Dipole", show(length(entry.get("dipole")), ".3f"), "debye"),
         ]
+        if final is not None:
+            chosen[2:] = _beside_refined(entry)
         if number(entry.get("spin_square")) is not None:
             spin = matrices.spin / 2 if matrices else None
             ideal = "" if spin is None else f"{spin * (spin + 1):.2f} for a pure spin"
@@ -171,6 +173,17 @@ def tiles(source: Source, matrices: Matrices | None) -> list[tuple[str, str, str
     chosen.append(("Fock builds", show(builds, ".0f"), "all of them counted"))
     chosen.append(("Time", duration(seconds), f"on {summary.get('device') or 'an unknown device'}"))
     return [tile for tile in chosen if any(c.isalnum() for c in tile[1])]
+
+
+def _beside_refined(entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Gap and dipole beside a refined energy; a summary has no refined gap."""
+    gap, dipole = entry.get("gap"), length(entry.get("refined_dipole"))
+    known = ("debye, before refinement", "debye, refined")[dipole is not None]
+    value = length(entry.get("dipole")) if dipole is None else dipole
+    return [
+        ("HOMO–LUMO gap", show(gap, ".4f"), f"{_unit('Eh', gap)}, before refinement"),
+        ("Dipole", show(value, ".3f"), known),
+    ]
 
 
 def _unit(unit: str, value: Any) -> str:
@@ -324,6 +337,8 @@ def _gradient(gradient: float, entry: Mapping[str, Any]) -> str:
         True: "small enough for the tolerance of this calculation",
         False: "larger than the tolerance of this calculation",
     }.get(entry.get("converged"), "not compared with a tolerance")  # pyright: ignore
+    if _bounded(entry, "refined_")[1] is not None:  # "converged" is of the refinement then
+        verdict = "where the refinement began"
     return (
         "At self-consistency occupied and empty orbitals no longer mix; what is left of that "
         f"mixing, the orbital gradient, is {gradient:.1e} Eh (root mean square), {verdict}."

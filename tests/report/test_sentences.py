@@ -263,6 +263,21 @@ def test_the_gradient_is_judged_and_a_way_on_is_named(converged, words):
     assert "--refine" not in " ".join(of_label)
 
 
+def test_what_is_refined_and_what_is_not_is_said():
+    entry = ENTRY | {
+        "converged": True, "gap": 0.25, "dipole": [0, 3, 4], "refined_energy": -1.5004,
+        "refined_dipole": [0, 0, 1.25],
+    }  # fmt: skip
+    text = " ".join(certificate(source(entry), data.Structure(entry=entry), None))
+    assert "(root mean square), where the refinement began." in text
+    assert "tolerance of this calculation" not in text
+    shown = {name: (value, note) for name, value, note in tiles(source(entry), None)}
+    assert shown["HOMO–LUMO gap"] == ("0.2500", "Eh, before refinement")
+    assert shown["Dipole"] == ("1.250", "debye, refined")
+    del entry["refined_dipole"]
+    assert ("Dipole", "5.000", "debye, before refinement") in tiles(source(entry), None)
+
+
 def test_what_the_matrices_add():
     entry = ENTRY | {
         "n_electrons": 3.0002, "spin_square": 0.80, "residual_mae": 1e-4, "degenerate": True,
