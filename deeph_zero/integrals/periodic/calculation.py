@@ -260,6 +260,8 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
     unrestricted = isinstance(mf, scf.uhf.UHF | scf.kuhf.KUHF)
     many = isinstance(mf, scf.khf.KSCF)
     kpoints = listed_kpoints(cell, mf.kpts if many else mf.kpt)
+    # to the last digit: it decides where PySCF puts the edge of an even mesh
+    kpoints = dataclasses.replace(kpoints, scaled=np.array(mf.with_df._kpts))  # noqa: SLF001
     nk = len(kpoints.scaled)
     smearing = smearing_of(mf)
     if unrestricted:

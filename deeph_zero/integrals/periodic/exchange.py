@@ -2,8 +2,8 @@
 
 import functools
 import types
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from deeph_zero.ks.periodic.exchange import Origin, Pair
 
 KEPT_BYTES = 2e8
 """Kernels and phases of pairs of k-points kept at once."""
+_SAME = 1e-9
+"""Fractional coordinates closer than this are one point."""
+_Vector: TypeAlias = tuple[float, float, float]
 
 
 def has_exchange(spec: XCSpec) -> bool:
@@ -39,10 +42,26 @@ def whole_mesh(kpoints: KPoints) -> tuple[list[Origin], np.ndarray]:
         origins.append(Origin(i, False))
         scaled.append(k)
         partner = None if kpoints.partners is None else kpoints.partners[i]
-        if partner is not None and np.abs(partner - k).max() > 1e-9:
+        if partner is not None and np.abs(partner - k).max() > _SAME:
             origins.append(Origin(i, True))
             scaled.append(partner)
     return origins, np.array(scaled)
+
+
+def mirror_mesh(kpoints: KPoints) -> np.ndarray | None:
+    """The point that is -k of every point of the whole mesh, fractions.
+
+    Args:
+        kpoints: Kept ones.
+
+    Returns:
+        In the order of :func:`whole_mesh`; None where every point stands for itself.
+    """
+    if kpoints.partners is None:
+        return None
+    origins, _ = whole_mesh(kpoints)
+    both = list(zip(kpoints.scaled, kpoints.partners, strict=True))
+    return np.array([both[i][0 if conjugate else 1] for i, conjugate in origins])
 
 
 def probe_charge(cell: Cell, spec: XCSpec, whole: np.ndarray) -> float:
@@ -59,6 +78,7 @@ def pair_maker(
     targets: np.ndarray,
     whole: np.ndarray,
     device: torch.device | str,
+    mirrored: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Callable[[int, int], Pair]:
     """Kernels and phases by indices of k-points.
 
@@ -70,11 +90,14 @@ def pair_maker(
         targets: k-points where matrices are wanted, fractions [n, 3].
         whole: The whole mesh of k-points, fractions.
         device: Where the tensors live.
+        mirrored: Of targets that stand for -k too, the points that are -k, and those of the whole
+            mesh; their matrices become the mean of K(k) and K(-k)*, which differ by what the mesh
+            misses.
 
     Returns:
         Makes them; some are remembered.
     """
-    return _Pairs(cell, how, mesh, targets=targets, whole=whole, device=device)
+    return _Pairs(cell, how, mesh, targets=targets, whole=whole, device=device, mirrored=mirrored)
 
 
 class _Pairs:
@@ -89,10 +112,12 @@ class _Pairs:
         targets: np.ndarray,
         whole: np.ndarray,
         device: torch.device | str,
+        mirrored: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
         spec, self._exxdiv, self._left_out = how
         self._cell, self._mesh, self._device = cell, mesh, device
-        self._targets, self._whole = targets, whole
+        self._odd = all(n % 2 for n in mesh)
+        self._between, self._mirrored = (targets, whole), mirrored
         self._points = types.SimpleNamespace(kpts=cell.get_abs_kpts(whole), exxdiv=self._exxdiv)
         self._coords = cell.get_uniform_grids(mesh)
         self._parts = fractions(spec)
@@ -107,19 +132,47 @@ class _Pairs:
         self._of = functools.lru_cache(maxsize=kept)(self._make)
 
     def __call__(self, target: int, other: int) -> Pair:
-        q: Sequence[float] = np.round(self._whole[other] - self._targets[target], 12).tolist()
-        return self._of((q[0], q[1], q[2]))
+        shift = self._shift(*self._between, (target, other))
+        if self._mirrored is None:
+            return self._of(shift, None)
+        back = self._shift(*self._mirrored, (target, other))
+        same = self._odd and np.abs(np.add(shift, back)).max() < _SAME
+        return self._of(shift, None if same else back)
 
-    def _make(self, q: tuple[float, float, float]) -> Pair:
+    def _make(self, shift: _Vector, back: _Vector | None) -> Pair:
+        kernel = self._kernel(shift)
+        if back is not None:
+            around = self._cell.get_scaled_kpts(np.add(shift, back))
+            kernel = 0.5 * (kernel + _turned(self._kernel(back), around))
+        phase = None
+        if np.abs(shift).max() > _SAME:
+            phase = torch.from_numpy(np.exp(-1j * self._coords @ np.array(shift)))
+            phase = phase.to(self._device)
+        return Pair(torch.from_numpy(kernel).to(self._device), phase)
+
+    def _kernel(self, shift: _Vector) -> np.ndarray:
         cell, mesh = self._cell, self._mesh
-        shift = cell.get_abs_kpts(np.array(q))
         kernel = np.zeros(len(self._coords))
         for omega, fraction in self._parts:
             with cell.with_range_coulomb(omega):
                 treated = False if self._left_out and omega == 0 else self._exxdiv or False
-                own = tools.get_coulG(cell, shift, treated, self._points, mesh)
+                own = tools.get_coulG(cell, np.array(shift), treated, self._points, mesh)
             kernel += fraction * np.real(own)
-        phase = None
-        if np.abs(shift).max() > 1e-9:
-            phase = torch.from_numpy(np.exp(-1j * self._coords @ shift)).to(self._device)
-        return Pair(torch.from_numpy(kernel.reshape(mesh)).to(self._device), phase)
+        return kernel.reshape(mesh)
+
+    def _shift(self, targets: np.ndarray, whole: np.ndarray, at: tuple[int, int]) -> _Vector:
+        """From a target to a point of the whole mesh, 1/bohr."""
+        cell = self._cell
+        away = np.round(whole[at[1]] - targets[at[0]], 12)
+        if self._odd and not (np.mod(away, 1) == 0.5).any():  # one difference, one kernel
+            x, y, z = cell.get_abs_kpts(away).tolist()
+        else:  # the last digit decides what PySCF takes for the edge of the mesh
+            ends, starts = cell.get_abs_kpts(whole), cell.get_abs_kpts(targets)
+            x, y, z = (ends[at[1]] - starts[at[0]]).tolist()
+        return x, y, z
+
+
+def _turned(kernel: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """A kernel for densities at ``shift`` - q as one for their complex conjugates, at q."""
+    turned = np.roll(np.flip(kernel), 1, (0, 1, 2))
+    return np.roll(turned, -np.rint(shift).astype(int), (0, 1, 2))

@@ -21,6 +21,7 @@ from deeph_zero.integrals.periodic.calculation import CrystalCalculation
 from deeph_zero.integrals.periodic.exchange import (
     fractions,
     has_exchange,
+    mirror_mesh,
     pair_maker,
     probe_charge,
     whole_mesh,
@@ -244,6 +245,10 @@ class _Maker:
         """Exact exchange at k-points, those of the density matrices or others."""
         settings = self.settings
         apart = settings.probe_apart and source is None
+        partners, mirror = settings.kpoints.partners, mirror_mesh(settings.kpoints)
+        both = None
+        if source is None and partners is not None and mirror is not None:
+            both = partners, mirror
         pair = pair_maker(
             settings.cell,
             (settings.spec, settings.exxdiv, apart),
@@ -251,6 +256,7 @@ class _Maker:
             targets=scaled,
             whole=self.whole,
             device=self.device,
+            mirrored=both,
         )
         own = target if source is None else source
         made: Exchange = FourierExchange(target, own, self.origins, pair, mesh.weight)

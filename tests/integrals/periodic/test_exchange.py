@@ -11,6 +11,7 @@ from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.periodic.exchange import (
     fractions,
     has_exchange,
+    mirror_mesh,
     pair_maker,
     probe_charge,
     whole_mesh,
@@ -118,3 +119,43 @@ def test_an_element_that_is_left_out_is_the_probe_charge(crystal):
     wanted = torch.zeros_like(apart)
     wanted[0] = probe_charge(cell, spec, whole) * cell.vol * len(whole)
     torch.testing.assert_close(apart, wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("mesh", [(6, 5, 4), (5, 7, 5)])
+def test_kernels_for_both_of_k_and_minus_k(crystal, mesh):
+    """A density's potential is the mean of its own at k and that of its conjugate at -k."""
+    cell, spec = crystal("diamond"), describe("hf")
+    kpoints = make_kpoints((2, 3, 1))
+    _, whole = whole_mesh(kpoints)
+    mirror = mirror_mesh(kpoints)
+    away = whole + mirror
+    np.testing.assert_allclose(away, np.round(away), atol=1e-12)
+    assert mirror_mesh(make_kpoints((2, 3, 1), time_reversal=False)) is None
+    targets, back = kpoints.scaled, kpoints.partners
+
+    def maker(targets, whole, mirrored=None):
+        how = (spec, None, False)
+        return pair_maker(
+            cell, how, mesh, targets=targets, whole=whole, device="cpu", mirrored=mirrored
+        )
+
+    both, here, there = (
+        maker(targets, whole, (back, mirror)), maker(targets, whole), maker(back, mirror),
+    )  # fmt: skip
+    real = np.random.default_rng(0).normal(size=(2, np.prod(mesh)))
+    rho = torch.from_numpy(real[0] + 1j * real[1])
+    worst = 0.0
+    for target in range(len(targets)):
+        for other in range(len(whole)):
+            one = _potential(here(target, other), rho)
+            two = _potential(there(target, other), rho.conj()).conj()
+            found = _potential(both(target, other), rho)
+            torch.testing.assert_close(found, 0.5 * (one + two), rtol=0, atol=1e-11)
+            worst = max(worst, float((one - two).abs().max()))
+    assert worst > 1e-3  # the mesh is coarse enough to tell
+
+
+def _potential(pair, rho):
+    phase = torch.ones_like(rho) if pair.phase is None else pair.phase
+    waves = torch.fft.fftn((phase * rho).reshape(pair.kernel.shape))
+    return phase.conj() * torch.fft.ifftn(waves * pair.kernel).flatten()

@@ -100,6 +100,26 @@ def test_objects_with_one_k_point(xc, kpt, crystal, density):
     np.testing.assert_allclose(found.fock[:, 0].numpy(), theirs, atol=EXACT)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("mesh", "kmesh", "center"),
+    [([9, 8, 6], [3, 1, 1], None), ([8, 9, 8], [2, 2, 1], [0.11, 0.23, -0.07]),
+     ([7, 7, 9], [2, 2, 1], None)],
+)  # fmt: skip
+def test_the_edge_of_the_mesh_is_where_pyscf_has_it(mesh, kmesh, center, crystal, density):
+    """Rounding decides on which side of it PySCF takes q to be; a coarse mesh shows it."""
+    cell = crystal("helium", mesh=mesh)
+    mf = scf.KRHF(cell, cell.make_kpts(kmesh, scaled_center=center))
+    dm = density(cell, mf.kpts, nspin=1)
+    fock = np.asarray(mf.get_hcore() + mf.get_veff(dm_kpts=dm[0].numpy()))
+    energy = mf.energy_tot(dm[0].numpy()).real
+    data = crystal_data(crystal_calculation(mf))
+    found = total(data.terms, Density.at_k_points(dm))
+    assert float(sum(found.parts.values())) == pytest.approx(energy, abs=EXACT)
+    theirs = 0.5 * (fock + fock.conj().swapaxes(-1, -2))  # PySCF's is not quite Hermitian then
+    np.testing.assert_allclose(found.fock[0].numpy(), theirs, atol=EXACT)
+
+
 @pytest.mark.usefixtures("_temporary_files")
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("case", FITTED)
