@@ -10,6 +10,7 @@ from pyscf.pbc import df, dft, gto, scf
 from pyscf.pbc.dft import gen_grid, numint
 from pyscf.pbc.gto import pseudo
 from pyscf.pbc.lib.kpts import KPoints as SymmetricKPoints
+from pyscf.scf import hf
 
 from deeph_zero.errors import InputError, argument
 from deeph_zero.integrals import supported
@@ -226,6 +227,7 @@ def _of_mean_field(mf: Any) -> Iterator[tuple[str, str]]:
     if has_functional(mf):
         yield from _of_kohn_sham(mf)
     yield from _of_smearing(mf)
+    yield from _of_kept_integrals(mf)
     for name, part in (("mf", mf), ("mf.with_df", mf.with_df), ("cell", mf.cell)):
         for found in supported.shadows(part, name):
             yield found.what, found.cure
@@ -233,6 +235,30 @@ def _of_mean_field(mf: Any) -> Iterator[tuple[str, str]]:
         part = getattr(mf, name, None)
         if part is not None and not _same_cell(part.cell, mf.cell):
             yield f"mf.{name} of another cell", "call mf.reset(mf.cell), or give it mf.cell"
+
+
+def _of_kept_integrals(mf: Any) -> Iterator[tuple[str, str]]:
+    """What a run with one k-point keeps, the next one takes again, whatever was changed between."""
+    if isinstance(mf, scf.khf.KSCF) or mf._eri is None:
+        return
+    nao, kept = int(mf.cell.nao), np.asarray(mf._eri)
+    pairs = nao * (nao + 1) // 2
+    fits = kept.size in (pairs * (pairs + 1) // 2, pairs**2, nao**4)
+    if not fits or not _gives_coulomb(mf, kept):
+        yield "integrals in mf._eri that are not those of mf.with_df", "set mf._eri to None"
+
+
+def _gives_coulomb(mf: Any, kept: np.ndarray) -> bool:
+    """Whether integrals give the Coulomb matrix of some density as the object makes it."""
+    some = np.random.default_rng(0).normal(size=(mf.cell.nao,) * 2)
+    some = some + some.T
+    found, _ = hf.dot_eri_dm(kept, some, hermi=1, with_j=True, with_k=False)
+    found = 0.5 * (found + found.conj().T)  # an even mesh: not Hermitian where k is not 0
+    try:
+        wanted, _ = mf.with_df.get_jk(some, hermi=1, kpts=mf.kpt, with_k=False)
+    except RuntimeError:  # fitted integrals of another k-point
+        return False
+    return bool(np.abs(found - wanted).max() < 1e-8 * max(1.0, np.abs(wanted).max()))
 
 
 def _same_cell(one: gto.Cell, other: gto.Cell) -> bool:

@@ -122,7 +122,7 @@ class _Maker:
         return {
             "ovlp": checked_overlap(settings.cell, settings.kpoints, self.device),
             "weights": self.weights,
-            "constant": Constant("ewald", float(settings.cell.energy_nuc())),
+            "constant": Constant("ewald", float(settings.cell.enuc)),
             "nelec": settings.nelec,
             "unrestricted": settings.unrestricted,
             "lindep_threshold": lindep_threshold(),

@@ -137,6 +137,25 @@ def test_objects(crystal):
     assert dz.KohnSham.from_pyscf(mf).nk == 2
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("fitted", [False, True])
+def test_integrals_that_a_run_keeps(fitted, crystal):
+    """PySCF takes them again; on an even mesh those of a complex k are not Hermitian."""
+    cell = crystal("helium", mesh=[8, 8, 7])
+    mf = dft.RKS(cell, cell.get_abs_kpts([0.2, 0.1, 0.3]))
+    mf = mf.density_fit() if fitted else mf
+    mf._eri = own = mf.with_df.get_ao_eri(mf.kpt, compact=True)
+    check_mean_field(mf)
+    for wrong in (0.5 * own, own[:2]):
+        mf._eri = wrong
+        with pytest.raises(InputError, match=r"those of mf\.with_df; set mf\._eri to None"):
+            check_mean_field(mf)
+    mf._eri = own
+    mf.kpt = cell.get_abs_kpts([0.4, 0.1, 0.3])
+    with pytest.raises(InputError, match=r"mf\._eri"):
+        check_mean_field(mf)
+
+
 def test_grids_and_fittings_as_users_set_them_are_no_peculiarity(crystal):
     cell = crystal("helium")
     mf = dft.KRKS(cell, cell.make_kpts([2, 1, 1]), xc="pbe").density_fit(auxbasis="weigend")

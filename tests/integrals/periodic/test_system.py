@@ -80,6 +80,16 @@ def test_objects_with_one_k_point(kpt, spins, crystal, density):
     np.testing.assert_allclose(matrix[:, 0].numpy(), fock.reshape(given.shape), atol=EXACT)
 
 
+def test_a_repulsion_of_nuclei_that_users_set(crystal):
+    cell = crystal("helium")
+    own = cell.enuc
+    assert crystal_data(crystal_calculation(cell)).constant.energy == pytest.approx(own, abs=1e-13)
+    cell.enuc = own + 0.25
+    for given in (cell, dft.RKS(cell)):
+        data = crystal_data(crystal_calculation(given))
+        assert data.constant.energy == pytest.approx(own + 0.25, abs=1e-13)
+
+
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize(("kmesh", "mesh"), [((3, 2, 1), [9, 9, 9]), ((2, 1, 2), [8, 9, 8])])
 def test_half_of_the_k_points_is_enough(kmesh, mesh, shifted, crystal, density):
