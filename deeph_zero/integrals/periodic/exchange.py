@@ -90,9 +90,8 @@ def pair_maker(
         targets: k-points where matrices are wanted, fractions [n, 3].
         whole: The whole mesh of k-points, fractions.
         device: Where the tensors live.
-        mirrored: Of targets that stand for -k too, the points that are -k, and those of the whole
-            mesh; their matrices become the mean of K(k) and K(-k)*, which differ by what the mesh
-            misses.
+        mirrored: Where targets stand for -k too, the points that are -k of them and of the whole
+            mesh; matrices become the mean of K(k) and K(-k)*, which differ by what the mesh misses.
 
     Returns:
         Makes them; some are remembered.
