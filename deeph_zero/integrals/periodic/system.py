@@ -53,7 +53,7 @@ from deeph_zero.ks.periodic.terms.local import LocalPotential
 from deeph_zero.ks.periodic.terms.on_mesh import MeshTerm
 from deeph_zero.ks.periodic.terms.potential import Potential
 from deeph_zero.ks.periodic.terms.semilocal import Semilocal
-from deeph_zero.ks.periodic.types import BlochOperator, MeshRows
+from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator, MeshRows
 from deeph_zero.ks.terms.term import Term
 
 AO_MEMORY_MB = 2000.0
@@ -180,7 +180,7 @@ class _Maker:
             further=tuple(further),
         )
 
-    def _atomic_density(self, points: KPoints) -> BlochOperator:
+    def _atomic_density(self, points: KPoints) -> BlochMatrix:
         """Superposed atoms."""
         found = atomic_matrices(self.settings.cell, self.settings.spin_shares(), points.scaled)
         return _matrices(found, points, self.device)
