@@ -116,6 +116,12 @@ class _Pairs:
         spec, self._exxdiv, self._left_out = how
         self._cell, self._mesh, self._device = cell, mesh, device
         self._odd = all(n % 2 for n in mesh)
+        if mirrored is not None:  # PySCF's objects keep fractions of Cartesian points
+            targets, whole, *rest = (
+                cell.get_scaled_kpts(cell.get_abs_kpts(some))
+                for some in (targets, whole, *mirrored)
+            )
+            mirrored = rest[0], rest[1]
         self._between, self._mirrored = (targets, whole), mirrored
         self._points = types.SimpleNamespace(kpts=cell.get_abs_kpts(whole), exxdiv=self._exxdiv)
         self._coords = cell.get_uniform_grids(mesh)

@@ -139,9 +139,11 @@ def test_kernels_for_both_of_k_and_minus_k(crystal, mesh):
             cell, how, mesh, targets=targets, whole=whole, device="cpu", mirrored=mirrored
         )
 
-    both, here, there = (
-        maker(targets, whole, (back, mirror)), maker(targets, whole), maker(back, mirror),
-    )  # fmt: skip
+    def kept(some):
+        return cell.get_scaled_kpts(cell.get_abs_kpts(some))
+
+    both = maker(targets, whole, (back, mirror))
+    here, there = maker(kept(targets), kept(whole)), maker(kept(back), kept(mirror))
     real = np.random.default_rng(0).normal(size=(2, np.prod(mesh)))
     rho = torch.from_numpy(real[0] + 1j * real[1])
     worst = 0.0

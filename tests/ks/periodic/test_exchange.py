@@ -11,6 +11,7 @@ from pyscf.pbc import dft, scf
 import deeph_zero as dz
 from deeph_zero.errors import InputError
 from deeph_zero.integrals.periodic.calculation import crystal_calculation
+from deeph_zero.integrals.periodic.kpoints import make_kpoints
 from deeph_zero.integrals.periodic.system import crystal_data
 from deeph_zero.ks.periodic.types import weighted_trace
 from deeph_zero.ks.terms.term import Density
@@ -118,6 +119,25 @@ def test_the_edge_of_the_mesh_is_where_pyscf_has_it(mesh, kmesh, center, crystal
     assert float(sum(found.parts.values())) == pytest.approx(energy, abs=EXACT)
     theirs = 0.5 * (fock + fock.conj().swapaxes(-1, -2))  # PySCF's is not quite Hermitian then
     np.testing.assert_allclose(found.fock[0].numpy(), theirs, atol=EXACT)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("mesh", "kmesh", "shifted"),
+    [([9, 8, 6], (3, 1, 1), False), ([7, 7, 9], (2, 2, 1), True), ([8, 9, 8], (2, 2, 1), False)],
+)
+def test_half_of_the_k_points_has_the_edge_too(mesh, kmesh, shifted, crystal, density):
+    cell = crystal("helium", mesh=mesh)
+    settings = crystal_calculation(cell, xc="hf", kmesh=kmesh, shifted=shifted)
+    full = make_kpoints(kmesh, shifted=shifted, time_reversal=False)
+    mf = scf.KRHF(cell, full.absolute(cell))
+    dm = density(cell, mf.kpts, nspin=1)
+    energy = mf.energy_tot(dm[0].numpy()).real
+    away = full.scaled - settings.kpoints.scaled[:, None]
+    here = np.abs(away - np.round(away)).sum(-1).argmin(-1).tolist()
+    own = dm[:, here].real if settings.kpoints.real else dm[:, here]
+    found = total(crystal_data(settings).terms, Density.at_k_points(own.contiguous()))
+    assert float(sum(found.parts.values())) == pytest.approx(energy, abs=EXACT)
 
 
 @pytest.mark.usefixtures("_temporary_files")
