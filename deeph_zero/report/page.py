@@ -134,6 +134,7 @@ def render(source: Source, *, molecules: int = DEFAULT_MOLECULES) -> str:
         "left_out": max(0, len(source.structures) - len(rows)),
         "failed": [f for f in source.summary.get("failed") or [] if isinstance(f, dict)],
         "curves": list(_inline(_run_figures(source), "run")),
+        "trained": source.kind == "run",
         "close": [
             *(_close_part(k, close) for k, close in enumerate(closes)),
             *(_crystal_part(k, *found) for k, found in enumerate(banded)),

@@ -260,6 +260,8 @@ def _reached(source: Source) -> str:
         if known[key]
     ]
     text = "; ".join(parts)
+    if text and any(_bounded(s.entry, "refined_")[1] is not None for s in source.structures):
+        text = f"before refinement: {text}"
     return f"{_status(source)} {text[:1].upper()}{text[1:]}{'.' if text else ''}".strip()
 
 

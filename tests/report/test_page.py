@@ -136,6 +136,17 @@ def test_many_frames_worst_and_best_first(frames_run):
     assert page_of(frames_run, molecules=0).scenes == []
 
 
+def test_only_a_training_got_somewhere(frames_run, tmp_path):
+    """Errors by structure are shown of labels too, but no epochs and no final network."""
+    assert "Curves are means over the steps of an epoch" in page_of(frames_run).text
+    shutil.copy(frames_run / "predictions.h5", tmp_path / "out.h5")
+    shutil.copy(frames_run / "summary.json", tmp_path / "out.json")
+    text = page_of(tmp_path / "out.h5").text
+    assert "Structure by structure" in text
+    assert "epoch" not in text
+    assert "How it got there" not in text
+
+
 def test_hostile_names_stay_text(tmp_path, water, make):
     evil = "<script>alert(1)</script>\"'&$x$.xyz"
     run = make.run(
@@ -231,6 +242,7 @@ def test_refined_energy_is_the_answer(tmp_path, water, make):
     text = page_of(run).text
     assert f"The refined (self-consistent) energy is {water.mf.e_tot - 4e-6:.8f} Eh." in text
     assert "4.0 µEh below: the true error" in text
+    assert "Before refinement: orbital gradient" in text
 
 
 def test_broken_group_is_wrong_input(water_run):
