@@ -68,6 +68,7 @@ def main() -> None:
         energies = ((levels[at, : FILLED + 1] - top) * HARTREE2EV).tolist()
         print(f"  {name:2}", " ".join(f"{e:7.2f}" for e in energies), "eV")
 
+    torch.manual_seed(0)
     network = FockNetwork(
         default_spec(crystal_layout(first.prepared.ks.cell), "tiny", cutoff=CUTOFF)
     )
