@@ -2,7 +2,6 @@
 
 import functools
 import types
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,37 +69,11 @@ def probe_charge(cell: Cell, spec: XCSpec, whole: np.ndarray) -> float:
     return float(constant * sum(part for omega, part in fractions(spec) if omega == 0))
 
 
-def pair_maker(
-    cell: Cell,
-    how: tuple[XCSpec, str | None, bool],
-    mesh: tuple[int, int, int],
-    *,
-    targets: np.ndarray,
-    whole: np.ndarray,
-    device: torch.device | str,
-    mirrored: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Callable[[int, int], Pair]:
-    """Kernels and phases by indices of k-points.
+class PairMaker:
+    """Kernels and phases by indices of k-points; some are remembered.
 
-    Args:
-        cell: The crystal.
-        how: The functional, PySCF's name of the treatment at G + q = 0, or None, and whether the
-            whole kernel's element there is left out, see :func:`probe_charge`.
-        mesh: Points of the uniform grid.
-        targets: k-points where matrices are wanted, fractions [n, 3].
-        whole: The whole mesh of k-points, fractions.
-        device: Where the tensors live.
-        mirrored: Where targets stand for -k too, the points that are -k of them and of the whole
-            mesh; matrices become the mean of K(k) and K(-k)*, which differ by what the mesh misses.
-
-    Returns:
-        Makes them; some are remembered.
+    A class, as a function within a function is not pickled.
     """
-    return _Pairs(cell, how, mesh, targets=targets, whole=whole, device=device, mirrored=mirrored)
-
-
-class _Pairs:
-    """What :func:`pair_maker` makes: a class, as a function within a function is not pickled."""
 
     def __init__(
         self,
@@ -111,8 +84,22 @@ class _Pairs:
         targets: np.ndarray,
         whole: np.ndarray,
         device: torch.device | str,
-        mirrored: tuple[np.ndarray, np.ndarray] | None,
+        mirrored: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
+        """Nothing is made before it is asked for.
+
+        Args:
+            cell: The crystal.
+            how: The functional, PySCF's name of the treatment at G + q = 0, or None, and whether
+                the whole kernel's element there is left out, see :func:`probe_charge`.
+            mesh: Points of the uniform grid.
+            targets: k-points where matrices are wanted, fractions [n, 3].
+            whole: The whole mesh of k-points, fractions.
+            device: Where the tensors live.
+            mirrored: Where targets stand for -k too, the points that are -k of them and of the
+                whole mesh; matrices become the mean of K(k) and K(-k)*, which differ by what the
+                mesh misses.
+        """
         spec, self._exxdiv, self._left_out = how
         self._cell, self._mesh, self._device = cell, mesh, device
         self._odd = all(n % 2 for n in mesh)
@@ -129,14 +116,29 @@ class _Pairs:
         self.__setstate__({})
 
     def __getstate__(self) -> dict[str, Any]:
+        """All but what is remembered."""
         return {name: value for name, value in self.__dict__.items() if name != "_of"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin to remember anew.
+
+        Args:
+            state: Attributes.
+        """
         self.__dict__ |= state
         kept = max(1, int(KEPT_BYTES / (24 * len(self._coords))))
         self._of = functools.lru_cache(maxsize=kept)(self._make)
 
     def __call__(self, target: int, other: int) -> Pair:
+        """Kernel and phase of a pair.
+
+        Args:
+            target: Index among the targets.
+            other: Index in the whole mesh.
+
+        Returns:
+            Them.
+        """
         shift = self._shift(*self._between, (target, other))
         if self._mirrored is None:
             return self._of(shift, None)

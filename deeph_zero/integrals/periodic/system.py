@@ -19,10 +19,10 @@ from deeph_zero.integrals.one_electron import lindep_threshold
 from deeph_zero.integrals.periodic.bloch_values import BlochValues
 from deeph_zero.integrals.periodic.calculation import CrystalCalculation
 from deeph_zero.integrals.periodic.exchange import (
+    PairMaker,
     fractions,
     has_exchange,
     mirror_mesh,
-    pair_maker,
     probe_charge,
     whole_mesh,
 )
@@ -249,7 +249,7 @@ class _Maker:
         both = None
         if source is None and partners is not None and mirror is not None:
             both = partners, mirror
-        pair = pair_maker(
+        pair = PairMaker(
             settings.cell,
             (settings.spec, settings.exxdiv, apart),
             mesh.shape,

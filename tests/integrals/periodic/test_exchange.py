@@ -9,10 +9,10 @@ from pyscf.pbc import dft, tools
 
 from deeph_zero.integrals.libxc import describe
 from deeph_zero.integrals.periodic.exchange import (
+    PairMaker,
     fractions,
     has_exchange,
     mirror_mesh,
-    pair_maker,
     probe_charge,
     whole_mesh,
 )
@@ -86,7 +86,7 @@ def test_kernels_and_phases_of_pairs(crystal, xc, exxdiv):
     cell, mesh = crystal("chain"), (5, 6, 7)
     _, whole = whole_mesh(make_kpoints((2, 1, 2)))
     targets = np.array([[0.0, 0, 0], [0.2, 0.1, -0.3]])
-    pair = pair_maker(
+    pair = PairMaker(
         cell, (describe(xc), exxdiv, False), mesh, targets=targets, whole=whole, device="cpu"
     )
     points = SimpleNamespace(kpts=cell.get_abs_kpts(whole), exxdiv=exxdiv)
@@ -112,7 +112,7 @@ def test_an_element_that_is_left_out_is_the_probe_charge(crystal):
     cell, mesh, spec = crystal("chain"), (5, 5, 5), describe("pbe0")
     _, whole = whole_mesh(make_kpoints((2, 1, 2)))
     kernels = [
-        pair_maker(cell, (spec, "ewald", out), mesh, targets=whole, whole=whole, device="cpu")(0, 0)
+        PairMaker(cell, (spec, "ewald", out), mesh, targets=whole, whole=whole, device="cpu")(0, 0)
         for out in (False, True)
     ]
     apart = (kernels[0].kernel - kernels[1].kernel).flatten()
@@ -135,7 +135,7 @@ def test_kernels_for_both_of_k_and_minus_k(crystal, mesh):
 
     def maker(targets, whole, mirrored=None):
         how = (spec, None, False)
-        return pair_maker(
+        return PairMaker(
             cell, how, mesh, targets=targets, whole=whole, device="cpu", mirrored=mirrored
         )
 
