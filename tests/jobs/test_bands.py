@@ -1,8 +1,6 @@
 """Bands and densities of states of stored blocks, against PySCF and formulas."""
 
 import json
-import os
-import signal
 
 import h5py
 import numpy as np
@@ -55,24 +53,12 @@ def run(*words):
 
 @pytest.mark.parametrize(("at", "code"), [(1, 130), (2, 0)])
 def test_ctrl_c_ends_behind_the_crystal_and_not_where_it_is_the_last(
-    tmp_path, monkeypatch, at, code
+    tmp_path, monkeypatch, ctrl_c_in, at, code
 ):
     monkeypatch.chdir(tmp_path)
-    real, seen = bands._crystal, []
-
-    def interrupted(*given):
-        seen.append(given)
-        if len(seen) == at:
-            os.kill(os.getpid(), signal.SIGINT)
-        return real(*given)
-
-    monkeypatch.setattr(bands, "_crystal", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        files = toy(tmp_path / "t.h5"), toy(tmp_path / "u.h5")
+    files = toy(tmp_path / "t.h5"), toy(tmp_path / "u.h5")
+    with ctrl_c_in(bands, "_crystal", at):
         assert run(*files, "--points", 3, "-o", "b.h5") == code
-    finally:
-        signal.signal(signal.SIGINT, before)
     assert json.loads((tmp_path / "b.json").read_text())["n_structures"] == at
 
 

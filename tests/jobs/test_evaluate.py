@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import signal
 
 import h5py
 import numpy as np
@@ -329,25 +327,14 @@ def test_labels_of_another_method_are_wrong_input(done, tmp_path, capfd):
     assert entry_point([*args, str(folder / "labels.h5")]) == 2
 
 
-@pytest.mark.parametrize("case", [(0, 130, 1), (2, 0, 3)])
+@pytest.mark.parametrize("case", [(1, 130, 1), (3, 0, 3)])
 def test_ctrl_c_ends_behind_the_structure_and_not_where_it_is_the_last(
-    done, tmp_path, monkeypatch, case
+    done, tmp_path, ctrl_c_in, case
 ):
     folder, _ = done
-    frame, code, rows = case
-    real = evaluate._row
-
-    def interrupted(model, molecule, *rest):
-        if molecule.frame == frame:
-            os.kill(os.getpid(), signal.SIGINT)
-        return real(model, molecule, *rest)
-
-    monkeypatch.setattr(evaluate, "_row", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    nth, code, rows = case
     out = tmp_path / "e.json"
     args = ["evaluate", str(folder / "run"), str(folder / "labels.h5"), "--no-scf"]
-    try:
+    with ctrl_c_in(evaluate, "_row", nth):
         assert entry_point([*args, "-o", str(out)]) == code
-    finally:
-        signal.signal(signal.SIGINT, before)
     assert len(json.loads(out.read_text())["structures"]) == rows
