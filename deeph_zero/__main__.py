@@ -1,6 +1,10 @@
 """The command ``deeph-zero``, also ``python -m deeph_zero``: Ctrl-C is a line from the start."""
 
+import signal
 import sys
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of what Ctrl-C ended, in a shell."""
 
 
 def main() -> int:
@@ -8,13 +12,22 @@ def main() -> int:
 
     Returns:
         The exit code, see :func:`deeph_zero.cli.main.entry_point`.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, with its line said: Python tidies up and dies of SIGINT,
+            which is 130 to a shell too, and the only end of a command that ends its loops.
     """
     try:
         from deeph_zero.cli.main import entry_point
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
-        return 130
-    return entry_point()
+        code = INTERRUPTED
+    else:
+        code = entry_point()
+    if code == INTERRUPTED:
+        sys.excepthook = lambda *_: None
+        raise KeyboardInterrupt
+    return code
 
 
 if __name__ == "__main__":

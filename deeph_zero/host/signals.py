@@ -10,6 +10,8 @@ END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What a terminal, a batch system or ``timeout`` sends to end a command."""
 FIRST = "what is being computed is finished and saved first, a second Ctrl-C ends at once"
 """Said at the first signal."""
+LAST = "that was the last structure, nothing is left out"
+"""Said where the first signal changes nothing."""
 _WORDS = {signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
 
 
@@ -86,7 +88,8 @@ class Interrupt:
         Args:
             stopped_by: What ended it before; None: nothing did.
         """
-        if stopped_by is None:
+        if stopped_by is None and self.signum is not None:
+            self._tell(f"{word_of(Stopped(self.signum))}: {LAST}")
             self.signum = None
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
@@ -103,10 +106,13 @@ class Interrupt:
         if self.requested:
             raise Stopped(signum)
         self.signum = signum
+        self._tell(f"{word_of(Stopped(signum))}: {FIRST}")
+
+    def _tell(self, text: str) -> None:
         if self._say is not None:
             # a terminal that has gone, or a line that was being written: the signal still counts
             with contextlib.suppress(OSError, ValueError, RuntimeError):
-                self._say(f"{word_of(Stopped(signum))}: {FIRST}")
+                self._say(text)
 
     def listen(self) -> dict[int, object]:
         """Take the signals, or take them back from a library; nohup's SIGHUP stays ignored.

@@ -325,6 +325,8 @@ class _CrystalFit:
                     writer.write(arrays, attributes)
                     run.results.entries[k] = entry | self._role(k)
                 task.advance()
+            else:
+                interrupt.settle(None)  # in the last one: nothing is missing
 
     def _role(self, k: int) -> dict[str, bool]:
         """What a frame is for, where it is not trained on."""

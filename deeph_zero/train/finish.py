@@ -108,8 +108,8 @@ def certify_all(
 ) -> dict[str, Any]:
     """Write ``predictions.h5`` and ``summary.json``.
 
-    The deadline and the first Ctrl-C are acted on between structures, a second Ctrl-C at once,
-    always with both files complete for what was done.
+    The deadline and the first Ctrl-C are acted on between structures, a second Ctrl-C at once; both
+    files are complete for what was done. In the last structure the first Ctrl-C changes nothing.
 
     Args:
         run: The run; its ``entries`` are filled.
@@ -157,15 +157,22 @@ def certify_all(
                 break
             else:
                 writer.write(*group)
-                role = {"calibration": True} if k in ready else {}
-                role = {"validation": True} if k in run.roles.measuring else role
-                run.results.entries[k] = entry | role
+                run.results.entries[k] = entry | _role(run, k, calibrates=k in ready)
             task.advance()
+        else:
+            interrupt.settle("max_time" if late else None)
     _say_left_out(run, late, len(todo))
     result = write_summary(run, "max_time" if late else stopped_by)
     if failed_now == len(todo):
         raise ComputationError(f"every structure failed; see {run.out / SUMMARY_FILE}")
     return result
+
+
+def _role(run: Run, k: int, *, calibrates: bool) -> dict[str, bool]:
+    """What a frame is for, where it is not trained on."""
+    if k in run.roles.measuring:
+        return {"validation": True}
+    return {"calibration": True} if calibrates else {}
 
 
 def _has_time(run: Run) -> bool:

@@ -124,8 +124,34 @@ def test_ctrl_c_while_modules_are_imported_is_a_line(monkeypatch, capsys):
             raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "deeph_zero.cli.main", Importing("deeph_zero.cli.main"))
-    assert command() == 130
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(KeyboardInterrupt):
+        command()
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize(("signum", "times"), [("SIGINT", 1), ("SIGTERM", 3)])
+def test_ctrl_c_ends_a_loop_of_the_shell(signum, times):
+    """Of a terminal, whose Ctrl-C goes to the shell and the command: bash waits for the latter."""
+    code = (
+        "import atexit, os, signal, sys; from deeph_zero import __main__; "
+        "from deeph_zero.cli import main; atexit.register(print, 'tidied up'); "
+        f"main._run = lambda _: os.kill(os.getpid(), signal.{signum}) if {signum!r} != 'SIGINT' "
+        "else os.killpg(0, signal.SIGINT); sys.exit(__main__.main())"
+    )
+    loop = f'for i in 1 2 3; do "{sys.executable}" -c "{code}"; done'
+    ended = subprocess.run(
+        ["bash", "-c", loop],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        # not inherited: a runner in the background may have it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    word = "interrupted" if signum == "SIGINT" else "ended by SIGTERM"
+    assert (ended.stdout, ended.stderr) == ("tidied up\n" * times, f"error: {word}\n" * times)
+    assert ended.returncode == (-signal.SIGINT if signum == "SIGINT" else 143)
 
 
 def test_a_closed_standard_output_is_no_failure(monkeypatch):

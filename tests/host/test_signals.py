@@ -82,15 +82,21 @@ def test_a_terminal_that_has_gone_does_not_hide_the_interrupt():
         run()
 
 
-def test_an_interrupt_in_the_last_step_changes_nothing():
-    def run(stopped_by) -> None:
-        with signals.interruptible() as interrupt:
+def test_an_interrupt_in_the_last_step_changes_nothing_and_that_is_said():
+    def run(stopped_by, said) -> None:
+        with signals.interruptible(said.append) as interrupt:
+            interrupt.settle(stopped_by)
+            assert said == []
             os.kill(os.getpid(), signal.SIGINT)
             interrupt.settle(stopped_by)
 
-    run(None)
+    said = []
+    run(None, said)
+    assert said == [f"interrupted: {text}" for text in (signals.FIRST, signals.LAST)]
+    said = []
     with pytest.raises(KeyboardInterrupt):
-        run("interrupt")
+        run("interrupt", said)
+    assert said == [f"interrupted: {signals.FIRST}"]
 
 
 @pytest.mark.parametrize("signum", signals.END_SIGNALS)

@@ -16,7 +16,7 @@ from deeph_zero.errors import InputError, NoSpaceError
 from deeph_zero.host import files, outputs
 from deeph_zero.host.files import cannot_write
 from deeph_zero.host.reporting import SilentReporter
-from deeph_zero.host.signals import FIRST
+from deeph_zero.host.signals import FIRST, LAST
 from deeph_zero.jobs import label, loop, workers
 from deeph_zero.jobs.label import run_label
 from deeph_zero.molecule import Molecule
@@ -129,7 +129,7 @@ def test_ctrl_c_is_said_at_once_and_in_the_last_structure_changes_nothing(tmp_pa
     out = tmp_path / "o.h5"
     reporter = Reporter(6, interrupt)
     same(out, run(out, reporter=reporter), whole)
-    assert reporter.warnings == [f"interrupted: {FIRST}"]
+    assert reporter.warnings == [f"interrupted: {FIRST}", f"interrupted: {LAST}"]
 
 
 def test_a_killed_process_loses_only_what_it_was_at(tmp_path, whole):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ from deeph_zero.cli.main import entry_point
 from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.report.crystals import crystal_figures
 from deeph_zero.report.data import read_source
+from deeph_zero.train import crystal_fit
 
 CHAIN = """2
 Lattice="2.06 0 0 0 2.75 0 0 0.05 2.9" pbc="T T T"
@@ -213,6 +215,19 @@ def test_a_prediction_without_build_has_its_blocks(folder):
         at = blocks.at_k(torch.from_numpy(group["kpts"][()])).numpy()
         np.testing.assert_allclose(at, group["fock"][()], atol=2e-5)
         assert "fock_rebuilt" not in group
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_ctrl_c_in_the_last_certificate_changes_nothing(tmp_path, monkeypatch, ctrl_c_in, nth):
+    monkeypatch.chdir(tmp_path)
+    Path("chain.xyz").write_text(CHAIN + CHAIN.replace("0.63", "0.65"))
+    with ctrl_c_in(crystal_fit, "crystal_prediction_entry", nth):
+        code = run("fit", "chain.xyz", *METHOD, "--epochs", 1, "-o", "run")
+    kept = json.loads(Path("run/summary.json").read_text())
+    with h5py.File("run/predictions.h5") as file:
+        assert len(file) == nth
+    assert kept["stopped_by"] == ("epochs" if nth == 2 else "interrupt")
+    assert (code == 130) == (nth == 1)
 
 
 def test_bands_of_a_model_are_those_of_its_matrix(folder):

@@ -112,7 +112,6 @@ ENDS = (
         ("one", "step", 3),
         ("one", "step", 10),  # the last one of an epoch
         ("one", "epoch", 2),
-        ("one", "certificate", 1),
         ("many", "integrals", 4),
         ("many", "build", 7),
         ("one", "build", 3),  # a teacher's build within the first epoch
@@ -151,6 +150,17 @@ def test_a_signal_keeps_a_run_that_resumes_to_the_same_end(commands, inputs, who
         assert summary(run)["geometries_replaced"] == summary(whole[kind])["geometries_replaced"]
         assert summary(run)["geometries_replaced"] > 0
     assert summary(run)["fock_builds"] >= summary(whole[kind])["fock_builds"]
+
+
+@pytest.mark.parametrize("case", [("one", 1, signal.SIGINT), ("many", FRAMES, signal.SIGTERM)])
+def test_a_signal_in_the_last_certificate_changes_nothing(commands, inputs, whole, tmp_path, case):
+    (kind, last, signum), run = case, tmp_path / "run"
+    plan = at("certificate", last, signal=signum)
+    ended = commands.run("fit", *inputs[kind], "-o", run, plan=plan)
+    assert ended.code == 1  # as without
+    assert "that was the last structure, nothing is left out" in ended.err
+    assert summary(run)["stopped_by"] == "epochs"
+    same(run, whole[kind])
 
 
 def test_a_second_ctrl_c_in_the_certificates_keeps_those_before(commands, inputs, tmp_path):
@@ -363,7 +373,8 @@ def test_the_command_itself_answers(tmp_path, signum, code, word):
         time.sleep(0.02)
     process.send_signal(signum)
     _, err = process.communicate()
-    assert process.returncode == code
+    # of Ctrl-C it dies, which a shell calls 130
+    assert process.returncode == (-signum if signum == signal.SIGINT else code)
     assert err.splitlines()[-1].startswith(f"error: {word}; the run is kept, go on with: ")
     sound(run)
     assert summary(run)["stopped_by"] == "interrupt"
