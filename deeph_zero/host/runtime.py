@@ -10,13 +10,14 @@ import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.allocator import keep_freed_memory
+from deeph_zero.host.signals import Interrupt
 
 _log = logging.getLogger("deeph_zero")
 
@@ -55,6 +56,23 @@ class Deadline:
     def expired(self) -> bool:
         """Whether the time is up."""
         return self.remaining() <= 0.0
+
+
+def stop_reason(
+    interrupt: Interrupt, deadline: Deadline
+) -> Literal["interrupt", "max_time"] | None:
+    """Why nothing further is begun; asked between structures.
+
+    Args:
+        interrupt: Whether a signal came.
+        deadline: When the time is up.
+
+    Returns:
+        "interrupt", "max_time" where only the time is up, or None.
+    """
+    if interrupt.requested:
+        return "interrupt"
+    return "max_time" if deadline.expired() else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import json_beside, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter, Task
-from deeph_zero.host.runtime import Deadline
-from deeph_zero.host.signals import Interrupt, interruptible
+from deeph_zero.host.runtime import Deadline, stop_reason
+from deeph_zero.host.signals import interruptible
 from deeph_zero.host.version import __version__
 from deeph_zero.jobs.convert import atomic_shells
 from deeph_zero.molecule import Molecule
@@ -121,7 +121,7 @@ def run_bands(
     failed = list(failed)
     with interruptible(reporter.warning) as interrupt:
         with reporter.task("bands", len(places)) as task:
-            stop = lambda: _stop(interrupt, deadline)  # noqa: E731
+            stop = lambda: stop_reason(interrupt, deadline)  # noqa: E731
             stopped = _each(config, places, stop, task, (found, failed))
         if not found and failed and not stopped:
             first = failed[0]
@@ -171,12 +171,6 @@ def _opened(name: str) -> LabelsSource:
         return LabelsSource(Path(name), atomic_shells)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-
-
-def _stop(interrupt: Interrupt, deadline: Deadline) -> str | None:
-    if interrupt.requested:
-        return "interrupt"
-    return "max_time" if deadline.expired() else None
 
 
 def _crystal(config: BandsConfig, record: Record, file: str, frame: int) -> CrystalBands:

@@ -13,7 +13,7 @@ from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.files import write_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.reporting import Task as ProgressTask
-from deeph_zero.host.runtime import Runtime
+from deeph_zero.host.runtime import Runtime, stop_reason
 from deeph_zero.host.signals import interruptible
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, shell_ls
@@ -214,11 +214,7 @@ def run_evaluate(
     failed = list(failed)
     job = _EvaluateJob(str(model_path), tuple(label_files), config, model, labels)
     with interruptible(reporter.warning) as interrupt:
-
-        def stop() -> str | None:
-            reason = "max_time" if settings.deadline.expired() else None
-            return "interrupt" if interrupt.requested else reason
-
+        stop = lambda: stop_reason(interrupt, settings.deadline)  # noqa: E731
         with reporter.task("evaluate", len(molecules)) as task:
             tasks = Tasks(enumerate(molecules), stop)
             engine, workers = Engine.of(config), (1, len(molecules))

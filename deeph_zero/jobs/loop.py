@@ -12,8 +12,8 @@ from deeph_zero.host.files import json_beside, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.reporting import Task as ProgressTask
-from deeph_zero.host.runtime import Runtime
-from deeph_zero.host.signals import Interrupt, interruptible
+from deeph_zero.host.runtime import Runtime, stop_reason
+from deeph_zero.host.signals import interruptible
 from deeph_zero.jobs.journal import Journal
 from deeph_zero.jobs.tasks import Tasks
 from deeph_zero.jobs.workers import Job, Outcome, outcomes
@@ -124,7 +124,7 @@ def run_batch(
         _check_journal(journal, molecules)
         with interruptible(reporter.warning) as interrupt:
             open_ones = (task for task in enumerate(molecules) if task[0] not in journal)
-            tasks = Tasks(open_ones, lambda: _stop(interrupt, runtime))
+            tasks = Tasks(open_ones, lambda: stop_reason(interrupt, runtime.deadline))
             with reporter.task(description, total) as task:
                 task.skip(len(journal))
                 left = None if total is None else total - len(journal)
@@ -208,13 +208,6 @@ def _check_journal(journal: Journal, molecules: Iterable[Molecule]) -> None:
     journal.check_count(len(molecules))
     for index, molecule in enumerate(molecules):
         journal.check(index, molecule)
-
-
-def _stop(interrupt: Interrupt, runtime: Runtime) -> str | None:
-    """Why no further structure is begun."""
-    if interrupt.requested:
-        return "interrupt"
-    return "max_time" if runtime.deadline.expired() else None
 
 
 def _collect(

@@ -28,7 +28,7 @@ from deeph_zero.data.formats.spins import to_spinor
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import write_json
 from deeph_zero.host.reporting import Reporter
-from deeph_zero.host.runtime import Deadline
+from deeph_zero.host.runtime import Deadline, stop_reason
 from deeph_zero.host.signals import interruptible
 from deeph_zero.host.version import __version__
 from deeph_zero.integrals.periodic.kpoints import make_kpoints
@@ -85,9 +85,7 @@ def run_matrix_errors(
     with interruptible(reporter.warning) as interrupt:
         with reporter.task("evaluate", len(first)) as task:
             for k in range(len(first)):
-                stopped = "interrupt" if interrupt.requested else None
-                stopped = "max_time" if deadline.expired() and not stopped else stopped
-                if stopped:
+                if stopped := stop_reason(interrupt, deadline):
                     break
                 try:
                     found = compared(read_record(first, k), read_record(second, k))

@@ -14,6 +14,7 @@ from deeph_zero.errors import ComputationError, DeephZeroError, InputError, argu
 from deeph_zero.host.files import append_csv, write_csv, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.runtime import stop_reason
 from deeph_zero.host.signals import Interrupt, interruptible
 from deeph_zero.integrals.periodic.cell import build_cell
 from deeph_zero.ks.counts import Builds
@@ -47,7 +48,7 @@ from deeph_zero.train.crystal_steps import (
     Steps,
     train_crystals,
 )
-from deeph_zero.train.crystal_targets import SOLVED, Targets, stop_reason
+from deeph_zero.train.crystal_targets import SOLVED, Targets
 from deeph_zero.train.crystals import Lesson, fit_constant, fit_crystals
 from deeph_zero.train.resume import (
     SUMMARY_FILE,
@@ -254,7 +255,7 @@ class _CrystalFit:
         )
         metrics = self._run.out / "metrics.csv"
         write_csv(metrics, COLUMNS, [])
-        stop = lambda: stop_reason(self._run, interrupt) is not None  # noqa: E731
+        stop = lambda: stop_reason(interrupt, self._run.runtime.deadline) is not None  # noqa: E731
         with self._run.reporter.task("training", None) as task:
 
             def note(row: Row) -> None:
@@ -272,7 +273,7 @@ class _CrystalFit:
             )
         network.eval()
         if not whole:
-            self._stopped = stop_reason(self._run, interrupt)
+            self._stopped = stop_reason(interrupt, self._run.runtime.deadline)
         self._errors = _errors(network, self._constant, self._targets.checks)
         if whole and self._targets.checks and config.data.validation is None:
             # nobody asked to only measure with them: they chose, and now they are learnt from
@@ -295,7 +296,7 @@ class _CrystalFit:
     def _calibrate(self, network: FockNetwork, meta: dict[str, Any], interrupt: Interrupt) -> None:
         run = self._run
         found = calibrating(self._config, run.molecules, run.roles.held_out)
-        stopped = lambda: stop_reason(run, interrupt) is not None  # noqa: E731
+        stopped = lambda: stop_reason(interrupt, run.runtime.deadline) is not None  # noqa: E731
         calibrate_crystals(run, network.eval(), found, meta, stopped)
         if run.results.calibration is not None:
             save_model(run.out, network, meta)
@@ -311,7 +312,7 @@ class _CrystalFit:
             run.reporter.task("certificates", len(todo)) as task,
         ):
             for k, molecule in todo:
-                reason = stop_reason(self._run, interrupt)
+                reason = stop_reason(interrupt, self._run.runtime.deadline)
                 if reason and (run.results.entries or reason == "interrupt"):
                     self._stopped = reason
                     break

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.errors import DeephZeroError, InputError
+from deeph_zero.host.runtime import stop_reason
 from deeph_zero.host.signals import Interrupt
 from deeph_zero.ks.counts import Builds
 from deeph_zero.nn.network import FockNetwork
@@ -74,7 +75,7 @@ class Targets:
         stopped: str | None = None
         with self._run.reporter.task("solving", len(todo)) as task:
             for k, geometry in todo:
-                stopped = stop_reason(self._run, interrupt)
+                stopped = stop_reason(interrupt, self._run.runtime.deadline)
                 if stopped:
                     break
                 try:
@@ -157,18 +158,3 @@ def _taught(
     if index is None:
         raise InputError("expected a label for every crystal, got none; label it first")
     return teach_density(ready, labels.label(index, geometry.method).dm)
-
-
-def stop_reason(run: Run, interrupt: Interrupt) -> str | None:
-    """Why a run has to end now.
-
-    Args:
-        run: The run.
-        interrupt: Ctrl-C.
-
-    Returns:
-        "interrupt", "max_time" or None.
-    """
-    if interrupt.requested:
-        return "interrupt"
-    return "max_time" if run.runtime.deadline.expired() else None

@@ -10,6 +10,7 @@ import torch
 
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host import runtime
+from deeph_zero.host.signals import Interrupt
 from deeph_zero.integrals import two_electron
 from deeph_zero.settings.config import RuntimeConfig
 
@@ -108,6 +109,21 @@ def test_devices_with_cuda(monkeypatch):
     assert runtime.resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(InputError, match="use cuda:0 to cuda:1"):
         runtime.resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("signum", "at", "expected"),
+    [
+        (None, None, None),
+        (2, None, "interrupt"),
+        (None, -1.0, "max_time"),
+        (2, -1.0, "interrupt"),
+    ],
+)
+def test_why_nothing_further_is_begun(signum, at, expected):
+    interrupt = Interrupt()
+    interrupt.signum = signum
+    assert runtime.stop_reason(interrupt, runtime.Deadline(at)) == expected
 
 
 def test_the_clock_starts_with_the_command(monkeypatch):

@@ -14,7 +14,7 @@ from deeph_zero.settings.config import FitConfig
 from deeph_zero.testing import Listener
 from deeph_zero.train import crystal_targets
 from deeph_zero.train.crystal_samples import Geometry
-from deeph_zero.train.crystal_targets import Targets, stop_reason
+from deeph_zero.train.crystal_targets import Targets
 from deeph_zero.train.run import Run
 
 from .hydrogen_crystal import crystal, method, network
@@ -67,19 +67,6 @@ def test_a_fraction_is_of_the_frames_and_said_where_results_are(tmp_path):
     assert len(out) == 2
     assert sorted(out) == sorted(targets.checked)
     assert max(out) < 10
-
-
-@pytest.mark.parametrize(
-    ("requested", "at", "expected"),
-    [
-        (False, None, None),
-        (True, None, "interrupt"),
-        (False, -1.0, "max_time"),
-        (True, -1.0, "interrupt"),
-    ],
-)
-def test_why_a_run_ends(tmp_path, requested, at, expected):
-    assert stop_reason(run(tmp_path, at=at), interrupt(requested=requested)) == expected
 
 
 @pytest.fixture(scope="module")
