@@ -42,6 +42,7 @@ _QUANTITIES = (
     ("dipole", "dipole / D", ".4f", False),
     ("spin_square", "<S^2>", ".4f", False),
     ("refined_energy", "refined / Eh", ".8f", True),
+    ("refined_spin_square", "refined <S^2>", ".4f", False),
     ("refine_fock_builds", "builds", "d", False),
     ("refine_iterations", "cycles", "d", False),
     ("standard_start_iterations", "standard", "d", False),

@@ -131,6 +131,8 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         record["refine_iterations"] = done.iterations
         record["refine_start"] = "standard" if prediction.standard_start else "prediction"
         record["refined_dipole"] = prediction.refined_dipole.tolist()
+        if prediction.refined_spin_square is not None:
+            record["refined_spin_square"] = prediction.refined_spin_square
         found = _charges(prediction.populations())
         record |= {f"refined_{name}": values for name, values in found.items()}
     if prediction.standard_iterations is not None:

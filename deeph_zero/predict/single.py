@@ -57,6 +57,7 @@ class Prediction(Brief):
         fock_builds: All builds spent, the one of the input matrices included.
         coarse_builds: Beside them, builds on the coarse grid.
         refined_dipole: Dipole moment of the refined density; of P̂ without refinement.
+        refined_spin_square: ⟨S²⟩ of the refined density; None without refinement.
         standard_start: The refinement began at the superposed atoms, because P̂ was worse.
         standard_iterations: SCF cycles from the superposed atoms to the same tolerance; None if no
             comparison was asked for.
@@ -103,6 +104,7 @@ class Prediction(Brief):
     response: Response | None = None
     base: AOMatrix | None = None
     doubts: tuple[str, ...] = ()
+    refined_spin_square: float | None = None
 
     def populations(self, *, refined: bool = True) -> Populations:
         """Atomic charges and bond orders.
@@ -272,6 +274,7 @@ def assemble(
         n_electrons = float(built.n_electrons)
     orbitals = ks.orbitals(fock if rebuilt is None else rebuilt)
     final = dm if refined is None else refined.dm.to(dm.device)
+    spins = ks.unrestricted
     return Prediction(
         molecule=molecule,
         info=ks.info,
@@ -286,7 +289,8 @@ def assemble(
         residual_mae=residual,
         dipole=ks.dipole(dm).cpu().numpy(),
         n_electrons=n_electrons,
-        spin_square=ks.spin_square(dm) if ks.unrestricted else None,
+        spin_square=ks.spin_square(dm) if spins else None,
+        refined_spin_square=ks.spin_square(final) if spins and refined is not None else None,
         degenerate=orbitals.degenerate,
         refined=refined,
         fock_builds=ks.fock_builds,

@@ -57,8 +57,10 @@ def title(source: Source) -> str:
 def headline(source: Source) -> str:
     """What it is, the energy with its error, and whether it converged: two or three sentences."""
     entries = source.structures
-    spin = "unrestricted " if any(s.unrestricted for s in entries) else ""
-    start = f"{_MADE_BY[source.kind]}, {spin}{method(source.summary)}."
+    two_spins = sum(s.unrestricted for s in entries)
+    spin = "unrestricted " if two_spins and two_spins == len(entries) else ""
+    some = f" ({two_spins} of {len(entries)} unrestricted)" if two_spins and not spin else ""
+    start = f"{_MADE_BY[source.kind]}, {spin}{method(source.summary)}{some}."
     if source.kind == "matrices":
         lost = len(source.summary.get("failed") or [])
         failed = f" {plural(lost, 'frame')} failed." if lost else ""
@@ -157,10 +159,12 @@ def tiles(source: Source, matrices: Matrices | None) -> list[tuple[str, str, str
         ]
         if final is not None:
             chosen[2:] = _beside_refined(entry)
-        if number(entry.get("spin_square")) is not None:
+        contamination, when = _spin_square(entry)
+        if contamination is not None:
             spin = matrices.spin / 2 if matrices else None
             ideal = "" if spin is None else f"{spin * (spin + 1):.2f} for a pure spin"
-            chosen.append(("⟨S²⟩", show(entry.get("spin_square"), ".4f"), ideal))
+            note = ", ".join(text for text in (ideal, when) if text)
+            chosen.append(("⟨S²⟩", show(contamination, ".4f"), note))
     else:
         errors = [s.error_estimate for s in source.structures if s.error_estimate is not None]
         done = sum(bool(s.entry.get("converged")) for s in source.structures)
@@ -184,6 +188,14 @@ def _beside_refined(entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("HOMO–LUMO gap", show(gap, ".4f"), f"{_unit('Eh', gap)}, before refinement"),
         ("Dipole", show(value, ".3f"), known),
     ]
+
+
+def _spin_square(entry: Mapping[str, Any]) -> tuple[float | None, str]:
+    """⟨S²⟩, the refined one if there is one, and which it is where there was a refinement."""
+    first, final = (number(entry.get(start + "spin_square")) for start in ("", "refined_"))
+    if final is not None:
+        return final, "refined"
+    return first, "" if _bounded(entry, "refined_")[1] is None else "before refinement"
 
 
 def _unit(unit: str, value: Any) -> str:
@@ -373,11 +385,12 @@ def _checks(entry: Mapping[str, Any], matrices: Matrices | None) -> list[str]:
             f"The integration grid counts the {electrons:.0f} electrons to within "
             f"{significant(max(abs(counted - electrons), 1e-9), 1)}."
         )
-    spin = number(entry.get("spin_square"))
+    spin, when = _spin_square(entry)
     if spin is not None and matrices is not None:
         ideal = matrices.spin / 2 * (matrices.spin / 2 + 1)
+        words = {"refined": "After refinement ", "before refinement": "Before refinement "}
         sentences.append(
-            f"⟨S²⟩ is {spin:.4f}, a pure spin state has {ideal:.4f}: "
+            f"{words.get(when, '')}⟨S²⟩ is {spin:.4f}, a pure spin state has {ideal:.4f}: "
             + ("hardly any" if abs(spin - ideal) < 0.05 else "marked")
             + " spin contamination."
         )

@@ -33,6 +33,7 @@ _COLUMNS = (
     ("dipole", "Dipole", "D", ".4f"),
     ("spin_square", "⟨S²⟩", "", ".4f"),
     ("refined_energy", "Refined energy", "Eh", ".8f"),
+    ("refined_spin_square", "Refined ⟨S²⟩", "", ".4f"),
     ("refine_iterations", "SCF cycles", "", ".0f"),
 )
 _PACKAGES = ("torch", "pyscf", "numpy")

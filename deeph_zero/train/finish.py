@@ -348,7 +348,9 @@ def _records(
     run: Run, module: FitModule, prediction: Prediction
 ) -> tuple[dict[str, Any], tuple[dict[str, Any], dict[str, Any]]]:
     """Entry of the summary, and arrays and attributes, all at the network's own density."""
-    own = dataclasses.replace(prediction, refined=None, refined_dipole=prediction.dipole)
+    own = dataclasses.replace(
+        prediction, refined=None, refined_dipole=prediction.dipole, refined_spin_square=None
+    )
     prediction = with_intervals(own, run.results.calibration)
     entry = prediction_record(prediction)
     assert prediction.certificate is not None

@@ -116,6 +116,22 @@ def test_charges_add_up_and_are_kept(ks):
     assert float((final.mulliken_charges - own.mulliken_charges).abs().max()) > 1e-4
 
 
+def test_the_refined_spin_is_that_of_the_refined_density(ks):
+    fock = predicted(ks)
+    dm = ks.density(fock)
+    done = refine(ks, dm, tol=1e-6)
+    found = assemble(LIH, ks, fock, dm, done, certificate=True, coupled=False)
+    entry = prediction_record(found)
+    if not ks.unrestricted:
+        assert "refined_spin_square" not in entry
+        return
+    mf = dft.UKS(mole(ks.info.charge), xc="lda,vwn").density_fit()
+    mf.grids.level, mf.conv_tol = 0, 1e-12
+    mf.kernel()
+    assert entry["refined_spin_square"] == pytest.approx(mf.spin_square()[0], abs=1e-6)
+    assert abs(entry["spin_square"] - entry["refined_spin_square"]) > 1e-5
+
+
 def test_canonical_orbitals_are_those_of_the_density(ks):
     found = made(ks)
     coeff, energy, occ = canonical_orbitals(ks, found)

@@ -1,5 +1,6 @@
 """What a report says: every branch of headline, tiles, account and certificate."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,32 @@ def test_what_is_refined_and_what_is_not_is_said():
     assert ("Dipole", "5.000", "debye, before refinement") in tiles(source(entry), None)
 
 
+@pytest.mark.parametrize(
+    ("more", "value", "when"),
+    [
+        ({}, "0.8000", ""),
+        ({"refined_energy": -1.5004}, "0.8000", "before refinement"),
+        ({"refined_energy": -1.5004, "refined_spin_square": 0.752}, "0.7520", "refined"),
+    ],
+)
+def test_which_spin_contamination_is_shown_is_said(more, value, when):
+    entry = ENTRY | {"spin_square": 0.8} | more
+    opened = matrices(spin=1)
+    note = "0.75 for a pure spin" + (f", {when}" if when else "")
+    assert ("⟨S²⟩", value, note) in tiles(source(entry), opened)
+    text = " ".join(certificate(source(entry), data.Structure(entry=entry), opened))
+    begin = {"": "⟨", "refined": "After refinement ⟨", "before refinement": "Before refinement ⟨"}
+    assert f" {begin[when]}S²⟩ is {value}, a pure spin state has 0.7500: " in text
+
+
+def test_the_headline_counts_the_unrestricted_ones_where_some_are_not():
+    some = source(ENTRY, ENTRY)
+    some.structures[1] = dataclasses.replace(some.structures[1], unrestricted=True)
+    assert headline(some).startswith("Label-free training, pbe/sto-3g (1 of 2 unrestricted). ")
+    both = source(ENTRY, ENTRY, unrestricted=True)
+    assert headline(both).startswith("Label-free training, unrestricted pbe/sto-3g. ")
+
+
 def test_what_the_matrices_add():
     entry = ENTRY | {
         "n_electrons": 3.0002, "spin_square": 0.80, "residual_mae": 1e-4, "degenerate": True,
@@ -286,7 +313,7 @@ def test_what_the_matrices_add():
     text = " ".join(certificate(source(entry), data.Structure(entry=entry), matrices(spin=1)))
     for words in (
         "counts the 3 electrons to within 0.0002.",
-        "⟨S²⟩ is 0.8000, a pure spin state has 0.7500: marked spin contamination.",
+        "Before refinement ⟨S²⟩ is 0.8000, a pure spin state has 0.7500: marked spin",
         "differ by 100 µEh in the average element, by 20 µEh (root mean square) between occupied",
         "break_symmetry=True chooses one.",
         "ended at -1.50000400 Eh, 4.0 µEh below: the true error of the prediction.",
