@@ -90,6 +90,15 @@ def test_an_internal_saddle_point_is_left():
     assert ks.stability(minimum.dm, minimum.fock).stable_internal
 
 
+def test_a_closed_shell_above_pyscfs_comes_down_to_it_where_saddles_are_left():
+    """What docs/limits.md says: an SCF alone looks for no saddle."""
+    mol = gto.M(atom="N 0 0 0; H 0 0 1.6", charge=2, basis="3-21g", verbose=0)
+    mf = mol.RHF().density_fit().run(conv_tol=1e-10)
+    ks = KohnSham.from_pyscf(mf)
+    assert ks.scf(conv_tol=1e-10).energy > mf.e_tot + 0.05
+    assert ks.scf(conv_tol=1e-10, leave_saddles=True).energy == pytest.approx(mf.e_tot, abs=1e-8)
+
+
 def test_nothing_to_rotate_is_stable():
     mol = gto.M(atom="He 0 0 0", basis="sto-3g", verbose=0)
     ks = KohnSham.from_pyscf(mol, grid_level=0)
