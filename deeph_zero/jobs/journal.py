@@ -159,6 +159,7 @@ class Journal:
             raise
 
     def _begin(self, head: Mapping[str, Any]) -> None:
+        self._file.seek(0)
         if self._file.read(len(_MARK)) not in (b"", _MARK):
             raise InputError(
                 f"{self.path}: expected an unfinished output, this is another file; remove it or "
@@ -176,11 +177,22 @@ class Journal:
                 self._places[found["index"]] = (start, found["digest"])
             end = start + size
         if end == 0:
+            if self._begins(_framed(head, b"")):  # killed before it was whole: nothing to lose
+                self._file.truncate(0)
+                self._begin(head)
+                return
             raise InputError(
                 f"{_resume()}: {self.path} is damaged at its beginning; begin again with "
                 f"{_overwrite()}"
             )
         self._file.truncate(end)
+
+    def _begins(self, whole: bytes) -> bool:
+        """Whether what is there, perhaps nothing, is the beginning of this and no more."""
+        size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        found = self._read(size) if size < len(whole) else whole
+        return len(found) < len(whole) and whole.startswith(found)
 
     def _compare(self, found: Mapping[str, Any], head: Mapping[str, Any]) -> None:
         if found.get("format_version") != FORMAT_VERSION:

@@ -232,6 +232,25 @@ def test_files_that_are_no_journal_are_left_alone(tmp_path):
     assert part.read_bytes() == b"the only copy of something"
 
 
+@pytest.mark.parametrize("left", [0, 2, 60])
+def test_a_kill_within_the_first_record_lost_nothing(tmp_path, left):
+    out = tmp_path / "o.h5"
+    Journal(out, FACTS, resume=False).close(remove=False)
+    begun = journal_beside(out).read_bytes()
+    journal_beside(out).write_bytes(begun[:left])
+    again = reopened(out)
+    assert len(again) == 0
+    again.append(0, digest(structure(0)), encode(record(0)))
+    again.close(remove=False)
+    again = reopened(out)
+    assert [r.index for r in again.records()] == [0]
+    again.close(remove=False)
+    journal_beside(out).write_bytes(begun[:left] + b"x" * left)
+    if left:
+        with pytest.raises(InputError, match="damaged at its beginning"):
+            reopened(out)
+
+
 def test_there_is_nothing_to_go_on_with(tmp_path):
     with pytest.raises(InputError, match=r"resume=True: expected .*o\.h5\.part, there is none"):
         reopened(tmp_path / "o.h5")
