@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 from deeph_zero.errors import ComputationError, InputError, NoSpaceError, argument
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
+_LONGEST_NAME = 255
+"""Bytes, of nearly every file system."""
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -100,6 +103,33 @@ def open_own(path: Path) -> int:
     )
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name beside ``path`` that nobody foresees and no file system finds too long.
+
+    Args:
+        path: What is going to be there.
+
+    Returns:
+        The name, of nothing that exists.
+    """
+    tail = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    name = os.fsencode(path.name)[: _LONGEST_NAME - len(tail) - 1].decode(errors="ignore")
+    return path.with_name(f".{name}{tail}")
+
+
+def remove_leavings(path: Path) -> None:
+    """Remove what killed processes left half written of a file; the caller holds the file.
+
+    Args:
+        path: The file; temporary files of a living process beside it would go too.
+    """
+    ours = re.compile(rf"\.{re.escape(path.name)}\.\d+-[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if ours.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                Path(entry).unlink()
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """An empty temporary file in the same folder that becomes ``path`` when the block succeeds.
@@ -115,7 +145,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         ComputationError: If writing fails (disk full, folder gone).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     try:
         temporary.open("xb").close()
         yield temporary

@@ -21,7 +21,14 @@ from typing import Any
 import numpy as np
 
 from deeph_zero.errors import ComputationError, InputError, argument
-from deeph_zero.host.files import disk_errors, elsewhere, journal_beside, open_own
+from deeph_zero.host.files import (
+    disk_errors,
+    elsewhere,
+    journal_beside,
+    json_beside,
+    open_own,
+    remove_leavings,
+)
 from deeph_zero.host.outputs import hold
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
@@ -152,6 +159,8 @@ class Journal:
                     self._recover(head)
                 else:
                     self._begin(head)
+            for file in (out, json_beside(out)):
+                remove_leavings(file)
         except BaseException as error:
             if not found or (isinstance(error, ComputationError) and not resume):
                 self.path.unlink(missing_ok=True)  # nothing to go on with

@@ -45,6 +45,26 @@ def test_temporary_names_cannot_be_foreseen(tmp_path):
         assert one.read_bytes() == b""
 
 
+def test_a_long_name_is_written_as_a_short_one_is(tmp_path):
+    for name in ("a" * 255, "å" * 127):
+        files.write_text(tmp_path / name, "whole")
+        assert (tmp_path / name).read_text() == "whole"
+    assert len(names(tmp_path)) == 2
+
+
+def test_leavings_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    with contextlib.suppress(KeyboardInterrupt), files.atomic_path(tmp_path / "a.h5") as left:
+        kept = left.read_bytes()
+        raise KeyboardInterrupt
+    left.write_bytes(kept)
+    others = ["a.h5", ".a.h5.tmp", ".b.a.h5.17-0123abcd.tmp", ".a.h5.17-0123abcd.tmp.txt"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    files.remove_leavings(tmp_path / "a.h5")
+    assert names(tmp_path) == sorted(others)
+    files.remove_leavings(tmp_path / "gone" / "a.h5")
+
+
 def test_json_is_standard_json(tmp_path):
     data = {
         "nan": float("nan"),

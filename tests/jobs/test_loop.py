@@ -147,6 +147,8 @@ def test_a_killed_process_loses_only_what_it_was_at(tmp_path, whole):
     out = tmp_path / "o.h5"
     with out.with_name("o.h5.part").open("ab") as file:
         file.write(b"DZ0J and half a record")
+    for name in (".o.h5.17-0123abcd.tmp", ".o.json.17-89abcdef.tmp"):  # killed while it wrote
+        (tmp_path / name).write_bytes(b"half")
     computed = []
     original = label._prepared
     with pytest.MonkeyPatch.context() as patch:

@@ -1,15 +1,13 @@
 """Folders of a format: where the structures are, and writing a folder whole or not at all."""
 
 import contextlib
-import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deeph_zero.data.reading.content import WholeFileError, content_of, text_of
 from deeph_zero.errors import InputError, argument
-from deeph_zero.host.files import cannot_write
+from deeph_zero.host.files import cannot_write, temporary_beside
 
 
 def structure_folders(path: Path, needed: str) -> list[Path]:
@@ -135,7 +133,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         ComputationError: If writing fails.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     try:
         temporary.mkdir()
         yield temporary
