@@ -1,8 +1,11 @@
 """What a person sees while a command runs: progress, messages, warnings and tables."""
 
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
@@ -196,6 +199,19 @@ def _print(console: Console, text: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class _Console(Console):
+    """Says nothing more where its reader has gone (``| head``, ``| tee`` after Ctrl-C).
+
+    Rich would end the process there and then, with what was computed unwritten.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Write to nobody from now on."""
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nobody:
+            os.dup2(nobody.fileno(), self.file.fileno())
+
+
 class ConsoleReporter:
     """Progress bar on a terminal, plain lines elsewhere.
 
@@ -212,8 +228,8 @@ class ConsoleReporter:
         """
         self._quiet = quiet
         self._json = json
-        self._err = Console(stderr=True, emoji=False)  # ":O:" is oxygen, no picture
-        self._out = self._err if json else Console(emoji=False)
+        self._err = _Console(stderr=True, emoji=False)  # ":O:" is oxygen, no picture
+        self._out = self._err if json else _Console(emoji=False)
         if not self._out.is_terminal:
             self._out.width = max(self._out.width, _PLAIN_WIDTH)
 

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+import sys
 
 import pytest
 from rich.console import Console
@@ -29,6 +31,19 @@ def test_plain_lines(capfd):
         ["title"], ["name", "value"], ["a", "1.5"], ["b", "-2"],
     ]  # fmt: skip
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_work_goes_on_where_its_reader_has_gone(monkeypatch, name):
+    """As with ``| head -1``, or after Ctrl-C with ``2>&1 | tee``, which dies of it."""
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="utf-8") as stream:  # noqa: PTH123  (a descriptor)
+        monkeypatch.setattr(sys, name, stream)
+        reporter = ConsoleReporter()
+        os.close(reader)
+        work(reporter)
+        reporter.warning("once")
+        reporter.warning("twice")
 
 
 def test_plain_lines_are_rare(capfd, monkeypatch):
@@ -62,7 +77,7 @@ def test_time_left(capfd, monkeypatch):
 def test_bar_on_a_terminal(monkeypatch):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=100)
-    monkeypatch.setattr(reporting, "Console", lambda **_: terminal)
+    monkeypatch.setattr(reporting, "_Console", lambda **_: terminal)
     work(ConsoleReporter())
     assert "3/3" in screen.getvalue()
     assert "loss 0.0412" in screen.getvalue()
