@@ -199,11 +199,22 @@ def _unforeseen(error: BaseException) -> str:
         cure = "use a smaller basis, fewer structures at a time, or a machine with more memory"
         return f"out of memory{f' ({text[:120]})' if text else ''}; {cure}"
     kind, again = type(error).__name__, "run again with -v for the traceback"
+    if isinstance(error, FileNotFoundError) and not error.filename and _is_nowhere():
+        return "the working folder has been removed; change to one that exists and run it again"
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "standard output or a file"
         text = f"{place}: cannot be read or written ({error.strerror}); check space and permissions"
         return f"{text}, or {again}"
     return f"internal error: {kind}: {text[:200]}; {again}"
+
+
+def _is_nowhere() -> bool:
+    """Whether the working folder has gone."""
+    try:
+        os.getcwd()  # noqa: PTH109  (Path.cwd is the same)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _usage(error: click.UsageError) -> str:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import click
 import pytest
@@ -152,6 +153,18 @@ def test_ctrl_c_ends_a_loop_of_the_shell(signum, times):
     word = "interrupted" if signum == "SIGINT" else "ended by SIGTERM"
     assert (ended.stdout, ended.stderr) == ("tidied up\n" * times, f"error: {word}\n" * times)
     assert ended.returncode == (-signal.SIGINT if signum == "SIGINT" else 143)
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(main, "_run", lambda _: Path("w.xyz").absolute())
+    assert entry_point(["doctor"]) == 1
+    assert capsys.readouterr().err == (
+        "error: the working folder has been removed; change to one that exists and run it again\n"
+    )
 
 
 def test_a_closed_standard_output_is_no_failure(monkeypatch):
