@@ -101,3 +101,12 @@ def test_dependent_functions_are_refused(tmp_path, crystal):
     record = dataclasses.replace(record, matrices=dataclasses.replace(m, overlap=doubled))
     with pytest.raises(InputError, match="expected linearly independent functions"):
         HRSink(tmp_path / "a_hr.dat").write(record)
+
+
+def test_only_probes_are_summed_one_k_point_after_another(tmp_path, crystal, monkeypatch):
+    record, plain, asked = hydrogens(crystal), BlockMatrix.at_k, []
+    monkeypatch.setattr(
+        BlockMatrix, "at_k", lambda self, kpts: asked.append(len(kpts)) or plain(self, kpts)
+    )
+    HRSink(tmp_path / "a_hr.dat").write(record)
+    assert asked == [3, 3]  # H and S: a mesh of thousands of points is a Fourier transform
