@@ -1,6 +1,7 @@
 """Lines between the special points of a Brillouin zone, named as ASE names them."""
 
 import dataclasses
+import itertools
 import logging
 
 import ase.cell
@@ -103,8 +104,13 @@ def _walked(
         found = cell.bandpath(path, npoints=points, pbc=pbc)
     except Exception:  # ASE raises whatever its classification meets
         raise _wrong(path, known) from None
-    if not len(found.kpts):
-        raise _wrong(path, known)
+    for names in parse_path_string(path):
+        if len(names) < 2 or any(a == b for a, b in itertools.pairwise(names)):
+            raise InputError(
+                f"{argument('path')}: expected lines between two special points or more, got "
+                f"{''.join(names)!r} in {path[:40]!r}; a comma is a jump between lines, as in "
+                "GX,MG"
+            )
     return found
 
 

@@ -41,7 +41,16 @@ def test_a_line_without_points_of_its_own_is_no_jump(caplog):
 
 @pytest.mark.parametrize(
     ("path", "points", "message"),
-    [("GQ", 10, "special points out of"), ("GXMG", 3, "at least 4 k-points"), ("GX", 1, "2 to")],
+    [
+        ("GQ", 10, "special points out of"),
+        ("GX,", 10, "special points out of"),
+        ("GXMG", 3, "at least 4 k-points"),
+        ("GX", 1, "2 to"),
+        ("G", 10, "two special points or more, got 'G' in 'G'"),
+        ("GX,M", 10, "two special points or more, got 'M' in 'GX,M'"),
+        ("G,X", 10, "two special points or more, got 'G' in 'G,X'"),
+        ("GXXM", 10, "two special points or more, got 'GXXM' in 'GXXM'"),
+    ],
 )
 def test_what_cannot_be_walked_is_refused(path, points, message):
     with pytest.raises(InputError, match=message):
