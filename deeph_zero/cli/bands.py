@@ -164,7 +164,11 @@ class _Call:
 
         assert self._model is not None
         model = load_crystal_model(self._model)
-        molecules, bad = checks.read_for_model(self._files, model, self._config, reporter, deadline)
+        notes: dict[str, list[str]] = {}
+        molecules, bad = checks.read_for_model(
+            self._files, model, self._config, reporter, deadline, notes=notes
+        )
+        checks.say_notes(notes, reporter)
         say_other_kpoints(model, molecules, self._config.crystal, reporter.warning)
         places = predicted(model, molecules, model.settings(self._config.crystal))
         return places, [b.as_dict() for b in bad]

@@ -104,6 +104,8 @@ def read_for_model(
     config: PredictConfig | EvaluateConfig | BandsConfig,
     reporter: "Reporter",
     deadline: "Deadline",
+    *,
+    notes: dict[str, list[str]] | None = None,
 ) -> tuple[list[Molecule], list[BadFrame]]:
     """Check frames for a model, whose charge and spin are those of frames that state none.
 
@@ -113,6 +115,7 @@ def read_for_model(
         config: Charge and spin that were asked for, and whether close contacts are taken.
         reporter: Told of the charge and spin that are the model's.
         deadline: When all have to be read.
+        notes: As for :func:`read_and_check`.
 
     Returns:
         Usable molecules and bad frames.
@@ -133,6 +136,7 @@ def read_for_model(
         elements=model.elements,
         allow_close_contacts=config.allow_close_contacts,
         deadline=deadline,
+        notes=notes,
         **_of_crystals(model, config),
     )
 

@@ -155,8 +155,9 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     settings = runtime.setup(config.runtime)
     _refuse_databases(options["labels"])
     model = load_any(options["model"], device=settings.device)
+    notes: dict[str, list[str]] = {}
     molecules, bad = checks.read_for_model(
-        options["labels"], model, config, reporter, settings.deadline
+        options["labels"], model, config, reporter, settings.deadline, notes=notes
     )
     files = [name for name in options["labels"] if Path(name).suffix.lower() in HDF5_SUFFIXES]
     failed = [b.as_dict() for b in bad]
@@ -166,6 +167,7 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     else:
         labels = LabelStore(files, skip_bad=True) if files else None
         molecules, failed = usable(molecules, failed, labels, model.method)
+    checks.say_notes(notes, reporter)
     for line in _unused(config, options["labels"]):
         reporter.warning(line)
     with claim_output(out, **place), show.keeping(out, command):

@@ -107,8 +107,9 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     # the model first: what a structure needs depends on it
     model = load_any(options["model"], device=runtime.device)
     check_predicting(config, crystals=isinstance(model, CrystalModel))
+    notes: dict[str, list[str]] = {}
     molecules, bad = checks.read_for_model(
-        options["structures"], model, config, reporter, runtime.deadline
+        options["structures"], model, config, reporter, runtime.deadline, notes=notes
     )
     if "spin-density" in config.cube and not (
         model.method.unrestricted or any(molecule.spin for molecule in molecules)
@@ -117,10 +118,11 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
             "--cube spin-density: expected an open shell among the structures, got closed shells "
             "only; ask for --cube density"
         )
-    if isinstance(model, CrystalModel):
-        say_other_kpoints(model, molecules, config.crystal, reporter.warning)
     again = options["overwrite"] or options["resume"]
     export.check(config, out, len(molecules) + len(bad), overwrite=again, inputs=bulk.inputs)
+    checks.say_notes(notes, reporter)
+    if isinstance(model, CrystalModel):
+        say_other_kpoints(model, molecules, config.crystal, reporter.warning)
     for line in unused_in_prediction(config):
         reporter.warning(line)
 

@@ -23,7 +23,7 @@ def _sparse_record(
     say: Callable[[str], None],
 ) -> Record:
     """Blocks and the levels around the Fermi level of a large crystal."""
-    found = model.predict_sparse_structure(molecule, model.settings(config.crystal), say=say)
+    found = model.predict_sparse_structure(molecule, model.settings(config.crystal))
     say(f"{found.hamiltonian.nao} functions: sparse blocks and no matrices at k-points are written")
     ends = found.ends()
     arrays, attributes = sparse_group(found, ends.fermi)
@@ -64,6 +64,7 @@ def predict_crystal_record(
         ComputationError: If the network's output is not finite.
     """
     say = lambda text: warn(molecule.where + text)  # noqa: E731
+    # what is to be said of its cell was, before the first of them
     if config.plain and model.is_large(molecule):
         return _sparse_record(index, molecule, model, config, say)
     found = model.predict_structure(
@@ -73,7 +74,6 @@ def predict_crystal_record(
         certificate=config.certificate,
         coupled=config.coupled,
         forces=config.forces,
-        say=say,
     )
     arrays, attributes = crystal_prediction_group(found)
     arrays |= prediction_blocks(found, say)

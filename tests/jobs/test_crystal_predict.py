@@ -1,13 +1,17 @@
 """One crystal of `predict` as a record: arrays, cost, and what is said on the way."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from deeph_zero.ao.shells import BasisLayout
-from deeph_zero.errors import ComputationError
+from deeph_zero.cli.main import entry_point
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import digest
+from deeph_zero.model_files.folder import save_model
 from deeph_zero.model_files.meta import crystal_meta
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
@@ -28,7 +32,7 @@ CRYSTAL = Molecule(
 
 
 @pytest.fixture(scope="module")
-def model():
+def meta_and_network():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         layout = BasisLayout.from_shells({1: (0,)})
@@ -38,7 +42,13 @@ def model():
         {"kmesh": (1, 1, 1), "ke_cutoff": 15.0, "pseudo": "gth-pade"}
     )
     method = MethodConfig.parse({"basis": "gth-szv", "xc": "lda,vwn"})
-    return CrystalModel(network, crystal_meta(method, crystal, spec, [CRYSTAL]))
+    return crystal_meta(method, crystal, spec, [CRYSTAL]), network
+
+
+@pytest.fixture(scope="module")
+def model(meta_and_network):
+    meta, network = meta_and_network
+    return CrystalModel(network, meta)
 
 
 def recorded(model, **asked):
@@ -94,3 +104,37 @@ def test_large_crystals_have_sparse_blocks_where_nothing_else_is_asked(model, mo
         assert found.entry["homo"] == pytest.approx(float(levels[0]), abs=1e-3)
         assert found.entry["gap"] == found.entry["lumo"] - found.entry["homo"]
         assert found.entry["converged"] is None
+
+
+@pytest.mark.parametrize("command", ["predict", "bands", "evaluate"])
+def test_what_is_said_of_a_cell_comes_before_the_work(
+    command, meta_and_network, tmp_path, monkeypatch, capfd
+):
+    meta, network = meta_and_network
+    save_model(tmp_path, network, meta)
+    layer = tmp_path / "layer.xyz"
+    lattice = "2.4 0 0 0 2.9 0 0 0 3.0"
+    layer.write_text(f'2\nLattice="{lattice}" pbc="T T F"\nH 0 0 0.3\nH 0.6 0.4 0.7\n')
+    before = []
+
+    def stop(*_, **__):
+        before.append(capfd.readouterr().err)
+        raise InputError("stopped here")
+
+    monkeypatch.setattr(CrystalModel, "prepare", stop)
+    words = [str(tmp_path), str(layer), "--threads", "1", "-o", str(tmp_path / "out.json")]
+    words[-1] = words[-1] if command == "evaluate" else str(tmp_path / "out.h5")
+    assert entry_point([command, *words]) == (2 if command == "bands" else 1)
+    assert [text.count("the box of the layer") for text in before] == [1]
+    after = capfd.readouterr().err
+    assert "stopped here" in after
+    assert "the box of the layer" not in after
+
+
+def test_a_record_repeats_nothing_of_its_cell(model):
+    lattice = np.diag([4.0, 5.2, 5.5])
+    layer = dataclasses.replace(CRYSTAL, lattice=lattice, pbc=(True, True, False))
+    said = []
+    config = PredictConfig.parse({"certificate": False})
+    predict_crystal_record(0, layer, model, config, said.append)
+    assert said == []
