@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class _Notes:
 
 
 def read_structures(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | str | Path,
     *,
     charge: int | None = None,
     spin: int | None = None,
@@ -120,8 +120,8 @@ def read_structures(
     """Read every frame of every file; a bad frame does not cost the good ones.
 
     Args:
-        paths: Files in any format ASE reads, npz arrays, our own HDF5 files, QH9 databases,
-            ``.smi`` files, or ``smiles:CCO``. The content decides which format it is.
+        paths: One file or several, in any format ASE reads, npz arrays, our own HDF5 files, QH9
+            databases, ``.smi`` files, or ``smiles:CCO``. The content decides which format it is.
         charge: Charge of frames that state none; None means 0.
         spin: 2S of frames that state none; None means 0.
         limit: Frames read of each file; None reads all.
@@ -134,11 +134,12 @@ def read_structures(
         The good structures in input order, coordinates in bohr, and the bad frames.
 
     Raises:
+        InputError: If ``paths`` are no names of files.
         ComputationError: If the time is over before the last frame: none is left out in silence.
     """
     molecules: list[Molecule] = []
     bad: list[BadFrame] = []
-    for path in paths:
+    for path in listed(paths):
         notes = _Notes(str(path))
         frames = itertools.islice(_read_source(str(path), notes.say), limit)
         for frame, item in enumerate(frames):
@@ -164,6 +165,29 @@ def read_structures(
             notes.frame = frame + 1
         notes.log()
     return molecules, bad
+
+
+def listed(paths: Any) -> list[str | Path]:
+    """Structure files as a list; one alone is no sequence of letters.
+
+    Args:
+        paths: What a Python user gave.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: If they are no names of files.
+    """
+    several = isinstance(paths, Iterable) and not isinstance(paths, str | Path)
+    found: list[Any] = list(paths) if several else [paths]
+    for path in found:
+        if not isinstance(path, str | Path):
+            raise InputError(
+                f"paths: expected names of structure files, got {type(path).__name__}; give the "
+                "file, or a list of files"
+            )
+    return found
 
 
 def time_is_over(place: str) -> ComputationError:

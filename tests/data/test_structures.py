@@ -10,7 +10,7 @@ from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeph_zero.data.structures import from_atoms, read_structures
+from deeph_zero.data.structures import from_atoms, listed, read_structures
 from deeph_zero.errors import InputError
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
@@ -220,3 +220,18 @@ def test_a_kind_of_warning_is_one_line_per_file(tmp_path, caplog):
     assert [line.split(": ")[0] for line in lines] == [
         f"{path} frame 0 (and 49 more)", f"{path} frame 50",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_file_needs_no_list(tmp_path, kind):
+    path = tmp_path / "water.xyz"
+    path.write_text("3\n\nO 0 0 0.1\nH 0 0.76 0.58\nH 0.05 -0.74 0.61\n")
+    molecules, bad = read_structures(kind(path))
+    assert [one.natm for one in molecules] == [3]
+    assert bad == []
+
+
+@pytest.mark.parametrize("given", [3, None, [3], Atoms("H2", [[0, 0, 0], [0, 0, 0.7]])])
+def test_what_is_no_file_is_one_line(given):
+    with pytest.raises(InputError, match=r"^paths: expected names of structure files, got \w+; g"):
+        listed(given)
