@@ -383,7 +383,9 @@ class Model:
             ComputationError: As :meth:`predict`.
         """
         refuse_unknown("predict_all", settings, _SETTINGS)
-        given = [self._checked_molecule(one, allow_close_contacts) for one in molecules]
+        from deeph_zero.predict.given import several
+
+        given = [self._checked_molecule(one, allow_close_contacts) for one in several(molecules)]
         for one in given:
             agreement.check_elements(one, self.elements)
         if len(given) < 2 or not self.gains_together:
@@ -477,12 +479,9 @@ class Model:
             molecule, mole = self._rebuilt(given)
             agreement.check_molecule_is(given, mole, label_of(self.method.basis))
             return molecule
-        is_object = isinstance(given, scf.hf.SCF)
-        cure = "give mf.mol, or use model.as_scf(mf) or model.guess(mf)"
-        raise InputError(
-            f"expected a pyscf gto.Mole, an ase.Atoms or a deeph_zero Molecule, got "
-            f"{type(given).__name__}; {cure if is_object else 'build one of these'}"
-        )
+        from deeph_zero.predict.given import no_molecule
+
+        raise no_molecule(given)
 
     def _mole(self, molecule: Molecule) -> gto.Mole:
         return build_mole(molecule, basis=self.method.basis)

@@ -1,5 +1,6 @@
 """The network of a model file, its specification and weights checked against each other."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -24,6 +25,7 @@ def read_network(path: str | pathlib.Path) -> tuple[FockNetwork, dict[str, Any]]
     Raises:
         InputError: If it is not a model this version can read; one line says why.
     """
+    check_path(path)
     document, state, meta = read_model(path)
     described = model_folder(path) / f"{MODEL_STEM}.json"
     check_model_document({**meta, "network": document}, described)
@@ -39,6 +41,22 @@ def read_network(path: str | pathlib.Path) -> tuple[FockNetwork, dict[str, Any]]
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
         raise mismatch(path, error) from error
     return network.eval(), meta
+
+
+def check_path(given: Any) -> None:
+    """See whether what a Python user gives for a model is a path or a name.
+
+    Args:
+        given: What came.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(
+            f"expected a model (run folder or model.safetensors), got {type(given).__name__}; give "
+            "its path, or a name that `deeph-zero models` lists"
+        )
 
 
 def mismatch(path: str | pathlib.Path, error: Exception) -> InputError:

@@ -1,9 +1,12 @@
 """Structures that Python users hand to a model: their charge and spin, and their contacts."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import ase
 import numpy as np
+from pyscf import scf
 
 from deeph_zero.data.contacts import check_contacts
 from deeph_zero.data.reading.state import stated_state
@@ -53,6 +56,47 @@ def _agreed(name: str, stated: int | None, asked: int | None) -> int | None:
             "them out"
         )
     return asked if stated is None else stated
+
+
+def no_molecule(given: object) -> InputError:
+    """What is said to someone who hands over something else than a molecule.
+
+    Args:
+        given: What came.
+
+    Returns:
+        The error; it says what to do with a mean-field object, a file, or several molecules.
+    """
+    cure = "build one of these"
+    if isinstance(given, scf.hf.SCF):
+        cure = "give mf.mol, or use model.as_scf(mf) or model.guess(mf)"
+    elif isinstance(given, str | Path):
+        cure = f"molecules, bad = dz.read_structures({str(given)!r}) reads them"
+    elif isinstance(given, list | tuple):
+        cure = "predict_all takes several"
+    return InputError(
+        f"expected a pyscf gto.Mole, an ase.Atoms or a deeph_zero Molecule, got "
+        f"{type(given).__name__}; {cure}"
+    )
+
+
+def several(given: Any) -> list[Any]:
+    """Molecules that a Python user hands over together.
+
+    Args:
+        given: Several of what a prediction takes, in any collection.
+
+    Returns:
+        The list; its members were not looked at.
+
+    Raises:
+        InputError: If it is one molecule, whose atoms ASE would go through, or no collection.
+    """
+    if isinstance(given, str | ase.Atoms) or not isinstance(given, Iterable):
+        raise InputError(
+            f"expected a list of molecules, got one {type(given).__name__}; put it into a list"
+        )
+    return list(given)
 
 
 def checked_contacts(molecule: Molecule, *, insist: bool) -> Molecule:

@@ -8,7 +8,7 @@ import torch
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.errors import InputError
 from deeph_zero.model_files.folder import save_model
-from deeph_zero.model_files.network import read_network
+from deeph_zero.model_files.network import check_path, read_network
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 
@@ -70,3 +70,9 @@ def test_weights_of_whole_numbers_are_refused(network, tmp_path, monkeypatch):
     save_model(tmp_path, network, META)
     with pytest.raises(InputError, match=r"element\.weight holds int32"):
         read_network(tmp_path)
+
+
+@pytest.mark.parametrize("given", [3, None, ["run"]])
+def test_what_is_no_path_is_one_line(given):
+    with pytest.raises(InputError, match=r"^expected a model \(.*\), got \w+; give its path"):
+        check_path(given)

@@ -1,5 +1,8 @@
 """Structures that Python users hand over: whose charge and spin count, and what is no crystal."""
 
+import re
+from pathlib import Path
+
 import ase
 import numpy as np
 import pytest
@@ -7,7 +10,13 @@ from pyscf.pbc import gto
 
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule, State
-from deeph_zero.predict.given import atoms_in_state, checked_contacts, crystal_in_state
+from deeph_zero.predict.given import (
+    atoms_in_state,
+    checked_contacts,
+    crystal_in_state,
+    no_molecule,
+    several,
+)
 from deeph_zero.units import BOHR_IN_ANGSTROM
 
 POSITIONS = [[0.0, 0, 0.1], [0.2, 0.1, 1.0]]
@@ -52,6 +61,29 @@ def test_contacts_are_checked_once_and_on_request_not_at_all():
     assert checked_contacts(found, insist=True) is found
     fine = atoms_in_state(hydroxyl(), State(-1, 0))
     assert checked_contacts(fine, insist=False) is fine
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("hcn.xyz", r"got str; .* = dz\.read_structures\('hcn\.xyz'\) reads them"),
+        (Path("hcn.xyz"), r"; .* = dz\.read_structures\('hcn\.xyz'\) reads them"),
+        ([1, 2], "got list; predict_all takes several"),
+        (3, "got int; build one of these"),
+    ],
+    ids=str,
+)
+def test_something_else_than_a_molecule_is_told_what_to_do(given, words):
+    assert re.search(words, str(no_molecule(given)))
+
+
+@pytest.mark.parametrize(
+    "given", [hydroxyl(), Molecule(numbers=np.ones(1, int), coords=np.zeros((1, 3))), "OH"]
+)
+def test_one_molecule_is_no_list(given):
+    with pytest.raises(InputError, match=r"got one \w+; put it into a list"):
+        several(given)
+    assert several(iter([given])) == [given]
 
 
 # ---- crystals ------------------------------------------------------------------------------------
