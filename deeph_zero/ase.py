@@ -24,7 +24,7 @@ from deeph_zero.method import Method
 from deeph_zero.model import Model
 from deeph_zero.predict.given import atoms_in_state
 from deeph_zero.predict.single import Prediction
-from deeph_zero.settings.config import FORCE_TOL
+from deeph_zero.settings.config import FORCE_TOL, LEAST_GRADIENT
 from deeph_zero.units import DEBYE_PER_AU
 
 _HARTREE = units.Hartree
@@ -316,6 +316,11 @@ def _check_value(name: str, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise InputError(
                 f"refine: expected a positive tolerance or None, got {value!r}; use e.g. 1e-6"
+            )
+        if value < LEAST_GRADIENT:
+            raise InputError(
+                f"refine: expected {LEAST_GRADIENT:g} Eh or more, got {value:g}, which rounding "
+                "does not let an SCF reach; use e.g. 1e-6"
             )
     elif whole_number(name, value) < 0 and name == "spin":
         raise InputError(f"spin: expected 2S of 0 or more, got {value}; correct it")

@@ -197,6 +197,7 @@ def test_charge_and_spin_of_the_calculator_count_where_the_atoms_state_none(mode
         ({"charge": 0.5}, ["charge", "0.5"]),
         ({"charge": True}, ["charge", "whole number"]),
         ({"refine": -1.0}, ["refine: ", "-1.0"]),
+        ({"refine": 1e-15}, ["refine: expected 1e-11 Eh or more", "1e-15"]),
         ({"allow_close_contacts": 1}, ["allow_close_contacts: ", "True or False"]),
     ],
     ids="-".join,

@@ -20,7 +20,7 @@ from deeph_zero.predict.intervals import Calibration, with_intervals
 from deeph_zero.predict.response import with_response
 from deeph_zero.predict.single import Prediction
 from deeph_zero.prepared.molecule import Prepared
-from deeph_zero.settings.config import FORCE_TOL
+from deeph_zero.settings.config import FORCE_TOL, LEAST_GRADIENT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,11 @@ class Asked:
         if tol is not None and (isinstance(tol, bool) or not (isinstance(tol, Real) and tol > 0)):
             raise InputError(
                 f"expected a positive tolerance to refine to, got {tol!r}; use e.g. 1e-5"
+            )
+        if tol is not None and tol < LEAST_GRADIENT:
+            raise InputError(
+                f"{argument('refine')}: expected {LEAST_GRADIENT:g} Eh or more, got {tol:g}, which "
+                "rounding does not let an SCF reach; use e.g. 1e-7"
             )
         if self.compare_start and self.tol is None:
             raise InputError(

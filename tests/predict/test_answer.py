@@ -44,6 +44,10 @@ def test_which_builds_are_needed(asked, tol, builds, once):
     [
         ({"refine": -1e-5}, "expected a positive tolerance to refine to, got -1e-05"),
         ({"refine": float("nan")}, "expected a positive tolerance to refine to, got nan"),
+        (
+            {"refine": 1e-15},
+            "refine: expected 1e-11 Eh or more, got 1e-15, which rounding does not",
+        ),
         ({"compare_start": True}, "compare_start: expected refine=1e-05 with it; add it"),
     ],
 )
