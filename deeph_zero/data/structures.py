@@ -36,7 +36,13 @@ from deeph_zero.data.reading.program_inputs import (
 )
 from deeph_zero.data.reading.program_outputs import output_geometries
 from deeph_zero.data.reading.recognise import TEXT_SUFFIXES, format_of
-from deeph_zero.data.reading.state import Say, log_warning, stated_state, warn_of_results
+from deeph_zero.data.reading.state import (
+    Say,
+    check_moments,
+    log_warning,
+    stated_state,
+    warn_of_results,
+)
 from deeph_zero.data.reading.words import check_size
 from deeph_zero.data.reading.xyz import xyz_frames
 from deeph_zero.data.sources import npz_frames, smiles_frames
@@ -351,6 +357,8 @@ def _molecule(
         _warn_of_options(say, charge=(charge, stated_charge), spin=(spin, stated_spin))
     charge = (charge or 0) if stated_charge is None else stated_charge
     spin = (spin or 0) if stated_spin is None else stated_spin
+    if found is None:
+        check_moments(atoms, charge, spin)
     if spin < 0:
         raise InputError(f"expected spin= (2S) of 0 or more, got {spin}; correct it")
     if file:

@@ -9,7 +9,7 @@ import numpy as np
 from pyscf import scf
 
 from deeph_zero.data.contacts import check_contacts
-from deeph_zero.data.reading.state import stated_state
+from deeph_zero.data.reading.state import check_moments, stated_state
 from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import InputError
 from deeph_zero.host.saying import say_once
@@ -44,6 +44,7 @@ def atoms_in_state(
     asked = _agreed("charge", stated[0], charge), _agreed("spin", stated[1], spin)
     say_once(state_line(state, charge=asked[0], spin=asked[1]))
     used = asked_state(state, charge=asked[0], spin=asked[1])
+    check_moments(atoms, used.charge, used.spin)
     # without what was read from it already
     plain = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     return from_atoms(plain, charge=used.charge, spin=used.spin, allow_close_contacts=True)

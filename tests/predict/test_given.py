@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-import ase
+import ase.build
 import numpy as np
 import pytest
 from pyscf.pbc import gto
 
+from deeph_zero.data.structures import from_atoms
 from deeph_zero.errors import InputError
 from deeph_zero.molecule import Molecule, State
 from deeph_zero.predict.given import (
@@ -51,6 +52,17 @@ def test_two_statements_that_contradict_are_refused(name):
     stated = {"charge": -1, "spin": 0}
     with pytest.raises(InputError, match=rf"{name}: expected the structure's own .*, got 2 beside"):
         atoms_in_state(hydroxyl(**stated), State(-1, 0), **{name: 2})
+
+
+@pytest.mark.parametrize("charge", [-1, 1])
+def test_moments_that_do_not_fit_the_electrons_are_named(charge):
+    cyanide = ase.build.molecule("CN")  # ASE's radical, a moment of 1
+    assert atoms_in_state(cyanide, State(0, 0)).spin == 1
+    words = r"got the sum 1 of initial_magmoms, the initial magnetic moments of the atoms; correct"
+    with pytest.raises(InputError, match=words):
+        atoms_in_state(cyanide, State(0, 0), charge=charge)
+    with pytest.raises(InputError, match=words):
+        from_atoms(cyanide, charge=charge)
 
 
 def test_contacts_are_checked_once_and_on_request_not_at_all():

@@ -137,6 +137,30 @@ def stated_state(atoms: ase.Atoms, say: Say = log_warning) -> tuple[int | None, 
     return charge, spin
 
 
+def check_moments(atoms: ase.Atoms, charge: int, spin: int) -> None:
+    """See whether unpaired electrons that initial magnetic moments state fit those of a molecule.
+
+    Said here because nobody typed that spin: ASE's own molecules bring their moments.
+
+    Args:
+        atoms: The molecule.
+        charge: The charge that is used.
+        spin: The 2S that is used.
+
+    Raises:
+        InputError: If the number of electrons needs the other parity.
+    """
+    stated = next((s for s in _from_arrays(atoms, lambda _: None) if s.kind == "spin"), None)
+    electrons = int(atoms.numbers.sum()) - charge
+    if stated is not None and stated.value == spin and (electrons - spin) % 2:
+        word = "odd" if electrons % 2 else "even"
+        raise InputError(
+            f"expected an {word} spin (2S) for {electrons} electrons (charge {charge}), got "
+            f"{stated.words}, the initial magnetic moments of the atoms; correct them or take them "
+            "out, or change the charge"
+        )
+
+
 def warn_of_results(atoms: ase.Atoms, charge: int, spin: int, say: Say = log_warning) -> None:
     """Say so where atomic charges or moments computed earlier add up to another state.
 
