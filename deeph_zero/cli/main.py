@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import rich_click as click
 from click.exceptions import Exit
 
+from deeph_zero.cli import completion
 from deeph_zero.cli.options import Invocation
 from deeph_zero.cli.repeats import refuse_repeats
 from deeph_zero.errors import DeephZeroError, InputError, words_of_the_command_line
@@ -120,6 +121,8 @@ def entry_point(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = list(sys.argv[1:] if argv is None else argv)
     _print_anything()
+    if os.environ.get(completion.VARIABLE):
+        return completion.complete(cli, os.environ[completion.VARIABLE])
     verbose = sum(arg.count("v") for arg in args if re.fullmatch(r"-v+|--verbose", arg))
     try:
         with warnings.catch_warnings():
