@@ -123,7 +123,7 @@ def test_bad_frames_are_no_failure_where_that_was_said(folder, run, engine):
         (["--model", "none"], "expected a model (run folder or model.safetensors), got none"),
         (["--model", "model", "--init-guess", "atom"], "--model and --init-guess exclude each"),
         (["--kmesh", "2", "2", "2"], "--kmesh: expected a crystal (a cell and pbc) among the str"),
-        (["--conv-tol-grad", "0"], "--conv-tol-grad: expected a number above 0 and at most 1"),
+        (["--conv-tol-grad", "0"], "--conv-tol-grad: expected a number from 1e-11 to 1"),
         (["--smearing", "-1"], "--smearing: expected a number from 0 to 1, got '-1'"),
     ],
 )

@@ -15,7 +15,11 @@ from deeph_zero.predict.crystal_intervals import MANY, STATED, crystal_sample
 from deeph_zero.predict.intervals import calibrated
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
-from .test_crystal_predict import CRYSTAL, model  # noqa: F401  (the same untrained model)
+from .test_crystal_predict import (
+    CRYSTAL,
+    meta_and_network,  # noqa: F401  (asked for by the next one)
+    model,  # noqa: F401  (the same untrained model)
+)
 
 
 class Labels(CrystalLabels):
