@@ -23,6 +23,7 @@ from deeph_zero.cli.options import (
     setting,
 )
 from deeph_zero.errors import InputError
+from deeph_zero.host.shipped import is_name
 from deeph_zero.report.numbers import structure_name
 from deeph_zero.settings.bands_config import BandsConfig
 from deeph_zero.settings.base import option_name
@@ -249,6 +250,7 @@ def _model_of(names: tuple[str, ...]) -> str | None:
     """The first name where it is a model's and structures stand behind it."""
     first = Path(names[0])
     is_model = first.name == "model.safetensors" or (first / "model.safetensors").is_file()
+    is_model = is_model or (is_name(names[0]) and not first.exists())
     return names[0] if is_model and len(names) > 1 else None
 
 
