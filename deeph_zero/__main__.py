@@ -4,7 +4,7 @@ import signal
 import sys
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit code of what Ctrl-C ended, in a shell."""
+"""Exit code of what Ctrl-C ended."""
 
 
 def main() -> int:
@@ -14,8 +14,9 @@ def main() -> int:
         The exit code, see :func:`deeph_zero.cli.main.entry_point`.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, with its line said: Python tidies up and dies of SIGINT,
-            which is 130 to a shell too, and the only end of a command that ends its loops.
+        KeyboardInterrupt: After Ctrl-C at a terminal, with its line said: Python tidies up and
+            dies of SIGINT, which is 130 to a shell too, and the only end of a command that ends
+            the shell's loops. Programs that started it get the exit code.
     """
     try:
         from deeph_zero.cli.main import entry_point
@@ -24,7 +25,7 @@ def main() -> int:
         code = INTERRUPTED
     else:
         code = entry_point()
-    if code == INTERRUPTED:
+    if code == INTERRUPTED and sys.stderr is not None and sys.stderr.isatty():
         sys.excepthook = lambda *_: None
         raise KeyboardInterrupt
     return code

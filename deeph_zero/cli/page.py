@@ -14,10 +14,10 @@ _INTRO = """# Commands
 `deeph-zero COMMAND --help` shows the same in a terminal. Exit codes: 0 done; 1 fell short of what
 was asked (what there is is kept); 2 wrong input; 130 interrupted (143 by SIGTERM, 129 by SIGHUP),
 the run is kept and `--resume` goes on with it. A first Ctrl-C in the last structure leaves nothing
-out: a line says so, and the exit code is that of an undisturbed command. What Ctrl-C ended died of
-the signal, which ends loops of a shell too; where each command of a loop has one structure, press
-it twice. Every error is one line: what was expected, what came, what to do. Every setting of
-`train` is in [Settings of `train`](config.md).
+out: a line says so, and the exit code is that of an undisturbed command. What Ctrl-C ends at a
+terminal dies of the signal, which ends loops of a shell too ($? stays 130); where each command of
+a loop has one structure, press it twice. Every error is one line: what was expected, what came,
+what to do. Every setting of `train` is in [Settings of `train`](config.md).
 """
 
 

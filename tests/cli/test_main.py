@@ -4,6 +4,7 @@
 import errno
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -125,15 +126,16 @@ def test_ctrl_c_while_modules_are_imported_is_a_line(monkeypatch, capsys):
             raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "deeph_zero.cli.main", Importing("deeph_zero.cli.main"))
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    with pytest.raises(KeyboardInterrupt):
-        command()
+    assert command() == 130
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
-@pytest.mark.parametrize(("signum", "times"), [("SIGINT", 1), ("SIGTERM", 3)])
-def test_ctrl_c_ends_a_loop_of_the_shell(signum, times):
-    """Of a terminal, whose Ctrl-C goes to the shell and the command: bash waits for the latter."""
+@pytest.mark.parametrize(
+    ("signum", "terminal", "times"),
+    [("SIGINT", True, 1), ("SIGINT", False, 3), ("SIGTERM", True, 3)],
+)
+def test_ctrl_c_at_a_terminal_ends_a_loop_of_the_shell(signum, terminal, times):
+    """Ctrl-C goes to the shell and the command: bash waits for how the latter ends."""
     code = (
         "import atexit, os, signal, sys; from deeph_zero import __main__; "
         "from deeph_zero.cli import main; atexit.register(print, 'tidied up'); "
@@ -141,18 +143,27 @@ def test_ctrl_c_ends_a_loop_of_the_shell(signum, times):
         "else os.killpg(0, signal.SIGINT); sys.exit(__main__.main())"
     )
     loop = f'for i in 1 2 3; do "{sys.executable}" -c "{code}"; done'
-    ended = subprocess.run(
-        ["bash", "-c", loop],
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-        # not inherited: a runner in the background may have it ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    ours, theirs = os.openpty()
+    try:
+        ended = subprocess.run(
+            ["bash", "-c", loop],
+            stdout=subprocess.PIPE,
+            stderr=theirs if terminal else subprocess.PIPE,
+            text=True,
+            check=False,
+            start_new_session=True,
+            # not inherited: a runner in the background may have it ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        said = os.read(ours, 10000).decode() if terminal else ended.stderr
+    finally:
+        os.close(ours)
+        os.close(theirs)
     word = "interrupted" if signum == "SIGINT" else "ended by SIGTERM"
-    assert (ended.stdout, ended.stderr) == ("tidied up\n" * times, f"error: {word}\n" * times)
-    assert ended.returncode == (-signal.SIGINT if signum == "SIGINT" else 143)
+    assert ended.stdout == "tidied up\n" * times
+    assert said.replace("\r", "") == f"error: {word}\n" * times
+    last = 130 if signum == "SIGINT" else 143
+    assert ended.returncode == (-signal.SIGINT if times == 1 else last)
 
 
 def test_a_working_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsys):
@@ -165,6 +176,12 @@ def test_a_working_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err == (
         "error: the working folder has been removed; change to one that exists and run it again\n"
     )
+
+
+def test_programs_get_the_exit_code_of_ctrl_c(monkeypatch, capsys):
+    monkeypatch.setattr(main, "_run", lambda _: signal.raise_signal(signal.SIGINT))
+    assert command() == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_a_closed_standard_output_is_no_failure(monkeypatch):
