@@ -21,6 +21,8 @@ from deeph_zero.errors import ComputationError, InputError, NoSpaceError, argume
 HDF5_SUFFIXES = (".h5", ".hdf5")
 _LONGEST_NAME = 255
 """Bytes, of nearly every file system."""
+_ROOM = 32
+"""Bytes of it for what tells temporary names apart."""
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -112,9 +114,13 @@ def temporary_beside(path: Path) -> Path:
     Returns:
         The name, of nothing that exists.
     """
-    tail = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    name = os.fsencode(path.name)[: _LONGEST_NAME - len(tail) - 1].decode(errors="ignore")
-    return path.with_name(f".{name}{tail}")
+    return path.with_name(f"{_hidden(path)}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _hidden(path: Path) -> str:
+    """What all temporary names of a file begin with."""
+    name = os.fsencode(path.name)[: _LONGEST_NAME - _ROOM].decode(errors="ignore")
+    return f".{name}"
 
 
 def remove_leavings(path: Path) -> None:
@@ -123,7 +129,7 @@ def remove_leavings(path: Path) -> None:
     Args:
         path: The file; temporary files of a living process beside it would go too.
     """
-    ours = re.compile(rf"\.{re.escape(path.name)}\.\d+-[0-9a-f]{{8}}\.tmp")
+    ours = re.compile(rf"{re.escape(_hidden(path))}\.\d+-[0-9a-f]{{8}}\.tmp")
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
             if ours.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
