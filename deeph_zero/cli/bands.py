@@ -23,7 +23,6 @@ from deeph_zero.cli.options import (
     setting,
 )
 from deeph_zero.errors import InputError
-from deeph_zero.host.shipped import is_name
 from deeph_zero.report.numbers import structure_name
 from deeph_zero.settings.bands_config import BandsConfig
 from deeph_zero.settings.base import option_name
@@ -248,10 +247,11 @@ class _Call:
 
 def _model_of(names: tuple[str, ...]) -> str | None:
     """The first name where it is a model's and structures stand behind it."""
+    from deeph_zero.model_files.registry import given_by_name
+
     first = Path(names[0])
     is_model = first.name == "model.safetensors" or (first / "model.safetensors").is_file()
-    is_model = is_model or (is_name(names[0]) and not first.exists())
-    return names[0] if is_model and len(names) > 1 else None
+    return names[0] if (is_model or given_by_name(first)) and len(names) > 1 else None
 
 
 def _predictions_of(name: str) -> str:
