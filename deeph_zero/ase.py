@@ -22,9 +22,10 @@ from deeph_zero.ks.occupation import filled_levels, smallest_gap
 from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import Method
 from deeph_zero.model import Model
+from deeph_zero.predict.answer import check_reachable
 from deeph_zero.predict.given import atoms_in_state
 from deeph_zero.predict.single import Prediction
-from deeph_zero.settings.config import FORCE_TOL, LEAST_GRADIENT
+from deeph_zero.settings.config import FORCE_TOL
 from deeph_zero.units import DEBYE_PER_AU
 
 _HARTREE = units.Hartree
@@ -317,10 +318,6 @@ def _check_value(name: str, value: Any) -> None:
             raise InputError(
                 f"refine: expected a positive tolerance or None, got {value!r}; use e.g. 1e-6"
             )
-        if value < LEAST_GRADIENT:
-            raise InputError(
-                f"refine: expected {LEAST_GRADIENT:g} Eh or more, got {value:g}, which rounding "
-                "does not let an SCF reach; use e.g. 1e-6"
-            )
+        check_reachable(float(value))
     elif whole_number(name, value) < 0 and name == "spin":
         raise InputError(f"spin: expected 2S of 0 or more, got {value}; correct it")

@@ -23,6 +23,22 @@ from deeph_zero.prepared.molecule import Prepared
 from deeph_zero.settings.config import FORCE_TOL, LEAST_GRADIENT
 
 
+def check_reachable(tol: float) -> None:
+    """See whether an SCF can be refined to a tolerance.
+
+    Args:
+        tol: Orbital gradient, Eh.
+
+    Raises:
+        InputError: If rounding does not let it.
+    """
+    if tol < LEAST_GRADIENT:
+        raise InputError(
+            f"{argument('refine')}: expected {LEAST_GRADIENT:g} Eh or more, got {tol:g}, which "
+            "rounding does not let an SCF reach; use e.g. 1e-7"
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
     """What is asked for; as in :meth:`~deeph_zero.model.Model.predict`.
@@ -59,11 +75,8 @@ class Asked:
             raise InputError(
                 f"expected a positive tolerance to refine to, got {tol!r}; use e.g. 1e-5"
             )
-        if tol is not None and tol < LEAST_GRADIENT:
-            raise InputError(
-                f"{argument('refine')}: expected {LEAST_GRADIENT:g} Eh or more, got {tol:g}, which "
-                "rounding does not let an SCF reach; use e.g. 1e-7"
-            )
+        if tol is not None:
+            check_reachable(float(tol))
         if self.compare_start and self.tol is None:
             raise InputError(
                 f"{argument('compare_start')}: expected {argument('refine', 1e-5)} with it; add it"

@@ -42,7 +42,6 @@ LEAST_GRADIENT = 1e-11
 """Least orbital-gradient norm (Eh) to ask of an SCF, which rounding in double precision ends soon
 below: HCN (PBE/def2-SVP) is at 2e-12 after nine cycles, and not at 1e-15 after a hundred."""
 
-
 FEWEST_CALIBRATION = 19
 """No finite interval of 95 % coverage comes from fewer structures: n >= 1 / 0.05 - 1."""
 
