@@ -64,7 +64,7 @@ def predict_crystal_record(
         ComputationError: If the network's output is not finite.
     """
     say = lambda text: warn(molecule.where + text)  # noqa: E731
-    # what is to be said of its cell was, before the first of them
+    # warnings about the cell came before the first structure
     if config.plain and model.is_large(molecule):
         return _sparse_record(index, molecule, model, config, say)
     found = model.predict_structure(
