@@ -240,6 +240,7 @@ class _Call:
                 (item.path.ticks, item.path.labels),
                 item.entry["fermi"],
                 item.dos,
+                fermi_of_spins=item.entry.get("fermi_of_spins"),
             )
             write_png(figure, path)
         return paths
@@ -272,9 +273,8 @@ def _rows(entries: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for entry in entries:
         gap = entry["gap"]
-        kind = (
-            "metal" if entry["metal"] else {True: "direct", False: "indirect"}.get(entry["direct"])
-        )
+        kind = "metal" if entry["metal"] else "spins overlap" if gap == 0.0 else None
+        kind = kind or {True: "direct", False: "indirect"}.get(entry["direct"])
         values = (entry["fermi"], entry["vbm"], entry["cbm"], gap)
         rows.append(
             [

@@ -206,8 +206,8 @@ def _arrays(item: CrystalBands) -> dict[str, Any]:
 
 
 def _attributes(item: CrystalBands) -> dict[str, Any]:
-    names = ("file", "frame", "path", "fermi", "gap", "vbm", "cbm")
-    return {name: item.entry[name] for name in names} | {
+    names = ("file", "frame", "path", "fermi", "fermi_of_spins", "gap", "vbm", "cbm")
+    return {name: item.entry[name] for name in names if name in item.entry} | {
         "labels": list(item.path.labels),
         "charge": item.structure.charge,
         "spin": item.structure.spin,

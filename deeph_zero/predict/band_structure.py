@@ -84,8 +84,8 @@ def band_structure(
     pbc = (True, True, bool(structure.pbc[2]))
     line = k_path(structure.lattice, pbc, path, points)
     fermi = record.matrices.facts.get("fermi")
-    large = _is_large(record)
-    if large and dos_spacing is not None:
+    levels_of_spins = _fermi_of_spins(record)
+    if (large := _is_large(record)) and dos_spacing is not None:
         raise InputError(
             f"expected at most {LARGE} orbitals for a density of states, got "
             f"{record.matrices.fock.nao}; leave {argument('dos')} out"
@@ -95,7 +95,7 @@ def band_structure(
         "path": line.path,
         "labels": [[name, float(x)] for name, x in zip(line.labels, line.ticks, strict=True)],
         "fermi": fermi,
-        **_edges(energies, line, fermi),
+        **_edges(energies, line, levels_of_spins),
     }
     dos, ragged = None, False
     if dos_spacing is not None:
@@ -108,7 +108,7 @@ def band_structure(
         kpoints = make_kpoints(mesh)
         everywhere = levels(record, kpoints.scaled).numpy()
         dos = _density_of_states(record, kpoints, everywhere, width, fermi)
-        ragged = fermi is not None and _is_ragged(everywhere, fermi, width)
+        ragged = levels_of_spins is not None and _is_ragged(everywhere, levels_of_spins, width)
         entry["dos_kmesh"] = list(mesh)
     return CrystalBands(
         entry=entry, path=line, energies=energies, structure=structure, dos=dos, ragged=ragged
@@ -166,16 +166,38 @@ def levels(record: Record, kpts: np.ndarray) -> torch.Tensor:
     return torch.cat(parts, 1)
 
 
-def _edges(energies: torch.Tensor, path: KPath, fermi: float | None) -> dict[str, Any]:
-    """Edges of the bands, and the gap between them: 0 where a band crosses the Fermi level."""
+def _fermi_of_spins(record: Record) -> np.ndarray | None:
+    """The level up to which each spin is filled, Eh, [nspin or 1, 1, 1].
+
+    Spins whose numbers of electrons are fixed have one each, and a filled level of one may lie
+    above an empty one of the other.
+    """
+    facts = record.matrices.facts
+    found = facts.get("fermi")
+    if record.matrices.spin_polarised:
+        found = facts.get("fermi_of_spins", found)
+    return None if found is None else np.reshape(found, (-1, 1, 1))
+
+
+def _edges(energies: torch.Tensor, path: KPath, fermi: np.ndarray | None) -> dict[str, Any]:
+    """Edges of the bands, and the gap between them: 0 where a band crosses the Fermi level.
+
+    It is 0 too, and the edges stand the wrong way round, where filled levels of one spin lie above
+    empty ones of the other. Without a gap the levels of two spins, where they differ, are said.
+    """
     names: list[str] = ["vbm", "cbm", "gap", "vbm_k", "cbm_k", "direct", "metal"]
     nothing: dict[str, Any] = dict.fromkeys(names)
     if fermi is None:
         return nothing
-    filled = energies <= fermi + _SAME
+    filled = energies <= torch.from_numpy(fermi + _SAME)
     counts = filled.sum(-1)
+    own: dict[str, Any] = {}
+    if len(fermi) > 1:  # that of a full or an empty spin is its own edge
+        rows = [e[torch.isfinite(e)].numpy() for e in energies]
+        ends = zip(fermi.ravel(), rows, strict=True)
+        own["fermi_of_spins"] = [float(np.clip(x, e.min(), e.max())) for x, e in ends]
     if bool((counts != counts[:, :1]).any()):
-        return nothing | {"gap": 0.0, "metal": True}
+        return nothing | {"gap": 0.0, "metal": True} | own
     below = torch.where(filled, energies, -torch.inf).amax((0, 2))
     above = torch.where(filled, torch.inf, energies).amin((0, 2))
     top, bottom = int(below.argmax()), int(above.argmin())
@@ -188,12 +210,12 @@ def _edges(energies: torch.Tensor, path: KPath, fermi: float | None) -> dict[str
         "gap": max(0.0, cbm - vbm),
         "vbm_k": path.kpts[top].tolist(),
         "cbm_k": path.kpts[bottom].tolist(),
-        "direct": float((above - below).min()) <= cbm - vbm + _SAME,
+        "direct": None if cbm <= vbm else float((above - below).min()) <= cbm - vbm + _SAME,
         "metal": False,
-    }
+    } | (own if cbm <= vbm else {})
 
 
-def _is_ragged(energies: np.ndarray, fermi: float, width: float) -> bool:
+def _is_ragged(energies: np.ndarray, fermi: np.ndarray, width: float) -> bool:
     """Whether Gaussians of so few different levels meet at the Fermi level of a metal.
 
     Levels that symmetry makes equal count once: they are one peak.

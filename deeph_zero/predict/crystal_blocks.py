@@ -1,8 +1,11 @@
 """Blocks of a crystal that a model predicts, as a record like one that was read; no Fock build."""
 
+from typing import Any
+
 import numpy as np
 
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure
+from deeph_zero.data.formats.spins import filled_to
 from deeph_zero.integrals.mole import shell_ls
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal_model import CrystalModel
@@ -28,12 +31,17 @@ def predicted_blocks(model: CrystalModel, molecule: Molecule, settings: ModelCry
     if model.is_large(molecule):
         large = model.predict_sparse_structure(molecule, settings)
         cell, pbc = large.prepared.cell, molecule.pbc
-        hamiltonian, overlap, fermi = large.hamiltonian, large.overlap, large.ends().fermi
+        hamiltonian, overlap = large.hamiltonian, large.overlap
+        facts: dict[str, Any] = {"fermi": large.ends().fermi}
     else:
         found = model.predict_structure(molecule, settings, certificate=False)
         cell, pbc, blocks = found.ks.cell, found.ks.info.pbc, found.real_space()
         hamiltonian, overlap = blocks.fock, blocks.overlap
-        fermi = CrystalState.of_prediction(found).fermi_level
+        state = CrystalState.of_prediction(found)
+        facts = {"fermi": state.fermi_level}
+        if len(set(state.fermi)) > 1:
+            occ = np.asarray(state.mo_occ.cpu())
+            facts["fermi_of_spins"] = filled_to(np.array(state.fermi), occ)
     structure = Structure(
         numbers=molecule.numbers,
         coords=molecule.coords,
@@ -46,6 +54,6 @@ def predicted_blocks(model: CrystalModel, molecule: Molecule, settings: ModelCry
         shells=tuple(tuple(ls) for ls in shell_ls(cell.to_mol())),
         fock=hamiltonian,
         overlap=overlap,
-        facts={"fermi": fermi},
+        facts=facts,
     )
     return Record(structure, matrices)

@@ -1,8 +1,10 @@
 """Band structures, and densities of states beside them, as figures."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deeph_zero.report.figures import BLUE, INK, ORANGE, style
@@ -22,6 +24,8 @@ def bands_figure(
     ticks: tuple[np.ndarray, tuple[str, ...]],
     fermi: float | None,
     dos: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    fermi_of_spins: Sequence[float] | None = None,
 ) -> Figure:
     """Bands about the Fermi level, eV.
 
@@ -31,6 +35,7 @@ def bands_figure(
         ticks: Distances and names of the special points.
         fermi: Eh; None: energies as they are.
         dos: Energies and states, [n] and [nspin, n], per Eh.
+        fermi_of_spins: Eh; where a fixed moment fills each spin to a level of its own.
 
     Returns:
         The figure.
@@ -56,9 +61,10 @@ def bands_figure(
             figure.legend(handles, names, loc="outside upper left", ncols=2)
         axes.set_xticks(*_labels(*ticks))
         axes.set_xlim(distances[0], distances[-1])
-        axes.set_ylabel("energy / eV" if fermi is None else "energy - Fermi level / eV")
+        name = "Fermi level" if fermi_of_spins is None else "mean Fermi level"
+        axes.set_ylabel("energy / eV" if fermi is None else f"energy - {name} / eV")
         if fermi is not None:
-            axes.axhline(0.0, color=INK, linewidth=0.6, linestyle="--")
+            _mark(axes, fermi, fermi_of_spins)
             axes.set_ylim(*_window((energies - fermi) * HARTREE_IN_EV))
         if dos is not None:
             grid, states = dos
@@ -72,6 +78,16 @@ def bands_figure(
             parts[1].set_xlabel("states / eV")
             parts[1].set_xlim(left=0.0)
     return figure
+
+
+def _mark(axes: Axes, fermi: float, of_spins: Sequence[float] | None) -> None:
+    """A line at the Fermi level, or one of each spin in its colour."""
+    each = [(fermi, INK)]
+    if of_spins is not None:
+        each = [(level, color) for level, (_, color, _) in zip(of_spins, _SPINS, strict=True)]
+    for level, color in each:
+        at = (level - fermi) * HARTREE_IN_EV
+        axes.axhline(at, color=color, linewidth=0.6, linestyle="--")
 
 
 def _window(energies: np.ndarray) -> tuple[float, float]:

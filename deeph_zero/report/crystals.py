@@ -64,6 +64,7 @@ def crystal_figures(
             (bands.path.ticks, bands.path.labels),
             fermi,
             bands.dos,
+            fermi_of_spins=bands.entry.get("fermi_of_spins"),
         )
         facts = [f"path {bands.path.path}"]
         facts += [] if fermi is None else [f"Fermi level {fermi:.5f} Eh"]
@@ -106,6 +107,7 @@ def _stored(hdf5: Path, structures: Sequence[Structure]) -> list[tuple[Structure
                 continue
             energies = group.array("band_energies", "f")
             fermi = group.number("fermi") if "fermi" in group.attributes else None
+            own = group.attributes.get("fermi_of_spins")
             names = tuple(str(name) for name in np.atleast_1d(group.attributes["labels"]))
             dos = None
             if "dos" in group:
@@ -117,6 +119,7 @@ def _stored(hdf5: Path, structures: Sequence[Structure]) -> list[tuple[Structure
                 (group.array("band_ticks", "f"), names),
                 fermi,
                 dos,
+                fermi_of_spins=None if own is None else np.ravel(own).tolist(),
             )
             found.append((structure, f"Bands: path {group.text('path')}", figure))
     return found

@@ -123,9 +123,10 @@ def test_a_line_for_each_crystal():
             plain | {"vbm": 0.2, "cbm": 0.3, "gap": 0.1, "direct": False},
             plain | {"vbm": None, "cbm": None, "gap": None, "direct": None, "metal": True},
             plain | {"fermi": None, "vbm": None, "cbm": None, "gap": None, "direct": None},
+            plain | {"vbm": 0.3, "cbm": 0.2, "gap": 0.0, "direct": None},
         ]
     )
     assert all(len(row) == len(head) for row in rows)
     assert rows[0] == ["b.h5:3", "GX", "0.25000", "0.20000", "0.30000", "0.10000", "direct"]
-    assert [row[-1] for row in rows] == ["direct", "indirect", "metal", "-"]
+    assert [row[-1] for row in rows] == ["direct", "indirect", "metal", "-", "spins overlap"]
     assert rows[3][2:6] == ["-"] * 4

@@ -1,6 +1,7 @@
 """Bands and densities of states of stored blocks, against PySCF and formulas."""
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -23,7 +24,7 @@ H 0.8 0.05 0
 """
 
 
-def toy(path, *, spins=False, fermi=0.1):
+def toy(path, *, spins=False, fermi=0.1, **facts):
     """One s function per cell of a square layer: ε(k) = -2t (cos x + cos y) + ε0 in closed form."""
     cells = torch.tensor([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
     pairs = torch.zeros(5, 2, dtype=torch.long)
@@ -34,7 +35,7 @@ def toy(path, *, spins=False, fermi=0.1):
         shells=((0,),),
         fock=BlockMatrix.packed(pairs, cells, values, (1,)),
         overlap=BlockMatrix.packed(pairs, cells, overlap, (1,)),
-        facts={} if fermi is None else {"fermi": fermi},
+        facts=({} if fermi is None else {"fermi": fermi}) | facts,
     )
     structure = Structure(
         numbers=np.array([1]),
@@ -124,6 +125,21 @@ def test_two_spins_have_a_gap_between_them(tmp_path, monkeypatch):
     with h5py.File("t_bands.h5") as handle:
         assert handle["0000"]["band_energies"].shape == (2, 21, 1)
         assert handle["0000"]["dos"].shape[0] == 2
+
+
+def test_spins_of_a_fixed_moment_overlap(tmp_path, monkeypatch, capsys):
+    """Spin up, to 0.3, is filled; spin down, from 0.9 on, is too where its own level says so."""
+    monkeypatch.chdir(tmp_path)
+    toy(tmp_path / "t.h5", spins=True, fermi=0.5, fermi_of_spins=np.array([-0.5, 1.5]))
+    assert run("t.h5", "--path", "GXM", "--points", 21, "--plot", "t.png") == 0
+    (entry,) = json.loads((tmp_path / "t_bands.json").read_text())["structures"]
+    assert (entry["vbm"], entry["cbm"]) == (pytest.approx(1.3), pytest.approx(-0.1))
+    assert (entry["gap"], entry["metal"]) == (0.0, False)
+    assert "spins overlap" in capsys.readouterr().out
+    with h5py.File("t_bands.h5") as handle:
+        assert handle["0000"].attrs["fermi_of_spins"].tolist() == pytest.approx([-0.1, 1.3])
+    assert entry_point(["report", "t_bands.h5"]) == 0
+    assert "mean Fermi level" in Path("t_bands_report.html").read_text()
 
 
 def test_without_a_fermi_level_there_is_no_gap(tmp_path, monkeypatch, capsys):

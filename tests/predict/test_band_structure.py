@@ -129,6 +129,51 @@ def test_bands_without_a_gap(fermi, expected):
     assert entry["fermi"] == fermi
 
 
+def test_each_spin_of_a_fixed_moment_is_filled_to_its_own_level():
+    """One electron, spin up: its band from 0 to 0.2 is full, that of spin down at 0.1 is empty."""
+    matrices = [[[0.1]], [[0.1]]], [[[-0.05]], [[0.0]]]
+    own = np.array([0.3, -0.4])
+    found = band_structure(
+        chain(matrices, fermi=-0.05, fermi_of_spins=own), "GX", 9, dos_spacing=0.3
+    )
+    entry = found.entry
+    assert entry["vbm"] == pytest.approx(0.2, abs=1e-12)
+    assert entry["cbm"] == pytest.approx(0.1, abs=1e-12)
+    assert (entry["gap"], entry["metal"], entry["direct"]) == (0.0, False, None)
+    assert entry["fermi"] == -0.05
+    assert entry["fermi_of_spins"] == pytest.approx([0.2, 0.1])
+    assert not found.ragged
+
+    # spin down above it: an insulator, whose gap is between the spins; one level is enough then
+    matrices = [[[0.1]], [[0.5]]], [[[-0.05]], [[0.0]]]
+    entry = band_structure(chain(matrices, fermi=0.35, fermi_of_spins=own), "GX", 9).entry
+    assert entry["gap"] == pytest.approx(0.3, abs=1e-12)
+    assert entry["direct"] is True
+    assert "fermi_of_spins" not in entry
+
+    # a full spin and an empty one, whose bands go beyond the levels at the k-points of the SCF
+    whole = np.array([np.inf, -np.inf])
+    entry = band_structure(chain(matrices, fermi=0.35, fermi_of_spins=whole), "GX", 9).entry
+    assert entry["gap"] == pytest.approx(0.3, abs=1e-12)
+    over = [[[0.1]], [[0.1]]], [[[-0.05]], [[0.0]]]
+    entry = band_structure(chain(over, fermi=0.1, fermi_of_spins=whole), "GX", 9).entry
+    assert (entry["gap"], entry["metal"]) == (0.0, False)
+    assert entry["fermi_of_spins"] == pytest.approx([0.2, 0.1])
+
+    # a band that crosses its own level is a metal's
+    own = np.array([0.15, -0.4])
+    entry = band_structure(chain(matrices, fermi=0.35, fermi_of_spins=own), "GX", 9).entry
+    assert (entry["metal"], entry["gap"]) == (True, 0.0)
+    assert entry["fermi_of_spins"] == pytest.approx([0.15, 0.5])
+
+
+def test_two_levels_of_a_closed_shell_are_not_taken():
+    entry = band_structure(
+        two_bands(fermi=0.0, fermi_of_spins=np.array([9.0, -9.0])), "GX", 9
+    ).entry
+    assert entry["gap"] == pytest.approx(1.5, abs=1e-12)
+
+
 def test_spins_that_overlap_have_no_gap():
     home, hop = [[[-0.5]], [[-0.4]]], [[[0.2]], [[0.0]]]
     entry = band_structure(chain((home, hop), fermi=-0.3), "GX", 9).entry

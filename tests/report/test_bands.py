@@ -57,6 +57,16 @@ def test_both_spins_are_named_and_seen():
     assert not bands_figure(AT, ENERGIES, TICKS, 0.1).legends
 
 
+def test_spins_with_levels_of_their_own_have_a_line_each():
+    both = np.concatenate([ENERGIES, ENERGIES])
+    (axes,) = bands_figure(AT, both, TICKS, 0.1, fermi_of_spins=[0.3, -0.1]).axes
+    levels = [line for line in axes.lines if len(set(line.get_ydata())) == 1][-2:]
+    at = [line.get_ydata()[0] / HARTREE_IN_EV for line in levels]
+    np.testing.assert_allclose(at, [0.2, -0.2], atol=1e-12)
+    assert levels[0].get_color() != levels[1].get_color()
+    assert "mean Fermi level" in axes.get_ylabel()
+
+
 @pytest.mark.parametrize("shift", [0.0, 2.0])
 def test_both_edges_of_a_wide_gap_are_in_the_picture(shift):
     energies = ENERGIES + np.array([-shift, shift])

@@ -22,6 +22,7 @@ from deeph_zero.data.formats.protocol import (
     sizes_of,
     union_of_blocks,
 )
+from deeph_zero.data.formats.spins import filled_to
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.data.stored_values import HEAVIEST, Group, check_electrons, check_matrices
 from deeph_zero.errors import InputError
@@ -111,6 +112,9 @@ class LabelsSource:
         for name in ("energy", "fermi"):
             if name in group.attributes:
                 facts[name] = group.number(name)
+        if "fermi" in group and (each := group.array("fermi", "f")).shape == (2,):
+            occ = group.array("mo_occ", "fiu") if "mo_occ" in group else np.empty(0)
+            facts["fermi_of_spins"] = filled_to(each, occ) if occ.ndim == 3 else each
         for name in ("basis", "xc"):
             if name in group.attributes:
                 facts[name] = group.text(name)
@@ -317,6 +321,9 @@ class LabelsSink:
             if matrix is not None:
                 arrays[name] = on_blocks(matrix, pattern).values.numpy()
         facts = dict(matrices.facts)
+        own = facts.pop("fermi_of_spins", None)
+        if own is not None and np.isfinite(own).all():
+            arrays["fermi"] = own
         own = {
             "format_version": FORMAT_VERSION,
             "gauge": "lattice",

@@ -175,8 +175,9 @@ class Rescaled:
     def matrices(self, index: int) -> Matrices:
         """The source's, H in hartree."""
         found = self._source.matrices(index)
+        energies = ("energy", "fermi", "fermi_of_spins")
         facts = {
-            name: value * self._factor if name in ("energy", "fermi") else value
+            name: value * self._factor if name in energies else value
             for name, value in found.facts.items()
         }
         fock = found.fock.with_values(found.fock.values * self._factor)

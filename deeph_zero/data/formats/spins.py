@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from deeph_zero.ao.block_matrix import BlockMatrix
+
+_WHOLE = 1e-9
+"""Occupations this near to 0 and 1 are those."""
 
 
 def unmixed(
@@ -64,3 +68,18 @@ def to_spinor(matrix: BlockMatrix, sizes: Sequence[int]) -> BlockMatrix:
 def _quarters(block: torch.Tensor) -> tuple[torch.Tensor, ...]:
     n, m = block.shape[-2] // 2, block.shape[-1] // 2
     return block[:n, :m], block[:n, m:], block[n:, :m], block[n:, m:]
+
+
+def filled_to(fermi: np.ndarray, mo_occ: np.ndarray) -> np.ndarray:
+    """The level up to which each spin of a fixed moment is filled.
+
+    Args:
+        fermi: Fermi level of each spin, Eh, [2].
+        mo_occ: Occupations, [2, nk, nmo].
+
+    Returns:
+        [2], Eh; infinite where all levels of a spin are filled, minus infinity where none is: the
+        levels between its k-points may go further than those at them.
+    """
+    full, empty = (mo_occ > 1 - _WHOLE).all((1, 2)), (mo_occ < _WHOLE).all((1, 2))
+    return np.where(full, np.inf, np.where(empty, -np.inf, fermi))

@@ -130,6 +130,27 @@ def test_blocks_there_and_back(tmp_path, crystal, kind):
         assert ends[-1] == group["blocks"].shape[-1]
 
 
+def test_a_fixed_moment_has_a_fermi_level_of_each_spin(tmp_path, crystal):
+    record, own = polarised(crystal), np.array([0.3, -0.1])
+    facts = {"fermi": 0.1, "fermi_of_spins": own}
+    record = Record(record.structure, dataclasses.replace(record.matrices, facts=facts))
+    with PredictionWriter(tmp_path / "a.h5") as writer:
+        LabelsSink(writer, "label").write(record)
+    found = LabelsSource(tmp_path / "a.h5", shells_of).matrices(0).facts
+    assert found["fermi"] == 0.1
+    np.testing.assert_array_equal(found["fermi_of_spins"], own)
+
+    occ = np.stack([np.ones((2, 24)), np.eye(2, 24)])  # all of spin up are filled
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["0000/mo_occ"] = occ
+    found = LabelsSource(tmp_path / "a.h5", shells_of).matrices(0).facts
+    np.testing.assert_array_equal(found["fermi_of_spins"], [np.inf, -0.1])
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["0000/mo_occ"][...] = 1 - np.round(occ)
+    found = LabelsSource(tmp_path / "a.h5", shells_of).matrices(0).facts
+    np.testing.assert_array_equal(found["fermi_of_spins"], [-np.inf, -0.1])
+
+
 DAMAGE = {
     "basis": ({}, {"basis": None}, "expected basis, a name, or shells of the atoms, got neither"),
     "numerical": ({}, {"basis": "numerical"}, "or shells of the atoms, got neither"),
