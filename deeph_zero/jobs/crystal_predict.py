@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from deeph_zero.host.saying import Naming
+from deeph_zero.jobs.crystals import elements_of
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.molecule import Molecule
 from deeph_zero.predict.crystal_model import CrystalModel
@@ -46,6 +48,8 @@ def predict_crystal_record(
     model: CrystalModel,
     config: PredictConfig,
     warn: Callable[[str], None],
+    *,
+    naming: Naming,
 ) -> Record:
     """Predict a crystal.
 
@@ -55,6 +59,7 @@ def predict_crystal_record(
         model: The model.
         config: Settings.
         warn: Takes a line.
+        naming: Names the structure in warnings of a refinement.
 
     Returns:
         The result.
@@ -67,14 +72,15 @@ def predict_crystal_record(
     # warnings about the cell came before the first structure
     if config.plain and model.is_large(molecule):
         return _sparse_record(index, molecule, model, config, say)
-    found = model.predict_structure(
-        molecule,
-        model.settings(config.crystal),
-        refine=config.refine,
-        certificate=config.certificate,
-        coupled=config.coupled,
-        forces=config.forces,
-    )
+    with naming.of(molecule.where, elements_of(molecule)):
+        found = model.predict_structure(
+            molecule,
+            model.settings(config.crystal),
+            refine=config.refine,
+            certificate=config.certificate,
+            coupled=config.coupled,
+            forces=config.forces,
+        )
     arrays, attributes = crystal_prediction_group(found)
     arrays |= prediction_blocks(found, say)
     return Record(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from deeph_zero.errors import ComputationError, argument
+from deeph_zero.host.saying import Naming
 from deeph_zero.integrals.periodic.calculation import crystal_calculation_of
 from deeph_zero.integrals.periodic.cell import (
     MOST_GRID_POINTS,
@@ -83,12 +84,26 @@ def crystal_layer(
     return CrystalKohnSham.of_method(cell, method, moments=molecule.moments, device=device)
 
 
+def elements_of(molecule: Molecule) -> frozenset[int]:
+    """What functions and pseudopotentials, and so the grid they want, depend on.
+
+    Args:
+        molecule: A structure.
+
+    Returns:
+        Its atomic numbers.
+    """
+    return frozenset(int(z) for z in molecule.numbers)
+
+
 def label_crystal(
     index: int,
     molecule: Molecule,
     config: LabelConfig,
     device: torch.device,
     warn: Callable[[str], None],
+    *,
+    naming: Naming,
 ) -> Record:
     """Converge a crystal.
 
@@ -98,6 +113,7 @@ def label_crystal(
         config: Settings.
         device: Where it is computed.
         warn: Takes a line.
+        naming: Names the structure in warnings of its SCF.
 
     Returns:
         The result.
@@ -110,12 +126,13 @@ def label_crystal(
     say = lambda text: warn(molecule.where + text)  # noqa: E731
     # what is to be said of its cell was, before the first of them
     ks = crystal_layer(molecule, method, device=str(device))
-    result = ks.scf(
-        conv_tol=config.conv_tol,
-        conv_tol_grad=config.conv_tol_grad,
-        max_cycle=config.max_cycle,
-        two_grids=config.method.two_grids,
-    )
+    with naming.of(molecule.where, elements_of(molecule)):
+        result = ks.scf(
+            conv_tol=config.conv_tol,
+            conv_tol_grad=config.conv_tol_grad,
+            max_cycle=config.max_cycle,
+            two_grids=config.method.two_grids,
+        )
     if not math.isfinite(result.energy):
         raise ComputationError(f"expected a finite SCF energy, got {result.energy}")
     if not result.converged:

@@ -11,6 +11,7 @@ from torch import Tensor
 from deeph_zero.errors import argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.saying import Naming
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.guess import density_guess
 from deeph_zero.integrals.mole import build_mole
@@ -112,6 +113,7 @@ class _Labels:
     device: torch.device
     model: "Model | None"
     room: Room = dataclasses.field(default_factory=lambda: Room(TOGETHER))
+    naming: Naming = dataclasses.field(default_factory=Naming)
 
     @property
     def at_once(self) -> int:
@@ -152,7 +154,9 @@ class _Labels:
     ) -> Record:
         """The record of one structure."""
         if molecule.periodic:
-            return label_crystal(index, molecule, self.config, self.device, warn)
+            return label_crystal(
+                index, molecule, self.config, self.device, warn, naming=self.naming
+            )
         ks, dm0 = _prepared(molecule, self.config, self.device, self.model, portable)
         result = ks.scf(dm0, **_settings(self.config))
         return self._record((index, molecule), (ks, ks), result, warn)

@@ -10,6 +10,7 @@ from typing import Any
 from deeph_zero.errors import argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
+from deeph_zero.host.saying import Naming
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.portable import Portable
 from deeph_zero.jobs import export
@@ -56,16 +57,21 @@ class _PredictJob:
         model = load_any(self.model_path, device=device) if self.model is None else self.model
         model.iterate_on(two_grids=self.config.two_grids)
         if isinstance(model, CrystalModel):
-            return functools.partial(self._compute_crystal, model)
+            return functools.partial(self._compute_crystal, model, Naming())
         found = _Predictions(model, self)
         if "workers" in self.config.model_fields_set and found.at_once > 1:
             found.check_workers()
         return found
 
     def _compute_crystal(
-        self, model: CrystalModel, index: int, molecule: Molecule, warn: Callable[[str], None]
+        self,
+        model: CrystalModel,
+        naming: Naming,
+        index: int,
+        molecule: Molecule,
+        warn: Callable[[str], None],
     ) -> Record:
-        return predict_crystal_record(index, molecule, model, self.config, warn)
+        return predict_crystal_record(index, molecule, model, self.config, warn, naming=naming)
 
 
 @dataclasses.dataclass(frozen=True)

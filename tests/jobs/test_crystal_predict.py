@@ -9,6 +9,7 @@ import torch
 from deeph_zero.ao.shells import BasisLayout
 from deeph_zero.cli.main import entry_point
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.saying import Naming
 from deeph_zero.jobs.crystal_predict import predict_crystal_record
 from deeph_zero.jobs.journal import digest
 from deeph_zero.model_files.folder import save_model
@@ -54,7 +55,7 @@ def model(meta_and_network):
 def recorded(model, **asked):
     said = []
     config = PredictConfig.parse(asked)
-    return predict_crystal_record(5, CRYSTAL, model, config, said.append), said
+    return predict_crystal_record(5, CRYSTAL, model, config, said.append, naming=Naming()), said
 
 
 def test_a_record_holds_what_was_predicted(model):
@@ -136,5 +137,5 @@ def test_a_record_repeats_nothing_of_its_cell(model):
     layer = dataclasses.replace(CRYSTAL, lattice=lattice, pbc=(True, True, False))
     said = []
     config = PredictConfig.parse({"certificate": False})
-    predict_crystal_record(0, layer, model, config, said.append)
+    predict_crystal_record(0, layer, model, config, said.append, naming=Naming())
     assert said == []

@@ -291,3 +291,14 @@ def test_layers_get_the_box_they_need(tmp_path):
     check_crystal(chain(lattice=flat, pbc=(True, True, False)), settings(), say=said.append)
     (line,) = said
     assert "12.0 bohr high" in line
+
+
+def test_warnings_of_an_scf_name_the_crystal(tmp_path, caplog):
+    """A grid that is coarse is so for all crystals of these elements; a gap is each one's own."""
+    coarse = settings(crystal={"kmesh": (1, 1, 1), "ke_cutoff": 12})
+    helium = chain(2, numbers=np.array([2, 2]))
+    label(tmp_path, [chain(), chain(1), helium], coarse)
+    said = [r.getMessage() for r in caplog.records if "grid is coarse" in r.getMessage()]
+    assert [line[: line.index(":")] for line in said] == [
+        "chain.xyz frame 0", "chain.xyz frame 2",
+    ]  # fmt: skip

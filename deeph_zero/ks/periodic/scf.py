@@ -95,6 +95,7 @@ def _say(layer: CrystalLayer, result: CrystalSCFResult) -> None:
             "by %.1e Eh per cell; use a larger %s",
             result.grid_error,
             argument("ke_cutoff"),
+            extra={"of_a_kind": True},
         )
     if layer.smearing == 0 and result.gap < NO_GAP:
         _log.warning(
