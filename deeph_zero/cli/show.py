@@ -89,7 +89,10 @@ def show_summary(
         click.echo(to_json(summary))
         return
     structures = summary.get("structures") or []
-    title = f"{summary.get('xc')}/{summary.get('basis')}, hartree"
+    basis = summary.get("basis")
+    theirs = {str(e["basis"]) for e in structures if e.get("basis") not in {None, basis}}
+    of_crystals = f" (crystals: {', '.join(sorted(theirs))})" if theirs else ""
+    title = f"{summary.get('xc')}/{basis}{of_crystals}, hartree"
     if len(structures) == 1:
         reporter.table(title, ("", structure_name(structures[0])), _card(structures[0]))
     elif structures:

@@ -19,6 +19,14 @@ def shown(said, entries, out, **summary):
     return said.cells
 
 
+def test_a_basis_of_crystals_stands_beside_that_of_molecules(said, tmp_path):
+    own = {"energy": -1.0, "converged": True, "file": "m.xyz", "frame": 1}
+    shown(said, [own | {"frame": 0}, own | {"basis": "gth-szv"}], tmp_path)
+    shown(said, [own | {"basis": "sto-3g"}], tmp_path)
+    titles = [table[0] for table in said.tables]
+    assert titles == ["pbe/sto-3g (crystals: gth-szv), hartree", "pbe/sto-3g, hartree"]
+
+
 def test_one_structure_is_a_card_of_its_numbers(said, tmp_path):
     rng = np.random.default_rng(5)
     forces, tensor = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))
