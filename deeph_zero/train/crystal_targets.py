@@ -85,7 +85,7 @@ class Targets:
                 else:
                     (self.checks if k in out else self.lessons).append(lesson)
                 task.advance()
-        if not self.lessons:
+        if not self.lessons and not self._run.roles.validation:
             self.lessons, self.checks = self.checks, []
         return stopped
 
@@ -136,6 +136,9 @@ class Targets:
 
     def _lost(self, geometry: Geometry, error: DeephZeroError) -> None:
         molecule = geometry.molecule
+        if any(molecule is one for one in self._run.roles.validation):
+            self._run.reporter.warning(f"{molecule.where}not measured with: {error}")
+            return
         if geometry.frame is None:
             of = f" of {molecule.where[:-2]}" if molecule.where else ""
             self._run.reporter.warning(f"a displaced copy{of} is left out: {error}")

@@ -15,7 +15,7 @@ from deeph_zero.testing import Listener
 from deeph_zero.train import crystal_targets
 from deeph_zero.train.crystal_samples import Geometry
 from deeph_zero.train.crystal_targets import Targets
-from deeph_zero.train.run import Run
+from deeph_zero.train.run import Roles, Run
 
 from .hydrogen_crystal import crystal, method, network
 
@@ -129,3 +129,18 @@ def test_nothing_is_begun_after_an_interrupt(tmp_path):
     stop = interrupt(requested=True)
     assert targets.solve(network(), found(2), 2, stop) == "interrupt"
     assert (targets.lessons, targets.checks) == ([], [])
+
+
+def test_crystals_that_measure_are_never_learnt_from(tmp_path):
+    """Not where all others are refused either; one of them that is refused is no displaced copy."""
+    one = run(tmp_path, 1, data={"validation": "other.xyz"})
+    measuring = crystal(1, file="other.xyz"), crystal(2, file="other.xyz", charge=3)
+    one.roles = Roles(validation=measuring)
+    bad = Geometry(crystal(charge=3), method(), 0)
+    targets = Targets(one)
+    geometries = [bad, *(Geometry(m, method()) for m in measuring)]
+    assert targets.solve(network(), geometries, 1, interrupt()) is None
+    assert (len(targets.lessons), len(targets.checks)) == (0, 1)
+    assert [failed["frame"] for failed in one.results.failed] == [0]
+    line = one.reporter.warnings[-1]
+    assert line.startswith("other.xyz frame 2: not measured with: expected")
