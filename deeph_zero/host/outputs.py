@@ -242,6 +242,40 @@ def _check_free(lock: Path, output: Path) -> None:
         hold(handle, output)
 
 
+def open_held(path: Path, output: Path, *, busy: str = "in use") -> IO[bytes]:
+    """Open a lock or a journal of our own, made if need be, and hold it as long as it is open.
+
+    Args:
+        path: The lock or the journal.
+        output: What it stands for.
+        busy: What another process has it for.
+
+    Returns:
+        The file, unbuffered; its content is as it was.
+
+    Raises:
+        InputError: If another process holds it, or something else is in its place.
+        OSError: If the disk refuses.
+    """
+    while True:
+        handle = os.fdopen(open_own(path), "r+b", buffering=0)
+        try:
+            hold(handle, output, busy=busy)
+            if _names(path, handle):
+                return handle
+        except BaseException:
+            handle.close()
+            raise
+        handle.close()
+
+
+def _names(path: Path, handle: IO[bytes]) -> bool:
+    """Whether an open file still has its name; its last holder may just have removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(handle.fileno()))
+    return False
+
+
 def hold(handle: IO[bytes], output: Path, *, busy: str = "in use") -> None:
     """Lock a file for this process as long as it is open.
 
@@ -267,8 +301,7 @@ def hold(handle: IO[bytes], output: Path, *, busy: str = "in use") -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; the system lets go when the process ends in any way."""
     lock = folder / LOCK_NAME
-    with os.fdopen(open_own(lock), "r+b") as handle:
-        hold(handle, folder)
+    with open_held(lock, folder):
         try:
             yield
         finally:

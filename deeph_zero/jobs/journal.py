@@ -26,10 +26,9 @@ from deeph_zero.host.files import (
     elsewhere,
     journal_beside,
     json_beside,
-    open_own,
     remove_leavings,
 )
-from deeph_zero.host.outputs import hold
+from deeph_zero.host.outputs import open_held
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.base import option_name
@@ -151,9 +150,8 @@ class Journal:
             if resume and not self.path.exists():
                 raise InputError(f"{_resume()}: expected {self.path}, there is none; leave it out")
             found = os.path.lexists(self.path)
-            self._file = os.fdopen(open_own(self.path), "r+b", buffering=0)
+            self._file = open_held(self.path, self._out, busy="being written")
         try:
-            hold(self._file, self._out, busy="being written")
             with disk_errors(self.path):
                 if resume:
                     self._recover(head)

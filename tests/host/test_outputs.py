@@ -247,3 +247,24 @@ def test_what_another_process_writes_is_said_to_be_in_use(tmp_path, options):
     journal.close(remove=False)
     outputs.check_output(out, kind="file", resume=True)
     outputs.check_output(run, kind="run", resume=True)
+
+
+def test_a_lock_that_was_removed_while_it_was_opened_is_opened_anew(tmp_path, monkeypatch):
+    """Its last holder removes it when it ends: a hold of what has no name holds nothing."""
+    lock, opened = tmp_path / ".lock", []
+
+    def open_early(path):
+        descriptor = files.open_own(path)
+        if not opened:
+            path.unlink()
+        opened.append(path)
+        return descriptor
+
+    monkeypatch.setattr(outputs, "open_own", open_early)
+    with outputs.open_held(lock, tmp_path):
+        assert len(opened) == 2
+        with (
+            pytest.raises(InputError, match="is in use by another deeph-zero"),
+            outputs.open_held(lock, tmp_path),
+        ):
+            pass

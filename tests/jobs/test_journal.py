@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deeph_zero.errors import ComputationError, InputError, words_of_the_command_line
+from deeph_zero.host import files, outputs
 from deeph_zero.host.files import journal_beside
 from deeph_zero.jobs import journal
 from deeph_zero.jobs.journal import Journal, Record, decode, digest, encode
@@ -310,3 +311,25 @@ def test_two_commands_cannot_write_one_file(tmp_path):
             Journal(out, {"a": 1}, resume=resume)
     first.close(remove=False)
     reopened(out, {"a": 1}).close(remove=True)
+
+
+def test_a_command_that_comes_second_leaves_the_journal_of_the_first(tmp_path, monkeypatch):
+    """Even where the first began its own between the second's look and its opening."""
+    out = tmp_path / "o.h5"
+    begun = []
+
+    def open_late(path):
+        if not begun:
+            begun.append(path)
+            begun[0] = Journal(out, FACTS, resume=False)
+        return files.open_own(path)
+
+    monkeypatch.setattr(outputs, "open_own", open_late)
+    with pytest.raises(InputError, match="is being written by another deeph-zero"):
+        Journal(out, FACTS, resume=False)
+    first = begun[0]
+    first.append(0, digest(structure(0)), encode(record(0)))
+    first.close(remove=False)
+    again = reopened(out)
+    assert len(again) == 1
+    again.close(remove=True)
