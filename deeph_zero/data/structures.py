@@ -66,6 +66,9 @@ _TEXT_READERS: dict[str, Callable[[str, Say], Iterator[ase.Atoms | InputError]]]
     **{name: output_geometries(name) for name in ("gaussian-out", "orca-out", "qchem-out")},
 }
 
+_NO_TEXT = (b"SQLite format 3", b"\x89HDF", b"PK\x03\x04")
+"""Beginnings of files that are not read as a whole."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BadFrame:
@@ -304,6 +307,8 @@ def _read_file(path: Path, say: Say) -> Iterator[ase.Atoms | Molecule | InputErr
     content = content_of(path)
     if not content.strip():
         raise WholeFileError("expected a structure, the file is empty; write a molecule to it")
+    if content.startswith(_NO_TEXT):  # it was packed: their readers take places in a file
+        raise WholeFileError("expected text, got a packed database, HDF5 or npz file; unpack it")
     return _read_content(path, content, suffix, say)
 
 

@@ -265,10 +265,17 @@ def qchem_jobs(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:
             # each fragment begins with "--" and its own charge and multiplicity
             rows = enumerate(block[1:])
             lines = [row for k, row in rows if row != "--" and (not k or block[k] != "--")]
+            _refuse_internal(lines)
             _say_surroundings(job, say)
             yield _with_state(molecule(lines, say, bohr=bohr is not None), state)
         except InputError as error:
             yield error
+
+
+def _refuse_internal(lines: list[str]) -> None:
+    """Refuse a Z-matrix, whose first atom has no place."""
+    if lines and len(lines[0].split()) == 1:
+        raise InputError(f"expected 'symbol x y z', got {quote(lines[0])}; {_INTERNAL}")
 
 
 def nwchem_geometry(text: str, say: Say) -> Iterator[ase.Atoms | InputError]:

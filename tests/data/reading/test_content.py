@@ -125,3 +125,11 @@ def test_errors_begin_with_the_file_once(error, line):
     with pytest.raises(InputError) as caught, naming(Path("f")):
         raise error
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("head", [b"SQLite format 3\0", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"])
+def test_a_packed_database_is_to_be_unpacked(tmp_path, head):
+    path = save(tmp_path, "a.db.gz", gzip.compress(head + bytes(600)))
+    (bad,) = read_structures([path])[1]
+    assert bad.frame is None
+    assert bad.error.endswith("; unpack it")

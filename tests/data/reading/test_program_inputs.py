@@ -129,6 +129,7 @@ BAD = {
     ),
     "orca file": ("a.inp", "! PBE\n* xyzfile 0 1 a.xyz\n", "stand in another file"),
     "orca internal": ("a.inp", "! PBE\n* int 0 1\nO 0 0 0 0 0 0\n*\n", "internal coordinates"),
+    "qchem internal": ("a.in", "$molecule\n0 1\nO\nH 1 0.96\n$end\n", "internal coordinates"),
     "orca open": ("a.inp", "! PBE\n* xyz 0 1\n" + OH, "the end of the coordinates"),
     "turbomole periodic": ("coord", "$coord\n0 0 0 o\n$periodic 3\n$end\n", "periodic"),
     "turbomole twice": ("coord", "$coord\n0 0 0 o\n$coord\n0 0 1 o\n$end\n", "several"),
