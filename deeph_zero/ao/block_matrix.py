@@ -19,6 +19,9 @@ from deeph_zero.ao.shells import BasisLayout
 
 _CHUNK = 2**24
 """Matrix elements times k-points that are summed at once."""
+_SPARSE = 8
+"""Elements of all cells' dense matrices for one that is there, from which on the zeros cost more
+than a multiplication of matrices saves."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -248,6 +251,21 @@ class BlockMatrix:
         Returns:
             Complex matrices; Hermitian where the blocks are.
         """
+        cells, places = self.pattern.by_cell
+        if not len(cells) or len(cells) * self.nao**2 > _SPARSE * self.values.shape[-1]:
+            return self._at_k_sparse(kpts)
+        lead = self.values.shape[:-1]
+        dense = self.values.new_zeros(*lead, len(cells) * self.nao**2)
+        dense = dense.index_add(-1, places, self.values).unflatten(-1, (len(cells), -1))
+        angles = 2 * math.pi * (kpts @ cells.to(kpts).mT)
+        if dense.is_complex():
+            found = torch.polar(torch.ones_like(angles), angles).to(dense) @ dense
+        else:
+            found = torch.complex(angles.cos().to(dense) @ dense, angles.sin().to(dense) @ dense)
+        return found.unflatten(-1, (self.nao, self.nao))
+
+    def _at_k_sparse(self, kpts: Float[Tensor, "nk 3"]) -> Num[Tensor, "*batch nk nao nao"]:
+        """Where most blocks of a cell are not there: one of them after another."""
         values = self.values.to(torch.promote_types(self.values.dtype, torch.complex64))
         phases = torch.polar(
             torch.ones((), dtype=kpts.dtype, device=kpts.device),

@@ -111,6 +111,12 @@ class BlockPattern:
         return row * self.nao + column
 
     @functools.cached_property
+    def by_cell(self) -> tuple[Int[Tensor, "ncell 3"], Int[Tensor, " nel"]]:
+        """The different R, and where each element lies in the flat dense matrices of them all."""
+        cells, place = torch.unique(self.cells, dim=0, return_inverse=True)
+        return cells, place[self.block_of] * self.nao**2 + self.dense_places
+
+    @functools.cached_property
     def is_home(self) -> bool:
         """Whether every block has R = 0, as in a molecule."""
         return not bool(self.cells.any())

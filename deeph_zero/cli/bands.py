@@ -132,8 +132,6 @@ class _Call:
             click.echo(to_json(summary))
         else:
             reporter.table("bands, hartree", *_rows(summary["structures"]))
-            for item in found:
-                self._say_ragged(item, reporter)
             written = " and ".join(str(p) for p in (self._out, *plots))
             reporter.message(f"written: {written}")
         show.require_success(
@@ -142,17 +140,6 @@ class _Call:
             asked=len(found) + len(summary["failed"]) + bool(summary["stopped_by"]),
         )
         return 0
-
-    def _say_ragged(self, item: "CrystalBands", reporter: "Reporter") -> None:
-        """Where few k-points make the states at a metal's Fermi level, say what smooths them."""
-        if item.ragged:
-            spacing, width = self._config.dos_spacing, self._config.width
-            mesh = " x ".join(map(str, item.entry["dos_kmesh"]))
-            reporter.message(
-                f"{structure_name(item.entry)}: {mesh} k-points make a ragged density of states at "
-                f"the Fermi level; --dos-spacing {spacing / 2:g} (now {spacing:g}) or a --width "
-                f"above {width:g} smooths it"
-            )
 
     def _predicted(
         self, reporter: "Reporter", deadline: "Deadline"

@@ -11,25 +11,20 @@ from deeph_zero.data.formats.protocol import Record, Structure, required_overlap
 from deeph_zero.data.formats.spins import to_spinor
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.one_electron import lindep_threshold
-from deeph_zero.integrals.periodic.kpoints import MOST, KPoints, make_kpoints
+from deeph_zero.integrals.periodic.kpoints import MOST, make_kpoints
 from deeph_zero.kohnsham.k_path import KPath, k_path
 from deeph_zero.kohnsham.sparse_bands import SparseLevels
 from deeph_zero.ks.periodic.orthogonalise import BlochOrthogonaliser
 from deeph_zero.predict.crystal_sparse import LARGE
+from deeph_zero.predict.density_of_states import density_of_states
 from deeph_zero.settings.crystal_method import mesh_of
 
 NEAR = 40
 """Levels of a large crystal at a k-point, about half of them filled."""
-SMOOTH = 20
-"""Different levels within a width of the Fermi level from which on states there look smooth."""
 _SAME = 1e-6
 """Levels this near to the Fermi level (Eh) are filled."""
 _ELEMENTS = 2_000_000
 """Matrix elements that are diagonalised at once, those of all k-points together."""
-_GRID = 2000
-"""Energies of a density of states."""
-_ABOVE = 1.0
-"""How far above the Fermi level a density of states goes, Eh."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +37,6 @@ class CrystalBands:
         energies: [nspin, nk, n], Eh.
         structure: The atoms.
         dos: Energies (Eh) and states per Eh and cell, [n] and [nspin, n]; None where not asked.
-        ragged: Whether so few k-points have levels at a metal's Fermi level that those states are
-            single peaks there.
     """
 
     entry: dict[str, Any]
@@ -51,7 +44,6 @@ class CrystalBands:
     energies: torch.Tensor
     structure: Structure
     dos: tuple[np.ndarray, np.ndarray] | None = None
-    ragged: bool = False
 
 
 def band_structure(
@@ -97,7 +89,7 @@ def band_structure(
         "fermi": fermi,
         **_edges(energies, line, levels_of_spins),
     }
-    dos, ragged = None, False
+    dos = None
     if dos_spacing is not None:
         mesh = mesh_of(structure.lattice, pbc, dos_spacing)
         if math.prod(mesh) > MOST:
@@ -105,14 +97,13 @@ def band_structure(
                 f"{argument('dos_spacing', dos_spacing)}: expected at most {MOST} k-points, got "
                 f"{' x '.join(map(str, mesh))}; give a wider spacing"
             )
-        kpoints = make_kpoints(mesh)
+        spinor = record.matrices.spinor
+        kpoints = make_kpoints(mesh, time_reversal=not spinor)
         everywhere = levels(record, kpoints.scaled).numpy()
-        dos = _density_of_states(record, kpoints, everywhere, width, fermi)
-        ragged = levels_of_spins is not None and _is_ragged(everywhere, levels_of_spins, width)
+        per_level = 2.0 if len(everywhere) == 1 and not spinor else 1.0
+        dos = density_of_states(kpoints, everywhere, width, fermi=fermi, per_level=per_level)
         entry["dos_kmesh"] = list(mesh)
-    return CrystalBands(
-        entry=entry, path=line, energies=energies, structure=structure, dos=dos, ragged=ragged
-    )
+    return CrystalBands(entry=entry, path=line, energies=energies, structure=structure, dos=dos)
 
 
 def _is_large(record: Record) -> bool:
@@ -213,33 +204,3 @@ def _edges(energies: torch.Tensor, path: KPath, fermi: np.ndarray | None) -> dic
         "direct": None if cbm <= vbm else float((above - below).min()) <= cbm - vbm + _SAME,
         "metal": False,
     } | (own if cbm <= vbm else {})
-
-
-def _is_ragged(energies: np.ndarray, fermi: np.ndarray, width: float) -> bool:
-    """Whether Gaussians of so few different levels meet at the Fermi level of a metal.
-
-    Levels that symmetry makes equal count once: they are one peak.
-    """
-    filled = (energies <= fermi + _SAME).sum(-1)
-    if (filled == filled[:, :1]).all():
-        return False
-    near = energies[np.abs(energies - fermi) < width]
-    return len(np.unique((near / _SAME).round())) < SMOOTH
-
-
-def _density_of_states(
-    record: Record, kpoints: KPoints, energies: np.ndarray, width: float, fermi: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Energies, and states of both spins together (or of each) per Eh and cell."""
-    finite = energies[np.isfinite(energies)]
-    top = float(finite.max()) if fermi is None else min(float(finite.max()), fermi + _ABOVE)
-    grid = np.linspace(float(finite.min()) - 6 * width, top + 6 * width, _GRID)
-    per_level = 2.0 if len(energies) == 1 and not record.matrices.spinor else 1.0
-    norm = per_level / (width * math.sqrt(2 * math.pi))
-    dos = np.zeros((len(energies), _GRID))
-    for s, spin in enumerate(energies):
-        for weight, row in zip(kpoints.weights, spin, strict=True):
-            near = row[np.isfinite(row) & (row < top + 12 * width)]
-            z = (grid[:, None] - near) / width
-            dos[s] += weight * norm * np.exp(-0.5 * z**2).sum(1)
-    return grid, dos

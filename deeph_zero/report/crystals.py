@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from deeph_zero.data.formats.labels import LabelsSource
 from deeph_zero.data.formats.protocol import Record, Shells, read_record
 from deeph_zero.data.stored_values import Group
-from deeph_zero.errors import ComputationError, InputError, argument
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.hdf5 import open_hdf5
 from deeph_zero.model_files.folder import MODEL_STEM
 from deeph_zero.molecule import Molecule
@@ -21,7 +21,6 @@ from deeph_zero.report.data import Structure
 from deeph_zero.settings.crystal_config import SmearedCrystalConfig
 
 _CURE = "write the file again"
-RAGGED = "states at the Fermi level ragged for want of k-points, see"
 POINTS = 60
 """k-points along a path."""
 SPACING = 0.15
@@ -69,7 +68,6 @@ def crystal_figures(
         facts = [f"path {bands.path.path}"]
         facts += [] if fermi is None else [f"Fermi level {fermi:.5f} Eh"]
         facts += [] if gap is None else [f"gap on the path {gap:.5f} Eh"]
-        facts += [f"{RAGGED} {argument('dos_spacing')} of bands"] if bands.ragged else []
         found.append((structure, f"Bands and density of states: {', '.join(facts)}", figure))
     return found, notes
 

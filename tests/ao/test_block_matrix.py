@@ -47,7 +47,10 @@ def test_only_the_blocks_of_one_cell_are_dense():
     assert float(found.to_dense((5, 0, 0)).abs().max()) == 0.0
 
 
-def test_bloch_sums_are_those_of_the_formula():
+@pytest.mark.parametrize("sparse", [8, 0], ids=["dense", "sparse"])
+def test_bloch_sums_are_those_of_the_formula(sparse, monkeypatch):
+    """Dense matrices of every cell, or a block at a time where most would be zeros."""
+    monkeypatch.setattr("deeph_zero.ao.block_matrix._SPARSE", sparse)
     found, kpts = crystal_blocks(), torch.tensor([[0.0, 0.0, 0.0], [0.13, -0.31, 0.27]])
     found = found.with_values(torch.stack([found.values, 2 * found.values]))
     got = found.at_k(kpts.double())

@@ -87,7 +87,7 @@ def test_a_label_gives_pyscfs_bands(tmp_path, monkeypatch):
     assert entry["fermi"] is not None
 
 
-def test_a_metal_and_its_density_of_states(tmp_path, monkeypatch, capfd):
+def test_a_metal_and_its_density_of_states(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     toy(tmp_path / "t.h5")
     assert run("t.h5", "--path", "GXM", "--points", 21, "--dos", "--plot", "p.png") == 0
@@ -104,11 +104,6 @@ def test_a_metal_and_its_density_of_states(tmp_path, monkeypatch, capfd):
         half = grid <= 0.1
         assert np.trapezoid(dos[half], grid[half]) == pytest.approx(1.0, abs=0.01)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    (line,) = [text for text in capfd.readouterr().out.splitlines() if "ragged" in text]
-    assert line == (
-        "t.h5:0: 16 x 16 x 1 k-points make a ragged density of states at the Fermi level; "
-        "--dos-spacing 0.05 (now 0.1) or a --width above 0.005 smooths it"
-    )
 
 
 def test_two_spins_have_a_gap_between_them(tmp_path, monkeypatch):
