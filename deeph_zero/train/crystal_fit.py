@@ -324,16 +324,13 @@ class _CrystalFit:
                 else:
                     entry, arrays, attributes = self._records(found, blocks=len(todo) <= DRAWN)
                     writer.write(arrays, attributes)
-                    run.results.entries[k] = entry | self._role(k)
+                    held = k in run.roles.held_out
+                    checked = k in self._targets.checked and not held
+                    role = run.roles.entry(k, calibrates=held, validates=checked)
+                    run.results.entries[k] = entry | role
                 task.advance()
             else:
                 interrupt.settle(None)  # in the last one: nothing is missing
-
-    def _role(self, k: int) -> dict[str, bool]:
-        """What a frame is for, where it is not trained on."""
-        if k in self._run.roles.held_out:
-            return {"calibration": True}
-        return {"validation": True} if k in self._targets.checked else {}
 
     def _prediction(
         self, network: FockNetwork, k: int, molecule: Molecule, *, refine: bool

@@ -157,7 +157,7 @@ def certify_all(
                 break
             else:
                 writer.write(*group)
-                run.results.entries[k] = entry | _role(run, k, calibrates=k in ready)
+                run.results.entries[k] = entry | run.roles.entry(k, calibrates=k in ready)
             task.advance()
         else:
             interrupt.settle("max_time" if late else None)
@@ -166,13 +166,6 @@ def certify_all(
     if failed_now == len(todo):
         raise ComputationError(f"every structure failed; see {run.out / SUMMARY_FILE}")
     return result
-
-
-def _role(run: Run, k: int, *, calibrates: bool) -> dict[str, bool]:
-    """What a frame is for, where it is not trained on."""
-    if k in run.roles.measuring:
-        return {"validation": True}
-    return {"calibration": True} if calibrates else {}
 
 
 def _has_time(run: Run) -> bool:

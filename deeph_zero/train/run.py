@@ -35,6 +35,21 @@ class Roles:
     measuring: tuple[int, ...] = ()
     validation: tuple[Molecule, ...] = ()
 
+    def entry(self, k: int, *, calibrates: bool, validates: bool = False) -> dict[str, bool]:
+        """What a structure is for, where it is not trained on, as its entry says it.
+
+        Args:
+            k: Its position.
+            calibrates: It calibrated the model.
+            validates: It measured the model, if it is not of ``measuring``.
+
+        Returns:
+            One field, or none.
+        """
+        if validates or k in self.measuring:
+            return {"validation": True}
+        return {"calibration": True} if calibrates else {}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Earlier:

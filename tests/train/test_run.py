@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from deeph_zero.ks.counts import Builds
@@ -11,7 +12,7 @@ from deeph_zero.molecule import Molecule
 from deeph_zero.testing import Listener
 from deeph_zero.train import run as run_module
 from deeph_zero.train.resume import limits, taken_over
-from deeph_zero.train.run import Earlier, Geometries, Run
+from deeph_zero.train.run import Earlier, Geometries, Roles, Run
 from deeph_zero.train.taught import Absent
 
 from . import hydrogen as h
@@ -99,3 +100,18 @@ def test_an_earlier_attempt_is_taken_over_or_finished(tmp_path):
         (tmp_path / name).touch()
     assert taken_over(run, trained=True)["structures"] == entries
     assert run.reporter.messages == [f"{tmp_path} is finished: nothing left to do"]
+
+
+@pytest.mark.parametrize(
+    ("k", "calibrates", "validates", "entry"),
+    [
+        (0, False, False, {}),
+        (1, True, False, {"calibration": True}),
+        (2, False, False, {"validation": True}),
+        (2, True, False, {"validation": True}),
+        (3, False, True, {"validation": True}),
+    ],
+)
+def test_an_entry_says_what_its_structure_is_for(k, calibrates, validates, entry):
+    roles = Roles(held_out=(1,), measuring=(2,))
+    assert roles.entry(k, calibrates=calibrates, validates=validates) == entry
