@@ -5,11 +5,12 @@ Inside ``ks/`` matrices always have a spin axis. Here, and nowhere else, it is p
 
 import copy
 import dataclasses
-from collections.abc import Sequence
-from typing import Generic, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 from torch import Tensor
 
+from deeph_zero.errors import InputError
 from deeph_zero.ks.batch.ks_batch import Energies, KSBatch, Strategy
 from deeph_zero.ks.certificate import Certificate, certify
 from deeph_zero.ks.counts import Builds
@@ -315,20 +316,24 @@ class BatchFacade(Generic[Layer]):
         batch: What works.
     """
 
-    def __init__(self, layers: Sequence[Layer], *, strategy: str | None = None) -> None:
+    def __init__(self, layers: Any, *, strategy: str | None = None) -> None:
         """Sort the molecules into buckets.
 
         Args:
-            layers: The molecules, all on one device.
+            layers: A list of the molecules' layers, all on one device.
             strategy: "merged" (one by one with shared calls of the functional) or "padded" (stacks
                 of equal shape); None chooses by the device.
 
         Raises:
-            InputError: If there is no layer, they are on different devices or the strategy is
-                unknown.
+            InputError: If there is no layer, something else, they are on different devices or the
+                strategy is unknown.
         """
-        self.layers = list(layers)
+        self.layers: list[Layer] = _checked(layers)
         self.batch = KSBatch([one.layer for one in self.layers], strategy=strategy)
+
+    def __repr__(self) -> str:
+        """How many molecules, and how they are worked on."""
+        return f"{type(self).__name__}({len(self)} molecules, {self.strategy})"
 
     @property
     def strategy(self) -> Strategy:
@@ -448,3 +453,18 @@ class BatchFacade(Generic[Layer]):
         """
         found = self.batch.dielectric_steps(self.to_layers(focks), self.to_layers(dms))
         return self.from_layers(found)
+
+
+def _checked(layers: Any) -> list[Any]:
+    """The layers of a batch, if they are a list of such."""
+    cure = "KohnShamBatch.from_pyscf takes several molecules"
+    if not isinstance(layers, Iterable) or isinstance(layers, str):
+        name = type(layers).__name__
+        raise InputError(f"a batch expected a list of KohnSham layers, got one {name}; {cure}")
+    found = list(layers)
+    for one in found:
+        if not isinstance(one, MoleculeFacade):
+            raise InputError(
+                f"a batch expected layers (KohnSham) of molecules, got {type(one).__name__}; {cure}"
+            )
+    return found

@@ -85,7 +85,7 @@ def test_mean_field_objects_bring_their_settings(mols):
     ("given", "words"),
     [
         (3, "expected several molecules or objects, got one int; put it into a list"),
-        ([], "molecule"),
+        ([], "expected at least one molecule, got none"),
         (["H2"], "got str"),
     ],
     ids=["number", "none", "text"],
@@ -93,6 +93,36 @@ def test_mean_field_objects_bring_their_settings(mols):
 def test_what_is_no_batch_is_refused(given, words):
     with pytest.raises(InputError, match=words):
         KohnShamBatch.from_pyscf(given, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (3, "expected a list of KohnSham layers, got one int; KohnShamBatch.from_pyscf takes"),
+        (None, "got one NoneType"),
+        ("water", "got one str"),
+        ([], "expected at least one molecule, got none"),
+        ([3], r"expected layers \(KohnSham\) of molecules, got int"),
+    ],
+    ids=repr,
+)
+def test_what_are_no_layers_is_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        KohnShamBatch(given)
+
+
+def test_molecules_and_crystals_are_no_layers(mols):
+    cell = pbcgto.M(
+        atom="He 0 0 0", a=3 * np.eye(3), basis="sto-3g", mesh=[5, 5, 5], precision=1e-3, verbose=0
+    )
+    crystal = KohnSham.from_pyscf(cell, kmesh=(1, 1, 1), xc="lda,vwn")
+    for given, name in ((mols, "Mole"), ([crystal], "CrystalKohnSham")):
+        with pytest.raises(InputError, match=f"got {name}; .*from_pyscf takes"):
+            KohnShamBatch(given)
+
+
+def test_a_batch_prints_in_a_line(batch):
+    assert repr(batch) == "KohnShamBatch(3 molecules, merged)"
 
 
 def test_one_molecule_is_no_batch(mols):
