@@ -10,7 +10,6 @@ from pyscf import gto
 
 from deeph_zero.errors import InputError
 from deeph_zero.kohnsham import KohnSham
-from deeph_zero.ks.scf.result import SCFResult
 from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.testing import WATER
 
@@ -99,8 +98,9 @@ def test_results_hold_no_integrals_and_make_them_again():
 def test_a_result_can_be_sent_to_another_process(ks):
     result = ks.scf()
     there = pickle.loads(pickle.dumps(result))
-    assert type(there) is SCFResult
     assert torch.equal(there.fock, result.fock)
+    assert torch.equal(ks.polarizability(there), ks.polarizability(result))
+    assert torch.equal(copy.deepcopy(result).polarizability(), ks.polarizability(result))
 
 
 @pytest.mark.parametrize("xc", ["pbe0", "m06"])

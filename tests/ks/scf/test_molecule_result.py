@@ -1,5 +1,6 @@
 """A result that can be differentiated: by its layer, by one made again, or not at all."""
 
+import copy
 import gc
 import pickle
 import weakref
@@ -80,10 +81,25 @@ def test_a_layer_let_go_is_made_again():
     assert made[0].asked[0][1] is one
 
 
-def test_elsewhere_it_is_the_plain_result():
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy])
+def test_a_copy_asks_the_same_layer(way):
     layer = Layer()
-    one = result(layer)
-    copy = pickle.loads(pickle.dumps(one))
-    assert type(copy) is SCFResult
-    assert (copy.energy, copy.iterations, copy.free_energy) == (-1.0, 3, -1.0)
-    assert torch.equal(copy.dm, one.dm)
+    one = result(layer, again := Layer)
+    other = way(one)
+    assert torch.equal(other.dm, one.dm)
+    assert (other.dm is one.dm) is (way is copy.copy)
+    other.polarizability()
+    assert layer.asked[0][1] is other
+    assert other.again is again
+
+
+def test_elsewhere_it_says_what_to_do():
+    layer = Layer()
+    one = result(layer, Layer)
+    there = pickle.loads(pickle.dumps(one))
+    assert isinstance(there, SCFResult)
+    assert (there.energy, there.iterations, there.free_energy) == (-1.0, 3, -1.0)
+    assert torch.equal(there.dm, one.dm)
+    for same in (there, copy.deepcopy(there), pickle.loads(pickle.dumps(there))):
+        with pytest.raises(InputError, match=r"pickled; make one .* ks\.polarizability\(result\)"):
+            same.fock_gradient(atoms=[0])
