@@ -10,6 +10,7 @@ from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.jobs.compare import LEFT_OF_LEVELS, ROUNDING, ao_blocks
+from deeph_zero.jobs.unconverged import SMALL_GAP
 from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace, without_potential
 from deeph_zero.ks.smearing import NO_ORBITAL
@@ -121,10 +122,6 @@ def _inside(found: CrystalPrediction, reference: _Reference) -> dict[str, Any]:
     left = float(ks.commutator(fock, dm).norm()) / 2**0.5
     spare = {"energy": ROUNDING, "levels": max(ROUNDING, LEFT_OF_LEVELS * left)}
     return row | {"covered": crystal_covered(found, exact, spare)}
-
-
-SMALL_GAP = 0.02
-"""Eh; levels around a smaller one may change places in every cycle: more cycles are no help."""
 
 
 def _scf(

@@ -19,6 +19,7 @@ from deeph_zero.integrals.periodic.cell import (
 from deeph_zero.integrals.periodic.folded_blocks import PROBES
 from deeph_zero.integrals.periodic.system import checked_overlap
 from deeph_zero.jobs.journal import Record, digest
+from deeph_zero.jobs.unconverged import SMALL_GAP, WIDTH
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
 from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.method import Method
@@ -136,9 +137,11 @@ def label_crystal(
     if not math.isfinite(result.energy):
         raise ComputationError(f"expected a finite SCF energy, got {result.energy}")
     if not result.converged:
+        sloshes = not method.smearing and result.gap < SMALL_GAP
+        cure = argument("smearing", WIDTH) if sloshes else f"a larger {argument('max_cycle')}"
         say(
-            f"SCF not converged after {result.iterations} cycles; use a larger "
-            f"{argument('max_cycle')}, or {argument('smearing', 0.01)} for a metal or a small gap"
+            f"SCF not converged after {result.iterations} cycles (orbital gradient "
+            f"{result.gradient_norm:.1e} Eh, gap {result.gap:.1e} Eh); use {cure}"
         )
     state = CrystalState.of_result(result)
     arrays = crystal_arrays(molecule, ks, state)

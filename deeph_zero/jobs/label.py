@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from deeph_zero.errors import argument
 from deeph_zero.host import runtime
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.saying import Naming
@@ -20,6 +19,7 @@ from deeph_zero.jobs.crystals import label_crystal, summary_method
 from deeph_zero.jobs.journal import Record, digest
 from deeph_zero.jobs.loop import Engine, check_finite, run_batch
 from deeph_zero.jobs.tasks import Task
+from deeph_zero.jobs.unconverged import advice
 from deeph_zero.jobs.workers import Compute, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
@@ -172,10 +172,13 @@ class _Labels:
         (index, molecule), (near, far) = task, layers
         check_finite(result.energy, "SCF energy")
         if not result.converged:
-            warn(
-                f"{molecule.where}SCF not converged after "
-                f"{result.iterations} cycles; use a larger {argument('max_cycle')}"
+            cure = advice(
+                result,
+                max_cycle=self.config.max_cycle,
+                smearing=self.config.smearing,
+                level_shift=self.config.level_shift,
             )
+            warn(f"{molecule.where}SCF not converged after {result.iterations} cycles: {cure}")
         entry = _entry(molecule, near, far, result)
         arrays, attributes = label_arrays(molecule, result, near.data.ovlp)
         method = far.info.method

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deeph_zero.errors import ComputationError
+from deeph_zero.jobs import unconverged
 from deeph_zero.jobs.label import run_label
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import LabelConfig
@@ -61,9 +62,25 @@ def test_an_scf_that_does_not_converge_is_a_result_marked_as_such(tmp_path):
     assert result["failed"] == []
     assert entry["energy"] > scf(water()).e_tot + 1e-7
     assert entry["energy_error_estimate"] > 0
-    assert "not converged" in reporter.warnings[0]
+    assert reporter.warnings[0].startswith(
+        "w.xyz frame 0: SCF not converged after 1 cycles: orbital gradient "
+    )
+    assert reporter.warnings[0].endswith(" Eh; use a larger max_cycle")
     with h5py.File(tmp_path / "labels.h5") as file:
         assert not file["0000"].attrs["converged"]
+
+
+def test_a_small_gap_is_no_matter_of_cycles(tmp_path, monkeypatch):
+    """Advice by how the SCF ended, in words of its settings."""
+    monkeypatch.setattr(unconverged, "FEW", 1)
+    monkeypatch.setattr(unconverged, "SMALL_GAP", 10.0)
+    reporter = Listener()
+    _label([water()], tmp_path / "a.h5", reporter=reporter, max_cycle=1)
+    assert reporter.warnings[0].endswith("; use smearing=0.01 or level_shift=0.3")
+    _label([water()], tmp_path / "b.h5", reporter=reporter, max_cycle=1, level_shift=0.1)
+    assert reporter.warnings[1].endswith("; use smearing=0.01")
+    _label([water()], tmp_path / "c.h5", reporter=reporter, max_cycle=1, smearing=0.01)
+    assert reporter.warnings[2].endswith("; use level_shift=0.3 or a wider smearing")
 
 
 def test_labels_go_past_a_bad_structure(tmp_path):
