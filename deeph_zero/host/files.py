@@ -9,7 +9,9 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +116,13 @@ def temporary_beside(path: Path) -> Path:
     Returns:
         The name, of nothing that exists.
     """
-    return path.with_name(f"{_hidden(path)}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    unforeseen = secrets.token_hex(4)
+    return path.with_name(f"{_hidden(path)}.{os.getpid()}-{_machine()}{unforeseen}.tmp")
+
+
+def _machine() -> str:
+    """Tells machines that share a disk apart, whose processes may have the same number."""
+    return f"{zlib.crc32(os.uname().nodename.encode()) & 0xFFFF:04x}"
 
 
 def _hidden(path: Path) -> str:
@@ -129,11 +137,48 @@ def remove_leavings(path: Path) -> None:
     Args:
         path: The file; temporary files of a living process beside it would go too.
     """
-    ours = re.compile(rf"{re.escape(_hidden(path))}\.\d+-[0-9a-f]{{8}}\.tmp")
+    for entry, _, _ in _leavings(path):
+        if entry.is_file(follow_symlinks=False):
+            with contextlib.suppress(OSError):
+                Path(entry).unlink()
+
+
+def remove_abandoned(*paths: Path) -> None:
+    """Remove what killed processes of this machine left half written of files or folders.
+
+    Args:
+        *paths: Nobody needs to hold them: what a living process writes stays.
+    """
+    for entry, process, machine in (found for path in paths for found in _leavings(path)):
+        if machine != _machine() or _lives(process):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                Path(entry).unlink()
+
+
+def _leavings(path: Path) -> Iterator[tuple[os.DirEntry[str], int, str]]:
+    """Temporary files and folders of a path: each with its process and machine, if it says so."""
+    ours = re.compile(
+        rf"{re.escape(_hidden(path))}\.(\d{{1,9}})-([0-9a-f]{{4}})?[0-9a-f]{{8}}\.tmp"
+    )
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
-            if ours.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                Path(entry).unlink()
+            if found := ours.fullmatch(entry.name):
+                yield entry, int(found[1]), found[2] or ""
+
+
+def _lives(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from deeph_zero.data.formats.protocol import (
     read_record,
 )
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.host.files import json_beside, write_json
+from deeph_zero.host.files import json_beside, remove_abandoned, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter, Task
 from deeph_zero.host.runtime import Deadline, stop_reason
@@ -119,6 +119,7 @@ def run_bands(
     started = time.monotonic()
     found: list[CrystalBands] = []
     failed = list(failed)
+    remove_abandoned(out, json_beside(out))
     with interruptible(reporter.warning) as interrupt:
         with reporter.task("bands", len(places)) as task:
             stop = lambda: stop_reason(interrupt, deadline)  # noqa: E731

@@ -10,7 +10,7 @@ from typing import Any
 from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
 from deeph_zero.errors import ComputationError, InputError, argument
-from deeph_zero.host.files import write_json
+from deeph_zero.host.files import remove_abandoned, write_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.reporting import Task as ProgressTask
 from deeph_zero.host.runtime import Runtime, stop_reason
@@ -212,6 +212,8 @@ def run_evaluate(
     """
     started = time.monotonic()
     failed = list(failed)
+    if out is not None:
+        remove_abandoned(out)
     job = _EvaluateJob(str(model_path), tuple(label_files), config, model, labels)
     with interruptible(reporter.warning) as interrupt:
         stop = lambda: stop_reason(interrupt, settings.deadline)  # noqa: E731

@@ -26,7 +26,7 @@ from deeph_zero.data.formats.protocol import (
 )
 from deeph_zero.data.formats.spins import to_spinor
 from deeph_zero.errors import ComputationError, InputError
-from deeph_zero.host.files import write_json
+from deeph_zero.host.files import remove_abandoned, write_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.runtime import Deadline, stop_reason
 from deeph_zero.host.signals import interruptible
@@ -108,6 +108,7 @@ def run_matrix_errors(
             "stopped_by": stopped,
             "wall_time_s": time.monotonic() - started,
         }
+        remove_abandoned(out)
         write_json(out, result)
         interrupt.settle(stopped)
     return result

@@ -11,7 +11,7 @@ import torch
 from deeph_zero.data.formats.labels import NUMERICAL, LabelsSink
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure, sizes_of
 from deeph_zero.errors import ComputationError, InputError, argument
-from deeph_zero.host.files import json_beside, write_json
+from deeph_zero.host.files import json_beside, remove_abandoned, write_json
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.version import __version__
@@ -108,6 +108,7 @@ def run_project(
         "written": str(out),
     }
     arrays = _arrays(dense, bands, dense_matrices=config.kmesh is not None)
+    remove_abandoned(out, json_beside(out))
     with PredictionWriter(out) as writer:
         LabelsSink(writer, "project").write(record, arrays, work.attributes(dense))
     write_json(json_beside(out), summary)

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,33 @@ def test_leavings_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     files.remove_leavings(tmp_path / "a.h5")
     assert names(tmp_path) == sorted(others)
     files.remove_leavings(tmp_path / "gone" / "a.h5")
+
+
+def killed(path):
+    """A temporary file as a killed process of this machine left it."""
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as ended:
+        pass
+    name = files.temporary_beside(path).name
+    left = path.with_name(name.replace(f".{os.getpid()}-", f".{ended.pid}-"))
+    left.write_text("half")
+    return left
+
+
+def test_what_killed_processes_left_is_removed_and_what_living_ones_write_stays(tmp_path):
+    path = tmp_path / "a.h5"
+    left = killed(path)
+    folder = killed(path)
+    folder.unlink()
+    (folder / "0000").mkdir(parents=True)
+    (folder / "0000" / "info.json").write_text("half")
+    other = f"{int(left.name[-16:-12], 16) ^ 1:04x}"  # a machine that shares the disk
+    elsewhere = left.with_name(f"{left.name[:-16]}{other}{left.name[-12:]}")
+    others = [files.temporary_beside(path), elsewhere, killed(tmp_path / "b.h5"), path]
+    for one in others:
+        one.write_text("mine")
+    files.remove_abandoned(path)
+    assert names(tmp_path) == sorted(one.name for one in others)
+    files.remove_abandoned(tmp_path / "gone" / "a.h5")
 
 
 def test_json_is_standard_json(tmp_path):

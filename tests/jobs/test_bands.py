@@ -1,6 +1,9 @@
 """Bands and densities of states of stored blocks, against PySCF and formulas."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -13,6 +16,7 @@ from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.cli.main import entry_point
 from deeph_zero.data.formats.labels import LabelsSink
 from deeph_zero.data.formats.protocol import Matrices, Record, Structure
+from deeph_zero.host.files import temporary_beside
 from deeph_zero.host.hdf5 import PredictionWriter
 from deeph_zero.jobs import bands
 from deeph_zero.kohnsham.k_path import k_path
@@ -135,6 +139,24 @@ def test_spins_of_a_fixed_moment_overlap(tmp_path, monkeypatch, capsys):
         assert handle["0000"].attrs["fermi_of_spins"].tolist() == pytest.approx([-0.1, 1.3])
     assert entry_point(["report", "t_bands.h5"]) == 0
     assert "mean Fermi level" in Path("t_bands_report.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["bands", "evaluate"])
+def test_what_a_killed_run_left_is_removed(command, tmp_path, monkeypatch):
+    """Each command's outputs, named in full; what a living process writes stays."""
+    monkeypatch.chdir(tmp_path)
+    toy(tmp_path / "t.h5")
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as ended:
+        pass
+    outs = ["o.h5", "o.json"] if command == "bands" else ["o.json"]
+    living = [temporary_beside(tmp_path / name) for name in outs]
+    killed = [p.with_name(p.name.replace(f".{os.getpid()}-", f".{ended.pid}-")) for p in living]
+    for path in (*living, *killed):
+        path.write_bytes(b"half")
+    words = ["t.h5", "-o", outs[0]] if command == "bands" else ["t.h5", "t.h5", "-o", "o.json"]
+    assert entry_point([command, *words, "-q"]) == 0
+    assert [path.exists() for path in killed] == [False] * len(killed)
+    assert all(path.exists() for path in living)
 
 
 def test_without_a_fermi_level_there_is_no_gap(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from deeph_zero.data.formats.protocol import Record, Source, read_record
 from deeph_zero.data.formats.registry import check_target, open_sink
 from deeph_zero.data.reading.content import WholeFileError
 from deeph_zero.errors import InputError
-from deeph_zero.host.files import json_beside, write_json
+from deeph_zero.host.files import json_beside, remove_abandoned, write_json
 from deeph_zero.host.version import __version__
 
 Say = Callable[[str], None]
@@ -90,6 +90,7 @@ def transfer(
     """
     count = len(source) if first is None else min(first, len(source))
     check_target(out, formats[1], overwrite=overwrite, count=count)
+    remove_abandoned(out)
     done = Transfer(order=source.order)
     _settle(source, count, done, say)
     with open_sink(out, formats[1], count=count, source=formats[0]) as sink:
@@ -115,6 +116,7 @@ def transfer(
     if len(done.failed) > _NAMED:
         say(f"and {len(done.failed) - _NAMED} more structures that cannot be read")
     if formats[1] == "labels":
+        remove_abandoned(json_beside(out))
         facts = {"version": __version__, "format_version": FORMAT_VERSION, "source": str(path)}
         write_json(json_beside(out), facts | {"source_format": formats[0]} | done.summary(out))
     return done

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import h5py
 import pytest
@@ -11,6 +14,7 @@ from deeph_zero.data.formats.labels import LabelsSource
 from deeph_zero.data.formats.protocol import Record
 from deeph_zero.data.formats.transfer import transfer
 from deeph_zero.errors import InputError
+from deeph_zero.host.files import temporary_beside
 
 from .conftest import written
 
@@ -50,6 +54,17 @@ def test_everything_is_written_and_recorded(tmp_path, run):
     assert len(found) == 3
     # carbon, carbon, hydrogen in DeepH's folder
     assert found.structure(2).numbers.tolist() == [6, 6, 1]
+
+
+@pytest.mark.parametrize(("out", "name"), [("out.h5", "labels"), ("out", "deeph")])
+def test_what_a_killed_one_left_is_removed(tmp_path, run, out, name):
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as ended:
+        pass
+    there = temporary_beside(tmp_path / out)
+    left = there.with_name(there.name.replace(f".{os.getpid()}-", f".{ended.pid}-"))
+    left.mkdir() if name == "deeph" else left.write_bytes(b"half")
+    run(out, formats=("deeph", name))
+    assert not left.exists()
 
 
 def test_only_the_first_ones(tmp_path, run):
