@@ -1,15 +1,18 @@
 """Wannier90's ``seedname_hr.dat``: H(R) in Löwdin's orthonormal functions, eV; written only.
 
 H(k) and S(k) are set up on a mesh of k-points, orthogonalised there, S^(-1/2) H S^(-1/2), and
-summed back to cells, by Fourier transforms both ways. The tails of S^(-1/2) reach further than H
-does, so the mesh grows until the levels between its points are right; the first line of the file
-says how well.
+summed back to cells, by Fourier transforms both ways, one plane of the mesh after another: only
+H(R) is held for all cells. The tails of S^(-1/2) reach further than H does, so the mesh grows until
+the levels between its points are right; the first line of the file says how well. Cells whose
+elements are all negligible are left out.
 
 References:
     Wannier90's user guide, seedname_hr.dat; P.-O. Löwdin, J. Chem. Phys. 18, 365 (1950).
 """
 
+import cmath
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,8 @@ _RIGHT = 1e-6
 """Largest error of a level between the mesh points, hartree."""
 _DEPENDENT = 1e-7
 """Smallest eigenvalue of S(k) that can be orthogonalised."""
+_NEGLIGIBLE = 1e-10
+"""eV; cells without a larger element are left out."""
 _WIDEST = 3
 """Largest width of the mesh against that of H."""
 _ELEMENTS = 1_000_000
@@ -55,7 +60,6 @@ class HRSink:
         fock, overlap = _one_matrix(record.matrices)
         cells, matrices, error = _orthonormal(fock, overlap)
         order = _spins_apart(record.matrices)
-        matrices = matrices[:, order[:, None], order]
         spin = "first half spin up" if record.matrices.sizes != fock.sizes else "no spin"
         with self._path.open("w", encoding="ascii") as file:
             file.write(
@@ -67,7 +71,8 @@ class HRSink:
             for start in range(0, len(cells), 15):
                 file.write("    1" * min(15, len(cells) - start) + "\n")
             places = [f"{i + 1:5d}{j + 1:5d}" for j in range(n) for i in range(n)]
-            for (a, b, c), matrix in zip(cells, matrices * _EV, strict=True):
+            for (a, b, c), k in sorted(cells.items()):
+                matrix = (matrices[k] * _EV).numpy()[order[:, None], order]
                 head, elements = f"{a:5d}{b:5d}{c:5d}", matrix.T.ravel().tolist()
                 file.writelines(
                     f"{head}{place}{x.real:20.12f}{x.imag:20.12f}\n"
@@ -85,56 +90,98 @@ def _one_matrix(matrices: Matrices) -> tuple[BlockMatrix, BlockMatrix]:
 
 def _orthonormal(
     fock: BlockMatrix, overlap: BlockMatrix
-) -> tuple[list[tuple[int, ...]], np.ndarray, float]:
-    """Cells, H(R) [ncell, n, n] in orthonormal functions, and the error of levels between."""
+) -> tuple[dict[tuple[int, ...], int], torch.Tensor, float]:
+    """Places of cells in H(R) [ncell, n, n] of orthonormal functions; error of levels between."""
     both = torch.cat([fock.cells, overlap.cells])
     reach = [int(r) for r in both.abs().max(0).values]
     wanted = _levels(fock, overlap, _PROBES)
-    found: tuple[list[tuple[int, ...]], np.ndarray, float] = ([], np.zeros(0), math.inf)
+    kept, matrices, error = {}, torch.zeros(0), math.inf
     width = 0
-    while found[2] > _RIGHT and width < _WIDEST:
+    while error > _RIGHT and width < _WIDEST:
         width += 1
-        cells = torch.cartesian_prod(*(torch.arange(-width * r, width * r + 1) for r in reach))
-        counts = tuple(2 * width * r + 1 for r in reach)
-        matrices = _summed_back(fock, overlap, cells, counts)
-        phases = torch.exp(2j * torch.pi * (_PROBES @ cells.double().mT))
-        between = torch.einsum("kr,rij->kij", phases, matrices)
-        error = float((torch.linalg.eigvalsh(between) - wanted).abs().max())
-        found = [tuple(cell) for cell in cells.tolist()], matrices.numpy(), error
-    return found
+        del matrices
+        counts = [2 * width * r + 1 for r in reach]
+        axis = counts.index(max(counts))
+        matrices = _summed_back(fock, overlap, counts, axis)
+        cells = _cells(counts, axis)
+        kept = _that_matter(cells, matrices)
+        found = _at_probes(cells, matrices, sorted(kept.values()))
+        error = float((torch.linalg.eigvalsh(found) - wanted).abs().max())
+    return kept, matrices, error
 
 
 def _summed_back(
-    fock: BlockMatrix, overlap: BlockMatrix, cells: torch.Tensor, counts: tuple[int, ...]
+    fock: BlockMatrix, overlap: BlockMatrix, counts: list[int], axis: int
 ) -> torch.Tensor:
-    """Σ_k exp(-ik·R) S^(-1/2) H S^(-1/2) / N over the mesh: [ncell, n, n]."""
-    n = fock.nao
-    fock_k, overlap_k = _on_mesh(fock, counts), _on_mesh(overlap, counts)
-    step = max(1, _ELEMENTS // n**2)
-    for h, s in zip(fock_k.split(step), overlap_k.split(step), strict=True):
-        root = _inverse_root(s)
-        h.copy_(root @ h @ root)
-    del overlap_k
-    found = torch.fft.fftn(fock_k.view(*counts, n, n), dim=(0, 1, 2), norm="forward")
-    return found.view(-1, n, n)[_places(cells, counts)]
+    """Σ_k exp(-ik·R) S^(-1/2) H S^(-1/2) / N over the mesh: [ncell, n, n], as :func:`_cells`.
+
+    Planes of the mesh are added along ``axis``; of real H and S those of k and -k are conjugate.
+    """
+    planes, rest = counts[axis], [c for k, c in enumerate(counts) if k != axis]
+    n, real = fock.nao, not (fock.values.is_complex() or overlap.values.is_complex())
+    dtype = torch.float64 if real else torch.complex128
+    total = torch.zeros(planes, *rest, n, n, dtype=dtype)
+    for k in range(planes // 2 + 1 if real else planes):
+        plane = _plane(fock, counts, axis, k)
+        for h, s in _pieces(plane, _plane(overlap, counts, axis, k)):
+            root = _inverse_root(s)
+            h.copy_(root @ h @ root)
+        plane = torch.fft.fftn(plane.view(*rest, n, n), dim=(0, 1), norm="forward")
+        weight = (2 if real and k else 1) / planes
+        for r in range(planes):
+            phase = weight * cmath.exp(-2j * cmath.pi * k * r / planes)
+            if real:
+                total[r].add_(plane.real, alpha=phase.real).sub_(plane.imag, alpha=phase.imag)
+            else:
+                total[r].add_(plane, alpha=phase)
+    return total.view(-1, n, n)
 
 
-def _on_mesh(matrix: BlockMatrix, counts: tuple[int, ...]) -> torch.Tensor:
-    """Bloch sums at every k-point i / counts, [nk, n, n], by a Fourier transform over the cells."""
-    n, total = matrix.nao, math.prod(counts)
-    pattern = matrix.pattern
-    cells = _places(matrix.cells, counts)[pattern.block_of]
-    values = matrix.values.to(torch.complex128)
-    dense = torch.zeros(total * n * n, dtype=values.dtype)
-    dense.index_add_(0, cells * n * n + pattern.dense_places, values)
-    dense = dense.view(*counts, n, n)
-    return torch.fft.ifftn(dense, dim=(0, 1, 2), norm="forward").view(total, n, n)
+def _plane(matrix: BlockMatrix, counts: list[int], axis: int, k: int) -> torch.Tensor:
+    """Bloch sums at the k-points whose component along ``axis`` is k / counts: [nk, n, n]."""
+    n, pattern = matrix.nao, matrix.pattern
+    first, second = (c for c in range(3) if c != axis)
+    rest = counts[first], counts[second]
+    cells = matrix.cells % torch.tensor(counts)
+    places = (cells[:, first] * rest[1] + cells[:, second])[pattern.block_of] * n * n
+    phases = torch.exp(2j * torch.pi * k / counts[axis] * cells[:, axis].double())
+    dense = torch.zeros(math.prod(rest) * n * n, dtype=torch.complex128)
+    dense.index_add_(0, places + pattern.dense_places, matrix.values * phases[pattern.block_of])
+    dense = torch.fft.ifftn(dense.view(*rest, n, n), dim=(0, 1), norm="forward")
+    return dense.view(-1, n, n)
 
 
-def _places(cells: torch.Tensor, counts: tuple[int, ...]) -> torch.Tensor:
-    """Where the cells lie in an array that repeats after ``counts`` of them."""
-    a, b, c = (cells % torch.tensor(counts)).unbind(1)
-    return (a * counts[1] + b) * counts[2] + c
+def _pieces(h: torch.Tensor, s: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    step = max(1, _ELEMENTS // h.shape[-1] ** 2)
+    return zip(h.split(step), s.split(step), strict=True)
+
+
+def _cells(counts: list[int], axis: int) -> torch.Tensor:
+    """Cells in the order of an array that repeats after ``counts`` of them, ``axis`` first."""
+    order = [axis, *(k for k in range(3) if k != axis)]
+    steps = [torch.arange(counts[k]) for k in order]
+    signed = [step - len(step) * (step > len(step) // 2) for step in steps]
+    return torch.cartesian_prod(*signed)[:, [order.index(k) for k in range(3)]]
+
+
+def _that_matter(cells: torch.Tensor, matrices: torch.Tensor) -> dict[tuple[int, ...], int]:
+    """Places of the cells with more than negligible elements; R and -R stay together."""
+    large = [bool((one.abs() * _EV > _NEGLIGIBLE).any()) for one in matrices]
+    where = {tuple(cell): k for k, cell in enumerate(cells.tolist())}
+    return {
+        cell: k
+        for cell, k in where.items()
+        if large[k] or large[where[-cell[0], -cell[1], -cell[2]]] or not any(cell)
+    }
+
+
+def _at_probes(cells: torch.Tensor, matrices: torch.Tensor, kept: list[int]) -> torch.Tensor:
+    """Σ_R exp(ik·R) H(R) of the cells that are written, [nk, n, n]."""
+    found = torch.zeros(len(_PROBES), *matrices.shape[1:], dtype=torch.complex128)
+    phases = torch.exp(2j * torch.pi * (_PROBES @ cells.double().mT))
+    for k in kept:
+        found += phases[:, k, None, None] * matrices[k]
+    return found
 
 
 def _inverse_root(overlap: torch.Tensor) -> torch.Tensor:

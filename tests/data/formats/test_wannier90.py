@@ -9,6 +9,7 @@ from scipy.linalg import eigh
 
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.cli.main import entry_point
+from deeph_zero.data.formats import wannier90
 from deeph_zero.data.formats.deeph import DeepHSink
 from deeph_zero.data.formats.protocol import Matrices, Record
 from deeph_zero.data.formats.wannier90 import HRSink
@@ -110,3 +111,55 @@ def test_only_probes_are_summed_one_k_point_after_another(tmp_path, crystal, mon
     )
     HRSink(tmp_path / "a_hr.dat").write(record)
     assert asked == [3, 3]  # H and S: a mesh of thousands of points is a Fourier transform
+
+
+@pytest.mark.parametrize("kind", [None, of_spinors])
+def test_planes_of_the_mesh_follow_each_other(tmp_path, crystal, monkeypatch, kind):
+    """Only H(R) is held for all cells; of real matrices half of the planes are conjugate."""
+    record, plain, asked = hydrogens(crystal), wannier90._inverse_root, []
+    record = kind(record) if kind else record
+    monkeypatch.setattr(wannier90, "_inverse_root", lambda s: asked.append(len(s)) or plain(s))
+    HRSink(tmp_path / "a_hr.dat").write(record)
+    counts = [2 * int(r) + 1 for r in record.matrices.fock.cells.abs().max(0).values]
+    planes = max(counts)
+    plane = int(np.prod(counts)) // planes
+    at_first = asked[1 : 1 + (planes if kind else planes // 2 + 1)]  # behind the probes
+    assert at_first == [plane] * len(at_first)
+    assert planes > 1
+
+
+def test_cells_of_zeros_are_left_out(tmp_path, crystal):
+    """A block that is far away makes the mesh wide, and nearly all of it negligible."""
+    record = hydrogens(crystal)
+    m = record.matrices
+    cells = m.fock.cells
+    far = torch.tensor([[0, 0, 6], [0, 0, -6]])
+    pairs, zeros = torch.zeros(2, 2, dtype=torch.long), torch.zeros(32, dtype=torch.float64)
+    fock, overlap = (
+        BlockMatrix.packed(
+            torch.cat([one.pairs, pairs]), torch.cat([one.cells, far]),
+            torch.cat([0.01 * one.values if one is m.overlap else one.values, zeros]), (4,),
+        )
+        for one in (m.fock, m.overlap)
+    )  # fmt: skip
+    home = torch.cat([(cells == 0).all(1), torch.tensor([False, False])])
+    on = home[overlap.pattern.block_of]
+    overlap = overlap.with_values(torch.where(on, 100.0, 1e-9) * overlap.values)
+    matrices = dataclasses.replace(m, fock=fock, overlap=overlap)
+    HRSink(tmp_path / "a_hr.dat").write(dataclasses.replace(record, matrices=matrices))
+    found, weights, written = read(tmp_path / "a_hr.dat")
+    mesh = int(np.prod([2 * int(r) + 1 for r in fock.cells.abs().max(0).values]))
+    assert len(found) < mesh / 2
+    assert (weights == 1).all()
+    there = {tuple(cell) for cell in found.astype(int).tolist()}
+    assert there == {tuple(-x for x in cell) for cell in there}
+    largest = np.abs(written).max((1, 2))
+    for cell, size in zip(found, largest, strict=True):
+        opposite = largest[(found == -cell).all(1)]
+        assert max(size, *opposite) > 1e-10
+    for kpt in np.random.default_rng(1).uniform(-0.5, 0.5, (5, 3)):
+        at = torch.tensor(kpt[None])
+        wanted = eigh(fock.at_k(at)[0].numpy(), overlap.at_k(at)[0].numpy(), eigvals_only=True)
+        np.testing.assert_allclose(
+            levels(tmp_path / "a_hr.dat", kpt), wanted * HARTREE_IN_EV, atol=1e-7
+        )
