@@ -1,4 +1,13 @@
-"""Kohn-Sham theory without labels: the names users import, loaded when they are first used."""
+"""Kohn-Sham theory without labels: the names users import, loaded when they are first used.
+
+Examples:
+    >>> import deeph_zero as dz
+    >>> model = dz.load("organic-pbe")  # or a run folder; `deeph-zero models` lists names
+    >>> result = model.predict(mol)  # pyscf Mole, ase Atoms or dz.Molecule
+    >>> result.energy, result.certificate.energy_error_estimate  # Eh
+    >>> molecules, bad = dz.read_structures("molecules.xyz")
+    >>> dz.KohnSham.from_pyscf(mol, xc="pbe").scf().energy  # without a model
+"""
 
 import importlib
 import os
@@ -71,13 +80,24 @@ def __getattr__(name: str) -> Any:
     if name == "ase":  # a module of its own: ASE's calculators are slow to import
         return importlib.import_module(f"{__name__}.ase")
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_near(name)}")
     own = _CALLED.get(name, name)
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), own)
     globals()[name] = value
     return value
 
 
+def _near(name: str) -> str:
+    """What a misspelt name may have been."""
+    if name.startswith("__"):  # asked by tools, not by users
+        return ""
+    import difflib  # for this line alone
+
+    known = {public.lower(): public for public in __all__}
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"; did you mean {known[near[0]]}?" if near else f"; there are {', '.join(__all__)}"
+
+
 def __dir__() -> list[str]:
-    """The public names and the module's own."""
-    return sorted({*globals(), *__all__})
+    """What users call, for completion: no module that this one needs."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pydoc
 import re
 import subprocess
 import sys
@@ -44,8 +45,36 @@ def test_the_list_of_names_is_complete():
     assert set(dz.__all__) == {*NAMES, "__version__", "ase"}
     assert dz.ase is importlib.import_module("deeph_zero.ase")
     assert set(dz.__all__) <= set(dir(dz))
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = dz.nonsense
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nonsense", "; there are ComputationError, .*, read_structures$"),
+        ("Lod", r"; did you mean load\?$"),
+        ("Kohnsham", r"; did you mean KohnSham\?$"),
+        ("read_structure", r"; did you mean read_structures\?$"),
+        ("__wrapped__", "$"),
+    ],
+)
+def test_a_name_there_is_not_brings_those_there_are(name, words):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'{words}"):
+        getattr(dz, name)
+
+
+def test_completion_offers_what_users_call():
+    assert {name for name in dir(dz) if not name.startswith("__")} == {*NAMES, "ase"}
+
+
+def test_help_begins_with_what_to_type():
+    text = pydoc.plain(pydoc.render_doc(dz))[:1500]
+    for words in (
+        "dz.load(",
+        "model.predict(mol)",
+        "dz.read_structures(",
+        "dz.KohnSham.from_pyscf",
+    ):
+        assert words in text
 
 
 def test_the_import_and_the_version_are_light():
