@@ -8,7 +8,7 @@ of length 2 (alpha, beta), as users have it; ``nspin`` always there, 1 or 2, as 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxtyping import Float, Inexact, Int
@@ -58,7 +58,8 @@ PerMolecule: TypeAlias = Float[Tensor, "*nmol"]
 class Brief:
     """A record that prints on a line or two: arrays by their shapes, other records by their names.
 
-    A dataclass of it is made with ``repr=False``.
+    A dataclass of it is made with ``repr=False``, and with ``eq=False``: two records are equal
+    where they are one, as objects of PySCF are; arrays are compared one by one.
     """
 
     def __repr__(self) -> str:
@@ -72,10 +73,23 @@ class Brief:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+_PLAIN = (str, int, float, complex, type(None))
+"""What prints as it is."""
+_SHORT = 200
+"""Letters of a value that is shown as it is."""
+
+
 def _brief(value: Any) -> str:
     """A value in a few letters."""
-    if shape := getattr(value, "shape", ()):
-        return str([*shape])
-    if dataclasses.is_dataclass(value):
-        return type(value).__name__
-    return repr(value)
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return str([*shape]) if shape else repr(value.item())
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(map(str, value))}}}"
+    if isinstance(value, tuple | list) and not all(isinstance(one, _PLAIN) for one in value):
+        return f"[{len(value)}]"
+    # a record or a function may hold arrays
+    text = "" if dataclasses.is_dataclass(value) or callable(value) else repr(value)
+    return text if 0 < len(text) <= _SHORT and " at 0x" not in text else type(value).__name__

@@ -16,6 +16,7 @@ from torch import Tensor
 from deeph_zero.ao.block_pattern import BlockPattern
 from deeph_zero.ao.rotation import shell_rotation
 from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.types import Brief
 
 _CHUNK = 2**24
 """Matrix elements times k-points that are summed at once."""
@@ -24,8 +25,8 @@ _SPARSE = 8
 than a multiplication of matrices saves."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class BlockMatrix:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BlockMatrix(Brief):
     """The elements of the blocks of a :class:`BlockPattern`.
 
     Attributes:

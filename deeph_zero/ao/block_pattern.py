@@ -10,10 +10,11 @@ from torch import Tensor
 
 from deeph_zero.ao.blocks import ao_rows
 from deeph_zero.ao.shells import BasisLayout
+from deeph_zero.types import Brief
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class BlockPattern:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BlockPattern(Brief):
     """Blocks of unlike sizes, packed one behind the other; each row by row.
 
     Where elements lie is worked out once and kept, so that matrices of one pattern share it.

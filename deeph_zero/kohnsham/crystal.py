@@ -73,6 +73,12 @@ class CrystalKohnSham(CrystalLayer):
         self._last: CrystalBuild | None = None
         self._calculation: CrystalCalculation | None = None
 
+    def __repr__(self) -> str:
+        """Problem and size, per cell."""
+        problem = f"{self.info.xc}/{self.info.basis}"
+        size = f"nk={self.nk}, nao={self.nao}, nelec={self.info.nelec}"
+        return f"CrystalKohnSham({problem}, {size})"
+
     def checked(self, dm: GivenMatrix) -> BlochMatrix:
         """A matrix with the layer's shape; a closed shell's may come without the spin axis.
 

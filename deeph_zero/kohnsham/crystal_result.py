@@ -11,6 +11,7 @@ from deeph_zero.ks.periodic.data import Elsewhere
 from deeph_zero.ks.periodic.layer import CrystalBuild
 from deeph_zero.ks.periodic.result import CrystalSCFResult
 from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
+from deeph_zero.types import Brief
 
 if TYPE_CHECKING:
     from deeph_zero.integrals.periodic.folded_blocks import RealSpace
@@ -39,8 +40,8 @@ class CrystalSource(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bands:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Bands(Brief):
     """Levels along lines through the Brillouin zone.
 
     Attributes:
@@ -54,7 +55,7 @@ class Bands:
     fermi: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class CrystalResult(CrystalSCFResult):
     """The last SCF iterate of a crystal, its Hamiltonian in real space and at any k-point.
 

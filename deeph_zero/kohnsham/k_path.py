@@ -10,6 +10,7 @@ from ase.dft.kpoints import BandPath, parse_path_string
 from jaxtyping import Float
 
 from deeph_zero.errors import InputError, argument
+from deeph_zero.types import Brief
 
 _log = logging.getLogger("deeph_zero")
 
@@ -18,8 +19,8 @@ MOST = 100_000
 _SAME = 1e-9
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class KPath:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class KPath(Brief):
     """k-points along lines.
 
     Attributes:

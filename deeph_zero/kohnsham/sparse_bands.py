@@ -21,6 +21,7 @@ from scipy.sparse import linalg
 from deeph_zero.ao.block_matrix import BlockMatrix
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.ks.periodic.orthogonalise import SINGULAR
+from deeph_zero.types import Brief
 
 KPoint: TypeAlias = Sequence[int | float]
 
@@ -32,8 +33,8 @@ FEW = 400
 """Orbitals up to which a dense solver is used: it is faster there, and finds all levels."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LevelsNear:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LevelsNear(Brief):
     """Consecutive levels of one spin at one k-point.
 
     Attributes:
@@ -45,8 +46,8 @@ class LevelsNear:
     first: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Frontier:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Frontier(Brief):
     """Where the filled levels end.
 
     Attributes:

@@ -21,12 +21,12 @@ from deeph_zero.ks.smearing import smeared_density, smeared_occupations
 from deeph_zero.ks.terms import build
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.ks.terms.semilocal_single import SingleSemilocal, single_semilocal
-from deeph_zero.types import GivenMatrix, OrbitalEnergies, Scalar, SpinMatrix
+from deeph_zero.types import Brief, GivenMatrix, OrbitalEnergies, Scalar, SpinMatrix
 from deeph_zero.types import Orbitals as OrbitalMatrix
 
 
-@dataclasses.dataclass(frozen=True)
-class Orbitals:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Orbitals(Brief):
     """Eigenstates of a Fock matrix.
 
     Attributes:

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeph_zero.types import SpinMatrix
+from deeph_zero.types import Brief, SpinMatrix
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Populations:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Populations(Brief):
     """Charges and bonds of one density matrix.
 
     Attributes:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deeph_zero.ks.linalg.factor import Factor
-from deeph_zero.types import AOMatrix, Features, GridScalar
+from deeph_zero.types import AOMatrix, Brief, Features, GridScalar
 
 XCKind = Literal["HF", "LDA", "GGA", "MGGA"]
 """PySCF's ``xc_type``; "HF" means no density functional at all (no grid needed)."""
@@ -306,8 +306,8 @@ else:  # a check at run time would read, and so fetch, every part
     MoleculeData: TypeAlias = Any
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class KSData:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class KSData(Brief):
     """Everything the Kohn-Sham layer knows of one molecule, basis, grid and functional.
 
     Attributes:

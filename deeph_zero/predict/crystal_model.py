@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from deeph_zero.ao.basis_text import label_of
 from deeph_zero.errors import InputError, argument
 from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.model_files.document import CrystalDocument
@@ -80,6 +81,11 @@ class CrystalModel:
         self.constant = LevelConstant() if known is None else LevelConstant(**dict(known))
         made = self.meta.get("calibration")
         self.calibration = None if made is None else Calibration.from_dict(made)
+
+    def __repr__(self) -> str:
+        """What it solves, and for which elements."""
+        problem = f"{self._config.xc}/{label_of(self._config.basis)}"
+        return f"CrystalModel({problem}, elements={self.elements})"
 
     @property
     def elements(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from deeph_zero.kohnsham.sparse_bands import Frontier, SparseLevels
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.prepared.sparse import SparseCrystal
+from deeph_zero.types import Brief
 
 COUNTS = (40, 160, 640)
 """Levels at a k-point among which the Fermi level is looked for, one after another."""
@@ -18,8 +19,8 @@ LARGE = 2000
 where that is possible: H at all k-points of a mesh, dense, would take gigabytes."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class SparsePrediction:
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SparsePrediction(Brief):
     """What a model says of a crystal without a layer; no Fock build, so there is no certificate.
 
     Attributes:

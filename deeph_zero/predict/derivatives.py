@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from deeph_zero.types import Brief
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Vibrations:
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Vibrations(Brief):
     """Normal modes in the harmonic approximation, average atomic masses.
 
     Attributes:
@@ -21,8 +23,8 @@ class Vibrations:
     modes: Float[np.ndarray, "nmodes natm 3"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Response:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Response(Brief):
     """First derivatives of the dipole moment, and what follows.
 
     Attributes:

@@ -31,7 +31,7 @@ up to 0.14 the prediction took at most as many cycles, from 0.24 on as many or (
 """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Prediction(Brief):
     """What a model says about one molecule. AO order is PySCF's; atomic units except the dipole.
 

@@ -23,6 +23,7 @@ from deeph_zero.integrals.periodic.kpoints import KPoints
 from deeph_zero.integrals.periodic.system import fixed_operator, overlap
 from deeph_zero.integrals.periodic.torus_values import TorusValues, half_mesh
 from deeph_zero.ks.periodic.types import MeshRows
+from deeph_zero.types import Brief
 
 EXACT = 1e-8
 """Largest error of S(k) between the points of the mesh."""
@@ -36,8 +37,8 @@ PROBES = ((0.137, -0.291, 0.413), (-0.371, 0.229, 0.083), (0.481, 0.017, -0.193)
 """k-points at which S from blocks is compared."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RealSpace:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RealSpace(Brief):
     """Blocks of one crystal.
 
     Attributes:

@@ -9,10 +9,11 @@ from deeph_zero.integrals.periodic.calculation import CrystalCalculation
 from deeph_zero.integrals.periodic.exchange import has_exchange
 from deeph_zero.ks.protocol import XCKind
 from deeph_zero.method import Method
+from deeph_zero.types import Brief
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CrystalInfo:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CrystalInfo(Brief):
     """What was computed, resolved to names and numbers.
 
     Attributes:

@@ -11,6 +11,7 @@ from deeph_zero.ks.periodic.terms.fixed_operator import FixedOperator
 from deeph_zero.ks.periodic.terms.on_mesh import MeshTerm
 from deeph_zero.ks.periodic.types import BlochMatrix, BlochOperator, KWeights, MeshRows
 from deeph_zero.ks.terms.term import Term
+from deeph_zero.types import Brief
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,8 @@ class AtKPoints(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CrystalData:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CrystalData(Brief):
     """Everything the layer knows of one crystal, basis, grid and functional.
 
     Attributes:

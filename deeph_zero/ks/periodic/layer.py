@@ -22,11 +22,11 @@ from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix, MeshRows
 from deeph_zero.ks.smearing import smeared_density
 from deeph_zero.ks.terms.term import Density, Term
 from deeph_zero.ks.terms.terms import change, second_change, total
-from deeph_zero.types import GivenMatrix, Scalar
+from deeph_zero.types import Brief, GivenMatrix, Scalar
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CrystalBuild:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CrystalBuild(Brief):
     """One Fock build.
 
     Attributes:
@@ -52,8 +52,8 @@ class CrystalBuild:
         return torch.stack(list(self.parts.values())).sum()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bands:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Bands(Brief):
     """Eigenstates of a Fock matrix.
 
     Attributes:

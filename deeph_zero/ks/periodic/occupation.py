@@ -10,6 +10,7 @@ from deeph_zero.errors import InputError
 from deeph_zero.ks.occupation import widened
 from deeph_zero.ks.periodic.types import BandEnergies, KWeights
 from deeph_zero.ks.smearing import NO_ORBITAL, chemical_potential, fermi
+from deeph_zero.types import Brief
 
 ROUNDING = 1e-9
 """Electrons per cell that count as none."""
@@ -30,8 +31,8 @@ class Channel(NamedTuple):
     electrons: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Filling:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Filling(Brief):
     """How levels are filled.
 
     Attributes:

@@ -55,7 +55,7 @@ class MovingIntegrals(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class FockGradient(Brief):
     """How a self-consistent Fock matrix follows the atoms; atomic units.
 

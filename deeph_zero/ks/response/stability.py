@@ -17,7 +17,7 @@ from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.linalg.davidson import Eigenpair, lowest_eigenpair
 from deeph_zero.ks.protocol import Functional
 from deeph_zero.ks.response.orbital_rotation import Rotations, Vector
-from deeph_zero.types import AOMatrix, SpinMatrix
+from deeph_zero.types import AOMatrix, Brief, SpinMatrix
 
 INSTABILITY = -1e-5
 """An eigenvalue below this (Eh) is an instability; a grid moves exact zeros by about as much."""
@@ -35,8 +35,8 @@ class Polarisable(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stability:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Stability(Brief):
     """Result of a stability analysis; energies in Eh.
 
     Attributes:

@@ -58,7 +58,7 @@ class SCFSettings:
         return self.conv_tol**0.5 if self.conv_tol_grad is None else self.conv_tol_grad
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SCFResult(Brief):
     """The last SCF iterate.
 

@@ -18,11 +18,11 @@ from deeph_zero.ks.terms.semilocal import Semilocal
 from deeph_zero.ks.terms.semilocal_single import SingleSemilocal
 from deeph_zero.ks.terms.term import Contribution, Density, Term, trace
 from deeph_zero.ks.terms.terms import change, second_change, terms_of, total
-from deeph_zero.types import AOMatrix, MoleculeMatrix, SpinMatrix
+from deeph_zero.types import AOMatrix, Brief, MoleculeMatrix, SpinMatrix
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FockBuild:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FockBuild(Brief):
     """Energy parts (Eh), Fock matrix and electron count of one density matrix.
 
     Attributes:
