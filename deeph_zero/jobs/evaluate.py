@@ -14,6 +14,7 @@ from deeph_zero.host.files import remove_abandoned, write_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.reporting import Task as ProgressTask
 from deeph_zero.host.runtime import Runtime, stop_reason
+from deeph_zero.host.saying import Naming
 from deeph_zero.host.signals import interruptible
 from deeph_zero.integrals.ahead import Order
 from deeph_zero.integrals.mole import build_mole, shell_ls
@@ -22,6 +23,7 @@ from deeph_zero.jobs.chunks import OfModel
 from deeph_zero.jobs.compare import compare
 from deeph_zero.jobs.crystal_evaluate import NAMES as CRYSTAL_NAMES
 from deeph_zero.jobs.crystal_evaluate import evaluate_crystal
+from deeph_zero.jobs.crystals import elements_of
 from deeph_zero.jobs.journal import Record, decode, digest
 from deeph_zero.jobs.loop import Engine, check_finite, stream
 from deeph_zero.jobs.tasks import Task, Tasks
@@ -81,9 +83,12 @@ class _EvaluateJob:
             return _Rows(model, labels, self.config)
         assert not isinstance(labels, LabelStore)
 
+        naming = Naming()
+
         def compute(index: int, molecule: Molecule, warn: Callable[[str], None]) -> Record:
             del warn
-            row = evaluate_crystal(model, molecule, labels, self.config)
+            with naming.of(molecule.where, elements_of(molecule)):
+                row = evaluate_crystal(model, molecule, labels, self.config)
             return _record((index, molecule), row)
 
         return compute

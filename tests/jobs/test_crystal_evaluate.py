@@ -1,6 +1,7 @@
 """Errors of one crystal's prediction against its own SCF, and what makes no reference."""
 
 import dataclasses
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from deeph_zero.data.crystal_labels import CrystalLabel, CrystalLabels
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.jobs import crystal_evaluate as module
+from deeph_zero.jobs import evaluate
 from deeph_zero.jobs.crystal_evaluate import NAMES, evaluate_crystal
 from deeph_zero.predict.crystal_intervals import MANY, STATED, crystal_sample
 from deeph_zero.predict.intervals import calibrated
@@ -160,3 +162,22 @@ def test_what_lies_in_calibrated_intervals_is_counted(model, solved, monkeypatch
     assert row["out_of_distribution"] == ["2 atoms in the cell, 1 in the calibration"]
     row = evaluated(model, label(solved, energy=None, free_energy=None))
     assert row["covered"]["energy"]
+
+
+def test_warnings_of_a_reference_name_the_crystal(model, monkeypatch, caplog):  # noqa: F811
+    log = logging.getLogger("deeph_zero")
+
+    def warned(*_):
+        log.warning("no gap")
+        log.warning("a coarse grid", extra={"of_a_kind": True})
+        return {"fock_builds": 1, "coarse_builds": 0}
+
+    monkeypatch.setattr(evaluate, "evaluate_crystal", warned)
+    job = evaluate._EvaluateJob("run", (), EvaluateConfig(), model=model)
+    compute = job.start(1)
+    for frame in (0, 1):
+        crystal = dataclasses.replace(CRYSTAL, file="c.xyz", frame=frame)
+        compute(frame, crystal, lambda _: None)
+    assert caplog.messages == [
+        "c.xyz frame 0: no gap", "c.xyz frame 0: a coarse grid", "c.xyz frame 1: no gap",
+    ]  # fmt: skip
