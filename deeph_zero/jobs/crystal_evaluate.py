@@ -10,7 +10,7 @@ from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.jobs.compare import LEFT_OF_LEVELS, ROUNDING, ao_blocks
-from deeph_zero.jobs.unconverged import SMALL_GAP
+from deeph_zero.jobs.unconverged import SMALL_GAP, WIDTH
 from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace, without_potential
 from deeph_zero.ks.smearing import NO_ORBITAL
@@ -131,7 +131,7 @@ def _scf(
     if not result.converged:
         more = f"use a larger {argument('max_cycle')}"
         sloshes = not found.method.smearing and result.gap < SMALL_GAP
-        smear = f"train the model with {argument('smearing', 0.01)}"
+        smear = f"train the model with {argument('smearing', WIDTH)}"
         cures = [smear if sloshes else more]
         cures += [f"{argument('scf', False)}, as it has a label"] if labelled else []
         raise ComputationError(

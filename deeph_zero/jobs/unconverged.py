@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from deeph_zero.errors import argument
+from deeph_zero.ks import occupation
+from deeph_zero.ks.given import by_spin
 
 if TYPE_CHECKING:
     from deeph_zero.ks.scf.result import SCFResult
@@ -29,14 +29,8 @@ def smallest_gap(result: "SCFResult") -> float:
         That of the spin that has the smaller one, Eh; infinite where no level is empty or none
         filled.
     """
-    levels, occupations = (x.reshape(-1, x.shape[-1]) for x in (result.mo_energy, result.mo_occ))
-    full = occupations.max()
-    gaps = []
-    for energies, occ in zip(levels, occupations, strict=True):
-        filled, empty = energies[occ > 0.5 * full], energies[occ <= 0.5 * full]
-        if len(filled) and len(empty):
-            gaps.append(empty.min() - filled.max())
-    return float(torch.stack(gaps).min()) if gaps else float("inf")
+    levels, occupations = (by_spin(x, 1) for x in (result.mo_energy, result.mo_occ))
+    return occupation.smallest_gap(levels, occupation.filled_levels(occupations))
 
 
 def advice(

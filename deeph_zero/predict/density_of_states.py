@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -35,7 +35,7 @@ def density_of_states(
     """Gaussians at levels of the mesh's points and at what lies between them.
 
     Between neighbouring points the levels, in ascending order, are on cubics along each axis, which
-    are wrong only where bands cross. Where a band climbs by more than two widths from point to
+    are least right where bands cross. Where a band climbs by more than two widths from point to
     point, Gaussians at the points alone are single peaks.
 
     Args:
@@ -98,20 +98,20 @@ def _between(
     """Spins and levels, a layer of the mesh at a time: all of the zone that is nearest to it."""
     for s, first in itertools.product(range(len(whole)), range(whole.shape[1])):
         four = np.arange(first - 1, first + 3) % whole.shape[1]
-        levels = _divided(whole[s, four], 0, steps[0])[steps[0] : 2 * steps[0]]
+        levels = _on_cubics(whole[s, four][:, None], 0, steps[0])
         yield s, _divided(_divided(levels, 1, steps[1]), 2, steps[2])
 
 
 def _divided(levels: np.ndarray, axis: int, steps: int) -> np.ndarray:
-    """With points between neighbours along a periodic axis, on cubics through four of them."""
-    if steps == 1:
-        return levels
-    before, after, beyond = (np.roll(levels, shift, axis) for shift in (1, -1, -2))
-    parts = []
-    for t in np.arange(steps) / steps:
-        a, b, c, d = _cubic(t)
-        parts.append(a * before + b * levels + c * after + d * beyond)
-    shape = list(levels.shape)
+    """With points between neighbours along a periodic axis."""
+    return _on_cubics([np.roll(levels, shift, axis) for shift in (1, 0, -1, -2)], axis, steps)
+
+
+def _on_cubics(four: Sequence[np.ndarray] | np.ndarray, axis: int, steps: int) -> np.ndarray:
+    """The second of four neighbours along an axis, and points between it and the third."""
+    weights = (_cubic(step / steps) for step in range(steps))
+    parts = [sum(w * levels for w, levels in zip(own, four, strict=True)) for own in weights]
+    shape = list(four[0].shape)
     shape[axis] *= steps
     return np.stack(parts, axis + 1).reshape(shape)
 
