@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from deeph_zero.data.crystal_labels import CrystalLabels
-from deeph_zero.errors import ComputationError, InputError, argument
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.integrals.mole import shell_ls, symbols_of
 from deeph_zero.jobs.compare import LEFT_OF_LEVELS, ROUNDING, ao_blocks
-from deeph_zero.jobs.unconverged import SMALL_GAP, WIDTH
+from deeph_zero.jobs.unconverged import crystal_advice
 from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.ks.periodic.types import BlochMatrix, weighted_trace, without_potential
 from deeph_zero.ks.smearing import NO_ORBITAL
@@ -129,14 +129,15 @@ def _scf(
 ) -> CrystalResult:
     result = found.ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle)
     if not result.converged:
-        more = f"use a larger {argument('max_cycle')}"
-        sloshes = not found.method.smearing and result.gap < SMALL_GAP
-        smear = f"train the model with {argument('smearing', WIDTH)}"
-        cures = [smear if sloshes else more]
-        cures += [f"{argument('scf', False)}, as it has a label"] if labelled else []
+        cure = crystal_advice(
+            result,
+            max_cycle=config.max_cycle,
+            smearing=found.method.smearing,
+            trained=True,
+            labelled=labelled,
+        )
         raise ComputationError(
-            f"the reference SCF did not converge in {result.iterations} cycles (orbital gradient "
-            f"{result.gradient_norm:.1e} Eh, gap {result.gap:.1e} Eh); {', or '.join(cures)}"
+            f"the reference SCF did not converge in {result.iterations} cycles {cure}"
         )
     return result
 

@@ -19,7 +19,7 @@ from deeph_zero.integrals.periodic.cell import (
 from deeph_zero.integrals.periodic.folded_blocks import PROBES
 from deeph_zero.integrals.periodic.system import checked_overlap
 from deeph_zero.jobs.journal import Record, digest
-from deeph_zero.jobs.unconverged import SMALL_GAP, WIDTH
+from deeph_zero.jobs.unconverged import crystal_advice
 from deeph_zero.kohnsham.crystal import CrystalKohnSham
 from deeph_zero.kohnsham.crystal_result import CrystalResult
 from deeph_zero.method import Method
@@ -137,12 +137,8 @@ def label_crystal(
     if not math.isfinite(result.energy):
         raise ComputationError(f"expected a finite SCF energy, got {result.energy}")
     if not result.converged:
-        sloshes = not method.smearing and result.gap < SMALL_GAP
-        cure = argument("smearing", WIDTH) if sloshes else f"a larger {argument('max_cycle')}"
-        say(
-            f"SCF not converged after {result.iterations} cycles (orbital gradient "
-            f"{result.gradient_norm:.1e} Eh, gap {result.gap:.1e} Eh); use {cure}"
-        )
+        cure = crystal_advice(result, max_cycle=config.max_cycle, smearing=method.smearing)
+        say(f"SCF not converged after {result.iterations} cycles {cure}")
     state = CrystalState.of_result(result)
     arrays = crystal_arrays(molecule, ks, state)
     attributes = crystal_attributes(molecule, method, ks, state)

@@ -9,7 +9,7 @@ from typing import Any
 
 from deeph_zero.data.crystal_labels import CrystalLabels
 from deeph_zero.data.labels import Label, LabelStore, check_labels, label_for
-from deeph_zero.errors import ComputationError, InputError, argument
+from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.host.files import remove_abandoned, write_json
 from deeph_zero.host.reporting import Reporter
 from deeph_zero.host.reporting import Task as ProgressTask
@@ -27,6 +27,7 @@ from deeph_zero.jobs.crystals import elements_of
 from deeph_zero.jobs.journal import Record, decode, digest
 from deeph_zero.jobs.loop import Engine, check_finite, stream
 from deeph_zero.jobs.tasks import Task, Tasks
+from deeph_zero.jobs.unconverged import advice_of_reference
 from deeph_zero.jobs.workers import Compute, Outcome, start_process
 from deeph_zero.kohnsham import KohnSham
 from deeph_zero.kohnsham.batch import KohnShamBatch
@@ -130,11 +131,12 @@ class _Rows(OfModel):
             for molecule, ks, prediction in zip(molecules, near, found, strict=True)
         ]
         cold = warm = None
-        if config.scf or None in labels:
-            cold = _scfs(batch, None, config)
+        labelled = [one is not None for one in labels]
+        if config.scf or not all(labelled):
+            cold = _scfs(batch, None, config, labelled)
         if config.scf:
             dms = to_device([one.dm for one in found], model.device)
-            warm = _scfs(batch, dms, config)
+            warm = _scfs(batch, dms, config, labelled)
         records: list[Record] = []
         for k, (task, far) in enumerate(zip(tasks, batch.layers, strict=True)):
             label, reference = labels[k], None if cold is None else cold[k]
@@ -332,15 +334,17 @@ def _evaluate(
         label = label_for(labels, molecule, ks.info.method, prediction.fock.shape)
     assert prediction.energy is not None
     check_finite(prediction.energy, "energy")
-    reference = _scf(ks, None, config) if config.scf or label is None else None
+    labelled = label is not None
+    cold = _scf(ks, None, config, labelled=labelled) if config.scf or not labelled else None
     if label is None:
-        assert reference is not None
-        label = _as_label(reference)
+        assert cold is not None
+        label = _as_label(cold)
     row = _row(model, molecule, (prediction, ks), label)
     if config.scf:
-        assert reference is not None
-        warm = _scf(ks, prediction.dm.to(ks.data.ovlp.device), config)
-        row["scf"] = _saved(reference, warm, spent=model.network.spec.inputs == "physics")
+        assert cold is not None
+        dm = prediction.dm.to(ks.data.ovlp.device)
+        warm = _scf(ks, dm, config, labelled=labelled)
+        row["scf"] = _saved(cold, warm, spent=model.network.spec.inputs == "physics")
     return row | _ended(prediction, ks)
 
 
@@ -380,22 +384,26 @@ def _as_label(done: SCFResult) -> Label:
     return Label(**{name: getattr(done, name).cpu() for name in names}, energy=done.energy)
 
 
-def _scfs(batch: KohnShamBatch, dms: Any, config: EvaluateConfig) -> list[SCFResult]:
+def _scfs(
+    batch: KohnShamBatch, dms: Any, config: EvaluateConfig, labelled: Sequence[bool]
+) -> list[SCFResult]:
     """Converged SCFs of several molecules in step; results on the processor."""
     settings = {"conv_tol": config.conv_tol, "max_cycle": config.max_cycle, "hint": False}
-    return [_converged(one) for one in results_on_host(batch.scf(dms, **settings))]
+    found = results_on_host(batch.scf(dms, **settings))
+    pairs = zip(found, labelled, strict=True)
+    return [_converged(one, config, labelled=known) for one, known in pairs]
 
 
-def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig) -> SCFResult:
+def _scf(ks: KohnSham, dm: Any, config: EvaluateConfig, *, labelled: bool) -> SCFResult:
     result = ks.scf(dm, conv_tol=config.conv_tol, max_cycle=config.max_cycle, hint=False)
-    return _converged(result)
+    return _converged(result, config, labelled=labelled)
 
 
-def _converged(result: SCFResult) -> SCFResult:
+def _converged(result: SCFResult, config: EvaluateConfig, *, labelled: bool) -> SCFResult:
     if not result.converged:
+        cure = advice_of_reference(result, max_cycle=config.max_cycle, labelled=labelled)
         raise ComputationError(
-            f"the reference SCF did not converge in {result.iterations} cycles; use a larger "
-            f"{argument('max_cycle')}"
+            f"the reference SCF did not converge in {result.iterations} cycles: {cure}"
         )
     return result
 

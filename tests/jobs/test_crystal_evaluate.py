@@ -11,7 +11,7 @@ import torch
 from deeph_zero.data.crystal_labels import CrystalLabel, CrystalLabels
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.jobs import crystal_evaluate as module
-from deeph_zero.jobs import evaluate
+from deeph_zero.jobs import evaluate, unconverged
 from deeph_zero.jobs.crystal_evaluate import NAMES, evaluate_crystal
 from deeph_zero.predict.crystal_intervals import MANY, STATED, crystal_sample
 from deeph_zero.predict.intervals import calibrated
@@ -137,6 +137,13 @@ def test_an_scf_that_does_not_converge_is_no_reference(model):  # noqa: F811
     with pytest.raises(
         ComputationError, match=r"in 1 cycles \(orbital gradient .* Eh\); use a larger max_cycle$"
     ):
+        evaluated(model, max_cycle=1)
+
+
+def test_a_reference_without_a_gap_wants_another_model(model, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(unconverged, "FEW", 1)
+    monkeypatch.setattr(unconverged, "SMALL_GAP", 10.0)
+    with pytest.raises(ComputationError, match=r"Eh\); train the model with smearing=0.01$"):
         evaluated(model, max_cycle=1)
 
 

@@ -14,7 +14,7 @@ from deeph_zero.data.structures import read_structures
 from deeph_zero.errors import InputError
 from deeph_zero.host.reporting import SilentReporter
 from deeph_zero.integrals.periodic import system
-from deeph_zero.jobs import crystals
+from deeph_zero.jobs import unconverged
 from deeph_zero.jobs.crystals import check_crystal, crystal_layer
 from deeph_zero.jobs.journal import digest
 from deeph_zero.jobs.label import run_label
@@ -204,7 +204,8 @@ def test_a_cell_that_does_not_converge_is_said(tmp_path):
 
 
 def test_a_cell_with_a_small_gap_is_to_be_smeared(tmp_path, monkeypatch):
-    monkeypatch.setattr(crystals, "SMALL_GAP", 10.0)
+    monkeypatch.setattr(unconverged, "FEW", 1)
+    monkeypatch.setattr(unconverged, "SMALL_GAP", 10.0)
     _, _, warnings = label(tmp_path, [chain()], settings(max_cycle=1))
     assert any(text.endswith(" Eh); use smearing=0.01") for text in warnings)
 

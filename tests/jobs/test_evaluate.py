@@ -327,6 +327,22 @@ def test_labels_of_another_method_are_wrong_input(done, tmp_path, capfd):
     assert entry_point([*args, str(folder / "labels.h5")]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("labels.h5", "use a larger --max-cycle or --no-scf, as it has a label"),
+        ("set.xyz", "use a larger --max-cycle"),
+    ],
+)
+def test_an_scf_that_does_not_converge_says_what_helps(done, tmp_path, capfd, name, end):
+    folder, _ = done
+    args = ["evaluate", str(folder / "run"), str(folder / name), "--max-cycle", "1"]
+    assert entry_point([*args, "-o", str(tmp_path / "e.json")]) == 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert "did not converge in 1 cycles: orbital gradient " in line
+    assert f" Eh; {end}; see 'failed'" in line
+
+
 @pytest.mark.parametrize("case", [(1, 130, 1), (3, 0, 3)])
 def test_ctrl_c_ends_behind_the_structure_and_not_where_it_is_the_last(
     done, tmp_path, ctrl_c_in, case

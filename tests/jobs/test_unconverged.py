@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from deeph_zero.jobs.unconverged import FEW, SMALL_GAP, advice, smallest_gap
+from deeph_zero.jobs.unconverged import (
+    FEW,
+    SMALL_GAP,
+    advice,
+    advice_of_reference,
+    crystal_advice,
+    smallest_gap,
+)
+from deeph_zero.ks.periodic.result import CrystalSCFResult
 from deeph_zero.ks.scf.result import SCFResult
 
 ZERO = torch.zeros(3, 3, dtype=torch.float64)
@@ -68,3 +76,44 @@ def test_what_helps_depends_on_how_it_ended(ended, asked, words):
 def test_a_few_cycles_say_nothing_of_the_molecule(ended):
     text = advice(ended, max_cycle=FEW - 1, smearing=0.01)
     assert text == "orbital gradient 2.0e-03 Eh; use a larger max_cycle"
+
+
+@pytest.mark.parametrize(
+    ("ended", "max_cycle", "labelled", "words"),
+    [
+        (result(), 1, False, "Eh; use a larger max_cycle"),
+        (result(), 100, False, "still going down; use a larger max_cycle"),
+        (result(), 100, True, "use a larger max_cycle or scf=False, as it has a label"),
+        (result(iterations=60), 100, False, "where it came to rest; use a larger conv_tol"),
+        (result(SMALL), 100, False, "use scf=False and a label made with level_shift=0.3"),
+        (result(SMALL), 100, True, "gap 1.0e-02 Eh; use scf=False, as it has a label"),
+        (result(degenerate=True), 100, True, "frontier level; use scf=False, as it has a label"),
+    ],
+)
+def test_a_reference_has_the_cures_of_evaluate(ended, max_cycle, labelled, words):
+    text = advice_of_reference(ended, max_cycle=max_cycle, labelled=labelled)
+    assert text.startswith("orbital gradient 2.0e-03 Eh")
+    assert text.endswith(words)
+
+
+def crystal(gap):
+    """What is asked of a last iterate, and nothing else."""
+    end = object.__new__(CrystalSCFResult)
+    vars(end).update(gap=gap, gradient_norm=2e-3)
+    return end
+
+
+@pytest.mark.parametrize(
+    ("gap", "asked", "words"),
+    [
+        (0.4, {}, "use a larger max_cycle"),
+        (0.0, {}, "use smearing=0.01"),
+        (0.0, {"max_cycle": FEW - 1}, "use a larger max_cycle"),
+        (0.0, {"smearing": 0.005}, "use a larger max_cycle"),
+        (0.0, {"trained": True}, "train the model with smearing=0.01"),
+        (0.4, {"labelled": True}, "use a larger max_cycle, or scf=False, as it has a label"),
+    ],
+)
+def test_crystals_without_a_gap_want_smearing(gap, asked, words):
+    text = crystal_advice(crystal(gap), **{"max_cycle": 100, "smearing": 0.0} | asked)
+    assert text == f"(orbital gradient 2.0e-03 Eh, gap {gap:.1e} Eh); {words}"
