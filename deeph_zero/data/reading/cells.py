@@ -170,17 +170,18 @@ def initial_moments(atoms: ase.Atoms, say: Say) -> tuple[float, ...] | None:
         values = None if found is None else atoms.arrays.pop(found)
         if values is None and name in results and np.ndim(results[name]) == 1:
             values = results[name]
-        if values is not None and np.any(values):
+        if values is not None and (np.any(values) or not np.size(values)):
             given[name] = np.asarray(values, dtype=np.float64)
     if not given:
         return None
     name, values = next(iter(given.items()))
-    if values.ndim != 1:
+    if values.ndim != 1 or len(values) != len(atoms):
+        count = values.shape[-1]
+        kind = " (non-collinear)" if values.ndim > 1 and count else ""
         raise InputError(
-            f"expected one number of {name} for each atom, got {values.shape[-1]} (non-collinear); "
-            "write one"
+            f"expected one number of {name} for each atom, got {count}{kind}; write one"
         )
-    if not np.isfinite(values).all() or len(values) != len(atoms):
+    if not np.isfinite(values).all():
         raise InputError(f"expected finite numbers of {name}, got {_row(values)}; correct them")
     if name != _MOMENTS[0]:
         say(f"{name} are taken as the initial moments")

@@ -220,7 +220,7 @@ def _from_cell(
     density_fit: bool,
 ) -> CrystalCalculation:
     check_cell(cell)
-    own = _moments(cell, moments)
+    own = _moments(cell, moments, one_spin=unrestricted is False)
     if unrestricted is None:
         unrestricted = bool(cell.spin) or own is not None
     electrons, spin = int(cell.tot_electrons()), int(cell.spin or 0)
@@ -246,7 +246,7 @@ def _from_cell(
         nelec=nelec,
         smearing=smearing,
         fix_spin=fix_spin,
-        moments=own if unrestricted else None,
+        moments=own,
         exxdiv=exxdiv,
         fitting=make_fitting(cell, kpoints) if density_fit else None,
         shifted=shifted,
@@ -289,7 +289,7 @@ def _from_mean_field(mf: Any, moments: Sequence[int | float] | None) -> CrystalC
         nelec=nelec,
         smearing=smearing,
         fix_spin=bool(smearing and mf.fix_spin),
-        moments=_moments(cell, moments) if unrestricted else None,
+        moments=_moments(cell, moments, one_spin=not unrestricted),
         exxdiv=_checked_exxdiv(mf.exxdiv, spec),
         probe_apart=not many and mf.exxdiv == "ewald" and _in_memory(mf),
         fitting=_fitting(mf) if is_fitted(mf) else None,
@@ -319,20 +319,31 @@ def _checked_exxdiv(exxdiv: str | None, spec: XCSpec) -> str | None:
     return exxdiv
 
 
-def _moments(cell: gto.Cell, given: Sequence[int | float] | None) -> tuple[float, ...] | None:
-    """Moments of the keyword, else the cell's own where any is set."""
+def _moments(
+    cell: gto.Cell, given: Sequence[int | float] | None, *, one_spin: bool
+) -> tuple[float, ...] | None:
+    """Moments of the keyword, else the cell's own where any is set; none of one spin."""
     own = getattr(cell, "magmom", None)
     chosen = given if given is not None else own
-    if chosen is None or not len(chosen) or (given is None and not any(chosen)):
+    if chosen is None or (given is None and not any(chosen)):
         return None
     try:
         values = tuple(float(m) for m in chosen)
     except (TypeError, ValueError):
         values = ()
     if len(values) != cell.natm or not np.isfinite(values).all():
+        shown = list(chosen) if isinstance(chosen, Sequence | np.ndarray) else chosen
         raise InputError(
-            f"moments expected one number for each of the {cell.natm} atoms, got {list(chosen)!r}"
+            f"moments expected one number for each of the {cell.natm} atoms, got {shown!r}; "
+            "correct them or leave them out"
         )
+    if one_spin and given is not None and any(values):
+        raise InputError(
+            "moments expected two spins, got one (unrestricted=False, or a closed-shell object); "
+            "leave one of them out"
+        )
+    if one_spin:
+        return None
     return values
 
 

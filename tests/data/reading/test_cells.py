@@ -5,6 +5,7 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 
 from deeph_zero.data.structures import from_atoms, read_structures
@@ -152,6 +153,16 @@ def test_moments_of_each_atom_and_of_the_cell(read, caplog):
     text = text.replace("magmoms:R:1", "initial_magmoms:R:3").replace("1.3\n", "0 0 1\n")
     _, (error,), _ = read(text.replace(" .3\n", " 0 0 1\n"))
     assert "non-collinear" in error
+
+
+def test_moments_of_other_atoms_are_refused():
+    """An array of an object always has a row for each atom; what a calculator says may not."""
+    for count in (0, 1):
+        atoms = crystal()
+        atoms.calc = SinglePointCalculator(atoms)
+        atoms.calc.results["magmoms"] = np.ones(count)
+        with pytest.raises(InputError, match=f"one number of magmoms for each atom, got {count};"):
+            from_atoms(atoms, crystals=True)
 
 
 CIF = """data_x

@@ -64,8 +64,8 @@ def test_spins_follow_the_cell_or_its_moments(crystal):
     own = crystal_calculation(crystal("chain", magmom=[1, -1]))
     assert own.moments == (1.0, -1.0)
     assert crystal_calculation(crystal("chain", magmom=[0, 0])).moments is None
-    # of a closed shell moments are of no use
-    closed = crystal_calculation(crystal("chain"), moments=[1, -1], unrestricted=False)
+    # of a closed shell the cell's own are of no use
+    closed = crystal_calculation(crystal("chain", magmom=[1, -1]), unrestricted=False)
     assert closed.moments is None
 
 
@@ -96,6 +96,12 @@ def test_odd_electrons_need_smearing(crystal):
         ({"smearing": float("nan")}, "smearing expected a width of 0 or more"),
         ({"moments": [1]}, r"moments expected one number for each of the 2 atoms, got \[1\]"),
         ({"moments": [1, float("inf")]}, "moments expected one number for each of the 2 atoms"),
+        ({"moments": []}, r"moments expected one number for each of the 2 atoms, got \[\]"),
+        ({"moments": 1}, "moments expected one number for each of the 2 atoms, got 1; correct"),
+        (
+            {"moments": [1, -1], "unrestricted": False},
+            r"expected two spins, got one \(unrestricted",
+        ),
         ({"exxdiv": "vcut"}, "exxdiv expected 'ewald', 'vcut_sph', 'vcut_ws' or None, got 'vcut'"),
         (
             {"exxdiv": "vcut_sph", "xc": "hse06"},
