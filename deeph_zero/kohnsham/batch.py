@@ -9,7 +9,8 @@ from deeph_zero.kohnsham.crystal import is_periodic
 from deeph_zero.ks.batch.scf_in_step import solve_batch
 from deeph_zero.ks.facade import BatchFacade
 from deeph_zero.ks.given import check_count, check_start, scf_settings
-from deeph_zero.ks.scf.result import SCFResult, SCFSettings
+from deeph_zero.ks.scf.molecule_result import MoleculeResult
+from deeph_zero.ks.scf.result import SCFSettings
 from deeph_zero.ks.terms.build import FockBuild
 from deeph_zero.types import GivenMatrices
 
@@ -62,7 +63,7 @@ class KohnShamBatch(BatchFacade[KohnSham]):
         *,
         first_builds: Sequence[FockBuild | None] | None = None,
         **settings: Any,
-    ) -> list[SCFResult]:
+    ) -> list[MoleculeResult]:
         """Self-consistent field of every molecule; each has its own DIIS and stops by itself.
 
         Args:
@@ -71,7 +72,8 @@ class KohnShamBatch(BatchFacade[KohnSham]):
             **settings: Fields of :class:`~deeph_zero.ks.scf.result.SCFSettings`.
 
         Returns:
-            The last iterates, in order; non-convergence is not an exception.
+            The last iterates, in order; non-convergence is not an exception. Their methods give
+            derivatives, as those of :meth:`KohnSham.scf` do.
 
         Raises:
             InputError: If their number is not the number of molecules, one is not of its molecule,
@@ -87,4 +89,6 @@ class KohnShamBatch(BatchFacade[KohnSham]):
             check_count(first_builds, len(self))
             pairs = zip(self.layers, first_builds, strict=True)
             firsts = [one.build_to_layer(built) for one, built in pairs]
-        return self.from_layer_records(solve_batch(self.batch, starts, chosen, firsts))
+        found = self.from_layer_records(solve_batch(self.batch, starts, chosen, firsts))
+        pairs = zip(found, self.layers, strict=True)
+        return [MoleculeResult.of(one, ks, ks._again) for one, ks in pairs]  # noqa: SLF001

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -342,8 +341,7 @@ class KohnSham(MoleculeFacade):
         start = None if dm0 is None else self.to_layer(dm0)
         chosen, first = scf_settings(SCFSettings, settings), self.build_to_layer(first_build)
         found = self.from_layer_record(solve_scf(self.layer, start, chosen, first))
-        parts = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-        return MoleculeResult(**parts, made_by=weakref.ref(self), again=self._again)
+        return MoleculeResult.of(found, self, self._again)
 
     def polarizability(self, result: GivenResult = None) -> Tensor:
         """Static dipole polarisability, by coupled-perturbed Kohn-Sham equations.

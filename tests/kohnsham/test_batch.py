@@ -53,6 +53,14 @@ def test_an_scf_of_all_ends_where_each_does(mols, batch):
         assert abs(one.fock_builds - alone.fock_builds) <= 1
 
 
+def test_results_have_derivatives_as_those_of_one_have(batch):
+    for ks, one in zip(batch.layers, batch.scf(), strict=True):
+        assert one.ks is ks
+    found = batch.scf(conv_tol=1e-11, conv_tol_grad=1e-7)[0]
+    alone = KohnSham.scf(batch.layers[0], conv_tol=1e-11, conv_tol_grad=1e-7)
+    torch.testing.assert_close(found.polarizability(), alone.polarizability(), atol=1e-6, rtol=0)
+
+
 def test_builds_at_the_start_are_taken_where_they_were_made(batch):
     starts = [layer.data.dm_guess for layer in batch.layers]
     builds = list(batch.build(starts))

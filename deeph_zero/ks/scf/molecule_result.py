@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,6 +46,23 @@ class MoleculeResult(SCFResult):
 
     made_by: Callable[[], Differentiates | None] = dataclasses.field(repr=False)
     again: Callable[[], Differentiates] | None = dataclasses.field(repr=False)
+
+    @classmethod
+    def of(
+        cls, found: SCFResult, layer: Differentiates, again: Callable[[], Differentiates] | None
+    ) -> "MoleculeResult":
+        """A result whose methods ask its layer.
+
+        Args:
+            found: The SCF.
+            layer: Made it; it is not held.
+            again: Makes that layer once more.
+
+        Returns:
+            The same numbers.
+        """
+        parts = {f.name: getattr(found, f.name) for f in dataclasses.fields(SCFResult)}
+        return cls(**parts, made_by=weakref.ref(layer), again=again)
 
     @property
     def ks(self) -> Differentiates:
