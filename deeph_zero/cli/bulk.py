@@ -65,7 +65,8 @@ class Bulk:
         """Compute, show the summary, and tell a complete result from another.
 
         Args:
-            compute: Given the failures so far, and ``reporter``, ``command`` and ``resume``.
+            compute: Given the failures so far, and ``reporter``, ``command``, ``resume`` and
+                ``overwrite``.
             molecules: What was asked for.
             bad: Frames that could not be read.
             reporter: Where messages go.
@@ -85,6 +86,7 @@ class Bulk:
                 reporter=reporter,
                 command=self.command,
                 resume=self.options["resume"],
+                overwrite=self.options["overwrite"],
             )
         show.show_summary(summary, reporter, as_json=self.options["as_json"], out=self.out)
         cure = "; go on with --resume" if summary["stopped_by"] == "max_time" else ""

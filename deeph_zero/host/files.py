@@ -74,13 +74,14 @@ def elsewhere() -> str:
     return f"choose another {output_argument()}"
 
 
-def open_own(path: Path) -> int:
-    """Open a lock or a journal for reading and writing, made if need be; links are not followed.
+def open_own(path: Path, *, create: bool = True) -> int:
+    """Open a lock or a journal for reading and writing; links are not followed.
 
     Someone who may write in the folder could have put a link to another file in its place.
 
     Args:
         path: The file.
+        create: Make it if need be.
 
     Returns:
         The descriptor; the content is as it was.
@@ -89,7 +90,8 @@ def open_own(path: Path) -> int:
         InputError: If a link, a folder, a pipe or a device is in its place.
         OSError: If the disk refuses.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags |= os.O_CREAT if create else 0
     try:
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:

@@ -65,6 +65,7 @@ def check_output(
         if path.is_symlink() and not path.exists():
             raise InputError(f"{_out(path)}: this symbolic link leads nowhere; {elsewhere()}")
         if kind == "run":
+            _check_free(path / LOCK_NAME, path)
             _check_run(path, resume, overwrite)
         else:
             _check_file(path, overwrite, kind, resume=resume)
@@ -109,6 +110,8 @@ def claim_output(
         raise InputError(cannot("create", folder, error) + f"; {elsewhere()}") from None
     try:
         with _locked(folder) if kind == "run" else contextlib.nullcontext():
+            if kind == "run":
+                _check_run(path, resume, overwrite)  # again: now nobody else writes there
             if kind == "run" and overwrite:
                 clear(path)
             with listing(path) if kind == "run" else contextlib.nullcontext():
@@ -183,7 +186,6 @@ def _is_of_run(path: Path, folder: Path) -> bool:
 def _check_run(path: Path, resume: bool, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{_out(path)}: expected a run folder, this is a file; {elsewhere()}")
-    _check_free(path / LOCK_NAME, path)
     contents = [p for p in path.iterdir() if p.name != LOCK_NAME] if path.exists() else []
     ours = is_run(path)
     if resume and not ours:
@@ -213,8 +215,22 @@ def _check_file(path: Path, overwrite: bool, kind: Kind, *, resume: bool) -> Non
     if resume and not begun:
         there = f"{path} is complete" if path.exists() else "there is none"
         raise InputError(f"{_resume()}: expected an unfinished {path}, {there}; leave it out")
-    if resume or overwrite:
-        return
+    if not (resume or overwrite):
+        check_vacant(path, kind=kind, begun=begun)
+
+
+def check_vacant(path: Path, *, kind: Kind = "file", begun: bool) -> None:
+    """Refuse an output that is there already, where nobody said what to do with it.
+
+    Args:
+        path: The file.
+        kind: Which it is.
+        begun: A journal of it is there.
+
+    Raises:
+        InputError: If it is there, or was begun.
+        OSError: If the disk refuses.
+    """
     for part in (path, json_beside(path)) if kind == "file" else (path,):
         if part.exists() and part.stat().st_size:
             cure = f"{_resume()}, {_overwrite()}" if begun else _overwrite()
@@ -242,23 +258,24 @@ def _check_free(lock: Path, output: Path) -> None:
         hold(handle, output)
 
 
-def open_held(path: Path, output: Path, *, busy: str = "in use") -> IO[bytes]:
-    """Open a lock or a journal of our own, made if need be, and hold it as long as it is open.
+def open_held(path: Path, output: Path, *, busy: str = "in use", create: bool = True) -> IO[bytes]:
+    """Open a lock or a journal of our own and hold it as long as it is open.
 
     Args:
         path: The lock or the journal.
         output: What it stands for.
         busy: What another process has it for.
+        create: Make it if need be.
 
     Returns:
         The file, unbuffered; its content is as it was.
 
     Raises:
         InputError: If another process holds it, or something else is in its place.
-        OSError: If the disk refuses.
+        OSError: If the disk refuses, or there is none to open.
     """
     while True:
-        handle = os.fdopen(open_own(path), "r+b", buffering=0)
+        handle = os.fdopen(open_own(path, create=create), "r+b", buffering=0)
         try:
             hold(handle, output, busy=busy)
             if _names(path, handle):

@@ -448,6 +448,7 @@ def run_import(
     reporter: Reporter,
     command: str,
     resume: bool = False,
+    overwrite: bool = True,
 ) -> dict[str, Any]:
     """Turn matrices of a Gaussian basis into labels.
 
@@ -462,10 +463,10 @@ def run_import(
         reporter: Progress and warnings.
         command: Command line, for the record.
         resume: Go on with what an earlier call left unfinished.
+        overwrite: Else replace what is there; False refuses.
 
     Returns:
-        The summary; every entry has ``source_id``, ``source_ao_order`` and ``deviation``, the
-        largest |H - F[P(H)]| in hartree.
+        The summary; entries have ``source_id``, ``source_ao_order``, ``deviation``: |H - F[P(H)]|.
 
     Raises:
         InputError: If the file is not of this basis, functional and layout.
@@ -495,4 +496,5 @@ def run_import(
         description="convert",
         workers=config.workers,
         resume=resume,
+        overwrite=overwrite,
     )

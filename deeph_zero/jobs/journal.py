@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from deeph_zero.host.files import (
     json_beside,
     remove_leavings,
 )
-from deeph_zero.host.outputs import open_held
+from deeph_zero.host.outputs import check_vacant, open_held
 from deeph_zero.host.version import __version__
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.base import option_name
@@ -127,16 +127,20 @@ class Journal:
     Memory holds where each record begins, not the records.
     """
 
-    def __init__(self, out: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, out: Path, facts: Mapping[str, Any], *, resume: bool, overwrite: bool = True
+    ) -> None:
         """Begin a new journal, or open the one that is there.
 
         Args:
             out: The HDF5 file of the batch.
             facts: What results depend on, by name (command, model, settings).
-            resume: Go on with the journal that is there; else an older one is dropped.
+            resume: Go on with the journal that is there.
+            overwrite: Else drop an older one, and replace results; False refuses where any is.
 
         Raises:
-            InputError: If another process has it, or if it is no journal of these facts.
+            InputError: If another process has it, or if it is no journal of these facts, or
+                results are there that are neither gone on with nor replaced.
             ComputationError: If it cannot be written.
         """
         self.path = journal_beside(out)
@@ -147,12 +151,14 @@ class Journal:
         document = json.loads(json.dumps({"version": __version__, **facts}, default=str))
         head = {"format_version": FORMAT_VERSION, "facts": document}
         with disk_errors(self.path):
-            if resume and not self.path.exists():
-                raise InputError(f"{_resume()}: expected {self.path}, there is none; leave it out")
             found = os.path.lexists(self.path)
-            self._file = open_held(self.path, self._out, busy="being written")
+            self._file = self._held(create=not resume)
+            found = found or bool(self._file.seek(0, os.SEEK_END))
         try:
             with disk_errors(self.path):
+                # only now: whoever had it until a moment ago may have finished
+                if not (resume or overwrite):
+                    check_vacant(out, begun=found)
                 if resume:
                     self._recover(head)
                 else:
@@ -164,6 +170,15 @@ class Journal:
                 self.path.unlink(missing_ok=True)  # nothing to go on with
             self._file.close()
             raise
+
+    def _held(self, *, create: bool) -> IO[bytes]:
+        """The journal, open and held; one to go on with is not made."""
+        try:
+            return open_held(self.path, self._out, busy="being written", create=create)
+        except FileNotFoundError:
+            if create:  # the folder is gone
+                raise
+        raise InputError(f"{_resume()}: expected {self.path}, there is none; leave it out")
 
     def _begin(self, head: Mapping[str, Any]) -> None:
         self._file.seek(0)

@@ -228,6 +228,7 @@ def run_label(
     reporter: Reporter,
     command: str,
     resume: bool = False,
+    overwrite: bool = True,
 ) -> dict[str, Any]:
     """Converge every structure; write ``out`` (HDF5) and the JSON summary beside it.
 
@@ -239,12 +240,14 @@ def run_label(
         reporter: Progress and warnings.
         command: Command line, for the record.
         resume: Go on with what an earlier call left unfinished; it ends as one call would have.
+        overwrite: Else replace what is there; False refuses.
 
     Returns:
         The summary. An SCF that does not converge is a result, marked ``converged: false``.
 
     Raises:
-        InputError: If what is to be gone on with was of other structures or settings.
+        InputError: If what is to be gone on with was of other structures or settings, or results
+            are there already.
         ComputationError: If a file cannot be written.
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
@@ -267,4 +270,5 @@ def run_label(
         workers=config.workers,
         engine=Engine.of(config),
         resume=resume,
+        overwrite=overwrite,
     )

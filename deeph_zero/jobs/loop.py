@@ -84,13 +84,13 @@ def run_batch(
     workers: int = 1,
     engine: Engine = LOCAL,
     resume: bool = False,
+    overwrite: bool = True,
 ) -> dict[str, Any]:
     """Compute every structure and write ``out`` and the JSON beside it.
 
-    Results are kept in a journal (``out.h5.part``) as they come and written in the order of the
-    structures when the batch ends. A structure that fails is listed under ``failed``. The deadline
-    and Ctrl-C are acted on between structures, a second Ctrl-C at once, with complete files. The
-    journal stays as long as a structure has no result.
+    Results are kept in a journal (``out.h5.part``) as they come, and written in order at the end.
+    What fails is listed under ``failed``. Deadline and Ctrl-C are acted on between structures, a
+    second Ctrl-C at once, with complete files. The journal stays as long as a result is missing.
 
     Args:
         job: What to do with one structure.
@@ -107,6 +107,7 @@ def run_batch(
         workers: Processes that compute.
         engine: Where they are.
         resume: Go on with the journal that is there.
+        overwrite: Else replace what is there.
 
     Returns:
         The summary.
@@ -118,7 +119,7 @@ def run_batch(
     """
     progress = _Progress()
     total = len(molecules) if isinstance(molecules, Sized) else None
-    journal = Journal(out, {"command": description, **facts}, resume=resume)
+    journal = Journal(out, {"command": description, **facts}, resume=resume, overwrite=overwrite)
     complete = False
     try:
         _check_journal(journal, molecules)

@@ -178,6 +178,7 @@ def run_predict(
     reporter: Reporter,
     command: str,
     resume: bool = False,
+    overwrite: bool = True,
     model: Model | CrystalModel | None = None,
 ) -> dict[str, Any]:
     """Predict every structure; write ``out`` (HDF5) and the JSON summary beside it.
@@ -191,6 +192,7 @@ def run_predict(
         reporter: Progress and warnings.
         command: Command line, for the record.
         resume: Go on with what an earlier call left unfinished; it ends as one call would have.
+        overwrite: Else replace what is there; False refuses.
         model: What ``model_path`` holds, on the device of ``config``, if it was loaded already.
 
     Returns:
@@ -200,7 +202,8 @@ def run_predict(
 
     Raises:
         InputError: If the model cannot be loaded, or what is to be gone on with was of other
-            structures, settings or another model; nothing is written then.
+            structures, settings or another model, or results are there already; nothing is
+            written then.
         ComputationError: If a file cannot be written.
         KeyboardInterrupt: After Ctrl-C, with the files written.
     """
@@ -227,4 +230,5 @@ def run_predict(
         workers=config.workers,
         engine=Engine.of(config),
         resume=resume,
+        overwrite=overwrite,
     )

@@ -108,14 +108,14 @@ class Engine:
         return self._call(config, molecules, failed, out, reporter, command, resume=resume)
 
     def predict(
-        self, model_path, molecules, failed, out, config, *, resume, reporter, command, model
+        self, model_path, molecules, failed, out, config, *, model, reporter, command, **again
     ):
         del model
-        more = {"model": model_path, "resume": resume}
+        more = {"model": model_path} | again
         return self._call(config, molecules, failed, out, reporter, command, **more)
 
-    def label(self, config, molecules, failed, out, *, resume, reporter, command):
-        return self._call(config, molecules, failed, out, reporter, command, resume=resume)
+    def label(self, config, molecules, failed, out, *, reporter, command, **again):
+        return self._call(config, molecules, failed, out, reporter, command, **again)
 
     def _call(self, config, molecules, failed, out, reporter, command, **more):  # noqa: PLR0917
         self.calls.append(

@@ -50,7 +50,7 @@ def test_the_engine_is_told_of_bad_frames_and_of_the_command(tmp_path):
     assert one.run(compute, ["a molecule"], [BadFrame("a.xyz", 3, "wrong")], reporter) == 0
     assert told["failed"] == [{"file": "a.xyz", "frame": 3, "error": "wrong"}]
     assert told["command"] == "deeph-zero label a.xyz"
-    assert (told["resume"], told["reporter"]) == (False, reporter)
+    assert (told["resume"], told["overwrite"], told["reporter"]) == (False, False, reporter)
     assert (tmp_path / "deep/er").is_dir()
 
 

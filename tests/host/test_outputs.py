@@ -206,6 +206,22 @@ def test_one_command_per_run(tmp_path):
             claim.__enter__()
 
 
+def test_a_run_that_ended_meanwhile_stays(tmp_path, monkeypatch):
+    """The place is looked at again once it is held."""
+    run = tmp_path / "run"
+    held = outputs.open_held
+
+    def late(lock, folder):
+        make_run(run)
+        return held(lock, folder)
+
+    monkeypatch.setattr(outputs, "open_held", late)
+    claim = outputs.claim_output(run, kind="run")
+    with pytest.raises(InputError, match="exists and is not empty; use resume=True or"):
+        claim.__enter__()
+    assert (run / "summary.json").exists()
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_folders_made_for_nothing_go_away(tmp_path, keep):
     run = tmp_path / "a" / "b" / "run"
@@ -253,8 +269,8 @@ def test_a_lock_that_was_removed_while_it_was_opened_is_opened_anew(tmp_path, mo
     """Its last holder removes it when it ends: a hold of what has no name holds nothing."""
     lock, opened = tmp_path / ".lock", []
 
-    def open_early(path):
-        descriptor = files.open_own(path)
+    def open_early(path, **how):
+        descriptor = files.open_own(path, **how)
         if not opened:
             path.unlink()
         opened.append(path)

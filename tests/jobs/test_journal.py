@@ -318,11 +318,11 @@ def test_a_command_that_comes_second_leaves_the_journal_of_the_first(tmp_path, m
     out = tmp_path / "o.h5"
     begun = []
 
-    def open_late(path):
+    def open_late(path, **how):
         if not begun:
             begun.append(path)
             begun[0] = Journal(out, FACTS, resume=False)
-        return files.open_own(path)
+        return files.open_own(path, **how)
 
     monkeypatch.setattr(outputs, "open_own", open_late)
     with pytest.raises(InputError, match="is being written by another deeph-zero"):
@@ -332,4 +332,40 @@ def test_a_command_that_comes_second_leaves_the_journal_of_the_first(tmp_path, m
     first.close(remove=False)
     again = reopened(out)
     assert len(again) == 1
+    again.close(remove=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_another_command_finished_meanwhile_stays(tmp_path, monkeypatch, resume):
+    """The look is behind the lock: between an earlier look and it, a whole run may end."""
+    out = tmp_path / "o.h5"
+    if resume:
+        written(out)
+
+    def finish_first(path, **how):
+        out.write_bytes(b"results of the first")
+        path.unlink(missing_ok=True)
+        return files.open_own(path, **how)
+
+    monkeypatch.setattr(outputs, "open_own", finish_first)
+    words = "expected .*part, there is none" if resume else "o.h5 exists and is not empty"
+    with pytest.raises(InputError, match=words):
+        Journal(out, FACTS, resume=resume, overwrite=False)
+    assert out.read_bytes() == b"results of the first"
+    assert not journal_beside(out).exists()
+
+
+def test_what_another_command_left_meanwhile_stays(tmp_path, monkeypatch):
+    out = tmp_path / "o.h5"
+
+    def killed_first(path, **how):
+        monkeypatch.setattr(outputs, "open_own", files.open_own)
+        written(out)
+        return files.open_own(path, **how)
+
+    monkeypatch.setattr(outputs, "open_own", killed_first)
+    with pytest.raises(InputError, match="was begun and not finished; use resume=True"):
+        Journal(out, FACTS, resume=False, overwrite=False)
+    again = reopened(out)
+    assert len(again) == 3
     again.close(remove=True)
