@@ -102,3 +102,20 @@ def _say(layer: CrystalLayer, result: CrystalSCFResult) -> None:
             "no gap between filled and empty levels: use smearing, for example %s",
             argument("smearing", 0.005),
         )
+    elif layer.smearing == 0 and (over := _overlap(result)) > 0:
+        _log.warning(
+            "filled levels of one spin lie up to %.1e Eh above empty ones of the other, so another "
+            "moment has a lower energy: use smearing, for example %s, which frees the moment",
+            over,
+            argument("smearing", 0.005),
+            extra={"of_a_kind": True},
+        )
+
+
+def _overlap(result: CrystalSCFResult) -> float:
+    """How far filled levels of one spin reach above empty ones of the other, Eh; else negative."""
+    if len(result.mo_occ) == 1:
+        return -float("inf")
+    filled = result.mo_occ > 0.5
+    top = torch.where(filled, result.mo_energy, -torch.inf).max()
+    return float(top - torch.where(filled, torch.inf, result.mo_energy).min())

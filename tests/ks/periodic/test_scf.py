@@ -7,6 +7,7 @@ from pyscf.pbc import dft
 
 import deeph_zero as dz
 from deeph_zero.errors import ComputationError
+from deeph_zero.ks.periodic.scf import NO_GAP
 
 CASES = [
     "insulator",
@@ -152,3 +153,19 @@ def test_a_metal_without_smearing_is_said(crystal, caplog):
     ks = dz.KohnSham.from_pyscf(crystal("aluminium", ke_cutoff=10, spin=1), kmesh=(2, 1, 1))
     ks.scf(max_cycle=2, degeneracy_tol=0.5)
     assert "use smearing" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*spin.*:UserWarning")
+def test_spins_whose_levels_overlap_are_said(crystal, caplog):
+    """Six electrons of one spin and two of the other: each spin has its gap, both have none."""
+    cell = crystal("diamond", ke_cutoff=8, spin=4)
+    result = dz.KohnSham.from_pyscf(cell).scf(max_cycle=2)
+    levels = result.mo_energy
+    assert result.gap > NO_GAP
+    above = float(levels[0, 0, 5] - levels[1, 0, 2])
+    assert above > 0.05
+    assert f"up to {above:.1e} Eh above empty ones of the other" in caplog.text
+    assert "use smearing, for example smearing=0.005, which frees the moment" in caplog.text
+    caplog.clear()
+    dz.KohnSham.from_pyscf(cell, smearing=0.005, fix_spin=True).scf(max_cycle=2)
+    assert "frees the moment" not in caplog.text
