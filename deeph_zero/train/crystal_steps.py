@@ -88,8 +88,10 @@ def train_crystals(
     total = steps.epochs * math.ceil(len(lessons) / steps.batch_size)
     total = total if steps.most is None else min(total, steps.most)
     optimizer = torch.optim.Adam(network.parameters(), lr=steps.learning_rate)
+    # torch divides by the length of the rise, which of ten steps would be 0.1 * 10 - 1
+    rise = 0.11 if total == 10 else 0.1
     rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, steps.learning_rate, total_steps=max(2, total), pct_start=0.1
+        optimizer, steps.learning_rate, total_steps=max(2, total), pct_start=rise
     )
     order = torch.Generator().manual_seed(seed)
     done = epoch = 0

@@ -55,6 +55,7 @@ def test_steps_end_no_worse_than_the_closed_form(lessons):
         ({"epochs": 2}, [3, 6]),
         ({"epochs": 2, "batch_size": 2}, [2, 4]),
         ({"epochs": 9, "most": 5}, [3, 5]),
+        ({"epochs": 9, "most": 10}, [3, 6, 9, 10]),
         ({"epochs": 0}, []),
     ],
     ids=str,
