@@ -22,6 +22,8 @@ from deeph_zero.ks.periodic.types import BandEnergies, BlochMatrix
 from deeph_zero.method import Method
 from deeph_zero.molecule import Molecule
 
+Mesh = tuple[int, int, int]
+"""Points along the vectors of a cell, or of its reciprocal lattice."""
 _CURE = "make the file again, with `deeph-zero label`"
 
 
@@ -38,7 +40,6 @@ class CrystalLabel:
         free_energy: E - T S, likewise.
         kmesh: The mesh.
         kpts: Fractions of the reciprocal vectors, [nk, 3].
-        converged: Whether its SCF converged.
     """
 
     fock: BlochMatrix
@@ -49,7 +50,6 @@ class CrystalLabel:
     free_energy: float | None
     kmesh: tuple[int, int, int]
     kpts: np.ndarray
-    converged: bool
 
 
 class CrystalLabels:
@@ -84,6 +84,27 @@ class CrystalLabels:
                 return k
         return None
 
+    def check(self, index: int, method: Method) -> tuple[Mesh | None, Mesh | None]:
+        """Stop at a label that cannot be used, before any work; no matrix is read.
+
+        Args:
+            index: From :meth:`index`.
+            method: What it must have been made with; its grids are free.
+
+        Returns:
+            Its k-points and the points of its FFT grid, where it states them.
+
+        Raises:
+            InputError: If it is of another method, or not converged.
+        """
+        path, name, molecule = self._places[index]
+        place = f"{path} frame {molecule.frame}"
+        with open_hdf5(path) as handle:
+            found = dict(Group(handle[name], place, cure=_CURE).attributes)
+        _check_method(found, method, place)
+        _check_converged(found, place)
+        return _mesh(found.get("kmesh")), _mesh(found.get("fft_mesh"))
+
     def label(self, index: int, method: Method) -> CrystalLabel:
         """One label.
 
@@ -95,7 +116,7 @@ class CrystalLabels:
             The label.
 
         Raises:
-            InputError: If it is of another method, or damaged.
+            InputError: If it is of another method, not converged, or damaged.
         """
         path, name, molecule = self._places[index]
         place = f"{path} frame {molecule.frame}"
@@ -103,6 +124,7 @@ class CrystalLabels:
             with open_hdf5(path) as handle:
                 group = Group(handle[name], place, cure=_CURE)
                 _check_method(dict(group.attributes), method, place)
+                _check_converged(dict(group.attributes), place)
                 if "fock" in group or "blocks" not in group:
                     return _read(group, place)
             return _of_blocks(path, molecule, method, place)
@@ -164,13 +186,14 @@ def _of_blocks(path: Path, molecule: Molecule, method: Method, place: str) -> Cr
         free_energy=None,
         kmesh=kmesh,
         kpts=points.scaled,
-        converged=True,
     )
 
 
 def _read(group: Group, place: str) -> CrystalLabel:
     found = dict(group.attributes)
-    fock, dm = (group.array(name, "cf") for name in ("fock", "density"))
+    # a refined prediction keeps the network's matrix as "fock"
+    name_of_f = "fock_rebuilt" if "fock_rebuilt" in group else "fock"
+    fock, dm = (group.array(name, "cf") for name in (name_of_f, "density"))
     levels, occ = (group.array(name, "f") for name in ("mo_energy", "mo_occ"))
     kpts = group.array("kpts", "f")
     if fock.ndim not in (3, 4) or fock.shape != dm.shape or fock.shape[-3] != len(kpts):
@@ -193,8 +216,30 @@ def _read(group: Group, place: str) -> CrystalLabel:
         free_energy=energy if free is None else free,
         kmesh=(n1, n2, n3),
         kpts=kpts,
-        converged=bool(found.get("converged", False)),  # a prediction says nothing of it
     )
+
+
+def _mesh(found: object) -> Mesh | None:
+    """Three whole numbers, where there are such."""
+    numbers = np.ravel(np.asarray([] if found is None else found))
+    if numbers.shape != (3,) or numbers.dtype.kind not in "iu":
+        return None
+    n1, n2, n3 = (int(n) for n in numbers)
+    return n1, n2, n3
+
+
+def _check_converged(found: dict[str, object], place: str) -> None:
+    """What is not self-consistent is no reference."""
+    if not bool(found.get("refined", True)):
+        raise InputError(
+            f"{place}: expected converged values, got a prediction that was not refined; predict "
+            f"it again with {argument('refine', 1e-5)} or make the file with `deeph-zero label`"
+        )
+    if not bool(found.get("converged", True)):
+        raise InputError(
+            f"{place}: expected a converged label, its SCF did not converge; label it again with "
+            f"{argument('smearing', 0.005)} or a larger {argument('max_cycle')}, or leave it out"
+        )
 
 
 def _check_method(found: dict[str, object], method: Method, place: str) -> None:

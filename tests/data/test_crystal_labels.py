@@ -70,7 +70,7 @@ def test_a_label_is_read_back_with_a_spin_axis(path):
                 nspin, *given[name].shape[-3 if own != "mo_energy" else -2 :]
             )
             np.testing.assert_array_equal(getattr(found, own).numpy(), wanted)
-        assert (found.kmesh, found.converged) == ((2, 1, 1), True)
+        assert found.kmesh == (2, 1, 1)
         np.testing.assert_array_equal(found.kpts, given["kpts"])
     assert (one.energy, one.free_energy) == (-1.5, -1.6)
     assert (two.energy, two.free_energy) == (None, None)
@@ -124,6 +124,45 @@ def test_labels_of_another_method(path, facts, words):
     with pytest.raises(InputError, match=words) as caught:
         labels.label(0, METHOD)
     assert str(caught.value).startswith(f"{path} frame 0: ")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"converged": False}, "expected a converged label, its SCF did not converge; label it"),
+        ({"refined": False, "converged": None}, "expected converged values, got a prediction that"),
+        ({"refined": False, "converged": True}, "expected converged values, got a prediction that"),
+        ({"refined": True, "converged": False}, "expected a converged label, its SCF did not"),
+    ],
+)
+def test_what_is_not_converged_is_no_label(path, facts, words):
+    labels = CrystalLabels([write(path, facts=facts)])
+    for look in (labels.check, labels.label):
+        with pytest.raises(InputError, match=words) as caught:
+            look(0, METHOD)
+        assert str(caught.value).startswith(f"{path} frame 0: ")
+
+
+def test_the_label_of_a_refined_prediction_is_the_refined_matrix(path):
+    own = arrays()["fock"]
+    given = {"fock": own + np.eye(2), "fock_rebuilt": own}
+    labels = CrystalLabels([write(path, facts={"refined": True}, **given)])
+    np.testing.assert_array_equal(labels.label(0, METHOD).fock[0].numpy(), own)
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted"),
+    [
+        ({}, ((2, 1, 1), None)),
+        ({"fft_mesh": [9, 11, 12]}, ((2, 1, 1), (9, 11, 12))),
+        ({"kmesh": None, "fft_mesh": "fine"}, (None, None)),
+    ],
+)
+def test_grids_of_a_label_are_known_before_its_matrices_are_read(path, facts, wanted):
+    labels = CrystalLabels([write(path, facts=facts, density=None)])
+    assert labels.check(0, METHOD) == wanted
+    with pytest.raises(InputError, match="expected labels of xc lda"):
+        labels.check(0, dataclasses.replace(METHOD, xc="lda,vwn"))
 
 
 def test_names_are_compared_without_their_case(path):
@@ -187,7 +226,7 @@ def test_blocks_alone_are_filled_on_the_mesh(path):
         levels = eigh(h[k], s[k], eigvals_only=True)
         np.testing.assert_allclose(found.mo_energy[0, k], levels, atol=1e-5)
         np.testing.assert_allclose(found.fock[0, k], h[k], atol=1e-5)
-    assert (found.energy, found.kmesh, found.converged) == (None, (2, 1, 1), True)
+    assert (found.energy, found.kmesh) == (None, (2, 1, 1))
     assert found.mo_occ.sum(-1).tolist() == [[2.0] * len(kpts)]
     electrons = torch.einsum("kij,kji->k", found.dm[0], torch.from_numpy(s) + 0j).real
     np.testing.assert_allclose(electrons, 2, atol=1e-4)

@@ -54,7 +54,7 @@ def label(solved, **changed):
     given = {
         "fock": done.fock, "dm": done.dm, "mo_energy": done.mo_energy, "mo_occ": done.mo_occ,
         "energy": done.energy, "free_energy": done.free_energy, "kmesh": (1, 1, 1),
-        "kpts": np.zeros((1, 3)), "converged": True,
+        "kpts": np.zeros((1, 3)),
     }  # fmt: skip
     return Labels(CrystalLabel(**given | changed))
 
