@@ -156,7 +156,9 @@ class _Call:
             self._files, model, self._config, reporter, deadline, notes=notes
         )
         checks.say_notes(notes, reporter)
-        say_other_kpoints(model, molecules, self._config.crystal, reporter.warning)
+        say_other_kpoints(
+            model, molecules, self._config.crystal, reporter.warning, certificate=False
+        )
         places = predicted(model, molecules, model.settings(self._config.crystal))
         return places, [b.as_dict() for b in bad]
 

@@ -11,6 +11,7 @@ from deeph_zero.settings.crystal_method import crystal_method
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 if TYPE_CHECKING:
+    from deeph_zero.data.crystal_labels import CrystalLabels
     from deeph_zero.molecule import Molecule
     from deeph_zero.predict.crystal_model import CrystalModel
 
@@ -26,6 +27,10 @@ _TRAINING: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 _PREDICTING = ("response", "compare_start", "chkfile", "molden", "cube")
 _LOSSES = ("auto", "supervised")
+_AS_TRAINED = (
+    "{} are as dense as in training: the network corrects matrices made there, errors grow with "
+    "the difference"
+)
 
 
 def check_training_kind(config: FitConfig, molecules: "Sequence[Molecule]") -> bool:
@@ -172,6 +177,8 @@ def say_other_kpoints(
     molecules: "Sequence[Molecule]",
     asked: SmearedCrystalConfig,
     say: Callable[[str], None],
+    *,
+    certificate: bool = True,
 ) -> None:
     """One line about k-points that are denser or sparser than those the network learnt at.
 
@@ -180,6 +187,7 @@ def say_other_kpoints(
         molecules: What is predicted.
         asked: Settings of crystals that were asked for.
         say: Takes the line.
+        certificate: Whether there will be one to look at.
     """
     stated = [name for name in ("kmesh", "kspacing") if name in asked.model_fields_set]
     if not stated:
@@ -190,13 +198,60 @@ def say_other_kpoints(
             for settings in (model.settings(asked), model.settings())
         )
         if mine and its and mine.kmesh and its.kmesh and mine.kmesh != its.kmesh:
-            given, known = (" ".join(map(str, mesh)) for mesh in (mine.kmesh, its.kmesh))
+            look = "see the certificate, or " if certificate else ""
             say(
-                f"{molecule.where}k-points {given} are asked for, {known} are as dense as in "
-                "training: the network corrects matrices made there, errors grow with the "
-                f"difference; see the certificate, or leave {argument(stated[0])} out"
+                f"{molecule.where}k-points {_shown(mine.kmesh)} are asked for, "
+                f"{_AS_TRAINED.format(_shown(its.kmesh))}; {look}leave {argument(stated[0])} out"
             )
             return
+
+
+def say_other_grids(
+    model: "CrystalModel",
+    molecules: "Sequence[Molecule]",
+    labels: "CrystalLabels",
+    say: Callable[[str], None],
+) -> None:
+    """Lines about labels at other k-points, or on another FFT grid, than the model's own.
+
+    Args:
+        model: The model.
+        molecules: What is compared.
+        labels: With what; a crystal may have none.
+        say: Takes a line, one for each kind of grid.
+    """
+    from deeph_zero.integrals.periodic.cell import build_cell
+
+    settings, left = model.settings(), {"kmesh", "fft"}
+    cutoff = settings.crystal.ke_cutoff
+    own = f"with {argument('ke_cutoff', f'{cutoff:g}')}" if cutoff else "without --ke-cutoff"
+    for molecule in molecules:
+        index = labels.index(molecule)
+        if index is None or not left:
+            continue
+        method = crystal_method(molecule, settings)
+        kmesh, fft = labels.check(index, method)
+        its = method.crystal.kmesh if method.crystal else None
+        if "kmesh" in left and kmesh and its and kmesh != its:
+            left.remove("kmesh")
+            say(
+                f"{molecule.where}its label is at k-points {_shown(kmesh)}, "
+                f"{_AS_TRAINED.format(_shown(its))}; label it at these to see the model's own"
+            )
+        if "fft" not in left or fft is None:
+            continue
+        rows = 3 if molecule.pbc[2] else 2  # the box of a layer is free
+        mesh = tuple(int(n) for n in build_cell(molecule, method).mesh)
+        if mesh[:rows] != fft[:rows]:
+            left.remove("fft")
+            say(
+                f"{molecule.where}its label is of a grid of {_shown(fft)} points, the model's has "
+                f"{_shown(mesh)}: errors contain what these differ by; label it {own}"
+            )
+
+
+def _shown(mesh: "Sequence[int]") -> str:
+    return " ".join(map(str, mesh))
 
 
 def check_evaluating(config: EvaluateConfig) -> None:

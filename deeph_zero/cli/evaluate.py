@@ -140,12 +140,13 @@ def _place(options: dict[str, Any]) -> dict[str, Any]:
 
 def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], command: str) -> int:
     from deeph_zero.cli import checks, show
-    from deeph_zero.cli.crystals import check_evaluating
+    from deeph_zero.cli.crystals import check_evaluating, say_other_grids
     from deeph_zero.cli.show_errors import show_errors
     from deeph_zero.data.crystal_labels import CrystalLabels
     from deeph_zero.data.labels import LabelStore
     from deeph_zero.host import runtime
     from deeph_zero.host.outputs import check_output, claim_output
+    from deeph_zero.jobs.crystal_evaluate import usable_crystals
     from deeph_zero.jobs.evaluate import run_evaluate, usable
     from deeph_zero.model import CrystalModel, load_any
 
@@ -164,10 +165,14 @@ def _evaluate(config: EvaluateConfig, out: Path, options: dict[str, Any], comman
     if isinstance(model, CrystalModel):
         check_evaluating(config)
         labels = CrystalLabels(files) if files else None
+        if labels is not None:
+            molecules, failed = usable_crystals(molecules, failed, labels, model.settings())
     else:
         labels = LabelStore(files, skip_bad=True) if files else None
         molecules, failed = usable(molecules, failed, labels, model.method)
     checks.say_notes(notes, reporter)
+    if isinstance(model, CrystalModel) and isinstance(labels, CrystalLabels):
+        say_other_grids(model, molecules, labels, reporter.warning)
     for line in _unused(config, options["labels"]):
         reporter.warning(line)
     with claim_output(out, **place), show.keeping(out, command):

@@ -122,7 +122,9 @@ def _predict(config: PredictConfig, out: Path, options: dict[str, Any], command:
     export.check(config, out, len(molecules) + len(bad), overwrite=again, inputs=bulk.inputs)
     checks.say_notes(notes, reporter)
     if isinstance(model, CrystalModel):
-        say_other_kpoints(model, molecules, config.crystal, reporter.warning)
+        say_other_kpoints(
+            model, molecules, config.crystal, reporter.warning, certificate=config.certificate
+        )
     for line in unused_in_prediction(config):
         reporter.warning(line)
 

@@ -1,6 +1,7 @@
 """One crystal of ``deeph-zero evaluate``: a prediction against a label, or its own SCF."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ from deeph_zero.predict.crystal_intervals import crystal_covered
 from deeph_zero.predict.crystal_model import CrystalModel
 from deeph_zero.predict.crystal_record import CrystalState
 from deeph_zero.predict.orbital_blocks import BLOCKS
+from deeph_zero.predict.record import failure
 from deeph_zero.settings.crystal_config import SmearedCrystalConfig
-from deeph_zero.settings.crystal_method import crystal_method
+from deeph_zero.settings.crystal_method import ModelCrystals, crystal_method
 from deeph_zero.settings.evaluate_config import EvaluateConfig
 
 NAMES = ("energy_error", "energy_error_per_atom", "subspace_distance", "fock", "rebuilt")
@@ -35,6 +37,45 @@ class _Reference:
     fock: BlochMatrix
     dm: BlochMatrix
     free_energy: float | None
+
+
+def usable_crystals(
+    molecules: Sequence[Molecule],
+    failed: list[dict[str, Any]],
+    labels: CrystalLabels,
+    settings: ModelCrystals,
+) -> tuple[list[Molecule], list[dict[str, Any]]]:
+    """The crystals that can be compared, before any work.
+
+    Args:
+        molecules: Crystals that could be read.
+        failed: Those that could not ({file, frame, error}).
+        labels: Reference values; one that is no reference costs its crystal, not the others.
+        settings: What the labels must have been made with.
+
+    Returns:
+        Crystals whose label can be used, or that have none, and all failures.
+
+    Raises:
+        InputError: If nothing is left; the first reason.
+    """
+    good: list[Molecule] = []
+    new: list[dict[str, Any]] = []
+    for molecule in molecules:
+        index = labels.index(molecule)
+        try:
+            if index is not None:
+                labels.check(index, crystal_method(molecule, settings))
+        except InputError as error:
+            new.append(failure(molecule, error))
+        else:
+            good.append(molecule)
+    failed = [*failed, *new]
+    if not good:
+        first, more = new[0], len(failed) - 1
+        also = f" (no structure can be used: this and {more} more)" if more else ""
+        raise InputError(f"{first['file']} frame {first['frame']}: {first['error']}{also}")
+    return good, failed
 
 
 def evaluate_crystal(

@@ -1,6 +1,7 @@
 """What crystals, or models of them, do not have is refused by the name of its option."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from deeph_zero.cli.crystals import (
     check_evaluating,
     check_predicting,
     check_training_kind,
+    say_other_grids,
     say_other_kpoints,
 )
 from deeph_zero.errors import InputError
@@ -171,3 +173,56 @@ def test_other_kpoints_than_in_training_are_said_once(asked, words):
     say_other_kpoints(_Trained(), [CRYSTAL, CRYSTAL], config, said.append)
     assert len(said) == len(words)
     assert all(line in text and "c.cif" in text for line, text in zip(words, said, strict=True))
+
+
+@pytest.mark.parametrize("certificate", [True, False])
+def test_a_certificate_is_named_where_there_is_one(certificate):
+    said = []
+    config = SmearedCrystalConfig.parse({"kmesh": (2, 1, 2)})
+    say_other_kpoints(_Trained(), [CRYSTAL], config, said.append, certificate=certificate)
+    assert ("certificate" in said[0]) is certificate
+    assert said[0].endswith("leave kmesh out")
+
+
+class _Labels:
+    """Labels of every crystal but the first, with these grids."""
+
+    def __init__(self, kmesh, fft):
+        self._grids = kmesh, fft
+
+    def index(self, molecule):
+        return None if molecule.file == "first.cif" else 0
+
+    def check(self, index, method):
+        assert index == 0
+        assert method.crystal.kmesh[:2] == (2, 2)
+        return self._grids
+
+
+@pytest.mark.parametrize(
+    ("kmesh", "fft", "dimension", "words"),
+    [
+        ((2, 2, 2), (9, 9, 9), 3, []),
+        (None, None, 3, []),
+        ((2, 1, 2), (9, 9, 9), 3, ["its label is at k-points 2 1 2, 2 2 2 are as dense as in"]),
+        ((2, 2, 2), (9, 9, 8), 3, ["of a grid of 9 9 8 points, the model's has 9 9 9: errors con"]),
+        ((2, 2, 1), (9, 9, 8), 2, []),
+        (
+            (2, 3, 1),
+            (9, 8, 9),
+            2,
+            ["k-points 2 3 1, 2 2 1 are", "grid of 9 8 9 points, the model'"],
+        ),
+    ],
+)
+def test_labels_of_other_grids_are_said_once(monkeypatch, kmesh, fft, dimension, words):
+    fake = types.SimpleNamespace(mesh=np.array([9, 9, 9]))
+    monkeypatch.setattr("deeph_zero.integrals.periodic.cell.build_cell", lambda *_: fake)
+    crystal = dataclasses.replace(CRYSTAL, pbc=(True, True, dimension == 3))
+    first = dataclasses.replace(crystal, file="first.cif")
+    said = []
+    say_other_grids(_Trained(), [first, crystal, crystal], _Labels(kmesh, fft), said.append)
+    assert len(said) == len(words)
+    for line, text in zip(words, said, strict=True):
+        assert line in text
+        assert text.startswith("c.cif frame 2: ")

@@ -2,20 +2,25 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
+from deeph_zero.cli.main import entry_point
 from deeph_zero.data.crystal_labels import CrystalLabel, CrystalLabels
 from deeph_zero.errors import ComputationError, InputError
 from deeph_zero.jobs import crystal_evaluate as module
 from deeph_zero.jobs import evaluate, unconverged
-from deeph_zero.jobs.crystal_evaluate import NAMES, evaluate_crystal
+from deeph_zero.jobs.crystal_evaluate import NAMES, evaluate_crystal, usable_crystals
+from deeph_zero.model_files.folder import save_model
 from deeph_zero.predict.crystal_intervals import MANY, STATED, crystal_sample
 from deeph_zero.predict.intervals import calibrated
 from deeph_zero.settings.evaluate_config import EvaluateConfig
+from deeph_zero.units import BOHR_IN_ANGSTROM
 
 from .test_crystal_predict import (
     CRYSTAL,
@@ -188,3 +193,71 @@ def test_warnings_of_a_reference_name_the_crystal(model, monkeypatch, caplog):  
     assert caplog.messages == [
         "c.xyz frame 0: no gap", "c.xyz frame 0: a coarse grid", "c.xyz frame 1: no gap",
     ]  # fmt: skip
+
+
+class Checked(CrystalLabels):
+    """Labels of three crystals, the one in the middle of another method."""
+
+    def __init__(self, bad):
+        self._bad = bad
+
+    def index(self, molecule):
+        return {"a": 0, "b": 1, "c": 2}.get(molecule.file)
+
+    def check(self, index, method):
+        assert method.xc == "lda,vwn"
+        if index in self._bad:
+            raise InputError("b frame 0: expected labels of basis x, got y; label them again")
+        return None, None
+
+
+def test_labels_that_are_no_reference_cost_their_crystals_before_any_work(model):  # noqa: F811
+    crystals = [dataclasses.replace(CRYSTAL, file=name, frame=0) for name in "abd"]
+    earlier = {"file": "e", "frame": 0, "error": "unreadable"}
+    good, failed = usable_crystals(crystals, [earlier], Checked([1]), model.settings())
+    assert [one.file for one in good] == ["a", "d"], "d has no label, and gets an SCF"
+    assert failed[0] == earlier
+    assert (failed[1]["file"], failed[1]["error"]) == (
+        "b", "expected labels of basis x, got y; label them again"
+    )  # fmt: skip
+    line = r"^b frame 0: expected labels of basis x, got y; label them again \(no structure can be"
+    with pytest.raises(InputError, match=line + r" used: this and 1 more\)$"):
+        usable_crystals(crystals[1:2], [earlier], Checked([1]), model.settings())
+    with pytest.raises(InputError, match=r"^b frame 0: .*; label them again$"):
+        usable_crystals(crystals[1:2], [], Checked([1]), model.settings())
+
+
+def test_the_command_looks_at_labels_before_it_works(
+    meta_and_network,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    """Other grids are said; labels that are not the model's, or not converged, are refused."""
+    meta, network = meta_and_network
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "run", network, meta)
+    rows = "\n".join(f"H {x} {y} {z}" for x, y, z in CRYSTAL.coords * BOHR_IN_ANGSTROM)
+    cell = " ".join(str(x) for x in np.ravel(CRYSTAL.lattice * BOHR_IN_ANGSTROM))
+    Path("c.xyz").write_text(f'2\nLattice="{cell}" pbc="T T T"\n{rows}\n')
+    same = ["--basis", "gth-szv", "--xc", "lda,vwn", "--pseudo", "gth-pade", "-o", "c.h5", "-q"]
+    entry_point(["label", "c.xyz", "--kmesh", "2", "1", "1", "--ke-cutoff", "25", *same])
+    capsys.readouterr()
+    assert entry_point(["evaluate", "run", "c.h5", "--no-scf"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert said[0].startswith("warning: c.h5 frame 0: its label is at k-points 2 1 1, 1 1 1 are as")
+    assert said[1].startswith("warning: c.h5 frame 0: its label is of a grid of ")
+    assert said[1].endswith("label it with --ke-cutoff 15")
+    for name, value, line in (
+        (
+            "converged",
+            False,
+            "expected a converged label, its SCF did not converge; label it again",
+        ),
+        ("xc", "pbe", "expected labels of --xc lda,vwn, got pbe; label the structures with"),
+    ):
+        with h5py.File("c.h5", "a") as file:
+            file["0000"].attrs[name] = value
+        assert entry_point(["evaluate", "run", "c.h5", "-o", "new.json"]) == 2
+        assert capsys.readouterr().err.startswith(f"error: c.h5 frame 0: {line}")
+        assert not Path("new.json").exists()
