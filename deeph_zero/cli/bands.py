@@ -172,6 +172,11 @@ class _Call:
             )
         for name in [] if self._model else self._files:
             path = Path(name)
+            if path.is_dir() and (path / "model.safetensors").is_file():
+                raise InputError(
+                    f"{name}: expected a run with predictions.h5, which is written at its end; go "
+                    "on with deeph-zero fit ... --resume, or give structures behind it"
+                )
             if path.is_dir():
                 raise InputError(
                     f"{name}: expected a file of `deeph-zero label`, or a run folder with a model "

@@ -42,6 +42,8 @@ def place(tmp_path, monkeypatch):
     layer(Path("l.h5"), copies=2)
     Path("s.xyz").write_text("1\n\nH 0 0 0\n")
     Path("empty").mkdir()
+    Path("killed").mkdir()
+    Path("killed/model.safetensors").touch()
     for name in ("taken.png", "many_0001.png"):
         Path(name).write_bytes(b"mine")
     return tmp_path
@@ -68,6 +70,7 @@ def test_bands_are_written_shown_and_drawn(run):
     [
         (["no.h5"], "no.h5: expected a file of `deeph-zero label`, there is none; check the path"),
         (["empty"], "empty: expected a file of `deeph-zero label`, or a run folder with a model"),
+        (["killed"], "killed: expected a run with predictions.h5, which is written at its end; go"),
         (["s.xyz"], "s.xyz: expected a file with real-space blocks (HDF5), got another; run "),
         (["l.h5", "--kmesh", "2", "2", "1"], "--kmesh: expected MODEL STRUCTURES with it, got fil"),
         (["l.h5", "--width", "0.1"], "--width: expected --dos with it, got none; add it, or leave"),
