@@ -13,7 +13,7 @@ from jaxtyping import Complex, Float
 from deeph_zero.data.stored_values import Group
 from deeph_zero.errors import InputError
 from deeph_zero.host.hdf5 import open_hdf5
-from deeph_zero.integrals.periodic.cell import build_cell
+from deeph_zero.integrals.periodic.cell import build_cell, build_silently
 from deeph_zero.method import CrystalMethod, Method
 from deeph_zero.molecule import Molecule
 from deeph_zero.report import volumes
@@ -160,7 +160,8 @@ def cell_of(matrices: CellMatrices) -> Any:
     if cell.nao != nao:
         raise InputError(f"expected {cell.nao} orbitals with this basis set, got {nao}")
     cell.rcut, cell.precision = None, PRECISION
-    return cell.build(dump_input=False, parse_arg=False)
+    build_silently(cell)
+    return cell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

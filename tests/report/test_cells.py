@@ -1,5 +1,6 @@
 """Crystals in the viewer: values against PySCF's own, faces and images, and pages with them."""
 
+import dataclasses
 import json
 import re
 
@@ -92,6 +93,16 @@ def test_a_page_has_the_cell(crystal):
     assert set(scene["fields"]) == {"homo_gamma", "lumo_gamma", "density"}
     assert "Cell, density and orbitals" in page
     assert "grid level" not in page.partition("Settings and versions")[0]
+
+
+def test_a_layer_in_a_low_box_prints_nothing(crystal, capfd):
+    """What there is to say of the box was said when the layer was computed."""
+    _, source = crystal()
+    assert source.hdf5 is not None
+    found = cells.read_cell(source.hdf5, source.structures[0])
+    layer = dataclasses.replace(found.molecule, pbc=(True, True, False))
+    assert cells.cell_of(dataclasses.replace(found, molecule=layer)).dimension == 2
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,10 @@ def build_cell(
     cell.charge, cell.spin = int(molecule.charge), int(molecule.spin)
     cell.dimension = 3 if molecule.pbc[2] else 2
     cell.ke_cutoff = method.crystal.ke_cutoff or LEAST_CUTOFF
-    _built(cell)
+    build_silently(cell)
     if method.crystal.ke_cutoff is None:
         cell.ke_cutoff = max(LEAST_CUTOFF, ESTIMATED_PART * float(estimate_ke_cutoff(cell)))
-        _built(cell)
+        build_silently(cell)
     _check_grid(cell, most_points)
     _check_electrons(cell, method)
     if method.crystal.ke_cutoff is None and say is not None:
@@ -100,8 +100,12 @@ def build_cell(
     return cell
 
 
-def _built(cell: gto.Cell) -> None:
-    """PySCF prints what is said here in one line, or not at all."""
+def build_silently(cell: gto.Cell) -> None:
+    """Build a cell, without what PySCF prints: it is said here in one line, or not at all.
+
+    Args:
+        cell: Built in place.
+    """
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cell.build(dump_input=False, parse_arg=False)
