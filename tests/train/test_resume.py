@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from deeph_zero.errors import ComputationError, InputError
+from deeph_zero.host.files import temporary_beside
 from deeph_zero.settings.config_file import CONFIG_TOML
 from deeph_zero.testing import Listener
 from deeph_zero.train import resume
@@ -37,6 +41,18 @@ def test_the_run_that_began_is_gone_on_with(tmp_path):
     begun(tmp_path, epochs=3)
     assert sorted(p.name for p in tmp_path.iterdir()) == [CONFIG_FILE, CONFIG_TOML]
     compare_settings(run(tmp_path, epochs=3))
+
+
+def test_what_a_killed_attempt_left_half_written_goes(tmp_path):
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as ended:
+        pass
+    own = temporary_beside(tmp_path / "predictions.h5")
+    left = own.with_name(own.name.replace(f".{os.getpid()}-", f".{ended.pid}-"))
+    for path in (own, left):
+        path.write_text("half")
+    begun(tmp_path)
+    assert own.exists(), "a living process writes it"
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(
