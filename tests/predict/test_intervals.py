@@ -16,6 +16,7 @@ from deeph_zero.nn.network import FockNetwork
 from deeph_zero.nn.spec import default_spec
 from deeph_zero.predict.intervals import (
     LEVEL_TOLERANCE,
+    MANY,
     Calibration,
     Sample,
     calibrate,
@@ -190,6 +191,22 @@ def test_molecules_may_have_the_worse_level_above_or_below_the_gap():
     assert held(one, "homo") < 0.7
     for name in ("energy", "gap", "dipole"):
         assert several.quantiles[name] == one.quantiles[name]
+
+
+def test_many_molecules_have_a_factor_for_each_level():
+    """HOMOs are known better than LUMOs of both kinds: the wider factor would hold all of them."""
+    rng = np.random.default_rng(18)
+    kinds = {"lumo": 3e-3, "homo": 5e-4}, {"lumo": 2e-3, "homo": 1e-3}
+    known, others = ([s for k in kinds for s in _unlike(rng, n, **k)] for n in (MANY // 2, 500))
+    many, few = calibrated(known), calibrated(known[1:])
+    assert few.quantiles["homo"] == few.quantiles["lumo"]
+    assert many == calibrated(known, unlike=False)
+    for name in LEVELS:
+        root = [max(s.energy_error**0.5, many.floors[name]) for s in others]
+        inside = [
+            s.errors[name] <= many.quantiles[name] * r for s, r in zip(others, root, strict=True)
+        ]
+        assert 0.93 <= np.mean(inside) <= 0.98
 
 
 def test_one_molecule_keeps_a_factor_for_each_level(example):
