@@ -262,7 +262,10 @@ def _read_source(name: str, say: Say) -> Iterator[ase.Atoms | Molecule | InputEr
         frames = iter(_frames_of(name, say))
         first = next(frames, None)
         if first is None:
-            first = WholeFileError("expected a structure, got none; write a molecule to it")
+            cure = "write a molecule to it"
+            if name.startswith(SMILES_PREFIX):
+                cure = f"write a SMILES behind the colon, for example {SMILES_PREFIX}CCO"
+            first = WholeFileError(f"expected a structure, got none; {cure}")
         yield first
         yield from frames
     except Exception as error:  # the libraries below raise whatever they meet

@@ -17,7 +17,7 @@ from deeph_zero.ks.facade import MoleculeFacade
 from deeph_zero.ks.given import check_start, scf_settings
 from deeph_zero.ks.layer import KohnShamLayer
 from deeph_zero.ks.occupation import DEGENERACY_TOL
-from deeph_zero.ks.protocol import KSData, MoleculeData
+from deeph_zero.ks.protocol import KSData
 from deeph_zero.ks.response.coupled import CoupledPerturbed
 from deeph_zero.ks.response.nuclear import (
     FockGradient,
@@ -48,6 +48,7 @@ else:  # whatever came: looked at when it is used
 
 _LIGHT = frozenset({"ao_memory_mb", "ao_engine", "max_memory_mb", "engine", "jk_dtype"})
 """Limits that are kept to make a layer again; the others hold integrals."""
+_CURE = "make the layer with KohnSham.from_pyscf(mol, xc=...)"
 
 RESPONSE_GRADIENT = 1e-7
 RESPONSE_ENERGY = 1e-11
@@ -73,18 +74,19 @@ class KohnSham(MoleculeFacade):
         >>> energy, fock = ks(ks.density(result.fock))
     """
 
-    def __init__(self, data: MoleculeData, info: "KSInfo", **settings: Any) -> None:
+    def __init__(self, data: Any, info: "KSInfo | None" = None, **settings: Any) -> None:
         """Bind integrals and their description; use :meth:`from_pyscf`.
 
         Args:
-            data: Integrals, grid and functional.
+            data: Integrals, grid and functional (:class:`MoleculeData`).
             info: What they were made with.
             **settings: Keywords of :class:`KohnShamLayer`.
 
         Raises:
-            InputError: If linearly dependent functions leave too few orbitals for the electrons,
-                or a keyword is unknown.
+            InputError: If functions are too dependent for the electrons, or a keyword is unknown.
         """
+        if info is None:
+            raise InputError(f"expected integrals and KSInfo, got {type(data).__name__}; {_CURE}")
         refuse_unknown("KohnSham", settings, _keywords(KohnShamLayer.__init__))
         super().__init__(KohnShamLayer(data, **settings))
         self.info = info

@@ -39,6 +39,22 @@ def check_reachable(tol: float) -> None:
         )
 
 
+def check_refine(tol: float | None) -> None:
+    """Look at a tolerance that Python users give.
+
+    Args:
+        tol: Orbital gradient to refine to, Eh; None refines nothing.
+
+    Raises:
+        InputError: If it is no positive number, or rounding does not let it be reached.
+    """
+    if tol is None:
+        return
+    if isinstance(tol, bool) or not (isinstance(tol, Real) and tol > 0):
+        raise InputError(f"expected a positive tolerance to refine to, got {tol!r}; use e.g. 1e-5")
+    check_reachable(float(tol))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
     """What is asked for; as in :meth:`~deeph_zero.model.Model.predict`.
@@ -70,13 +86,7 @@ class Asked:
             given = getattr(self, field.name)
             if field.name != "refine" and given not in (True, False):
                 raise InputError(f"{field.name}: expected True or False, got {given!r}")
-        tol = self.refine
-        if tol is not None and (isinstance(tol, bool) or not (isinstance(tol, Real) and tol > 0)):
-            raise InputError(
-                f"expected a positive tolerance to refine to, got {tol!r}; use e.g. 1e-5"
-            )
-        if tol is not None:
-            check_reachable(float(tol))
+        check_refine(self.refine)
         if self.compare_start and self.tol is None:
             raise InputError(
                 f"{argument('compare_start')}: expected {argument('refine', 1e-5)} with it; add it"

@@ -15,6 +15,7 @@ from deeph_zero.model_files.network import read_network
 from deeph_zero.molecule import Molecule
 from deeph_zero.nn.network import FockNetwork
 from deeph_zero.predict.agreement import check_elements
+from deeph_zero.predict.answer import check_refine
 from deeph_zero.predict.crystal import CrystalPrediction, predict_crystal
 from deeph_zero.predict.crystal_intervals import with_crystal_intervals
 from deeph_zero.predict.crystal_sparse import LARGE, SparsePrediction
@@ -210,6 +211,7 @@ class CrystalModel:
         """
         if forces and refine is None:
             refine = FORCE_TOL
+        check_refine(refine)
         method = crystal_method(molecule, settings)
         found = predict_crystal(
             self.network,

@@ -209,6 +209,7 @@ def test_no_smiles_is_one_line(tmp_path, source):
     molecules, bad = read_structures([name])
     assert (molecules, len(bad)) == ([], 1)
     assert "got none" in str(bad[0])
+    assert ("a SMILES behind the colon" in str(bad[0])) == isinstance(name, str)
 
 
 def test_a_kind_of_warning_is_one_line_per_file(tmp_path, caplog):

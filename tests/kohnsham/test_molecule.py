@@ -35,6 +35,11 @@ def test_a_method_and_keywords_make_one_layer(mol, ks):
     assert float(one.energy) == float(two.energy)
 
 
+def test_a_molecule_itself_is_no_integrals(mol):
+    with pytest.raises(InputError, match=r"got Mole; make the layer with KohnSham\.from_pyscf"):
+        KohnSham(mol)
+
+
 def test_what_was_solved_is_resolved(ks):
     method = ks.info.method
     assert method == dataclasses.replace(METHOD, auxbasis=ks.info.auxbasis)

@@ -152,6 +152,14 @@ def test_a_network_predicts_with_what_was_asked(model):
         model.predict(CHAIN, kmesh=(0, 1, 1))
 
 
+@pytest.mark.parametrize(
+    ("tol", "words"), [(1e-20, "rounding does not let"), (0.0, "a positive tolerance")]
+)
+def test_what_cannot_be_refined_to_is_refused(model, tol, words):
+    with pytest.raises(InputError, match=words):
+        model.predict(CHAIN, refine=tol)
+
+
 def test_a_models_constant_moves_every_level(model):
     """The average potential that training found stands beside the network."""
     constant = {"offset": 0.125, "elements": [[1, 0.0, 3.0]]}
