@@ -407,6 +407,14 @@ def test_errors_are_in_their_units_and_what_no_set_has_is_left_out(said, monkeyp
     assert cells["energy in interval / %"] == ["-", "94.0", "94.0", "94.0"]
 
 
+def test_errors_of_the_models_that_come_are_no_zeros(run):
+    lines = [line for line in run("models", "organic-pbe").out.splitlines() if "/" in line]
+    small = [line.split() for line in lines if line.startswith("energy") and "Eh" in line]
+    small += [line.split() for line in lines if ", estimated /" in line]
+    assert len(small) > 10
+    assert all(float(word) > 0 for words in small for word in words[words.index("/") + 2 :])
+
+
 @pytest.mark.parametrize(("columns", "parts"), [(40, [1, 1, 1, 1]), (45, [2, 2]), (200, [4])])
 def test_sets_that_do_not_fit_beside_each_other_stand_below(said, monkeypatch, columns, parts):
     tables = shown_card(said, monkeypatch, columns).tables[1:]
