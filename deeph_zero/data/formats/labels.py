@@ -128,7 +128,7 @@ class LabelsSource:
             raise group.wrong(
                 "real-space blocks of a crystal, as labels of semilocal functionals have them",
                 "matrices at its k-points alone",
-                "those of hybrid functionals stay in this file, predict has those of a run",
+                "`deeph-zero predict RUN STRUCTURES` makes those of a run, hybrids have none",
             )
         fock = group.array("fock_rebuilt" if "fock_rebuilt" in group else "fock", "fiu")
         if fock.ndim not in (2, 3) or (fock.ndim == 3 and len(fock) != 2):

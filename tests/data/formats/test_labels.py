@@ -39,7 +39,7 @@ def test_matrices_at_k_points_alone_are_no_blocks(tmp_path, crystal, capsys):
     for target in ("b.cube", "folder"):
         assert entry_point(["convert", str(tmp_path / "a.h5"), str(tmp_path / target)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
-        assert "matrices at its k-points alone; those of hybrid functionals stay in" in line
+        assert "at its k-points alone; `deeph-zero predict RUN STRUCTURES` makes those of" in line
 
 
 def test_a_projected_potential_has_a_density_too(tmp_path, crystal, capsys):
