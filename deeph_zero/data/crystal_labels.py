@@ -101,8 +101,7 @@ class CrystalLabels:
         place = f"{path} frame {molecule.frame}"
         with open_hdf5(path) as handle:
             found = dict(Group(handle[name], place, cure=_CURE).attributes)
-        _check_method(found, method, place)
-        _check_converged(found, place)
+        _check(found, method, place)
         return _mesh(found.get("kmesh")), _mesh(found.get("fft_mesh"))
 
     def label(self, index: int, method: Method) -> CrystalLabel:
@@ -123,8 +122,7 @@ class CrystalLabels:
         try:
             with open_hdf5(path) as handle:
                 group = Group(handle[name], place, cure=_CURE)
-                _check_method(dict(group.attributes), method, place)
-                _check_converged(dict(group.attributes), place)
+                _check(dict(group.attributes), method, place)
                 if "fock" in group or "blocks" not in group:
                     return _read(group, place)
             return _of_blocks(path, molecule, method, place)
@@ -191,9 +189,7 @@ def _of_blocks(path: Path, molecule: Molecule, method: Method, place: str) -> Cr
 
 def _read(group: Group, place: str) -> CrystalLabel:
     found = dict(group.attributes)
-    # a refined prediction keeps the network's matrix as "fock"
-    name_of_f = "fock_rebuilt" if "fock_rebuilt" in group else "fock"
-    fock, dm = (group.array(name, "cf") for name in (name_of_f, "density"))
+    fock, dm = (group.array(name, "cf") for name in (group.fock_name, "density"))
     levels, occ = (group.array(name, "f") for name in ("mo_energy", "mo_occ"))
     kpts = group.array("kpts", "f")
     if fock.ndim not in (3, 4) or fock.shape != dm.shape or fock.shape[-3] != len(kpts):
@@ -226,6 +222,11 @@ def _mesh(found: object) -> Mesh | None:
         return None
     n1, n2, n3 = (int(n) for n in numbers)
     return n1, n2, n3
+
+
+def _check(found: dict[str, object], method: Method, place: str) -> None:
+    _check_method(found, method, place)
+    _check_converged(found, place)
 
 
 def _check_converged(found: dict[str, object], place: str) -> None:

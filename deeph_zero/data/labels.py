@@ -338,9 +338,12 @@ def _read(entry: _Entry) -> Label:
 
     with _open(entry.path) as handle:
         values = Group(handle[entry.group], entry.where)
-        # a refined prediction keeps the network's matrix as "fock"
-        fock = "fock_rebuilt" if "fock_rebuilt" in values else "fock"
-        names = {"fock": fock, "dm": "density", "mo_energy": "mo_energy", "mo_occ": "mo_occ"}
+        names = {
+            "fock": values.fock_name,
+            "dm": "density",
+            "mo_energy": "mo_energy",
+            "mo_occ": "mo_occ",
+        }
         arrays = {name: values.array(key, "fiu") for name, key in names.items()}
         if "refined" in values.attributes and not values.switch("refined"):
             raise InputError(

@@ -56,6 +56,11 @@ class Group:
         """The group's attributes."""
         return self._group.attrs
 
+    @property
+    def fock_name(self) -> str:
+        """Where F[dm] stands: a refined prediction keeps the network's matrix as "fock"."""
+        return "fock_rebuilt" if "fock_rebuilt" in self else "fock"
+
     def wrong(self, wanted: str, got: str, cure: str | None = None) -> InputError:
         """The error of this group.
 

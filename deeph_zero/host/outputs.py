@@ -23,7 +23,7 @@ from deeph_zero.host.files import (
 )
 from deeph_zero.host.run_folder import (
     LOCK_NAME,
-    RUN_FILES,
+    PLAIN_FILES,
     check_file,
     check_parts,
     clear,
@@ -179,7 +179,7 @@ def _is_of_run(path: Path, folder: Path) -> bool:
     name = os.path.relpath(os.path.realpath(path), os.path.realpath(folder)).replace(os.sep, "/")
     if is_run_file(name):
         return True
-    ours = [folder / plain for plain in RUN_FILES if "*" not in plain]
+    ours = [folder / plain for plain in PLAIN_FILES]
     return any(_identities(path) & _identities(other) for other in ours if os.path.lexists(other))
 
 

@@ -33,6 +33,8 @@ RUN_FILES = (
     "report_plots/.manifest.json",
 )
 """All that a run may write; nothing else in its folder is ever removed."""
+PLAIN_FILES = tuple(name for name in RUN_FILES if "*" not in name)
+"""Those of them with a name of their own."""
 _FOLDERS = ("checkpoints/last.ckpt", "checkpoints", "tensorboard", "report_plots")
 _KIND = "deeph-zero run"
 _PLOTS = "deeph-zero plots"
@@ -131,7 +133,7 @@ def check_parts(folder: Path) -> None:
     """
     for place in _FOLDERS:
         check_folder(folder / place)
-    for name in (name for name in RUN_FILES if "*" not in name):
+    for name in PLAIN_FILES:
         check_file(folder / name)
 
 

@@ -111,8 +111,7 @@ def _read(group: Group) -> CellMatrices | None:
     overlap = group.array("overlap", "cf")
     shape = (-1, nk, *overlap.shape[1:])
     dm = group.array("density", "cf").reshape(shape)
-    name = "fock_rebuilt" if "fock_rebuilt" in group else "fock"
-    fock = group.array(name, "cf").reshape(shape)[:, at]
+    fock = group.array(group.fock_name, "cf").reshape(shape)[:, at]
     occ = group.array("mo_occ", "f").reshape(len(dm), nk, -1)[:, at]
     energies = group.array("mo_energy", "f").reshape(occ.shape[0], nk, -1)[:, at]
     attributes = group.attributes

@@ -10,7 +10,7 @@ from deeph_zero.ao.basis_text import label_of
 from deeph_zero.errors import ComputationError, InputError, argument
 from deeph_zero.host.documents import parse_json, read_document
 from deeph_zero.host.files import remove_abandoned, write_json, write_text
-from deeph_zero.host.run_folder import RUN_FILES
+from deeph_zero.host.run_folder import PLAIN_FILES
 from deeph_zero.ks.counts import Builds
 from deeph_zero.molecule import Molecule
 from deeph_zero.settings.config import FitConfig
@@ -45,7 +45,7 @@ def save_settings(run: Run) -> None:
     Raises:
         ComputationError: If the disk refuses; a new run has left nothing then.
     """
-    remove_abandoned(*(run.out / name for name in RUN_FILES if "*" not in name))
+    remove_abandoned(*(run.out / name for name in PLAIN_FILES))
     is_new = not (run.out / CONFIG_FILE).exists()
     try:
         save_toml(run, run.config)

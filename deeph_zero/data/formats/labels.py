@@ -130,7 +130,7 @@ class LabelsSource:
                 "matrices at its k-points alone",
                 "`deeph-zero predict RUN STRUCTURES` makes those of a run, hybrids have none",
             )
-        fock = group.array("fock_rebuilt" if "fock_rebuilt" in group else "fock", "fiu")
+        fock = group.array(group.fock_name, "fiu")
         if fock.ndim not in (2, 3) or (fock.ndim == 3 and len(fock) != 2):
             raise group.wrong("fock of shape [nao, nao] or [2, nao, nao]", str(fock.shape))
         _check_label(group, fock, numbers, facts)
